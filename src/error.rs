@@ -1,0 +1,289 @@
+//! What can go wrong, one type per operation that fails.
+
+use std::{error::Error as StdError, fmt, io};
+
+use http::{HeaderValue, StatusCode};
+
+/// Any error, boxed: what a [`Handler`](crate::Handler) returns when it fails.
+pub type BoxError = Box<dyn StdError + Send + Sync>;
+
+/// Any error, for handlers that are closures: `?` turns every error into it.
+///
+/// The error type of a closure has to be named in its last line, and this is the one to name.
+/// [`BoxError`] does as well under most servers, but not where the compiler has to prove that a
+/// connection spawned in a non-generic function is `Send`: it then asks for the conversion from a
+/// box of *any* lifetime, which does not exist. This type has no lifetime to be forgotten.
+///
+/// Like the other catch-all error types it does not implement [`std::error::Error`] itself; it
+/// converts into [`BoxError`], which does.
+///
+/// # Examples
+///
+/// ```
+/// use tower_websocket::{Error, WebSocket, WebSocketLayer};
+///
+/// let layer = WebSocketLayer::new(async |mut socket: WebSocket| {
+///     while let Some(message) = socket.recv().await? {
+///         let number: i64 = message.into_text()?.parse()?;
+///         socket.send((number + 1).to_string()).await?;
+///     }
+///     Ok::<_, Error>(())
+/// });
+/// ```
+pub struct Error(BoxError);
+
+impl Error {
+    /// Makes an error of a text, or of a box.
+    #[must_use]
+    pub fn new(error: impl Into<BoxError>) -> Self {
+        Self(error.into())
+    }
+}
+
+impl<E: StdError + Send + Sync + 'static> From<E> for Error {
+    fn from(error: E) -> Self {
+        Self(error.into())
+    }
+}
+
+impl From<Error> for BoxError {
+    fn from(error: Error) -> Self {
+        error.0
+    }
+}
+
+impl fmt::Debug for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// Why an opening handshake was refused.
+///
+/// The peer has been answered with [`status`](Self::status) when this value is seen: it is left in
+/// the extensions of the response, for outer layers to log or count.
+///
+/// # Examples
+///
+/// ```
+/// use http::Response;
+/// use tower_websocket::error::HandshakeError;
+///
+/// fn log<B>(response: &Response<B>) {
+///     if let Some(refused) = response.extensions().get::<HandshakeError>() {
+///         println!("{}: {refused}", response.status());
+///     }
+/// }
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The method is not GET (RFC 6455 §4.2.1 item 1). Answered 405.
+    InvalidMethod,
+    /// `Host` is missing or repeated (RFC 6455 §4.2.1 item 2). Answered 400.
+    InvalidHost,
+    /// No `Connection` line names `upgrade` (RFC 6455 §4.2.1 item 4). Answered 400.
+    MissingConnectionUpgrade,
+    /// `Sec-WebSocket-Key` is missing, repeated, or not base64 of 16 bytes
+    /// (RFC 6455 §4.2.1 item 5). Answered 400.
+    InvalidKey,
+    /// `Sec-WebSocket-Version` is not 13 (RFC 6455 §4.2.1 item 6). Answered 426.
+    UnsupportedVersion,
+    /// The request has a body, which would be read as frames. Answered 400.
+    UnexpectedBody,
+    /// The origin policy refuses this page (RFC 6455 §10.2). Answered 403.
+    OriginDenied {
+        /// The first `Origin` field as received.
+        origin: Option<HeaderValue>,
+    },
+    /// `Sec-WebSocket-Protocol` is malformed or lists more than 32 subprotocols
+    /// (RFC 6455 §4.2.1 item 8). Answered 400.
+    InvalidSubprotocols,
+    /// `Sec-WebSocket-Extensions` is malformed, makes more than 8 offers, or gives more than 16
+    /// parameters to one (RFC 6455 §9.1). Answered 400.
+    InvalidExtensions,
+    /// [`Handler::accept`](crate::Handler::accept) refused the request.
+    Refused {
+        /// What it was answered with.
+        status: StatusCode,
+    },
+    /// [`Handler::accept`](crate::Handler::accept) took longer than
+    /// [`Config::accept_timeout`](crate::Config::accept_timeout). Answered 503.
+    AcceptTimeout,
+    /// [`Handler::accept`](crate::Handler::accept) panicked. Answered 500.
+    AcceptPanicked,
+    /// The HTTP server does not hand out its connections, or no tokio runtime runs here. Answered
+    /// 500: this is a mistake of whoever set up the server.
+    UpgradeUnsupported,
+}
+
+impl HandshakeError {
+    /// Returns the status that the peer was answered with.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::InvalidMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::InvalidHost
+            | Self::MissingConnectionUpgrade
+            | Self::InvalidKey
+            | Self::UnexpectedBody
+            | Self::InvalidSubprotocols
+            | Self::InvalidExtensions => StatusCode::BAD_REQUEST,
+            // 426 rather than 400: it names the version that would be accepted (RFC 6455 §4.4).
+            Self::UnsupportedVersion => StatusCode::UPGRADE_REQUIRED,
+            Self::OriginDenied { .. } => StatusCode::FORBIDDEN,
+            Self::Refused { status } => *status,
+            Self::AcceptTimeout => StatusCode::SERVICE_UNAVAILABLE,
+            Self::AcceptPanicked | Self::UpgradeUnsupported => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl fmt::Display for HandshakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InvalidMethod => "a websocket handshake is a GET request",
+            Self::InvalidHost => "host is missing or repeated",
+            Self::MissingConnectionUpgrade => "connection does not name upgrade",
+            Self::InvalidKey => "sec-websocket-key is not the base64 of 16 bytes, given once",
+            Self::UnsupportedVersion => "sec-websocket-version 13 is the only one supported",
+            Self::UnexpectedBody => "a websocket handshake has no body",
+            Self::OriginDenied { .. } => "this origin may not connect",
+            Self::InvalidSubprotocols => "sec-websocket-protocol is malformed or too long",
+            Self::InvalidExtensions => "sec-websocket-extensions is malformed or too long",
+            Self::Refused { status } => return write!(f, "the handler refused with {status}"),
+            Self::AcceptTimeout => "the handler took too long to accept",
+            Self::AcceptPanicked => "the handler panicked while accepting",
+            Self::UpgradeUnsupported => "this server is not set up for websockets",
+        })
+    }
+}
+
+impl StdError for HandshakeError {}
+
+/// Why [`WebSocket::recv`](crate::WebSocket::recv) could not deliver another message.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// The peer broke a framing rule (RFC 6455 §5). A Close with 1002 has been sent.
+    Protocol(BoxError),
+    /// A text message, or the reason of a Close, is not UTF-8 (RFC 6455 §8.1). A Close with 1007
+    /// has been sent.
+    InvalidUtf8,
+    /// A message is larger than [`Config::max_message_size`](crate::Config::max_message_size). A
+    /// Close with 1009 has been sent.
+    TooLarge,
+    /// The connection is gone without a closing handshake, so no Close could be sent.
+    ///
+    /// The kind is [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) when the peer just went away,
+    /// as a browser does that loses its network.
+    Io(io::Error),
+}
+
+impl fmt::Display for RecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Protocol(_) => "the peer broke the websocket protocol",
+            Self::InvalidUtf8 => "the peer sent text that is not utf-8",
+            Self::TooLarge => "the peer sent a message over the size limit",
+            Self::Io(_) => "the connection is gone",
+        })
+    }
+}
+
+impl StdError for RecvError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Protocol(source) => Some(&**source),
+            Self::InvalidUtf8 | Self::TooLarge => None,
+            Self::Io(source) => Some(source),
+        }
+    }
+}
+
+/// Why [`WebSocket::send`](crate::WebSocket::send) did not queue a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The connection is closing or gone; nothing can be sent any more.
+    Closed,
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the connection is closed"),
+        }
+    }
+}
+
+impl StdError for SendError {}
+
+/// Why a close code or reason was refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum InvalidClose {
+    /// The number may not stand in a Close frame (RFC 6455 §7.4).
+    Code {
+        /// The number.
+        code: u16,
+    },
+    /// The reason is longer than the 123 bytes that fit a control frame (RFC 6455 §5.5).
+    Reason {
+        /// Its length in bytes.
+        len: usize,
+    },
+}
+
+impl fmt::Display for InvalidClose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code { code } => write!(f, "close code {code} may not be sent"),
+            Self::Reason { len } => write!(f, "close reason of {len} bytes is over 123"),
+        }
+    }
+}
+
+impl StdError for InvalidClose {}
+
+/// [`Message::into_text`](crate::Message::into_text) was called on a binary message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct NotText;
+
+impl fmt::Display for NotText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the message is binary, not text")
+    }
+}
+
+impl StdError for NotText {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn fits_bounds_of_boxed_errors() {
+        fn boxed(_: impl Into<BoxError>) {}
+        boxed(HandshakeError::InvalidKey);
+        boxed(RecvError::InvalidUtf8);
+        boxed(SendError::Closed);
+        boxed(InvalidClose::Code { code: 1006 });
+        boxed(NotText);
+        boxed(Error::from(NotText));
+    }
+
+    #[test]
+    fn keeps_the_source_out_of_the_message() {
+        let error = RecvError::Io(io::Error::other("cable cut"));
+        assert!(!error.to_string().contains("cable cut"));
+        assert_eq!(error.source().unwrap().to_string(), "cable cut");
+    }
+}

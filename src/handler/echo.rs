@@ -1,0 +1,78 @@
+//! The handler that is shipped.
+
+use super::Handler;
+use crate::{
+    error::BoxError,
+    message::{Message, Utf8Bytes},
+    socket::WebSocket,
+};
+
+/// Sends every message back.
+///
+/// Text comes back as text and binary as binary. A prefix is put before text and never before
+/// binary, which it would corrupt.
+///
+/// # Examples
+///
+/// ```
+/// use tower_websocket::{Echo, WebSocketLayer};
+///
+/// let unchanged = WebSocketLayer::new(Echo::new());
+/// let greeting = WebSocketLayer::new(Echo::prefixed("Echo: "));
+/// ```
+#[derive(Clone, Debug, Default)]
+pub struct Echo {
+    prefix: Utf8Bytes,
+}
+
+impl Echo {
+    /// Repeats every message unchanged.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Repeats text behind `prefix`, and binary unchanged.
+    #[must_use]
+    pub fn prefixed(prefix: impl Into<Utf8Bytes>) -> Self {
+        Self {
+            prefix: prefix.into(),
+        }
+    }
+
+    fn answer(&self, message: Message) -> Message {
+        match message {
+            Message::Text(text) if !self.prefix.is_empty() => {
+                Message::from([&*self.prefix, &*text].concat())
+            }
+            unchanged => unchanged,
+        }
+    }
+}
+
+impl Handler for Echo {
+    async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
+        while let Some(message) = socket.recv().await? {
+            socket.send(self.answer(message)).await?;
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn prefixes_text_and_leaves_binary_alone() {
+        let echo = Echo::prefixed("Echo: ");
+        assert_eq!(echo.answer("Hello".into()), Message::from("Echo: Hello"));
+        assert_eq!(echo.answer(vec![0xff].into()), Message::from(vec![0xff]));
+    }
+
+    #[test]
+    fn repeats_without_a_prefix() {
+        assert_eq!(Echo::new().answer("Hello".into()), Message::from("Hello"));
+        assert_eq!(Echo::new().answer("".into()), Message::from(""));
+    }
+}

@@ -1,0 +1,124 @@
+//! What a user writes: the [`Handler`] of the connections, and [`Echo`], the one shipped.
+//!
+//! A handler sees whole data messages. Pings are answered, Close frames exchanged and violations
+//! refused beside it, while it works.
+
+mod echo;
+
+use std::{future::Future, sync::Arc};
+
+use http::request::Parts;
+
+pub use self::echo::Echo;
+use crate::{
+    error::BoxError,
+    handshake::{Accept, Refusal},
+    socket::WebSocket,
+};
+
+/// Serves the connections of a [`WebSocketLayer`](crate::WebSocketLayer), one call each.
+///
+/// A closure or `async fn` from [`WebSocket`] to `Result<(), E>` is a handler, and so is a type
+/// that implements this trait, when something has to be decided before the 101 or when it has
+/// state. Both methods may be written as `async fn`. Closures best end in
+/// [`Error`](crate::Error), which says why.
+///
+/// # Examples
+///
+/// A closure:
+///
+/// ```
+/// use tower_websocket::{Error, WebSocket, WebSocketLayer};
+///
+/// let shout = WebSocketLayer::new(async |mut socket: WebSocket| {
+///     while let Some(message) = socket.recv().await? {
+///         socket.send(message.into_text()?.to_uppercase()).await?;
+///     }
+///     Ok::<_, Error>(())
+/// });
+/// ```
+///
+/// A type, which knows its users before it lets them in:
+///
+/// ```
+/// use http::request::Parts;
+/// use tower_websocket::{Accept, BoxError, Handler, Refusal, WebSocket};
+///
+/// struct Desk;
+///
+/// #[derive(Clone)]
+/// struct User(String);
+///
+/// impl Handler for Desk {
+///     async fn accept(&self, request: &mut Parts) -> Result<Accept, Refusal> {
+///         let name = request.headers.get("x-user").and_then(|name| name.to_str().ok());
+///         let user = User(name.ok_or_else(Refusal::unauthorized)?.to_owned());
+///         request.extensions.insert(user);
+///         Ok(Accept::new().subprotocol("desk.v2"))
+///     }
+///
+///     async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
+///         let user = socket.request().extensions.get::<User>().cloned();
+///         let name = user.map_or_else(String::new, |User(name)| name);
+///         socket.send(format!("Hello {name}")).await?;
+///         Ok(())
+///     }
+/// }
+/// ```
+pub trait Handler: Send + Sync + 'static {
+    /// Decides on a valid handshake, before it is answered.
+    ///
+    /// What is put into `request.extensions` is seen again in [`WebSocket::request`]; changes to
+    /// the rest of the request are seen there, too. By default everything is accepted.
+    ///
+    /// The request has passed the checks of the crate: method, key, version, origin. It is
+    /// answered 503 when this takes longer than
+    /// [`Config::accept_timeout`](crate::Config::accept_timeout), and 500 when it panics.
+    ///
+    /// # Errors
+    ///
+    /// A [`Refusal`], sent as it is, with `Connection: close`.
+    ///
+    /// # Cancel safety
+    ///
+    /// The future is dropped when the client goes away or the time is over.
+    fn accept(&self, request: &mut Parts) -> impl Future<Output = Result<Accept, Refusal>> + Send {
+        let _ = request;
+        std::future::ready(Ok(Accept::new()))
+    }
+
+    /// Serves one connection, from the 101 until the returned future is ready.
+    ///
+    /// `Ok` closes the connection with 1000, an error or a panic with 1011
+    /// ([RFC 6455 §7.4.1](https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1)), unless it is
+    /// closing already. What was sent before is flushed first. The end of the connection does not
+    /// drop the future: [`WebSocket::recv`] says that it is over, and the handler can clean up.
+    ///
+    /// # Errors
+    ///
+    /// Whatever the handler calls a failure. An error of [`WebSocket::recv`] or
+    /// [`WebSocket::send`] can be passed on with `?`: it tells of an end that is already decided,
+    /// and changes no close code.
+    fn handle(&self, socket: WebSocket) -> impl Future<Output = Result<(), BoxError>> + Send;
+}
+
+impl<F, R, E> Handler for F
+where
+    F: Fn(WebSocket) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<(), E>> + Send,
+    E: Into<BoxError>,
+{
+    async fn handle(&self, socket: WebSocket) -> Result<(), BoxError> {
+        self(socket).await.map_err(Into::into)
+    }
+}
+
+impl<H: Handler> Handler for Arc<H> {
+    fn accept(&self, request: &mut Parts) -> impl Future<Output = Result<Accept, Refusal>> + Send {
+        H::accept(self, request)
+    }
+
+    fn handle(&self, socket: WebSocket) -> impl Future<Output = Result<(), BoxError>> + Send {
+        H::handle(self, socket)
+    }
+}

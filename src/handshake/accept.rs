@@ -1,0 +1,56 @@
+//! What a handler says to a request it takes.
+
+use std::borrow::Cow;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// A handler's yes to a handshake, with what the 101 shall carry.
+///
+/// # Examples
+///
+/// ```
+/// use http::{HeaderValue, header::SET_COOKIE};
+/// use tower_websocket::Accept;
+///
+/// let accept = Accept::new()
+///     .subprotocol("chat.v2")
+///     .subprotocol("chat.v1")
+///     .header(SET_COOKIE, HeaderValue::from_static("seen=1"));
+/// ```
+///
+/// Source: [RFC 6455 §4.2.2](https://www.rfc-editor.org/rfc/rfc6455#section-4.2.2).
+#[derive(Clone, Debug, Default)]
+pub struct Accept {
+    pub(crate) subprotocols: Vec<Cow<'static, str>>,
+    pub(crate) headers: HeaderMap,
+}
+
+impl Accept {
+    /// Accepts with the subprotocols of the layer and no further headers.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Names a subprotocol that this connection can speak; call it again for the next best.
+    ///
+    /// The first one that the client offered is chosen and sent; if it offered none of them, none
+    /// is sent and [`WebSocket::subprotocol`](crate::WebSocket::subprotocol) is `None`. One or
+    /// more calls replace the list of the layer for this connection. Names are compared byte by
+    /// byte, and one that is not a token (RFC 9110 §5.6.2) is never offered and so never chosen.
+    #[must_use]
+    pub fn subprotocol(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.subprotocols.push(name.into());
+        self
+    }
+
+    /// Adds a header to the 101, such as `Set-Cookie`.
+    ///
+    /// The headers of the handshake itself (`Connection`, `Upgrade`, `Sec-WebSocket-*`) are the
+    /// crate's and overwrite what is given here; headers that frame a body are left out.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.headers.append(name, value);
+        self
+    }
+}

@@ -1,0 +1,153 @@
+//! The heads of the two answers: the 101, and a complete refusal.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+
+use super::{Accept, Refusal};
+use crate::error::HandshakeError;
+
+/// Headers that describe a body or the hop, which are decided here and by the HTTP server.
+const RESERVED: [header::HeaderName; 5] = [
+    header::CONNECTION,
+    header::CONTENT_LENGTH,
+    header::TRANSFER_ENCODING,
+    header::UPGRADE,
+    header::SEC_WEBSOCKET_ACCEPT,
+];
+
+/// Writes the head of the 101 (RFC 6455 §4.2.2 item 5).
+pub(crate) fn switching(
+    accept_key: HeaderValue,
+    subprotocol: Option<HeaderValue>,
+    accept: Accept,
+) -> Response<()> {
+    let mut response = Response::new(());
+    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    let headers = response.headers_mut();
+    *headers = without_reserved(accept.headers);
+    headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
+    headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
+    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept_key);
+    if let Some(subprotocol) = subprotocol {
+        headers.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    }
+    response
+}
+
+/// Writes the whole answer to a handshake that failed, its reason left in the extensions.
+pub(crate) fn failed(error: HandshakeError) -> Response<Bytes> {
+    let mut response = text(error.status(), HeaderMap::new(), error.to_string().into());
+    let headers = response.headers_mut();
+    match error {
+        HandshakeError::InvalidMethod => {
+            headers.insert(header::ALLOW, HeaderValue::from_static("GET"));
+        }
+        HandshakeError::UnsupportedVersion => {
+            headers.insert(
+                header::SEC_WEBSOCKET_VERSION,
+                HeaderValue::from_static("13"),
+            );
+            // A sender of `Upgrade` names it in `Connection` as well (RFC 9110 §7.8).
+            headers.insert(
+                header::CONNECTION,
+                HeaderValue::from_static("close, upgrade"),
+            );
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        }
+        HandshakeError::AcceptTimeout => {
+            headers.insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
+        }
+        _ => {}
+    }
+    response.extensions_mut().insert(error);
+    response
+}
+
+/// Writes the whole answer to a handshake that the handler refused.
+pub(crate) fn refused(refusal: Refusal) -> Response<Bytes> {
+    let Refusal {
+        status,
+        headers,
+        message,
+    } = refusal;
+    let message = match message {
+        Some(message) => Bytes::from(message.into_owned()),
+        None => Bytes::from_static(status.canonical_reason().unwrap_or("refused").as_bytes()),
+    };
+    let mut response = text(status, headers, message);
+    response
+        .extensions_mut()
+        .insert(HandshakeError::Refused { status });
+    response
+}
+
+/// What follows on the connection was meant as frames, so it must not be read as requests: hence
+/// `Connection: close`.
+fn text(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Bytes> {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = without_reserved(headers);
+    let headers = response.headers_mut();
+    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    headers.insert(header::CONTENT_TYPE, plain);
+    response
+}
+
+fn without_reserved(mut headers: HeaderMap) -> HeaderMap {
+    for name in &RESERVED {
+        headers.remove(name);
+    }
+    headers
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_headers_of_the_handshake_to_itself() {
+        let accept = Accept::new()
+            .header(header::CONTENT_LENGTH, HeaderValue::from_static("7"))
+            .header(
+                header::SEC_WEBSOCKET_PROTOCOL,
+                HeaderValue::from_static("forged"),
+            )
+            .header(
+                header::SEC_WEBSOCKET_EXTENSIONS,
+                HeaderValue::from_static("forged"),
+            )
+            .header(header::UPGRADE, HeaderValue::from_static("forged"))
+            .header(header::SERVER, HeaderValue::from_static("kept"));
+        let response = switching(HeaderValue::from_static("key"), None, accept);
+        let mut names: Vec<_> = response
+            .headers()
+            .keys()
+            .map(|name| name.as_str())
+            .collect();
+        names.sort_unstable();
+        assert_eq!(
+            names,
+            ["connection", "sec-websocket-accept", "server", "upgrade"]
+        );
+        assert_eq!(response.headers()[header::UPGRADE], "websocket");
+    }
+
+    #[test]
+    fn names_the_version_it_speaks() {
+        let response = failed(HandshakeError::UnsupportedVersion);
+        assert_eq!(response.status(), StatusCode::UPGRADE_REQUIRED);
+        assert_eq!(response.headers()[header::SEC_WEBSOCKET_VERSION], "13");
+        assert_eq!(response.headers()[header::UPGRADE], "websocket");
+    }
+
+    #[test]
+    fn refuses_with_what_the_handler_said() {
+        let response = refused(Refusal::unauthorized().message("who are you?"));
+        assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
+        assert_eq!(response.body(), "who are you?");
+        assert_eq!(response.headers()[header::CONNECTION], "close");
+    }
+}

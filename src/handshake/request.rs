@@ -1,0 +1,184 @@
+//! Which requests are WebSocket handshakes, and which of those are valid.
+//!
+//! Source: [RFC 6455 §4.2.1](https://www.rfc-editor.org/rfc/rfc6455#section-4.2.1).
+
+use data_encoding::BASE64;
+use http::{HeaderMap, HeaderValue, Method, Request, Version, header, request::Parts};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use crate::{
+    error::HandshakeError,
+    extension,
+    header::{contains_token, single},
+    origin::OriginPolicy,
+    subprotocol,
+};
+
+/// Tells whether a request asks for a WebSocket at all, and so is this crate's to answer.
+///
+/// `Upgrade` over HTTP/1.0 is ignored, as RFC 9110 §7.8 asks, and HTTP/2 has no `Upgrade`.
+pub(crate) fn asks_for_websocket<A>(request: &Request<A>) -> bool {
+    request.version() == Version::HTTP_11
+        && contains_token(request.headers(), &header::UPGRADE, "websocket")
+}
+
+/// Checks a handshake whole and derives its `Sec-WebSocket-Accept`.
+pub(crate) fn check(parts: &Parts, origins: &OriginPolicy) -> Result<HeaderValue, HandshakeError> {
+    let headers = &parts.headers;
+    if parts.method != Method::GET {
+        return Err(HandshakeError::InvalidMethod);
+    }
+    if !contains_token(headers, &header::CONNECTION, "upgrade") {
+        return Err(HandshakeError::MissingConnectionUpgrade);
+    }
+    match single(headers, &header::SEC_WEBSOCKET_VERSION) {
+        Ok(Some(version)) if version == "13" => {}
+        _ => return Err(HandshakeError::UnsupportedVersion),
+    }
+    let accept = accept_key(headers)?;
+    if announces_body(headers) {
+        return Err(HandshakeError::UnexpectedBody);
+    }
+    let authority = authority(parts)?;
+    if !origins.permits(headers, Some(authority)) {
+        let origin = headers.get(header::ORIGIN).cloned();
+        return Err(HandshakeError::OriginDenied { origin });
+    }
+    extension::validate(headers).map_err(|_| HandshakeError::InvalidExtensions)?;
+    subprotocol::offered(headers).map_err(|_| HandshakeError::InvalidSubprotocols)?;
+    Ok(accept)
+}
+
+/// Answers the client's `Sec-WebSocket-Key` with the matching `Sec-WebSocket-Accept`
+/// (RFC 6455 §4.2.2 item 5.4).
+fn accept_key(headers: &HeaderMap) -> Result<HeaderValue, HandshakeError> {
+    // A repeated key is refused rather than the first one taken: a proxy in front might have taken
+    // the other, and RFC 6455 §11.3.1 forbids the repetition.
+    let Ok(Some(key)) = single(headers, &header::SEC_WEBSOCKET_KEY) else {
+        return Err(HandshakeError::InvalidKey);
+    };
+    let key = key.as_bytes();
+    match BASE64.decode(key) {
+        Ok(nonce) if nonce.len() == 16 => {}
+        _ => return Err(HandshakeError::InvalidKey),
+    }
+    HeaderValue::try_from(derive_accept_key(key)).map_err(|_| HandshakeError::InvalidKey)
+}
+
+/// Bytes after such a request would be its body for a proxy and frames for us, which is how
+/// requests are smuggled.
+fn announces_body(headers: &HeaderMap) -> bool {
+    let lengths = headers.get_all(header::CONTENT_LENGTH);
+    headers.contains_key(header::TRANSFER_ENCODING) || lengths.iter().any(|length| length != "0")
+}
+
+/// Returns the host and port that the client believes it talks to.
+///
+/// The target's own authority wins over `Host` (RFC 9112 §3.2.2), and neither may be missing.
+fn authority(parts: &Parts) -> Result<&str, HandshakeError> {
+    let host = match single(&parts.headers, &header::HOST) {
+        Ok(Some(host)) => host.to_str().map_err(|_| HandshakeError::InvalidHost)?,
+        _ => return Err(HandshakeError::InvalidHost),
+    };
+    Ok(parts
+        .uri
+        .authority()
+        .map_or(host, |authority| authority.as_str()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn handshake() -> http::request::Builder {
+        Request::get("/ws")
+            .header(header::HOST, "example.com")
+            .header(header::UPGRADE, "websocket")
+            .header(header::CONNECTION, "Upgrade")
+            .header(header::SEC_WEBSOCKET_VERSION, "13")
+            .header(header::SEC_WEBSOCKET_KEY, "dGhlIHNhbXBsZSBub25jZQ==")
+    }
+
+    fn checked(request: http::request::Builder) -> Result<HeaderValue, HandshakeError> {
+        check(
+            &request.body(()).unwrap().into_parts().0,
+            &OriginPolicy::same_host(),
+        )
+    }
+
+    #[test]
+    fn answers_the_key_of_the_rfc() {
+        assert_eq!(
+            checked(handshake()).unwrap(),
+            "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="
+        );
+    }
+
+    #[test]
+    fn refuses_key_that_is_not_sixteen_bytes() {
+        for key in [
+            "",
+            "AAA",
+            "AAAA",
+            "dGhlIHNhbXBsZSBub25jZQ=",
+            "dGhlIHNhbXBsZSBub25jZSE=",
+        ] {
+            let mut request = handshake();
+            let headers = request.headers_mut().unwrap();
+            headers.insert(header::SEC_WEBSOCKET_KEY, HeaderValue::from_static(key));
+            assert_eq!(
+                checked(request),
+                Err(HandshakeError::InvalidKey),
+                "key {key:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn accepts_an_upgrade_list_with_other_protocols() {
+        let mut request = handshake();
+        let headers = request.headers_mut().unwrap();
+        headers.insert(header::UPGRADE, HeaderValue::from_static("h2c, WebSocket"));
+        assert!(asks_for_websocket(&request.body(()).unwrap()));
+    }
+
+    #[test]
+    fn leaves_other_upgrades_and_versions_alone() {
+        let h2c = Request::get("/")
+            .header(header::UPGRADE, "h2c")
+            .body(())
+            .unwrap();
+        assert!(!asks_for_websocket(&h2c));
+        for version in [Version::HTTP_10, Version::HTTP_2] {
+            let request = handshake().version(version).body(()).unwrap();
+            assert!(!asks_for_websocket(&request), "{version:?}");
+        }
+    }
+
+    #[test]
+    fn allows_content_length_only_when_it_is_zero() {
+        let empty = handshake().header(header::CONTENT_LENGTH, "0");
+        assert!(checked(empty).is_ok());
+        for length in ["1", "00", "-1", "0, 5"] {
+            let request = handshake().header(header::CONTENT_LENGTH, length);
+            assert_eq!(
+                checked(request),
+                Err(HandshakeError::UnexpectedBody),
+                "length {length}"
+            );
+        }
+    }
+
+    #[test]
+    fn prefers_the_authority_of_the_target_over_host() {
+        let request = handshake().uri("http://other.example/ws");
+        let same = request.header(header::ORIGIN, "http://other.example");
+        assert!(checked(same).is_ok());
+        let request = handshake().uri("http://other.example/ws");
+        let foreign = request.header(header::ORIGIN, "http://example.com");
+        assert!(matches!(
+            checked(foreign),
+            Err(HandshakeError::OriginDenied { .. })
+        ));
+    }
+}

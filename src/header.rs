@@ -1,0 +1,292 @@
+//! Tokens, lists and single values in header fields, as RFC 9110 §5.5 and §5.6 write them.
+//!
+//! Decides where one element of a field ends and the next begins. What an element means, and
+//! whether a malformed one matters, is left to the rules above.
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+
+/// A field that may be sent once was sent on more than one line.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Repeated;
+
+/// Tells whether `bytes` is a token: one or more of the characters a method or a field name may
+/// hold.
+///
+/// Source: [RFC 9110 §5.6.2](https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2).
+pub(crate) fn is_token(bytes: &[u8]) -> bool {
+    !bytes.is_empty() && bytes.iter().copied().all(is_tchar)
+}
+
+/// Returns `bytes` as text if they are a token, see [`is_token`].
+pub(crate) fn as_token(bytes: &[u8]) -> Option<&str> {
+    if is_token(bytes) {
+        std::str::from_utf8(bytes).ok()
+    } else {
+        None
+    }
+}
+
+/// Tells whether the list in all lines of field `name` has an element equal to `token`, ASCII
+/// letters compared without case.
+///
+/// Whole elements are compared: neither `no-upgrade` nor `upgrade/2` is `upgrade`.
+pub(crate) fn contains_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
+    elements(headers, name).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
+}
+
+/// Iterates over the elements of the comma-separated list in all lines of field `name`, in the
+/// order they were sent.
+///
+/// Whitespace around an element is removed and empty elements are skipped. A comma inside a
+/// quoted string does not end an element; the quotes and escapes are left as received. A quoted
+/// string that is never closed reaches to the end of its line, not into the next one.
+///
+/// Source: [RFC 9110 §5.6.1](https://www.rfc-editor.org/rfc/rfc9110#section-5.6.1).
+pub(crate) fn elements<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> impl Iterator<Item = &'a [u8]> + use<'a> {
+    headers
+        .get_all(name)
+        .into_iter()
+        .flat_map(|line| split(line.as_bytes(), b','))
+        .filter(|element| !element.is_empty())
+}
+
+/// Iterates over the parts of `value` between `separator`s outside quoted strings, each without
+/// the whitespace around it.
+///
+/// Empty parts are kept, so the iterator yields one part more than there are separators.
+pub(crate) fn split(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
+    let mut rest = Some(value);
+    std::iter::from_fn(move || {
+        let value = rest?;
+        let part = if let Some(end) = unquoted_position(value, separator) {
+            rest = Some(&value[end + 1..]);
+            &value[..end]
+        } else {
+            rest = None;
+            value
+        };
+        // Of the whitespace this removes, a field value can hold only SP and HTAB, which is OWS.
+        Some(part.trim_ascii())
+    })
+}
+
+/// Returns the value of field `name`, `None` when it was not sent.
+///
+/// # Errors
+///
+/// [`Repeated`] if the field was sent on more than one line, equal values included.
+pub(crate) fn single<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a HeaderValue>, Repeated> {
+    let mut lines = headers.get_all(name).into_iter();
+    match (lines.next(), lines.next()) {
+        (value, None) => Ok(value),
+        (_, Some(_)) => Err(Repeated),
+    }
+}
+
+const fn is_tchar(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric()
+        || matches!(
+            byte,
+            b'!' | b'#'
+                | b'$'
+                | b'%'
+                | b'&'
+                | b'\''
+                | b'*'
+                | b'+'
+                | b'-'
+                | b'.'
+                | b'^'
+                | b'_'
+                | b'`'
+                | b'|'
+                | b'~'
+        )
+}
+
+fn unquoted_position(value: &[u8], separator: u8) -> Option<usize> {
+    let mut quoted = false;
+    let mut escaped = false;
+    value.iter().position(|&byte| {
+        if escaped {
+            escaped = false;
+            return false;
+        }
+        match byte {
+            // A backslash outside a quoted string escapes nothing (RFC 9110 §5.6.4).
+            b'\\' if quoted => escaped = true,
+            b'"' => quoted = !quoted,
+            _ => return byte == separator && !quoted,
+        }
+        false
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use http::header::{CONNECTION, UPGRADE};
+
+    use super::*;
+
+    fn connection(lines: &[&str]) -> HeaderMap {
+        lines
+            .iter()
+            .map(|line| (CONNECTION, HeaderValue::from_str(line).unwrap()))
+            .collect()
+    }
+
+    fn listed(lines: &[&str]) -> Vec<String> {
+        elements(&connection(lines), &CONNECTION)
+            .map(|element| String::from_utf8(element.to_vec()).unwrap())
+            .collect()
+    }
+
+    #[test]
+    fn takes_exactly_the_characters_of_rfc_9110_as_token_characters() {
+        let others = b"!#$%&'*+-.^_`|~";
+        for byte in 0..=u8::MAX {
+            let expected = byte.is_ascii_alphanumeric() || others.contains(&byte);
+            assert_eq!(is_token(&[byte]), expected, "byte {byte:#04x}");
+        }
+    }
+
+    #[test]
+    fn takes_only_whole_non_empty_values_as_tokens() {
+        for token in ["a", "permessage-deflate", "desk.v2", "13", "*"] {
+            assert!(is_token(token.as_bytes()), "token {token:?}");
+            assert_eq!(as_token(token.as_bytes()), Some(token), "token {token:?}");
+        }
+        for other in [
+            "", " ", "a b", " a", "a,", "a=b", "\"a\"", "a/b", "é", "a\t",
+        ] {
+            assert!(!is_token(other.as_bytes()), "value {other:?}");
+            assert_eq!(as_token(other.as_bytes()), None, "value {other:?}");
+        }
+    }
+
+    #[test]
+    fn finds_a_token_anywhere_in_any_line_whatever_its_case() {
+        for lines in [
+            &["upgrade"][..],
+            &["Upgrade"],
+            &["UPGRADE"],
+            &["keep-alive, Upgrade"],
+            &["keep-alive,Upgrade,x"],
+            &[" \t Upgrade \t , x"],
+            &[",,Upgrade"],
+            &["keep-alive", "Upgrade"],
+            &["", "Upgrade"],
+            &["\"a,b\", Upgrade"],
+            &["\"never closed", "Upgrade"],
+        ] {
+            let headers = connection(lines);
+            assert!(
+                contains_token(&headers, &CONNECTION, "upgrade"),
+                "lines {lines:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn does_not_find_a_token_inside_another_element() {
+        for lines in [
+            &[][..],
+            &[""],
+            &[","],
+            &["no-upgrade"],
+            &["upgrade-insecure"],
+            &["upgrade/2"],
+            &["keep-alive upgrade"],
+            &["upgrade;q=1"],
+            &["\"upgrade\""],
+            &["\"a, upgrade, b\""],
+            &["up", "grade"],
+        ] {
+            let headers = connection(lines);
+            assert!(
+                !contains_token(&headers, &CONNECTION, "upgrade"),
+                "lines {lines:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn reads_only_the_named_field() {
+        let headers = connection(&["upgrade"]);
+        assert!(!contains_token(&headers, &UPGRADE, "upgrade"));
+        assert_eq!(elements(&headers, &UPGRADE).count(), 0);
+        assert_eq!(single(&headers, &UPGRADE), Ok(None));
+    }
+
+    #[test]
+    fn lists_elements_trimmed_in_order_over_all_lines() {
+        for (lines, expected) in [
+            (&[][..], &[][..]),
+            (&[""], &[]),
+            (&[" , ,\t,"], &[]),
+            (&["a"], &["a"]),
+            (&["a,b"], &["a", "b"]),
+            (&[" a ,\tb\t"], &["a", "b"]),
+            (&[",a,,b,"], &["a", "b"]),
+            (&["a, b", "", "c"], &["a", "b", "c"]),
+            (&["a b, c"], &["a b", "c"]),
+        ] {
+            assert_eq!(listed(lines), expected, "lines {lines:?}");
+        }
+    }
+
+    #[test]
+    fn does_not_split_at_a_comma_inside_a_quoted_string() {
+        for (line, expected) in [
+            (r#""a,b", c"#, &[r#""a,b""#, "c"][..]),
+            (r#"x="a,b";y, c"#, &[r#"x="a,b";y"#, "c"]),
+            (r#""a\",b", c"#, &[r#""a\",b""#, "c"]),
+            (r#""a\\", b"#, &[r#""a\\""#, "b"]),
+            (r#""", a"#, &[r#""""#, "a"]),
+            (r#"a\"b,c", d"#, &[r#"a\"b,c""#, "d"]),
+            (r"a\, b", &[r"a\", "b"]),
+            (r#"a, "b, c"#, &["a", r#""b, c"#]),
+            (r#"a, "b\"#, &["a", r#""b\"#]),
+        ] {
+            assert_eq!(listed(&[line]), expected, "line {line:?}");
+        }
+    }
+
+    #[test]
+    fn does_not_carry_an_unclosed_quoted_string_into_the_next_line() {
+        assert_eq!(listed(&["\"a, b", "c, d"]), ["\"a, b", "c", "d"]);
+    }
+
+    #[test]
+    fn keeps_empty_parts_when_it_splits_one_value() {
+        let parts = |value: &'static str| split(value.as_bytes(), b';').collect::<Vec<_>>();
+        assert_eq!(parts(""), [b""]);
+        assert_eq!(parts(";"), [b"", b""]);
+        assert_eq!(parts(" a ;; b"), [&b"a"[..], b"", b"b"]);
+        assert_eq!(parts("\"a;b\";c"), [&b"\"a;b\""[..], b"c"]);
+    }
+
+    #[test]
+    fn returns_a_value_sent_once_and_refuses_one_sent_twice() {
+        let one = HeaderValue::from_static("a, b");
+        assert_eq!(single(&connection(&[]), &CONNECTION), Ok(None));
+        assert_eq!(
+            single(&connection(&["a, b"]), &CONNECTION),
+            Ok(Some(&one)),
+            "a comma is no repetition"
+        );
+        for lines in [&["a", "b"][..], &["a", "a"], &["", ""], &["a", "b", "c"]] {
+            assert_eq!(
+                single(&connection(lines), &CONNECTION),
+                Err(Repeated),
+                "lines {lines:?}"
+            );
+        }
+    }
+}

@@ -1,0 +1,207 @@
+//! The layer: which requests are answered, by which handler, under which rules.
+
+use std::{borrow::Cow, fmt, sync::Arc};
+
+use http::request::Parts;
+use tower::Layer;
+
+use crate::{
+    config::Config,
+    handler::Echo,
+    origin::OriginPolicy,
+    service::{UpgradeRequired, WebSocketService},
+};
+
+/// Adds WebSockets to a service: answers the handshakes, passes everything else on.
+///
+/// Without further settings every request that asks for a WebSocket is answered, whatever its
+/// path; pages of other origins are refused; [`Config`] says what the limits are. Cloning a layer
+/// is cheap, and all its clones and services share one handler.
+///
+/// # Examples
+///
+/// ```
+/// use axum::{Router, routing::get};
+/// use tower_websocket::{Echo, WebSocketLayer};
+///
+/// let app: Router = Router::new()
+///     .route("/", get(|| async { "hello over HTTP" }))
+///     .layer(WebSocketLayer::new(Echo::new()).path("/ws"));
+/// ```
+pub struct WebSocketLayer<H = Echo> {
+    handler: Arc<H>,
+    settings: Arc<Settings>,
+}
+
+/// What a layer decides with.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) enabled: bool,
+    pub(crate) target: Target,
+    pub(crate) origins: OriginPolicy,
+    pub(crate) subprotocols: Arc<[Cow<'static, str>]>,
+    pub(crate) config: Config,
+}
+
+/// The requests that a layer answers.
+#[derive(Clone)]
+pub(crate) enum Target {
+    Any,
+    Paths(Vec<Cow<'static, str>>),
+    Matching(Arc<dyn Fn(&Parts) -> bool + Send + Sync>),
+}
+
+impl Target {
+    pub(crate) fn includes(&self, request: &Parts) -> bool {
+        match self {
+            Self::Any => true,
+            Self::Paths(paths) => paths.iter().any(|path| path == request.uri.path()),
+            Self::Matching(matches) => matches(request),
+        }
+    }
+}
+
+impl<H> WebSocketLayer<H> {
+    /// Makes a layer that serves every connection with `handler`.
+    #[must_use]
+    pub fn new(handler: H) -> Self {
+        let settings = Settings {
+            enabled: true,
+            target: Target::Any,
+            origins: OriginPolicy::same_host(),
+            subprotocols: Arc::new([]),
+            config: Config::new(),
+        };
+        Self {
+            handler: Arc::new(handler),
+            settings: Arc::new(settings),
+        }
+    }
+
+    /// Answers handshakes on this path only; call it again to add another one.
+    ///
+    /// The path is compared whole and as it stands in the request, without the query:
+    /// `/ws` is not `/ws/`. In a nested axum router it is the path that the nested router sees.
+    #[must_use]
+    pub fn path(self, path: impl Into<Cow<'static, str>>) -> Self {
+        self.with(|settings| match &mut settings.target {
+            Target::Paths(paths) => paths.push(path.into()),
+            target => *target = Target::Paths(vec![path.into()]),
+        })
+    }
+
+    /// Answers the handshakes for which `matches` is true, in place of a [`path`](Self::path).
+    ///
+    /// It is asked for requests with `Upgrade: websocket` only.
+    #[must_use]
+    pub fn matching(self, matches: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
+        self.with(|settings| settings.target = Target::Matching(Arc::new(matches)))
+    }
+
+    /// Sets which pages may connect. Default: [`OriginPolicy::same_host`].
+    #[must_use]
+    pub fn origin(self, policy: OriginPolicy) -> Self {
+        self.with(|settings| settings.origins = policy)
+    }
+
+    /// Names a subprotocol that the handler speaks; call it again for the next best.
+    ///
+    /// The first one that the client offered is chosen; none if it offered none of them.
+    /// [`Accept::subprotocol`](crate::Accept::subprotocol) decides for a single connection.
+    #[must_use]
+    pub fn subprotocol(self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.with(|settings| {
+            let names = settings.subprotocols.iter().cloned();
+            settings.subprotocols = names.chain([name.into()]).collect();
+        })
+    }
+
+    /// Sets limits and waits. Default: [`Config::new`].
+    #[must_use]
+    pub fn config(self, config: Config) -> Self {
+        self.with(|settings| settings.config = config)
+    }
+
+    /// Switches the layer on or off. Switched off it passes every request on. Default: on.
+    #[must_use]
+    pub fn enabled(self, enabled: bool) -> Self {
+        self.with(|settings| settings.enabled = enabled)
+    }
+
+    /// Makes a service without an inner one, for a route of its own.
+    ///
+    /// Requests that are not passed to the handler are answered 426, whether they ask for a
+    /// WebSocket or not.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use tower_websocket::{Echo, WebSocketLayer};
+    ///
+    /// let echo = WebSocketLayer::new(Echo::new()).subprotocol("chat").into_service();
+    /// let app: Router = Router::new().route_service("/ws", echo);
+    /// ```
+    #[must_use]
+    pub fn into_service(self) -> WebSocketService<UpgradeRequired, H> {
+        self.layer(UpgradeRequired::new())
+    }
+
+    fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
+        change(Arc::make_mut(&mut self.settings));
+        self
+    }
+}
+
+impl Default for WebSocketLayer {
+    fn default() -> Self {
+        Self::new(Echo::new())
+    }
+}
+
+impl<H> Clone for WebSocketLayer<H> {
+    fn clone(&self) -> Self {
+        Self {
+            handler: Arc::clone(&self.handler),
+            settings: Arc::clone(&self.settings),
+        }
+    }
+}
+
+impl<H> fmt::Debug for WebSocketLayer<H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocketLayer")
+            .field("settings", &self.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+impl<S, H> Layer<S> for WebSocketLayer<H> {
+    type Service = WebSocketService<S, H>;
+
+    fn layer(&self, inner: S) -> Self::Service {
+        WebSocketService::with(inner, Arc::clone(&self.handler), Arc::clone(&self.settings))
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("enabled", &self.enabled)
+            .field("target", &self.target)
+            .field("origins", &self.origins)
+            .field("subprotocols", &self.subprotocols)
+            .field("config", &self.config)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Any => f.write_str("Any"),
+            Self::Paths(paths) => f.debug_tuple("Paths").field(paths).finish(),
+            Self::Matching(_) => f.write_str("Matching(..)"),
+        }
+    }
+}

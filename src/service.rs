@@ -1,0 +1,162 @@
+//! The service: passes requests on, or answers them.
+
+use std::{
+    convert::Infallible,
+    fmt,
+    future::{Ready, ready},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use tower::Service;
+
+use crate::{
+    error::HandshakeError,
+    future::{Handshake, ResponseFuture, runs_in_tokio},
+    handler::{Echo, Handler},
+    handshake::request::{asks_for_websocket, check},
+    layer::{Settings, WebSocketLayer},
+    report,
+    response::ResponseBody,
+    upgrade::Handover,
+};
+
+/// A service that answers WebSocket handshakes and passes everything else to `S`, untouched.
+///
+/// Made by a [`WebSocketLayer`], or by [`new`](WebSocketService::new) without an inner service.
+/// It asks nothing of the bodies: `S` may be any service from `Request<A>` to `Response<B>`.
+pub struct WebSocketService<S, H = Echo> {
+    inner: S,
+    shared: Arc<Shared<H>>,
+}
+
+/// One pointer for all of it, because routers clone their services with every request.
+struct Shared<H> {
+    handler: Arc<H>,
+    settings: Arc<Settings>,
+}
+
+impl<H> WebSocketService<UpgradeRequired, H> {
+    /// Makes a complete service without an inner one, for a route of its own.
+    ///
+    /// Settings are those of a [`WebSocketLayer`], whose
+    /// [`into_service`](WebSocketLayer::into_service) makes such a service, too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use tower_websocket::{Echo, WebSocketService};
+    ///
+    /// let app: Router = Router::new().route_service("/ws", WebSocketService::new(Echo::new()));
+    /// ```
+    #[must_use]
+    pub fn new(handler: H) -> Self {
+        WebSocketLayer::new(handler).into_service()
+    }
+}
+
+impl<S, H> WebSocketService<S, H> {
+    pub(crate) fn with(inner: S, handler: Arc<H>, settings: Arc<Settings>) -> Self {
+        Self {
+            inner,
+            shared: Arc::new(Shared { handler, settings }),
+        }
+    }
+}
+
+impl<S, H, A, B> Service<Request<A>> for WebSocketService<S, H>
+where
+    S: Service<Request<A>, Response = Response<B>>,
+    H: Handler,
+{
+    type Response = Response<ResponseBody<B>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    fn call(&mut self, request: Request<A>) -> Self::Future {
+        let settings = &self.shared.settings;
+        if !settings.enabled || !asks_for_websocket(&request) {
+            return ResponseFuture::inner(self.inner.call(request));
+        }
+        let (mut request, body) = request.into_parts();
+        if !settings.target.includes(&request) {
+            return ResponseFuture::inner(self.inner.call(Request::from_parts(request, body)));
+        }
+        let accept_key = match check(&request, &settings.origins) {
+            Ok(accept_key) => accept_key,
+            Err(error) => return ResponseFuture::refused(error),
+        };
+        let handover = match Handover::take(&mut request.extensions) {
+            Some(handover) if runs_in_tokio() => handover,
+            _ => {
+                report::upgrade_unsupported();
+                return ResponseFuture::refused(HandshakeError::UpgradeUnsupported);
+            }
+        };
+        ResponseFuture::handshake(Handshake {
+            handler: Arc::clone(&self.shared.handler),
+            config: settings.config.clone(),
+            subprotocols: Arc::clone(&settings.subprotocols),
+            request,
+            accept_key,
+            handover,
+        })
+    }
+}
+
+impl<S: Clone, H> Clone for WebSocketService<S, H> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<S: fmt::Debug, H> fmt::Debug for WebSocketService<S, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocketService")
+            .field("inner", &self.inner)
+            .field("settings", &self.shared.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The inner service of a [`WebSocketService`] that has none: answers 426 to everything.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct UpgradeRequired(());
+
+impl UpgradeRequired {
+    pub(crate) const fn new() -> Self {
+        Self(())
+    }
+}
+
+impl<A> Service<Request<A>> for UpgradeRequired {
+    type Response = Response<String>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Request<A>) -> Self::Future {
+        // 426 rather than 404: someone who opens the address in a browser learns that the resource
+        // exists and speaks another protocol (RFC 9110 §15.5.22).
+        let mut response = Response::new(String::from("this address speaks websocket"));
+        *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+        let headers = response.headers_mut();
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+        headers.insert(header::CONTENT_TYPE, plain);
+        ready(Ok(response))
+    }
+}

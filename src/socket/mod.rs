@@ -1,0 +1,239 @@
+//! A connection after its handshake: the end that a handler holds, and what serves the wire.
+//!
+//! | File | Decides |
+//! | --- | --- |
+//! | this one | what a handler can do: [`WebSocket`] |
+//! | `link` | what the handler's end and the connection share, and who wakes whom |
+//! | `driver` | when to read, write, close and give up |
+//! | `engine` | how bytes become messages and messages bytes |
+//! | `session` | how a handler and a connection run side by side in one task |
+
+mod driver;
+mod engine;
+mod link;
+mod session;
+
+use std::{
+    fmt,
+    future::poll_fn,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use futures_util::{Sink, Stream};
+use http::{HeaderValue, request::Parts};
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use self::link::Link;
+pub(crate) use self::session::serve;
+use crate::{
+    close::{CloseCode, CloseFrame},
+    config::Config,
+    error::{InvalidClose, RecvError, SendError},
+    message::{Message, Utf8Bytes},
+};
+
+/// One end of an open WebSocket connection.
+///
+/// A handler is given one; [`recv`](Self::recv) and [`send`](Self::send) whole messages. Ping, pong
+/// and Close frames are answered beside it while the handler works. It is a [`Stream`] and a
+/// [`Sink`] of messages as well.
+///
+/// # Examples
+///
+/// ```
+/// use tower_websocket::{BoxError, WebSocket};
+///
+/// async fn count(mut socket: WebSocket) -> Result<(), BoxError> {
+///     let mut messages = 0;
+///     while let Some(_message) = socket.recv().await? {
+///         messages += 1;
+///         socket.send(format!("{messages} so far")).await?;
+///     }
+///     Ok(())
+/// }
+/// ```
+pub struct WebSocket {
+    link: Arc<Link>,
+    request: Box<Parts>,
+    subprotocol: Option<HeaderValue>,
+}
+
+impl WebSocket {
+    /// Takes over a stream on which the opening handshake is already done, as its server.
+    ///
+    /// A task is spawned that serves the connection until the `WebSocket` is dropped; dropping it
+    /// closes with 1000, or with 1011 when that happens in a panic. [`request`](Self::request) is
+    /// an empty one and there is no subprotocol.
+    ///
+    /// # Panics
+    ///
+    /// Panics outside a tokio runtime.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_websocket::{Config, WebSocket};
+    ///
+    /// # async fn example() {
+    /// let (server, _client) = tokio::io::duplex(1024);
+    /// let socket = WebSocket::from_io(server, Config::new());
+    /// # }
+    /// ```
+    ///
+    /// Source: [RFC 6455 §5](https://www.rfc-editor.org/rfc/rfc6455#section-5).
+    #[must_use = "dropping it closes the connection"]
+    pub fn from_io<IO>(io: IO, config: Config) -> Self
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (request, ()) = http::Request::new(()).into_parts();
+        let link = Arc::new(Link::new());
+        tokio::spawn(session::detached(io, config, Arc::clone(&link)));
+        Self::new(link, request, None)
+    }
+
+    fn new(link: Arc<Link>, request: Parts, subprotocol: Option<HeaderValue>) -> Self {
+        Self {
+            link,
+            request: Box::new(request),
+            subprotocol,
+        }
+    }
+
+    /// Receives the next whole message, or `None` once the peer has closed the connection or
+    /// [`close`](Self::close) was called.
+    ///
+    /// Messages that arrived before the end are delivered first.
+    ///
+    /// # Errors
+    ///
+    /// - [`RecvError::Protocol`]: the peer broke a framing rule; it is told so with 1002.
+    /// - [`RecvError::InvalidUtf8`]: text that is not UTF-8; the peer is told with 1007.
+    /// - [`RecvError::TooLarge`]: past [`Config::max_message_size`]; the peer is told with 1009.
+    /// - [`RecvError::Io`]: the connection is gone, no Close could be sent.
+    ///
+    /// After any of them every later call returns `None`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe in `select!`: a message is wholly received or waits for the next call.
+    pub async fn recv(&mut self) -> Result<Option<Message>, RecvError> {
+        poll_fn(|cx| self.link.poll_recv(cx)).await
+    }
+
+    /// Queues one message to be written.
+    ///
+    /// Returns at once while fewer than 1 MiB and 1,024 messages wait to be written, else when
+    /// there is room. A message larger than that waits until it is alone. That it returned does not
+    /// say that the peer got the message: nothing in the protocol does.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closed`] once the connection is closing or gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe in `select!`: the message is wholly queued or not at all. It is dropped with the future
+    /// when that happens before there was room.
+    pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), SendError> {
+        let mut message = Some(message.into());
+        poll_fn(|cx| self.link.poll_send(cx, &mut message)).await
+    }
+
+    /// Closes the connection with a code and a reason, and waits until that is done.
+    ///
+    /// What was sent before is flushed first; messages that were not received yet are discarded.
+    /// Returns when the peer has answered the Close, is gone, or has let
+    /// [`Config::close_timeout`] pass. Does nothing to a connection that is closing already, but
+    /// wait.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidClose::Reason`] if `reason` is longer than [`CloseFrame::MAX_REASON`] bytes; then
+    /// the connection stays as it is.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future after its first poll leaves the connection closing.
+    ///
+    /// Source: [RFC 6455 §7.1.2](https://www.rfc-editor.org/rfc/rfc6455#section-7.1.2).
+    pub async fn close(
+        &mut self,
+        code: CloseCode,
+        reason: impl Into<Utf8Bytes>,
+    ) -> Result<(), InvalidClose> {
+        self.link.close(CloseFrame::new(code, reason)?);
+        poll_fn(|cx| self.link.poll_closed(cx)).await;
+        Ok(())
+    }
+
+    /// Returns the request of the opening handshake, with what
+    /// [`Handler::accept`](crate::Handler::accept) left in it.
+    #[must_use]
+    pub fn request(&self) -> &Parts {
+        &self.request
+    }
+
+    /// Returns the subprotocol that was agreed on, if any
+    /// ([RFC 6455 §1.9](https://www.rfc-editor.org/rfc/rfc6455#section-1.9)).
+    #[must_use]
+    pub fn subprotocol(&self) -> Option<&str> {
+        // Chosen among the client's tokens, which are ASCII.
+        self.subprotocol
+            .as_ref()
+            .and_then(|name| name.to_str().ok())
+    }
+}
+
+impl fmt::Debug for WebSocket {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocket")
+            .field("uri", &self.request.uri)
+            .field("subprotocol", &self.subprotocol)
+            .finish_non_exhaustive()
+    }
+}
+
+impl Drop for WebSocket {
+    fn drop(&mut self) {
+        self.link.abandon(std::thread::panicking());
+    }
+}
+
+/// Yields what [`WebSocket::recv`] returns: messages, at most one error, then the end.
+impl Stream for WebSocket {
+    type Item = Result<Message, RecvError>;
+
+    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
+        self.link.poll_recv(cx).map(Result::transpose)
+    }
+}
+
+/// Queues what it is fed as [`WebSocket::send`] does.
+///
+/// Messages leave on their own, also without a flush. `poll_flush` is ready when all of them are
+/// written to the connection, `poll_close` when the connection is closed, with 1000.
+impl Sink<Message> for WebSocket {
+    type Error = SendError;
+
+    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        self.link.poll_room(cx)
+    }
+
+    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), SendError> {
+        self.link.push(message)
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        self.link.poll_flushed(cx)
+    }
+
+    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        self.link
+            .close(CloseFrame::without_reason(CloseCode::NORMAL));
+        ready!(self.link.poll_closed(cx));
+        Poll::Ready(Ok(()))
+    }
+}

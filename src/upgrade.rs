@@ -1,0 +1,104 @@
+//! From a sent 101 to a connection that speaks frames.
+//!
+//! The HTTP server hands the connection over after it wrote the 101, so this waits in a task of its
+//! own, for a bounded time, and only believes in a connection whose 101 really went out.
+
+use std::{
+    error::Error,
+    fmt,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use http::Extensions;
+use hyper::upgrade::{OnUpgrade, Upgraded};
+use hyper_util::rt::TokioIo;
+
+use crate::error::BoxError;
+
+/// A connection that was handed over.
+pub(crate) type Connection = TokioIo<Upgraded>;
+
+/// Whether the body of our 101 reached the HTTP server: the guard against an outer layer that
+/// replaced the response.
+///
+/// hyper hands over the connection for any response to a request with `Upgrade`, even a 403 that
+/// took the place of our 101. It asks the body that it is about to send whether it is at its end;
+/// the body of the 101 notes that here, and one that was thrown away is never asked.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sent(Arc<AtomicBool>);
+
+impl Sent {
+    pub(crate) fn note(&self) {
+        self.0.store(true, Ordering::Release);
+    }
+
+    fn was_noted(&self) -> bool {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// A handover that the HTTP server has promised.
+#[derive(Debug)]
+pub(crate) struct Handover(OnUpgrade);
+
+impl Handover {
+    /// Takes the promise out of a request's extensions; `None` if the server made none.
+    pub(crate) fn take(extensions: &mut Extensions) -> Option<Self> {
+        extensions.remove::<OnUpgrade>().map(Self)
+    }
+
+    /// Waits for the connection, at most `limit`.
+    pub(crate) async fn complete(
+        self,
+        sent: &Sent,
+        limit: Duration,
+    ) -> Result<Connection, UpgradeError> {
+        match tokio::time::timeout(limit, self.0).await {
+            Err(_) => Err(UpgradeError::Timeout),
+            Ok(Err(error)) if error.is_user() => Err(UpgradeError::Unsupported(error.into())),
+            Ok(Err(error)) => Err(UpgradeError::Failed(error.into())),
+            Ok(Ok(_)) if !sent.was_noted() => Err(UpgradeError::Replaced),
+            Ok(Ok(upgraded)) => Ok(TokioIo::new(upgraded)),
+        }
+    }
+}
+
+/// Why no WebSocket came of an accepted handshake.
+#[derive(Debug)]
+pub(crate) enum UpgradeError {
+    /// The server was started without upgrade support (hyper: `with_upgrades` is missing).
+    Unsupported(BoxError),
+    /// The server did not hand over the connection in time.
+    Timeout,
+    /// An outer layer sent another response in place of our 101.
+    Replaced,
+    /// The connection broke before the 101 was written.
+    Failed(BoxError),
+}
+
+impl fmt::Display for UpgradeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Unsupported(_) => {
+                "the http server does not hand out its connections (hyper needs `with_upgrades`, \
+                 tonic's routes `into_axum_router`)"
+            }
+            Self::Timeout => "the http server did not hand over the connection in time",
+            Self::Replaced => "an outer layer replaced the 101 by another response",
+            Self::Failed(_) => "the connection broke before the 101 was sent",
+        })
+    }
+}
+
+impl Error for UpgradeError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Unsupported(source) | Self::Failed(source) => Some(&**source),
+            Self::Timeout | Self::Replaced => None,
+        }
+    }
+}
