@@ -1,0 +1,136 @@
+//! A client that knows nothing but bytes: it says what the test tells it to, right or wrong.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::net::SocketAddr;
+
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    net::TcpStream,
+};
+
+pub(crate) const TEXT: u8 = 0x1;
+pub(crate) const BINARY: u8 = 0x2;
+pub(crate) const CONTINUATION: u8 = 0x0;
+pub(crate) const CLOSE: u8 = 0x8;
+pub(crate) const PING: u8 = 0x9;
+pub(crate) const PONG: u8 = 0xa;
+
+/// Set in the first byte of a message's last frame.
+pub(crate) const FIN: u8 = 0x80;
+
+/// A frame as it came from the server.
+#[derive(Debug, Eq, PartialEq)]
+pub(crate) struct Frame {
+    pub(crate) first: u8,
+    pub(crate) payload: Vec<u8>,
+}
+
+impl Frame {
+    /// Returns the code of a Close frame, `None` for an empty one.
+    pub(crate) fn close_code(&self) -> Option<u16> {
+        assert_eq!(
+            self.first,
+            FIN | CLOSE,
+            "a Close was expected, not {self:?}"
+        );
+        let code = self.payload.get(..2)?;
+        Some(u16::from_be_bytes(code.try_into().unwrap()))
+    }
+}
+
+/// Opens a connection and does the opening handshake for `path`.
+pub(crate) async fn open(address: SocketAddr, path: &str) -> TcpStream {
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    stream.set_nodelay(true).unwrap();
+    let request = format!(
+        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    );
+    stream.write_all(request.as_bytes()).await.unwrap();
+    let head = read_head(&mut stream).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    stream
+}
+
+/// Reads up to and including the empty line that ends a head.
+pub(crate) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(stream.read_u8().await.unwrap());
+    }
+    String::from_utf8(head).unwrap()
+}
+
+/// Builds a masked frame; `first` is its opcode and whichever of FIN and the reserved bits are set.
+pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mask = [0x37, 0xfa, 0x21, 0x3d];
+    let mut frame = header(first, payload.len(), true);
+    frame.extend(mask);
+    frame.extend(
+        payload
+            .iter()
+            .zip(mask.iter().cycle())
+            .map(|(byte, key)| byte ^ key),
+    );
+    frame
+}
+
+/// Builds the head of a frame, without the mask.
+pub(crate) fn header(first: u8, len: usize, masked: bool) -> Vec<u8> {
+    let masked = if masked { 0x80 } else { 0 };
+    let mut frame = vec![first];
+    match len {
+        0..126 => frame.push(masked | u8::try_from(len).unwrap()),
+        126..0x1_0000 => {
+            frame.push(masked | 126);
+            frame.extend(u16::try_from(len).unwrap().to_be_bytes());
+        }
+        _ => {
+            frame.push(masked | 127);
+            frame.extend(u64::try_from(len).unwrap().to_be_bytes());
+        }
+    }
+    frame
+}
+
+/// Builds a Close frame.
+pub(crate) fn close(code: u16, reason: &str) -> Vec<u8> {
+    frame(
+        FIN | CLOSE,
+        &[&code.to_be_bytes()[..], reason.as_bytes()].concat(),
+    )
+}
+
+/// Reads one frame of the server, `None` at the end of the stream.
+pub(crate) async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<Frame> {
+    let first = stream.read_u8().await.ok()?;
+    let second = stream.read_u8().await.ok()?;
+    assert_eq!(second & 0x80, 0, "a server does not mask");
+    let len = match second {
+        126 => u64::from(stream.read_u16().await.ok()?),
+        127 => stream.read_u64().await.ok()?,
+        len => u64::from(len),
+    };
+    let mut payload = vec![0; usize::try_from(len).unwrap()];
+    stream.read_exact(&mut payload).await.ok()?;
+    Some(Frame { first, payload })
+}
+
+/// Reads frames until the Close, and returns its code.
+pub(crate) async fn read_close(stream: &mut (impl AsyncRead + Unpin)) -> Option<u16> {
+    loop {
+        let frame = read_frame(stream)
+            .await
+            .expect("the stream ended without a Close");
+        if frame.first == FIN | CLOSE {
+            return frame.close_code();
+        }
+    }
+}
+
+/// Writes bytes.
+pub(crate) async fn write(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
+    stream.write_all(bytes).await.unwrap();
+}
