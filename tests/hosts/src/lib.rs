@@ -1,0 +1,3 @@
+//! Tests of `tower-websocket` under HTTP servers that need a newer Rust than it does.
+//!
+//! One file in `tests/` for each server; there is nothing in the library.
