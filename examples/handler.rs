@@ -1,0 +1,107 @@
+//! A handler that decides before the upgrade: who may connect, and which subprotocol is spoken.
+//!
+//! ```text
+//! cargo run --example handler
+//! websocat 'ws://127.0.0.1:3000/desk?token=sesame'
+//! websocat -H='Authorization: Bearer sesame' --protocol desk.v2 ws://127.0.0.1:3000/desk
+//! ```
+//!
+//! Without a token, or with a wrong one, the answer is an ordinary HTTP response, a 401:
+//!
+//! ```text
+//! curl -i -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' \
+//!     -H 'Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==' http://127.0.0.1:3000/desk
+//! ```
+
+use std::{collections::HashMap, env, error::Error};
+
+use axum::{Router, routing::get};
+use http::{
+    HeaderValue,
+    header::{AUTHORIZATION, WWW_AUTHENTICATE},
+    request::Parts,
+};
+use tokio::net::TcpListener;
+use tower_websocket::{Accept, BoxError, Handler, Refusal, WebSocket, WebSocketLayer};
+
+/// Repeats what a known user writes, with the user's name in front.
+struct Desk {
+    users: HashMap<&'static str, User>,
+}
+
+/// Who is at the other end; travels from `accept` to `handle` in the request's extensions.
+#[derive(Clone)]
+struct User {
+    name: &'static str,
+}
+
+impl Handler for Desk {
+    async fn accept(&self, request: &mut Parts) -> Result<Accept, Refusal> {
+        let user = token(request).and_then(|token| self.users.get(token));
+        let Some(user) = user.cloned() else {
+            return Err(Refusal::unauthorized()
+                .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
+                .message("a valid token is needed\n"));
+        };
+        request.extensions.insert(user);
+        // In order of preference; one is chosen only if the client offers it.
+        Ok(Accept::new().subprotocol("desk.v2").subprotocol("desk.v1"))
+    }
+
+    async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
+        let user = socket.request().extensions.get::<User>().cloned();
+        let user = user.ok_or("accept leaves a user in the extensions")?;
+        let numbered = socket.subprotocol() == Some("desk.v2");
+
+        socket.send(format!("welcome, {}", user.name)).await?;
+        let mut count = 0;
+        while let Some(message) = socket.recv().await? {
+            count += 1;
+            let text = message.into_text()?;
+            let line = if numbered {
+                format!("{count} {}: {text}", user.name)
+            } else {
+                format!("{}: {text}", user.name)
+            };
+            socket.send(line).await?;
+        }
+        Ok(())
+    }
+}
+
+/// The token of a request: from the `Authorization` field, or from the query, because a page in a
+/// browser cannot set fields on its opening handshake.
+fn token(request: &Parts) -> Option<&str> {
+    if let Some(field) = request.headers.get(AUTHORIZATION) {
+        let (scheme, token) = field.to_str().ok()?.split_once(' ')?;
+        return scheme
+            .eq_ignore_ascii_case("Bearer")
+            .then_some(token.trim());
+    }
+    let mut pairs = request.uri.query()?.split('&');
+    pairs.find_map(|pair| pair.strip_prefix("token="))
+}
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt::init();
+    let desk = Desk {
+        users: HashMap::from([
+            ("sesame", User { name: "Ada" }),
+            ("swordfish", User { name: "Grace" }),
+        ]),
+    };
+    let app = Router::new()
+        .route("/", get("the desk is at /desk, for those with a token\n"))
+        .layer(WebSocketLayer::new(desk).path("/desk"));
+
+    let argument = env::args().nth(1).unwrap_or_else(|| "3000".to_owned());
+    let address = match argument.parse::<u16>() {
+        Ok(port) => format!("127.0.0.1:{port}"),
+        Err(_) => argument,
+    };
+    let listener = TcpListener::bind(address).await?;
+    println!("listening on http://{}/", listener.local_addr()?);
+    axum::serve(listener, app).await?;
+    Ok(())
+}
