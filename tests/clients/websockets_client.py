@@ -1,0 +1,211 @@
+"""The Python package `websockets` against a server that prefixes text with "Echo: " and repeats binary.
+
+    python websockets_client.py http://127.0.0.1:3000/
+"""
+
+import asyncio
+import sys
+import urllib.error
+import urllib.request
+from urllib.parse import urljoin
+
+from websockets.asyncio.client import connect
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+
+BASE = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:3000/"
+ADDRESS = urljoin(BASE, "/ws").replace("http", "ws", 1)
+MIB = 1 << 20
+
+
+def open_socket(**options):
+    # Larger than this side's default of 1 MiB, because the prefix makes an answer longer.
+    return connect(ADDRESS, proxy=None, max_size=2 * MIB, **options)
+
+
+def same(actual, expected):
+    if actual != expected:
+        raise AssertionError(f"expected {expected!r:.80}, got {actual!r:.80}")
+
+
+async def exchange(message, expected, **options):
+    async with open_socket(**options) as socket:
+        await socket.send(message)
+        same(await socket.recv(), expected)
+    same(socket.close_code, 1000)
+
+
+async def get(path):
+    """The status and the text of a plain request."""
+
+    def fetch():
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+        try:
+            with opener.open(urljoin(BASE, path), timeout=5) as answer:
+                return answer.status, answer.read().decode()
+        except urllib.error.HTTPError as error:
+            return error.code, error.read().decode()
+
+    return await asyncio.to_thread(fetch)
+
+
+async def violation(send):
+    """The close code the server sends for what `send` does."""
+    # Without `async with`, whose close() trips over a connection that was reset meanwhile.
+    socket = await open_socket()
+    try:
+        await send(socket)
+        await socket.recv()
+    except ConnectionClosed as closed:
+        return closed.rcvd and closed.rcvd.code
+    return "no close"
+
+
+async def text():
+    await exchange("Hello", "Echo: Hello")
+
+
+async def text_beyond_ascii():
+    await exchange("grüße, 世界 👋", "Echo: grüße, 世界 👋")
+
+
+async def binary():
+    await exchange(bytes(range(256)), bytes(range(256)))
+
+
+async def empty_text():
+    await exchange("", "Echo: ")
+
+
+async def empty_binary():
+    await exchange(b"", b"")
+
+
+async def large_text():
+    await exchange("x" * MIB, "Echo: " + "x" * MIB)
+
+
+async def large_binary():
+    await exchange(b"\xab" * MIB, b"\xab" * MIB)
+
+
+async def fragmented():
+    await exchange(["Hel", "", "lo"], "Echo: Hello")
+    await exchange([b"\x00", b"\xff"], b"\x00\xff")
+
+
+async def without_extensions():
+    await exchange("Hello", "Echo: Hello", compression=None)
+
+
+async def ping():
+    async with open_socket() as socket:
+        latency = await (await socket.ping("are you there"))
+        if latency <= 0:
+            raise AssertionError(f"latency {latency}")
+
+
+async def pipelined():
+    async with open_socket() as socket:
+        for index in range(500):
+            await socket.send(str(index))
+        for index in range(500):
+            same(await socket.recv(), f"Echo: {index}")
+
+
+async def concurrent():
+    async def one(name):
+        async with open_socket() as socket:
+            for index in range(5):
+                await socket.send(f"{name}/{index}")
+                same(await socket.recv(), f"Echo: {name}/{index}")
+        same(socket.close_code, 1000)
+
+    await asyncio.gather(*(one(name) for name in range(200)))
+
+
+async def plain_requests():
+    async with open_socket() as socket:
+        status, page = await get("/")
+        same((status, "<!DOCTYPE html>" in page), (200, True))
+        same((await get("/time"))[0], 200)
+        same((await get("/missing"))[0], 404)
+        await socket.send("still here")
+        same(await socket.recv(), "Echo: still here")
+
+
+async def closing():
+    for code, reason in [(1000, "done"), (1001, ""), (4321, "ours")]:
+        async with open_socket() as socket:
+            await socket.close(code, reason)
+            await socket.wait_closed()
+        same(socket.close_code, code)
+
+
+async def own_origin():
+    await exchange("Hello", "Echo: Hello", origin=BASE.rstrip("/"))
+
+
+async def foreign_origin():
+    for origin in ["https://attacker.example", "null"]:
+        try:
+            async with open_socket(origin=origin):
+                raise AssertionError(f"{origin} was accepted")
+        except InvalidStatus as refused:
+            same(refused.response.status_code, 403)
+
+
+async def too_large():
+    same(await violation(lambda socket: socket.send(bytes(MIB + 1))), 1009)
+
+
+async def far_too_large():
+    same(await violation(lambda socket: socket.send(bytes(16 * MIB))), 1009)
+
+
+async def too_large_in_fragments():
+    same(await violation(lambda socket: socket.send([bytes(32 << 10)] * 40)), 1009)
+
+
+async def not_utf8():
+    same(await violation(lambda socket: socket.send(b"H\xff", text=True)), 1007)
+
+
+CHECKS = {
+    "text comes back prefixed": text,
+    "text beyond ASCII comes back whole": text_beyond_ascii,
+    "binary comes back unchanged": binary,
+    "empty text is a message": empty_text,
+    "empty binary is a message": empty_binary,
+    "a text of 1 MiB passes": large_text,
+    "a binary message of 1 MiB passes": large_binary,
+    "a fragmented message is put together": fragmented,
+    "a client that offers no extension is served": without_extensions,
+    "a ping is answered": ping,
+    "500 pipelined messages come back in order": pipelined,
+    "200 connections at once keep apart": concurrent,
+    "plain requests are answered beside open sockets": plain_requests,
+    "a close is answered with its own code": closing,
+    "the page's own origin is allowed": own_origin,
+    "a foreign origin and null are refused with 403": foreign_origin,
+    "1 MiB and a byte ends with 1009": too_large,
+    "16 MiB, still being sent, ends with 1009": far_too_large,
+    "fragments past 1 MiB end with 1009": too_large_in_fragments,
+    "text that is not UTF-8 ends with 1007": not_utf8,
+}
+
+
+async def main():
+    failed = []
+    for name, check in CHECKS.items():
+        try:
+            await asyncio.wait_for(check(), timeout=10)
+            print(f"ok    websockets: {name}", flush=True)
+        except Exception as error:
+            print(f"FAIL  websockets: {name}: {type(error).__name__} {error}", flush=True)
+            failed.append(name)
+    if failed:
+        print(f"websockets: {len(failed)} failed: {'; '.join(failed)}")
+    return 1 if failed else 0
+
+
+sys.exit(asyncio.run(main()))
