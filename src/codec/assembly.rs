@@ -1,0 +1,154 @@
+//! A message that is put together from pieces.
+
+use bytes::Bytes;
+
+use crate::message::{Message, Utf8Bytes};
+
+use super::{
+    Limits, Mask, Violation,
+    head::{DataKind, Progress},
+    utf8::Text,
+};
+
+/// What may be held ahead of what has arrived, if the head promises that it will come.
+const AHEAD: usize = 64 * 1024;
+/// What may be held when next to nothing has arrived.
+const AT_FIRST: usize = 1024;
+/// Text is unmasked and checked in pieces of this size, which stay in the first cache.
+const BLOCK: usize = 1024;
+
+/// A message of which some has arrived.
+#[derive(Debug)]
+pub(super) struct Assembly {
+    payload: Payload,
+    fragments: u32,
+    empty_fragments: u32,
+}
+
+#[derive(Debug)]
+enum Payload {
+    Text(Text),
+    Binary(Vec<u8>),
+}
+
+impl Assembly {
+    /// Begins a message without any frame.
+    pub(super) fn new(kind: DataKind) -> Self {
+        Self {
+            payload: match kind {
+                DataKind::Text => Payload::Text(Text::default()),
+                DataKind::Binary => Payload::Binary(Vec::new()),
+            },
+            fragments: 0,
+            empty_fragments: 0,
+        }
+    }
+
+    pub(super) fn progress(&self) -> Progress {
+        Progress {
+            len: self.len(),
+            fragments: self.fragments,
+            empty_fragments: self.empty_fragments,
+        }
+    }
+
+    /// Counts a frame whose head has been checked. Saturates only where no limit is set.
+    pub(super) fn begin_frame(&mut self, len: usize) {
+        self.fragments = self.fragments.saturating_add(1);
+        // After the last one nobody asks, so it needs no exception.
+        if len == 0 {
+            self.empty_fragments = self.empty_fragments.saturating_add(1);
+        }
+    }
+
+    /// Appends bytes of a frame's payload: `missing` more belong to it, and then, unless it is
+    /// `last`, other frames follow.
+    pub(super) fn append(
+        &mut self,
+        bytes: &[u8],
+        mask: &mut Mask,
+        missing: usize,
+        last: bool,
+        limits: &Limits,
+    ) -> Result<(), Violation> {
+        let len = self.len();
+        let received = len + bytes.len();
+        if received > self.capacity() {
+            let promised = missing.min(
+                received
+                    .saturating_mul(16)
+                    .clamp(AT_FIRST, AHEAD)
+                    .max(received),
+            );
+            // Nobody knows how much further frames bring: as much again, so that the time spent
+            // on copying stays in proportion.
+            let guessed = if last { 0 } else { received };
+            let ahead = promised
+                .max(guessed)
+                .min(limits.message.saturating_sub(received));
+            self.reserve_exact(bytes.len() + ahead);
+        }
+        match &mut self.payload {
+            Payload::Binary(buffer) => mask.append(bytes, buffer),
+            Payload::Text(text) => {
+                let mut block = [0; BLOCK];
+                for piece in bytes.chunks(BLOCK) {
+                    let block = &mut block[..piece.len()];
+                    block.copy_from_slice(piece);
+                    mask.apply(block);
+                    text.push(block)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Ends the message.
+    pub(super) fn finish(self) -> Result<Message, Violation> {
+        Ok(match self.payload {
+            Payload::Text(text) => {
+                let mut text = text.finish()?;
+                text.shrink_to_fit();
+                Message::Text(Utf8Bytes::from(text))
+            }
+            Payload::Binary(mut buffer) => {
+                buffer.shrink_to_fit();
+                Message::Binary(Bytes::from(buffer))
+            }
+        })
+    }
+
+    pub(super) fn capacity(&self) -> usize {
+        match &self.payload {
+            Payload::Text(text) => text.capacity(),
+            Payload::Binary(buffer) => buffer.capacity(),
+        }
+    }
+
+    fn len(&self) -> usize {
+        match &self.payload {
+            Payload::Text(text) => text.len(),
+            Payload::Binary(buffer) => buffer.len(),
+        }
+    }
+
+    fn reserve_exact(&mut self, bytes: usize) {
+        match &mut self.payload {
+            Payload::Text(text) => text.reserve_exact(bytes),
+            Payload::Binary(buffer) => buffer.reserve_exact(bytes),
+        }
+    }
+}
+
+/// Makes a message of a payload that is all there.
+pub(super) fn whole(kind: DataKind, payload: &[u8], mut mask: Mask) -> Result<Message, Violation> {
+    let mut buffer = Vec::with_capacity(payload.len());
+    mask.append(payload, &mut buffer);
+    let buffer = Bytes::from(buffer);
+    match kind {
+        DataKind::Text => Utf8Bytes::try_from(buffer)
+            .map(Message::Text)
+            .map_err(|_| Violation::InvalidUtf8),
+        DataKind::Binary => Ok(Message::Binary(buffer)),
+    }
+}

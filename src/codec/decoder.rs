@@ -1,0 +1,301 @@
+//! From bytes to messages and control frames.
+
+use std::{
+    fmt,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    close::{CloseCode, CloseFrame},
+    message::Message,
+};
+
+use super::{
+    Control, Mask,
+    assembly::{self, Assembly},
+    control,
+    head::{ControlKind, Head, Kind, Partial},
+    utf8::InvalidUtf8,
+};
+
+/// How much a peer may send, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Limits {
+    /// Bytes of a message.
+    pub(crate) message: usize,
+    /// Bytes of a data frame's payload.
+    pub(crate) frame: usize,
+    /// Frames of a message that has more than one.
+    pub(crate) fragments: u32,
+    /// Empty frames of a message, the last one aside.
+    pub(crate) empty_fragments: u32,
+    /// Time from the first byte of a message, or of a control frame outside of one, to its last.
+    pub(crate) assembly: Option<Duration>,
+}
+
+/// What a peer sent.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub(crate) enum Event {
+    /// A whole message.
+    Message(Message),
+    /// A ping, to be answered with the same payload.
+    Ping(Control),
+    /// A pong.
+    Pong(Control),
+    /// The peer's Close, its last frame, with what it says.
+    Close(Option<CloseFrame>),
+}
+
+/// What a peer did that it may not.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Violation {
+    /// It broke the rule that these words say.
+    Protocol(&'static str),
+    /// A text, or the reason of a Close, is not UTF-8 (RFC 6455 §8.1).
+    InvalidUtf8,
+    /// A frame or message is over [`Limits::frame`] or [`Limits::message`].
+    TooLarge,
+    /// A message is over [`Limits::fragments`] or [`Limits::empty_fragments`].
+    TooManyFragments,
+    /// What has begun was not whole in time: [`Limits::assembly`].
+    TooSlow,
+}
+
+impl Violation {
+    /// Returns what the peer is told.
+    pub(crate) const fn close_code(self) -> CloseCode {
+        match self {
+            Self::Protocol(_) => CloseCode::PROTOCOL_ERROR,
+            Self::InvalidUtf8 => CloseCode::INVALID_PAYLOAD,
+            Self::TooLarge => CloseCode::MESSAGE_TOO_BIG,
+            Self::TooManyFragments | Self::TooSlow => CloseCode::POLICY_VIOLATION,
+        }
+    }
+}
+
+impl From<InvalidUtf8> for Violation {
+    fn from(InvalidUtf8: InvalidUtf8) -> Self {
+        Self::InvalidUtf8
+    }
+}
+
+/// The receiving half of a connection, on the server's side.
+pub(crate) struct Decoder {
+    limits: Limits,
+    stage: Stage,
+    /// The message of which some frames, or some of the only one, have arrived.
+    message: Option<Assembly>,
+    deadline: Option<Instant>,
+}
+
+/// Where in a frame the input goes on.
+#[derive(Debug)]
+enum Stage {
+    Head(Partial),
+    Data {
+        last: bool,
+        missing: usize,
+        mask: Mask,
+    },
+    Control {
+        kind: ControlKind,
+        payload: Control,
+        missing: usize,
+        mask: Mask,
+    },
+}
+
+impl Default for Stage {
+    fn default() -> Self {
+        Self::Head(Partial::default())
+    }
+}
+
+impl Decoder {
+    /// Makes the decoder of a connection on which nothing has arrived yet.
+    pub(crate) fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            stage: Stage::default(),
+            message: None,
+            deadline: None,
+        }
+    }
+
+    /// Takes bytes off the front of `input` until an event is whole.
+    ///
+    /// `Ok(None)` says that all of `input` was taken and more is needed. Where the input is cut
+    /// has no influence on the events. Past [`deadline`](Self::deadline) it fails even without any
+    /// input.
+    ///
+    /// After [`Event::Close`] and after an error there is nothing more to decode.
+    ///
+    /// # Errors
+    ///
+    /// The [`Violation`], as soon as the byte has arrived that makes it certain.
+    pub(crate) fn decode(
+        &mut self,
+        input: &mut &[u8],
+        now: Instant,
+    ) -> Result<Option<Event>, Violation> {
+        if self.deadline.is_some_and(|deadline| now >= deadline) {
+            return Err(Violation::TooSlow);
+        }
+        self.advance(input, now)
+    }
+
+    /// Returns when what has begun to arrive becomes too slow, `None` if nothing has.
+    pub(crate) fn deadline(&self) -> Option<Instant> {
+        self.deadline
+    }
+
+    /// Starts the clock if something has begun, and stops it if nothing has.
+    fn set_clock(&mut self, now: Instant) {
+        if self.is_between_messages() {
+            self.deadline = None;
+        } else if let (None, Some(assembly)) = (self.deadline, self.limits.assembly) {
+            // A time that cannot be expressed never comes.
+            self.deadline = now.checked_add(assembly);
+        }
+    }
+
+    fn is_between_messages(&self) -> bool {
+        self.message.is_none() && matches!(&self.stage, Stage::Head(head) if head.is_empty())
+    }
+
+    #[inline]
+    fn advance(&mut self, input: &mut &[u8], now: Instant) -> Result<Option<Event>, Violation> {
+        loop {
+            match &mut self.stage {
+                Stage::Head(partial) => {
+                    let message = self.message.as_ref().map(Assembly::progress);
+                    let Some(head) = partial.take(input, &self.limits, message)? else {
+                        self.set_clock(now);
+                        return Ok(None);
+                    };
+                    match head.kind {
+                        Kind::Start(kind) if head.last && head.len <= input.len() => {
+                            let payload = split_front(input, head.len);
+                            self.deadline = None;
+                            let message = assembly::whole(kind, payload, head.mask)?;
+                            return Ok(Some(Event::Message(message)));
+                        }
+                        Kind::Start(_) | Kind::Continuation => self.begin_data(&head),
+                        Kind::Control(kind) => {
+                            self.stage = Stage::Control {
+                                kind,
+                                payload: Control::empty(),
+                                missing: head.len,
+                                mask: head.mask,
+                            };
+                        }
+                    }
+                }
+                Stage::Data { .. } => {
+                    if let Some(message) = self.data(input)? {
+                        self.deadline = None;
+                        return Ok(Some(Event::Message(message)));
+                    }
+                    if input.is_empty() {
+                        self.set_clock(now);
+                        return Ok(None);
+                    }
+                }
+                Stage::Control {
+                    kind,
+                    payload,
+                    missing,
+                    mask,
+                } => {
+                    let bytes = split_front(input, *missing);
+                    mask.apply(payload.append(bytes));
+                    *missing -= bytes.len();
+                    if *missing > 0 {
+                        if let ControlKind::Close = kind {
+                            control::check_start_of_close(payload)?;
+                        }
+                        self.set_clock(now);
+                        return Ok(None);
+                    }
+                    let event = match kind {
+                        ControlKind::Ping => Event::Ping(*payload),
+                        ControlKind::Pong => Event::Pong(*payload),
+                        ControlKind::Close => Event::Close(control::close(payload)?),
+                    };
+                    self.stage = Stage::default();
+                    self.set_clock(now);
+                    return Ok(Some(event));
+                }
+            }
+        }
+    }
+
+    fn begin_data(&mut self, head: &Head) {
+        // A start finds no message, a continuation finds one: the head has been checked.
+        if let Kind::Start(kind) = head.kind {
+            self.message = Some(Assembly::new(kind));
+        }
+        if let Some(message) = &mut self.message {
+            message.begin_frame(head.len);
+        }
+        self.stage = Stage::Data {
+            last: head.last,
+            missing: head.len,
+            mask: head.mask,
+        };
+    }
+
+    /// Takes payload off the front of `input`, and returns the message when this ends it.
+    fn data(&mut self, input: &mut &[u8]) -> Result<Option<Message>, Violation> {
+        let (
+            Stage::Data {
+                last,
+                missing,
+                mask,
+            },
+            Some(message),
+        ) = (&mut self.stage, &mut self.message)
+        else {
+            return Ok(None);
+        };
+        let bytes = split_front(input, *missing);
+        *missing -= bytes.len();
+        message.append(bytes, mask, *missing, *last, &self.limits)?;
+        if *missing > 0 {
+            return Ok(None);
+        }
+        let last = *last;
+        self.stage = Stage::default();
+        match self.message.take() {
+            Some(message) if last => message.finish().map(Some),
+            message => {
+                self.message = message;
+                Ok(None)
+            }
+        }
+    }
+
+    /// Returns the number of bytes that are allocated.
+    #[cfg(test)]
+    pub(super) fn capacity(&self) -> usize {
+        self.message.as_ref().map_or(0, Assembly::capacity)
+    }
+}
+
+/// Takes `len` bytes off the front, or all if there are fewer.
+fn split_front<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
+    let (front, rest) = input.split_at(len.min(input.len()));
+    *input = rest;
+    front
+}
+
+// Payloads stay out of logs, so what is in progress is not shown.
+impl fmt::Debug for Decoder {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Decoder")
+            .field("limits", &self.limits)
+            .field("between_messages", &self.is_between_messages())
+            .field("deadline", &self.deadline)
+            .finish_non_exhaustive()
+    }
+}

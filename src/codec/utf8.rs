@@ -1,0 +1,194 @@
+//! Text that arrives in pieces, checked as it comes
+//! ([RFC 6455 §8.1](https://www.rfc-editor.org/rfc/rfc6455#section-8.1)).
+
+use std::str;
+
+/// The bytes are not UTF-8, and no further ones can make them so.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) struct InvalidUtf8;
+
+/// Checks what is there of a text of which more may come.
+///
+/// A sequence that is cut off at the end is no fault yet.
+pub(super) fn check_start(text: &[u8]) -> Result<(), InvalidUtf8> {
+    match str::from_utf8(text) {
+        Err(error) if error.error_len().is_some() => Err(InvalidUtf8),
+        _ => Ok(()),
+    }
+}
+
+/// A text in the making: whole characters, and the bytes of one that is not whole yet.
+///
+/// Each byte is checked once. That is why this holds a `String`: checked bytes in a `Vec` would
+/// have to be checked again when the text is delivered.
+#[derive(Debug, Default)]
+pub(super) struct Text {
+    whole: String,
+    // The first 1 to 3 bytes of a character; the fourth is there for a moment while it is pushed.
+    cut: [u8; 4],
+    cut_len: usize,
+}
+
+impl Text {
+    /// Returns the number of bytes so far.
+    pub(super) fn len(&self) -> usize {
+        self.whole.len() + self.cut_len
+    }
+
+    /// Returns the number of bytes for which there is memory.
+    pub(super) fn capacity(&self) -> usize {
+        self.whole.capacity()
+    }
+
+    /// Makes room for that many bytes after the present ones, and for no more.
+    pub(super) fn reserve_exact(&mut self, bytes: usize) {
+        self.whole.reserve_exact(self.cut_len + bytes);
+    }
+
+    /// Appends the next bytes, wherever they are cut.
+    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<(), InvalidUtf8> {
+        while self.cut_len > 0 {
+            let Some((&next, rest)) = bytes.split_first() else {
+                return Ok(());
+            };
+            bytes = rest;
+            // In bounds: four bytes either are a character or are refused.
+            self.cut[self.cut_len] = next;
+            self.cut_len += 1;
+            match str::from_utf8(&self.cut[..self.cut_len]) {
+                Ok(character) => {
+                    self.whole.push_str(character);
+                    self.cut_len = 0;
+                }
+                Err(error) if error.error_len().is_some() => return Err(InvalidUtf8),
+                Err(_) => {}
+            }
+        }
+        let (whole, cut) = bytes.split_at(start_of_cut(bytes));
+        self.whole
+            .push_str(str::from_utf8(whole).map_err(|_| InvalidUtf8)?);
+        check_start(cut)?;
+        self.cut[..cut.len()].copy_from_slice(cut);
+        self.cut_len = cut.len();
+        Ok(())
+    }
+
+    /// Returns the text, unless it ends within a character.
+    pub(super) fn finish(self) -> Result<String, InvalidUtf8> {
+        if self.cut_len > 0 {
+            return Err(InvalidUtf8);
+        }
+        Ok(self.whole)
+    }
+}
+
+/// Returns where the last character starts if bytes of it are missing, else the length.
+///
+/// Only first bytes are looked at: what lies before and after is still to be checked.
+fn start_of_cut(bytes: &[u8]) -> usize {
+    for there in 1..=bytes.len().min(3) {
+        let start = bytes.len() - there;
+        let needed = match bytes[start] {
+            0x80..=0xbf => continue,
+            0x00..=0x7f => 1,
+            0xc0..=0xdf => 2,
+            0xe0..=0xef => 3,
+            0xf0..=0xff => 4,
+        };
+        if needed > there {
+            return start;
+        }
+        break;
+    }
+    bytes.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::tests::Rng;
+
+    fn in_pieces(bytes: &[u8], mut piece: impl FnMut() -> usize) -> (Text, Result<(), usize>) {
+        let mut text = Text::default();
+        let mut at = 0;
+        while at < bytes.len() {
+            let end = (at + piece()).min(bytes.len());
+            if text.push(&bytes[at..end]).is_err() {
+                return (text, Err(end));
+            }
+            at = end;
+            assert_eq!(text.len(), at);
+        }
+        (text, Ok(()))
+    }
+
+    #[test]
+    fn fails_at_the_first_byte_that_cannot_be_right() {
+        for (bytes, at) in [
+            (&b"a\x80"[..], 2),
+            (b"\xc0\x80", 1),
+            (b"\xc1\xbf", 1),
+            (b"\xc3(", 2),
+            (b"\xe0\x80\x80", 2),
+            (b"\xed\xa0\x80", 2),
+            (b"\xe2\x82a", 3),
+            (b"\xf0\x80\x80\x80", 2),
+            (b"\xf0\x9f\x98a", 4),
+            (b"\xf4\x90\x80\x80", 2),
+            (b"\xf5\x80\x80\x80", 1),
+            (b"\xff", 1),
+        ] {
+            let (_, result) = in_pieces(bytes, || 1);
+            assert_eq!(result, Err(at), "{bytes:x?}");
+            assert!(Text::default().push(bytes).is_err(), "{bytes:x?} at once");
+        }
+    }
+
+    #[test]
+    fn refuses_a_character_that_is_not_finished() {
+        for bytes in [&b"\xc3"[..], b"\xe2\x82", b"\xf0\x9f\x98"] {
+            let mut text = Text::default();
+            text.push(bytes).unwrap();
+            assert_eq!(text.finish(), Err(InvalidUtf8), "{bytes:x?}");
+        }
+    }
+
+    #[test]
+    fn agrees_with_std_on_random_bytes_however_they_are_cut() {
+        let mut rng = Rng::new(1);
+        // Bytes at the borders of the ranges in the definition, where mistakes would be.
+        let palette = *b"a\x7f\x80\x8f\x90\x9f\xa0\xbf\xc0\xc1\xc2\xdf\xe0\xe1\xec\xed\xee\xef\xf0\xf1\xf3\xf4\xf5\xff";
+        let (mut accepted, mut refused) = (0, 0);
+        for round in 0..60_000 {
+            let mut bytes = Vec::new();
+            while bytes.len() < 1 + round % 24 {
+                match rng.below(8) {
+                    0 => bytes.push(palette[rng.below(palette.len())]),
+                    1 => bytes.extend("é".bytes()),
+                    2 => bytes.extend("€".bytes()),
+                    3 => bytes.extend("\u{d7ff}\u{10ffff}".bytes()),
+                    _ => bytes.push(b'a'),
+                }
+            }
+            let expected = str::from_utf8(&bytes);
+            let (text, result) = in_pieces(&bytes, || 1 + rng.below(5));
+            let text = result.map_err(|_| InvalidUtf8).and_then(|()| text.finish());
+            match expected {
+                Ok(expected) => assert_eq!(text.as_deref(), Ok(expected), "{bytes:x?}"),
+                Err(_) => assert_eq!(text, Err(InvalidUtf8), "{bytes:x?}"),
+            }
+            // std says where the fault begins: one byte at a time, it is not found later than at
+            // the byte that proves it.
+            if let (_, Err(at)) = in_pieces(&bytes, || 1) {
+                assert!(check_start(&bytes[..at]).is_err(), "{bytes:x?}");
+                assert!(check_start(&bytes[..at - 1]).is_ok(), "{bytes:x?}");
+            }
+            *(if expected.is_ok() {
+                &mut accepted
+            } else {
+                &mut refused
+            }) += 1;
+        }
+        assert!(accepted > 1_000 && refused > 1_000);
+    }
+}
