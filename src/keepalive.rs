@@ -1,0 +1,198 @@
+//! Keepalive: when a silent peer is pinged, and when it is taken for gone.
+//!
+//! Decides with the time as an argument; sending the ping and dropping the connection is left to
+//! the floors above. A connection on which nothing moves looks the same whether its peer is idle or
+//! lost its network an hour ago: only a ping that has to be answered tells them apart
+//! ([RFC 6455 §5.5.2](https://www.rfc-editor.org/rfc/rfc6455#section-5.5.2)).
+
+use std::time::{Duration, Instant};
+
+/// When pings are sent, and how long their answers may take.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Intervals {
+    /// The silence after which a ping is sent.
+    pub(crate) silence: Duration,
+    /// The time the peer has for the matching pong.
+    pub(crate) answer: Duration,
+}
+
+/// What is due.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Due {
+    /// Nothing before this moment.
+    Later(Instant),
+    /// A ping with this payload.
+    Ping([u8; 8]),
+    /// The end: the peer has not answered in time.
+    Gone,
+}
+
+/// The watch over one peer.
+#[derive(Debug)]
+pub(crate) struct Keepalive {
+    intervals: Intervals,
+    heard: Instant,
+    /// The ping that waits for its pong.
+    pinged: Option<(u64, Instant)>,
+    /// The payload of the next ping.
+    nonce: u64,
+    round_trip: Option<Duration>,
+}
+
+impl Keepalive {
+    /// Starts the watch. `seed` is what the payloads of the pings start from: an unguessable one
+    /// keeps a peer from answering a ping before it has arrived.
+    pub(crate) const fn new(intervals: Intervals, seed: u64, now: Instant) -> Self {
+        Self {
+            intervals,
+            heard: now,
+            pinged: None,
+            nonce: seed,
+            round_trip: None,
+        }
+    }
+
+    /// Notes that bytes have arrived, which ends the silence but answers no ping.
+    pub(crate) const fn heard(&mut self, now: Instant) {
+        self.heard = now;
+    }
+
+    /// Notes that a message is arriving, or that nothing was listened for: no answer is due.
+    ///
+    /// A pong cannot overtake the frame that a peer is in the middle of sending, nor can it be
+    /// seen while reading is paused.
+    pub(crate) const fn excuse(&mut self, now: Instant) {
+        self.heard = now;
+        self.pinged = None;
+    }
+
+    /// Takes a pong. Only the payload of the ping that waits for it proves anything: others may
+    /// have been sent by a peer, or a proxy, that never saw a ping.
+    pub(crate) fn pong(&mut self, payload: &[u8], now: Instant) {
+        if let Some((nonce, sent)) = self.pinged {
+            if payload == nonce.to_be_bytes() {
+                self.round_trip = Some(now.saturating_duration_since(sent));
+                self.pinged = None;
+                self.heard = now;
+            }
+        }
+    }
+
+    /// Says what is due. A ping that it returns counts as sent.
+    pub(crate) fn poll(&mut self, now: Instant) -> Due {
+        let due = self.deadline();
+        if now < due {
+            return Due::Later(due);
+        }
+        if self.pinged.is_some() {
+            return Due::Gone;
+        }
+        self.nonce = self.nonce.wrapping_add(1);
+        self.pinged = Some((self.nonce, now));
+        Due::Ping(self.nonce.to_be_bytes())
+    }
+
+    /// Returns when something is due next.
+    pub(crate) fn deadline(&self) -> Instant {
+        match self.pinged {
+            Some((_, sent)) => sent + self.intervals.answer,
+            None => self.heard + self.intervals.silence,
+        }
+    }
+
+    /// Returns the time that the last answered ping took.
+    pub(crate) const fn round_trip(&self) -> Option<Duration> {
+        self.round_trip
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+    const INTERVALS: Intervals = Intervals {
+        silence: Duration::from_secs(20),
+        answer: Duration::from_secs(10),
+    };
+
+    fn pinged(now: Instant) -> (Keepalive, [u8; 8]) {
+        let mut watch = Keepalive::new(INTERVALS, 7, now);
+        match watch.poll(now + 20 * SECOND) {
+            Due::Ping(payload) => (watch, payload),
+            due => panic!("{due:?}"),
+        }
+    }
+
+    #[test]
+    fn pings_after_the_silence_and_not_before() {
+        let start = Instant::now();
+        let mut watch = Keepalive::new(INTERVALS, 7, start);
+        assert_eq!(watch.poll(start), Due::Later(start + 20 * SECOND));
+        watch.heard(start + 15 * SECOND);
+        assert_eq!(
+            watch.poll(start + 20 * SECOND),
+            Due::Later(start + 35 * SECOND)
+        );
+        assert!(matches!(watch.poll(start + 35 * SECOND), Due::Ping(_)));
+    }
+
+    #[test]
+    fn gives_up_when_the_pong_does_not_come() {
+        let start = Instant::now();
+        let (mut watch, _) = pinged(start);
+        assert_eq!(
+            watch.poll(start + 29 * SECOND),
+            Due::Later(start + 30 * SECOND)
+        );
+        assert_eq!(watch.poll(start + 30 * SECOND), Due::Gone);
+    }
+
+    #[test]
+    fn is_satisfied_by_the_matching_pong_and_measures_it() {
+        let start = Instant::now();
+        let (mut watch, payload) = pinged(start);
+        watch.pong(&payload, start + 23 * SECOND);
+        assert_eq!(watch.round_trip(), Some(3 * SECOND));
+        assert_eq!(
+            watch.poll(start + 30 * SECOND),
+            Due::Later(start + 43 * SECOND)
+        );
+    }
+
+    #[test]
+    fn learns_nothing_from_any_other_pong() {
+        let start = Instant::now();
+        let (mut watch, payload) = pinged(start);
+        for other in [&payload[..7], b"", &[0; 8], &[payload, payload].concat()] {
+            watch.pong(other, start + 21 * SECOND);
+            watch.heard(start + 21 * SECOND);
+        }
+        assert_eq!(watch.round_trip(), None);
+        assert_eq!(watch.poll(start + 30 * SECOND), Due::Gone);
+    }
+
+    #[test]
+    fn never_pings_twice_with_the_same_payload() {
+        let start = Instant::now();
+        let (mut watch, first) = pinged(start);
+        watch.pong(&first, start + 20 * SECOND);
+        match watch.poll(start + 40 * SECOND) {
+            Due::Ping(second) => assert_ne!(first, second),
+            due => panic!("{due:?}"),
+        }
+        watch.pong(&first, start + 41 * SECOND);
+        assert_eq!(watch.poll(start + 50 * SECOND), Due::Gone);
+    }
+
+    #[test]
+    fn excuses_a_peer_that_is_sending_a_message() {
+        let start = Instant::now();
+        let (mut watch, _) = pinged(start);
+        watch.excuse(start + 29 * SECOND);
+        assert_eq!(
+            watch.poll(start + 30 * SECOND),
+            Due::Later(start + 49 * SECOND)
+        );
+    }
+}
