@@ -140,6 +140,16 @@ impl CloseFrame {
         }
     }
 
+    /// Gives as much of a reason as fits.
+    pub(crate) fn because(code: CloseCode, reason: &str) -> Self {
+        let mut end = reason.len().min(Self::MAX_REASON);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        let reason = reason[..end].into();
+        Self { code, reason }
+    }
+
     /// Returns the code.
     #[must_use]
     pub const fn code(&self) -> CloseCode {
@@ -160,6 +170,81 @@ impl fmt::Display for CloseFrame {
         } else {
             write!(f, "{} ({})", self.code, &*self.reason)
         }
+    }
+}
+
+/// A Close frame is an error, too, so that a handler can return it: the connection is then closed
+/// with it in place of 1011.
+///
+/// # Examples
+///
+/// ```
+/// use tower_websocket::{BoxError, CloseCode, CloseFrame, WebSocket};
+///
+/// async fn guarded(mut socket: WebSocket) -> Result<(), BoxError> {
+///     while let Some(message) = socket.recv().await? {
+///         if message.is_binary() {
+///             return Err(CloseFrame::new(CloseCode::new(4003)?, "text, please")?.into());
+///         }
+///     }
+///     Ok(())
+/// }
+/// ```
+impl std::error::Error for CloseFrame {}
+
+/// One of the two ends of a connection.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[expect(clippy::exhaustive_enums, reason = "a connection has two ends")]
+pub enum Side {
+    /// This end.
+    Local,
+    /// The peer.
+    Remote,
+}
+
+/// How a connection ended.
+///
+/// Source: [RFC 6455 §7.1](https://www.rfc-editor.org/rfc/rfc6455#section-7.1), items 4 to 6.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Closed {
+    side: Side,
+    frame: Option<CloseFrame>,
+    clean: bool,
+}
+
+impl Closed {
+    pub(crate) const fn new(side: Side, frame: Option<CloseFrame>, clean: bool) -> Self {
+        Self { side, frame, clean }
+    }
+
+    pub(crate) const fn set_clean(&mut self, clean: bool) {
+        self.clean = clean;
+    }
+
+    /// Returns who ended it: who sent the first Close, or who dropped the connection without one.
+    #[must_use]
+    pub const fn side(&self) -> Side {
+        self.side
+    }
+
+    /// Returns the code of the first Close, `None` if it had none or there was no Close.
+    ///
+    /// What other APIs report as 1005 is `None` of a clean end, and 1006 `None` of an unclean one.
+    #[must_use]
+    pub fn code(&self) -> Option<CloseCode> {
+        self.frame.as_ref().map(CloseFrame::code)
+    }
+
+    /// Returns the reason of the first Close, empty if there was none.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        self.frame.as_ref().map_or("", CloseFrame::reason)
+    }
+
+    /// Tells whether both sides sent a Close, so that neither lost what the other had sent.
+    #[must_use]
+    pub const fn is_clean(&self) -> bool {
+        self.clean
     }
 }
 

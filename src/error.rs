@@ -4,6 +4,8 @@ use std::{error::Error as StdError, fmt, io};
 
 use http::{HeaderValue, StatusCode};
 
+use crate::message::Message;
+
 /// Any error, boxed: what a [`Handler`](crate::Handler) returns when it fails.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
@@ -86,7 +88,8 @@ impl fmt::Display for Error {
 pub enum HandshakeError {
     /// The method is not GET (RFC 6455 §4.2.1 item 1). Answered 405.
     InvalidMethod,
-    /// `Host` is missing or repeated (RFC 6455 §4.2.1 item 2). Answered 400.
+    /// `Host` is missing, repeated, or not a host with or without a port (RFC 6455 §4.2.1 item 2,
+    /// RFC 9112 §3.2). Answered 400.
     InvalidHost,
     /// No `Connection` line names `upgrade` (RFC 6455 §4.2.1 item 4). Answered 400.
     MissingConnectionUpgrade,
@@ -108,6 +111,14 @@ pub enum HandshakeError {
     /// `Sec-WebSocket-Extensions` is malformed, makes more than 8 offers, or gives more than 16
     /// parameters to one (RFC 6455 §9.1). Answered 400.
     InvalidExtensions,
+    /// The layer has as many connections as
+    /// [`Config::max_connections`](crate::Config::max_connections) allows. Answered 503.
+    TooManyConnections,
+    /// [`WebSocketLayer::max_per_key`](crate::WebSocketLayer::max_per_key) allows no more
+    /// connections of this key. Answered 429.
+    TooManyOfKey,
+    /// [`Connections::close`](crate::Connections::close) was called. Answered 503.
+    ShuttingDown,
     /// [`Handler::accept`](crate::Handler::accept) refused the request.
     Refused {
         /// What it was answered with.
@@ -139,8 +150,36 @@ impl HandshakeError {
             Self::UnsupportedVersion => StatusCode::UPGRADE_REQUIRED,
             Self::OriginDenied { .. } => StatusCode::FORBIDDEN,
             Self::Refused { status } => *status,
-            Self::AcceptTimeout => StatusCode::SERVICE_UNAVAILABLE,
+            Self::AcceptTimeout | Self::TooManyConnections | Self::ShuttingDown => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::TooManyOfKey => StatusCode::TOO_MANY_REQUESTS,
             Self::AcceptPanicked | Self::UpgradeUnsupported => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+}
+
+impl HandshakeError {
+    /// Returns a short name for it that does not change, for the label of a metric.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::InvalidMethod => "invalid_method",
+            Self::InvalidHost => "invalid_host",
+            Self::MissingConnectionUpgrade => "missing_connection_upgrade",
+            Self::InvalidKey => "invalid_key",
+            Self::UnsupportedVersion => "unsupported_version",
+            Self::UnexpectedBody => "unexpected_body",
+            Self::OriginDenied { .. } => "origin_denied",
+            Self::InvalidSubprotocols => "invalid_subprotocols",
+            Self::InvalidExtensions => "invalid_extensions",
+            Self::TooManyConnections => "too_many_connections",
+            Self::TooManyOfKey => "too_many_of_key",
+            Self::ShuttingDown => "shutting_down",
+            Self::Refused { .. } => "refused",
+            Self::AcceptTimeout => "accept_timeout",
+            Self::AcceptPanicked => "accept_panicked",
+            Self::UpgradeUnsupported => "upgrade_unsupported",
         }
     }
 }
@@ -149,7 +188,7 @@ impl fmt::Display for HandshakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::InvalidMethod => "a websocket handshake is a GET request",
-            Self::InvalidHost => "host is missing or repeated",
+            Self::InvalidHost => "host is not a host and port, given once",
             Self::MissingConnectionUpgrade => "connection does not name upgrade",
             Self::InvalidKey => "sec-websocket-key is not the base64 of 16 bytes, given once",
             Self::UnsupportedVersion => "sec-websocket-version 13 is the only one supported",
@@ -157,6 +196,9 @@ impl fmt::Display for HandshakeError {
             Self::OriginDenied { .. } => "this origin may not connect",
             Self::InvalidSubprotocols => "sec-websocket-protocol is malformed or too long",
             Self::InvalidExtensions => "sec-websocket-extensions is malformed or too long",
+            Self::TooManyConnections => "too many connections",
+            Self::TooManyOfKey => "too many connections of yours",
+            Self::ShuttingDown => "the service is going down",
             Self::Refused { status } => return write!(f, "the handler refused with {status}"),
             Self::AcceptTimeout => "the handler took too long to accept",
             Self::AcceptPanicked => "the handler panicked while accepting",
@@ -176,9 +218,31 @@ pub enum RecvError {
     /// A text message, or the reason of a Close, is not UTF-8 (RFC 6455 §8.1). A Close with 1007
     /// has been sent.
     InvalidUtf8,
-    /// A message is larger than [`Config::max_message_size`](crate::Config::max_message_size). A
-    /// Close with 1009 has been sent.
+    /// A message or frame is larger than
+    /// [`Config::max_message_size`](crate::Config::max_message_size) or
+    /// [`max_frame_size`](crate::Config::max_frame_size). A Close with 1009 has been sent.
     TooLarge,
+    /// A message has more fragments than
+    /// [`Config::max_fragments`](crate::Config::max_fragments). A Close with 1008 has been sent.
+    TooManyFragments,
+    /// A message took longer than
+    /// [`Config::assembly_timeout`](crate::Config::assembly_timeout). A Close with 1008 has been
+    /// sent.
+    TooSlow,
+    /// More pings and pongs than
+    /// [`Config::max_control_frames`](crate::Config::max_control_frames). A Close with 1008 has
+    /// been sent.
+    TooManyControlFrames,
+    /// No message within
+    /// [`Config::first_message_timeout`](crate::Config::first_message_timeout). A Close with 1008
+    /// has been sent.
+    NoFirstMessage,
+    /// The peer did not answer a ping within [`Config::keepalive`](crate::Config::keepalive). The
+    /// connection is gone.
+    Unresponsive,
+    /// The peer took nothing of what was to be written for
+    /// [`Config::write_timeout`](crate::Config::write_timeout). The connection is gone.
+    Stalled,
     /// The connection is gone without a closing handshake, so no Close could be sent.
     ///
     /// The kind is [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) when the peer just went away,
@@ -192,6 +256,12 @@ impl fmt::Display for RecvError {
             Self::Protocol(_) => "the peer broke the websocket protocol",
             Self::InvalidUtf8 => "the peer sent text that is not utf-8",
             Self::TooLarge => "the peer sent a message over the size limit",
+            Self::TooManyFragments => "the peer sent a message in too many fragments",
+            Self::TooSlow => "the peer took too long to send a message",
+            Self::TooManyControlFrames => "the peer sent too many pings or pongs",
+            Self::NoFirstMessage => "the peer sent no first message in time",
+            Self::Unresponsive => "the peer did not answer a ping in time",
+            Self::Stalled => "the peer took nothing that was written",
             Self::Io(_) => "the connection is gone",
         })
     }
@@ -201,8 +271,8 @@ impl StdError for RecvError {
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         match self {
             Self::Protocol(source) => Some(&**source),
-            Self::InvalidUtf8 | Self::TooLarge => None,
             Self::Io(source) => Some(source),
+            _ => None,
         }
     }
 }
@@ -224,6 +294,38 @@ impl fmt::Display for SendError {
 }
 
 impl StdError for SendError {}
+
+/// Why [`Sender::try_send`](crate::Sender::try_send) did not queue a message, which it gives back.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum TrySendError {
+    /// There is no room before more has been written
+    /// ([`Config::max_outbox`](crate::Config::max_outbox)).
+    Full(Message),
+    /// The connection is closing or gone; nothing can be sent any more.
+    Closed(Message),
+}
+
+impl TrySendError {
+    /// Returns the message.
+    #[must_use]
+    pub fn into_message(self) -> Message {
+        match self {
+            Self::Full(message) | Self::Closed(message) => message,
+        }
+    }
+}
+
+impl fmt::Display for TrySendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "no room for another message",
+            Self::Closed(_) => "the connection is closed",
+        })
+    }
+}
+
+impl StdError for TrySendError {}
 
 /// Why a close code or reason was refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

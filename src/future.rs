@@ -1,7 +1,6 @@
 //! The future of a response, and what happens in it when the request is ours.
 
 use std::{
-    borrow::Cow,
     fmt,
     future::Future,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -11,18 +10,21 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderValue, Response, request::Parts};
+use http::{HeaderMap, HeaderValue, Response, request::Parts};
 use pin_project_lite::pin_project;
-use tokio::runtime::Handle;
+use tokio::{runtime::Handle, time::timeout};
 
 use crate::{
-    config::Config,
+    admission::{Exceeded, Place},
+    connections::Permit,
     error::HandshakeError,
     handler::Handler,
-    handshake::{Accept, Refusal, answer},
+    handshake::{Accept, Refusal, answer, request::check},
+    layer::{Settings, WebSocketLayer},
     report,
     response::ResponseBody,
-    socket, subprotocol,
+    socket::{self, Link},
+    subprotocol,
     upgrade::{Handover, Sent},
 };
 
@@ -107,55 +109,144 @@ enum Answer {
 
 /// A valid handshake that waits for the handler's word.
 pub(crate) struct Handshake<H> {
-    pub(crate) handler: Arc<H>,
-    pub(crate) config: Config,
-    pub(crate) subprotocols: Arc<[Cow<'static, str>]>,
-    pub(crate) request: Parts,
-    pub(crate) accept_key: HeaderValue,
-    pub(crate) handover: Handover,
+    layer: Arc<WebSocketLayer<H>>,
+    request: Parts,
+    accept_key: HeaderValue,
+    handover: Handover,
+    permit: Permit,
 }
 
 impl<H: Handler> Handshake<H> {
-    async fn answer(mut self) -> Answer {
-        let accept = accept(&*self.handler, &mut self.request);
-        let accept = match tokio::time::timeout(self.config.accept_limit(), accept).await {
-            Err(_) => return Answer::Refused(answer::failed(HandshakeError::AcceptTimeout)),
-            Ok(None) => return Answer::Refused(answer::failed(HandshakeError::AcceptPanicked)),
-            Ok(Some(Err(refusal))) => return Answer::Refused(answer::refused(refusal)),
-            Ok(Some(Ok(accept))) => accept,
+    /// Checks a request that is ours, and takes a place among the connections for it.
+    pub(crate) fn begin(
+        layer: &Arc<WebSocketLayer<H>>,
+        mut request: Parts,
+    ) -> Result<Self, HandshakeError> {
+        let accept_key = check(&request, &layer.settings.origins)?;
+        let handover = Handover::take(&mut request.extensions);
+        let (Some(handover), Ok(_)) = (handover, Handle::try_current()) else {
+            report::upgrade_unsupported();
+            return Err(HandshakeError::UpgradeUnsupported);
         };
-        let subprotocol = self.choose(&accept);
-        let response = answer::switching(self.accept_key.clone(), subprotocol.clone(), accept);
-        // The 101 is ready, and leaves with this poll: only now is there something to wait for.
-        let sent = Sent::default();
-        tokio::spawn(self.serve(subprotocol, sent.clone()));
-        Answer::Switching(response, sent)
+        let limit = layer.settings.config.connection_limit();
+        Ok(Self {
+            layer: Arc::clone(layer),
+            request,
+            accept_key,
+            handover,
+            permit: layer.connections.admit(limit)?,
+        })
     }
 
-    fn choose(&self, accept: &Accept) -> Option<HeaderValue> {
-        let preferred = match accept.subprotocols.as_slice() {
-            [] => &self.subprotocols,
-            names => names,
-        };
-        // The list was well formed when the handshake was checked; a handler may have changed it.
-        let offered = subprotocol::offered(&self.request.headers).unwrap_or_default();
-        let chosen = subprotocol::choose(preferred, &offered)?;
-        HeaderValue::from_str(chosen).ok()
-    }
-
-    async fn serve(self, subprotocol: Option<HeaderValue>, sent: Sent) {
-        match self
-            .handover
-            .complete(&sent, self.config.upgrade_limit())
-            .await
-        {
-            Err(error) => report::upgrade_failed(&error),
-            Ok(io) => {
-                let handle = |socket| self.handler.handle(socket);
-                socket::serve(io, &self.config, self.request, subprotocol, handle).await;
+    async fn answer(self) -> Answer {
+        let layer = Arc::clone(&self.layer);
+        match self.accept().await {
+            Ok(answer) => answer,
+            Err(refused) => {
+                if let Some(error) = refused.extensions().get() {
+                    layer.connections.refused(error);
+                }
+                Answer::Refused(refused)
             }
         }
     }
+
+    async fn accept(mut self) -> Result<Answer, Response<Bytes>> {
+        let settings = Arc::clone(&self.layer.settings);
+        // What the client offered is what it sent, whatever the handler makes of the request.
+        let offered = offered(&self.request.headers);
+        let accept = accept(&*self.layer.handler, &mut self.request);
+        let accept = match timeout(settings.config.accept_limit(), accept).await {
+            Err(_) => return Err(answer::failed(HandshakeError::AcceptTimeout)),
+            Ok(None) => return Err(answer::failed(HandshakeError::AcceptPanicked)),
+            Ok(Some(Err(refusal))) => return Err(answer::refused(refusal)),
+            Ok(Some(Ok(accept))) => accept,
+        };
+        let places = self.admit(&settings).map_err(answer::failed)?;
+        let preferred = match accept.subprotocols.as_slice() {
+            [] => &settings.subprotocols,
+            names => names,
+        };
+        let chosen = subprotocol::choose(preferred, &offered);
+        let subprotocol = chosen.and_then(|name| HeaderValue::from_str(name).ok());
+        let response = answer::switching(self.accept_key, subprotocol.clone(), accept);
+
+        // The 101 is ready, and leaves with this poll: only now is there something to wait for.
+        let sent = Sent::default();
+        let opened = Opened {
+            layer: self.layer,
+            request: self.request,
+            subprotocol,
+            handover: self.handover,
+            sent: sent.clone(),
+            places,
+        };
+        self.permit
+            .spawn(&settings.config, |link, permit| opened.serve(link, permit))
+            .map_err(answer::failed)?;
+        Ok(Answer::Switching(response, sent))
+    }
+
+    fn admit(&self, settings: &Settings) -> Result<Vec<Place>, HandshakeError> {
+        let places = settings.key_limits.iter().filter_map(|limit| {
+            // A key's function is the user's, and may panic.
+            let admit = AssertUnwindSafe(|| limit.admit(&self.request));
+            match catch_unwind(admit) {
+                Ok(Ok(place)) => place.map(Ok),
+                Ok(Err(Exceeded)) => Some(Err(HandshakeError::TooManyOfKey)),
+                Err(_) => {
+                    report::accept_panicked();
+                    Some(Err(HandshakeError::AcceptPanicked))
+                }
+            }
+        });
+        places.collect()
+    }
+}
+
+/// A handshake that was answered with 101.
+struct Opened<H> {
+    layer: Arc<WebSocketLayer<H>>,
+    request: Parts,
+    subprotocol: Option<HeaderValue>,
+    handover: Handover,
+    sent: Sent,
+    /// Given back when all is over.
+    places: Vec<Place>,
+}
+
+impl<H: Handler> Opened<H> {
+    fn serve(self, link: Arc<Link>, permit: Permit) -> impl Future<Output = ()> + Send {
+        let span = report::connection(&self.request);
+        span.around(async move {
+            let config = &self.layer.settings.config;
+            match self
+                .handover
+                .complete(&self.sent, config.upgrade_limit())
+                .await
+            {
+                Err(error) => report::upgrade_failed(&error),
+                Ok(io) => {
+                    let handle = |socket| self.layer.handler.handle(socket);
+                    let (request, subprotocol) = (self.request, self.subprotocol);
+                    report::opened();
+                    socket::serve(io, config, Arc::clone(&link), request, subprotocol, handle)
+                        .await;
+                    if let Some(closed) = link.ending() {
+                        report::closed(&closed);
+                    }
+                }
+            }
+            drop(self.places);
+            permit.finish();
+        })
+    }
+}
+
+fn offered(headers: &HeaderMap) -> Vec<String> {
+    // The list was well formed when the handshake was checked.
+    let offered = subprotocol::offered(headers).unwrap_or_default();
+    offered.into_iter().map(str::to_owned).collect()
 }
 
 /// Asks the handler; `None` if it panics.
@@ -174,9 +265,4 @@ async fn accept<H: Handler>(handler: &H, request: &mut Parts) -> Option<Result<A
         },
     )
     .await
-}
-
-/// Tells whether a task can be spawned here.
-pub(crate) fn runs_in_tokio() -> bool {
-    Handle::try_current().is_ok()
 }

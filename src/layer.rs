@@ -1,12 +1,14 @@
 //! The layer: which requests are answered, by which handler, under which rules.
 
-use std::{borrow::Cow, fmt, sync::Arc};
+use std::{borrow::Cow, fmt, hash::Hash, sync::Arc};
 
 use http::request::Parts;
 use tower::Layer;
 
 use crate::{
+    admission::KeyLimit,
     config::Config,
+    connections::Connections,
     handler::Echo,
     origin::OriginPolicy,
     service::{UpgradeRequired, WebSocketService},
@@ -29,8 +31,9 @@ use crate::{
 ///     .layer(WebSocketLayer::new(Echo::new()).path("/ws"));
 /// ```
 pub struct WebSocketLayer<H = Echo> {
-    handler: Arc<H>,
-    settings: Arc<Settings>,
+    pub(crate) handler: Arc<H>,
+    pub(crate) connections: Connections,
+    pub(crate) settings: Arc<Settings>,
 }
 
 /// What a layer decides with.
@@ -40,6 +43,7 @@ pub(crate) struct Settings {
     pub(crate) target: Target,
     pub(crate) origins: OriginPolicy,
     pub(crate) subprotocols: Arc<[Cow<'static, str>]>,
+    pub(crate) key_limits: Vec<KeyLimit>,
     pub(crate) config: Config,
 }
 
@@ -70,10 +74,12 @@ impl<H> WebSocketLayer<H> {
             target: Target::Any,
             origins: OriginPolicy::same_host(),
             subprotocols: Arc::new([]),
+            key_limits: Vec::new(),
             config: Config::new(),
         };
         Self {
             handler: Arc::new(handler),
+            connections: Connections::new(),
             settings: Arc::new(settings),
         }
     }
@@ -122,6 +128,45 @@ impl<H> WebSocketLayer<H> {
         self.with(|settings| settings.config = config)
     }
 
+    /// Allows at most `max` connections at once that share a key, such as the peer's address or
+    /// the user; call it again to limit by another key, too.
+    ///
+    /// `key` sees the request after [`Handler::accept`](crate::Handler::accept), with what that
+    /// put into the extensions; a request for which it returns `None` is not limited. Past the
+    /// limit a handshake is answered 429. The place is given back when connection and handler have
+    /// ended.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use axum::extract::ConnectInfo;
+    /// use tower_websocket::{Echo, WebSocketLayer};
+    ///
+    /// let layer = WebSocketLayer::new(Echo::new()).max_per_key(10, |request| {
+    ///     let peer = request.extensions.get::<ConnectInfo<SocketAddr>>()?;
+    ///     Some(peer.ip())
+    /// });
+    /// ```
+    #[must_use]
+    pub fn max_per_key<K>(
+        self,
+        max: usize,
+        key: impl Fn(&Parts) -> Option<K> + Send + Sync + 'static,
+    ) -> Self
+    where
+        K: Clone + Eq + Hash + Send + Sync + 'static,
+    {
+        self.with(|settings| settings.key_limits.push(KeyLimit::new(max, key)))
+    }
+
+    /// Returns a handle to all connections of this layer and its clones, to count and to close
+    /// them.
+    #[must_use]
+    pub fn connections(&self) -> Connections {
+        self.connections.clone()
+    }
+
     /// Switches the layer on or off. Switched off it passes every request on. Default: on.
     #[must_use]
     pub fn enabled(self, enabled: bool) -> Self {
@@ -163,6 +208,7 @@ impl<H> Clone for WebSocketLayer<H> {
     fn clone(&self) -> Self {
         Self {
             handler: Arc::clone(&self.handler),
+            connections: self.connections.clone(),
             settings: Arc::clone(&self.settings),
         }
     }
@@ -180,7 +226,7 @@ impl<S, H> Layer<S> for WebSocketLayer<H> {
     type Service = WebSocketService<S, H>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        WebSocketService::with(inner, Arc::clone(&self.handler), Arc::clone(&self.settings))
+        WebSocketService::with(inner, self.clone())
     }
 }
 
@@ -191,6 +237,7 @@ impl fmt::Debug for Settings {
             .field("target", &self.target)
             .field("origins", &self.origins)
             .field("subprotocols", &self.subprotocols)
+            .field("key_limits", &self.key_limits)
             .field("config", &self.config)
             .finish()
     }

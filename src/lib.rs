@@ -42,6 +42,11 @@
 //! token, choose a subprotocol, pass the user on to the connection, or refuse with a status.
 //! [`WebSocketService`] serves a route of its own, without an inner service.
 //!
+//! # Sending from elsewhere
+//!
+//! [`WebSocket::sender`] gives a [`Sender`] for other tasks and threads: a room, a ticker, whoever
+//! has something to say to this client. [`Sender::closed`] tells how the connection ended.
+//!
 //! # How a connection ends
 //!
 //! Always with a close code that says why
@@ -50,17 +55,28 @@
 //! | Code | When |
 //! | --- | --- |
 //! | 1000 | the handler returned `Ok` |
-//! | its own | the handler called [`WebSocket::close`] |
+//! | its own | the handler called [`WebSocket::close`], or returned a [`CloseFrame`] as its error |
+//! | 1001 | [`Connections::close`] was called, or [`Config::max_lifetime`] is over |
 //! | 1002 | the peer broke the protocol |
 //! | 1007 | the peer sent text that is not UTF-8 |
-//! | 1009 | the peer sent a message over the limit |
-//! | 1011 | the handler returned an error, or panicked |
+//! | 1008 | the peer went past another limit of [`Config`] |
+//! | 1009 | the peer sent a message over the size limit |
+//! | 1011 | the handler returned another error, or panicked |
+//!
+//! Only a peer that is gone or takes nothing is dropped without one.
 //!
 //! # Limits and security
 //!
 //! The defaults are safe: [`Config`] names every limit and wait, and [`OriginPolicy`] which web
 //! pages may connect (those of the same host, unless you say more). What the peer sends never
-//! panics and never grows memory past a limit. The crate has no unsafe code.
+//! panics and never grows memory past a limit. [`WebSocketLayer::max_per_key`] limits what one
+//! user or address may open. The crate has no unsafe code.
+//!
+//! # In production
+//!
+//! - Peers that vanish are noticed: [`Config::keepalive`].
+//! - [`WebSocketLayer::connections`] counts what goes on, and shuts everything down in order.
+//! - Each connection has a `tracing` span, `websocket`, that follows from its request's.
 //!
 //! # What it needs
 //!
@@ -74,23 +90,28 @@
 //!
 //! | Feature | Default | Adds |
 //! | --- | --- | --- |
-//! | `tracing` | yes | events about upgrades and handlers that fail |
+//! | `tracing` | yes | a span for each connection, events about what fails |
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+mod admission;
 mod close;
+mod codec;
 mod config;
+mod connections;
 pub mod error;
 mod extension;
 mod future;
 mod handler;
 mod handshake;
 mod header;
+mod keepalive;
 mod layer;
 mod message;
 mod origin;
+mod rate;
 mod report;
 mod response;
 mod service;
@@ -101,8 +122,9 @@ mod upgrade;
 #[doc(inline)]
 pub use crate::error::{BoxError, Error};
 pub use crate::{
-    close::{CloseCode, CloseFrame},
+    close::{CloseCode, CloseFrame, Closed, Side},
     config::Config,
+    connections::{Connections, Counts, ShutdownReport},
     future::ResponseFuture,
     handler::{Echo, Handler},
     handshake::{Accept, Refusal},
@@ -111,5 +133,5 @@ pub use crate::{
     origin::{InvalidOrigin, OriginPolicy},
     response::ResponseBody,
     service::{UpgradeRequired, WebSocketService},
-    socket::WebSocket,
+    socket::{Buffered, Sender, WebSocket},
 };

@@ -172,14 +172,6 @@ impl Utf8Bytes {
     pub fn as_str(&self) -> &str {
         self.0.as_str()
     }
-
-    pub(crate) fn from_engine(text: frame::Utf8Bytes) -> Self {
-        Self(text)
-    }
-
-    pub(crate) fn into_engine(self) -> frame::Utf8Bytes {
-        self.0
-    }
 }
 
 impl Deref for Utf8Bytes {

@@ -299,6 +299,8 @@ impl<'a> Origin<'a> {
         let Some(default) = default_port(self.scheme) else {
             return false;
         };
+        // An empty port is the default one (RFC 3986 §3.2.3).
+        let authority = authority.strip_suffix(':').unwrap_or(authority);
         split_authority(authority).is_ok_and(|(host, port)| {
             self.host.is(&host) && self.port == Some(port.unwrap_or(default))
         })
@@ -568,6 +570,13 @@ mod tests {
     }
 
     #[test]
+    fn takes_an_empty_port_of_the_authority_for_the_default() {
+        assert!(same_host("http://example.com", "example.com:"));
+        assert!(same_host("https://[::1]", "[::1]:"));
+        assert!(!same_host("http://example.com:8080", "example.com:"));
+    }
+
+    #[test]
     fn refuses_every_origin_when_the_authority_is_absent_or_malformed() {
         let headers = request(&["http://example.com"]);
         for authority in [
@@ -575,7 +584,6 @@ mod tests {
             Some(""),
             Some(":80"),
             Some("example.com/"),
-            Some("example.com:"),
             Some("example.com:x"),
             Some("user@example.com"),
             Some("http://example.com"),

@@ -1,6 +1,81 @@
 //! What is told to the operator: one function per event, silent without the `tracing` feature.
+//!
+//! Header fields and payloads are never told: they are the users' secrets.
 
-use crate::{error::BoxError, upgrade::UpgradeError};
+use std::future::Future;
+
+use http::request::Parts;
+
+use crate::{
+    close::Closed,
+    error::{BoxError, HandshakeError},
+    upgrade::UpgradeError,
+};
+
+/// The span of one connection, from its 101 to its end.
+pub(crate) struct Span {
+    #[cfg(feature = "tracing")]
+    span: tracing::Span,
+}
+
+/// Makes the span of a connection, which follows from the one that its request is served in.
+///
+/// It is no child of that: a request's span would else stay open as long as the connection.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn connection(request: &Parts) -> Span {
+    #[cfg(feature = "tracing")]
+    {
+        // The path without its query, which may hold a token.
+        let path = request.uri.path();
+        let span = tracing::info_span!(parent: None, "websocket", path);
+        span.follows_from(tracing::Span::current());
+        Span { span }
+    }
+    #[cfg(not(feature = "tracing"))]
+    Span {}
+}
+
+impl Span {
+    /// Runs a future inside of the span.
+    pub(crate) fn around<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
+        #[cfg(feature = "tracing")]
+        let future = tracing::Instrument::instrument(future, self.span);
+        future
+    }
+}
+
+/// A connection was handed over, and its handler begins.
+pub(crate) fn opened() {
+    #[cfg(feature = "tracing")]
+    tracing::debug!("websocket opened");
+}
+
+/// A connection and its handler have ended.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn closed(closed: &Closed) {
+    #[cfg(feature = "tracing")]
+    {
+        let code = closed.code().map(u16::from);
+        let (by, clean) = (closed.side(), closed.is_clean());
+        tracing::debug!(code, ?by, clean, "websocket closed");
+    }
+}
+
+/// A handshake was refused.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn refused(error: &HandshakeError) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(reason = error.label(), "websocket refused: {error}");
+}
 
 /// An accepted handshake came to nothing.
 #[cfg_attr(
@@ -29,7 +104,7 @@ pub(crate) fn upgrade_unsupported() {
     );
 }
 
-/// The handler's `accept` panicked.
+/// The handler's `accept`, or the key of a limit, panicked.
 pub(crate) fn accept_panicked() {
     #[cfg(feature = "tracing")]
     tracing::error!("the websocket handler panicked while accepting");

@@ -71,7 +71,12 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
             KindProj::Inner { body } => body.poll_frame(cx),
             KindProj::Text { text } if text.is_empty() => Poll::Ready(None),
             KindProj::Text { text } => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
-            KindProj::Switching { .. } => Poll::Ready(None),
+            KindProj::Switching { sent } => {
+                // hyper never reads the body of a 101, so this is the body of another response by
+                // now: only the status was replaced.
+                sent.withdraw();
+                Poll::Ready(None)
+            }
         }
     }
 
@@ -80,9 +85,10 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
             Kind::Inner { body } => body.is_end_stream(),
             Kind::Text { text } => text.is_empty(),
             Kind::Switching { sent } => {
-                // Whoever asks is about to send this body, and so the 101 that it belongs to.
+                // Whoever asks is about to send this body, and so the 101 that it belongs to. The
+                // answer is no, so that the body is read if it is not a 101 that it is sent with.
                 sent.note();
-                true
+                false
             }
         }
     }

@@ -12,14 +12,11 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use tower::Service;
 
 use crate::{
-    error::HandshakeError,
-    future::{Handshake, ResponseFuture, runs_in_tokio},
+    future::{Handshake, ResponseFuture},
     handler::{Echo, Handler},
-    handshake::request::{asks_for_websocket, check},
-    layer::{Settings, WebSocketLayer},
-    report,
+    handshake::request::asks_for_websocket,
+    layer::WebSocketLayer,
     response::ResponseBody,
-    upgrade::Handover,
 };
 
 /// A service that answers WebSocket handshakes and passes everything else to `S`, untouched.
@@ -28,13 +25,8 @@ use crate::{
 /// It asks nothing of the bodies: `S` may be any service from `Request<A>` to `Response<B>`.
 pub struct WebSocketService<S, H = Echo> {
     inner: S,
-    shared: Arc<Shared<H>>,
-}
-
-/// One pointer for all of it, because routers clone their services with every request.
-struct Shared<H> {
-    handler: Arc<H>,
-    settings: Arc<Settings>,
+    /// One pointer for all of it, because routers clone their services with every request.
+    layer: Arc<WebSocketLayer<H>>,
 }
 
 impl<H> WebSocketService<UpgradeRequired, H> {
@@ -58,10 +50,10 @@ impl<H> WebSocketService<UpgradeRequired, H> {
 }
 
 impl<S, H> WebSocketService<S, H> {
-    pub(crate) fn with(inner: S, handler: Arc<H>, settings: Arc<Settings>) -> Self {
+    pub(crate) fn with(inner: S, layer: WebSocketLayer<H>) -> Self {
         Self {
             inner,
-            shared: Arc::new(Shared { handler, settings }),
+            layer: Arc::new(layer),
         }
     }
 }
@@ -80,33 +72,21 @@ where
     }
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
-        let settings = &self.shared.settings;
+        let settings = &self.layer.settings;
         if !settings.enabled || !asks_for_websocket(&request) {
             return ResponseFuture::inner(self.inner.call(request));
         }
-        let (mut request, body) = request.into_parts();
+        let (request, body) = request.into_parts();
         if !settings.target.includes(&request) {
             return ResponseFuture::inner(self.inner.call(Request::from_parts(request, body)));
         }
-        let accept_key = match check(&request, &settings.origins) {
-            Ok(accept_key) => accept_key,
-            Err(error) => return ResponseFuture::refused(error),
-        };
-        let handover = match Handover::take(&mut request.extensions) {
-            Some(handover) if runs_in_tokio() => handover,
-            _ => {
-                report::upgrade_unsupported();
-                return ResponseFuture::refused(HandshakeError::UpgradeUnsupported);
+        match Handshake::begin(&self.layer, request) {
+            Ok(handshake) => ResponseFuture::handshake(handshake),
+            Err(error) => {
+                self.layer.connections.refused(&error);
+                ResponseFuture::refused(error)
             }
-        };
-        ResponseFuture::handshake(Handshake {
-            handler: Arc::clone(&self.shared.handler),
-            config: settings.config.clone(),
-            subprotocols: Arc::clone(&settings.subprotocols),
-            request,
-            accept_key,
-            handover,
-        })
+        }
     }
 }
 
@@ -114,7 +94,7 @@ impl<S: Clone, H> Clone for WebSocketService<S, H> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
-            shared: Arc::clone(&self.shared),
+            layer: Arc::clone(&self.layer),
         }
     }
 }
@@ -123,7 +103,7 @@ impl<S: fmt::Debug, H> fmt::Debug for WebSocketService<S, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebSocketService")
             .field("inner", &self.inner)
-            .field("settings", &self.shared.settings)
+            .field("settings", &self.layer.settings)
             .finish_non_exhaustive()
     }
 }

@@ -48,10 +48,14 @@ pub(crate) fn offered(headers: &HeaderMap) -> Result<Vec<&str>, Malformed> {
 /// The server's order decides, whatever the client prefers; names are compared with case.
 ///
 /// Source: [RFC 6455 §4.2.2](https://www.rfc-editor.org/rfc/rfc6455#section-4.2.2), item 4.
-pub(crate) fn choose<'o>(preferred: &[Cow<'static, str>], offered: &[&'o str]) -> Option<&'o str> {
+pub(crate) fn choose<'o, O>(preferred: &[Cow<'static, str>], offered: &'o [O]) -> Option<&'o str>
+where
+    O: AsRef<str>,
+{
+    let offered = || offered.iter().map(AsRef::as_ref);
     preferred
         .iter()
-        .find_map(|name| offered.iter().copied().find(|offer| name == offer))
+        .find_map(|name| offered().find(|offer| name == offer))
 }
 
 #[cfg(test)]

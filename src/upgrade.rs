@@ -27,13 +27,19 @@ pub(crate) type Connection = TokioIo<Upgraded>;
 ///
 /// hyper hands over the connection for any response to a request with `Upgrade`, even a 403 that
 /// took the place of our 101. It asks the body that it is about to send whether it is at its end;
-/// the body of the 101 notes that here, and one that was thrown away is never asked.
+/// the body of the 101 notes that here, and one that was thrown away is never asked. A layer may
+/// also replace the status alone and keep the body: hyper then reads the body, as it never does
+/// after a 101, and the note is withdrawn.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sent(Arc<AtomicBool>);
 
 impl Sent {
     pub(crate) fn note(&self) {
         self.0.store(true, Ordering::Release);
+    }
+
+    pub(crate) fn withdraw(&self) {
+        self.0.store(false, Ordering::Release);
     }
 
     fn was_noted(&self) -> bool {
@@ -88,7 +94,10 @@ impl fmt::Display for UpgradeError {
                  tonic's routes `into_axum_router`)"
             }
             Self::Timeout => "the http server did not hand over the connection in time",
-            Self::Replaced => "an outer layer replaced the 101 by another response",
+            Self::Replaced => {
+                "an outer layer replaced the 101 by another response, or wrapped its body in one \
+                 that does not forward `is_end_stream`"
+            }
             Self::Failed(_) => "the connection broke before the 101 was sent",
         })
     }

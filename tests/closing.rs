@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, timeout},
 };
 use tower_websocket::{
-    BoxError, CloseCode, Config, Echo, Handler, Message, WebSocket, WebSocketLayer,
+    BoxError, CloseCode, Config, Echo, Handler, Message, Side, WebSocket, WebSocketLayer,
     error::{InvalidClose, RecvError, SendError},
 };
 use wire::{BINARY, CLOSE, FIN, PING, PONG, TEXT, close, frame, read_close, read_frame, write};
@@ -204,6 +204,7 @@ async fn ends_recv_and_refuses_send_after_the_peer_has_closed() {
             assert_eq!(socket.recv().await?, Some(Message::from("last")));
             assert_eq!(socket.recv().await?, None);
             assert_eq!(socket.recv().await?, None);
+            socket.sender().closed().await;
             results.send(socket.send("late").await)?;
             Ok::<_, BoxError>(())
         }
@@ -249,11 +250,17 @@ async fn answers_a_ping_while_the_handler_waits_for_something_else() {
         .unwrap()
         .unwrap();
     assert_eq!((pong.first, &*pong.payload), (FIN | PONG, &b"there?"[..]));
-    write(&mut client, &close(1000, "")).await;
-    assert_eq!(
-        timeout(GUARD, read_close(&mut client)).await.unwrap(),
-        Some(1000)
-    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_a_close_after_a_second_when_nobody_receives() {
+    let (server, mut client) = duplex(1024);
+    let socket = WebSocket::from_io(server, Config::new());
+    let start = Instant::now();
+    write(&mut client, &close(4001, "")).await;
+    assert_eq!(read_close(&mut client).await, Some(4001));
+    assert_eq!(start.elapsed(), Duration::from_secs(1));
+    assert_eq!(socket.sender().closed().await.side(), Side::Remote);
 }
 
 #[tokio::test(start_paused = true)]

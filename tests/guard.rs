@@ -126,6 +126,21 @@ async fn no_handler_runs_when_the_other_answer_has_no_body() {
 }
 
 #[tokio::test]
+async fn no_handler_runs_when_an_outer_layer_changes_only_the_status() {
+    let handler = Recorder::new();
+    let outer = guarded(&handler).map_response(|mut response| {
+        *response.status_mut() = StatusCode::FORBIDDEN;
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+        response
+    });
+    let request = handshake().followed_by([text("Hello"), wire::close(1000, "")].concat());
+    let reply = Reply::parse(&exchange(serve(outer).await, &request).await);
+    assert_eq!(reply.status, 403);
+    assert_eq!(handler.calls(), ["accept"]);
+}
+
+#[tokio::test]
 async fn no_handler_runs_when_a_layer_of_axum_answers_in_place_of_the_101() {
     let handler = Recorder::new();
     let deny = async |_: response::Response| denied("not for you".to_owned());

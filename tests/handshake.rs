@@ -133,29 +133,47 @@ async fn answers_the_key_of_the_rfc_and_sends_nothing_that_was_not_asked_for() {
 }
 
 #[tokio::test]
-async fn frames_no_body_and_agrees_to_no_extension() {
+async fn agrees_to_no_extension_and_to_no_subprotocol_of_its_own() {
+    let extensions = "permessage-deflate; client_max_window_bits";
+    let request = handshake()
+        .with("Sec-WebSocket-Extensions", extensions)
+        .with("Sec-WebSocket-Protocol", "chat");
+    let reply = accept(&request).await;
+    assert_eq!(reply.field("sec-websocket-extensions"), None);
+    assert_eq!(reply.field("sec-websocket-protocol"), None);
+}
+
+#[tokio::test]
+async fn frames_no_body_in_a_101() {
+    let handler = Recorder::deciding(|_| {
+        Ok(Accept::new()
+            .header(header::CONTENT_LENGTH, HeaderValue::from_static("7"))
+            .header(
+                header::TRANSFER_ENCODING,
+                HeaderValue::from_static("chunked"),
+            ))
+    });
     let app = axum::Router::new()
         .route("/ws", axum::routing::get(|| async { "not reached" }))
-        .layer(layer(Recorder::new()));
-    let request = handshake()
-        .with(
-            "Sec-WebSocket-Extensions",
-            "permessage-deflate; client_max_window_bits",
-        )
-        .with("Sec-WebSocket-Protocol", "chat");
-    for reply in [
-        accept(&request).await,
-        upgrade(serve(app).await, &request).await.1,
-    ] {
-        for name in [
-            "content-length",
-            "content-type",
-            "transfer-encoding",
-            "sec-websocket-extensions",
-            "sec-websocket-protocol",
-        ] {
-            assert_eq!(reply.field(name), None, "{name} in a 101");
-        }
+        .layer(layer(handler));
+    // What leaves axum, because hyper's HTTP/1 server would hide some of it, and what leaves hyper.
+    let request = promised(handshake_head()).map(|()| axum::body::Body::empty());
+    let response = app.clone().oneshot(request).await.unwrap();
+    assert_eq!(response.status(), StatusCode::SWITCHING_PROTOCOLS);
+    let (_, reply) = upgrade(serve(app).await, &handshake()).await;
+    for name in ["content-length", "content-type", "transfer-encoding"] {
+        assert_eq!(response.headers().get(name), None, "{name}");
+        assert_eq!(reply.field(name), None, "{name}");
+    }
+}
+
+#[tokio::test]
+async fn answers_on_each_of_its_paths() {
+    let layer = WebSocketLayer::new(Recorder::new()).path("/a").path("/b");
+    let server = serve(layer.into_service()).await;
+    for path in ["/a", "/b", "/a?query", "http://example.com/b"] {
+        let line = format!("GET {path} HTTP/1.1");
+        upgrade(server, &handshake().line(&line)).await;
     }
 }
 
@@ -265,6 +283,14 @@ async fn refuses_a_handshake_without_exactly_one_host_with_400() {
     ] {
         let reply = refuse_unasked(&request, HandshakeError::InvalidHost).await;
         assert_eq!(reply.status, 400);
+    }
+}
+
+#[tokio::test]
+async fn refuses_a_host_that_is_not_a_host_with_400() {
+    for host in ["a b", "example.com/", "user@example.com", "example.com:x"] {
+        let request = handshake().replaced("Host", host);
+        refuse_unasked(&request, HandshakeError::InvalidHost).await;
     }
 }
 
@@ -616,6 +642,35 @@ async fn chooses_the_subprotocol_by_the_order_of_the_server() {
         assert_eq!(reply.field("sec-websocket-protocol"), chosen, "{case}");
         assert_eq!(client.text().await, format!("{chosen:?}"), "{case}");
     }
+}
+
+#[tokio::test]
+async fn never_chooses_a_subprotocol_that_only_the_handler_put_into_the_request() {
+    let handler = Recorder::deciding(|request| {
+        let forged = HeaderValue::from_static("forged");
+        request
+            .headers
+            .insert(header::SEC_WEBSOCKET_PROTOCOL, forged);
+        Ok(Accept::new().subprotocol("forged"))
+    });
+    let server = serve(layer(handler).into_service()).await;
+    let (_, reply) = upgrade(server, &handshake()).await;
+    assert_eq!(reply.field("sec-websocket-protocol"), None);
+}
+
+#[tokio::test]
+async fn keeps_every_header_of_the_handshake_to_itself() {
+    let handler = Recorder::deciding(|_| {
+        Ok(Accept::new()
+            .header(header::SEC_WEBSOCKET_VERSION, HeaderValue::from_static("8"))
+            .header(header::SEC_WEBSOCKET_KEY, HeaderValue::from_static(KEY)))
+    });
+    let server = serve(layer(handler).into_service()).await;
+    let (_, reply) = upgrade(server, &handshake()).await;
+    assert_eq!(
+        reply.names(),
+        ["connection", "sec-websocket-accept", "upgrade"]
+    );
 }
 
 /// Accepts after a while, and says when its future is dropped.

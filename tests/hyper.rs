@@ -276,7 +276,7 @@ mod without_upgrade_support {
                 assert_eq!(rest, "", "{mistake:?}: nothing but the end follows");
             })
             .await;
-            log.names("ERROR tower_websocket", "`with_upgrades`").await;
+            log.names("ERROR", "`with_upgrades`").await;
             assert!(!handled.load(Ordering::SeqCst), "{mistake:?}");
         }
     }

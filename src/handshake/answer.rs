@@ -1,18 +1,27 @@
 //! The heads of the two answers: the 101, and a complete refusal.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
-use super::{Accept, Refusal};
+use super::{Accept, Refusal, RefusalParts};
 use crate::error::HandshakeError;
 
-/// Headers that describe a body or the hop, which are decided here and by the HTTP server.
-const RESERVED: [header::HeaderName; 5] = [
+/// Headers about the connection and the framing of the body, which are decided here and by the
+/// HTTP server.
+const RESERVED: [HeaderName; 3] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
     header::TRANSFER_ENCODING,
+];
+
+/// Headers of the opening handshake (RFC 6455 §11.3).
+const HANDSHAKE: [HeaderName; 6] = [
     header::UPGRADE,
     header::SEC_WEBSOCKET_ACCEPT,
+    header::SEC_WEBSOCKET_EXTENSIONS,
+    header::SEC_WEBSOCKET_KEY,
+    header::SEC_WEBSOCKET_PROTOCOL,
+    header::SEC_WEBSOCKET_VERSION,
 ];
 
 /// Writes the head of the 101 (RFC 6455 §4.2.2 item 5).
@@ -24,9 +33,7 @@ pub(crate) fn switching(
     let mut response = Response::new(());
     *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
     let headers = response.headers_mut();
-    *headers = without_reserved(accept.headers);
-    headers.remove(header::SEC_WEBSOCKET_EXTENSIONS);
-    headers.remove(header::SEC_WEBSOCKET_PROTOCOL);
+    *headers = without(&RESERVED, without(&HANDSHAKE, accept.headers));
     headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
     headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept_key);
@@ -56,7 +63,10 @@ pub(crate) fn failed(error: HandshakeError) -> Response<Bytes> {
             );
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         }
-        HandshakeError::AcceptTimeout => {
+        HandshakeError::AcceptTimeout
+        | HandshakeError::TooManyConnections
+        | HandshakeError::TooManyOfKey
+        | HandshakeError::ShuttingDown => {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("10"));
         }
         _ => {}
@@ -67,11 +77,11 @@ pub(crate) fn failed(error: HandshakeError) -> Response<Bytes> {
 
 /// Writes the whole answer to a handshake that the handler refused.
 pub(crate) fn refused(refusal: Refusal) -> Response<Bytes> {
-    let Refusal {
+    let RefusalParts {
         status,
         headers,
         message,
-    } = refusal;
+    } = refusal.into_parts();
     let message = match message {
         Some(message) => Bytes::from(message.into_owned()),
         None => Bytes::from_static(status.canonical_reason().unwrap_or("refused").as_bytes()),
@@ -88,16 +98,16 @@ pub(crate) fn refused(refusal: Refusal) -> Response<Bytes> {
 fn text(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Bytes> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    *response.headers_mut() = without_reserved(headers);
+    *response.headers_mut() = without(&RESERVED, headers);
     let headers = response.headers_mut();
     headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    headers.insert(header::CONTENT_TYPE, plain);
+    headers.entry(header::CONTENT_TYPE).or_insert(plain);
     response
 }
 
-fn without_reserved(mut headers: HeaderMap) -> HeaderMap {
-    for name in &RESERVED {
+fn without(names: &[HeaderName], mut headers: HeaderMap) -> HeaderMap {
+    for name in names {
         headers.remove(name);
     }
     headers

@@ -10,4 +10,5 @@ pub(crate) mod request;
 mod accept;
 mod refusal;
 
+pub(crate) use self::refusal::RefusalParts;
 pub use self::{accept::Accept, refusal::Refusal};

@@ -20,6 +20,13 @@ use http::{HeaderMap, HeaderName, HeaderValue, StatusCode};
 /// Source: [RFC 6455 §4.2.2](https://www.rfc-editor.org/rfc/rfc6455#section-4.2.2), items 2 to 4.
 #[derive(Clone, Debug)]
 pub struct Refusal {
+    // Boxed, because it travels as the error of results whose other half is small.
+    parts: Box<RefusalParts>,
+}
+
+/// What a refusal is made of.
+#[derive(Clone, Debug)]
+pub(crate) struct RefusalParts {
     pub(crate) status: StatusCode,
     pub(crate) headers: HeaderMap,
     pub(crate) message: Option<Cow<'static, str>>,
@@ -35,7 +42,7 @@ impl Refusal {
     pub fn new(status: StatusCode) -> Self {
         let failed =
             status.is_redirection() || status.is_client_error() || status.is_server_error();
-        Self {
+        let parts = RefusalParts {
             status: if failed {
                 status
             } else {
@@ -43,6 +50,9 @@ impl Refusal {
             },
             headers: HeaderMap::new(),
             message: None,
+        };
+        Self {
+            parts: Box::new(parts),
         }
     }
 
@@ -62,18 +72,24 @@ impl Refusal {
 
     /// Adds a header to the response.
     ///
-    /// `Connection`, and what frames the body, are the crate's.
+    /// `Connection`, `Content-Length` and `Transfer-Encoding` are the crate's and the server's.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
-        self.headers.append(name, value);
+        self.parts.headers.append(name, value);
         self
     }
 
-    /// Sets the text of the body, sent as `text/plain`.
+    /// Sets the text of the body, sent as `text/plain` unless a `Content-Type` is added.
     #[must_use]
     pub fn message(mut self, text: impl Into<Cow<'static, str>>) -> Self {
-        self.message = Some(text.into());
+        self.parts.message = Some(text.into());
         self
+    }
+}
+
+impl Refusal {
+    pub(crate) fn into_parts(self) -> RefusalParts {
+        *self.parts
     }
 }
 
@@ -92,11 +108,14 @@ mod tests {
         for status in [100, 101, 200, 204] {
             let refusal = Refusal::new(StatusCode::from_u16(status).unwrap());
             assert_eq!(
-                refusal.status,
+                refusal.parts.status,
                 StatusCode::INTERNAL_SERVER_ERROR,
                 "status {status}"
             );
         }
-        assert_eq!(Refusal::new(StatusCode::FOUND).status, StatusCode::FOUND);
+        assert_eq!(
+            Refusal::new(StatusCode::FOUND).parts.status,
+            StatusCode::FOUND
+        );
     }
 }

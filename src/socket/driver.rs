@@ -1,35 +1,47 @@
 //! The connection's life: when to read, to write, to close and to give up.
 //!
-//! [`Driver::poll`] does what can be done without waiting and says whether more is to do after the
-//! handler had its turn. Reading stops while the handler's inbox is full or output is blocked, so
-//! neither side can make the other one's memory grow.
+//! [`Driver::poll`] does what can be done without waiting and says what is next. Reading stops
+//! while the handler's inbox is full or output is blocked, so neither side can make the other
+//! one's memory grow.
 
 use std::{
-    collections::VecDeque,
-    future::Future,
-    io, mem,
-    pin::Pin,
+    io,
     sync::Arc,
     task::{Context, Poll, ready},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    time::{Sleep, sleep},
-};
+use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    engine::{Engine, Incoming, close_code},
-    link::{Link, Load},
+    engine::{Engine, Incoming},
+    link::Link,
+    timer::{Timer, now},
 };
-use crate::{close::CloseFrame, config::Config, error::RecvError, message::Message};
+use crate::{
+    close::{CloseCode, CloseFrame, Closed, Side},
+    codec::{Control, Event, Load, Violation},
+    config::Config,
+    error::RecvError,
+    keepalive::{Due, Keepalive},
+    message::Message,
+    rate::Bucket,
+};
+
+/// What one poll of the task may take in before the thread's other tasks get their turn.
+const FRAMES: usize = 64;
+const BYTES: usize = 256 * 1024;
+
+/// How long a Close of the peer waits for the handler to answer what came before it.
+const ANSWER_GRACE: Duration = Duration::from_secs(1);
 
 /// What a poll of the connection came to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Turn {
     /// Poll the handler, then the connection again.
     Again,
+    /// Enough for now: let other tasks run.
+    Yield,
     /// Nothing to do before something arrives or the handler acts.
     Idle,
     /// The connection is over.
@@ -41,21 +53,42 @@ pub(super) enum Turn {
 pub(super) struct Driver<IO> {
     engine: Engine<IO>,
     link: Arc<Link>,
-    close_limit: Duration,
     phase: Phase,
-    /// Handed to the engine and not flushed yet.
-    unflushed: Load,
-    /// The last flush did not come through.
-    blocked: bool,
-    /// Kept so that its memory is used again.
-    outgoing: VecDeque<Message>,
+    timer: Timer,
+    /// What was taken in during this poll of the task.
+    spent: Load,
+    /// An end that was read and not acted on yet.
+    waiting: Option<io::Result<Incoming>>,
+
+    /// Since when the stream takes nothing of what is to be written.
+    blocked: Option<Instant>,
+    /// Bytes of the output that are control frames, for which nobody waits.
+    control_bytes: usize,
+    /// The newest ping that could not be answered because output is blocked.
+    owed: Option<Control>,
+
+    keepalive: Option<Keepalive>,
+    /// Reading was paused, so that no silence can be held against the peer.
+    paused: bool,
+    control_frames: Bucket,
+    first_message_due: Option<Instant>,
+    lifetime_ends: Option<Instant>,
+    write_limit: Duration,
+    close_limit: Duration,
 }
 
 #[derive(Debug)]
 enum Phase {
     Open,
+    /// The peer's Close has come; the handler may still answer what came before it.
+    Answering {
+        frame: Option<CloseFrame>,
+        answer_at: Instant,
+        deadline: Instant,
+    },
     Closing {
-        deadline: Pin<Box<Sleep>>,
+        closed: Closed,
+        deadline: Instant,
         step: Step,
     },
     Over,
@@ -75,155 +108,415 @@ enum Step {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
-    pub(super) async fn new(io: IO, config: &Config, link: Arc<Link>) -> Self {
+    pub(super) fn new(io: IO, config: &Config, link: Arc<Link>, seed: u64) -> Self {
+        let now = now();
+        let engine = Engine::new(io, config.limits());
+        link.set_contiguous(engine.is_contiguous());
+        let keepalive = config.keepalive_intervals();
         Self {
-            engine: Engine::new(io, config).await,
+            engine,
             link,
-            close_limit: config.close_limit(),
             phase: Phase::Open,
-            unflushed: Load::default(),
-            blocked: false,
-            outgoing: VecDeque::new(),
+            timer: Timer::default(),
+            spent: Load::default(),
+            waiting: None,
+            blocked: None,
+            control_bytes: 0,
+            owed: None,
+            keepalive: keepalive.map(|intervals| Keepalive::new(intervals, seed, now)),
+            paused: false,
+            control_frames: Bucket::new(config.control_frames(), now),
+            first_message_due: config.first_message_limit().map(|limit| now + limit),
+            lifetime_ends: config.lifetime_limit().map(|limit| now + limit),
+            write_limit: config.write_limit(),
+            close_limit: config.close_limit(),
         }
     }
 
+    /// Does what can be done now.
     pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Turn {
-        if let Phase::Open = self.phase {
-            let turn = self.poll_open(cx);
-            if let Phase::Open = self.phase {
-                return turn;
-            }
-        }
-        match self.poll_closing(cx) {
-            Poll::Pending => Turn::Idle,
-            Poll::Ready(()) => {
-                self.phase = Phase::Over;
-                self.link.closed(cx);
-                Turn::Over
-            }
+        let now = now();
+        let turn = match self.phase {
+            Phase::Open => self.poll_open(now, cx),
+            Phase::Answering { .. } => self.poll_answering(now, cx),
+            Phase::Closing { .. } => self.poll_closing(now, cx),
+            Phase::Over => Turn::Over,
+        };
+        match turn {
+            Turn::Idle if self.timer.poll(self.next_due(), cx).is_ready() => Turn::Again,
+            turn => turn,
         }
     }
 
-    /// What it returns counts only if the connection stays open.
-    fn poll_open(&mut self, cx: &mut Context<'_>) -> Turn {
-        match self.write_outgoing() {
-            Err(error) => return self.lose(error, cx),
-            Ok(Some(frame)) => return self.send_close(&frame, false),
-            Ok(None) => {}
+    /// Ends a poll of the task: what is shared with other connections is given back.
+    pub(super) fn rest(&mut self) {
+        self.spent = Load::default();
+        self.engine.rest();
+    }
+
+    fn poll_open(&mut self, now: Instant, cx: &mut Context<'_>) -> Turn {
+        if let Some(frame) = self.link.take_close() {
+            return self.begin_closing(frame, now, cx);
         }
-        if self.blocked {
+        if self.blocked.is_some() {
             // Nothing is read before output moves again.
-            return match self.poll_flush(cx) {
-                Poll::Pending => Turn::Idle,
-                Poll::Ready(Err(error)) => self.lose(error, cx),
-                Poll::Ready(Ok(_)) => Turn::Again,
-            };
-        }
-        while self.link.has_room() {
-            match self.engine.poll_read(cx) {
-                Poll::Pending => break,
-                Poll::Ready(Ok(Incoming::Control)) => {}
-                Poll::Ready(Ok(Incoming::Message(message))) => {
-                    self.link.deliver(message, cx);
-                    // What the handler replies is gathered with the replies to what is still to be
-                    // read, and flushed when there is nothing left to be read.
-                    return Turn::Again;
+            match self.poll_flush(now, cx) {
+                Poll::Ready(Ok(_)) => {}
+                Poll::Ready(Err(error)) => return self.lose(RecvError::Io(error), cx),
+                Poll::Pending => {
+                    self.paused = true;
+                    return self.on_time(now, cx).unwrap_or(Turn::Idle);
                 }
-                Poll::Ready(Ok(Incoming::Close)) => {
-                    self.link.end(None, cx);
-                    self.begin_closing(true);
-                    return Turn::Again;
-                }
-                Poll::Ready(Ok(Incoming::End)) => {
-                    return self.lose(io::ErrorKind::UnexpectedEof.into(), cx);
-                }
-                Poll::Ready(Err(fault)) => return self.fail(fault, cx),
             }
         }
-        if self.unflushed.is_empty() {
-            return Turn::Idle;
+        let delivered = match self.read(now, cx) {
+            Ok(delivered) => delivered,
+            Err(turn) => return turn,
+        };
+        if let Some(turn) = self.on_time(now, cx) {
+            return turn;
         }
-        match self.poll_flush(cx) {
-            Poll::Pending => Turn::Idle,
-            Poll::Ready(Err(error)) => self.lose(error, cx),
+        if delivered {
+            // What the handler replies is gathered with the replies to what is still to be read,
+            // and flushed when there is nothing left to be read.
+            return Turn::Again;
+        }
+        let idle = if self.has_spent() {
+            Turn::Yield
+        } else {
+            Turn::Idle
+        };
+        match self.poll_flush(now, cx) {
             Poll::Ready(Ok(true)) => Turn::Again,
-            Poll::Ready(Ok(false)) => Turn::Idle,
+            Poll::Ready(Ok(false)) => idle,
+            Poll::Ready(Err(error)) => self.lose(RecvError::Io(error), cx),
+            Poll::Pending => idle,
         }
     }
 
-    /// Moves what the handler sent into the engine and returns the Close that is to follow.
-    fn write_outgoing(&mut self) -> io::Result<Option<CloseFrame>> {
-        let close = self.link.take_outgoing(&mut self.outgoing);
-        for message in self.outgoing.drain(..) {
-            self.unflushed.add(&message);
-            self.engine.write(message)?;
-        }
-        Ok(close)
-    }
-
-    /// Ready with whether the handler waits for the room that this made.
-    fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let flushed = self.engine.poll_flush(cx);
-        self.blocked = flushed.is_pending();
-        ready!(flushed)?;
-        Poll::Ready(Ok(self.link.written(mem::take(&mut self.unflushed), cx)))
-    }
-
-    /// The peer broke a rule, or the connection: it is told, if it can be.
-    fn fail(&mut self, fault: RecvError, cx: &Context<'_>) -> Turn {
-        let code = close_code(&fault);
-        self.link.end(Some(fault), cx);
-        match (code, self.write_outgoing()) {
-            (Some(code), Ok(_)) => self.send_close(&CloseFrame::without_reason(code), true),
-            _ => {
-                self.phase = Phase::Over;
-                Turn::Over
+    /// Reads and delivers until there is nothing to read, no room, or enough was done for now.
+    /// Tells whether the handler got something, or what else became of the connection.
+    fn read(&mut self, now: Instant, cx: &mut Context<'_>) -> Result<bool, Turn> {
+        let mut delivered = false;
+        loop {
+            if !self.link.has_room() {
+                self.paused = true;
+                return Ok(delivered);
+            }
+            if self.has_spent() {
+                return Ok(delivered);
+            }
+            let incoming = match self.waiting.take() {
+                Some(incoming) => incoming,
+                None => match self.engine.poll_incoming(cx, now) {
+                    Poll::Pending => return Ok(delivered),
+                    Poll::Ready(incoming) => incoming,
+                },
+            };
+            if delivered && !matches!(incoming, Ok(Incoming::Event(_))) {
+                // The handler may answer what came before the end.
+                self.waiting = Some(incoming);
+                return Ok(true);
+            }
+            let incoming = match incoming {
+                Ok(incoming) => incoming,
+                Err(error) => return Err(self.lose(RecvError::Io(error), cx)),
+            };
+            self.spent.messages += 1;
+            match incoming {
+                Incoming::Event(Event::Message(message)) => {
+                    self.heard(now);
+                    self.spent.bytes += message.len();
+                    self.first_message_due = None;
+                    self.deliver(message, cx);
+                    delivered = true;
+                }
+                Incoming::Event(Event::Ping(payload)) => {
+                    self.heard(now);
+                    self.take_control(now, cx)?;
+                    self.answer(payload);
+                }
+                Incoming::Event(Event::Pong(payload)) => {
+                    self.take_control(now, cx)?;
+                    self.take_pong(&payload, now);
+                }
+                Incoming::Event(Event::Close(frame)) => {
+                    self.link.end_input(cx);
+                    self.phase = Phase::Answering {
+                        frame,
+                        answer_at: now + ANSWER_GRACE.min(self.close_limit),
+                        deadline: now + self.close_limit,
+                    };
+                    return Err(Turn::Again);
+                }
+                Incoming::End => {
+                    // The peer may have ended only its own half of the stream.
+                    let _ = self.poll_flush(now, cx);
+                    let gone = io::ErrorKind::UnexpectedEof.into();
+                    return Err(self.lose(RecvError::Io(gone), cx));
+                }
+                Incoming::Violation(violation) => {
+                    return Err(self.fail(fault(violation), violation.close_code(), now, cx));
+                }
             }
         }
     }
 
-    fn lose(&mut self, error: io::Error, cx: &Context<'_>) -> Turn {
-        self.fail(RecvError::Io(error), cx)
+    fn has_spent(&self) -> bool {
+        self.spent.messages >= FRAMES || self.spent.bytes >= BYTES
     }
 
-    fn send_close(&mut self, frame: &CloseFrame, answered: bool) -> Turn {
-        match self.engine.write_close(frame) {
-            Ok(()) => self.begin_closing(answered),
-            Err(_) => self.phase = Phase::Over,
+    fn deliver(&self, message: Message, cx: &Context<'_>) {
+        self.link.traffic().received(message.len());
+        self.link.deliver(message, cx);
+    }
+
+    fn heard(&mut self, now: Instant) {
+        if let Some(keepalive) = &mut self.keepalive {
+            keepalive.excuse(now);
         }
+    }
+
+    fn take_pong(&mut self, payload: &[u8], now: Instant) {
+        if let Some(keepalive) = &mut self.keepalive {
+            keepalive.heard(now);
+            keepalive.pong(payload, now);
+            if let Some(round_trip) = keepalive.round_trip() {
+                self.link.set_round_trip(round_trip);
+            }
+        }
+    }
+
+    fn take_control(&mut self, now: Instant, cx: &Context<'_>) -> Result<(), Turn> {
+        if self.control_frames.take(now) {
+            return Ok(());
+        }
+        let fault = RecvError::TooManyControlFrames;
+        Err(self.fail(fault, CloseCode::POLICY_VIOLATION, now, cx))
+    }
+
+    /// Answers a ping, or remembers the newest one while output is blocked: RFC 6455 §5.5.3 allows
+    /// to answer only that.
+    fn answer(&mut self, payload: Control) {
+        if self.blocked.is_some() {
+            self.owed = Some(payload);
+        } else {
+            self.push_control(|engine| engine.output.push_pong(&payload));
+        }
+    }
+
+    fn push_control(&mut self, push: impl FnOnce(&mut Engine<IO>)) {
+        let before = self.engine.output.load().bytes;
+        push(&mut self.engine);
+        self.control_bytes += self.engine.output.load().bytes - before;
+    }
+
+    /// Writes what was sent, until there is nothing left or the stream takes no more. Ready with
+    /// whether the handler waits for the room that this made.
+    fn poll_flush(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let mut awaited = false;
+        self.link.take_outgoing(&mut self.engine.output);
+        loop {
+            let Poll::Ready(written) = self.engine.poll_write(cx)? else {
+                // Room that was made before counts also if not everything could be written.
+                let _ = self.blocked.get_or_insert(now);
+                return if awaited {
+                    Poll::Ready(Ok(true))
+                } else {
+                    Poll::Pending
+                };
+            };
+            self.blocked = None;
+            if !written.is_empty() {
+                awaited |= self.release(written, cx);
+            } else if let Some(payload) = self.owed.take() {
+                self.push_control(|engine| engine.output.push_pong(&payload));
+            } else {
+                return Poll::Ready(Ok(awaited));
+            }
+        }
+    }
+
+    fn release(&mut self, mut written: Load, cx: &Context<'_>) -> bool {
+        // Room is made late rather than early: control frames count as written first.
+        let control = written.bytes.min(self.control_bytes);
+        self.control_bytes -= control;
+        written.bytes -= control;
+        self.link.written(written, cx)
+    }
+
+    /// Does what the clock asks for; tells what became of the connection, if anything.
+    fn on_time(&mut self, now: Instant, cx: &mut Context<'_>) -> Option<Turn> {
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if is_due(self.blocked.map(|since| since + self.write_limit)) {
+            return Some(self.lose(RecvError::Stalled, cx));
+        }
+        if is_due(self.lifetime_ends) {
+            let frame = CloseFrame::because(CloseCode::GOING_AWAY, "end of lifetime");
+            return Some(self.begin_closing(frame, now, cx));
+        }
+        if is_due(self.first_message_due) {
+            let fault = RecvError::NoFirstMessage;
+            return Some(self.fail(fault, CloseCode::POLICY_VIOLATION, now, cx));
+        }
+        if is_due(self.engine.deadline()) {
+            let fault = RecvError::TooSlow;
+            return Some(self.fail(fault, CloseCode::POLICY_VIOLATION, now, cx));
+        }
+        if std::mem::take(&mut self.paused) || self.engine.is_receiving() {
+            self.heard(now);
+        }
+        match self.keepalive.as_mut()?.poll(now) {
+            Due::Later(_) => None,
+            Due::Gone => Some(self.lose(RecvError::Unresponsive, cx)),
+            Due::Ping(payload) => {
+                self.push_control(|engine| engine.output.push_ping(&payload));
+                None
+            }
+        }
+    }
+
+    /// Returns when the clock asks for something next.
+    fn next_due(&self) -> Option<Instant> {
+        let dues = match &self.phase {
+            Phase::Open => [
+                self.blocked.map(|since| since + self.write_limit),
+                self.lifetime_ends,
+                self.first_message_due,
+                self.engine.deadline(),
+                self.keepalive.as_ref().map(Keepalive::deadline),
+            ],
+            Phase::Answering {
+                answer_at,
+                deadline,
+                ..
+            } => [Some(*answer_at), Some(*deadline), None, None, None],
+            Phase::Closing { deadline, .. } => [Some(*deadline), None, None, None, None],
+            Phase::Over => [None; 5],
+        };
+        dues.into_iter().flatten().min()
+    }
+
+    /// The peer broke a rule: it is told, behind what had been sent before.
+    fn fail(&mut self, fault: RecvError, code: CloseCode, now: Instant, cx: &Context<'_>) -> Turn {
+        let frame = match &fault {
+            RecvError::Protocol(rule) => CloseFrame::because(code, &rule.to_string()),
+            fault => CloseFrame::because(code, &fault.to_string()),
+        };
+        self.link
+            .end(Some(fault), Some(&mut self.engine.output), cx);
+        self.send_close(Some(&frame));
+        let closed = Closed::new(Side::Local, Some(frame), false);
+        self.enter_closing(closed, true, now + self.close_limit)
+    }
+
+    /// The connection is gone, or has to be given up: nobody can be told.
+    fn lose(&mut self, fault: RecvError, cx: &Context<'_>) -> Turn {
+        let side = match fault {
+            RecvError::Io(_) => Side::Remote,
+            _ => Side::Local,
+        };
+        self.link.end(Some(fault), None, cx);
+        self.finish(Closed::new(side, None, false), cx)
+    }
+
+    /// This side closes.
+    fn begin_closing(&mut self, frame: CloseFrame, now: Instant, cx: &Context<'_>) -> Turn {
+        self.link.end(None, Some(&mut self.engine.output), cx);
+        self.send_close(Some(&frame));
+        let closed = Closed::new(Side::Local, Some(frame), false);
+        self.enter_closing(closed, false, now + self.close_limit)
+    }
+
+    /// The peer has closed: it is answered when the handler is through with what came before.
+    fn poll_answering(&mut self, now: Instant, cx: &mut Context<'_>) -> Turn {
+        let is_closing = self.link.take_close().is_some();
+        let Phase::Answering {
+            frame,
+            answer_at,
+            deadline,
+        } = &mut self.phase
+        else {
+            return Turn::Again;
+        };
+        let (answer_at, deadline) = (*answer_at, *deadline);
+        let ready = self.link.was_told() || is_closing || answer_at <= now;
+        if ready {
+            let frame = frame.take();
+            self.link.end(None, Some(&mut self.engine.output), cx);
+            let echoed = frame
+                .as_ref()
+                .map(|frame| CloseFrame::without_reason(frame.code()));
+            self.send_close(echoed.as_ref());
+            // Both Closes are there as soon as ours is written.
+            return self.enter_closing(Closed::new(Side::Remote, frame, true), true, deadline);
+        }
+        match self.poll_flush(now, cx) {
+            Poll::Ready(Ok(true)) => Turn::Again,
+            Poll::Ready(Ok(false)) | Poll::Pending => Turn::Idle,
+            Poll::Ready(Err(error)) => self.lose(RecvError::Io(error), cx),
+        }
+    }
+
+    fn send_close(&mut self, frame: Option<&CloseFrame>) {
+        self.push_control(|engine| engine.output.push_close(frame));
+    }
+
+    fn enter_closing(&mut self, closed: Closed, answered: bool, deadline: Instant) -> Turn {
+        let written = false;
+        self.phase = Phase::Closing {
+            closed,
+            deadline,
+            step: Step::Exchange { written, answered },
+        };
         Turn::Again
     }
 
-    fn begin_closing(&mut self, answered: bool) {
-        self.phase = Phase::Closing {
-            deadline: Box::pin(sleep(self.close_limit)),
-            step: Step::Exchange {
-                written: false,
-                answered,
-            },
-        };
-    }
-
-    /// Ready when the stream can be dropped. Errors end it, too: nobody is left to be told.
-    fn poll_closing(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+    /// Errors end the closing, too: nobody is left to be told.
+    fn poll_closing(&mut self, now: Instant, cx: &mut Context<'_>) -> Turn {
+        let _ = self.link.take_close();
         loop {
-            let Phase::Closing { deadline, step } = &mut self.phase else {
-                return Poll::Ready(());
+            let Phase::Closing {
+                closed,
+                deadline,
+                step,
+            } = &self.phase
+            else {
+                return Turn::Over;
             };
-            if deadline.as_mut().poll(cx).is_ready() {
-                return Poll::Ready(());
+            let (overdue, step) = (*deadline <= now, *step);
+            if overdue {
+                let mut late = closed.clone();
+                late.set_clean(false);
+                return self.finish(late, cx);
             }
-            let next = match *step {
+            let next = match step {
                 Step::Exchange { written, answered } => {
-                    ready!(self.poll_exchange(written, answered, cx))
+                    self.poll_exchange(written, answered, now, cx)
                 }
-                Step::Shutdown => ready!(self.engine.poll_shutdown(cx)).map(|()| Step::Drain),
-                Step::Drain => return self.engine.poll_drain(cx).map(drop),
+                Step::Shutdown => self.engine.poll_shutdown(cx).map_ok(|()| Some(Step::Drain)),
+                Step::Drain => self.engine.poll_drain(cx).map_ok(|()| None),
             };
-            match (&mut self.phase, next) {
-                (Phase::Closing { step, .. }, Ok(next)) => *step = next,
-                _ => return Poll::Ready(()),
+            let Poll::Ready(next) = next else {
+                let enough = self.has_spent();
+                return if enough { Turn::Yield } else { Turn::Idle };
+            };
+            let Phase::Closing {
+                closed,
+                step: current,
+                ..
+            } = &mut self.phase
+            else {
+                return Turn::Over;
+            };
+            if let Ok(Some(next)) = next {
+                *current = next;
+                continue;
             }
+            // A peer that resets the connection after the Closes have crossed loses nothing by it.
+            let mut closed = closed.clone();
+            closed.set_clean(closed.is_clean() && !matches!(step, Step::Exchange { .. }));
+            return self.finish(closed, cx);
         }
     }
 
@@ -233,29 +526,58 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         &mut self,
         mut written: bool,
         mut answered: bool,
+        now: Instant,
         cx: &mut Context<'_>,
-    ) -> Poll<io::Result<Step>> {
-        if !written && self.poll_flush(cx)?.is_ready() {
-            written = true;
+    ) -> Poll<io::Result<Option<Step>>> {
+        if !written {
+            written = self.poll_written(now, cx)?.is_ready();
         }
-        while !answered {
-            match self.engine.poll_read(cx) {
+        while !answered && !self.has_spent() {
+            match self.engine.poll_incoming(cx, now) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(Incoming::Message(_) | Incoming::Control)) => {}
-                Poll::Ready(Ok(Incoming::Close | Incoming::End) | Err(_)) => answered = true,
+                Poll::Ready(Ok(Incoming::Event(Event::Close(_)))) => {
+                    answered = true;
+                    if let Phase::Closing { closed, .. } = &mut self.phase {
+                        closed.set_clean(true);
+                    }
+                }
+                Poll::Ready(Ok(Incoming::Event(_))) => self.spent.messages += 1,
+                Poll::Ready(Ok(Incoming::End | Incoming::Violation(_)) | Err(_)) => answered = true,
             }
         }
-        if written && answered {
-            self.link.closed(cx);
-            return Poll::Ready(Ok(Step::Shutdown));
-        }
-        if let Phase::Closing { step, .. } = &mut self.phase {
-            *step = Step::Exchange { written, answered };
-        }
-        if answered {
+        if answered && !written {
             // Nobody is listened to any more, but what arrives has to go somewhere.
             let _ = self.engine.poll_drain(cx)?;
         }
+        if let Phase::Closing { closed, step, .. } = &mut self.phase {
+            *step = Step::Exchange { written, answered };
+            if written && answered {
+                self.link.closed(closed.clone(), cx);
+                return Poll::Ready(Ok(Some(Step::Shutdown)));
+            }
+        }
         Poll::Pending
+    }
+
+    /// Ready when everything is written.
+    fn poll_written(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while ready!(self.poll_flush(now, cx))? {}
+        Poll::Ready(Ok(()))
+    }
+
+    fn finish(&mut self, closed: Closed, cx: &Context<'_>) -> Turn {
+        self.link.closed(closed, cx);
+        self.phase = Phase::Over;
+        Turn::Over
+    }
+}
+
+fn fault(violation: Violation) -> RecvError {
+    match violation {
+        Violation::Protocol(rule) => RecvError::Protocol(rule.into()),
+        Violation::InvalidUtf8 => RecvError::InvalidUtf8,
+        Violation::TooLarge => RecvError::TooLarge,
+        Violation::TooManyFragments => RecvError::TooManyFragments,
+        Violation::TooSlow => RecvError::TooSlow,
     }
 }

@@ -1,156 +1,183 @@
-//! The seam: turns the stream's bytes into messages and messages into bytes.
+//! The seam: turns the stream's bytes into events and frames into bytes on the stream.
 //!
-//! Nothing above names what is inside, which today is tokio-tungstenite. It answers pings and the
-//! peer's Close by itself; what it does not do, telling the peer of its violations, is left to the
-//! driver.
+//! What is read goes through a buffer that all connections of a thread share: it is borrowed for
+//! the time of one poll, so an idle connection holds none, and the bytes stay in the cache. What
+//! has not been decoded when the poll ends is kept aside.
 
 use std::{
-    io,
+    cell::Cell,
+    io::{self, IoSlice},
+    mem,
     pin::Pin,
     task::{Context, Poll, ready},
+    time::Instant,
 };
 
-use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
-use tokio_tungstenite::{
-    WebSocketStream,
-    tungstenite::{
-        self,
-        error::ProtocolError,
-        protocol::{self, Role, WebSocketConfig},
-    },
-};
 
-use crate::{
-    close::{CloseCode, CloseFrame},
-    config::Config,
-    error::RecvError,
-    message::{Message, Utf8Bytes},
-};
+use crate::codec::{Decoder, Event, Limits, Load, Outgoing, Violation};
 
-/// Larger ones are zero-filled at every read, which costs more than the reads saved.
-const READ_BUFFER: usize = 4 * 1024;
-/// Frames are gathered up to this size before they are written, unless a flush asks for it.
-const WRITE_BUFFER: usize = 16 * 1024;
+/// The size of the shared buffer: what one read can take.
+const BUFFER: usize = 64 * 1024;
+/// The buffers that one write can take.
+const SLICES: usize = 32;
+
+thread_local! {
+    /// Empty while a connection has it.
+    static SHARED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
 
 /// What arrived.
 #[derive(Debug)]
 pub(super) enum Incoming {
-    Message(Message),
-    /// A ping or pong, dealt with already.
-    Control,
-    /// The peer's Close. If it is the first one, the answer to it waits for a flush.
-    Close,
-    /// The end of the stream without a Close.
+    /// Whatever it is, it is whole.
+    Event(Event),
+    /// The end of the stream.
     End,
+    /// Something that ends the conversation.
+    Violation(Violation),
 }
 
 /// A stream that speaks frames.
 #[derive(Debug)]
 pub(super) struct Engine<IO> {
-    stream: WebSocketStream<IO>,
+    io: IO,
+    decoder: Decoder,
+    input: Input,
+    /// Frames that are being written.
+    pub(super) output: Outgoing,
+    /// The stream itself may hold back some of what it was given.
+    unflushed: bool,
+}
+
+/// Bytes that were read and not decoded yet: `buffer[start..end]`.
+#[derive(Debug, Default)]
+struct Input {
+    /// The shared buffer, or a copy of what was left in it.
+    buffer: Vec<u8>,
+    start: usize,
+    end: usize,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Engine<IO> {
-    pub(super) async fn new(io: IO, config: &Config) -> Self {
-        let limit = Some(config.message_limit());
-        // The outgoing buffer is bounded above, where `send` can wait: here a bound would be an
-        // error for a message that has been accepted.
-        let config = WebSocketConfig::default()
-            .read_buffer_size(READ_BUFFER)
-            .write_buffer_size(WRITE_BUFFER)
-            .max_message_size(limit)
-            .max_frame_size(limit);
+    pub(super) fn new(io: IO, limits: Limits) -> Self {
         Self {
-            stream: WebSocketStream::from_raw_socket(io, Role::Server, Some(config)).await,
+            io,
+            decoder: Decoder::new(limits),
+            input: Input::default(),
+            output: Outgoing::default(),
+            unflushed: false,
         }
     }
 
-    pub(super) fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Incoming, RecvError>> {
-        Poll::Ready(Ok(match ready!(Pin::new(&mut self.stream).poll_next(cx)) {
-            None => Incoming::End,
-            Some(Ok(message)) => match message {
-                protocol::Message::Text(text) => {
-                    Incoming::Message(Message::Text(Utf8Bytes::from_engine(text)))
-                }
-                protocol::Message::Binary(bytes) => Incoming::Message(Message::Binary(bytes)),
-                protocol::Message::Close(_) => Incoming::Close,
-                _ => Incoming::Control,
-            },
-            Some(Err(tungstenite::Error::Protocol(
-                ProtocolError::ResetWithoutClosingHandshake,
-            ))) => Incoming::End,
-            Some(Err(error)) => return Poll::Ready(Err(fault(error))),
-        }))
+    /// Tells whether the stream takes one buffer at a time, so that frames are best contiguous.
+    pub(super) fn is_contiguous(&self) -> bool {
+        !self.io.is_write_vectored()
     }
 
-    /// Buffers a message; some of what is buffered may be written on the way.
-    pub(super) fn write(&mut self, message: Message) -> io::Result<()> {
-        let message = match message {
-            Message::Text(text) => protocol::Message::Text(text.into_engine()),
-            Message::Binary(bytes) => protocol::Message::Binary(bytes),
-        };
-        Pin::new(&mut self.stream)
-            .start_send(message)
-            .map_err(into_io)
+    /// Returns what arrived next, reading when all that was read before is decoded.
+    pub(super) fn poll_incoming(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+    ) -> Poll<io::Result<Incoming>> {
+        loop {
+            let mut undecoded = &self.input.buffer[self.input.start..self.input.end];
+            let decoded = self.decoder.decode(&mut undecoded, now);
+            self.input.start = self.input.end - undecoded.len();
+            match decoded {
+                Ok(Some(event)) => return Poll::Ready(Ok(Incoming::Event(event))),
+                Ok(None) => {}
+                Err(violation) => return Poll::Ready(Ok(Incoming::Violation(violation))),
+            }
+            if ready!(self.poll_read(cx))? == 0 {
+                return Poll::Ready(Ok(Incoming::End));
+            }
+        }
     }
 
-    /// Buffers a Close, the last frame that is written.
-    pub(super) fn write_close(&mut self, frame: &CloseFrame) -> io::Result<()> {
-        let frame = protocol::CloseFrame {
-            code: frame.code().get().into(),
-            reason: frame.reason().into(),
-        };
-        let message = protocol::Message::Close(Some(frame));
-        Pin::new(&mut self.stream)
-            .start_send(message)
-            .map_err(into_io)
+    /// Tells whether a message is on its way.
+    pub(super) fn is_receiving(&self) -> bool {
+        self.decoder.deadline().is_some()
     }
 
-    pub(super) fn poll_flush(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx).map_err(into_io)
-    }
-
-    /// Ends the writing half of the stream, which leaves the reading half open.
-    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(self.stream.get_mut()).poll_shutdown(cx)
+    /// Returns when what is on its way becomes too slow.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.decoder.deadline()
     }
 
     /// Reads bytes and throws them away, until there are no more.
     pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        let mut waste = [0; READ_BUFFER];
-        loop {
-            let mut waste = ReadBuf::new(&mut waste);
-            ready!(Pin::new(self.stream.get_mut()).poll_read(cx, &mut waste))?;
-            if waste.filled().is_empty() {
-                return Poll::Ready(Ok(()));
+        while ready!(self.poll_read(cx))? > 0 {}
+        Poll::Ready(Ok(()))
+    }
+
+    /// Replaces what is left in the buffer by what is read.
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        self.input.borrow();
+        let mut buffer = ReadBuf::new(&mut self.input.buffer);
+        ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
+        self.input.end = buffer.filled().len();
+        Poll::Ready(Ok(self.input.end))
+    }
+
+    /// Writes some of the output. Ready with what that made room for, which is nothing when there
+    /// is nothing left to write.
+    pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Load>> {
+        if self.output.is_empty() {
+            if mem::take(&mut self.unflushed) {
+                if Pin::new(&mut self.io).poll_flush(cx)?.is_pending() {
+                    self.unflushed = true;
+                    return Poll::Pending;
+                }
             }
+            return Poll::Ready(Ok(Load::default()));
+        }
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let io = Pin::new(&mut self.io);
+        let written = match self.output.slices(&mut slices) {
+            [one] => ready!(io.poll_write(cx, one))?,
+            many => ready!(io.poll_write_vectored(cx, many))?,
+        };
+        if written == 0 {
+            return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
+        }
+        self.unflushed = true;
+        Poll::Ready(Ok(self.output.advance(written)))
+    }
+
+    /// Ends the writing half of the stream, which leaves the reading half open.
+    pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    /// Gives the shared buffer back; to be called when a poll ends.
+    pub(super) fn rest(&mut self) {
+        self.input.rest();
+    }
+}
+
+impl Input {
+    /// Makes `buffer` one to read into. What was in it has been decoded.
+    fn borrow(&mut self) {
+        self.start = 0;
+        self.end = 0;
+        if self.buffer.len() < BUFFER {
+            self.buffer = SHARED.take();
+            // Zeroed once a thread, not once a read. Empty also when another connection is being
+            // polled further up this very stack.
+            self.buffer.resize(BUFFER, 0);
         }
     }
-}
 
-/// Returns what the peer is told about its violation, `None` if nothing can be told.
-pub(super) fn close_code(fault: &RecvError) -> Option<CloseCode> {
-    match fault {
-        RecvError::Protocol(_) => Some(CloseCode::PROTOCOL_ERROR),
-        RecvError::InvalidUtf8 => Some(CloseCode::INVALID_PAYLOAD),
-        RecvError::TooLarge => Some(CloseCode::MESSAGE_TOO_BIG),
-        RecvError::Io(_) => None,
-    }
-}
-
-fn fault(error: tungstenite::Error) -> RecvError {
-    match error {
-        tungstenite::Error::Utf8(_) => RecvError::InvalidUtf8,
-        tungstenite::Error::Capacity(_) => RecvError::TooLarge,
-        tungstenite::Error::Protocol(error) => RecvError::Protocol(error.into()),
-        error => RecvError::Io(into_io(error)),
-    }
-}
-
-fn into_io(error: tungstenite::Error) -> io::Error {
-    match error {
-        tungstenite::Error::Io(error) => error,
-        error => io::Error::other(error),
+    fn rest(&mut self) {
+        if self.buffer.len() < BUFFER {
+            return;
+        }
+        let left = self.buffer[self.start..self.end].to_vec();
+        SHARED.set(mem::take(&mut self.buffer));
+        self.start = 0;
+        self.end = left.len();
+        self.buffer = left;
     }
 }

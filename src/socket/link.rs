@@ -1,33 +1,31 @@
-//! What the handler's end and the connection share: two bounded queues and who waits for what.
+//! What the ends of a connection share: two bounded queues and who waits for what.
 //!
-//! The lock is held for a few moves of pointers and never across an await or a call of foreign
-//! code: wakers are called after it is released.
+//! The lock is held for a few moves, never across an await and never while foreign code runs:
+//! wakers are called after it is released.
 
 use std::{
     collections::VecDeque,
     mem,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
+    time::Duration,
 };
 
+use super::traffic::Traffic;
 use crate::{
-    close::CloseFrame,
-    error::{RecvError, SendError},
+    close::{CloseFrame, Closed},
+    codec::{Load, Outgoing},
+    config::{Bound, Config},
+    error::{RecvError, SendError, TrySendError},
     message::Message,
 };
 
-/// Reading stops while so many messages wait for the handler.
-const INBOX_MESSAGES: usize = 16;
-/// Reading stops while so many bytes wait for the handler.
-const INBOX_BYTES: usize = 64 * 1024;
-/// `send` waits while so many messages are not written yet.
-const OUTBOX_MESSAGES: usize = 1024;
-/// `send` waits while so many bytes are not written yet.
-const OUTBOX_BYTES: usize = 1024 * 1024;
-
 /// The shared state of one connection.
-#[derive(Debug, Default)]
-pub(super) struct Link {
+#[derive(Debug)]
+pub(crate) struct Link {
+    inbox: Bound,
+    outbox: Bound,
+    traffic: Arc<Traffic>,
     state: Mutex<State>,
 }
 
@@ -39,20 +37,27 @@ struct State {
     input_over: bool,
     /// Why, told once, after the inbox is empty.
     fault: Option<RecvError>,
-    /// The handler's end was dropped; the value says whether in a panic.
+    /// The holder has been told that nothing will come any more.
+    told: bool,
+    /// The holder has dropped its end; the value says whether in a panic.
     abandoned: Option<bool>,
 
-    outbox: VecDeque<Message>,
-    /// What `send` took and the connection has not written: the outbox and the engine's buffer.
+    /// What the connection has not taken yet.
+    outbox: Outgoing,
+    /// What is not written yet: the outbox, and what the connection has taken of it.
     unwritten: Load,
+    /// The stream writes one buffer at a time.
+    contiguous: bool,
 
     stage: Stage,
     /// The Close that this side wants to send.
     close: Option<CloseFrame>,
+    closed: Option<Closed>,
+    round_trip: Option<Duration>,
 
     reader: Option<Waker>,
-    writer: Option<Waker>,
-    closer: Option<Waker>,
+    writers: Vec<Waker>,
+    closers: Vec<Waker>,
     connection: Option<Waker>,
     /// The connection sleeps and has to be woken.
     parked: bool,
@@ -65,33 +70,20 @@ struct State {
 enum Stage {
     #[default]
     Open,
-    /// A Close was asked for, sent or received: nothing can be sent any more.
+    /// A Close was asked for or sent: nothing can be queued any more.
     Closing,
     /// The closing handshake is complete, or given up.
     Closed,
 }
 
-/// An amount of outgoing data.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Load {
-    messages: usize,
-    bytes: usize,
-}
-
-impl Load {
-    pub(super) fn add(&mut self, message: &Message) {
-        self.messages += 1;
-        self.bytes += message.len();
-    }
-
-    pub(super) const fn is_empty(self) -> bool {
-        self.messages == 0
-    }
-}
-
 impl Link {
-    pub(super) fn new() -> Self {
-        Self::default()
+    pub(crate) fn new(config: &Config, traffic: Arc<Traffic>) -> Self {
+        Self {
+            inbox: config.inbox(),
+            outbox: config.outbox(),
+            traffic,
+            state: Mutex::default(),
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -100,22 +92,23 @@ impl Link {
     }
 
     /// Changes the state and wakes the connection if it sleeps.
-    fn touch<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
-        let mut state = self.lock();
-        let result = change(&mut state);
+    fn touch<T>(&self, mut state: MutexGuard<'_, State>, result: T) -> T {
         state.touched = true;
-        let waker = if mem::take(&mut state.parked) {
+        let parked = mem::take(&mut state.parked);
+        let waker = if parked {
             state.connection.take()
         } else {
             None
         };
         drop(state);
-        wake(waker);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
         result
     }
 }
 
-/// The handler's side.
+/// The side of whoever holds the socket or a sender.
 impl Link {
     pub(super) fn poll_recv(
         &self,
@@ -123,23 +116,26 @@ impl Link {
     ) -> Poll<Result<Option<Message>, RecvError>> {
         let mut state = self.lock();
         if let Some(message) = state.inbox.pop_front() {
-            let was_full = !state.has_room();
+            let was_full = !self.has_room_in(&state);
             state.inbox_bytes -= message.len();
-            let resumes = was_full && state.has_room();
-            drop(state);
-            if resumes {
-                self.touch(|_| ());
-            }
-            return Poll::Ready(Ok(Some(message)));
+            let result = Poll::Ready(Ok(Some(message)));
+            return if was_full && self.has_room_in(&state) {
+                self.touch(state, result)
+            } else {
+                result
+            };
         }
-        if let Some(fault) = state.fault.take() {
-            return Poll::Ready(Err(fault));
+        if !state.input_over {
+            register(&mut state.reader, cx);
+            return Poll::Pending;
         }
-        if state.input_over {
-            return Poll::Ready(Ok(None));
+        let fault = state.fault.take();
+        let result = Poll::Ready(fault.map_or(Ok(None), Err));
+        if mem::replace(&mut state.told, true) {
+            result
+        } else {
+            self.touch(state, result)
         }
-        register(&mut state.reader, cx);
-        Poll::Pending
     }
 
     pub(super) fn poll_send(
@@ -147,43 +143,53 @@ impl Link {
         cx: &mut Context<'_>,
         message: &mut Option<Message>,
     ) -> Poll<Result<(), SendError>> {
+        let Some(waiting) = message.take() else {
+            return Poll::Ready(Ok(()));
+        };
         let mut state = self.lock();
         if state.stage != Stage::Open {
             return Poll::Ready(Err(SendError::Closed));
         }
-        let len = message.as_ref().map_or(0, Message::len);
-        if !state.takes(len) {
-            register(&mut state.writer, cx);
+        if !self.takes(&state, waiting.len()) {
+            *message = Some(waiting);
+            register_in(&mut state.writers, cx);
             return Poll::Pending;
         }
-        drop(state);
-        Poll::Ready(message.take().map_or(Ok(()), |message| self.push(message)))
+        Poll::Ready(self.push_to(state, waiting))
     }
 
-    /// Waits until a message of any size may be pushed.
+    pub(super) fn try_send(&self, message: Message) -> Result<(), TrySendError> {
+        let state = self.lock();
+        if state.stage != Stage::Open {
+            return Err(TrySendError::Closed(message));
+        }
+        if !self.takes(&state, message.len()) {
+            return Err(TrySendError::Full(message));
+        }
+        self.push_to(state, message)
+    }
+
+    /// Waits until the next message may be pushed, whatever its size: a sink does not tell it
+    /// beforehand, so that one message may exceed the bound.
     pub(super) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         let mut state = self.lock();
         if state.stage != Stage::Open {
             return Poll::Ready(Err(SendError::Closed));
         }
-        // One byte short of the bound there is room for one more message, which may then exceed it:
-        // a sink does not tell how large that message will be.
-        if !state.takes(1) {
-            register(&mut state.writer, cx);
+        if !self.takes(&state, 1) {
+            register_in(&mut state.writers, cx);
             return Poll::Pending;
         }
         Poll::Ready(Ok(()))
     }
 
+    /// Queues a message without asking for room.
     pub(super) fn push(&self, message: Message) -> Result<(), SendError> {
-        self.touch(|state| {
-            if state.stage != Stage::Open {
-                return Err(SendError::Closed);
-            }
-            state.unwritten.add(&message);
-            state.outbox.push_back(message);
-            Ok(())
-        })
+        let state = self.lock();
+        if state.stage != Stage::Open {
+            return Err(SendError::Closed);
+        }
+        self.push_to(state, message)
     }
 
     pub(super) fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
@@ -194,59 +200,100 @@ impl Link {
         if state.stage == Stage::Closed {
             return Poll::Ready(Err(SendError::Closed));
         }
-        register(&mut state.writer, cx);
+        register_in(&mut state.writers, cx);
         Poll::Pending
     }
 
-    /// Asks for the closing handshake; the first to ask chooses the code.
-    pub(super) fn close(&self, frame: CloseFrame) {
-        self.touch(|state| {
-            if state.stage == Stage::Open {
-                state.stage = Stage::Closing;
-                state.close = Some(frame);
-                state.end_input();
-            }
-        });
+    pub(super) fn buffered(&self) -> Load {
+        self.lock().unwritten
     }
 
-    pub(super) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn round_trip(&self) -> Option<Duration> {
+        self.lock().round_trip
+    }
+
+    /// Tells how the connection ended, once it has.
+    pub(crate) fn ending(&self) -> Option<Closed> {
+        self.lock().closed.clone()
+    }
+
+    /// Asks for the closing handshake; the first to ask chooses the code.
+    pub(crate) fn close(&self, frame: CloseFrame) {
         let mut state = self.lock();
-        if state.stage == Stage::Closed {
-            return Poll::Ready(());
+        if state.stage == Stage::Open {
+            state.stage = Stage::Closing;
+            state.close = Some(frame);
+            state.input_over = true;
+            state.discard_inbox();
+            let wakers = state.take_waiting();
+            self.touch(state, ());
+            wakers.for_each(Waker::wake);
         }
-        register(&mut state.closer, cx);
+    }
+
+    pub(super) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<Closed> {
+        let mut state = self.lock();
+        if let Some(closed) = &state.closed {
+            return Poll::Ready(closed.clone());
+        }
+        register_in(&mut state.closers, cx);
         Poll::Pending
     }
 
     /// Notes that nobody will receive any more.
     pub(super) fn abandon(&self, panicking: bool) {
-        self.touch(|state| {
-            state.abandoned = Some(panicking);
-            state.discard_inbox();
-        });
+        let mut state = self.lock();
+        state.abandoned = Some(panicking);
+        state.discard_inbox();
+        self.touch(state, ());
     }
 }
 
 /// The connection's side.
 impl Link {
-    /// Tells whether the handler's end was dropped, and if so whether in a panic.
+    pub(super) fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// Tells how the stream is best written to.
+    pub(super) fn set_contiguous(&self, contiguous: bool) {
+        self.lock().contiguous = contiguous;
+    }
+
+    /// Tells whether the holder dropped its end, and if so whether in a panic.
     pub(super) fn abandoned(&self) -> Option<bool> {
         self.lock().abandoned
     }
 
-    /// Moves what is to be written into `messages` and takes the Close that follows it, if any.
-    pub(super) fn take_outgoing(&self, messages: &mut VecDeque<Message>) -> Option<CloseFrame> {
+    /// Tells whether the holder knows that nothing will come any more.
+    pub(super) fn was_told(&self) -> bool {
+        let state = self.lock();
+        state.told || state.abandoned.is_some()
+    }
+
+    /// Takes the Close that was asked for, and counts everything that was done as looked at.
+    pub(super) fn take_close(&self) -> Option<CloseFrame> {
         let mut state = self.lock();
         state.touched = false;
-        mem::swap(&mut state.outbox, messages);
         state.close.take()
+    }
+
+    /// Moves what waits to be written behind what is in `outgoing`.
+    pub(super) fn take_outgoing(&self, outgoing: &mut Outgoing) {
+        let mut state = self.lock();
+        if outgoing.is_empty() {
+            mem::swap(outgoing, &mut state.outbox);
+        } else if !state.outbox.is_empty() {
+            outgoing.append(&mut state.outbox);
+        }
     }
 
     /// Tells whether another message may be delivered.
     pub(super) fn has_room(&self) -> bool {
-        self.lock().has_room()
+        self.has_room_in(&self.lock())
     }
 
+    /// Delivers a message, unless nobody wants it any more.
     pub(super) fn deliver(&self, message: Message, cx: &Context<'_>) {
         let mut state = self.lock();
         if state.input_over || state.abandoned.is_some() {
@@ -256,83 +303,117 @@ impl Link {
         state.inbox.push_back(message);
         let reader = state.reader.take();
         drop(state);
-        wake_other(reader, cx);
+        wake_others(reader, cx);
     }
 
-    /// Makes room for `load`, which has been written, and tells whether somebody waits for it.
+    /// Makes room for what has been written, and tells whether somebody waits for it.
     pub(super) fn written(&self, load: Load, cx: &Context<'_>) -> bool {
         let mut state = self.lock();
         state.unwritten.messages -= load.messages;
-        state.unwritten.bytes -= load.bytes;
-        let writer = state.writer.take();
+        // Control frames are written without having been counted here.
+        state.unwritten.bytes = state.unwritten.bytes.saturating_sub(load.bytes);
+        let writers = mem::take(&mut state.writers);
         drop(state);
-        let awaited = writer.is_some();
-        wake_other(writer, cx);
+        let awaited = !writers.is_empty();
+        wake_others(writers, cx);
         awaited
     }
 
-    /// Nothing more will be received nor sent; `fault` says why, if it is not an ordinary Close.
-    pub(super) fn end(&self, fault: Option<RecvError>, cx: &Context<'_>) {
+    /// Nothing more will be received, while what is sent may still be written.
+    pub(super) fn end_input(&self, cx: &Context<'_>) {
+        let mut state = self.lock();
+        state.input_over = true;
+        let reader = state.reader.take();
+        drop(state);
+        wake_others(reader, cx);
+    }
+
+    /// Nothing more will be received, for `fault` if it is not an ordinary Close, nor can anything
+    /// be queued any more. What had been queued is moved into `outgoing`, unless there is no use.
+    pub(super) fn end(
+        &self,
+        fault: Option<RecvError>,
+        outgoing: Option<&mut Outgoing>,
+        cx: &Context<'_>,
+    ) {
         let mut state = self.lock();
         if state.stage == Stage::Open {
             state.stage = Stage::Closing;
         }
-        if !state.input_over {
-            state.input_over = true;
+        if !mem::replace(&mut state.input_over, true) {
             state.fault = fault;
         }
-        let wakers = [state.reader.take(), state.writer.take()];
+        if let Some(outgoing) = outgoing {
+            outgoing.append(&mut state.outbox);
+        }
+        let wakers = state.take_waiting();
         drop(state);
-        wakers.into_iter().for_each(|waker| wake_other(waker, cx));
+        wake_others(wakers, cx);
     }
 
-    /// The closing handshake is complete, or given up.
-    pub(super) fn closed(&self, cx: &Context<'_>) {
+    /// The closing handshake is complete, or given up; only the first call counts.
+    pub(super) fn closed(&self, closed: Closed, cx: &Context<'_>) {
         let mut state = self.lock();
         state.stage = Stage::Closed;
         state.input_over = true;
-        state.outbox = VecDeque::new();
-        let wakers = [
-            state.reader.take(),
-            state.writer.take(),
-            state.closer.take(),
-        ];
+        state.outbox = Outgoing::default();
+        state.closed.get_or_insert(closed);
+        let closers = mem::take(&mut state.closers);
+        let wakers = state.take_waiting().chain(closers);
         drop(state);
-        wakers.into_iter().for_each(|waker| wake_other(waker, cx));
+        wake_others(wakers, cx);
+    }
+
+    pub(super) fn set_round_trip(&self, round_trip: Duration) {
+        self.lock().round_trip = Some(round_trip);
     }
 
     /// Lets the connection sleep, unless something was done that it has not looked at.
     pub(super) fn park(&self, cx: &Context<'_>) -> bool {
         let mut state = self.lock();
-        if state.touched {
+        if mem::take(&mut state.touched) {
             return false;
         }
         register(&mut state.connection, cx);
         state.parked = true;
         true
     }
-}
 
-impl State {
-    fn has_room(&self) -> bool {
-        self.inbox.len() < INBOX_MESSAGES && self.inbox_bytes < INBOX_BYTES
+    fn push_to<E>(&self, mut state: MutexGuard<'_, State>, message: Message) -> Result<(), E> {
+        self.traffic.sent(message.len());
+        state.push(message);
+        self.touch(state, Ok(()))
+    }
+
+    fn has_room_in(&self, state: &State) -> bool {
+        state.inbox.len() < self.inbox.messages && state.inbox_bytes < self.inbox.bytes
     }
 
     /// A message over the bound is taken when nothing else waits: else it could never be sent.
-    fn takes(&self, len: usize) -> bool {
-        self.unwritten.is_empty()
-            || (self.unwritten.messages < OUTBOX_MESSAGES
-                && self.unwritten.bytes.saturating_add(len) <= OUTBOX_BYTES)
+    fn takes(&self, state: &State, len: usize) -> bool {
+        state.unwritten.is_empty()
+            || (state.unwritten.messages < self.outbox.messages
+                && state.unwritten.bytes.saturating_add(len) <= self.outbox.bytes)
     }
+}
 
-    fn end_input(&mut self) {
-        self.input_over = true;
-        self.discard_inbox();
+impl State {
+    fn push(&mut self, message: Message) {
+        let before = self.outbox.load();
+        self.outbox.push(message, self.contiguous);
+        let after = self.outbox.load();
+        self.unwritten.messages += after.messages - before.messages;
+        self.unwritten.bytes += after.bytes - before.bytes;
     }
 
     fn discard_inbox(&mut self) {
         self.inbox = VecDeque::new();
         self.inbox_bytes = 0;
+    }
+
+    fn take_waiting(&mut self) -> impl Iterator<Item = Waker> + use<> {
+        let writers = mem::take(&mut self.writers);
+        self.reader.take().into_iter().chain(writers)
     }
 }
 
@@ -343,14 +424,18 @@ fn register(slot: &mut Option<Waker>, cx: &Context<'_>) {
     }
 }
 
-fn wake(waker: Option<Waker>) {
-    if let Some(waker) = waker {
-        waker.wake();
+fn register_in(slots: &mut Vec<Waker>, cx: &Context<'_>) {
+    if !slots.iter().any(|waker| waker.will_wake(cx.waker())) {
+        slots.push(cx.waker().clone());
     }
 }
 
-/// Wakes whoever is not the task that runs right now: that one polls the handler next anyway, and
-/// waking it would only have it scheduled once more for nothing.
-fn wake_other(waker: Option<Waker>, cx: &Context<'_>) {
-    wake(waker.filter(|waker| !waker.will_wake(cx.waker())));
+/// Wakes all but the task that runs right now: it polls the handler next anyway, and waking it
+/// would only have it scheduled once more for nothing.
+fn wake_others(wakers: impl IntoIterator<Item = Waker>, cx: &Context<'_>) {
+    for waker in wakers {
+        if !waker.will_wake(cx.waker()) {
+            waker.wake();
+        }
+    }
 }

@@ -3,30 +3,37 @@
 //! | File | Decides |
 //! | --- | --- |
 //! | this one | what a handler can do: [`WebSocket`] |
-//! | `link` | what the handler's end and the connection share, and who wakes whom |
-//! | `driver` | when to read, write, close and give up |
-//! | `engine` | how bytes become messages and messages bytes |
+//! | `sender` | what other tasks can do: [`Sender`] |
+//! | `link` | what the ends of a connection share, and who wakes whom |
 //! | `session` | how a handler and a connection run side by side in one task |
+//! | `driver` | when to read, write, close and give up |
+//! | `engine` | how bytes become events and frames bytes |
+//! | `timer` | one timer for all that a connection waits for |
+//! | `traffic` | what is counted |
 
 mod driver;
 mod engine;
 mod link;
+mod sender;
 mod session;
+mod timer;
+mod traffic;
 
 use std::{
     fmt,
     future::poll_fn,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
+    time::Duration,
 };
 
 use futures_util::{Sink, Stream};
 use http::{HeaderValue, request::Parts};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use self::link::Link;
-pub(crate) use self::session::serve;
+pub use self::sender::{Buffered, Sender};
+pub(crate) use self::{link::Link, session::serve, traffic::Traffic};
 use crate::{
     close::{CloseCode, CloseFrame},
     config::Config,
@@ -89,7 +96,7 @@ impl WebSocket {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (request, ()) = http::Request::new(()).into_parts();
-        let link = Arc::new(Link::new());
+        let link = Arc::new(Link::new(&config, Arc::default()));
         tokio::spawn(session::detached(io, config, Arc::clone(&link)));
         Self::new(link, request, None)
     }
@@ -112,7 +119,12 @@ impl WebSocket {
     /// - [`RecvError::Protocol`]: the peer broke a framing rule; it is told so with 1002.
     /// - [`RecvError::InvalidUtf8`]: text that is not UTF-8; the peer is told with 1007.
     /// - [`RecvError::TooLarge`]: past [`Config::max_message_size`]; the peer is told with 1009.
-    /// - [`RecvError::Io`]: the connection is gone, no Close could be sent.
+    /// - [`RecvError::TooManyFragments`], [`TooSlow`](RecvError::TooSlow),
+    ///   [`TooManyControlFrames`](RecvError::TooManyControlFrames),
+    ///   [`NoFirstMessage`](RecvError::NoFirstMessage): past another limit of [`Config`]; the peer
+    ///   is told with 1008.
+    /// - [`RecvError::Unresponsive`], [`Stalled`](RecvError::Stalled), [`Io`](RecvError::Io): the
+    ///   connection is gone, no Close could be sent.
     ///
     /// After any of them every later call returns `None`.
     ///
@@ -125,9 +137,8 @@ impl WebSocket {
 
     /// Queues one message to be written.
     ///
-    /// Returns at once while fewer than 1 MiB and 1,024 messages wait to be written, else when
-    /// there is room. A message larger than that waits until it is alone. That it returned does not
-    /// say that the peer got the message: nothing in the protocol does.
+    /// Returns at once while [`Config::max_outbox`] has room for it, else when there is some. That
+    /// it returned does not say that the peer got the message: nothing in the protocol does.
     ///
     /// # Errors
     ///
@@ -167,6 +178,21 @@ impl WebSocket {
         self.link.close(CloseFrame::new(code, reason)?);
         poll_fn(|cx| self.link.poll_closed(cx)).await;
         Ok(())
+    }
+
+    /// Returns an end for other tasks to send with, which is also told how the connection ended.
+    #[must_use]
+    pub fn sender(&self) -> Sender {
+        Sender {
+            link: Arc::clone(&self.link),
+        }
+    }
+
+    /// Returns the time that the last ping of [`Config::keepalive`] took to be answered, `None`
+    /// before there was one.
+    #[must_use]
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.link.round_trip()
     }
 
     /// Returns the request of the opening handshake, with what
@@ -233,7 +259,6 @@ impl Sink<Message> for WebSocket {
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         self.link
             .close(CloseFrame::without_reason(CloseCode::NORMAL));
-        ready!(self.link.poll_closed(cx));
-        Poll::Ready(Ok(()))
+        self.link.poll_closed(cx).map(|_| Ok(()))
     }
 }

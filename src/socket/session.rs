@@ -4,7 +4,9 @@
 //! handler that waits for something else holds up neither pings nor a Close.
 
 use std::{
+    collections::hash_map::RandomState,
     future::{Future, poll_fn},
+    hash::BuildHasher,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::Arc,
@@ -33,6 +35,7 @@ const TURNS: usize = 64;
 pub(crate) async fn serve<IO, F>(
     io: IO,
     config: &Config,
+    link: Arc<Link>,
     request: Parts,
     subprotocol: Option<HeaderValue>,
     handle: impl FnOnce(WebSocket) -> F,
@@ -40,8 +43,7 @@ pub(crate) async fn serve<IO, F>(
     IO: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = Result<(), BoxError>>,
 {
-    let link = Arc::new(Link::new());
-    let driver = Driver::new(io, config, Arc::clone(&link)).await;
+    let driver = Driver::new(io, config, Arc::clone(&link), seed());
     let socket = WebSocket::new(Arc::clone(&link), request, subprotocol);
     // Handlers that are plain functions may panic before they return a future.
     let handler = async move { handle(socket).await };
@@ -53,7 +55,7 @@ pub(super) async fn detached<IO>(io: IO, config: Config, link: Arc<Link>)
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let driver = Driver::new(io, &config, Arc::clone(&link)).await;
+    let driver = Driver::new(io, &config, Arc::clone(&link), seed());
     let holder = poll_fn(|_| match link.abandoned() {
         None => Poll::Pending,
         Some(false) => Poll::Ready(Ok(())),
@@ -70,30 +72,47 @@ where
     let mut handler = pin!(Some(handler));
     let mut driver = Some(driver);
     poll_fn(|cx| {
-        for _ in 0..TURNS {
-            let turn = driver.as_mut().map_or(Turn::Over, |driver| driver.poll(cx));
-            if turn == Turn::Over {
-                // The handler may have a lot to tidy up; the stream does not wait for it.
-                driver = None;
-            }
-            if let Poll::Ready(code) = poll_handler(handler.as_mut(), cx) {
-                link.close(CloseFrame::without_reason(code));
-            }
-            if turn == Turn::Over && handler.is_none() {
-                return Poll::Ready(());
-            }
-            if turn != Turn::Again && link.park(cx) {
-                return Poll::Pending;
-            }
+        let poll = poll_both(&mut driver, handler.as_mut(), link, cx);
+        if let Some(driver) = &mut driver {
+            driver.rest();
         }
-        cx.waker().wake_by_ref();
-        Poll::Pending
+        poll
     })
     .await;
 }
 
-/// Ready, once, with the code that the handler's end calls for.
-fn poll_handler<F>(mut handler: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<CloseCode>
+fn poll_both<IO, F>(
+    driver: &mut Option<Driver<IO>>,
+    mut handler: Pin<&mut Option<F>>,
+    link: &Link,
+    cx: &mut Context<'_>,
+) -> Poll<()>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+    F: Future<Output = Result<(), BoxError>>,
+{
+    for _ in 0..TURNS {
+        let turn = driver.as_mut().map_or(Turn::Over, |driver| driver.poll(cx));
+        if turn == Turn::Over {
+            // The handler may have a lot to tidy up; the stream does not wait for it.
+            *driver = None;
+        }
+        if let Poll::Ready(frame) = poll_handler(handler.as_mut(), cx) {
+            link.close(frame);
+        }
+        match turn {
+            Turn::Over if handler.is_none() => return Poll::Ready(()),
+            Turn::Yield => break,
+            Turn::Idle | Turn::Over if link.park(cx) => return Poll::Pending,
+            Turn::Again | Turn::Idle | Turn::Over => {}
+        }
+    }
+    cx.waker().wake_by_ref();
+    Poll::Pending
+}
+
+/// Ready, once, with the Close that the handler's end calls for.
+fn poll_handler<F>(mut handler: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<CloseFrame>
 where
     F: Future<Output = Result<(), BoxError>>,
 {
@@ -102,23 +121,36 @@ where
     };
     // A handler that panicked is not polled again, so nobody sees what it left half done, except
     // through state that it shares, which is the business of whoever shares it.
-    let code = match catch_unwind(AssertUnwindSafe(|| running.poll(cx))) {
+    let frame = match catch_unwind(AssertUnwindSafe(|| running.poll(cx))) {
         Ok(Poll::Pending) => return Poll::Pending,
-        Ok(Poll::Ready(Ok(()))) => CloseCode::NORMAL,
-        Ok(Poll::Ready(Err(error))) => {
-            // These tell of an end that the connection knows already.
-            if !error.is::<RecvError>() && !error.is::<SendError>() {
-                report::handler_failed(&error);
-            }
-            CloseCode::INTERNAL_ERROR
-        }
+        Ok(Poll::Ready(Ok(()))) => CloseFrame::without_reason(CloseCode::NORMAL),
+        Ok(Poll::Ready(Err(error))) => frame_of(error),
         Err(_) => {
             report::handler_panicked();
-            CloseCode::INTERNAL_ERROR
+            CloseFrame::without_reason(CloseCode::INTERNAL_ERROR)
         }
     };
     if catch_unwind(AssertUnwindSafe(|| handler.set(None))).is_err() {
         report::handler_panicked();
     }
-    Poll::Ready(code)
+    Poll::Ready(frame)
+}
+
+fn frame_of(error: BoxError) -> CloseFrame {
+    match error.downcast::<CloseFrame>() {
+        Ok(frame) => *frame,
+        Err(error) => {
+            // These tell of an end that the connection knows already.
+            if !error.is::<RecvError>() && !error.is::<SendError>() {
+                report::handler_failed(&error);
+            }
+            CloseFrame::without_reason(CloseCode::INTERNAL_ERROR)
+        }
+    }
+}
+
+/// Returns what the payloads of pings start from.
+fn seed() -> u64 {
+    // std's hash maps are seeded from the system's randomness, which is all that is needed here.
+    RandomState::new().hash_one(())
 }

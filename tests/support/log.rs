@@ -1,11 +1,27 @@
 //! What is logged in the thread of a test, which is where the tasks of its runtime run, too.
 
-use std::io;
+use std::{cell::RefCell, io, sync::Once};
 
 use tokio::sync::watch;
-use tracing_subscriber::util::SubscriberInitExt;
 
 use super::within;
+
+thread_local! {
+    static CAPTURED: RefCell<Option<watch::Sender<String>>> = const { RefCell::new(None) };
+}
+
+/// Sets up the log of the process, which goes nowhere where it is not captured.
+///
+/// A subscriber for each thread would not do: if an event is first met by a thread without one,
+/// `tracing` may remember for all threads that nobody listens. So whoever runs beside a test that
+/// captures the log, and may cause the same events, calls this before.
+pub(crate) fn install() {
+    static INSTALLED: Once = Once::new();
+    INSTALLED.call_once(|| {
+        let subscriber = tracing_subscriber::fmt().with_ansi(false);
+        subscriber.with_writer(|| Writer).init();
+    });
+}
 
 /// The lines logged since [`capture`], each with its level.
 #[derive(Debug)]
@@ -13,12 +29,10 @@ pub(crate) struct Log(watch::Receiver<String>);
 
 /// Captures what this thread logs until the guard is dropped.
 pub(crate) fn capture() -> (Log, impl Sized) {
+    install();
     let (sender, log) = watch::channel(String::new());
-    let subscriber = tracing_subscriber::fmt()
-        .with_ansi(false)
-        .with_writer(move || Writer(sender.clone()))
-        .finish();
-    (Log(log), subscriber.set_default())
+    CAPTURED.set(Some(sender));
+    (Log(log), Guard)
 }
 
 impl Log {
@@ -32,12 +46,23 @@ impl Log {
     }
 }
 
-struct Writer(watch::Sender<String>);
+struct Guard;
+
+impl Drop for Guard {
+    fn drop(&mut self) {
+        CAPTURED.set(None);
+    }
+}
+
+struct Writer;
 
 impl io::Write for Writer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let text = String::from_utf8_lossy(bytes);
-        self.0.send_modify(|log| log.push_str(&text));
+        CAPTURED.with_borrow(|captured| {
+            if let Some(sender) = captured {
+                sender.send_modify(|log| log.push_str(&String::from_utf8_lossy(bytes)));
+            }
+        });
         Ok(bytes.len())
     }
 

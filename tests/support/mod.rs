@@ -285,6 +285,8 @@ impl Recorder {
     pub(crate) fn deciding(
         decide: impl Fn(&mut Parts) -> Result<Accept, Box<Refusal>> + Send + Sync + 'static,
     ) -> Self {
+        #[cfg(feature = "tracing")]
+        log::install();
         Self {
             calls: Arc::default(),
             decide: Arc::new(decide),

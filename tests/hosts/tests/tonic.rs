@@ -139,5 +139,5 @@ async fn server_of_tonic_does_not_hand_out_its_connections() {
         assert_eq!(rest, "");
     })
     .await;
-    log.names("ERROR tower_websocket", "`with_upgrades`").await;
+    log.names("ERROR", "`with_upgrades`").await;
 }

@@ -1,0 +1,362 @@
+//! All connections of a layer: how many there may be, what they do, and how they are ended.
+
+use std::{
+    collections::{BTreeMap, HashMap, hash_map::RandomState},
+    fmt,
+    future::Future,
+    hash::BuildHasher,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    runtime::Handle,
+    sync::Notify,
+    task::AbortHandle,
+    time::{Instant, sleep_until, timeout},
+};
+
+use crate::{
+    close::{CloseCode, CloseFrame, Closed, Side},
+    config::Config,
+    error::HandshakeError,
+    report,
+    socket::{Link, Traffic},
+};
+
+/// How long tasks that were aborted may take to be gone: their handlers may be in the middle of a
+/// poll.
+const ABORT_GRACE: Duration = Duration::from_secs(1);
+
+/// A handle to all connections of a layer: counts them, and closes them.
+///
+/// It comes from [`WebSocketLayer::connections`](crate::WebSocketLayer::connections), is cheap to
+/// clone and speaks for all clones of the layer.
+///
+/// # Examples
+///
+/// A server that on Ctrl-C takes no new connections, closes those it has with 1001, and waits for
+/// them at most 30 seconds:
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use axum::Router;
+/// use tower_websocket::{Echo, WebSocketLayer};
+///
+/// # async fn example() -> std::io::Result<()> {
+/// let layer = WebSocketLayer::new(Echo::new()).path("/ws");
+/// let connections = layer.connections();
+/// let app = Router::new().layer(layer);
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+///
+/// let closing = connections.clone();
+/// let interrupted = async move {
+///     let _ = tokio::signal::ctrl_c().await;
+///     closing.close();
+/// };
+/// axum::serve(listener, app).with_graceful_shutdown(interrupted).await?;
+/// let report = connections.closed(Duration::from_secs(30)).await;
+/// println!("{} closed, {} aborted", report.clean, report.aborted);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Connections {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    traffic: Arc<Traffic>,
+    state: Mutex<State>,
+    /// Told when the last connection has ended.
+    emptied: Notify,
+}
+
+#[derive(Default)]
+struct State {
+    open: HashMap<u64, Entry>,
+    next: u64,
+    /// The layer shuts down, with this Close.
+    closing: Option<CloseFrame>,
+    report: ShutdownReport,
+    accepted: u64,
+    refused: BTreeMap<&'static str, u64>,
+    closed: BTreeMap<(Side, Option<CloseCode>), u64>,
+}
+
+/// A connection, or a handshake on the way to one.
+#[derive(Default)]
+struct Entry {
+    link: Option<Arc<Link>>,
+    task: Option<AbortHandle>,
+    spread: Duration,
+}
+
+/// How many connections a shutdown ended, and how.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct ShutdownReport {
+    /// Connections that ended with a closing handshake, and whose handler returned.
+    pub clean: u64,
+    /// Connections that did not: their peer was gone or did not answer in time, or the handler was
+    /// still running when the time was over.
+    pub aborted: u64,
+}
+
+/// What the connections of a layer have done, counted since the layer was made.
+///
+/// Traffic is that of data messages: payloads, without frame heads and control frames.
+#[derive(Clone, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Counts {
+    /// Connections and handshakes that are open now.
+    pub open: usize,
+    /// Handshakes that were answered with 101.
+    pub accepted: u64,
+    /// Handshakes that were refused, by [`HandshakeError::label`].
+    pub refused: BTreeMap<&'static str, u64>,
+    /// Connections that ended, by who ended them and with which code.
+    pub closed: BTreeMap<(Side, Option<CloseCode>), u64>,
+    /// Messages that arrived.
+    pub messages_received: u64,
+    /// Bytes of messages that arrived.
+    pub bytes_received: u64,
+    /// Messages that were sent.
+    pub messages_sent: u64,
+    /// Bytes of messages that were sent.
+    pub bytes_sent: u64,
+}
+
+impl Connections {
+    pub(crate) fn new() -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                traffic: Arc::default(),
+                state: Mutex::default(),
+                emptied: Notify::new(),
+            }),
+        }
+    }
+
+    /// Closes all connections with 1001, and refuses new ones with 503 from now on.
+    ///
+    /// What was sent before is flushed first. The Closes are spread over
+    /// [`Config::shutdown_spread`]. Returns at once; [`closed`](Self::closed) waits.
+    pub fn close(&self) {
+        self.close_with(CloseFrame::without_reason(CloseCode::GOING_AWAY));
+    }
+
+    /// Closes all connections as [`close`](Self::close) does, with a code and reason of choice,
+    /// such as [`CloseCode::SERVICE_RESTART`]. Only the first call counts.
+    pub fn close_with(&self, frame: CloseFrame) {
+        let mut state = self.lock();
+        if state.closing.is_some() {
+            return;
+        }
+        state.closing = Some(frame.clone());
+        let links: Vec<_> = state
+            .open
+            .values()
+            .filter_map(|entry| Some((entry.link.clone()?, entry.spread)))
+            .collect();
+        drop(state);
+        match Handle::try_current() {
+            Ok(runtime) => drop(runtime.spawn(close_spread(links, frame))),
+            Err(_) => links.iter().for_each(|(link, _)| link.close(frame.clone())),
+        }
+    }
+
+    /// Waits until no connection is left, at most `limit`, then aborts those that are.
+    ///
+    /// A connection is left until its closing handshake is complete and its handler has returned.
+    /// The handlers that are aborted are dropped, and their peers see the connection end without a
+    /// Close if it had not been sent. This does not close anything before the limit: call
+    /// [`close`](Self::close) first.
+    ///
+    /// The report counts from that call on.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe in `select!`: dropping the future aborts nothing, and it may be called again.
+    pub async fn closed(&self, limit: Duration) -> ShutdownReport {
+        if timeout(limit, self.emptied()).await.is_err() {
+            for entry in self.lock().open.values() {
+                if let Some(task) = &entry.task {
+                    task.abort();
+                }
+            }
+            let _ = timeout(ABORT_GRACE, self.emptied()).await;
+        }
+        self.lock().report
+    }
+
+    /// Returns what the connections have done so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let (messages_received, bytes_received) = self.shared.traffic.total_received();
+        let (messages_sent, bytes_sent) = self.shared.traffic.total_sent();
+        let state = self.lock();
+        Counts {
+            open: state.open.len(),
+            accepted: state.accepted,
+            refused: state.refused.clone(),
+            closed: state.closed.clone(),
+            messages_received,
+            bytes_received,
+            messages_sent,
+            bytes_sent,
+        }
+    }
+
+    async fn emptied(&self) {
+        loop {
+            let emptied = self.shared.emptied.notified();
+            if self.lock().open.is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Admits one more connection.
+    pub(crate) fn admit(&self, limit: Option<usize>) -> Result<Permit, HandshakeError> {
+        let mut state = self.lock();
+        if state.closing.is_some() {
+            return Err(HandshakeError::ShuttingDown);
+        }
+        if limit.is_some_and(|limit| state.open.len() >= limit) {
+            return Err(HandshakeError::TooManyConnections);
+        }
+        let id = state.next;
+        state.next += 1;
+        state.open.insert(id, Entry::default());
+        Ok(Permit {
+            connections: self.clone(),
+            id,
+            finished: false,
+        })
+    }
+
+    /// Counts a handshake that was refused.
+    pub(crate) fn refused(&self, error: &HandshakeError) {
+        report::refused(error);
+        *self.lock().refused.entry(error.label()).or_default() += 1;
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while the lock is held, so the state is whole whatever a thread did.
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Connections")
+            .field("counts", &self.counts())
+            .finish_non_exhaustive()
+    }
+}
+
+/// A place among the connections of a layer, from the handshake until everything has ended.
+pub(crate) struct Permit {
+    connections: Connections,
+    id: u64,
+    /// The task came to its end, rather than to be aborted.
+    finished: bool,
+}
+
+impl Permit {
+    /// Spawns the task of an accepted connection, which is given the link to work with and this
+    /// permit to hold.
+    ///
+    /// # Errors
+    ///
+    /// [`HandshakeError::ShuttingDown`] if the layer began to shut down meanwhile.
+    pub(crate) fn spawn<F>(
+        self,
+        config: &Config,
+        serve: impl FnOnce(Arc<Link>, Self) -> F,
+    ) -> Result<(), HandshakeError>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let connections = self.connections.clone();
+        let id = self.id;
+        let link = Arc::new(Link::new(config, Arc::clone(&connections.shared.traffic)));
+        let mut state = connections.lock();
+        if state.closing.is_some() {
+            drop(state);
+            return Err(HandshakeError::ShuttingDown);
+        }
+        state.accepted += 1;
+        if let Some(entry) = state.open.get_mut(&id) {
+            entry.link = Some(Arc::clone(&link));
+            entry.spread = config.spread();
+        }
+        drop(state);
+        let task = tokio::spawn(serve(link, self)).abort_handle();
+        if let Some(entry) = connections.lock().open.get_mut(&id) {
+            entry.task = Some(task);
+        }
+        Ok(())
+    }
+}
+
+impl Permit {
+    /// Gives the place back after all has come to its end.
+    pub(crate) fn finish(mut self) {
+        self.finished = true;
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        let mut state = self.connections.lock();
+        let Some(entry) = state.open.remove(&self.id) else {
+            return;
+        };
+        if let Some(link) = &entry.link {
+            let closed = link.ending();
+            let key = closed
+                .as_ref()
+                .map_or((Side::Local, None), |closed| (closed.side(), closed.code()));
+            *state.closed.entry(key).or_default() += 1;
+            if state.closing.is_some() {
+                if self.finished && closed.as_ref().is_some_and(Closed::is_clean) {
+                    state.report.clean += 1;
+                } else {
+                    state.report.aborted += 1;
+                }
+            }
+        }
+        let is_last = state.open.is_empty();
+        drop(state);
+        if is_last {
+            self.connections.shared.emptied.notify_waiters();
+        }
+        // Dropped without the lock: its link may own wakers.
+        drop(entry);
+    }
+}
+
+/// Closes each link at a random moment of its window.
+async fn close_spread(links: Vec<(Arc<Link>, Duration)>, frame: CloseFrame) {
+    let start = Instant::now();
+    let random = RandomState::new();
+    let mut moments: Vec<_> = (0u64..)
+        .zip(links)
+        .map(|(number, (link, window))| {
+            let [one, two, ..] = random.hash_one(number).to_be_bytes();
+            let fraction = f64::from(u16::from_be_bytes([one, two])) / f64::from(u16::MAX);
+            (window.mul_f64(fraction), link)
+        })
+        .collect();
+    moments.sort_unstable_by_key(|(moment, _)| *moment);
+    for (moment, link) in moments {
+        sleep_until(start + moment).await;
+        link.close(frame.clone());
+    }
+}

@@ -1,0 +1,122 @@
+//! The sending end for other tasks.
+
+use std::{fmt, future::poll_fn, sync::Arc};
+
+use super::link::Link;
+use crate::{
+    close::{CloseCode, CloseFrame, Closed},
+    error::{InvalidClose, SendError, TrySendError},
+    message::{Message, Utf8Bytes},
+};
+
+/// Sends to a connection from any task or thread, also after the handler has moved its
+/// [`WebSocket`](crate::WebSocket).
+///
+/// It is cheap to clone. It does not keep the connection open: that lasts until the handler
+/// returns.
+///
+/// # Examples
+///
+/// ```
+/// use tower_websocket::{BoxError, Sender, WebSocket};
+///
+/// async fn ticker(sender: Sender) {
+///     for tick in 0.. {
+///         tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+///         if sender.send(format!("tick {tick}")).await.is_err() {
+///             break;
+///         }
+///     }
+/// }
+///
+/// async fn handle(mut socket: WebSocket) -> Result<(), BoxError> {
+///     tokio::spawn(ticker(socket.sender()));
+///     while socket.recv().await?.is_some() {}
+///     Ok(())
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Sender {
+    pub(super) link: Arc<Link>,
+}
+
+/// How much waits to be written to a connection.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct Buffered {
+    /// Messages of which not all is written.
+    pub messages: usize,
+    /// Bytes of frames.
+    pub bytes: usize,
+}
+
+impl Sender {
+    /// Queues one message to be written, as [`WebSocket::send`](crate::WebSocket::send) does.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closed`] once the connection is closing or gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe in `select!`: the message is wholly queued or not at all. It is dropped with the future
+    /// when that happens before there was room.
+    pub async fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
+        let mut message = Some(message.into());
+        poll_fn(|cx| self.link.poll_send(cx, &mut message)).await
+    }
+
+    /// Queues one message if there is room for it now.
+    ///
+    /// # Errors
+    ///
+    /// Both give the message back.
+    ///
+    /// - [`TrySendError::Full`]: the peer reads too slowly, and
+    ///   [`Config::max_outbox`](crate::Config::max_outbox) is reached.
+    /// - [`TrySendError::Closed`]: the connection is closing or gone.
+    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), TrySendError> {
+        self.link.try_send(message.into())
+    }
+
+    /// Begins to close the connection with a code and a reason, behind what was sent before.
+    ///
+    /// [`closed`](Self::closed) waits until that is done. Does nothing to a connection that is
+    /// closing already.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidClose::Reason`] if `reason` is longer than [`CloseFrame::MAX_REASON`] bytes; then
+    /// the connection stays as it is.
+    pub fn close(&self, code: CloseCode, reason: impl Into<Utf8Bytes>) -> Result<(), InvalidClose> {
+        self.link.close(CloseFrame::new(code, reason)?);
+        Ok(())
+    }
+
+    /// Waits until the connection has ended, and tells how.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe in `select!`, and it may be called again.
+    pub async fn closed(&self) -> Closed {
+        poll_fn(|cx| self.link.poll_closed(cx)).await
+    }
+
+    /// Returns how much waits to be written.
+    #[must_use]
+    pub fn buffered(&self) -> Buffered {
+        let load = self.link.buffered();
+        Buffered {
+            messages: load.messages,
+            bytes: load.bytes,
+        }
+    }
+}
+
+impl fmt::Debug for Sender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Sender")
+            .field("buffered", &self.buffered())
+            .finish_non_exhaustive()
+    }
+}
