@@ -233,8 +233,9 @@ impl Config {
 
     /// Bounds the closing handshake, from the first Close until the peer is gone.
     ///
-    /// The bound is absolute: a peer that keeps sending does not prolong it. Past it the
-    /// connection is dropped. Default: 5 s.
+    /// The bound is absolute: a peer that keeps sending does not prolong it. What was waiting to be
+    /// written before the Close does, by a second for each whole 16 KiB. Past it the connection is
+    /// dropped. Default: 5 s.
     #[must_use]
     pub const fn close_timeout(mut self, limit: Duration) -> Self {
         self.close_timeout = wait(limit);

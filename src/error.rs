@@ -9,7 +9,8 @@ use crate::message::Message;
 /// Any error, boxed: what a [`Handler`](crate::Handler) returns when it fails.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Any error, for handlers that are closures: `?` turns every error into it.
+/// Any error, for handlers that are closures: `?` turns everything into it that implements
+/// [`std::error::Error`]. For a text or a [`BoxError`] there is [`Error::new`].
 ///
 /// The error type of a closure has to be named in its last line, and this is the one to name.
 /// [`BoxError`] does as well under most servers, but not where the compiler has to prove that a
@@ -100,6 +101,9 @@ pub enum HandshakeError {
     UnsupportedVersion,
     /// The request has a body, which would be read as frames. Answered 400.
     UnexpectedBody,
+    /// The header fields have more than 16 KiB, which would be kept as long as the connection.
+    /// Answered 431.
+    HeadersTooLarge,
     /// The origin policy refuses this page (RFC 6455 §10.2). Answered 403.
     OriginDenied {
         /// The first `Origin` field as received.
@@ -148,6 +152,7 @@ impl HandshakeError {
             | Self::InvalidExtensions => StatusCode::BAD_REQUEST,
             // 426 rather than 400: it names the version that would be accepted (RFC 6455 §4.4).
             Self::UnsupportedVersion => StatusCode::UPGRADE_REQUIRED,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::OriginDenied { .. } => StatusCode::FORBIDDEN,
             Self::Refused { status } => *status,
             Self::AcceptTimeout | Self::TooManyConnections | Self::ShuttingDown => {
@@ -170,6 +175,7 @@ impl HandshakeError {
             Self::InvalidKey => "invalid_key",
             Self::UnsupportedVersion => "unsupported_version",
             Self::UnexpectedBody => "unexpected_body",
+            Self::HeadersTooLarge => "headers_too_large",
             Self::OriginDenied { .. } => "origin_denied",
             Self::InvalidSubprotocols => "invalid_subprotocols",
             Self::InvalidExtensions => "invalid_extensions",
@@ -193,6 +199,7 @@ impl fmt::Display for HandshakeError {
             Self::InvalidKey => "sec-websocket-key is not the base64 of 16 bytes, given once",
             Self::UnsupportedVersion => "sec-websocket-version 13 is the only one supported",
             Self::UnexpectedBody => "a websocket handshake has no body",
+            Self::HeadersTooLarge => "the header fields have more than 16 KiB",
             Self::OriginDenied { .. } => "this origin may not connect",
             Self::InvalidSubprotocols => "sec-websocket-protocol is malformed or too long",
             Self::InvalidExtensions => "sec-websocket-extensions is malformed or too long",

@@ -2,17 +2,21 @@
 
 use std::{
     fmt,
-    future::Future,
+    future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, request::Parts};
 use pin_project_lite::pin_project;
-use tokio::{runtime::Handle, time::timeout};
+use tokio::{
+    runtime::Handle,
+    time::{Sleep, sleep},
+};
 
 use crate::{
     admission::{Exceeded, Place},
@@ -124,7 +128,7 @@ impl<H: Handler> Handshake<H> {
     ) -> Result<Self, HandshakeError> {
         let accept_key = check(&request, &layer.settings.origins)?;
         let handover = Handover::take(&mut request.extensions);
-        let (Some(handover), Ok(_)) = (handover, Handle::try_current()) else {
+        let (Some(handover), true) = (handover, runs_in_tokio()) else {
             report::upgrade_unsupported();
             return Err(HandshakeError::UpgradeUnsupported);
         };
@@ -155,12 +159,11 @@ impl<H: Handler> Handshake<H> {
         let settings = Arc::clone(&self.layer.settings);
         // What the client offered is what it sent, whatever the handler makes of the request.
         let offered = offered(&self.request.headers);
-        let accept = accept(&*self.layer.handler, &mut self.request);
-        let accept = match timeout(settings.config.accept_limit(), accept).await {
-            Err(_) => return Err(answer::failed(HandshakeError::AcceptTimeout)),
-            Ok(None) => return Err(answer::failed(HandshakeError::AcceptPanicked)),
-            Ok(Some(Err(refusal))) => return Err(answer::refused(refusal)),
-            Ok(Some(Ok(accept))) => accept,
+        let limit = sleep(settings.config.accept_limit());
+        let accept = match accept(&*self.layer.handler, &mut self.request, limit).await {
+            Err(error) => return Err(answer::failed(error)),
+            Ok(Err(refusal)) => return Err(answer::refused(refusal)),
+            Ok(Ok(accept)) => accept,
         };
         let places = self.admit(&settings).map_err(answer::failed)?;
         let preferred = match accept.subprotocols.as_slice() {
@@ -249,20 +252,42 @@ fn offered(headers: &HeaderMap) -> Vec<String> {
     offered.into_iter().map(str::to_owned).collect()
 }
 
-/// Asks the handler; `None` if it panics.
+/// Asks the handler, as long as `limit` takes.
 ///
 /// A panic here would take down the HTTP connection without an answer, and with it, on HTTP/2,
 /// every other request on it.
-async fn accept<H: Handler>(handler: &H, request: &mut Parts) -> Option<Result<Accept, Refusal>> {
-    let mut accept = pin!(async move { handler.accept(request).await });
-    std::future::poll_fn(
-        |cx| match catch_unwind(AssertUnwindSafe(|| accept.as_mut().poll(cx))) {
-            Ok(poll) => poll.map(Some),
-            Err(_) => {
-                report::accept_panicked();
-                Poll::Ready(None)
-            }
-        },
-    )
-    .await
+async fn accept<H: Handler>(
+    handler: &H,
+    request: &mut Parts,
+    limit: Sleep,
+) -> Result<Result<Accept, Refusal>, HandshakeError> {
+    let mut limit = pin!(limit);
+    let mut accept = pin!(Some(async move { handler.accept(request).await }));
+    let mut poll = |cx: &mut Context<'_>| {
+        let accept = accept.as_mut().as_pin_mut().map(|accept| accept.poll(cx));
+        match accept.unwrap_or(Poll::Pending) {
+            Poll::Ready(accept) => Poll::Ready(Ok(accept)),
+            Poll::Pending => limit
+                .as_mut()
+                .poll(cx)
+                .map(|()| Err(HandshakeError::AcceptTimeout)),
+        }
+    };
+    let answer = poll_fn(|cx| {
+        catch_unwind(AssertUnwindSafe(|| poll(cx)))
+            .unwrap_or(Poll::Ready(Err(HandshakeError::AcceptPanicked)))
+    });
+    let answer = answer.await;
+    // Dropped here, because that may panic as well.
+    let dropped = catch_unwind(AssertUnwindSafe(|| accept.set(None)));
+    if dropped.is_err() || matches!(answer, Err(HandshakeError::AcceptPanicked)) {
+        report::accept_panicked();
+    }
+    answer
+}
+
+/// Tells whether a task with timers can be spawned here.
+fn runs_in_tokio() -> bool {
+    // Without its time driver tokio panics, and there is no other way to ask.
+    Handle::try_current().is_ok() && catch_unwind(|| drop(sleep(Duration::ZERO))).is_ok()
 }

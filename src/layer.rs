@@ -9,7 +9,7 @@ use crate::{
     admission::KeyLimit,
     config::Config,
     connections::Connections,
-    handler::Echo,
+    handler::{Echo, Handler},
     origin::OriginPolicy,
     service::{UpgradeRequired, WebSocketService},
 };
@@ -19,6 +19,14 @@ use crate::{
 /// Without further settings every request that asks for a WebSocket is answered, whatever its
 /// path; pages of other origins are refused; [`Config`] says what the limits are. Cloning a layer
 /// is cheap, and all its clones and services share one handler.
+///
+/// # Layers around it
+///
+/// A layer outside of this one that replaces the 101 by an answer of its own keeps the handler from
+/// running, provided that it replaces the body, too: one that changes the status alone does not.
+/// Whatever wraps or collects every response's body without forwarding
+/// [`is_end_stream`](http_body::Body::is_end_stream) keeps all connections from being served, which
+/// is reported at error level: put it inside, or around other routes only.
 ///
 /// # Examples
 ///
@@ -47,31 +55,36 @@ pub(crate) struct Settings {
     pub(crate) config: Config,
 }
 
-/// The requests that a layer answers.
-#[derive(Clone)]
-pub(crate) enum Target {
-    Any,
-    Paths(Vec<Cow<'static, str>>),
-    Matching(Arc<dyn Fn(&Parts) -> bool + Send + Sync>),
+/// The requests that a layer answers: those on one of the paths, if there are any, for which the
+/// predicate, if there is one, is true.
+#[derive(Clone, Default)]
+pub(crate) struct Target {
+    paths: Vec<Cow<'static, str>>,
+    predicate: Option<Arc<Predicate>>,
 }
 
+type Predicate = dyn Fn(&Parts) -> bool + Send + Sync;
+
 impl Target {
+    /// Tells whether a request is the layer's to answer. The predicate is the user's, and may
+    /// panic.
     pub(crate) fn includes(&self, request: &Parts) -> bool {
-        match self {
-            Self::Any => true,
-            Self::Paths(paths) => paths.iter().any(|path| path == request.uri.path()),
-            Self::Matching(matches) => matches(request),
-        }
+        let path = request.uri.path();
+        (self.paths.is_empty() || self.paths.iter().any(|one| one == path))
+            && self
+                .predicate
+                .as_ref()
+                .is_none_or(|includes| includes(request))
     }
 }
 
-impl<H> WebSocketLayer<H> {
+impl<H: Handler> WebSocketLayer<H> {
     /// Makes a layer that serves every connection with `handler`.
     #[must_use]
     pub fn new(handler: H) -> Self {
         let settings = Settings {
             enabled: true,
-            target: Target::Any,
+            target: Target::default(),
             origins: OriginPolicy::same_host(),
             subprotocols: Arc::new([]),
             key_limits: Vec::new(),
@@ -83,25 +96,36 @@ impl<H> WebSocketLayer<H> {
             settings: Arc::new(settings),
         }
     }
+}
 
+impl<H> WebSocketLayer<H> {
     /// Answers handshakes on this path only; call it again to add another one.
     ///
     /// The path is compared whole and as it stands in the request, without the query:
     /// `/ws` is not `/ws/`. In a nested axum router it is the path that the nested router sees.
+    ///
+    /// # Panics
+    ///
+    /// Panics if `path` does not start with `/`: no request would ever match it.
     #[must_use]
     pub fn path(self, path: impl Into<Cow<'static, str>>) -> Self {
-        self.with(|settings| match &mut settings.target {
-            Target::Paths(paths) => paths.push(path.into()),
-            target => *target = Target::Paths(vec![path.into()]),
-        })
+        let path = path.into();
+        assert!(
+            path.starts_with('/'),
+            "the path {path:?} does not start with /"
+        );
+        self.with(|settings| settings.target.paths.push(path))
     }
 
-    /// Answers the handshakes for which `matches` is true, in place of a [`path`](Self::path).
+    /// Answers the handshakes for which `matches` is true, and which have the
+    /// [`path`](Self::path), if one is given; a second call replaces the first one's predicate.
     ///
-    /// It is asked for requests with `Upgrade: websocket` only.
+    /// It is asked for requests with `Upgrade: websocket` only, and decides who answers them. What
+    /// decides whether they are let in belongs into
+    /// [`Handler::accept`](crate::Handler::accept). A panic in it is answered 500.
     #[must_use]
     pub fn matching(self, matches: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
-        self.with(|settings| settings.target = Target::Matching(Arc::new(matches)))
+        self.with(|settings| settings.target.predicate = Some(Arc::new(matches)))
     }
 
     /// Sets which pages may connect. Default: [`OriginPolicy::same_host`].
@@ -245,10 +269,9 @@ impl fmt::Debug for Settings {
 
 impl fmt::Debug for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Any => f.write_str("Any"),
-            Self::Paths(paths) => f.debug_tuple("Paths").field(paths).finish(),
-            Self::Matching(_) => f.write_str("Matching(..)"),
-        }
+        f.debug_struct("Target")
+            .field("paths", &self.paths)
+            .field("predicate", &self.predicate.is_some())
+            .finish()
     }
 }

@@ -88,7 +88,8 @@ pub(crate) fn upgrade_failed(error: &UpgradeError) {
         UpgradeError::Unsupported(source) => {
             tracing::error!(source = &**source as &dyn std::error::Error, "{error}");
         }
-        UpgradeError::Timeout | UpgradeError::Replaced => tracing::warn!("{error}"),
+        UpgradeError::Replaced => tracing::error!("{error}"),
+        UpgradeError::Timeout => tracing::warn!("{error}"),
         UpgradeError::Failed(source) => {
             tracing::debug!(source = &**source as &dyn std::error::Error, "{error}");
         }
@@ -100,7 +101,7 @@ pub(crate) fn upgrade_unsupported() {
     #[cfg(feature = "tracing")]
     tracing::error!(
         "no websocket handshake can be served: the http server puts no `hyper::upgrade::OnUpgrade` \
-         into the request, or runs outside tokio"
+         into the request, or runs outside a tokio runtime with its time driver"
     );
 }
 

@@ -71,12 +71,7 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
             KindProj::Inner { body } => body.poll_frame(cx),
             KindProj::Text { text } if text.is_empty() => Poll::Ready(None),
             KindProj::Text { text } => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
-            KindProj::Switching { sent } => {
-                // hyper never reads the body of a 101, so this is the body of another response by
-                // now: only the status was replaced.
-                sent.withdraw();
-                Poll::Ready(None)
-            }
+            KindProj::Switching { .. } => Poll::Ready(None),
         }
     }
 
@@ -85,10 +80,9 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
             Kind::Inner { body } => body.is_end_stream(),
             Kind::Text { text } => text.is_empty(),
             Kind::Switching { sent } => {
-                // Whoever asks is about to send this body, and so the 101 that it belongs to. The
-                // answer is no, so that the body is read if it is not a 101 that it is sent with.
+                // Whoever asks is about to send this body, and so the 101 that it belongs to.
                 sent.note();
-                false
+                true
             }
         }
     }
@@ -97,9 +91,9 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
         match &self.kind {
             Kind::Inner { body } => body.size_hint(),
             Kind::Text { text } => SizeHint::with_exact(text.len() as u64),
-            // Not exactly zero: axum would make that a `Content-Length`, which RFC 9110 §8.6
-            // forbids in a 101.
-            Kind::Switching { .. } => SizeHint::default(),
+            // Exactly zero: else a compressing layer would wrap the body, in one that does not
+            // forward `is_end_stream`.
+            Kind::Switching { .. } => SizeHint::with_exact(0),
         }
     }
 }

@@ -4,6 +4,7 @@ use std::{
     convert::Infallible,
     fmt,
     future::{Ready, ready},
+    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::{Context, Poll},
 };
@@ -12,10 +13,12 @@ use http::{HeaderValue, Request, Response, StatusCode, header};
 use tower::Service;
 
 use crate::{
+    error::HandshakeError,
     future::{Handshake, ResponseFuture},
     handler::{Echo, Handler},
     handshake::request::asks_for_websocket,
     layer::WebSocketLayer,
+    report,
     response::ResponseBody,
 };
 
@@ -29,7 +32,7 @@ pub struct WebSocketService<S, H = Echo> {
     layer: Arc<WebSocketLayer<H>>,
 }
 
-impl<H> WebSocketService<UpgradeRequired, H> {
+impl<H: Handler> WebSocketService<UpgradeRequired, H> {
     /// Makes a complete service without an inner one, for a route of its own.
     ///
     /// Settings are those of a [`WebSocketLayer`], whose
@@ -77,10 +80,18 @@ where
             return ResponseFuture::inner(self.inner.call(request));
         }
         let (request, body) = request.into_parts();
-        if !settings.target.includes(&request) {
-            return ResponseFuture::inner(self.inner.call(Request::from_parts(request, body)));
-        }
-        match Handshake::begin(&self.layer, request) {
+        let included = AssertUnwindSafe(|| settings.target.includes(&request));
+        let handshake = match catch_unwind(included) {
+            Ok(true) => Handshake::begin(&self.layer, request),
+            Ok(false) => {
+                return ResponseFuture::inner(self.inner.call(Request::from_parts(request, body)));
+            }
+            Err(_) => {
+                report::accept_panicked();
+                Err(HandshakeError::AcceptPanicked)
+            }
+        };
+        match handshake {
             Ok(handshake) => ResponseFuture::handshake(handshake),
             Err(error) => {
                 self.layer.connections.refused(&error);
@@ -127,14 +138,20 @@ impl<A> Service<Request<A>> for UpgradeRequired {
         Poll::Ready(Ok(()))
     }
 
-    fn call(&mut self, _: Request<A>) -> Self::Future {
+    fn call(&mut self, request: Request<A>) -> Self::Future {
         // 426 rather than 404: someone who opens the address in a browser learns that the resource
         // exists and speaks another protocol (RFC 9110 §15.5.22).
         let mut response = Response::new(String::from("this address speaks websocket"));
         *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
         let headers = response.headers_mut();
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        headers.insert(header::CONNECTION, HeaderValue::from_static("upgrade"));
+        // After a handshake for another path the client may send frames, which must not be read as
+        // requests.
+        let connection = match request.headers().contains_key(header::UPGRADE) {
+            true => HeaderValue::from_static("close, upgrade"),
+            false => HeaderValue::from_static("upgrade"),
+        };
+        headers.insert(header::CONNECTION, connection);
         let plain = HeaderValue::from_static("text/plain; charset=utf-8");
         headers.insert(header::CONTENT_TYPE, plain);
         ready(Ok(response))

@@ -27,19 +27,14 @@ pub(crate) type Connection = TokioIo<Upgraded>;
 ///
 /// hyper hands over the connection for any response to a request with `Upgrade`, even a 403 that
 /// took the place of our 101. It asks the body that it is about to send whether it is at its end;
-/// the body of the 101 notes that here, and one that was thrown away is never asked. A layer may
-/// also replace the status alone and keep the body: hyper then reads the body, as it never does
-/// after a 101, and the note is withdrawn.
+/// the body of the 101 notes that here, and one that was thrown away is never asked. A layer that
+/// replaces the status alone, and keeps the body, cannot be told apart.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sent(Arc<AtomicBool>);
 
 impl Sent {
     pub(crate) fn note(&self) {
         self.0.store(true, Ordering::Release);
-    }
-
-    pub(crate) fn withdraw(&self) {
-        self.0.store(false, Ordering::Release);
     }
 
     fn was_noted(&self) -> bool {

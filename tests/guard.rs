@@ -26,6 +26,7 @@ use http_body_util::{BodyExt, Either, Empty, Full, Limited};
 use hyper::body::Incoming;
 use tokio::sync::mpsc;
 use tower::{Layer, Service, ServiceExt, service_fn};
+use tower_http::compression::CompressionLayer;
 use tower_websocket::{BoxError, ResponseBody, WebSocketLayer};
 
 use crate::support::{
@@ -108,7 +109,7 @@ async fn no_handler_runs_when_an_outer_layer_answers_in_place_of_the_101() {
     let outer = guarded(&handler).map_response(|_| denied(Full::<Bytes>::from("not for you")));
     keep_away(outer, &handler, 403, "not for you").await;
     #[cfg(feature = "tracing")]
-    log.names("WARN", "outer layer").await;
+    log.names("ERROR", "outer layer").await;
 }
 
 #[tokio::test]
@@ -123,21 +124,6 @@ async fn no_handler_runs_when_the_other_answer_has_no_body() {
         Response::from_parts(head, Empty::<Bytes>::new())
     });
     keep_away(outer, &handler, 403, "").await;
-}
-
-#[tokio::test]
-async fn no_handler_runs_when_an_outer_layer_changes_only_the_status() {
-    let handler = Recorder::new();
-    let outer = guarded(&handler).map_response(|mut response| {
-        *response.status_mut() = StatusCode::FORBIDDEN;
-        let close = HeaderValue::from_static("close");
-        response.headers_mut().insert(header::CONNECTION, close);
-        response
-    });
-    let request = handshake().followed_by([text("Hello"), wire::close(1000, "")].concat());
-    let reply = Reply::parse(&exchange(serve(outer).await, &request).await);
-    assert_eq!(reply.status, 403);
-    assert_eq!(handler.calls(), ["accept"]);
 }
 
 #[tokio::test]
@@ -295,4 +281,17 @@ async fn hyper_asks_the_body_of_a_101_for_its_end_before_it_hands_over_the_conne
         let asked = within(handed_over.recv()).await.unwrap();
         assert_eq!(asked, !replaced, "replaced: {replaced}");
     }
+}
+
+#[tokio::test]
+async fn compression_outside_leaves_the_101_alone() {
+    let handler = Recorder::new();
+    let outer = CompressionLayer::new().layer(guarded(&handler));
+    let request = handshake()
+        .with("Accept-Encoding", "gzip, deflate, br, zstd")
+        .followed_by([text("Hello"), wire::close(1000, "")].concat());
+    // The exchange ends with the connection, and that with the handler.
+    let answer = exchange(serve(outer).await, &request).await;
+    assert_eq!(Reply::parse(&answer).status, 101);
+    assert_eq!(handler.calls(), ["accept", "handle"]);
 }

@@ -38,6 +38,22 @@ use crate::{
 /// });
 /// ```
 ///
+/// A closure with state gives each connection a clone of it:
+///
+/// ```
+/// use std::sync::Arc;
+/// use tower_websocket::{Error, WebSocket, WebSocketLayer};
+///
+/// let motd: Arc<str> = "be kind".into();
+/// let layer = WebSocketLayer::new(move |mut socket: WebSocket| {
+///     let motd = Arc::clone(&motd);
+///     async move {
+///         socket.send(&*motd).await?;
+///         Ok::<_, Error>(())
+///     }
+/// });
+/// ```
+///
 /// A type, which knows its users before it lets them in:
 ///
 /// ```
@@ -94,9 +110,12 @@ pub trait Handler: Send + Sync + 'static {
     /// closing already. What was sent before is flushed first. The end of the connection does not
     /// drop the future: [`WebSocket::recv`] says that it is over, and the handler can clean up.
     ///
+    /// The connection is served in the same task: a handler must not block its thread, least of all
+    /// to wait for the socket. What blocks belongs into `tokio::task::spawn_blocking`.
+    ///
     /// # Errors
     ///
-    /// Whatever the handler calls a failure. An error of [`WebSocket::recv`] or
+    /// Whatever the handler calls a failure. A [`CloseFrame`](crate::CloseFrame) is sent as it is. An error of [`WebSocket::recv`] or
     /// [`WebSocket::send`] can be passed on with `?`: it tells of an end that is already decided,
     /// and changes no close code.
     fn handle(&self, socket: WebSocket) -> impl Future<Output = Result<(), BoxError>> + Send;

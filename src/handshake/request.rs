@@ -16,6 +16,10 @@ use crate::{
     subprotocol,
 };
 
+/// The most that the header fields may have, in bytes: they are kept with the connection. Servers
+/// and proxies have limits of the same size.
+const MAX_HEADERS: usize = 16 * 1024;
+
 /// Tells whether a request asks for a WebSocket at all, and so is this crate's to answer.
 ///
 /// `Upgrade` over HTTP/1.0 is ignored, as RFC 9110 §7.8 asks, and HTTP/2 has no `Upgrade`.
@@ -40,6 +44,12 @@ pub(crate) fn check(parts: &Parts, origins: &OriginPolicy) -> Result<HeaderValue
     let accept = accept_key(headers)?;
     if announces_body(headers) {
         return Err(HandshakeError::UnexpectedBody);
+    }
+    let lens = headers
+        .iter()
+        .map(|(name, value)| name.as_str().len() + value.len());
+    if lens.sum::<usize>() > MAX_HEADERS {
+        return Err(HandshakeError::HeadersTooLarge);
     }
     let authority = authority(parts)?;
     if !origins.permits(headers, Some(authority)) {
@@ -191,6 +201,13 @@ mod tests {
                 "length {length}"
             );
         }
+    }
+
+    #[test]
+    fn limits_what_is_kept_with_the_connection() {
+        let with_cookie = |len| checked(handshake().header(header::COOKIE, "x".repeat(len)));
+        assert!(with_cookie(15 * 1024).is_ok());
+        assert_eq!(with_cookie(16 * 1024), Err(HandshakeError::HeadersTooLarge));
     }
 
     #[test]

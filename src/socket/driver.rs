@@ -32,6 +32,9 @@ use crate::{
 const FRAMES: usize = 64;
 const BYTES: usize = 256 * 1024;
 
+/// The slowest reader, in bytes a second, that a closing waits for.
+const SLOWEST: usize = 16 * 1024;
+
 /// How long a Close of the peer waits for the handler to answer what came before it.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 
@@ -84,7 +87,6 @@ enum Phase {
     Answering {
         frame: Option<CloseFrame>,
         answer_at: Instant,
-        deadline: Instant,
     },
     Closing {
         closed: Closed,
@@ -181,16 +183,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             // and flushed when there is nothing left to be read.
             return Turn::Again;
         }
-        let idle = if self.has_spent() {
-            Turn::Yield
-        } else {
-            Turn::Idle
-        };
         match self.poll_flush(now, cx) {
-            Poll::Ready(Ok(true)) => Turn::Again,
-            Poll::Ready(Ok(false)) => idle,
             Poll::Ready(Err(error)) => self.lose(RecvError::Io(error), cx),
-            Poll::Pending => idle,
+            _ if self.has_spent() => Turn::Yield,
+            Poll::Ready(Ok(true)) => Turn::Again,
+            Poll::Ready(Ok(false)) | Poll::Pending => Turn::Idle,
         }
     }
 
@@ -245,15 +242,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                     self.phase = Phase::Answering {
                         frame,
                         answer_at: now + ANSWER_GRACE.min(self.close_limit),
-                        deadline: now + self.close_limit,
                     };
                     return Err(Turn::Again);
                 }
                 Incoming::End => {
-                    // The peer may have ended only its own half of the stream.
-                    let _ = self.poll_flush(now, cx);
-                    let gone = io::ErrorKind::UnexpectedEof.into();
-                    return Err(self.lose(RecvError::Io(gone), cx));
+                    return Err(self.end_of_stream(now, cx));
                 }
                 Incoming::Violation(violation) => {
                     return Err(self.fail(fault(violation), violation.close_code(), now, cx));
@@ -328,6 +321,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             };
             self.blocked = None;
             if !written.is_empty() {
+                self.spent.bytes += written.bytes;
                 awaited |= self.release(written, cx);
             } else if let Some(payload) = self.owed.take() {
                 self.push_control(|engine| engine.output.push_pong(&payload));
@@ -345,10 +339,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         self.link.written(written, cx)
     }
 
+    fn is_stalled(&self, now: Instant) -> bool {
+        self.blocked
+            .is_some_and(|since| since + self.write_limit <= now)
+    }
+
     /// Does what the clock asks for; tells what became of the connection, if anything.
     fn on_time(&mut self, now: Instant, cx: &mut Context<'_>) -> Option<Turn> {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if is_due(self.blocked.map(|since| since + self.write_limit)) {
+        if self.is_stalled(now) {
             return Some(self.lose(RecvError::Stalled, cx));
         }
         if is_due(self.lifetime_ends) {
@@ -386,12 +385,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 self.engine.deadline(),
                 self.keepalive.as_ref().map(Keepalive::deadline),
             ],
-            Phase::Answering {
-                answer_at,
-                deadline,
-                ..
-            } => [Some(*answer_at), Some(*deadline), None, None, None],
-            Phase::Closing { deadline, .. } => [Some(*deadline), None, None, None, None],
+            Phase::Answering { answer_at, .. } => [Some(*answer_at), None, None, None, None],
+            Phase::Closing { deadline, .. } => [
+                self.blocked.map(|since| since + self.write_limit),
+                Some(*deadline),
+                None,
+                None,
+                None,
+            ],
             Phase::Over => [None; 5],
         };
         dues.into_iter().flatten().min()
@@ -407,7 +408,20 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             .end(Some(fault), Some(&mut self.engine.output), cx);
         self.send_close(Some(&frame));
         let closed = Closed::new(Side::Local, Some(frame), false);
-        self.enter_closing(closed, true, now + self.close_limit)
+        self.enter_closing(closed, true, now)
+    }
+
+    /// The peer has ended its half of the stream, and maybe the other, too: it gets what was sent
+    /// before and a Close, if it still reads.
+    fn end_of_stream(&mut self, now: Instant, cx: &Context<'_>) -> Turn {
+        let gone = RecvError::Io(io::ErrorKind::UnexpectedEof.into());
+        self.link.end(Some(gone), Some(&mut self.engine.output), cx);
+        let code = CloseCode::PROTOCOL_ERROR;
+        self.send_close(Some(&CloseFrame::because(
+            code,
+            "the stream ended without a close",
+        )));
+        self.enter_closing(Closed::new(Side::Remote, None, false), true, now)
     }
 
     /// The connection is gone, or has to be given up: nobody can be told.
@@ -425,22 +439,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         self.link.end(None, Some(&mut self.engine.output), cx);
         self.send_close(Some(&frame));
         let closed = Closed::new(Side::Local, Some(frame), false);
-        self.enter_closing(closed, false, now + self.close_limit)
+        self.enter_closing(closed, false, now)
     }
 
     /// The peer has closed: it is answered when the handler is through with what came before.
     fn poll_answering(&mut self, now: Instant, cx: &mut Context<'_>) -> Turn {
         let is_closing = self.link.take_close().is_some();
-        let Phase::Answering {
-            frame,
-            answer_at,
-            deadline,
-        } = &mut self.phase
-        else {
+        let Phase::Answering { frame, answer_at } = &mut self.phase else {
             return Turn::Again;
         };
-        let (answer_at, deadline) = (*answer_at, *deadline);
-        let ready = self.link.was_told() || is_closing || answer_at <= now;
+        let ready = self.link.was_told() || is_closing || *answer_at <= now;
         if ready {
             let frame = frame.take();
             self.link.end(None, Some(&mut self.engine.output), cx);
@@ -449,7 +457,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 .map(|frame| CloseFrame::without_reason(frame.code()));
             self.send_close(echoed.as_ref());
             // Both Closes are there as soon as ours is written.
-            return self.enter_closing(Closed::new(Side::Remote, frame, true), true, deadline);
+            return self.enter_closing(Closed::new(Side::Remote, frame, true), true, now);
         }
         match self.poll_flush(now, cx) {
             Poll::Ready(Ok(true)) => Turn::Again,
@@ -462,11 +470,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         self.push_control(|engine| engine.output.push_close(frame));
     }
 
-    fn enter_closing(&mut self, closed: Closed, answered: bool, deadline: Instant) -> Turn {
+    fn enter_closing(&mut self, closed: Closed, answered: bool, now: Instant) -> Turn {
+        // What was accepted before is still to be written, so that a slow reader gets the time that
+        // it takes at the slowest rate that is put up with.
+        let seconds = self.engine.output.load().bytes / SLOWEST;
         let written = false;
         self.phase = Phase::Closing {
             closed,
-            deadline,
+            deadline: now + self.close_limit + Duration::from_secs(seconds as u64),
             step: Step::Exchange { written, answered },
         };
         Turn::Again
@@ -484,10 +495,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             else {
                 return Turn::Over;
             };
-            let (overdue, step) = (*deadline <= now, *step);
+            let (overdue, step) = (*deadline <= now || self.is_stalled(now), *step);
             if overdue {
                 let mut late = closed.clone();
-                late.set_clean(false);
+                late.set_clean(late.is_clean() && !matches!(step, Step::Exchange { .. }));
+                // With no time at all for the closing the Close is still sent.
+                let _ = self.poll_flush(now, cx);
                 return self.finish(late, cx);
             }
             let next = match step {
@@ -495,7 +508,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                     self.poll_exchange(written, answered, now, cx)
                 }
                 Step::Shutdown => self.engine.poll_shutdown(cx).map_ok(|()| Some(Step::Drain)),
-                Step::Drain => self.engine.poll_drain(cx).map_ok(|()| None),
+                Step::Drain => self.poll_drain(cx).map_ok(|()| None),
             };
             let Poll::Ready(next) = next else {
                 let enough = self.has_spent();
@@ -547,13 +560,24 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         }
         if answered && !written {
             // Nobody is listened to any more, but what arrives has to go somewhere.
-            let _ = self.engine.poll_drain(cx)?;
+            let _ = self.poll_drain(cx)?;
         }
         if let Phase::Closing { closed, step, .. } = &mut self.phase {
             *step = Step::Exchange { written, answered };
             if written && answered {
                 self.link.closed(closed.clone(), cx);
                 return Poll::Ready(Ok(Some(Step::Shutdown)));
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Reads bytes and throws them away, until there are no more.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.has_spent() {
+            match ready!(self.engine.poll_discard(cx))? {
+                0 => return Poll::Ready(Ok(())),
+                bytes => self.spent.bytes += bytes,
             }
         }
         Poll::Pending
@@ -569,6 +593,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         self.link.closed(closed, cx);
         self.phase = Phase::Over;
         Turn::Over
+    }
+}
+
+impl<IO> Drop for Driver<IO> {
+    fn drop(&mut self) {
+        self.link.lost();
     }
 }
 

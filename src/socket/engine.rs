@@ -106,10 +106,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Engine<IO> {
         self.decoder.deadline()
     }
 
-    /// Reads bytes and throws them away, until there are no more.
-    pub(super) fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while ready!(self.poll_read(cx))? > 0 {}
-        Poll::Ready(Ok(()))
+    /// Reads bytes, throws them away with what is not decoded yet, and returns how many they were.
+    pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
+        let read = ready!(self.poll_read(cx));
+        self.input.start = self.input.end;
+        Poll::Ready(read)
     }
 
     /// Replaces what is left in the buffer by what is read.
@@ -125,11 +126,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Engine<IO> {
     /// is nothing left to write.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Load>> {
         if self.output.is_empty() {
-            if mem::take(&mut self.unflushed) {
-                if Pin::new(&mut self.io).poll_flush(cx)?.is_pending() {
-                    self.unflushed = true;
-                    return Poll::Pending;
-                }
+            if self.unflushed {
+                ready!(Pin::new(&mut self.io).poll_flush(cx))?;
+                self.unflushed = false;
             }
             return Poll::Ready(Ok(Load::default()));
         }

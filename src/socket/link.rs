@@ -1,11 +1,11 @@
 //! What the ends of a connection share: two bounded queues and who waits for what.
 //!
-//! The lock is held for a few moves, never across an await and never while foreign code runs:
-//! wakers are called after it is released.
+//! The lock is held for a few moves and never across an await; wakers are called after it is
+//! released.
 
 use std::{
     collections::VecDeque,
-    mem,
+    io, mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
     time::Duration,
@@ -13,7 +13,7 @@ use std::{
 
 use super::traffic::Traffic;
 use crate::{
-    close::{CloseFrame, Closed},
+    close::{CloseFrame, Closed, Side},
     codec::{Load, Outgoing},
     config::{Bound, Config},
     error::{RecvError, SendError, TrySendError},
@@ -362,6 +362,24 @@ impl Link {
         let wakers = state.take_waiting().chain(closers);
         drop(state);
         wake_others(wakers, cx);
+    }
+
+    /// The connection is dropped before it came to an end, as when its runtime is shut down: nobody
+    /// will be told anything by it any more.
+    pub(super) fn lost(&self) {
+        let mut state = self.lock();
+        if state.closed.is_some() {
+            return;
+        }
+        state.stage = Stage::Closed;
+        if !mem::replace(&mut state.input_over, true) {
+            state.fault = Some(RecvError::Io(io::ErrorKind::ConnectionAborted.into()));
+        }
+        state.closed = Some(Closed::new(Side::Local, None, false));
+        let closers = mem::take(&mut state.closers);
+        let wakers = state.take_waiting().chain(closers);
+        drop(state);
+        wakers.for_each(Waker::wake);
     }
 
     pub(super) fn set_round_trip(&self, round_trip: Duration) {

@@ -76,7 +76,7 @@ impl WebSocket {
     ///
     /// # Panics
     ///
-    /// Panics outside a tokio runtime.
+    /// Panics outside a tokio runtime, or in one without its time driver.
     ///
     /// # Examples
     ///

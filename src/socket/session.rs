@@ -5,6 +5,7 @@
 
 use std::{
     collections::hash_map::RandomState,
+    error::Error,
     future::{Future, poll_fn},
     hash::BuildHasher,
     panic::{AssertUnwindSafe, catch_unwind},
@@ -107,8 +108,8 @@ where
             Turn::Again | Turn::Idle | Turn::Over => {}
         }
     }
-    cx.waker().wake_by_ref();
-    Poll::Pending
+    // Unlike a wake of our own this is behind what timers and streams have for other tasks.
+    pin!(tokio::task::yield_now()).poll(cx)
 }
 
 /// Ready, once, with the Close that the handler's end calls for.
@@ -121,32 +122,63 @@ where
     };
     // A handler that panicked is not polled again, so nobody sees what it left half done, except
     // through state that it shares, which is the business of whoever shares it.
-    let frame = match catch_unwind(AssertUnwindSafe(|| running.poll(cx))) {
-        Ok(Poll::Pending) => return Poll::Pending,
-        Ok(Poll::Ready(Ok(()))) => CloseFrame::without_reason(CloseCode::NORMAL),
-        Ok(Poll::Ready(Err(error))) => frame_of(error),
-        Err(_) => {
-            report::handler_panicked();
-            CloseFrame::without_reason(CloseCode::INTERNAL_ERROR)
-        }
+    let poll = catch(|| running.poll(cx).map(frame_of));
+    let frame = match poll {
+        Some(Poll::Pending) => return Poll::Pending,
+        Some(Poll::Ready(frame)) => Some(frame),
+        None => None,
     };
-    if catch_unwind(AssertUnwindSafe(|| handler.set(None))).is_err() {
-        report::handler_panicked();
-    }
-    Poll::Ready(frame)
+    let dropped = catch(|| handler.set(None));
+    Poll::Ready(match (frame, dropped) {
+        (Some(frame), Some(())) => frame,
+        (frame, _) => {
+            report::handler_panicked();
+            frame.unwrap_or_else(|| CloseFrame::without_reason(CloseCode::INTERNAL_ERROR))
+        }
+    })
 }
 
-fn frame_of(error: BoxError) -> CloseFrame {
+/// Runs the code of a handler; `None` if it panics.
+fn catch<T>(code: impl FnOnce() -> T) -> Option<T> {
+    match catch_unwind(AssertUnwindSafe(code)) {
+        Ok(result) => Some(result),
+        Err(payload) => {
+            // What it panicked with may panic once more when it is dropped.
+            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
+                std::mem::forget(payload);
+            }
+            None
+        }
+    }
+}
+
+fn frame_of(result: Result<(), BoxError>) -> CloseFrame {
+    let Err(error) = result else {
+        return CloseFrame::without_reason(CloseCode::NORMAL);
+    };
     match error.downcast::<CloseFrame>() {
         Ok(frame) => *frame,
         Err(error) => {
-            // These tell of an end that the connection knows already.
-            if !error.is::<RecvError>() && !error.is::<SendError>() {
+            if !tells_of_the_end(&*error) {
                 report::handler_failed(&error);
             }
             CloseFrame::without_reason(CloseCode::INTERNAL_ERROR)
         }
     }
+}
+
+/// Tells whether an error is, or comes from, one of the connection's own, which says nothing new.
+fn tells_of_the_end(error: &(dyn Error + 'static)) -> bool {
+    let mut next = Some(error);
+    // A chain can be made that never ends.
+    for _ in 0..16 {
+        let Some(error) = next else { return false };
+        if error.is::<RecvError>() || error.is::<SendError>() {
+            return true;
+        }
+        next = error.source();
+    }
+    false
 }
 
 /// Returns what the payloads of pings start from.

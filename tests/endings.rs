@@ -1,0 +1,310 @@
+//! Ends that nobody asked for: half a stream, a slow reader, a task that died, code that panics.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+#[path = "support/wire.rs"]
+mod wire;
+
+use std::{
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex},
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use axum::Router;
+use tokio::{
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadBuf, duplex},
+    net::{TcpListener, TcpStream},
+    runtime,
+    time::{Instant, sleep, timeout},
+};
+use tower_websocket::{
+    Accept, BoxError, CloseCode, Config, Echo, Handler, Refusal, Side, WebSocket, WebSocketLayer,
+    error::{RecvError, SendError},
+};
+use wire::{BINARY, FIN, close, frame, read_close, read_frame, write};
+
+const GUARD: Duration = Duration::from_secs(10);
+
+async fn connect(layer: WebSocketLayer<impl Handler>) -> TcpStream {
+    let app = Router::new().fallback_service(layer.into_service());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    wire::open(address, "/").await
+}
+
+#[tokio::test]
+async fn answers_a_peer_that_ends_its_half_right_behind_its_messages() {
+    let mut client = connect(WebSocketLayer::new(Echo::new())).await;
+    let messages: Vec<u8> = (0..10)
+        .flat_map(|number| frame(FIN | BINARY, &[number]))
+        .collect();
+    write(&mut client, &messages).await;
+    client.shutdown().await.unwrap();
+    for number in 0..10 {
+        let frame = timeout(GUARD, read_frame(&mut client)).await.unwrap();
+        assert_eq!(frame.unwrap().payload, [number]);
+    }
+    assert_eq!(read_close(&mut client).await, Some(1002));
+}
+
+#[tokio::test(start_paused = true)]
+async fn lets_a_slow_reader_have_what_was_accepted_before_the_close() {
+    let (server, mut client) = duplex(1024);
+    let mut socket = WebSocket::from_io(server, Config::new());
+    for _ in 0..16 {
+        socket.send(vec![7; 60_000]).await.unwrap();
+    }
+    let closed = tokio::spawn(async move {
+        let sender = socket.sender();
+        drop(socket);
+        sender.closed().await
+    });
+    // 100 kB/s, as over a poor mobile network.
+    let mut read = Vec::new();
+    let mut buffer = [0; 1000];
+    loop {
+        sleep(Duration::from_millis(10)).await;
+        match client.read(&mut buffer).await.unwrap() {
+            0 => break,
+            len => read.extend_from_slice(&buffer[..len]),
+        }
+        if read.ends_with(&[FIN | wire::CLOSE, 2, 3, 232]) {
+            write(&mut client, &close(1000, "")).await;
+        }
+    }
+    assert_eq!(read.len(), 16 * 60_004 + 4);
+    let closed = closed.await.unwrap();
+    assert!(closed.is_clean(), "{closed:?}");
+    assert_eq!(closed.code(), Some(CloseCode::NORMAL));
+}
+
+#[tokio::test(start_paused = true)]
+async fn does_not_wait_for_ever_for_a_reader_of_one_byte_a_second() {
+    let (server, mut client) = duplex(1);
+    let mut socket = WebSocket::from_io(server, Config::new());
+    socket.send(vec![7; 1_000_000]).await.unwrap();
+    let reader = tokio::spawn(async move {
+        while client.read_u8().await.is_ok() {
+            sleep(Duration::from_secs(1)).await;
+        }
+    });
+    let start = Instant::now();
+    socket.close(CloseCode::NORMAL, "").await.unwrap();
+    // 1,000,000 bytes at 16 KiB/s, and the 5 s of the closing.
+    assert_eq!(start.elapsed(), Duration::from_secs(61 + 5));
+    reader.await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn sends_the_close_also_when_no_time_is_given_for_it() {
+    let (server, mut client) = duplex(1024);
+    let mut socket = WebSocket::from_io(server, Config::new().close_timeout(Duration::ZERO));
+    socket.close(CloseCode::NORMAL, "").await.unwrap();
+    assert_eq!(read_close(&mut client).await, Some(1000));
+}
+
+#[test]
+fn tells_the_holder_when_the_task_of_the_connection_dies() {
+    let serving = runtime::Builder::new_multi_thread()
+        .worker_threads(1)
+        .enable_all()
+        .build()
+        .unwrap();
+    let holding = runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    let (server, _client) = duplex(1024);
+    let mut socket = serving.block_on(async { WebSocket::from_io(server, Config::new()) });
+    let sender = socket.sender();
+    holding.block_on(async {
+        let waiting = tokio::spawn(async move { (socket.recv().await, socket) });
+        tokio::task::yield_now().await;
+        drop(tokio::task::spawn_blocking(move || drop(serving)).await);
+        let (received, mut socket) = timeout(GUARD, waiting).await.unwrap().unwrap();
+        match received {
+            Err(RecvError::Io(error)) => {
+                assert_eq!(error.kind(), io::ErrorKind::ConnectionAborted);
+            }
+            other => panic!("{other:?}"),
+        }
+        assert_eq!(socket.send("late").await, Err(SendError::Closed));
+        let closed = timeout(GUARD, sender.closed()).await.unwrap();
+        assert!(!closed.is_clean());
+        assert_eq!(closed.side(), Side::Local);
+        timeout(GUARD, socket.close(CloseCode::NORMAL, ""))
+            .await
+            .unwrap()
+            .unwrap();
+    });
+}
+
+/// A stream that always has something to read.
+struct Endless(Arc<Mutex<usize>>);
+
+impl AsyncRead for Endless {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let len = buffer.remaining();
+        buffer.put_slice(&vec![0xff; len]);
+        *self.0.lock().unwrap() += len;
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Endless {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn lets_others_run_while_it_drains_a_stream_that_never_ends() {
+    let read = Arc::new(Mutex::new(0));
+    // Drained at once, because the first byte breaks the rules.
+    let _socket = WebSocket::from_io(Endless(Arc::clone(&read)), Config::new());
+    for _ in 0..10 {
+        let before = *read.lock().unwrap();
+        tokio::task::yield_now().await;
+        let after = *read.lock().unwrap();
+        assert!(after - before <= 512 * 1024, "{} at once", after - before);
+    }
+    assert!(*read.lock().unwrap() > 0);
+}
+
+/// Panics wherever it can.
+struct Bomb(&'static str);
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        assert!(!self.0.contains("dropped"), "in drop");
+    }
+}
+
+impl std::fmt::Display for Bomb {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("in display")
+    }
+}
+
+impl std::fmt::Debug for Bomb {
+    fn fmt(&self, _: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        panic!("in debug")
+    }
+}
+
+impl std::error::Error for Bomb {}
+
+#[tokio::test]
+async fn closes_with_1011_wherever_the_handler_panics() {
+    async fn in_display(_: WebSocket) -> Result<(), BoxError> {
+        Err(Bomb("").into())
+    }
+    async fn in_its_payload(_: WebSocket) -> Result<(), BoxError> {
+        std::panic::panic_any(Bomb("dropped"));
+    }
+    let mut client = connect(WebSocketLayer::new(in_display)).await;
+    // Without a subscriber nobody asks for the text.
+    assert_eq!(read_close(&mut client).await, Some(1011));
+    let mut client = connect(WebSocketLayer::new(in_its_payload)).await;
+    assert_eq!(read_close(&mut client).await, Some(1011));
+}
+
+#[tokio::test]
+async fn answers_500_when_a_predicate_panics() {
+    let layer = WebSocketLayer::new(Echo::new()).matching(|_| panic!("in the predicate"));
+    let app = Router::new().fallback_service(layer.into_service());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n";
+    client.write_all(request).await.unwrap();
+    let head = timeout(GUARD, wire::read_head(&mut client)).await.unwrap();
+    assert!(head.starts_with("HTTP/1.1 500 "), "{head}");
+}
+
+#[test]
+fn answers_500_without_the_time_driver() {
+    let without_time = runtime::Builder::new_current_thread()
+        .enable_io()
+        .build()
+        .unwrap();
+    without_time.block_on(async {
+        use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+        let (server, mut client) = duplex(4096);
+        let service = WebSocketLayer::new(Echo::new()).into_service();
+        let connection = hyper::server::conn::http1::Builder::new()
+            .serve_connection(TokioIo::new(server), TowerToHyperService::new(service))
+            .with_upgrades();
+        tokio::spawn(async { drop(connection.await) });
+        let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+        client.write_all(request).await.unwrap();
+        let head = wire::read_head(&mut client).await;
+        assert!(head.starts_with("HTTP/1.1 500 "), "{head}");
+    });
+}
+
+/// Takes for ever to accept, and panics when it is not waited for any longer.
+struct Slow;
+
+impl Handler for Slow {
+    async fn accept(&self, _: &mut http::request::Parts) -> Result<Accept, Refusal> {
+        let _bomb = Bomb("dropped");
+        std::future::pending().await
+    }
+
+    async fn handle(&self, _: WebSocket) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn answers_503_when_what_is_given_up_panics() {
+    let config = Config::new().accept_timeout(Duration::ZERO);
+    let layer = WebSocketLayer::new(Slow).config(config);
+    let app = Router::new().fallback_service(layer.into_service());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    let mut client = TcpStream::connect(address).await.unwrap();
+    let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    client.write_all(request).await.unwrap();
+    let head = timeout(GUARD, wire::read_head(&mut client)).await.unwrap();
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn ends_a_split_reader_when_the_other_half_closes() {
+    use futures_util::{SinkExt, StreamExt};
+    let (server, _client) = duplex(1024);
+    let (mut sink, mut stream) = WebSocket::from_io(server, Config::new()).split();
+    let start = Instant::now();
+    let reader = tokio::spawn(async move { (stream.next().await.is_none(), Instant::now()) });
+    tokio::task::yield_now().await;
+    sink.close().await.unwrap();
+    let (ended, when) = reader.await.unwrap();
+    assert!(ended);
+    assert_eq!(when, start, "not only when the peer has answered");
+}
