@@ -5,8 +5,7 @@
 
 use std::borrow::Cow;
 
-use http::HeaderMap;
-use http::header::SEC_WEBSOCKET_EXTENSIONS;
+use http::{HeaderMap, header::SEC_WEBSOCKET_EXTENSIONS};
 
 use crate::header::{as_token, elements, split};
 
