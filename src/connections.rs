@@ -5,10 +5,12 @@ use std::{
     fmt,
     future::Future,
     hash::BuildHasher,
+    pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use futures_util::future::select;
 use tokio::{
     runtime::Handle,
     sync::Notify,
@@ -161,7 +163,14 @@ impl Connections {
             .collect();
         drop(state);
         match Handle::try_current() {
-            Ok(runtime) => drop(runtime.spawn(close_spread(links, frame))),
+            Ok(runtime) => {
+                let connections = self.clone();
+                runtime.spawn(async move {
+                    let closing = pin!(close_spread(links, frame));
+                    // Whoever aborts the connections has nothing left to wait for.
+                    select(closing, pin!(connections.emptied())).await;
+                });
+            }
             Err(_) => links.iter().for_each(|(link, _)| link.close(frame.clone())),
         }
     }

@@ -303,7 +303,7 @@ impl fmt::Display for SendError {
 impl StdError for SendError {}
 
 /// Why [`Sender::try_send`](crate::Sender::try_send) did not queue a message, which it gives back.
-#[derive(Clone, Debug, Eq, PartialEq)]
+#[derive(Clone, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum TrySendError {
     /// There is no room before more has been written
@@ -320,6 +320,16 @@ impl TrySendError {
         match self {
             Self::Full(message) | Self::Closed(message) => message,
         }
+    }
+}
+
+// Without the message: errors are logged, and messages are the users' secrets.
+impl fmt::Debug for TrySendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "Full(..)",
+            Self::Closed(_) => "Closed(..)",
+        })
     }
 }
 

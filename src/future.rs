@@ -23,7 +23,7 @@ use crate::{
     connections::Permit,
     error::HandshakeError,
     handler::Handler,
-    handshake::{Accept, Refusal, answer, request::check},
+    handshake::{Accept, Refusal, answer, kept::compacted, request::check},
     layer::{Settings, WebSocketLayer},
     report,
     response::ResponseBody,
@@ -178,7 +178,7 @@ impl<H: Handler> Handshake<H> {
         let sent = Sent::default();
         let opened = Opened {
             layer: self.layer,
-            request: self.request,
+            request: compacted(self.request),
             subprotocol,
             handover: self.handover,
             sent: sent.clone(),

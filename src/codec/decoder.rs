@@ -149,6 +149,13 @@ impl Decoder {
         self.deadline
     }
 
+    /// Gives what has begun as much longer: nobody took what the peer had sent.
+    pub(crate) fn excuse(&mut self, longer: Duration) {
+        self.deadline = self
+            .deadline
+            .and_then(|deadline| deadline.checked_add(longer));
+    }
+
     /// Starts the clock if something has begun, and stops it if nothing has.
     fn set_clock(&mut self, now: Instant) {
         if self.is_between_messages() {

@@ -49,8 +49,8 @@ pub(crate) struct Outgoing {
 impl Outgoing {
     /// Queues a message. With `contiguous` its payload is copied whatever its size, for streams
     /// that write one buffer at a time.
-    pub(crate) fn push(&mut self, message: Message, contiguous: bool) {
-        let opcode = match &message {
+    pub(crate) fn push(&mut self, message: &Message, contiguous: bool) {
+        let opcode = match message {
             Message::Text(_) => Data::Text,
             Message::Binary(_) => Data::Binary,
         };
@@ -64,7 +64,7 @@ impl Outgoing {
             }
         } else {
             self.seal();
-            self.segments.push_back((message.into_bytes(), 1));
+            self.segments.push_back((message.clone().into_bytes(), 1));
         }
         self.load.messages += 1;
         self.load.bytes += len;
@@ -220,7 +220,7 @@ mod tests {
             (65_536, &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
         ] {
             let mut outgoing = Outgoing::default();
-            outgoing.push(Message::binary(vec![7; len]), false);
+            outgoing.push(&Message::binary(vec![7; len]), false);
             let (written, _) = drain(&mut outgoing, usize::MAX);
             assert_eq!(&written[..head.len()], head, "length {len}");
             assert_eq!(&written[head.len()..], vec![7; len], "length {len}");
@@ -231,7 +231,7 @@ mod tests {
     fn gathers_small_frames_in_one_slice() {
         let mut outgoing = Outgoing::default();
         for _ in 0..64 {
-            outgoing.push(Message::text("x".repeat(32)), false);
+            outgoing.push(&Message::text("x".repeat(32)), false);
         }
         let mut slices = [IoSlice::new(&[]); 4];
         assert_eq!(outgoing.slices(&mut slices).len(), 1);
@@ -241,14 +241,14 @@ mod tests {
     fn does_not_copy_a_large_payload_unless_it_has_to() {
         let payload = Bytes::from(vec![1; LARGE]);
         let mut outgoing = Outgoing::default();
-        outgoing.push(Message::Binary(payload.clone()), false);
+        outgoing.push(&Message::Binary(payload.clone()), false);
         let mut slices = [IoSlice::new(&[]); 4];
         let slices = outgoing.slices(&mut slices);
         assert_eq!(slices.len(), 2);
         assert_eq!(slices[1].as_ptr(), payload.as_ptr());
 
         let mut outgoing = Outgoing::default();
-        outgoing.push(Message::Binary(payload), true);
+        outgoing.push(&Message::Binary(payload), true);
         let mut slices = [IoSlice::new(&[]); 4];
         assert_eq!(outgoing.slices(&mut slices).len(), 1);
     }
@@ -258,7 +258,7 @@ mod tests {
         let fill = |contiguous| {
             let mut outgoing = Outgoing::default();
             for len in [0, 1, 5000, 3, 200_000, 4096, 10] {
-                outgoing.push(Message::binary(vec![b'm'; len]), contiguous);
+                outgoing.push(&Message::binary(vec![b'm'; len]), contiguous);
                 outgoing.push_ping(b"ping");
             }
             outgoing.push_close(Some(&CloseFrame::new(CloseCode::NORMAL, "bye").unwrap()));
@@ -277,10 +277,10 @@ mod tests {
     #[test]
     fn appends_behind_what_is_half_written() {
         let mut first = Outgoing::default();
-        first.push(Message::text("first"), false);
+        first.push(&Message::text("first"), false);
         let _ = first.advance(3);
         let mut second = Outgoing::default();
-        second.push(Message::text("second"), false);
+        second.push(&Message::text("second"), false);
         first.append(&mut second);
         assert!(second.is_empty());
         let (written, room) = drain(&mut first, 1);
@@ -292,7 +292,7 @@ mod tests {
     fn keeps_nothing_large_when_it_is_empty() {
         let mut outgoing = Outgoing::default();
         for _ in 0..100 {
-            outgoing.push(Message::binary(vec![0; 3000]), false);
+            outgoing.push(&Message::binary(vec![0; 3000]), false);
         }
         let _ = drain(&mut outgoing, usize::MAX);
         assert!(outgoing.tail.capacity() <= KEPT);

@@ -5,6 +5,7 @@
 //! touches a connection.
 
 pub(crate) mod answer;
+pub(crate) mod kept;
 pub(crate) mod request;
 
 mod accept;

@@ -65,14 +65,17 @@ pub(super) struct Driver<IO> {
 
     /// Since when the stream takes nothing of what is to be written.
     blocked: Option<Instant>,
+    /// Something was written since the stream was flushed.
+    unflushed: bool,
     /// Bytes of the output that are control frames, for which nobody waits.
     control_bytes: usize,
     /// The newest ping that could not be answered because output is blocked.
     owed: Option<Control>,
 
     keepalive: Option<Keepalive>,
-    /// Reading was paused, so that no silence can be held against the peer.
-    paused: bool,
+    /// Since when nothing is read, so that neither silence nor slowness can be held against the
+    /// peer.
+    paused: Option<Instant>,
     control_frames: Bucket,
     first_message_due: Option<Instant>,
     lifetime_ends: Option<Instant>,
@@ -123,10 +126,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             spent: Load::default(),
             waiting: None,
             blocked: None,
+            unflushed: false,
             control_bytes: 0,
             owed: None,
             keepalive: keepalive.map(|intervals| Keepalive::new(intervals, seed, now)),
-            paused: false,
+            paused: None,
             control_frames: Bucket::new(config.control_frames(), now),
             first_message_due: config.first_message_limit().map(|limit| now + limit),
             lifetime_ends: config.lifetime_limit().map(|limit| now + limit),
@@ -166,7 +170,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return self.lose(RecvError::Io(error), cx),
                 Poll::Pending => {
-                    self.paused = true;
+                    self.pause(now);
                     return self.on_time(now, cx).unwrap_or(Turn::Idle);
                 }
             }
@@ -197,12 +201,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         let mut delivered = false;
         loop {
             if !self.link.has_room() {
-                self.paused = true;
+                self.pause(now);
                 return Ok(delivered);
             }
             if self.has_spent() {
                 return Ok(delivered);
             }
+            self.resume(now);
             let incoming = match self.waiting.take() {
                 Some(incoming) => incoming,
                 None => match self.engine.poll_incoming(cx, now) {
@@ -210,7 +215,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                     Poll::Ready(incoming) => incoming,
                 },
             };
-            if delivered && !matches!(incoming, Ok(Incoming::Event(_))) {
+            if delivered && !matches!(incoming, Ok(Incoming::Event(_) | Incoming::Bytes(_))) {
                 // The handler may answer what came before the end.
                 self.waiting = Some(incoming);
                 return Ok(true);
@@ -219,21 +224,23 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 Ok(incoming) => incoming,
                 Err(error) => return Err(self.lose(RecvError::Io(error), cx)),
             };
-            self.spent.messages += 1;
             match incoming {
+                Incoming::Bytes(bytes) => self.spent.bytes += bytes,
                 Incoming::Event(Event::Message(message)) => {
                     self.heard(now);
-                    self.spent.bytes += message.len();
+                    self.spent.messages += 1;
                     self.first_message_due = None;
                     self.deliver(message, cx);
                     delivered = true;
                 }
                 Incoming::Event(Event::Ping(payload)) => {
                     self.heard(now);
+                    self.spent.messages += 1;
                     self.take_control(now, cx)?;
                     self.answer(payload);
                 }
                 Incoming::Event(Event::Pong(payload)) => {
+                    self.spent.messages += 1;
                     self.take_control(now, cx)?;
                     self.take_pong(&payload, now);
                 }
@@ -262,6 +269,17 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     fn deliver(&self, message: Message, cx: &Context<'_>) {
         self.link.traffic().received(message.len());
         self.link.deliver(message, cx);
+    }
+
+    fn pause(&mut self, now: Instant) {
+        let _ = self.paused.get_or_insert(now);
+    }
+
+    fn resume(&mut self, now: Instant) {
+        if let Some(since) = self.paused.take() {
+            self.engine.excuse(now.saturating_duration_since(since));
+            self.heard(now);
+        }
     }
 
     fn heard(&mut self, now: Instant) {
@@ -305,28 +323,41 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     }
 
     /// Writes what was sent, until there is nothing left or the stream takes no more. Ready with
-    /// whether the handler waits for the room that this made.
+    /// whether there is more to do at once: the handler waits for the room that this made, or more
+    /// was sent while output was blocked.
     fn poll_flush(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        let mut awaited = false;
-        self.link.take_outgoing(&mut self.engine.output);
+        // What is sent while output is blocked waits until it has moved, and something was read:
+        // else a handler that sends without end would keep the peer from being heard.
+        let was_blocked = self.blocked.is_some();
+        if !was_blocked {
+            self.link.take_outgoing(&mut self.engine.output);
+        }
+        let (mut moved, mut waits) = (false, false);
         loop {
             let Poll::Ready(written) = self.engine.poll_write(cx)? else {
                 // Room that was made before counts also if not everything could be written.
-                let _ = self.blocked.get_or_insert(now);
-                return if awaited {
+                if moved || self.blocked.is_none() {
+                    self.blocked = Some(now);
+                }
+                return if waits {
                     Poll::Ready(Ok(true))
                 } else {
                     Poll::Pending
                 };
             };
-            self.blocked = None;
             if !written.is_empty() {
+                moved = true;
+                self.unflushed = true;
                 self.spent.bytes += written.bytes;
-                awaited |= self.release(written, cx);
+                waits |= self.release(written, cx);
             } else if let Some(payload) = self.owed.take() {
                 self.push_control(|engine| engine.output.push_pong(&payload));
             } else {
-                return Poll::Ready(Ok(awaited));
+                self.blocked = None;
+                if std::mem::take(&mut self.unflushed) {
+                    self.link.flushed(cx);
+                }
+                return Poll::Ready(Ok(waits || was_blocked));
             }
         }
     }
@@ -358,11 +389,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             let fault = RecvError::NoFirstMessage;
             return Some(self.fail(fault, CloseCode::POLICY_VIOLATION, now, cx));
         }
+        if self.paused.is_some() {
+            return None;
+        }
         if is_due(self.engine.deadline()) {
             let fault = RecvError::TooSlow;
             return Some(self.fail(fault, CloseCode::POLICY_VIOLATION, now, cx));
         }
-        if std::mem::take(&mut self.paused) || self.engine.is_receiving() {
+        if self.engine.is_receiving() {
             self.heard(now);
         }
         match self.keepalive.as_mut()?.poll(now) {
@@ -382,8 +416,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 self.blocked.map(|since| since + self.write_limit),
                 self.lifetime_ends,
                 self.first_message_due,
-                self.engine.deadline(),
-                self.keepalive.as_ref().map(Keepalive::deadline),
+                self.engine.deadline().filter(|_| self.paused.is_none()),
+                self.keepalive
+                    .as_ref()
+                    .filter(|_| self.paused.is_none())
+                    .map(Keepalive::deadline),
             ],
             Phase::Answering { answer_at, .. } => [Some(*answer_at), None, None, None, None],
             Phase::Closing { deadline, .. } => [
@@ -466,7 +503,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         }
     }
 
+    /// Queues the last frame that is written.
     fn send_close(&mut self, frame: Option<&CloseFrame>) {
+        if let Some(payload) = self.owed.take() {
+            self.push_control(|engine| engine.output.push_pong(&payload));
+        }
         self.push_control(|engine| engine.output.push_close(frame));
     }
 
@@ -555,6 +596,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                     }
                 }
                 Poll::Ready(Ok(Incoming::Event(_))) => self.spent.messages += 1,
+                Poll::Ready(Ok(Incoming::Bytes(bytes))) => self.spent.bytes += bytes,
                 Poll::Ready(Ok(Incoming::End | Incoming::Violation(_)) | Err(_)) => answered = true,
             }
         }
@@ -562,7 +604,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             // Nobody is listened to any more, but what arrives has to go somewhere.
             let _ = self.poll_drain(cx)?;
         }
-        if let Phase::Closing { closed, step, .. } = &mut self.phase {
+        if let Phase::Closing {
+            closed,
+            step,
+            deadline,
+        } = &mut self.phase
+        {
+            if written && matches!(step, Step::Exchange { written: false, .. }) {
+                // Everything is with the peer, and so there is no reason to wait longer for it.
+                *deadline = (*deadline).min(now + self.close_limit);
+            }
             *step = Step::Exchange { written, answered };
             if written && answered {
                 self.link.closed(closed.clone(), cx);

@@ -10,7 +10,7 @@ use std::{
     mem,
     pin::Pin,
     task::{Context, Poll, ready},
-    time::Instant,
+    time::{Duration, Instant},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
@@ -36,6 +36,8 @@ pub(super) enum Incoming {
     End,
     /// Something that ends the conversation.
     Violation(Violation),
+    /// So many bytes, in which nothing is whole yet or which are not decoded yet.
+    Bytes(usize),
 }
 
 /// A stream that speaks frames.
@@ -81,24 +83,27 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Engine<IO> {
         cx: &mut Context<'_>,
         now: Instant,
     ) -> Poll<io::Result<Incoming>> {
-        loop {
-            let mut undecoded = &self.input.buffer[self.input.start..self.input.end];
-            let decoded = self.decoder.decode(&mut undecoded, now);
-            self.input.start = self.input.end - undecoded.len();
-            match decoded {
-                Ok(Some(event)) => return Poll::Ready(Ok(Incoming::Event(event))),
-                Ok(None) => {}
-                Err(violation) => return Poll::Ready(Ok(Incoming::Violation(violation))),
-            }
-            if ready!(self.poll_read(cx))? == 0 {
-                return Poll::Ready(Ok(Incoming::End));
-            }
-        }
+        let mut undecoded = &self.input.buffer[self.input.start..self.input.end];
+        let decoded = self.decoder.decode(&mut undecoded, now);
+        self.input.start = self.input.end - undecoded.len();
+        Poll::Ready(Ok(match decoded {
+            Ok(Some(event)) => Incoming::Event(event),
+            Err(violation) => Incoming::Violation(violation),
+            Ok(None) => match ready!(self.poll_read(cx))? {
+                0 => Incoming::End,
+                bytes => Incoming::Bytes(bytes),
+            },
+        }))
     }
 
     /// Tells whether a message is on its way.
     pub(super) fn is_receiving(&self) -> bool {
         self.decoder.deadline().is_some()
+    }
+
+    /// Gives what is on its way as much longer, in which nothing was read.
+    pub(super) fn excuse(&mut self, longer: Duration) {
+        self.decoder.excuse(longer);
     }
 
     /// Returns when what is on its way becomes too slow.

@@ -11,6 +11,8 @@ use std::{
     time::Duration,
 };
 
+use tokio::sync::Notify;
+
 use super::traffic::Traffic;
 use crate::{
     close::{CloseFrame, Closed, Side},
@@ -20,6 +22,9 @@ use crate::{
     message::Message,
 };
 
+/// How often room may be made before the first who waits for it loses its turn.
+const OPPORTUNITIES: usize = 16;
+
 /// The shared state of one connection.
 #[derive(Debug)]
 pub(crate) struct Link {
@@ -27,6 +32,10 @@ pub(crate) struct Link {
     outbox: Bound,
     traffic: Arc<Traffic>,
     state: Mutex<State>,
+    /// Told when there may be room for more to be sent.
+    room: Notify,
+    /// Told when the connection has ended.
+    ended: Notify,
 }
 
 #[derive(Debug, Default)]
@@ -46,6 +55,15 @@ struct State {
     outbox: Outgoing,
     /// What is not written yet: the outbox, and what the connection has taken of it.
     unwritten: Load,
+    /// Some of it will never be.
+    discarded: bool,
+    /// Something was sent since the stream was flushed.
+    unflushed: bool,
+    /// Those who wait for room, in the order in which they get it.
+    waiting: VecDeque<u64>,
+    next_ticket: u64,
+    /// How often room was made since the first of them has asked for it.
+    missed: usize,
     /// The stream writes one buffer at a time.
     contiguous: bool,
 
@@ -56,8 +74,7 @@ struct State {
     round_trip: Option<Duration>,
 
     reader: Option<Waker>,
-    writers: Vec<Waker>,
-    closers: Vec<Waker>,
+    writer: Option<Waker>,
     connection: Option<Waker>,
     /// The connection sleeps and has to be woken.
     parked: bool,
@@ -83,6 +100,8 @@ impl Link {
             outbox: config.outbox(),
             traffic,
             state: Mutex::default(),
+            room: Notify::new(),
+            ended: Notify::new(),
         }
     }
 
@@ -115,8 +134,8 @@ impl Link {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Message>, RecvError>> {
         let mut state = self.lock();
+        let was_full = !self.has_room_in(&state);
         if let Some(message) = state.inbox.pop_front() {
-            let was_full = !self.has_room_in(&state);
             state.inbox_bytes -= message.len();
             let result = Poll::Ready(Ok(Some(message)));
             return if was_full && self.has_room_in(&state) {
@@ -126,7 +145,9 @@ impl Link {
             };
         }
         if !state.input_over {
-            register(&mut state.reader, cx);
+            let replaced = register(&mut state.reader, cx);
+            drop(state);
+            drop(replaced);
             return Poll::Pending;
         }
         let fault = state.fault.take();
@@ -138,35 +159,47 @@ impl Link {
         }
     }
 
-    pub(super) fn poll_send(
-        &self,
-        cx: &mut Context<'_>,
-        message: &mut Option<Message>,
-    ) -> Poll<Result<(), SendError>> {
-        let Some(waiting) = message.take() else {
-            return Poll::Ready(Ok(()));
-        };
-        let mut state = self.lock();
-        if state.stage != Stage::Open {
-            return Poll::Ready(Err(SendError::Closed));
+    /// Queues a message, when there is room for it and its turn has come: else a large message
+    /// might never find room among small ones.
+    pub(super) async fn send(&self, message: Message) -> Result<(), SendError> {
+        if self.offer(&message, None)? {
+            return Ok(());
         }
-        if !self.takes(&state, waiting.len()) {
-            *message = Some(waiting);
-            register_in(&mut state.writers, cx);
-            return Poll::Pending;
+        let turn = Waiting::new(self);
+        loop {
+            let room = self.room.notified();
+            if self.offer(&message, Some(turn.ticket))? {
+                return Ok(());
+            }
+            room.await;
         }
-        Poll::Ready(self.push_to(state, waiting))
     }
 
     pub(super) fn try_send(&self, message: Message) -> Result<(), TrySendError> {
-        let state = self.lock();
+        match self.offer(&message, None) {
+            Ok(true) => Ok(()),
+            Ok(false) => Err(TrySendError::Full(message)),
+            Err(SendError::Closed) => Err(TrySendError::Closed(message)),
+        }
+    }
+
+    /// Queues a message if there is room for it now, and nobody waits before it.
+    fn offer(&self, message: &Message, ticket: Option<u64>) -> Result<bool, SendError> {
+        let mut state = self.lock();
         if state.stage != Stage::Open {
-            return Err(TrySendError::Closed(message));
+            return Err(SendError::Closed);
         }
-        if !self.takes(&state, message.len()) {
-            return Err(TrySendError::Full(message));
+        let is_first = ticket.is_some() && state.waiting.front() == ticket.as_ref();
+        if is_first {
+            state.missed = 0;
         }
-        self.push_to(state, message)
+        let is_in_turn = is_first || state.waiting.is_empty() || state.is_first_asleep();
+        if !is_in_turn || !self.takes(&state, message.len()) {
+            return Ok(false);
+        }
+        state.push(message);
+        self.traffic.sent(message.len());
+        self.touch(state, Ok(true))
     }
 
     /// Waits until the next message may be pushed, whatever its size: a sink does not tell it
@@ -176,31 +209,37 @@ impl Link {
         if state.stage != Stage::Open {
             return Poll::Ready(Err(SendError::Closed));
         }
-        if !self.takes(&state, 1) {
-            register_in(&mut state.writers, cx);
-            return Poll::Pending;
+        if self.takes(&state, 1) {
+            return Poll::Ready(Ok(()));
         }
-        Poll::Ready(Ok(()))
+        let replaced = register(&mut state.writer, cx);
+        drop(state);
+        drop(replaced);
+        Poll::Pending
     }
 
     /// Queues a message without asking for room.
-    pub(super) fn push(&self, message: Message) -> Result<(), SendError> {
-        let state = self.lock();
+    pub(super) fn push(&self, message: &Message) -> Result<(), SendError> {
+        let mut state = self.lock();
         if state.stage != Stage::Open {
             return Err(SendError::Closed);
         }
-        self.push_to(state, message)
+        state.push(message);
+        self.traffic.sent(message.len());
+        self.touch(state, Ok(()))
     }
 
     pub(super) fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         let mut state = self.lock();
-        if state.unwritten.is_empty() {
-            return Poll::Ready(Ok(()));
-        }
-        if state.stage == Stage::Closed {
+        if state.discarded {
             return Poll::Ready(Err(SendError::Closed));
         }
-        register_in(&mut state.writers, cx);
+        if !state.unflushed {
+            return Poll::Ready(Ok(()));
+        }
+        let replaced = register(&mut state.writer, cx);
+        drop(state);
+        drop(replaced);
         Poll::Pending
     }
 
@@ -224,19 +263,38 @@ impl Link {
             state.stage = Stage::Closing;
             state.close = Some(frame);
             state.input_over = true;
-            state.discard_inbox();
-            let wakers = state.take_waiting();
+            let discarded = state.take_inbox();
+            let wakers = state.take_wakers();
             self.touch(state, ());
-            wakers.for_each(Waker::wake);
+            drop(discarded);
+            self.room.notify_waiters();
+            wakers.into_iter().flatten().for_each(Waker::wake);
         }
     }
 
-    pub(super) fn poll_closed(&self, cx: &mut Context<'_>) -> Poll<Closed> {
-        let mut state = self.lock();
-        if let Some(closed) = &state.closed {
-            return Poll::Ready(closed.clone());
+    /// Waits until the connection has ended, and tells how.
+    pub(super) async fn closed_as(&self) -> Closed {
+        loop {
+            let ended = self.ended.notified();
+            if let Some(closed) = self.ending() {
+                return closed;
+            }
+            ended.await;
         }
-        register_in(&mut state.closers, cx);
+    }
+
+    /// Waits until the connection has ended, which fails if not everything was written before.
+    pub(super) fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let mut state = self.lock();
+        if state.discarded {
+            return Poll::Ready(Err(SendError::Closed));
+        }
+        if state.closed.is_some() {
+            return Poll::Ready(Ok(()));
+        }
+        let replaced = register(&mut state.writer, cx);
+        drop(state);
+        drop(replaced);
         Poll::Pending
     }
 
@@ -244,8 +302,9 @@ impl Link {
     pub(super) fn abandon(&self, panicking: bool) {
         let mut state = self.lock();
         state.abandoned = Some(panicking);
-        state.discard_inbox();
+        let discarded = state.take_inbox();
         self.touch(state, ());
+        drop(discarded);
     }
 }
 
@@ -275,6 +334,8 @@ impl Link {
     pub(super) fn take_close(&self) -> Option<CloseFrame> {
         let mut state = self.lock();
         state.touched = false;
+        // Awake, whoever woke it: what the handler does meanwhile need not wake it again.
+        state.parked = false;
         state.close.take()
     }
 
@@ -303,20 +364,35 @@ impl Link {
         state.inbox.push_back(message);
         let reader = state.reader.take();
         drop(state);
-        wake_others(reader, cx);
+        wake_others([reader], cx);
     }
 
     /// Makes room for what has been written, and tells whether somebody waits for it.
     pub(super) fn written(&self, load: Load, cx: &Context<'_>) -> bool {
         let mut state = self.lock();
-        state.unwritten.messages -= load.messages;
-        // Control frames are written without having been counted here.
+        state.unwritten.messages = state.unwritten.messages.saturating_sub(load.messages);
         state.unwritten.bytes = state.unwritten.bytes.saturating_sub(load.bytes);
-        let writers = mem::take(&mut state.writers);
+        let waiting = !state.waiting.is_empty();
+        state.missed += 1;
+        let writer = state.writer.take();
         drop(state);
-        let awaited = !writers.is_empty();
-        wake_others(writers, cx);
+        if waiting {
+            self.room.notify_waiters();
+        }
+        let awaited = waiting || writer.is_some();
+        wake_others([writer], cx);
         awaited
+    }
+
+    /// Everything that the connection has taken is written, and the stream flushed.
+    pub(super) fn flushed(&self, cx: &Context<'_>) {
+        let mut state = self.lock();
+        if state.unflushed && state.unwritten.is_empty() {
+            state.unflushed = false;
+            let writer = state.writer.take();
+            drop(state);
+            wake_others([writer], cx);
+        }
     }
 
     /// Nothing more will be received, while what is sent may still be written.
@@ -325,7 +401,7 @@ impl Link {
         state.input_over = true;
         let reader = state.reader.take();
         drop(state);
-        wake_others(reader, cx);
+        wake_others([reader], cx);
     }
 
     /// Nothing more will be received, for `fault` if it is not an ordinary Close, nor can anything
@@ -346,40 +422,45 @@ impl Link {
         if let Some(outgoing) = outgoing {
             outgoing.append(&mut state.outbox);
         }
-        let wakers = state.take_waiting();
+        let wakers = state.take_wakers();
         drop(state);
+        self.room.notify_waiters();
         wake_others(wakers, cx);
     }
 
     /// The closing handshake is complete, or given up; only the first call counts.
     pub(super) fn closed(&self, closed: Closed, cx: &Context<'_>) {
-        let mut state = self.lock();
-        state.stage = Stage::Closed;
-        state.input_over = true;
-        state.outbox = Outgoing::default();
-        state.closed.get_or_insert(closed);
-        let closers = mem::take(&mut state.closers);
-        let wakers = state.take_waiting().chain(closers);
-        drop(state);
+        let (wakers, _discarded) = self.finish(closed, None);
         wake_others(wakers, cx);
     }
 
     /// The connection is dropped before it came to an end, as when its runtime is shut down: nobody
     /// will be told anything by it any more.
     pub(super) fn lost(&self) {
+        let fault = RecvError::Io(io::ErrorKind::ConnectionAborted.into());
+        let closed = Closed::new(Side::Local, None, false);
+        let (wakers, _discarded) = self.finish(closed, Some(fault));
+        wakers.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    fn finish(&self, closed: Closed, fault: Option<RecvError>) -> ([Option<Waker>; 2], Outgoing) {
         let mut state = self.lock();
         if state.closed.is_some() {
-            return;
+            return ([None, None], Outgoing::default());
         }
+        state.closed = Some(closed);
         state.stage = Stage::Closed;
         if !mem::replace(&mut state.input_over, true) {
-            state.fault = Some(RecvError::Io(io::ErrorKind::ConnectionAborted.into()));
+            state.fault = fault;
         }
-        state.closed = Some(Closed::new(Side::Local, None, false));
-        let closers = mem::take(&mut state.closers);
-        let wakers = state.take_waiting().chain(closers);
+        state.unwritten = Load::default();
+        state.discarded = mem::take(&mut state.unflushed);
+        let discarded = mem::take(&mut state.outbox);
+        let wakers = state.take_wakers();
         drop(state);
-        wakers.for_each(Waker::wake);
+        self.room.notify_waiters();
+        self.ended.notify_waiters();
+        (wakers, discarded)
     }
 
     pub(super) fn set_round_trip(&self, round_trip: Duration) {
@@ -392,15 +473,11 @@ impl Link {
         if mem::take(&mut state.touched) {
             return false;
         }
-        register(&mut state.connection, cx);
+        let replaced = register(&mut state.connection, cx);
         state.parked = true;
+        drop(state);
+        drop(replaced);
         true
-    }
-
-    fn push_to<E>(&self, mut state: MutexGuard<'_, State>, message: Message) -> Result<(), E> {
-        self.traffic.sent(message.len());
-        state.push(message);
-        self.touch(state, Ok(()))
     }
 
     fn has_room_in(&self, state: &State) -> bool {
@@ -416,42 +493,74 @@ impl Link {
 }
 
 impl State {
-    fn push(&mut self, message: Message) {
+    fn push(&mut self, message: &Message) {
         let before = self.outbox.load();
         self.outbox.push(message, self.contiguous);
         let after = self.outbox.load();
+        self.unflushed = true;
         self.unwritten.messages += after.messages - before.messages;
         self.unwritten.bytes += after.bytes - before.bytes;
     }
 
-    fn discard_inbox(&mut self) {
-        self.inbox = VecDeque::new();
+    /// Tells whether the first who waits for room seems to be a future that nobody polls, which
+    /// must not keep all others waiting: it had many opportunities, or the best there is.
+    fn is_first_asleep(&self) -> bool {
+        self.missed >= OPPORTUNITIES || (self.missed > 0 && self.unwritten.is_empty())
+    }
+
+    fn take_inbox(&mut self) -> VecDeque<Message> {
         self.inbox_bytes = 0;
+        mem::take(&mut self.inbox)
     }
 
-    fn take_waiting(&mut self) -> impl Iterator<Item = Waker> + use<> {
-        let writers = mem::take(&mut self.writers);
-        self.reader.take().into_iter().chain(writers)
+    fn take_wakers(&mut self) -> [Option<Waker>; 2] {
+        [self.reader.take(), self.writer.take()]
     }
 }
 
-fn register(slot: &mut Option<Waker>, cx: &Context<'_>) {
+/// A place among those who wait for room.
+struct Waiting<'a> {
+    link: &'a Link,
+    ticket: u64,
+}
+
+impl<'a> Waiting<'a> {
+    fn new(link: &'a Link) -> Self {
+        let mut state = link.lock();
+        let ticket = state.next_ticket;
+        state.next_ticket += 1;
+        state.waiting.push_back(ticket);
+        Self { link, ticket }
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        let mut state = self.link.lock();
+        if state.waiting.front() == Some(&self.ticket) {
+            state.missed = 0;
+        }
+        state.waiting.retain(|ticket| *ticket != self.ticket);
+        let others = !state.waiting.is_empty();
+        drop(state);
+        if others {
+            self.link.room.notify_waiters();
+        }
+    }
+}
+
+/// Returns the waker that is replaced, to be dropped when the lock is released.
+fn register(slot: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
     match slot {
-        Some(waker) if waker.will_wake(cx.waker()) => {}
-        _ => *slot = Some(cx.waker().clone()),
-    }
-}
-
-fn register_in(slots: &mut Vec<Waker>, cx: &Context<'_>) {
-    if !slots.iter().any(|waker| waker.will_wake(cx.waker())) {
-        slots.push(cx.waker().clone());
+        Some(waker) if waker.will_wake(cx.waker()) => None,
+        _ => slot.replace(cx.waker().clone()),
     }
 }
 
 /// Wakes all but the task that runs right now: it polls the handler next anyway, and waking it
 /// would only have it scheduled once more for nothing.
-fn wake_others(wakers: impl IntoIterator<Item = Waker>, cx: &Context<'_>) {
-    for waker in wakers {
+fn wake_others(wakers: impl IntoIterator<Item = Option<Waker>>, cx: &Context<'_>) {
+    for waker in wakers.into_iter().flatten() {
         if !waker.will_wake(cx.waker()) {
             waker.wake();
         }

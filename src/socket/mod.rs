@@ -149,8 +149,7 @@ impl WebSocket {
     /// Safe in `select!`: the message is wholly queued or not at all. It is dropped with the future
     /// when that happens before there was room.
     pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), SendError> {
-        let mut message = Some(message.into());
-        poll_fn(|cx| self.link.poll_send(cx, &mut message)).await
+        self.link.send(message.into()).await
     }
 
     /// Closes the connection with a code and a reason, and waits until that is done.
@@ -176,7 +175,7 @@ impl WebSocket {
         reason: impl Into<Utf8Bytes>,
     ) -> Result<(), InvalidClose> {
         self.link.close(CloseFrame::new(code, reason)?);
-        poll_fn(|cx| self.link.poll_closed(cx)).await;
+        self.link.closed_as().await;
         Ok(())
     }
 
@@ -213,12 +212,10 @@ impl WebSocket {
     }
 }
 
+// The request's query and the subprotocol may hold the user's secrets, and logs show this.
 impl fmt::Debug for WebSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("WebSocket")
-            .field("uri", &self.request.uri)
-            .field("subprotocol", &self.subprotocol)
-            .finish_non_exhaustive()
+        f.debug_struct("WebSocket").finish_non_exhaustive()
     }
 }
 
@@ -249,7 +246,7 @@ impl Sink<Message> for WebSocket {
     }
 
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), SendError> {
-        self.link.push(message)
+        self.link.push(&message)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
@@ -259,6 +256,6 @@ impl Sink<Message> for WebSocket {
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         self.link
             .close(CloseFrame::without_reason(CloseCode::NORMAL));
-        self.link.poll_closed(cx).map(|_| Ok(()))
+        self.link.poll_ended(cx)
     }
 }

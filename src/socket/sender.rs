@@ -1,6 +1,6 @@
 //! The sending end for other tasks.
 
-use std::{fmt, future::poll_fn, sync::Arc};
+use std::{fmt, sync::Arc};
 
 use super::link::Link;
 use crate::{
@@ -44,7 +44,7 @@ pub struct Sender {
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Buffered {
-    /// Messages of which not all is written.
+    /// Messages of which not all is written, and small ones that were gathered with such a one.
     pub messages: usize,
     /// Bytes of frames.
     pub bytes: usize,
@@ -62,8 +62,7 @@ impl Sender {
     /// Safe in `select!`: the message is wholly queued or not at all. It is dropped with the future
     /// when that happens before there was room.
     pub async fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
-        let mut message = Some(message.into());
-        poll_fn(|cx| self.link.poll_send(cx, &mut message)).await
+        self.link.send(message.into()).await
     }
 
     /// Queues one message if there is room for it now.
@@ -99,7 +98,7 @@ impl Sender {
     ///
     /// Safe in `select!`, and it may be called again.
     pub async fn closed(&self) -> Closed {
-        poll_fn(|cx| self.link.poll_closed(cx)).await
+        self.link.closed_as().await
     }
 
     /// Returns how much waits to be written.
