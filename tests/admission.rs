@@ -1,0 +1,562 @@
+//! Admission: how many connections there may be, in all and of one key, and when a place is free
+//! again.
+//!
+//! Most of it is served in memory under a stopped clock, where a wait costs no time.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+#[path = "support/wire.rs"]
+mod wire;
+
+use std::{
+    collections::BTreeMap,
+    future::{Ready, pending, ready},
+    net::SocketAddr,
+    sync::Arc,
+    time::Duration,
+};
+
+use axum::{Router, extract::ConnectInfo};
+use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use hyper::{body::Incoming, server::conn::http1};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
+    net::{TcpListener, TcpSocket, TcpStream},
+    sync::Semaphore,
+    task::yield_now,
+    time::{Instant, sleep, timeout},
+};
+use tower::{Service, ServiceExt};
+use tower_websocket::{
+    Accept, BoxError, Config, Connections, Echo, Handler, Refusal, ResponseBody, WebSocket,
+    WebSocketLayer,
+};
+use wire::{close, read_close, read_head, write};
+
+const GUARD: Duration = Duration::from_secs(30);
+
+/// Serves one connection in memory, which holds `capacity` bytes in each direction.
+fn serve<S>(service: S, capacity: usize) -> DuplexStream
+where
+    S: Service<Request<Incoming>, Response = Response<ResponseBody<String>>>
+        + Clone
+        + Send
+        + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+{
+    let (server, client) = duplex(capacity);
+    let connection = http1::Builder::new()
+        .serve_connection(TokioIo::new(server), TowerToHyperService::new(service))
+        .with_upgrades();
+    tokio::spawn(async { drop(connection.await) });
+    client
+}
+
+fn handshake(path: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
+    )
+}
+
+/// Sends a handshake and reads the head of the answer.
+async fn ask(client: &mut (impl AsyncRead + AsyncWrite + Unpin), path: &str) -> String {
+    let asked = async {
+        write(client, handshake(path).as_bytes()).await;
+        read_head(client).await
+    };
+    timeout(GUARD, asked).await.expect("no answer")
+}
+
+fn status(head: &str) -> u16 {
+    head["HTTP/1.1 ".len()..][..3].parse().unwrap()
+}
+
+/// Connects and asks for `path`; returns the status and the connection.
+async fn connect<H: Handler>(layer: &WebSocketLayer<H>, path: &str) -> (u16, DuplexStream) {
+    let mut client = serve(layer.clone().into_service(), 64 * 1024);
+    let head = ask(&mut client, path).await;
+    (status(&head), client)
+}
+
+async fn open<H: Handler>(layer: &WebSocketLayer<H>, path: &str) -> DuplexStream {
+    let (status, client) = connect(layer, path).await;
+    assert_eq!(status, 101, "{path}");
+    client
+}
+
+/// Does the closing handshake as the side that begins it, and leaves.
+async fn leave(mut client: impl AsyncRead + AsyncWrite + Unpin) {
+    write(&mut client, &close(1000, "")).await;
+    assert_eq!(read_close(&mut client).await, Some(1000));
+}
+
+/// Waits under a stopped clock until so many places are taken.
+async fn until_open(connections: &Connections, open: usize) {
+    for _ in 0..1000 {
+        if connections.counts().open == open {
+            return;
+        }
+        sleep(Duration::from_millis(1)).await;
+    }
+    panic!("{connections:?}, not {open} open");
+}
+
+/// Asserts that the place of a layer that has only one is free, and its key is, too.
+async fn assert_is_free(layer: &WebSocketLayer<impl Handler>) {
+    until_open(&layer.connections(), 0).await;
+    let client = open(layer, "/").await;
+    assert_eq!(layer.connections().counts().open, 1);
+    drop(client);
+}
+
+fn one() -> Config {
+    Config::new().max_connections(1)
+}
+
+/// A layer that has one place, for connections and for the only key.
+fn narrow<H: Handler>(handler: H) -> WebSocketLayer<H> {
+    let layer = WebSocketLayer::new(handler).config(one());
+    layer.max_per_key(1, |_| Some("everybody"))
+}
+
+#[tokio::test(start_paused = true)]
+async fn refuses_more_than_the_maximum_with_503_and_says_when_to_retry() {
+    let layer = WebSocketLayer::new(Echo::new()).config(Config::new().max_connections(2));
+    let connections = layer.connections();
+    let first = open(&layer, "/").await;
+    let _second = open(&layer, "/").await;
+
+    let mut third = serve(layer.clone().into_service(), 1024);
+    let head = ask(&mut third, "/").await.to_ascii_lowercase();
+    assert_eq!(status(&head), 503);
+    assert!(head.contains("\r\nretry-after: 10\r\n"), "{head}");
+    assert!(head.contains("\r\nconnection: close\r\n"), "{head}");
+    assert_eq!(connections.counts().open, 2);
+
+    leave(first).await;
+    until_open(&connections, 1).await;
+    let _third = open(&layer, "/").await;
+    assert_eq!(connect(&layer, "/").await.0, 503);
+}
+
+#[tokio::test(start_paused = true)]
+async fn admits_any_number_without_a_maximum() {
+    let layer = WebSocketLayer::new(Echo::new()).config(one().without_max_connections());
+    let mut clients = Vec::new();
+    for _ in 0..50 {
+        clients.push(open(&layer, "/").await);
+    }
+    assert_eq!(layer.connections().counts().open, 50);
+}
+
+#[tokio::test(start_paused = true)]
+async fn takes_no_place_for_a_request_that_is_no_valid_handshake() {
+    let layer = narrow(Echo::new());
+    let mut client = serve(layer.clone().into_service(), 1024);
+    let keyless = handshake("/").replace("Sec-WebSocket-Key", "X-Key");
+    write(&mut client, keyless.as_bytes()).await;
+    assert_eq!(status(&read_head(&mut client).await), 400);
+    assert_is_free(&layer).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn holds_the_place_until_the_handler_has_returned() {
+    let returns = Arc::new(Semaphore::new(0));
+    let gate = Arc::clone(&returns);
+    let layer = narrow(move |mut socket: WebSocket| {
+        let gate = Arc::clone(&gate);
+        async move {
+            while socket.recv().await?.is_some() {}
+            let _ = gate.acquire().await?;
+            Ok::<_, BoxError>(())
+        }
+    });
+    leave(open(&layer, "/").await).await;
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(connect(&layer, "/").await.0, 503, "its handler still works");
+    returns.add_permits(2);
+    assert_is_free(&layer).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn holds_the_place_until_the_connection_has_ended() {
+    let layer = narrow(async |_socket: WebSocket| Ok::<_, BoxError>(()));
+    let mut silent = open(&layer, "/").await;
+    let start = Instant::now();
+    assert_eq!(read_close(&mut silent).await, Some(1000));
+    sleep(Duration::from_millis(4900)).await;
+    assert_eq!(
+        connect(&layer, "/").await.0,
+        503,
+        "the peer may still answer"
+    );
+    until_open(&layer.connections(), 0).await;
+    assert!(start.elapsed() >= Duration::from_secs(5));
+    assert_is_free(&layer).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn frees_the_place_when_the_client_leaves_during_accept() {
+    struct Waits(Arc<Semaphore>);
+    impl Handler for Waits {
+        async fn accept(&self, request: &mut Parts) -> Result<Accept, Refusal> {
+            if request.uri.path() == "/wait" {
+                self.0.add_permits(1);
+                pending::<()>().await;
+            }
+            Ok(Accept::new())
+        }
+        async fn handle(&self, socket: WebSocket) -> Result<(), BoxError> {
+            socket.sender().closed().await;
+            Ok(())
+        }
+    }
+    let accepting = Arc::new(Semaphore::new(0));
+    let config = one().accept_timeout(Duration::MAX);
+    let layer = narrow(Waits(Arc::clone(&accepting))).config(config);
+    let mut client = serve(layer.clone().into_service(), 1024);
+    write(&mut client, handshake("/wait").as_bytes()).await;
+    let _ = accepting.acquire().await.unwrap();
+    assert_eq!(layer.connections().counts().open, 1);
+    assert_eq!(connect(&layer, "/").await.0, 503);
+    drop(client);
+    assert_is_free(&layer).await;
+    let counts = layer.connections().counts();
+    assert_eq!(counts.accepted, 1, "the one that shows that it is free");
+    assert_eq!(
+        counts.refused,
+        BTreeMap::from([("too_many_connections", 1)])
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn frees_the_place_when_accept_does_not_accept() {
+    struct Moody;
+    impl Handler for Moody {
+        async fn accept(&self, request: &mut Parts) -> Result<Accept, Refusal> {
+            match request.uri.path() {
+                "/refuse" => return Err(Refusal::forbidden()),
+                "/panic" => panic!("in accept"),
+                "/late" => sleep(Duration::from_secs(11)).await,
+                _ => {}
+            }
+            Ok(Accept::new())
+        }
+        async fn handle(&self, socket: WebSocket) -> Result<(), BoxError> {
+            socket.sender().closed().await;
+            Ok(())
+        }
+    }
+    for (path, expected) in [("/refuse", 403), ("/panic", 500), ("/late", 503)] {
+        let layer = narrow(Moody);
+        assert_eq!(connect(&layer, path).await.0, expected, "{path}");
+        assert_eq!(layer.connections().counts().open, 0, "{path}");
+        assert_is_free(&layer).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn frees_the_place_when_the_server_does_not_hand_out_connections() {
+    let layer = narrow(Echo::new());
+    let (server, mut client) = duplex(1024);
+    let service = TowerToHyperService::new(layer.clone().into_service());
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+    tokio::spawn(async { drop(connection.await) });
+    assert_eq!(status(&ask(&mut client, "/").await), 101);
+    assert_is_free(&layer).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn frees_the_place_when_an_outer_layer_replaces_the_101() {
+    let layer = narrow(Echo::new());
+    let service = layer.clone().into_service();
+    let outer = ServiceExt::<Request<Incoming>>::map_response(service, |_| {
+        let mut other = Response::new(ResponseBody::default());
+        *other.status_mut() = StatusCode::FORBIDDEN;
+        let close = HeaderValue::from_static("close");
+        other.headers_mut().insert(header::CONNECTION, close);
+        other
+    });
+    let mut client = serve(outer, 1024);
+    assert_eq!(status(&ask(&mut client, "/").await), 403);
+    assert_is_free(&layer).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn frees_the_place_when_the_client_leaves_before_the_101_is_written() {
+    let layer = narrow(Echo::new());
+    // Too little room for the 101, so that the server is still writing it.
+    let mut client = serve(layer.clone().into_service(), 32);
+    write(&mut client, handshake("/").as_bytes()).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(layer.connections().counts().open, 1);
+    drop(client);
+    assert_is_free(&layer).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn frees_the_place_when_the_connection_is_not_handed_over_in_time() {
+    let layer = narrow(Echo::new());
+    let mut client = serve(layer.clone().into_service(), 32);
+    let start = Instant::now();
+    write(&mut client, handshake("/").as_bytes()).await;
+    sleep(Duration::from_millis(9900)).await;
+    assert_eq!(layer.connections().counts().open, 1);
+    until_open(&layer.connections(), 0).await;
+    assert!(start.elapsed() >= Duration::from_secs(10));
+    assert_is_free(&layer).await;
+}
+
+/// Panics when it is dropped.
+struct Trap;
+
+impl Drop for Trap {
+    fn drop(&mut self) {
+        panic!("in drop");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn frees_the_place_when_the_handler_panics() {
+    fn at_once(_: WebSocket) -> Ready<Result<(), BoxError>> {
+        panic!("before it awaits")
+    }
+    async fn later(_socket: WebSocket) -> Result<(), BoxError> {
+        sleep(Duration::from_secs(1)).await;
+        panic!("after it awaited")
+    }
+    async fn in_drop(socket: WebSocket) -> Result<(), BoxError> {
+        let _trap = Trap;
+        socket.sender().closed().await;
+        Ok(())
+    }
+    /// Panics when its future is dropped, after it was ready.
+    fn ready_trap(_: WebSocket) -> impl Future<Output = Result<(), BoxError>> {
+        let trap = Trap;
+        let mut ready = ready(Ok(()));
+        std::future::poll_fn(move |cx| {
+            let _ = &trap;
+            std::pin::Pin::new(&mut ready).poll(cx)
+        })
+    }
+    panics_and_frees(at_once, 1011).await;
+    panics_and_frees(later, 1011).await;
+    panics_and_frees(in_drop, 1000).await;
+    panics_and_frees(ready_trap, 1011).await;
+}
+
+/// Asserts that a handler that panics on its own, or when the peer closes, leaves nothing behind.
+async fn panics_and_frees(handler: impl Handler, code: u16) {
+    let layer = narrow(handler);
+    for _ in 0..3 {
+        let mut client = open(&layer, "/").await;
+        if code == 1000 {
+            write(&mut client, &close(1000, "")).await;
+        }
+        assert_eq!(read_close(&mut client).await, Some(code));
+        if code != 1000 {
+            write(&mut client, &close(code, "")).await;
+        }
+        drop(client);
+        until_open(&layer.connections(), 0).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn counts_the_connections_of_all_clones_together() {
+    let layer = WebSocketLayer::new(Echo::new()).config(Config::new().max_connections(2));
+    let layer = layer.max_per_key(1, |request| {
+        (request.uri.path() == "/key").then_some("the same")
+    });
+    let other = layer.clone();
+    let first = open(&layer, "/key").await;
+    assert_eq!(connect(&other, "/key").await.0, 429);
+    let _second = open(&other, "/").await;
+    assert_eq!(connect(&layer, "/").await.0, 503);
+    assert_eq!(other.connections().counts().open, 2);
+    leave(first).await;
+    until_open(&other.connections(), 1).await;
+    let _first = open(&other, "/key").await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn admits_exactly_the_maximum_when_all_ask_at_once() {
+    const MAX: usize = 50;
+    let config = Config::new().max_connections(MAX);
+    let layer = WebSocketLayer::new(Echo::new()).config(config);
+    for round in 0..3 {
+        let asking: Vec<_> = (0..4 * MAX)
+            .map(|_| {
+                let layer = layer.clone();
+                tokio::spawn(async move { connect(&layer, "/").await })
+            })
+            .collect();
+        let mut admitted = Vec::new();
+        for answer in asking {
+            match answer.await.unwrap() {
+                (101, client) => admitted.push(client),
+                (status, _) => assert_eq!(status, 503),
+            }
+        }
+        assert_eq!(admitted.len(), MAX, "round {round}");
+        drop(admitted);
+        let all_left = async {
+            while layer.connections().counts().open > 0 {
+                yield_now().await;
+            }
+        };
+        timeout(GUARD, all_left).await.unwrap();
+    }
+    assert_eq!(layer.connections().counts().accepted, 3 * MAX as u64);
+}
+
+/// Connects from an address of the loopback network.
+async fn connect_from(source: [u8; 4], server: SocketAddr) -> (u16, TcpStream) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind(SocketAddr::from((source, 0))).unwrap();
+    let mut stream = timeout(GUARD, socket.connect(server))
+        .await
+        .unwrap()
+        .unwrap();
+    let head = ask(&mut stream, "/").await;
+    (status(&head), stream)
+}
+
+// Only Linux has all of 127.0.0.0/8 without being told.
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn limits_the_connections_of_a_peer_address() {
+    const ANNA: [u8; 4] = [127, 0, 0, 2];
+    const BEN: [u8; 4] = [127, 0, 0, 3];
+    let layer = WebSocketLayer::new(Echo::new()).max_per_key(2, |request| {
+        let peer = request.extensions.get::<ConnectInfo<SocketAddr>>()?;
+        Some(peer.ip())
+    });
+    let connections = layer.connections();
+    let app = Router::new().fallback_service(layer.into_service());
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+
+    let (first, client) = connect_from(ANNA, server).await;
+    let (second, _client) = connect_from(ANNA, server).await;
+    assert_eq!((first, second), (101, 101));
+    assert_eq!(connect_from(ANNA, server).await.0, 429);
+    let (other, _other) = connect_from(BEN, server).await;
+    assert_eq!(other, 101);
+
+    leave(client).await;
+    let left = async {
+        while connections.counts().open > 2 {
+            yield_now().await;
+        }
+    };
+    timeout(GUARD, left).await.unwrap();
+    let (again, _again) = connect_from(ANNA, server).await;
+    assert_eq!(again, 101);
+    assert_eq!(connect_from(ANNA, server).await.0, 429);
+    assert_eq!(
+        connections.counts().refused,
+        BTreeMap::from([("too_many_of_key", 2)])
+    );
+}
+
+/// Takes its users' names from the path; `/` is nobody.
+struct Desk;
+
+#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+struct User(String);
+
+impl Handler for Desk {
+    async fn accept(&self, request: &mut Parts) -> Result<Accept, Refusal> {
+        let name = request.uri.path().trim_start_matches('/').to_owned();
+        if !name.is_empty() {
+            request.extensions.insert(User(name));
+        }
+        Ok(Accept::new())
+    }
+
+    async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
+        while socket.recv().await?.is_some() {}
+        Ok(())
+    }
+}
+
+fn per_user(max: usize) -> WebSocketLayer<Desk> {
+    WebSocketLayer::new(Desk).max_per_key(max, |request| request.extensions.get::<User>().cloned())
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_the_connections_of_a_user_whom_accept_has_found_out() {
+    let layer = per_user(1);
+    let connections = layer.connections();
+    let anna = open(&layer, "/anna").await;
+    let mut again = serve(layer.clone().into_service(), 1024);
+    let head = ask(&mut again, "/anna").await.to_ascii_lowercase();
+    assert_eq!(status(&head), 429);
+    assert!(head.contains("\r\nretry-after: 10\r\n"), "{head}");
+    let _ben = open(&layer, "/ben").await;
+    assert_eq!(connections.counts().open, 2, "a refused one holds no place");
+
+    leave(anna).await;
+    until_open(&connections, 1).await;
+    let _anna = open(&layer, "/anna").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn does_not_limit_requests_without_a_key() {
+    let layer = per_user(1);
+    let mut clients = Vec::new();
+    for _ in 0..5 {
+        clients.push(open(&layer, "/").await);
+    }
+    assert_eq!(layer.connections().counts().open, 5);
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_500_when_a_key_panics_and_holds_nothing() {
+    let layer = narrow(Echo::new()).max_per_key(1, |request| {
+        assert_ne!(request.uri.path(), "/panic");
+        Some(())
+    });
+    for _ in 0..3 {
+        assert_eq!(connect(&layer, "/panic").await.0, 500);
+        assert_eq!(layer.connections().counts().open, 0);
+    }
+    assert_is_free(&layer).await;
+    assert_eq!(layer.connections().counts().refused["accept_panicked"], 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn gives_back_the_place_of_one_key_when_another_one_has_none() {
+    let layer = per_user(1).max_per_key(1, |_| Some("everybody"));
+    let ben = open(&layer, "/ben").await;
+    assert_eq!(connect(&layer, "/anna").await.0, 429, "for everybody");
+    leave(ben).await;
+    until_open(&layer.connections(), 0).await;
+    let _anna = open(&layer, "/anna").await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn limits_by_key_survive_many_connections_that_end_in_every_way() {
+    let layer = per_user(3);
+    let connections = layer.connections();
+    for round in 0..20 {
+        let mut clients = Vec::new();
+        for _ in 0..3 {
+            clients.push(open(&layer, "/anna").await);
+        }
+        assert_eq!(connect(&layer, "/anna").await.0, 429, "round {round}");
+        leave(clients.pop().unwrap()).await;
+        // Breaks the protocol.
+        clients[0].write_all(&[0xff; 8]).await.unwrap();
+        assert_eq!(read_close(&mut clients[0]).await, Some(1002));
+        drop(clients);
+        until_open(&connections, 0).await;
+    }
+    assert_eq!(connections.counts().accepted, 60);
+}

@@ -1,0 +1,304 @@
+//! Handlers that are busy with something else: their connections are served all the same.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+#[path = "support/wire.rs"]
+mod wire;
+
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    sync::mpsc,
+    time::{Instant, sleep, timeout},
+};
+use tower_websocket::{
+    BoxError, CloseCode, Connections, Handler, Message, Side, WebSocket, WebSocketLayer,
+    error::RecvError,
+};
+use wire::{BINARY, FIN, PING, PONG, TEXT, close, frame, read_close, read_frame, read_head, write};
+
+const WORK: Duration = Duration::from_secs(3);
+const MILLI: Duration = Duration::from_millis(1);
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Opens a connection that is served by hyper in memory, so that the clock can be stopped.
+async fn open(handler: impl Handler) -> (DuplexStream, Connections) {
+    let layer = WebSocketLayer::new(handler);
+    let connections = layer.connections();
+    let (server, mut client) = duplex(4096);
+    let service = TowerToHyperService::new(layer.into_service());
+    let connection = http1::Builder::new().serve_connection(TokioIo::new(server), service);
+    tokio::spawn(connection.with_upgrades());
+    let request = b"GET / HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\n\
+        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    write(&mut client, request).await;
+    let head = read_head(&mut client).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    (client, connections)
+}
+
+/// Asks a database, or whatever takes so long, about each message.
+async fn work(mut socket: WebSocket) -> Result<(), BoxError> {
+    while let Some(message) = socket.recv().await? {
+        sleep(WORK).await;
+        socket.send(message).await?;
+    }
+    Ok(())
+}
+
+/// Asserts that nothing came after what was read, and that the server has let go of the stream.
+async fn assert_gone(client: &mut DuplexStream) {
+    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    let byte = client.write_all(&[0]).await;
+    assert!(byte.is_err(), "the server still reads");
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_pings_at_once_while_the_handler_works() {
+    let (mut client, _) = open(work).await;
+    let start = Instant::now();
+    write(&mut client, &frame(FIN | TEXT, b"question")).await;
+    for number in 0..29 {
+        sleep(Duration::from_millis(100)).await;
+        let asked = Instant::now();
+        write(&mut client, &frame(FIN | PING, &[number])).await;
+        let pong = read_frame(&mut client).await.unwrap();
+        assert_eq!((pong.first, &*pong.payload), (FIN | PONG, &[number][..]));
+        let took = asked.elapsed();
+        assert!(took < Duration::from_millis(50), "{took:?}");
+    }
+    let answer = read_frame(&mut client).await.unwrap();
+    assert_eq!(answer.payload, b"question");
+    assert_eq!(start.elapsed(), WORK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_a_ping_that_came_together_with_the_work() {
+    let (mut client, _) = open(work).await;
+    let start = Instant::now();
+    let segment = [
+        frame(FIN | TEXT, b"one"),
+        frame(FIN | PING, b"there?"),
+        frame(FIN | TEXT, b"two"),
+    ];
+    write(&mut client, &segment.concat()).await;
+    let pong = read_frame(&mut client).await.unwrap();
+    assert_eq!((pong.first, &*pong.payload), (FIN | PONG, &b"there?"[..]));
+    let took = start.elapsed();
+    assert!(took < Duration::from_millis(50), "{took:?}");
+    for (number, answer) in (1..).zip([b"one", b"two"]) {
+        assert_eq!(read_frame(&mut client).await.unwrap().payload, answer);
+        assert_eq!(start.elapsed(), number * WORK);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn completes_the_close_of_a_client_while_the_handler_works() {
+    let (ends, mut ended) = mpsc::unbounded_channel();
+    let (mut client, connections) = open(move |mut socket: WebSocket| {
+        let ends = ends.clone();
+        async move {
+            let sender = socket.sender();
+            assert_eq!(socket.recv().await?, Some(Message::from("question")));
+            sleep(WORK).await;
+            let end = (socket.recv().await?, sender.closed().await);
+            ends.send(end)?;
+            Ok::<_, BoxError>(())
+        }
+    })
+    .await;
+    let start = Instant::now();
+    let segment = [
+        frame(FIN | TEXT, b"question"),
+        close(4000, "changed my mind"),
+    ];
+    write(&mut client, &segment.concat()).await;
+    assert_eq!(read_close(&mut client).await, Some(4000));
+    let took = start.elapsed();
+    assert!(took <= seconds(1), "{took:?}");
+    // Reading to the end is the client's part of closing the connection below.
+    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    drop(client);
+    assert_eq!(start.elapsed(), took);
+    assert_eq!(connections.counts().open, 1, "the handler still works");
+
+    let (end, closed) = ended.recv().await.unwrap();
+    assert_eq!(start.elapsed(), WORK);
+    assert_eq!(end, None);
+    assert_eq!(closed.side(), Side::Remote);
+    assert_eq!(closed.code().map(CloseCode::get), Some(4000));
+    assert_eq!(closed.reason(), "changed my mind");
+    assert!(closed.is_clean());
+    connections.closed(seconds(1)).await;
+    assert_eq!(connections.counts().open, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn lets_the_handler_answer_what_came_before_a_close() {
+    let (mut client, _) = open(async |mut socket: WebSocket| {
+        while let Some(message) = socket.recv().await? {
+            sleep(Duration::from_millis(300)).await;
+            socket.send(message).await?;
+        }
+        Ok::<_, BoxError>(())
+    })
+    .await;
+    let segment = [
+        frame(FIN | TEXT, b"one"),
+        frame(FIN | TEXT, b"two"),
+        frame(FIN | TEXT, b"three"),
+        close(1000, ""),
+    ];
+    write(&mut client, &segment.concat()).await;
+    for answer in [&b"one"[..], b"two", b"three"] {
+        assert_eq!(read_frame(&mut client).await.unwrap().payload, answer);
+    }
+    assert_eq!(read_close(&mut client).await, Some(1000));
+    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn writes_what_was_sent_before_the_work_at_once() {
+    let (mut client, _) = open(async |mut socket: WebSocket| {
+        socket.send("working on it").await?;
+        sleep(WORK).await;
+        socket.send("done").await?;
+        Ok::<_, BoxError>(())
+    })
+    .await;
+    let start = Instant::now();
+    for (message, at) in [(&b"working on it"[..], Duration::ZERO), (b"done", WORK)] {
+        assert_eq!(read_frame(&mut client).await.unwrap().payload, message);
+        assert_eq!(start.elapsed(), at);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn closes_at_once_when_another_task_asks_while_the_handler_works() {
+    let (senders, mut opened) = mpsc::unbounded_channel();
+    let (mut client, connections) = open(move |socket: WebSocket| {
+        let senders = senders.clone();
+        async move {
+            senders.send(socket.sender())?;
+            sleep(WORK).await;
+            Ok::<_, BoxError>(())
+        }
+    })
+    .await;
+    let sender = opened.recv().await.unwrap();
+    let start = Instant::now();
+    sender.send("last").await.unwrap();
+    sender.close(CloseCode::TRY_AGAIN_LATER, "full").unwrap();
+    let frame = read_frame(&mut client).await.unwrap();
+    assert_eq!(frame.payload, b"last");
+    let frame = read_frame(&mut client).await.unwrap();
+    assert_eq!(frame.close_code(), Some(1013));
+    write(&mut client, &close(1013, "")).await;
+    assert!(sender.closed().await.is_clean());
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    drop(client);
+    connections.closed(seconds(60)).await;
+    assert_eq!(start.elapsed(), WORK);
+}
+
+#[tokio::test(start_paused = true)]
+async fn pings_a_silent_client_while_the_handler_works() {
+    let (round_trips, mut measured) = mpsc::unbounded_channel();
+    let (mut client, _) = open(move |socket: WebSocket| {
+        let round_trips = round_trips.clone();
+        async move {
+            sleep(seconds(60)).await;
+            round_trips.send(socket.round_trip())?;
+            Ok::<_, BoxError>(())
+        }
+    })
+    .await;
+    let start = Instant::now();
+    let ping = read_frame(&mut client).await.unwrap();
+    assert_eq!(ping.first, FIN | PING);
+    assert_eq!(start.elapsed(), seconds(20));
+    sleep(Duration::from_millis(80)).await;
+    write(&mut client, &frame(FIN | PONG, &ping.payload)).await;
+    let round_trip = measured.recv().await.unwrap();
+    assert_eq!(round_trip, Some(Duration::from_millis(80)));
+}
+
+#[tokio::test(start_paused = true)]
+async fn drops_a_dead_client_while_the_handler_works() {
+    let (ends, mut ended) = mpsc::unbounded_channel();
+    let (mut client, connections) = open(move |mut socket: WebSocket| {
+        let ends = ends.clone();
+        async move {
+            sleep(seconds(60)).await;
+            ends.send(socket.recv().await)?;
+            Ok::<_, BoxError>(())
+        }
+    })
+    .await;
+    let start = Instant::now();
+    let ping = read_frame(&mut client).await.unwrap();
+    assert_eq!(ping.first, FIN | PING);
+    assert_gone(&mut client).await;
+    assert_eq!(start.elapsed(), seconds(40));
+    assert_eq!(connections.counts().open, 1, "the handler still works");
+    let end = ended.recv().await.unwrap();
+    assert!(matches!(end, Err(RecvError::Unresponsive)), "{end:?}");
+    connections.closed(seconds(1)).await;
+    let counts = connections.counts();
+    assert_eq!(counts.open, 0);
+    assert_eq!(counts.closed[&(Side::Local, None)], 1);
+}
+
+#[tokio::test(start_paused = true)]
+async fn drops_a_client_that_ignores_the_close_after_five_seconds() {
+    let (mut client, connections) = open(async |_socket: WebSocket| Ok::<_, BoxError>(())).await;
+    let start = Instant::now();
+    assert_eq!(read_close(&mut client).await, Some(1000));
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert_gone(&mut client).await;
+    assert_eq!(start.elapsed(), seconds(5));
+    connections.closed(seconds(1)).await;
+    assert_eq!(connections.counts().open, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn drops_a_client_that_keeps_sending_after_the_close_after_five_seconds() {
+    let (mut client, connections) = open(async |_socket: WebSocket| Ok::<_, BoxError>(())).await;
+    let start = Instant::now();
+    let message = frame(FIN | BINARY, &[0; 1000]);
+    while client.write_all(&message).await.is_ok() {
+        assert!(start.elapsed() < seconds(60), "taken without end");
+        sleep(MILLI).await;
+    }
+    let took = start.elapsed();
+    assert!(
+        (seconds(5)..=seconds(5) + MILLI).contains(&took),
+        "{took:?}"
+    );
+    assert_eq!(read_close(&mut client).await, Some(1000));
+    connections.closed(seconds(1)).await;
+    assert_eq!(connections.counts().open, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_for_no_handler_to_drop_a_client_that_is_gone() {
+    let (mut client, connections) = open(work).await;
+    write(&mut client, &frame(FIN | TEXT, b"question")).await;
+    sleep(MILLI).await;
+    drop(client);
+    let start = Instant::now();
+    let early = timeout(MILLI, connections.closed(seconds(60))).await;
+    assert!(early.is_err(), "the handler still works");
+    connections.closed(seconds(60)).await;
+    assert_eq!(start.elapsed(), WORK - MILLI);
+    let counts = connections.counts();
+    assert_eq!((counts.open, counts.messages_received), (0, 1));
+    assert_eq!(counts.closed[&(Side::Remote, None)], 1);
+}

@@ -1,0 +1,304 @@
+//! The heartbeat: who is pinged and when, what counts as an answer, and who is taken for gone.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+#[path = "support/wire.rs"]
+mod wire;
+
+use std::time::Duration;
+
+use tokio::{
+    io::{AsyncReadExt, DuplexStream, duplex},
+    time::{Instant, sleep, timeout},
+};
+use tower_websocket::{Config, Message, Side, WebSocket, error::RecvError};
+use wire::{BINARY, CONTINUATION, FIN, PING, PONG, TEXT, frame, header, read_frame, write};
+
+const BUFFER: usize = 4096;
+
+fn open(config: Config) -> (WebSocket, DuplexStream) {
+    let (server, client) = duplex(BUFFER);
+    (WebSocket::from_io(server, config), client)
+}
+
+const fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
+}
+
+/// Reads a frame, which has to be a ping, and returns its payload.
+async fn read_ping(client: &mut DuplexStream) -> Vec<u8> {
+    let frame = read_frame(client).await.unwrap();
+    assert_eq!(
+        frame.first,
+        FIN | PING,
+        "a ping was expected, not {frame:?}"
+    );
+    frame.payload
+}
+
+async fn answer(client: &mut DuplexStream, payload: &[u8]) {
+    write(client, &frame(FIN | PONG, payload)).await;
+}
+
+/// Asserts that nothing is sent for so long, and that the connection stays.
+async fn assert_quiet(client: &mut DuplexStream, time: Duration) {
+    let silence = timeout(time, client.read(&mut [0; BUFFER])).await;
+    assert!(silence.is_err(), "{silence:?} was read");
+}
+
+/// Asserts that the connection is dropped, without a Close or another ping.
+async fn assert_dropped(mut client: DuplexStream) {
+    let mut rest = Vec::new();
+    client.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, b"", "nobody is there to be told anything");
+}
+
+/// Asserts that the holder is told of a peer that did not answer.
+async fn assert_unresponsive(mut socket: WebSocket) {
+    let end = socket.recv().await;
+    assert!(matches!(end, Err(RecvError::Unresponsive)), "{end:?}");
+    let end = socket.recv().await;
+    assert!(matches!(end, Ok(None)), "{end:?}");
+    let closed = socket.sender().closed().await;
+    let told = (closed.side(), closed.code(), closed.reason());
+    assert_eq!(told, (Side::Local, None, ""));
+    assert!(!closed.is_clean());
+}
+
+#[tokio::test(start_paused = true)]
+async fn pings_after_twenty_seconds_of_silence() {
+    let (_socket, mut client) = open(Config::new());
+    let start = Instant::now();
+    assert_eq!(read_ping(&mut client).await.len(), 8);
+    assert_eq!(start.elapsed(), seconds(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn gives_up_a_dead_peer_after_the_silence_and_the_wait_for_an_answer() {
+    let (socket, mut client) = open(Config::new());
+    let start = Instant::now();
+    read_ping(&mut client).await;
+    assert_unresponsive(socket).await;
+    assert_eq!(start.elapsed(), seconds(40));
+    assert_dropped(client).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn gives_up_a_peer_that_reads_nothing_either() {
+    // Whatever swallows the ping does not take it out of the stream; it fits into a buffer.
+    let (socket, _client) = open(Config::new());
+    let start = Instant::now();
+    assert_unresponsive(socket).await;
+    assert_eq!(start.elapsed(), seconds(40));
+}
+
+#[tokio::test(start_paused = true)]
+async fn follows_the_times_that_are_set() {
+    let (socket, mut client) = open(Config::new().keepalive(seconds(7), seconds(3)));
+    let start = Instant::now();
+    read_ping(&mut client).await;
+    assert_eq!(start.elapsed(), seconds(7));
+    assert_unresponsive(socket).await;
+    assert_eq!(start.elapsed(), seconds(10));
+}
+
+#[tokio::test(start_paused = true)]
+async fn counts_the_silence_from_whatever_came_last() {
+    let kinds = [
+        ("text", frame(FIN | TEXT, b"hello")),
+        ("binary", frame(FIN | BINARY, b"hello")),
+        ("ping", frame(FIN | PING, b"hello")),
+        ("pong nobody asked for", frame(FIN | PONG, b"hello")),
+    ];
+    for (name, bytes) in kinds {
+        let (_socket, mut client) = open(Config::new());
+        sleep(seconds(15)).await;
+        write(&mut client, &bytes).await;
+        let start = Instant::now();
+        let mut sent = read_frame(&mut client).await.unwrap();
+        if name == "ping" {
+            assert_eq!(sent.first, FIN | PONG);
+            sent = read_frame(&mut client).await.unwrap();
+        }
+        assert_eq!(sent.first, FIN | PING, "{name}");
+        assert_eq!(start.elapsed(), seconds(20), "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keeps_a_peer_that_answers_every_ping() {
+    let (mut socket, mut client) = open(Config::new());
+    let mut payloads = Vec::new();
+    for _ in 0..100 {
+        let start = Instant::now();
+        let payload = read_ping(&mut client).await;
+        assert_eq!(start.elapsed(), seconds(20));
+        // At the last moment.
+        sleep(seconds(20) - Duration::from_millis(1)).await;
+        answer(&mut client, &payload).await;
+        payloads.push(payload);
+    }
+    payloads.sort();
+    payloads.dedup();
+    assert_eq!(payloads.len(), 100, "no two pings are alike");
+    write(&mut client, &frame(FIN | TEXT, b"still here")).await;
+    let message = socket.recv().await.unwrap();
+    assert_eq!(message, Some(Message::from("still here")));
+}
+
+#[tokio::test(start_paused = true)]
+async fn asks_each_peer_something_else() {
+    // A nonce that can be guessed can be answered by who never saw the ping.
+    let (_one, mut first) = open(Config::new());
+    let (_other, mut second) = open(Config::new());
+    let (first, second) = (read_ping(&mut first).await, read_ping(&mut second).await);
+    assert_ne!(first[..6], second[..6]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn takes_no_other_pong_for_an_answer() {
+    let (socket, mut client) = open(Config::new());
+    let old = read_ping(&mut client).await;
+    answer(&mut client, &old).await;
+    let payload = read_ping(&mut client).await;
+    let asked = Instant::now();
+    let mut longer = payload.clone();
+    longer.push(0);
+    for other in [&old[..], &payload[..7], &longer, b"", &[0; 125]] {
+        sleep(seconds(3)).await;
+        answer(&mut client, other).await;
+    }
+    assert_unresponsive(socket).await;
+    assert_eq!(asked.elapsed(), seconds(20));
+    assert_dropped(client).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn does_not_take_a_pong_that_came_before_its_ping() {
+    let (socket, mut client) = open(Config::new());
+    let old = read_ping(&mut client).await;
+    answer(&mut client, &old).await;
+    // The next nonce, for who knows how they are counted.
+    let next = u64::from_be_bytes(old.try_into().unwrap()).wrapping_add(1);
+    sleep(seconds(19)).await;
+    answer(&mut client, &next.to_be_bytes()).await;
+    read_ping(&mut client).await;
+    let asked = Instant::now();
+    assert_unresponsive(socket).await;
+    assert_eq!(asked.elapsed(), seconds(20));
+}
+
+#[tokio::test(start_paused = true)]
+async fn takes_a_message_for_a_sign_of_life() {
+    let (mut socket, mut client) = open(Config::new());
+    read_ping(&mut client).await;
+    sleep(seconds(19)).await;
+    write(&mut client, &frame(FIN | TEXT, b"busy")).await;
+    assert_eq!(socket.recv().await.unwrap(), Some(Message::from("busy")));
+    assert_quiet(&mut client, seconds(20) - Duration::from_millis(1)).await;
+    read_ping(&mut client).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn tells_how_long_the_last_answer_took() {
+    let (socket, mut client) = open(Config::new());
+    assert_eq!(socket.round_trip(), None);
+    for millis in [70, 3000, 1] {
+        let took = Duration::from_millis(millis);
+        let payload = read_ping(&mut client).await;
+        sleep(took).await;
+        answer(&mut client, b"something else").await;
+        answer(&mut client, &payload).await;
+        // A second one proves nothing.
+        sleep(seconds(1)).await;
+        answer(&mut client, &payload).await;
+        sleep(seconds(1)).await;
+        assert_eq!(socket.round_trip(), Some(took));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sends_nothing_without_keepalive() {
+    let (mut socket, mut client) = open(Config::new().without_keepalive());
+    assert_quiet(&mut client, seconds(24 * 60 * 60)).await;
+    write(&mut client, &frame(FIN | TEXT, b"good morning")).await;
+    let message = socket.recv().await.unwrap();
+    assert_eq!(message, Some(Message::from("good morning")));
+    assert_eq!(socket.round_trip(), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn does_not_count_the_time_in_which_the_handler_lets_nothing_be_read() {
+    let (mut socket, mut client) = open(Config::new());
+    let ping = read_ping(&mut client).await;
+    sleep(seconds(19)).await;
+    // The pong is stuck behind messages for which the inbox has no room.
+    for number in 0..20 {
+        write(&mut client, &frame(FIN | BINARY, &[number])).await;
+    }
+    answer(&mut client, &ping).await;
+    assert_quiet(&mut client, seconds(60 * 60)).await;
+    for number in 0..20 {
+        let message = socket.recv().await.unwrap();
+        assert_eq!(message, Some(Message::from(vec![number])));
+    }
+    // From now on it counts again.
+    let start = Instant::now();
+    read_ping(&mut client).await;
+    assert_eq!(start.elapsed(), seconds(20));
+    assert_unresponsive(socket).await;
+    assert_eq!(start.elapsed(), seconds(40));
+}
+
+#[tokio::test(start_paused = true)]
+async fn does_not_count_the_time_in_which_output_is_blocked() {
+    // Nothing is read then, so the pong could not be seen.
+    let (mut socket, mut client) = open(Config::new().write_timeout(Duration::MAX));
+    socket.send(vec![7; 2 * BUFFER]).await.unwrap();
+    sleep(seconds(60 * 60)).await;
+    let message = read_frame(&mut client).await.unwrap();
+    assert_eq!(message.payload, vec![7; 2 * BUFFER]);
+    let start = Instant::now();
+    let payload = read_ping(&mut client).await;
+    assert_eq!(start.elapsed(), seconds(20));
+    answer(&mut client, &payload).await;
+    read_ping(&mut client).await;
+    assert_eq!(start.elapsed(), seconds(40));
+}
+
+#[tokio::test(start_paused = true)]
+async fn keeps_a_peer_that_is_in_the_middle_of_a_long_message() {
+    let (mut socket, mut client) = open(Config::new().assembly_timeout(Duration::MAX));
+    let mut message = header(FIN | BINARY, 200, true);
+    message.extend([0; 4 + 200]);
+    // A pong cannot overtake the message, however slowly that comes.
+    let (last, pieces) = message.split_last().unwrap();
+    for piece in pieces.chunks(20) {
+        write(&mut client, piece).await;
+        assert_quiet(&mut client, seconds(59)).await;
+    }
+    write(&mut client, &[*last]).await;
+    let received = socket.recv().await.unwrap();
+    assert_eq!(received, Some(Message::from(vec![0; 200])));
+}
+
+#[tokio::test(start_paused = true)]
+async fn keeps_a_peer_that_begins_a_long_message_instead_of_an_answer() {
+    let (mut socket, mut client) = open(Config::new());
+    let ping = read_ping(&mut client).await;
+    sleep(seconds(19)).await;
+    write(&mut client, &frame(TEXT, b"one ")).await;
+    for _ in 0..5 {
+        assert_quiet(&mut client, seconds(11)).await;
+        write(&mut client, &frame(CONTINUATION, b"more ")).await;
+    }
+    write(&mut client, &frame(FIN | CONTINUATION, b"last")).await;
+    answer(&mut client, &ping).await;
+    let received = socket.recv().await.unwrap();
+    let text = "one more more more more more last";
+    assert_eq!(received, Some(Message::from(text)));
+    // And then it is watched as before.
+    let start = Instant::now();
+    read_ping(&mut client).await;
+    assert_eq!(start.elapsed(), seconds(20));
+}

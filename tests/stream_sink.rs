@@ -1,0 +1,325 @@
+//! The socket as a `Stream` and a `Sink`: what combinators and split halves may rely on.
+
+#[path = "support/wire.rs"]
+mod wire;
+
+use std::{
+    future::{Future, poll_fn},
+    pin::{Pin, pin},
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use futures_util::{Sink, SinkExt, StreamExt, TryStreamExt, stream};
+use tokio::{
+    io::{AsyncReadExt, BufWriter, DuplexStream, duplex, split},
+    task::yield_now,
+    time::timeout,
+};
+use tower_websocket::{
+    BoxError, CloseCode, Config, Message, Side, WebSocket,
+    error::{RecvError, SendError},
+};
+use wire::{BINARY, FIN, TEXT, close, frame, read_close, read_frame, write};
+
+const GUARD: Duration = Duration::from_secs(10);
+
+fn open(config: Config, buffer: usize) -> (WebSocket, DuplexStream) {
+    let (server, client) = duplex(buffer);
+    (WebSocket::from_io(server, config), client)
+}
+
+async fn settle() {
+    for _ in 0..20 {
+        yield_now().await;
+    }
+}
+
+fn now() -> Context<'static> {
+    Context::from_waker(Waker::noop())
+}
+
+#[tokio::test(start_paused = true)]
+async fn yields_messages_and_then_the_end() {
+    let (mut socket, mut client) = open(Config::new(), 1024);
+    write(&mut client, &frame(FIN | TEXT, b"one")).await;
+    write(&mut client, &frame(FIN | BINARY, b"two")).await;
+    write(&mut client, &close(1000, "")).await;
+    let all: Vec<Message> = (&mut socket).try_collect().await.unwrap();
+    assert_eq!(all, [Message::text("one"), Message::binary("two")]);
+    assert!(socket.next().await.is_none());
+    assert!(socket.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn yields_one_error_and_then_the_end() {
+    let (mut socket, mut client) = open(Config::new(), 1024);
+    write(&mut client, &frame(FIN | TEXT, b"one")).await;
+    write(&mut client, &frame(FIN | TEXT, b"\xff")).await;
+    assert!(socket.next().await.unwrap().is_ok());
+    let error = socket.next().await.unwrap().unwrap_err();
+    assert!(matches!(error, RecvError::InvalidUtf8), "{error:?}");
+    assert!(socket.next().await.is_none());
+    assert!(socket.next().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn forwards_one_half_to_the_other() {
+    for buffer in [1, 7, 1024] {
+        let config = Config::new().max_inbox(1, 1).max_outbox(1, 1);
+        let (socket, client) = open(config, buffer);
+        let sender = socket.sender();
+        let (sink, stream) = socket.split();
+        let echo = stream
+            .map_err(BoxError::from)
+            .forward(sink.sink_map_err(BoxError::from));
+        let echo = tokio::spawn(echo);
+        let (mut reader, mut writer) = split(client);
+        let writes = async {
+            for number in 0..100 {
+                write(&mut writer, &frame(FIN | BINARY, &[number; 9])).await;
+            }
+            write(&mut writer, &close(4000, "")).await;
+        };
+        let reads = async {
+            for number in 0..100 {
+                let frame = read_frame(&mut reader).await.unwrap();
+                assert_eq!(frame.payload, [number; 9]);
+            }
+            assert_eq!(read_close(&mut reader).await, Some(4000));
+        };
+        let both = async { tokio::join!(writes, reads) };
+        timeout(GUARD, both).await.expect("a wakeup was lost");
+        // Closing what the peer has closed is no error.
+        timeout(GUARD, echo).await.unwrap().unwrap().unwrap();
+        assert_eq!(sender.closed().await.side(), Side::Remote);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn works_in_halves_that_live_in_different_tasks() {
+    const EACH: u32 = 3000;
+    let config = Config::new().max_inbox(2, 60).max_outbox(2, 60);
+    let (socket, client) = open(config, 16);
+    let (mut sink, mut stream) = socket.split();
+    let sends = tokio::spawn(async move {
+        for number in 0..EACH {
+            sink.send(Message::binary(number.to_be_bytes().to_vec()))
+                .await?;
+        }
+        Ok::<_, SendError>(sink)
+    });
+    let receives = tokio::spawn(async move {
+        for number in 0..EACH {
+            let message = stream.next().await.unwrap().unwrap();
+            assert_eq!(message.as_bytes(), number.to_be_bytes());
+        }
+        stream
+    });
+    let (mut reader, mut writer) = split(client);
+    let client = tokio::spawn(async move {
+        let writes = async {
+            for number in 0..EACH {
+                write(&mut writer, &frame(FIN | BINARY, &number.to_be_bytes())).await;
+            }
+        };
+        let reads = async {
+            for number in 0..EACH {
+                let frame = read_frame(&mut reader).await.unwrap();
+                assert_eq!(frame.payload, number.to_be_bytes());
+            }
+        };
+        tokio::join!(writes, reads);
+        reader.unsplit(writer)
+    });
+    let all = async { tokio::try_join!(sends, receives, client).unwrap() };
+    let (sink, stream, mut client) = timeout(GUARD, all).await.expect("a wakeup was lost");
+    // Both halves make a socket again.
+    let socket = stream.reunite(sink.unwrap()).unwrap();
+    drop(socket);
+    assert_eq!(read_close(&mut client).await, Some(1000));
+}
+
+#[tokio::test(start_paused = true)]
+async fn takes_all_of_another_stream() {
+    let (mut socket, client) = open(Config::new().max_outbox(2, 40), 16);
+    let (mut reader, _writer) = split(client);
+    let reads = tokio::spawn(async move {
+        for number in 0..100 {
+            let frame = read_frame(&mut reader).await.unwrap();
+            assert_eq!(frame.payload, [number; 30]);
+        }
+    });
+    let mut messages = stream::iter(0..100).map(|number| Ok(Message::binary(vec![number; 30])));
+    let sent = timeout(GUARD, socket.send_all(&mut messages)).await;
+    sent.expect("a wakeup was lost").unwrap();
+    // It has flushed, too.
+    assert_eq!(socket.sender().buffered(), Default::default());
+    timeout(GUARD, reads).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn is_flushed_when_the_last_byte_is_written_and_not_before() {
+    let (mut socket, mut client) = open(Config::new(), 10);
+    // 8 bytes and a head, 5000 and a longer head.
+    for len in [8, 8, 5000, 8] {
+        socket.feed(Message::binary(vec![1; len])).await.unwrap();
+    }
+    let all = 3 * 10 + 5004;
+    let sender = socket.sender();
+    let mut flush = pin!(SinkExt::<Message>::flush(&mut socket));
+    for read in 0..all {
+        settle().await;
+        let flushed = Future::poll(flush.as_mut(), &mut now());
+        let written = read + 10 >= all;
+        assert_eq!(
+            flushed.is_ready(),
+            written,
+            "{read} of {all} bytes were read"
+        );
+        assert_eq!(sender.buffered().bytes == 0, written);
+        if written {
+            assert_eq!(flushed, Poll::Ready(Ok(())));
+            return;
+        }
+        client.read_u8().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn sends_what_is_fed_also_without_a_flush() {
+    let (mut socket, mut client) = open(Config::new(), 1024);
+    socket.feed("fed".into()).await.unwrap();
+    let frame = timeout(GUARD, read_frame(&mut client)).await.unwrap();
+    assert_eq!(frame.unwrap().payload, b"fed");
+    SinkExt::<Message>::flush(&mut socket).await.unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn wakes_a_flush_that_waits() {
+    let (mut socket, mut client) = open(Config::new(), 10);
+    socket.feed(vec![1; 500].into()).await.unwrap();
+    let flush = tokio::spawn(async move {
+        SinkExt::<Message>::flush(&mut socket).await.unwrap();
+        socket
+    });
+    settle().await;
+    assert!(!flush.is_finished());
+    assert_eq!(read_frame(&mut client).await.unwrap().payload, [1; 500]);
+    let flush = timeout(GUARD, flush).await;
+    flush.expect("a wakeup was lost").unwrap();
+}
+
+/// A stream that keeps back what it was given, as TLS does, is flushed before the socket is.
+#[tokio::test(start_paused = true)]
+async fn is_not_flushed_before_the_stream_is() {
+    let (server, mut client) = duplex(10);
+    let mut socket = WebSocket::from_io(BufWriter::new(server), Config::new());
+    socket.feed(vec![1; 98].into()).await.unwrap();
+    let mut flush = pin!(SinkExt::<Message>::flush(&mut socket));
+    for read in 0..90 {
+        settle().await;
+        let flushed = Future::poll(flush.as_mut(), &mut now());
+        assert!(flushed.is_pending(), "only {read} of 100 bytes were read");
+        client.read_u8().await.unwrap();
+    }
+    let flushed = timeout(GUARD, flush).await;
+    flushed.expect("a wakeup was lost").unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn is_ready_when_there_is_room() {
+    let (mut socket, mut client) = open(Config::new().max_outbox(2, 1000), 10);
+    let mut sink = pin!(&mut socket);
+    for _ in 0..2 {
+        assert_eq!(sink.as_mut().poll_ready(&mut now()), Poll::Ready(Ok(())));
+        sink.as_mut().start_send(vec![1; 50].into()).unwrap();
+    }
+    assert!(sink.as_mut().poll_ready(&mut now()).is_pending());
+    let reads = async {
+        for _ in 0..2 {
+            read_frame(&mut client).await.unwrap();
+        }
+    };
+    let ready = poll_fn(|cx| sink.as_mut().poll_ready(cx));
+    let both = async { tokio::join!(ready, reads) };
+    let (ready, ()) = timeout(GUARD, both).await.expect("a wakeup was lost");
+    assert_eq!(ready, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn closes_with_1000_behind_what_was_fed() {
+    let (mut socket, mut client) = open(Config::new(), 10);
+    for number in 0..10 {
+        socket.feed(vec![number; 20].into()).await.unwrap();
+    }
+    let sender = socket.sender();
+    let closing = tokio::spawn(async move {
+        SinkExt::<Message>::close(&mut socket).await.unwrap();
+        assert!(socket.next().await.is_none());
+        assert_eq!(socket.feed("late".into()).await, Err(SendError::Closed));
+        // Closing twice is no error.
+        SinkExt::<Message>::close(&mut socket).await.unwrap();
+    });
+    for number in 0..10 {
+        assert_eq!(read_frame(&mut client).await.unwrap().payload, [number; 20]);
+    }
+    assert_eq!(read_close(&mut client).await, Some(1000));
+    settle().await;
+    assert!(!closing.is_finished(), "the peer has not answered");
+    write(&mut client, &close(1000, "")).await;
+    timeout(GUARD, closing).await.unwrap().unwrap();
+    let closed = sender.closed().await;
+    assert_eq!(
+        (closed.code(), closed.is_clean()),
+        (Some(CloseCode::NORMAL), true)
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn closes_from_one_half_and_ends_the_other() {
+    let (socket, mut client) = open(Config::new(), 1024);
+    let (mut sink, mut stream) = socket.split();
+    let receives = tokio::spawn(async move { stream.next().await.is_none() });
+    settle().await;
+    let closing = tokio::spawn(async move { sink.close().await });
+    assert_eq!(read_close(&mut client).await, Some(1000));
+    write(&mut client, &close(1000, "")).await;
+    timeout(GUARD, closing).await.unwrap().unwrap().unwrap();
+    assert!(timeout(GUARD, receives).await.unwrap().unwrap());
+}
+
+#[tokio::test(start_paused = true)]
+async fn refuses_everything_after_the_end() {
+    let (mut socket, client) = open(Config::new(), 1024);
+    let sender = socket.sender();
+    drop(client);
+    sender.closed().await;
+    assert!(matches!(socket.next().await, Some(Err(RecvError::Io(_)))));
+    assert!(socket.next().await.is_none());
+    assert_eq!(socket.feed("late".into()).await, Err(SendError::Closed));
+    assert_eq!(
+        SinkExt::<Message>::send(&mut socket, "late".into()).await,
+        Err(SendError::Closed)
+    );
+    let late = Pin::new(&mut socket).start_send("late".into());
+    assert_eq!(late, Err(SendError::Closed));
+    // Nothing was left to be written.
+    assert_eq!(SinkExt::<Message>::flush(&mut socket).await, Ok(()));
+    assert_eq!(SinkExt::<Message>::close(&mut socket).await, Ok(()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn fails_to_flush_and_to_close_when_what_was_fed_is_lost() {
+    let (mut socket, client) = open(Config::new(), 10);
+    socket.feed(vec![1; 500].into()).await.unwrap();
+    settle().await;
+    let mut flush = pin!(SinkExt::<Message>::flush(&mut socket));
+    assert!(Future::poll(flush.as_mut(), &mut now()).is_pending());
+    drop(client);
+    let flushed = timeout(GUARD, flush).await.expect("a wakeup was lost");
+    assert_eq!(flushed, Err(SendError::Closed));
+    // As the trait has it: ready with `Ok` only if nothing is left in the buffer.
+    let closed = timeout(GUARD, SinkExt::<Message>::close(&mut socket)).await;
+    assert_eq!(closed.unwrap(), Err(SendError::Closed));
+}
