@@ -6,6 +6,9 @@
 //! websocat -H='Authorization: Bearer sesame' --protocol desk.v2 ws://127.0.0.1:3000/desk
 //! ```
 //!
+//! A user has one desk: who connects again takes it over, and the first connection is closed with
+//! 4001 and a reason. A binary message closes with 1003.
+//!
 //! Without a token, or with a wrong one, the answer is an ordinary HTTP response, a 401:
 //!
 //! ```text
@@ -21,12 +24,17 @@ use http::{
     header::{AUTHORIZATION, WWW_AUTHENTICATE},
     request::Parts,
 };
-use tokio::net::TcpListener;
-use tower_websocket::{Accept, BoxError, Handler, Refusal, WebSocket, WebSocketLayer};
+use tokio::{net::TcpListener, sync::Mutex};
+use tower_websocket::{
+    Accept, BoxError, CloseCode, CloseFrame, Handler, Message, Refusal, Sender, WebSocket,
+    WebSocketLayer,
+};
 
 /// Repeats what a known user writes, with the user's name in front.
 struct Desk {
     users: HashMap<&'static str, User>,
+    /// The connection that each user opened last. It may be gone: a sender keeps nothing open.
+    seated: Mutex<HashMap<&'static str, Sender>>,
 }
 
 /// Who is at the other end; travels from `accept` to `handle` in the request's extensions.
@@ -53,11 +61,19 @@ impl Handler for Desk {
         let user = user.ok_or("accept leaves a user in the extensions")?;
         let numbered = socket.subprotocol() == Some("desk.v2");
 
+        let sender = socket.sender();
+        if let Some(before) = self.seated.lock().await.insert(user.name, sender) {
+            // Does nothing to a connection that is closed.
+            before.close(CloseCode::new(4001)?, "signed in elsewhere")?;
+        }
         socket.send(format!("welcome, {}", user.name)).await?;
         let mut count = 0;
         while let Some(message) = socket.recv().await? {
+            let Message::Text(text) = message else {
+                // A Close frame is sent as it is; any other error closes with 1011.
+                return Err(CloseFrame::new(CloseCode::UNSUPPORTED_DATA, "text, please")?.into());
+            };
             count += 1;
-            let text = message.into_text()?;
             let line = if numbered {
                 format!("{count} {}: {text}", user.name)
             } else {
@@ -90,6 +106,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             ("sesame", User { name: "Ada" }),
             ("swordfish", User { name: "Grace" }),
         ]),
+        seated: Mutex::default(),
     };
     let app = Router::new()
         .route("/", get("the desk is at /desk, for those with a token\n"))

@@ -1,0 +1,59 @@
+//! Limits: how many connections there may be, in all and from one address, and what each may do.
+//!
+//! ```text
+//! cargo run --example limits
+//! websocat ws://127.0.0.1:3000/ws
+//! curl http://127.0.0.1:3000/counts
+//! ```
+//!
+//! A third connection from the same address is refused with 429, a message over 1,000 bytes closed
+//! with 1009, and a client that sends nothing for a minute with 1008. `/counts` shows it all.
+//!
+//! Behind a proxy every peer has the proxy's address: the key is then what the proxy says, in a
+//! field that clients cannot set.
+
+use std::{env, error::Error, net::SocketAddr, time::Duration};
+
+use axum::{Router, extract::ConnectInfo, routing::get};
+use tokio::net::TcpListener;
+use tower_websocket::{Config, Echo, WebSocketLayer};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt::init();
+    // What is not set here has a safe default, too.
+    let config = Config::new()
+        .max_connections(1000)
+        .max_message_size(1000)
+        .max_outbox(100, 64 * 1024)
+        .keepalive(Duration::from_secs(30), Duration::from_secs(10))
+        .first_message_timeout(Duration::from_secs(60))
+        .max_lifetime(Duration::from_secs(24 * 60 * 60));
+    let layer = WebSocketLayer::new(Echo::new())
+        .path("/ws")
+        .config(config)
+        .max_per_key(2, |request| {
+            let peer = request.extensions.get::<ConnectInfo<SocketAddr>>()?;
+            Some(peer.ip())
+        });
+    let connections = layer.connections();
+    let app = Router::new()
+        .route("/", get("a WebSocket echoes at /ws, within limits\n"))
+        .route(
+            "/counts",
+            get(async move || format!("{:#?}\n", connections.counts())),
+        )
+        .layer(layer);
+
+    let argument = env::args().nth(1).unwrap_or_else(|| "3000".to_owned());
+    let address = match argument.parse::<u16>() {
+        Ok(port) => format!("127.0.0.1:{port}"),
+        Err(_) => argument,
+    };
+    let listener = TcpListener::bind(address).await?;
+    println!("listening on http://{}/", listener.local_addr()?);
+    // Without this axum does not tell who the peer is, and nobody has a key to be counted by.
+    let app = app.into_make_service_with_connect_info::<SocketAddr>();
+    axum::serve(listener, app).await?;
+    Ok(())
+}
