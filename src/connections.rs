@@ -81,6 +81,8 @@ struct State {
     /// The layer shuts down, with this Close.
     closing: Option<CloseFrame>,
     report: ShutdownReport,
+    /// Those that are left are being aborted.
+    aborting: bool,
     accepted: u64,
     refused: BTreeMap<&'static str, u64>,
     closed: BTreeMap<(Side, Option<CloseCode>), u64>,
@@ -175,11 +177,13 @@ impl Connections {
         }
     }
 
-    /// Waits until no connection is left, at most `limit`, then aborts those that are.
+    /// Waits until no connection is left, at most `limit`, then aborts those that are, which takes a
+    /// second at the most.
     ///
     /// A connection is left until its closing handshake is complete and its handler has returned.
     /// The handlers that are aborted are dropped, and their peers see the connection end without a
-    /// Close if it had not been sent. This does not close anything before the limit: call
+    /// Close if it had not been sent; so `limit` is best longer than [`Config::shutdown_spread`]
+    /// and [`Config::close_timeout`] together. This does not close anything before the limit: call
     /// [`close`](Self::close) first.
     ///
     /// The report counts from that call on.
@@ -189,14 +193,22 @@ impl Connections {
     /// Safe in `select!`: dropping the future aborts nothing, and it may be called again.
     pub async fn closed(&self, limit: Duration) -> ShutdownReport {
         if timeout(limit, self.emptied()).await.is_err() {
-            for entry in self.lock().open.values() {
-                if let Some(task) = &entry.task {
-                    task.abort();
-                }
-            }
+            self.abort();
             let _ = timeout(ABORT_GRACE, self.emptied()).await;
         }
-        self.lock().report
+        let mut state = self.lock();
+        state.aborting = false;
+        state.report
+    }
+
+    fn abort(&self) {
+        let mut state = self.lock();
+        state.aborting = true;
+        for entry in state.open.values() {
+            if let Some(task) = &entry.task {
+                task.abort();
+            }
+        }
     }
 
     /// Returns what the connections have done so far.
@@ -307,7 +319,11 @@ impl Permit {
         }
         drop(state);
         let task = tokio::spawn(serve(link, self)).abort_handle();
-        if let Some(entry) = connections.lock().open.get_mut(&id) {
+        let mut state = connections.lock();
+        if state.aborting {
+            task.abort();
+        }
+        if let Some(entry) = state.open.get_mut(&id) {
             entry.task = Some(task);
         }
         Ok(())

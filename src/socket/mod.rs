@@ -6,7 +6,7 @@
 //! | `sender` | what other tasks can do: [`Sender`] |
 //! | `link` | what the ends of a connection share, and who wakes whom |
 //! | `session` | how a handler and a connection run side by side in one task |
-//! | `driver` | when to read, write, close and give up |
+//! | `driver` | when to read, write, close and give up; the end in a file of its own |
 //! | `engine` | how bytes become events and frames bytes |
 //! | `timer` | one timer for all that a connection waits for |
 //! | `traffic` | what is counted |

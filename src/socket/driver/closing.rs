@@ -1,0 +1,257 @@
+//! The end of a connection, whoever starts it: what is still written and read, and for how long.
+
+use std::{
+    io,
+    task::{Context, Poll, ready},
+    time::{Duration, Instant},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{Driver, Phase, Turn};
+use crate::{
+    close::{CloseCode, CloseFrame, Closed, Side},
+    codec::Event,
+    error::RecvError,
+    socket::engine::Incoming,
+};
+
+/// The slowest reader, in bytes a second, that a closing waits for.
+const SLOWEST: usize = 16 * 1024;
+
+/// What the closing waits for.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Step {
+    /// The Close frames to cross: ours to be written, and the peer's to be read unless it came
+    /// before or is not to be waited for.
+    Exchange { written: bool, answered: bool },
+    /// The writing half to be shut down.
+    Shutdown,
+    /// The peer to go. A stream dropped with unread bytes makes the kernel send a reset, which can
+    /// destroy the Close that is still on its way; so everything is read until the peer is gone.
+    Drain,
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
+    /// The peer broke a rule: it is told, behind what had been sent before.
+    pub(super) fn fail(
+        &mut self,
+        fault: RecvError,
+        code: CloseCode,
+        now: Instant,
+        cx: &Context<'_>,
+    ) -> Turn {
+        let frame = match &fault {
+            RecvError::Protocol(rule) => CloseFrame::because(code, &rule.to_string()),
+            fault => CloseFrame::because(code, &fault.to_string()),
+        };
+        self.link
+            .end(Some(fault), Some(&mut self.engine.output), cx);
+        self.send_close(Some(&frame));
+        let closed = Closed::new(Side::Local, Some(frame), false);
+        self.enter_closing(closed, true, now)
+    }
+
+    /// The peer has ended its half of the stream, and maybe the other, too: it gets what was sent
+    /// before and a Close, if it still reads.
+    pub(super) fn end_of_stream(&mut self, now: Instant, cx: &Context<'_>) -> Turn {
+        let gone = RecvError::Io(io::ErrorKind::UnexpectedEof.into());
+        self.link.end(Some(gone), Some(&mut self.engine.output), cx);
+        let code = CloseCode::PROTOCOL_ERROR;
+        self.send_close(Some(&CloseFrame::because(
+            code,
+            "the stream ended without a close",
+        )));
+        self.enter_closing(Closed::new(Side::Remote, None, false), true, now)
+    }
+
+    /// The connection is gone, or has to be given up: nobody can be told.
+    pub(super) fn lose(&mut self, fault: RecvError, cx: &Context<'_>) -> Turn {
+        let side = match fault {
+            RecvError::Io(_) => Side::Remote,
+            _ => Side::Local,
+        };
+        self.link.end(Some(fault), None, cx);
+        self.finish(Closed::new(side, None, false), cx)
+    }
+
+    /// This side closes.
+    pub(super) fn begin_closing(
+        &mut self,
+        frame: CloseFrame,
+        now: Instant,
+        cx: &Context<'_>,
+    ) -> Turn {
+        self.link.end(None, Some(&mut self.engine.output), cx);
+        self.send_close(Some(&frame));
+        let closed = Closed::new(Side::Local, Some(frame), false);
+        self.enter_closing(closed, false, now)
+    }
+
+    /// The peer has closed: it is answered when the handler is through with what came before.
+    pub(super) fn poll_answering(&mut self, now: Instant, cx: &mut Context<'_>) -> Turn {
+        let is_closing = self.link.take_close().is_some();
+        let Phase::Answering { frame, answer_at } = &mut self.phase else {
+            return Turn::Again;
+        };
+        let ready = self.link.was_told() || is_closing || *answer_at <= now;
+        if ready {
+            let frame = frame.take();
+            self.link.end(None, Some(&mut self.engine.output), cx);
+            let echoed = frame
+                .as_ref()
+                .map(|frame| CloseFrame::without_reason(frame.code()));
+            self.send_close(echoed.as_ref());
+            // Both Closes are there as soon as ours is written.
+            return self.enter_closing(Closed::new(Side::Remote, frame, true), true, now);
+        }
+        match self.poll_flush(now, cx) {
+            Poll::Ready(Ok(true)) => Turn::Again,
+            Poll::Ready(Ok(false)) | Poll::Pending => Turn::Idle,
+            Poll::Ready(Err(error)) => self.lose(RecvError::Io(error), cx),
+        }
+    }
+
+    /// Queues the last frame that is written.
+    fn send_close(&mut self, frame: Option<&CloseFrame>) {
+        if let Some(payload) = self.owed.take() {
+            self.push_control(|engine| engine.output.push_pong(&payload));
+        }
+        self.push_control(|engine| engine.output.push_close(frame));
+    }
+
+    fn enter_closing(&mut self, closed: Closed, answered: bool, now: Instant) -> Turn {
+        // What was accepted before is still to be written, so that a slow reader gets the time that
+        // it takes at the slowest rate that is put up with.
+        let seconds = self.engine.output.load().bytes / SLOWEST;
+        let written = false;
+        self.phase = Phase::Closing {
+            closed,
+            deadline: now + self.close_limit + Duration::from_secs(seconds as u64),
+            step: Step::Exchange { written, answered },
+        };
+        Turn::Again
+    }
+
+    /// Errors end the closing, too: nobody is left to be told.
+    pub(super) fn poll_closing(&mut self, now: Instant, cx: &mut Context<'_>) -> Turn {
+        let _ = self.link.take_close();
+        loop {
+            let Phase::Closing {
+                closed,
+                deadline,
+                step,
+            } = &self.phase
+            else {
+                return Turn::Over;
+            };
+            let (overdue, step) = (*deadline <= now || self.is_stalled(now), *step);
+            if overdue {
+                let mut late = closed.clone();
+                late.set_clean(late.is_clean() && !matches!(step, Step::Exchange { .. }));
+                // With no time at all for the closing the Close is still sent.
+                let _ = self.poll_flush(now, cx);
+                return self.finish(late, cx);
+            }
+            let next = match step {
+                Step::Exchange { written, answered } => {
+                    self.poll_exchange(written, answered, now, cx)
+                }
+                Step::Shutdown => self.engine.poll_shutdown(cx).map_ok(|()| Some(Step::Drain)),
+                Step::Drain => self.poll_drain(cx).map_ok(|()| None),
+            };
+            let Poll::Ready(next) = next else {
+                let enough = self.has_spent();
+                return if enough { Turn::Yield } else { Turn::Idle };
+            };
+            let Phase::Closing {
+                closed,
+                step: current,
+                ..
+            } = &mut self.phase
+            else {
+                return Turn::Over;
+            };
+            if let Ok(Some(next)) = next {
+                *current = next;
+                continue;
+            }
+            // A peer that resets the connection after the Closes have crossed loses nothing by it.
+            let mut closed = closed.clone();
+            closed.set_clean(closed.is_clean() && !matches!(step, Step::Exchange { .. }));
+            return self.finish(closed, cx);
+        }
+    }
+
+    /// Writes and reads at once: a peer that is itself blocked in writing reads our Close only
+    /// after we have read what it writes.
+    fn poll_exchange(
+        &mut self,
+        mut written: bool,
+        mut answered: bool,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Option<Step>>> {
+        if !written {
+            written = self.poll_written(now, cx)?.is_ready();
+        }
+        while !answered && !self.has_spent() {
+            match self.engine.poll_incoming(cx, now) {
+                Poll::Pending => break,
+                Poll::Ready(Ok(Incoming::Event(Event::Close(_)))) => {
+                    answered = true;
+                    if let Phase::Closing { closed, .. } = &mut self.phase {
+                        closed.set_clean(true);
+                    }
+                }
+                Poll::Ready(Ok(Incoming::Event(_))) => self.spent.messages += 1,
+                Poll::Ready(Ok(Incoming::Bytes(bytes))) => self.spent.bytes += bytes,
+                Poll::Ready(Ok(Incoming::End | Incoming::Violation(_)) | Err(_)) => answered = true,
+            }
+        }
+        if answered && !written {
+            // Nobody is listened to any more, but what arrives has to go somewhere.
+            let _ = self.poll_drain(cx)?;
+        }
+        if let Phase::Closing {
+            closed,
+            step,
+            deadline,
+        } = &mut self.phase
+        {
+            if written && matches!(step, Step::Exchange { written: false, .. }) {
+                // Everything is with the peer, and so there is no reason to wait longer for it.
+                *deadline = (*deadline).min(now + self.close_limit);
+            }
+            *step = Step::Exchange { written, answered };
+            if written && answered {
+                self.link.closed(closed.clone(), cx);
+                return Poll::Ready(Ok(Some(Step::Shutdown)));
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Reads bytes and throws them away, until there are no more.
+    fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while !self.has_spent() {
+            match ready!(self.engine.poll_discard(cx))? {
+                0 => return Poll::Ready(Ok(())),
+                bytes => self.spent.bytes += bytes,
+            }
+        }
+        Poll::Pending
+    }
+
+    /// Ready when everything is written.
+    fn poll_written(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while ready!(self.poll_flush(now, cx))? {}
+        Poll::Ready(Ok(()))
+    }
+
+    fn finish(&mut self, closed: Closed, cx: &Context<'_>) -> Turn {
+        self.link.closed(closed, cx);
+        self.phase = Phase::Over;
+        Turn::Over
+    }
+}
