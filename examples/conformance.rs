@@ -11,7 +11,7 @@
 
 use std::{env, error::Error, net::SocketAddr};
 
-use axum::Router;
+use axum::{Router, serve::ListenerExt};
 use tokio::net::{TcpListener, TcpSocket};
 use tower_websocket::{Config, Echo, OriginPolicy, WebSocketLayer};
 
@@ -31,6 +31,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
     let listener = listen(address)?;
     println!("listening on http://{}/", listener.local_addr()?);
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     axum::serve(listener, app).await?;
     Ok(())
 }

@@ -20,7 +20,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use axum::{Router, response::Html, routing::get};
+use axum::{Router, response::Html, routing::get, serve::ListenerExt};
 use tokio::net::TcpListener;
 use tower_websocket::{Echo, WebSocketLayer};
 
@@ -38,6 +38,9 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}/", listener.local_addr()?);
+    // Nagle's algorithm would hold back the second of two small messages until the first one is
+    // acknowledged.
+    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     axum::serve(listener, app).await?;
     Ok(())
 }
