@@ -320,7 +320,7 @@ impl Permit {
         drop(state);
         let task = tokio::spawn(serve(link, self)).abort_handle();
         let mut state = connections.lock();
-        if state.aborting {
+        if state.aborting && state.closing.is_some() {
             task.abort();
         }
         if let Some(entry) = state.open.get_mut(&id) {
