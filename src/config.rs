@@ -123,7 +123,9 @@ impl Config {
 
     /// Bounds the time from the first byte of an incoming message to its last.
     ///
-    /// Past it the connection ends with 1008. Default: 60 s.
+    /// Past it the connection ends with 1008. This is also what notices a peer that vanishes in the
+    /// middle of a message: [`keepalive`](Self::keepalive) does not judge one that is sending,
+    /// because a pong cannot overtake the rest of a frame. Default: 60 s.
     #[must_use]
     pub const fn assembly_timeout(mut self, limit: Duration) -> Self {
         self.assembly_timeout = wait(limit);
@@ -131,6 +133,7 @@ impl Config {
     }
 
     /// Caps the incoming pings and pongs: so many a second in the long run, and `burst` at once.
+    /// The answers to our own pings count as well.
     ///
     /// Past that the connection ends with 1008. Defaults: 100 a second, 200 at once.
     #[must_use]
@@ -172,8 +175,8 @@ impl Config {
 
     /// Sets after which silence a peer is pinged, and how long it may take to answer.
     ///
-    /// A peer that does not answer with the payload of the ping is taken for gone and its
-    /// connection dropped ([RFC 6455 §5.5.2](https://www.rfc-editor.org/rfc/rfc6455#section-5.5.2)).
+    /// A peer that neither answers with the payload of the ping nor sends anything but pongs is
+    /// taken for gone and its connection dropped ([RFC 6455 §5.5.2](https://www.rfc-editor.org/rfc/rfc6455#section-5.5.2)).
     /// Time in which the handler lets nothing be read does not count. Defaults: 20 s and 20 s,
     /// below the 30 to 60 s after which proxies cut silent connections.
     #[must_use]

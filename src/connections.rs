@@ -1,7 +1,7 @@
 //! All connections of a layer: how many there may be, what they do, and how they are ended.
 
 use std::{
-    collections::{BTreeMap, HashMap, hash_map::RandomState},
+    collections::{BTreeMap, HashMap, VecDeque, hash_map::RandomState},
     fmt,
     future::Future,
     hash::BuildHasher,
@@ -144,7 +144,8 @@ impl Connections {
 
     /// Closes all connections with 1001, and refuses new ones with 503 from now on.
     ///
-    /// What was sent before is flushed first. The Closes are spread over
+    /// What was sent before is flushed first; what was not received yet is discarded. The Closes
+    /// are spread over
     /// [`Config::shutdown_spread`]. Returns at once; [`closed`](Self::closed) waits.
     pub fn close(&self) {
         self.close_with(CloseFrame::without_reason(CloseCode::GOING_AWAY));
@@ -167,8 +168,9 @@ impl Connections {
         match Handle::try_current() {
             Ok(runtime) => {
                 let connections = self.clone();
+                let left = Left::new(links, frame);
                 runtime.spawn(async move {
-                    let closing = pin!(close_spread(links, frame));
+                    let closing = pin!(left.close());
                     // Whoever aborts the connections has nothing left to wait for.
                     select(closing, pin!(connections.emptied())).await;
                 });
@@ -190,7 +192,8 @@ impl Connections {
     ///
     /// # Cancel safety
     ///
-    /// Safe in `select!`: dropping the future aborts nothing, and it may be called again.
+    /// Safe in `select!`: dropping the future before `limit` aborts nothing, and it may be called
+    /// again.
     pub async fn closed(&self, limit: Duration) -> ShutdownReport {
         if timeout(limit, self.emptied()).await.is_err() {
             self.abort();
@@ -198,7 +201,11 @@ impl Connections {
         }
         let mut state = self.lock();
         state.aborting = false;
-        state.report
+        let mut report = state.report;
+        // Handlers that are still in the middle of a poll end with it.
+        let left = state.open.values().filter(|entry| entry.link.is_some());
+        report.aborted += left.count() as u64;
+        report
     }
 
     fn abort(&self) {
@@ -367,21 +374,48 @@ impl Drop for Permit {
     }
 }
 
-/// Closes each link at a random moment of its window.
-async fn close_spread(links: Vec<(Arc<Link>, Duration)>, frame: CloseFrame) {
-    let start = Instant::now();
-    let random = RandomState::new();
-    let mut moments: Vec<_> = (0u64..)
-        .zip(links)
-        .map(|(number, (link, window))| {
-            let [one, two, ..] = random.hash_one(number).to_be_bytes();
-            let fraction = f64::from(u16::from_be_bytes([one, two])) / f64::from(u16::MAX);
-            (window.mul_f64(fraction), link)
-        })
-        .collect();
-    moments.sort_unstable_by_key(|(moment, _)| *moment);
-    for (moment, link) in moments {
-        sleep_until(start + moment).await;
-        link.close(frame.clone());
+/// The links that are still to be closed, which they are at once when this is dropped: the runtime
+/// in which the spreading was to happen may end before it.
+struct Left {
+    moments: VecDeque<(Duration, Arc<Link>)>,
+    frame: CloseFrame,
+}
+
+impl Left {
+    /// Gives each link a random moment of its window.
+    fn new(links: Vec<(Arc<Link>, Duration)>, frame: CloseFrame) -> Self {
+        let random = RandomState::new();
+        let mut moments: Vec<_> = (0u64..)
+            .zip(links)
+            .map(|(number, (link, window))| {
+                let [one, two, ..] = random.hash_one(number).to_be_bytes();
+                let fraction = f64::from(u16::from_be_bytes([one, two])) / f64::from(u16::MAX);
+                (window.mul_f64(fraction), link)
+            })
+            .collect();
+        moments.sort_unstable_by_key(|(moment, _)| *moment);
+        Self {
+            moments: moments.into(),
+            frame,
+        }
+    }
+
+    /// Closes each link at its moment.
+    async fn close(mut self) {
+        let start = Instant::now();
+        while let Some((moment, _)) = self.moments.front() {
+            sleep_until(start + *moment).await;
+            if let Some((_, link)) = self.moments.pop_front() {
+                link.close(self.frame.clone());
+            }
+        }
+    }
+}
+
+impl Drop for Left {
+    fn drop(&mut self) {
+        for (_, link) in self.moments.drain(..) {
+            link.close(self.frame.clone());
+        }
     }
 }

@@ -250,10 +250,12 @@ pub enum RecvError {
     /// The peer took nothing of what was to be written for
     /// [`Config::write_timeout`](crate::Config::write_timeout). The connection is gone.
     Stalled,
-    /// The connection is gone without a closing handshake, so no Close could be sent.
+    /// The connection is gone without a closing handshake.
     ///
-    /// The kind is [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) when the peer just went away,
-    /// as a browser does that loses its network.
+    /// The kind is [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) when the stream just ended, as
+    /// it does when a browser is killed; a Close with 1002 is tried then, for a peer that ended
+    /// only its own half. It is [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) when this
+    /// side gave the connection up, as when its runtime ends.
     Io(io::Error),
 }
 
@@ -307,7 +309,7 @@ impl StdError for SendError {}
 #[non_exhaustive]
 pub enum TrySendError {
     /// There is no room before more has been written
-    /// ([`Config::max_outbox`](crate::Config::max_outbox)).
+    /// ([`Config::max_outbox`](crate::Config::max_outbox)), or others wait for what there is.
     Full(Message),
     /// The connection is closing or gone; nothing can be sent any more.
     Closed(Message),

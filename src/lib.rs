@@ -57,13 +57,15 @@
 //! | 1000 | the handler returned `Ok` |
 //! | its own | the handler called [`WebSocket::close`], or returned a [`CloseFrame`] as its error |
 //! | 1001 | [`Connections::close`] was called, or [`Config::max_lifetime`] is over |
-//! | 1002 | the peer broke the protocol |
+//! | the peer's | the peer closed first |
+//! | 1002 | the peer broke the protocol, or ended its half of the stream without a Close |
 //! | 1007 | the peer sent text that is not UTF-8 |
 //! | 1008 | the peer went past another limit of [`Config`] |
 //! | 1009 | the peer sent a message over the size limit |
 //! | 1011 | the handler returned another error, or panicked |
 //!
-//! Only a peer that is gone or takes nothing is dropped without one.
+//! Only a peer that is gone or takes nothing is dropped without one, and what is left when the time
+//! given to [`Connections::closed`] is over.
 //!
 //! # Limits and security
 //!

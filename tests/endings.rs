@@ -308,3 +308,41 @@ async fn ends_a_split_reader_when_the_other_half_closes() {
     assert!(ended);
     assert_eq!(when, start, "not only when the peer has answered");
 }
+
+#[tokio::test(start_paused = true)]
+async fn gives_a_large_message_its_turn_also_when_small_ones_are_polled_first() {
+    let (server, mut client) = duplex(100_000);
+    let mut socket = WebSocket::from_io(server, Config::new().max_outbox(1024, 1000));
+    let reader = tokio::spawn(async move { while client.read_u8().await.is_ok() {} });
+    let (small, large) = (socket.sender(), socket.sender());
+    let mut sent = 0;
+    let small = async {
+        while sent < 1000 {
+            small.send(vec![0; 600]).await.unwrap();
+            sent += 1;
+        }
+    };
+    tokio::select! {
+        biased;
+        () = small => panic!("a thousand small messages went first"),
+        large = large.send(vec![1; 5000]) => large.unwrap(),
+    }
+    socket.close(CloseCode::NORMAL, "").await.unwrap();
+    reader.await.unwrap();
+}
+
+#[tokio::test]
+async fn closes_all_also_when_the_runtime_that_asked_for_it_is_gone() {
+    let layer = WebSocketLayer::new(Echo::new());
+    let connections = layer.connections();
+    let mut client = connect(layer).await;
+    let asked = std::thread::spawn(move || {
+        let short = runtime::Builder::new_current_thread().build().unwrap();
+        short.block_on(async { connections.close() });
+    });
+    tokio::task::spawn_blocking(|| asked.join().unwrap())
+        .await
+        .unwrap();
+    let code = timeout(GUARD, read_close(&mut client)).await.unwrap();
+    assert_eq!(code, Some(1001));
+}

@@ -22,7 +22,7 @@ use crate::{
     message::Message,
 };
 
-/// How often room may be made before the first who waits for it loses its turn.
+/// How often the first who waits for room may not ask for it before it loses its turn.
 const OPPORTUNITIES: usize = 16;
 
 /// The shared state of one connection.
@@ -62,7 +62,7 @@ struct State {
     /// Those who wait for room, in the order in which they get it.
     waiting: VecDeque<u64>,
     next_ticket: u64,
-    /// How often room was made since the first of them has asked for it.
+    /// How often room was made, or asked for by others, since the first of them has asked for it.
     missed: usize,
     /// The stream writes one buffer at a time.
     contiguous: bool,
@@ -171,7 +171,12 @@ impl Link {
             if self.offer(&message, Some(turn.ticket))? {
                 return Ok(());
             }
-            room.await;
+            if self.buffered().is_empty() {
+                // There is room for all, but no more will be made: whoever is first may take it.
+                tokio::task::yield_now().await;
+            } else {
+                room.await;
+            }
         }
     }
 
@@ -194,6 +199,9 @@ impl Link {
             state.missed = 0;
         }
         let is_in_turn = is_first || state.waiting.is_empty() || state.is_first_asleep();
+        if !is_in_turn && ticket.is_some() && state.unwritten.is_empty() {
+            state.missed += 1;
+        }
         if !is_in_turn || !self.takes(&state, message.len()) {
             return Ok(false);
         }
@@ -503,9 +511,9 @@ impl State {
     }
 
     /// Tells whether the first who waits for room seems to be a future that nobody polls, which
-    /// must not keep all others waiting: it had many opportunities, or the best there is.
+    /// must not keep all others waiting.
     fn is_first_asleep(&self) -> bool {
-        self.missed >= OPPORTUNITIES || (self.missed > 0 && self.unwritten.is_empty())
+        self.missed >= OPPORTUNITIES
     }
 
     fn take_inbox(&mut self) -> VecDeque<Message> {

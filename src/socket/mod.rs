@@ -123,8 +123,10 @@ impl WebSocket {
     ///   [`TooManyControlFrames`](RecvError::TooManyControlFrames),
     ///   [`NoFirstMessage`](RecvError::NoFirstMessage): past another limit of [`Config`]; the peer
     ///   is told with 1008.
-    /// - [`RecvError::Unresponsive`], [`Stalled`](RecvError::Stalled), [`Io`](RecvError::Io): the
-    ///   connection is gone, no Close could be sent.
+    /// - [`RecvError::Unresponsive`], [`Stalled`](RecvError::Stalled): the peer is gone, or as good
+    ///   as that, and no Close is sent.
+    /// - [`RecvError::Io`]: the connection is gone. Where only the peer's half of the stream has
+    ///   ended, it is told with 1002.
     ///
     /// After any of them every later call returns `None`.
     ///

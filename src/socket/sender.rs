@@ -72,7 +72,7 @@ impl Sender {
     /// Both give the message back.
     ///
     /// - [`TrySendError::Full`]: the peer reads too slowly, and
-    ///   [`Config::max_outbox`](crate::Config::max_outbox) is reached.
+    ///   [`Config::max_outbox`](crate::Config::max_outbox) is reached, or others wait for room.
     /// - [`TrySendError::Closed`]: the connection is closing or gone.
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), TrySendError> {
         self.link.try_send(message.into())
@@ -80,8 +80,8 @@ impl Sender {
 
     /// Begins to close the connection with a code and a reason, behind what was sent before.
     ///
-    /// [`closed`](Self::closed) waits until that is done. Does nothing to a connection that is
-    /// closing already.
+    /// [`closed`](Self::closed) waits until that is done. Messages that were not received yet are
+    /// discarded. Does nothing to a connection that is closing already.
     ///
     /// # Errors
     ///

@@ -95,6 +95,9 @@ where
     for _ in 0..TURNS {
         let turn = driver.as_mut().map_or(Turn::Over, |driver| driver.poll(cx));
         if turn == Turn::Over {
+            if let Some(driver) = driver {
+                driver.rest();
+            }
             // The handler may have a lot to tidy up; the stream does not wait for it.
             *driver = None;
         }

@@ -85,7 +85,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         self.link.end(None, Some(&mut self.engine.output), cx);
         self.send_close(Some(&frame));
         let closed = Closed::new(Side::Local, Some(frame), false);
-        self.enter_closing(closed, false, now)
+        // No answer comes behind an end that has been read already.
+        let answered = self.waiting.take().is_some();
+        self.enter_closing(closed, answered, now)
     }
 
     /// The peer has closed: it is answered when the handler is through with what came before.
@@ -157,7 +159,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 Step::Exchange { written, answered } => {
                     self.poll_exchange(written, answered, now, cx)
                 }
-                Step::Shutdown => self.engine.poll_shutdown(cx).map_ok(|()| Some(Step::Drain)),
+                Step::Shutdown => self.poll_shutdown(cx).map_ok(|()| Some(Step::Drain)),
                 Step::Drain => self.poll_drain(cx).map_ok(|()| None),
             };
             let Poll::Ready(next) = next else {
@@ -230,6 +232,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             }
         }
         Poll::Pending
+    }
+
+    /// A stream that has something to write for its shutdown, as TLS has, may be able to only after
+    /// we have read what the peer writes.
+    fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let shutdown = self.engine.poll_shutdown(cx)?;
+        if shutdown.is_pending() {
+            let _ = self.poll_drain(cx)?;
+        }
+        shutdown.map(Ok)
     }
 
     /// Reads bytes and throws them away, until there are no more.

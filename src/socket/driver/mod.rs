@@ -264,7 +264,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
 
     fn resume(&mut self, now: Instant) {
         if let Some(since) = self.paused.take() {
-            self.engine.excuse(now.saturating_duration_since(since));
+            let longer = now.saturating_duration_since(since);
+            self.engine.excuse(longer);
+            self.first_message_due = self.first_message_due.map(|due| due + longer);
             self.heard(now);
         }
     }
@@ -372,17 +374,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             let frame = CloseFrame::because(CloseCode::GOING_AWAY, "end of lifetime");
             return Some(self.begin_closing(frame, now, cx));
         }
+        if self.paused.is_some() {
+            return None;
+        }
         if is_due(self.first_message_due) {
             let fault = RecvError::NoFirstMessage;
             return Some(self.fail(fault, CloseCode::POLICY_VIOLATION, now, cx));
-        }
-        if self.paused.is_some() {
-            return None;
         }
         if is_due(self.engine.deadline()) {
             let fault = RecvError::TooSlow;
             return Some(self.fail(fault, CloseCode::POLICY_VIOLATION, now, cx));
         }
+        // A pong cannot overtake the rest of what is arriving, for which there is a time of its own.
         if self.engine.is_receiving() {
             self.heard(now);
         }
@@ -402,7 +405,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             Phase::Open => [
                 self.blocked.map(|since| since + self.write_limit),
                 self.lifetime_ends,
-                self.first_message_due,
+                self.first_message_due.filter(|_| self.paused.is_none()),
                 self.engine.deadline().filter(|_| self.paused.is_none()),
                 self.keepalive
                     .as_ref()
