@@ -545,7 +545,7 @@ async fn detached(seed: u64) -> usize {
     timeout(GUARD, all).await.expect("a wakeup was lost");
 
     assert_eq!(client.closed, Some(Some(code.unwrap_or(1000))));
-    let closed = sender.closed().await;
+    let closed = timeout(GUARD, sender.closed()).await.unwrap();
     let side = code.map_or(Side::Local, |_| Side::Remote);
     assert_eq!((closed.side(), closed.is_clean()), (side, true));
     assert_eq!(sender.buffered(), Default::default());
@@ -864,7 +864,7 @@ fn on_threads(test: impl Future<Output = ()> + Send + 'static) {
         .enable_time()
         .build()
         .unwrap();
-    let test = async { timeout(30 * GUARD, tokio::spawn(test)).await };
+    let test = async { timeout(15 * GUARD, tokio::spawn(test)).await };
     let ended = runtime.block_on(test).expect("a wakeup was lost");
     ended.unwrap();
 }
@@ -993,7 +993,7 @@ async fn try_ways(count: u32, rounds: usize) {
                 assert!(numbers.into_iter().eq(0..count), "{way:?}");
             };
             let both = async { tokio::join!(writes, reads) };
-            let ended = timeout(30 * GUARD, both).await;
+            let ended = timeout(15 * GUARD, both).await;
             ended.unwrap_or_else(|_| panic!("{way:?}: a wakeup was lost"));
             assert_eq!(result.recv().await, Some(count), "{way:?}");
         }

@@ -269,7 +269,7 @@ async fn closes_with_1000_behind_what_was_fed() {
     assert!(!closing.is_finished(), "the peer has not answered");
     write(&mut client, &close(1000, "")).await;
     timeout(GUARD, closing).await.unwrap().unwrap();
-    let closed = sender.closed().await;
+    let closed = timeout(GUARD, sender.closed()).await.unwrap();
     assert_eq!(
         (closed.code(), closed.is_clean()),
         (Some(CloseCode::NORMAL), true)
@@ -294,7 +294,7 @@ async fn refuses_everything_after_the_end() {
     let (mut socket, client) = open(Config::new(), 1024);
     let sender = socket.sender();
     drop(client);
-    sender.closed().await;
+    timeout(GUARD, sender.closed()).await.unwrap();
     assert!(matches!(socket.next().await, Some(Err(RecvError::Io(_)))));
     assert!(socket.next().await.is_none());
     assert_eq!(socket.feed("late".into()).await, Err(SendError::Closed));
