@@ -388,20 +388,43 @@ async fn gives_a_large_message_its_turn_among_small_ones() {
 /// Such as a pinned future in a `select!` whose other branch sends as well: it must not hang.
 #[tokio::test(start_paused = true)]
 async fn lets_others_send_while_one_that_waits_is_not_polled() {
-    let (server, mut client) = duplex(16);
-    let mut socket = WebSocket::from_io(server, Config::new().max_outbox(1, 100));
+    // With the large buffer all is written at once, so that hardly anything happens afterwards.
+    for buffer in [16, 1024] {
+        let (server, mut client) = duplex(buffer);
+        let mut socket = WebSocket::from_io(server, Config::new().max_outbox(1, 100));
+        let sender = socket.sender();
+        sender.try_send(vec![0; 50]).unwrap();
+        let mut waits = pin!(sender.send("first to wait"));
+        assert!(poll_with(Arc::<Count>::default(), waits.as_mut()).is_pending());
+        assert_eq!(read_frame(&mut client).await.unwrap().payload, [0; 50]);
+        settle().await;
+        for number in 0..3 {
+            let sent = timeout(GUARD, socket.send(vec![number])).await;
+            sent.expect("send hangs").unwrap();
+            assert_eq!(read_frame(&mut client).await.unwrap().payload, [number]);
+        }
+        waits.await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn is_not_full_for_good_while_one_that_waits_is_not_polled() {
+    let (server, mut client) = duplex(1024);
+    let socket = WebSocket::from_io(server, Config::new().max_outbox(1, 100));
     let sender = socket.sender();
     sender.try_send(vec![0; 50]).unwrap();
     let mut waits = pin!(sender.send("first to wait"));
     assert!(poll_with(Arc::<Count>::default(), waits.as_mut()).is_pending());
     assert_eq!(read_frame(&mut client).await.unwrap().payload, [0; 50]);
-    settle().await;
-    for number in 0..3 {
-        let sent = timeout(GUARD, socket.send(vec![number])).await;
-        sent.expect("send hangs").unwrap();
-        assert_eq!(read_frame(&mut client).await.unwrap().payload, [number]);
+    for _ in 0..100 {
+        settle().await;
+        assert_eq!(sender.buffered(), Default::default());
+        if sender.try_send("next").is_ok() {
+            waits.await.unwrap();
+            return;
+        }
     }
-    waits.await.unwrap();
+    panic!("full, though nothing waits to be written");
 }
 
 #[tokio::test(start_paused = true)]

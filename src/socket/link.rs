@@ -199,7 +199,7 @@ impl Link {
             state.missed = 0;
         }
         let is_in_turn = is_first || state.waiting.is_empty() || state.is_first_asleep();
-        if !is_in_turn && ticket.is_some() && state.unwritten.is_empty() {
+        if !is_in_turn && state.unwritten.is_empty() {
             state.missed += 1;
         }
         if !is_in_turn || !self.takes(&state, message.len()) {
