@@ -33,6 +33,26 @@ pub(crate) struct Limits {
     pub(crate) assembly: Option<Duration>,
 }
 
+/// Which side of a connection this one is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Role {
+    /// It took the handshake: what arrives is masked, what leaves is not (RFC 6455 §5.1).
+    Server,
+    /// It asked for the handshake: what leaves is masked, what arrives is not.
+    #[cfg_attr(
+        not(test),
+        expect(dead_code, reason = "connections are only accepted so far")
+    )]
+    Client,
+}
+
+/// What the peer of a connection may send.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules {
+    pub(crate) role: Role,
+    pub(crate) limits: Limits,
+}
+
 /// What a peer sent.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Event {
@@ -79,9 +99,9 @@ impl From<InvalidUtf8> for Violation {
     }
 }
 
-/// The receiving half of a connection, on the server's side.
+/// The receiving half of a connection.
 pub(crate) struct Decoder {
-    limits: Limits,
+    rules: Rules,
     stage: Stage,
     /// The message of which some frames, or some of the only one, have arrived.
     message: Option<Assembly>,
@@ -113,9 +133,9 @@ impl Default for Stage {
 
 impl Decoder {
     /// Makes the decoder of a connection on which nothing has arrived yet.
-    pub(crate) fn new(limits: Limits) -> Self {
+    pub(crate) fn new(rules: Rules) -> Self {
         Self {
-            limits,
+            rules,
             stage: Stage::default(),
             message: None,
             deadline: None,
@@ -160,7 +180,7 @@ impl Decoder {
     fn set_clock(&mut self, now: Instant) {
         if self.is_between_messages() {
             self.deadline = None;
-        } else if let (None, Some(assembly)) = (self.deadline, self.limits.assembly) {
+        } else if let (None, Some(assembly)) = (self.deadline, self.rules.limits.assembly) {
             // A time that cannot be expressed never comes.
             self.deadline = now.checked_add(assembly);
         }
@@ -176,7 +196,7 @@ impl Decoder {
             match &mut self.stage {
                 Stage::Head(partial) => {
                     let message = self.message.as_ref().map(Assembly::progress);
-                    let Some(head) = partial.take(input, &self.limits, message)? else {
+                    let Some(head) = partial.take(input, &self.rules, message)? else {
                         self.set_clock(now);
                         return Ok(None);
                     };
@@ -267,7 +287,7 @@ impl Decoder {
         };
         let bytes = split_front(input, *missing);
         *missing -= bytes.len();
-        message.append(bytes, mask, *missing, *last, &self.limits)?;
+        message.append(bytes, mask, *missing, *last, &self.rules.limits)?;
         if *missing > 0 {
             return Ok(None);
         }
@@ -300,7 +320,7 @@ fn split_front<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
 impl fmt::Debug for Decoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Decoder")
-            .field("limits", &self.limits)
+            .field("limits", &self.rules.limits)
             .field("between_messages", &self.is_between_messages())
             .field("deadline", &self.deadline)
             .finish_non_exhaustive()

@@ -5,7 +5,7 @@
 
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{self, OpCode};
 
-use super::{Control, Limits, Mask, Violation, control};
+use super::{Control, Mask, Role, Rules, Violation, control};
 
 /// Two bytes, eight of length, four of mask.
 const MAX: usize = 14;
@@ -78,13 +78,13 @@ impl Partial {
     pub(super) fn take(
         &mut self,
         input: &mut &[u8],
-        limits: &Limits,
+        rules: &Rules,
         message: Option<Progress>,
     ) -> Result<Option<Head>, Violation> {
         if !self.is_empty() {
-            return self.resume(input, limits, message);
+            return self.resume(input, rules, message);
         }
-        if let Some((head, len)) = parse(input, limits, message)? {
+        if let Some((head, len)) = parse(input, rules, message)? {
             *input = &input[len..];
             return Ok(Some(head));
         }
@@ -97,14 +97,14 @@ impl Partial {
     fn resume(
         &mut self,
         input: &mut &[u8],
-        limits: &Limits,
+        rules: &Rules,
         message: Option<Progress>,
     ) -> Result<Option<Head>, Violation> {
         let held = usize::from(self.len);
         let all = *input;
         self.hold(input);
         let there = &self.bytes[..usize::from(self.len)];
-        let Some((head, len)) = parse(there, limits, message)? else {
+        let Some((head, len)) = parse(there, rules, message)? else {
             return Ok(None);
         };
         // What was held before was no whole head, so this one ends in the input.
@@ -131,17 +131,17 @@ impl Partial {
 #[inline(always)]
 fn parse(
     bytes: &[u8],
-    limits: &Limits,
+    rules: &Rules,
     message: Option<Progress>,
 ) -> Result<Option<(Head, usize)>, Violation> {
     let Some(&first) = bytes.first() else {
         return Ok(None);
     };
-    let (last, kind) = check_first(first, limits, message)?;
+    let (last, kind) = check_first(first, rules, message)?;
     let Some(&second) = bytes.get(1) else {
         return Ok(None);
     };
-    check_second(second, last, kind, limits, message)?;
+    check_second(second, last, kind, rules, message)?;
 
     let width = match second & 0x7f {
         126 => 2,
@@ -150,7 +150,7 @@ fn parse(
     };
     let len = if width == 0 {
         let len = u64::from(second & 0x7f);
-        check_len(len, len, 0, kind, limits, message)?;
+        check_len(len, len, 0, kind, rules, message)?;
         len
     } else {
         let there = &bytes[2..bytes.len().min(2 + width)];
@@ -168,7 +168,7 @@ fn parse(
             known | ((1 << missing) - 1),
             least,
             kind,
-            limits,
+            rules,
             message,
         )?;
         if missing > 0 {
@@ -177,16 +177,22 @@ fn parse(
         known
     };
 
-    let end = 2 + width + 4;
-    let Some(&[a, b, c, d]) = bytes.get(end - 4..end) else {
-        return Ok(None);
+    let (mask, end) = match rules.role {
+        Role::Client => (Mask::NONE, 2 + width),
+        Role::Server => {
+            let end = 2 + width + 4;
+            let Some(&[a, b, c, d]) = bytes.get(end - 4..end) else {
+                return Ok(None);
+            };
+            (Mask::new([a, b, c, d]), end)
+        }
     };
     let head = Head {
         last,
         kind,
         // Fits: it is within a limit that is a usize.
         len: usize::try_from(len).map_err(|_| Violation::TooLarge)?,
-        mask: Mask::new([a, b, c, d]),
+        mask,
     };
     Ok(Some((head, end)))
 }
@@ -194,7 +200,7 @@ fn parse(
 #[inline]
 fn check_first(
     first: u8,
-    limits: &Limits,
+    rules: &Rules,
     message: Option<Progress>,
 ) -> Result<(bool, Kind), Violation> {
     // RFC 6455 §5.2.
@@ -221,7 +227,7 @@ fn check_first(
             "a message begins before the last one ended",
         )),
         (Kind::Continuation, None) => Err(Violation::Protocol("a continuation without a message")),
-        (Kind::Continuation, Some(message)) if message.fragments >= limits.fragments => {
+        (Kind::Continuation, Some(message)) if message.fragments >= rules.limits.fragments => {
             Err(Violation::TooManyFragments)
         }
         _ => Ok((last, kind)),
@@ -233,13 +239,19 @@ fn check_second(
     second: u8,
     last: bool,
     kind: Kind,
-    limits: &Limits,
+    rules: &Rules,
     message: Option<Progress>,
 ) -> Result<(), Violation> {
-    // RFC 6455 §5.1: what comes from a client is masked, what comes from a server is not. This
-    // side is the server.
-    if second & 0x80 == 0 {
-        return Err(Violation::Protocol("a frame of a client is not masked"));
+    // RFC 6455 §5.1.
+    let masked = second & 0x80 != 0;
+    match rules.role {
+        Role::Server if !masked => {
+            return Err(Violation::Protocol("a frame of a client is not masked"));
+        }
+        Role::Client if masked => {
+            return Err(Violation::Protocol("a frame of a server is masked"));
+        }
+        Role::Server | Role::Client => {}
     }
     let len = second & 0x7f;
     match kind {
@@ -250,7 +262,7 @@ fn check_second(
         Kind::Control(ControlKind::Close) if len == 1 => Err(control::HALF_A_CODE),
         Kind::Start(_) | Kind::Continuation if len == 0 && !last => {
             let before = message.map_or(0, |message| message.empty_fragments);
-            if before >= limits.empty_fragments {
+            if before >= rules.limits.empty_fragments {
                 return Err(Violation::TooManyFragments);
             }
             Ok(())
@@ -268,7 +280,7 @@ fn check_len(
     high: u64,
     least: u64,
     kind: Kind,
-    limits: &Limits,
+    rules: &Rules,
     message: Option<Progress>,
 ) -> Result<(), Violation> {
     // RFC 6455 §5.2.
@@ -284,7 +296,11 @@ fn check_len(
         return Ok(());
     }
     let before = message.map_or(0, |message| message.len);
-    let room = limits.message.saturating_sub(before).min(limits.frame);
+    let room = rules
+        .limits
+        .message
+        .saturating_sub(before)
+        .min(rules.limits.frame);
     if usize::try_from(low).is_ok_and(|low| low <= room) {
         Ok(())
     } else {
@@ -295,13 +311,17 @@ fn check_len(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::codec::Limits;
 
-    const LIMITS: Limits = Limits {
-        message: 100_000,
-        frame: 70_000,
-        fragments: 3,
-        empty_fragments: 2,
-        assembly: None,
+    const RULES: Rules = Rules {
+        role: Role::Server,
+        limits: Limits {
+            message: 100_000,
+            frame: 70_000,
+            fragments: 3,
+            empty_fragments: 2,
+            assembly: None,
+        },
     };
     const OPEN: Progress = Progress {
         len: 0,
@@ -321,12 +341,12 @@ mod tests {
         let whole = head(bytes);
         let mut partial = Partial::default();
         for (at, byte) in whole.iter().enumerate() {
-            match partial.take(&mut &[*byte][..], &LIMITS, message) {
+            match partial.take(&mut &[*byte][..], &RULES, message) {
                 Ok(None) => {}
                 Ok(Some(head)) => panic!("accepted {whole:x?} as {head:?}"),
                 Err(violation) => {
                     for end in at + 1..=whole.len() {
-                        let all = Partial::default().take(&mut &whole[..end], &LIMITS, message);
+                        let all = Partial::default().take(&mut &whole[..end], &RULES, message);
                         assert_eq!(all, Err(violation), "{:x?}", &whole[..end]);
                     }
                     return (violation, at + 1);
@@ -341,17 +361,17 @@ mod tests {
         let whole = head(bytes);
         let rest = [&whole[..], b"payload"].concat();
         let mut input = &rest[..];
-        let all = Partial::default().take(&mut input, &LIMITS, message);
+        let all = Partial::default().take(&mut input, &RULES, message);
         assert_eq!(input, b"payload");
         let all = all.unwrap().unwrap();
         for cut in 1..whole.len() {
             let mut partial = Partial::default();
             let mut input = &rest[..cut];
-            assert_eq!(partial.take(&mut input, &LIMITS, message), Ok(None));
+            assert_eq!(partial.take(&mut input, &RULES, message), Ok(None));
             assert!(input.is_empty());
             assert!(!partial.is_empty());
             let mut input = &rest[cut..];
-            assert_eq!(partial.take(&mut input, &LIMITS, message), Ok(Some(all)));
+            assert_eq!(partial.take(&mut input, &RULES, message), Ok(Some(all)));
             assert_eq!(input, b"payload");
             assert!(partial.is_empty());
         }
@@ -406,6 +426,32 @@ mod tests {
         for opcode in [1, 2, 8, 9, 10] {
             refused_as_protocol(&[0x80 | opcode, 5], None, "masked", 2);
             refused_as_protocol(&[0x80 | opcode, 127], None, "masked", 2);
+        }
+    }
+
+    #[test]
+    fn takes_frames_of_a_server_without_a_mask_and_no_others() {
+        let rules = Rules {
+            role: Role::Client,
+            ..RULES
+        };
+        let take = |mut bytes: &[u8]| {
+            let head = Partial::default().take(&mut bytes, &rules, None)?;
+            Ok((head, bytes.len()))
+        };
+        for (bytes, len) in [
+            (&b"\x82\x05payload"[..], 5),
+            (b"\x82\x7e\x01\x00payload", 256),
+            (b"\x82\x7f\x00\x00\x00\x00\x00\x01\x00\x00payload", 65_536),
+            (b"\x8a\x00payload", 0),
+        ] {
+            let (head, left) = take(bytes).unwrap();
+            let head = head.unwrap();
+            assert_eq!((head.len, head.mask, left), (len, Mask::NONE, 7));
+        }
+        for opcode in [1, 2, 8, 9, 10] {
+            let rule = Violation::Protocol("a frame of a server is masked");
+            assert_eq!(take(&[0x80 | opcode, 0x85]), Err(rule));
         }
     }
 
@@ -471,15 +517,18 @@ mod tests {
 
     #[test]
     fn spares_control_frames_the_limits_of_messages() {
-        let limits = Limits {
-            message: 0,
-            frame: 0,
-            fragments: 0,
-            empty_fragments: 0,
-            assembly: None,
+        let rules = Rules {
+            limits: Limits {
+                message: 0,
+                frame: 0,
+                fragments: 0,
+                empty_fragments: 0,
+                assembly: None,
+            },
+            ..RULES
         };
         let ping = head(&[0x89, 0xfd]);
-        let head = Partial::default().take(&mut &ping[..], &limits, None);
+        let head = Partial::default().take(&mut &ping[..], &rules, None);
         assert_eq!(head.unwrap().unwrap().len, 125);
     }
 

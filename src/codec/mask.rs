@@ -11,6 +11,9 @@ const BLOCK: usize = 256;
 pub(crate) struct Mask([u8; 4]);
 
 impl Mask {
+    /// The mask of a frame without one, which changes nothing.
+    pub(crate) const NONE: Self = Self([0; 4]);
+
     /// Makes a mask from the four bytes in the frame's head.
     pub(crate) const fn new(key: [u8; 4]) -> Self {
         Self(key)

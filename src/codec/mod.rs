@@ -25,6 +25,6 @@ mod tests;
 mod utf8;
 
 pub(crate) use control::Control;
-pub(crate) use decoder::{Decoder, Event, Limits, Violation};
+pub(crate) use decoder::{Decoder, Event, Limits, Role, Rules, Violation};
 use mask::Mask;
 pub(crate) use outgoing::{Load, Outgoing};

@@ -9,12 +9,12 @@ use tokio_tungstenite::tungstenite::{
     self,
     error::ProtocolError,
     protocol::{
-        self, Role, WebSocketConfig,
+        self, WebSocketConfig,
         frame::{FrameHeader, coding::OpCode},
     },
 };
 
-use super::{Decoder, Event, Limits, Mask, Violation};
+use super::{Decoder, Event, Limits, Mask, Role, Rules, Violation};
 use crate::{
     close::{CloseCode, CloseFrame},
     message::Message,
@@ -35,6 +35,13 @@ const LIMITS: Limits = Limits {
     empty_fragments: 16,
     assembly: Some(Duration::from_secs(60)),
 };
+
+fn decoder(limits: Limits) -> Decoder {
+    Decoder::new(Rules {
+        role: Role::Server,
+        limits,
+    })
+}
 
 /// xorshift64*: the same numbers in every run.
 pub(super) struct Rng(u64);
@@ -179,7 +186,7 @@ fn decode_in(
     mut piece: impl FnMut() -> usize,
 ) -> (Vec<Event>, Result<(), Violation>, usize) {
     let now = Instant::now();
-    let mut decoder = Decoder::new(limits);
+    let mut decoder = decoder(limits);
     let mut events = Vec::new();
     let mut given = 0;
     while given < bytes.len() {
@@ -316,7 +323,8 @@ fn decode_by_tungstenite(bytes: &[u8], limits: Limits) -> (Vec<Event>, bool) {
     let config = WebSocketConfig::default()
         .max_message_size(Some(limits.message))
         .max_frame_size(Some(limits.frame));
-    let mut socket = protocol::WebSocket::from_raw_socket(Peer(bytes), Role::Server, Some(config));
+    let mut socket =
+        protocol::WebSocket::from_raw_socket(Peer(bytes), protocol::Role::Server, Some(config));
     let mut events = Vec::new();
     loop {
         events.push(match socket.read() {
@@ -533,7 +541,7 @@ fn ends_two_million_empty_fragments_at_the_seventeenth() {
 fn gives_a_message_its_time_from_the_first_byte_to_the_last() {
     let start = Instant::now();
     let at = |seconds| start + Duration::from_secs(seconds);
-    let mut decoder = Decoder::new(LIMITS);
+    let mut decoder = decoder(LIMITS);
     assert_eq!(decoder.decode(&mut &[][..], start), Ok(None));
     assert_eq!(decoder.deadline(), None);
 
@@ -566,7 +574,7 @@ fn gives_a_message_its_time_from_the_first_byte_to_the_last() {
 #[test]
 fn starts_the_clock_with_a_first_fragment_that_shares_its_input() {
     let now = Instant::now();
-    let mut decoder = Decoder::new(LIMITS);
+    let mut decoder = decoder(LIMITS);
     let mut bytes = frame(TEXT, false, b"te");
     push_frame(&mut bytes, PING, true, b"");
     let mut input = &bytes[..];
@@ -581,7 +589,7 @@ fn starts_the_clock_with_a_first_fragment_that_shares_its_input() {
 #[test]
 fn stops_the_clock_when_only_the_head_came_late() {
     let now = Instant::now();
-    let mut decoder = Decoder::new(LIMITS);
+    let mut decoder = decoder(LIMITS);
     let text = frame(TEXT, true, b"text");
     assert_eq!(decoder.decode(&mut &text[..1], now), Ok(None));
     assert!(decoder.deadline().is_some());
@@ -592,7 +600,7 @@ fn stops_the_clock_when_only_the_head_came_late() {
 #[test]
 fn gives_a_control_frame_its_time_as_well() {
     let now = Instant::now();
-    let mut decoder = Decoder::new(LIMITS);
+    let mut decoder = decoder(LIMITS);
     let ping = frame(PING, true, b"ping");
     assert_eq!(decoder.decode(&mut &ping[..8], now), Ok(None));
     assert!(decoder.deadline().is_some());
@@ -603,7 +611,7 @@ fn gives_a_control_frame_its_time_as_well() {
 #[test]
 fn waits_for_ever_without_a_limit() {
     for assembly in [None, Some(Duration::MAX)] {
-        let mut decoder = Decoder::new(Limits { assembly, ..LIMITS });
+        let mut decoder = decoder(Limits { assembly, ..LIMITS });
         let start = Instant::now();
         let head = frame(TEXT, true, b"text");
         assert_eq!(decoder.decode(&mut &head[..7], start), Ok(None));
@@ -633,7 +641,7 @@ fn allocates_for_what_arrives_and_not_for_what_is_promised() {
         for last in [true, false] {
             let whole = frame(opcode, last, &vec![b'a'; LEN]);
             let head = whole.len() - LEN;
-            let mut decoder = Decoder::new(Limits {
+            let mut decoder = decoder(Limits {
                 message: if last { MIB } else { LEN },
                 ..LIMITS
             });
@@ -658,7 +666,7 @@ fn allocates_for_what_arrives_and_not_for_what_is_promised() {
 fn allocates_no_more_than_fragments_bring_and_as_much_again() {
     for opcode in [TEXT, BINARY] {
         let mut rng = Rng::new(6);
-        let mut decoder = Decoder::new(LIMITS);
+        let mut decoder = decoder(LIMITS);
         let now = Instant::now();
         let mut received = 0;
         let mut opcode = opcode;

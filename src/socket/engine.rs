@@ -15,7 +15,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::codec::{Decoder, Event, Limits, Load, Outgoing, Violation};
+use crate::codec::{Decoder, Event, Load, Outgoing, Rules, Violation};
 
 /// The size of the shared buffer: what one read can take.
 const BUFFER: usize = 64 * 1024;
@@ -62,10 +62,10 @@ struct Input {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Engine<IO> {
-    pub(super) fn new(io: IO, limits: Limits) -> Self {
+    pub(super) fn new(io: IO, rules: Rules) -> Self {
         Self {
             io,
-            decoder: Decoder::new(limits),
+            decoder: Decoder::new(rules),
             input: Input::default(),
             output: Outgoing::default(),
             unflushed: false,

@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     close::{CloseCode, CloseFrame, Closed},
-    codec::{Control, Event, Load, Violation},
+    codec::{Control, Event, Load, Role, Rules, Violation},
     config::Config,
     error::RecvError,
     keepalive::{Due, Keepalive},
@@ -102,7 +102,11 @@ enum Phase {
 impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     pub(super) fn new(io: IO, config: &Config, link: Arc<Link>, seed: u64) -> Self {
         let now = now();
-        let engine = Engine::new(io, config.limits());
+        let rules = Rules {
+            role: Role::Server,
+            limits: config.limits(),
+        };
+        let engine = Engine::new(io, rules);
         link.set_contiguous(engine.is_contiguous());
         let keepalive = config.keepalive_intervals();
         Self {
