@@ -43,6 +43,7 @@ pub struct Config {
     close_timeout: Duration,
     max_connections: Option<usize>,
     shutdown_spread: Duration,
+    nodelay: bool,
 }
 
 /// How much a queue of messages may hold.
@@ -86,6 +87,7 @@ impl Config {
             close_timeout: Duration::from_secs(5),
             max_connections: Some(10_000),
             shutdown_spread: Duration::from_secs(1),
+            nodelay: true,
         }
     }
 
@@ -270,6 +272,22 @@ impl Config {
     pub const fn shutdown_spread(mut self, window: Duration) -> Self {
         self.shutdown_spread = wait(window);
         self
+    }
+
+    /// Leaves `TCP_NODELAY` as the server has set it.
+    ///
+    /// By default it is switched on after the upgrade, where the server's stream is a
+    /// [`TcpStream`](tokio::net::TcpStream): Nagle's algorithm, which `axum::serve` leaves on, would
+    /// hold back a small message until the one before it is acknowledged, for 40 ms and more.
+    /// Streams of other types, such as TLS, are the server's to configure.
+    #[must_use]
+    pub const fn without_nodelay(mut self) -> Self {
+        self.nodelay = false;
+        self
+    }
+
+    pub(crate) const fn nodelay(&self) -> bool {
+        self.nodelay
     }
 
     pub(crate) fn limits(&self) -> Limits {

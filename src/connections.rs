@@ -93,7 +93,6 @@ struct State {
 struct Entry {
     link: Option<Arc<Link>>,
     task: Option<AbortHandle>,
-    spread: Duration,
 }
 
 /// How many connections a shutdown ended, and how.
@@ -162,7 +161,7 @@ impl Connections {
         let links: Vec<_> = state
             .open
             .values()
-            .filter_map(|entry| Some((entry.link.clone()?, entry.spread)))
+            .filter_map(|entry| entry.link.clone())
             .collect();
         drop(state);
         match Handle::try_current() {
@@ -175,7 +174,7 @@ impl Connections {
                     select(closing, pin!(connections.emptied())).await;
                 });
             }
-            Err(_) => links.iter().for_each(|(link, _)| link.close(frame.clone())),
+            Err(_) => links.iter().for_each(|link| link.close(frame.clone())),
         }
     }
 
@@ -261,7 +260,6 @@ impl Connections {
         Ok(Permit {
             connections: self.clone(),
             id,
-            finished: false,
         })
     }
 
@@ -292,8 +290,6 @@ impl fmt::Debug for Connections {
 pub(crate) struct Permit {
     connections: Connections,
     id: u64,
-    /// The task came to its end, rather than to be aborted.
-    finished: bool,
 }
 
 impl Permit {
@@ -305,7 +301,7 @@ impl Permit {
     /// [`HandshakeError::ShuttingDown`] if the layer began to shut down meanwhile.
     pub(crate) fn spawn<F>(
         self,
-        config: &Config,
+        config: Arc<Config>,
         serve: impl FnOnce(Arc<Link>, Self) -> F,
     ) -> Result<(), HandshakeError>
     where
@@ -322,7 +318,6 @@ impl Permit {
         state.accepted += 1;
         if let Some(entry) = state.open.get_mut(&id) {
             entry.link = Some(Arc::clone(&link));
-            entry.spread = config.spread();
         }
         drop(state);
         let task = tokio::spawn(serve(link, self)).abort_handle();
@@ -339,13 +334,13 @@ impl Permit {
 
 impl Permit {
     /// Gives the place back after all has come to its end.
-    pub(crate) fn finish(mut self) {
-        self.finished = true;
+    pub(crate) fn finish(self) {
+        self.give_back(true);
     }
-}
 
-impl Drop for Permit {
-    fn drop(&mut self) {
+    /// Gives the place back, once: `finished` says that the task came to its end, rather than to be
+    /// aborted.
+    fn give_back(&self, finished: bool) {
         let mut state = self.connections.lock();
         let Some(entry) = state.open.remove(&self.id) else {
             return;
@@ -357,7 +352,7 @@ impl Drop for Permit {
                 .map_or((Side::Local, None), |closed| (closed.side(), closed.code()));
             *state.closed.entry(key).or_default() += 1;
             if state.closing.is_some() {
-                if self.finished && closed.as_ref().is_some_and(Closed::is_clean) {
+                if finished && closed.as_ref().is_some_and(Closed::is_clean) {
                     state.report.clean += 1;
                 } else {
                     state.report.aborted += 1;
@@ -374,6 +369,12 @@ impl Drop for Permit {
     }
 }
 
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.give_back(false);
+    }
+}
+
 /// The links that are still to be closed, which they are at once when this is dropped: the runtime
 /// in which the spreading was to happen may end before it.
 struct Left {
@@ -383,14 +384,14 @@ struct Left {
 
 impl Left {
     /// Gives each link a random moment of its window.
-    fn new(links: Vec<(Arc<Link>, Duration)>, frame: CloseFrame) -> Self {
+    fn new(links: Vec<Arc<Link>>, frame: CloseFrame) -> Self {
         let random = RandomState::new();
         let mut moments: Vec<_> = (0u64..)
             .zip(links)
-            .map(|(number, (link, window))| {
+            .map(|(number, link)| {
                 let [one, two, ..] = random.hash_one(number).to_be_bytes();
                 let fraction = f64::from(u16::from_be_bytes([one, two])) / f64::from(u16::MAX);
-                (window.mul_f64(fraction), link)
+                (link.spread().mul_f64(fraction), link)
             })
             .collect();
         moments.sort_unstable_by_key(|(moment, _)| *moment);

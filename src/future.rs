@@ -1,6 +1,7 @@
 //! The future of a response, and what happens in it when the request is ours.
 
 use std::{
+    any::Any,
     fmt,
     future::{Future, poll_fn},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -20,16 +21,17 @@ use tokio::{
 
 use crate::{
     admission::{Exceeded, Place},
+    config::Config,
     connections::Permit,
     error::HandshakeError,
-    handler::Handler,
+    handler::{Echo, Handler},
     handshake::{Accept, Refusal, answer, kept::compacted, request::check},
     layer::{Settings, WebSocketLayer},
     report,
     response::ResponseBody,
-    socket::{self, Link},
+    socket::{self, Link, Opening},
     subprotocol,
-    upgrade::{Handover, Sent},
+    upgrade::{Connection, Handover, Sent},
 };
 
 pin_project! {
@@ -176,21 +178,22 @@ impl<H: Handler> Handshake<H> {
 
         // The 101 is ready, and leaves with this poll: only now is there something to wait for.
         let sent = Sent::default();
-        let opened = Opened {
-            layer: self.layer,
+        let opening = Opening {
             request: compacted(self.request),
             subprotocol,
+        };
+        let opened = Opened {
+            layer: self.layer,
+            opening: Box::new(opening),
             handover: self.handover,
             sent: sent.clone(),
             places,
         };
-        self.permit
-            .spawn(&settings.config, |link, permit| opened.serve(link, permit))
-            .map_err(answer::failed)?;
+        opened.spawn(self.permit).map_err(answer::failed)?;
         Ok(Answer::Switching(response, sent))
     }
 
-    fn admit(&self, settings: &Settings) -> Result<Vec<Place>, HandshakeError> {
+    fn admit(&self, settings: &Settings) -> Result<Box<[Place]>, HandshakeError> {
         let places = settings.key_limits.iter().filter_map(|limit| {
             // A key's function is the user's, and may panic.
             let admit = AssertUnwindSafe(|| limit.admit(&self.request));
@@ -210,40 +213,92 @@ impl<H: Handler> Handshake<H> {
 /// A handshake that was answered with 101.
 struct Opened<H> {
     layer: Arc<WebSocketLayer<H>>,
-    request: Parts,
-    subprotocol: Option<HeaderValue>,
+    opening: Box<Opening>,
     handover: Handover,
     sent: Sent,
     /// Given back when all is over.
-    places: Vec<Place>,
+    places: Box<[Place]>,
 }
 
 impl<H: Handler> Opened<H> {
-    fn serve(self, link: Arc<Link>, permit: Permit) -> impl Future<Output = ()> + Send {
-        let span = report::connection(&self.request);
-        span.around(async move {
-            let config = &self.layer.settings.config;
-            match self
-                .handover
-                .complete(&self.sent, config.upgrade_limit())
-                .await
-            {
-                Err(error) => report::upgrade_failed(&error),
-                Ok(io) => {
-                    let handle = |socket| self.layer.handler.handle(socket);
-                    let (request, subprotocol) = (self.request, self.subprotocol);
-                    report::opened();
-                    socket::serve(io, config, Arc::clone(&link), request, subprotocol, handle)
-                        .await;
-                    if let Some(closed) = link.ending() {
-                        report::closed(&closed);
-                    }
-                }
+    /// Spawns the connection's task.
+    fn spawn(self, permit: Permit) -> Result<(), HandshakeError> {
+        let config = Arc::clone(&self.layer.settings.config);
+        let handler = &*self.layer.handler as &dyn Any;
+        // Each in a task of its own size.
+        match handler.downcast_ref::<Echo>() {
+            Some(echo) => {
+                let prefix = Arc::clone(echo.prefix());
+                permit.spawn(config, |link, permit| self.repeat(prefix, link, permit))
             }
-            drop(self.places);
-            permit.finish();
+            None => permit.spawn(config, |link, permit| self.serve(link, permit)),
+        }
+    }
+
+    fn serve(self, link: Arc<Link>, permit: Permit) -> impl Future<Output = ()> + Send {
+        let span = report::connection(&self.opening.request);
+        span.around(async move {
+            let config = Arc::clone(&self.layer.settings.config);
+            let Some((connection, config)) = open(self.handover, self.sent, config).await else {
+                return;
+            };
+            let handle = |socket| self.layer.handler.handle(socket);
+            socket::serve(connection, config, Arc::clone(&link), self.opening, handle).await;
+            end(&link, self.places, permit);
         })
     }
+
+    /// Serves a connection as [`Echo`] would, which needs neither a socket nor the request.
+    fn repeat(
+        self,
+        prefix: Arc<str>,
+        link: Arc<Link>,
+        permit: Permit,
+    ) -> impl Future<Output = ()> + Send {
+        let span = report::connection(&self.opening.request);
+        let config = Arc::clone(&self.layer.settings.config);
+        // Gone when the connection is open, so that an idle one has no room for it.
+        let before = Box::new((self.handover, self.sent, config, prefix));
+        let places = self.places;
+        span.around(async move {
+            let (handover, sent, config, prefix) = *before;
+            let Some((connection, config)) = open(handover, sent, config).await else {
+                return;
+            };
+            socket::repeat(connection, config, Arc::clone(&link), prefix).await;
+            end(&link, places, permit);
+        })
+    }
+}
+
+/// Waits for the connection, which comes with what was read of it already, and gives the
+/// configuration back.
+async fn open(
+    handover: Handover,
+    sent: Sent,
+    config: Arc<Config>,
+) -> Option<((Connection, Bytes), Arc<Config>)> {
+    match handover.complete(sent, config.upgrade_limit()).await {
+        Err(error) => {
+            report::upgrade_failed(&error);
+            None
+        }
+        Ok((io, read)) => {
+            if config.nodelay() {
+                io.set_nodelay();
+            }
+            report::opened();
+            Some(((io, read), config))
+        }
+    }
+}
+
+fn end(link: &Link, places: Box<[Place]>, permit: Permit) {
+    if let Some(closed) = link.ending() {
+        report::closed(&closed);
+    }
+    drop(places);
+    permit.finish();
 }
 
 fn offered(headers: &HeaderMap) -> Vec<String> {

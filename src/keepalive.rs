@@ -30,25 +30,21 @@ pub(crate) enum Due {
 /// The watch over one peer.
 #[derive(Debug)]
 pub(crate) struct Keepalive {
-    intervals: Intervals,
     heard: Instant,
-    /// The ping that waits for its pong.
-    pinged: Option<(u64, Instant)>,
-    /// The payload of the next ping.
+    /// When the ping was sent that waits for its pong.
+    pinged: Option<Instant>,
+    /// The payload of the last ping.
     nonce: u64,
-    round_trip: Option<Duration>,
 }
 
 impl Keepalive {
     /// Starts the watch. `seed` is what the payloads of the pings start from: an unguessable one
     /// keeps a peer from answering a ping before it has arrived.
-    pub(crate) const fn new(intervals: Intervals, seed: u64, now: Instant) -> Self {
+    pub(crate) const fn new(seed: u64, now: Instant) -> Self {
         Self {
-            intervals,
             heard: now,
             pinged: None,
             nonce: seed,
-            round_trip: None,
         }
     }
 
@@ -66,21 +62,21 @@ impl Keepalive {
         self.pinged = None;
     }
 
-    /// Takes a pong. Only the payload of the ping that waits for it proves anything: others may
+    /// Takes a pong, and returns how long it took if it answers our ping. Only the payload of the ping that waits for it proves anything: others may
     /// have been sent by a peer, or a proxy, that never saw a ping.
-    pub(crate) fn pong(&mut self, payload: &[u8], now: Instant) {
-        if let Some((nonce, sent)) = self.pinged {
-            if payload == nonce.to_be_bytes() {
-                self.round_trip = Some(now.saturating_duration_since(sent));
-                self.pinged = None;
-                self.heard = now;
-            }
+    pub(crate) fn pong(&mut self, payload: &[u8], now: Instant) -> Option<Duration> {
+        let sent = self.pinged?;
+        if payload != self.nonce.to_be_bytes() {
+            return None;
         }
+        self.pinged = None;
+        self.heard = now;
+        Some(now.saturating_duration_since(sent))
     }
 
     /// Says what is due. A ping that it returns counts as sent.
-    pub(crate) fn poll(&mut self, now: Instant) -> Due {
-        let due = self.deadline();
+    pub(crate) fn poll(&mut self, now: Instant, intervals: Intervals) -> Due {
+        let due = self.deadline(intervals);
         if now < due {
             return Due::Later(due);
         }
@@ -88,21 +84,16 @@ impl Keepalive {
             return Due::Gone;
         }
         self.nonce = self.nonce.wrapping_add(1);
-        self.pinged = Some((self.nonce, now));
+        self.pinged = Some(now);
         Due::Ping(self.nonce.to_be_bytes())
     }
 
     /// Returns when something is due next.
-    pub(crate) fn deadline(&self) -> Instant {
+    pub(crate) fn deadline(&self, intervals: Intervals) -> Instant {
         match self.pinged {
-            Some((_, sent)) => sent + self.intervals.answer,
-            None => self.heard + self.intervals.silence,
+            Some(sent) => sent + intervals.answer,
+            None => self.heard + intervals.silence,
         }
-    }
-
-    /// Returns the time that the last answered ping took.
-    pub(crate) const fn round_trip(&self) -> Option<Duration> {
-        self.round_trip
     }
 }
 
@@ -117,8 +108,8 @@ mod tests {
     };
 
     fn pinged(now: Instant) -> (Keepalive, [u8; 8]) {
-        let mut watch = Keepalive::new(INTERVALS, 7, now);
-        match watch.poll(now + 20 * SECOND) {
+        let mut watch = Keepalive::new(7, now);
+        match watch.poll(now + 20 * SECOND, INTERVALS) {
             Due::Ping(payload) => (watch, payload),
             due => panic!("{due:?}"),
         }
@@ -127,14 +118,20 @@ mod tests {
     #[test]
     fn pings_after_the_silence_and_not_before() {
         let start = Instant::now();
-        let mut watch = Keepalive::new(INTERVALS, 7, start);
-        assert_eq!(watch.poll(start), Due::Later(start + 20 * SECOND));
+        let mut watch = Keepalive::new(7, start);
+        assert_eq!(
+            watch.poll(start, INTERVALS),
+            Due::Later(start + 20 * SECOND)
+        );
         watch.heard(start + 15 * SECOND);
         assert_eq!(
-            watch.poll(start + 20 * SECOND),
+            watch.poll(start + 20 * SECOND, INTERVALS),
             Due::Later(start + 35 * SECOND)
         );
-        assert!(matches!(watch.poll(start + 35 * SECOND), Due::Ping(_)));
+        assert!(matches!(
+            watch.poll(start + 35 * SECOND, INTERVALS),
+            Due::Ping(_)
+        ));
     }
 
     #[test]
@@ -142,20 +139,20 @@ mod tests {
         let start = Instant::now();
         let (mut watch, _) = pinged(start);
         assert_eq!(
-            watch.poll(start + 29 * SECOND),
+            watch.poll(start + 29 * SECOND, INTERVALS),
             Due::Later(start + 30 * SECOND)
         );
-        assert_eq!(watch.poll(start + 30 * SECOND), Due::Gone);
+        assert_eq!(watch.poll(start + 30 * SECOND, INTERVALS), Due::Gone);
     }
 
     #[test]
     fn is_satisfied_by_the_matching_pong_and_measures_it() {
         let start = Instant::now();
         let (mut watch, payload) = pinged(start);
-        watch.pong(&payload, start + 23 * SECOND);
-        assert_eq!(watch.round_trip(), Some(3 * SECOND));
+        let round_trip = watch.pong(&payload, start + 23 * SECOND);
+        assert_eq!(round_trip, Some(3 * SECOND));
         assert_eq!(
-            watch.poll(start + 30 * SECOND),
+            watch.poll(start + 30 * SECOND, INTERVALS),
             Due::Later(start + 43 * SECOND)
         );
     }
@@ -165,24 +162,23 @@ mod tests {
         let start = Instant::now();
         let (mut watch, payload) = pinged(start);
         for other in [&payload[..7], b"", &[0; 8], &[payload, payload].concat()] {
-            watch.pong(other, start + 21 * SECOND);
+            assert_eq!(watch.pong(other, start + 21 * SECOND), None);
             watch.heard(start + 21 * SECOND);
         }
-        assert_eq!(watch.round_trip(), None);
-        assert_eq!(watch.poll(start + 30 * SECOND), Due::Gone);
+        assert_eq!(watch.poll(start + 30 * SECOND, INTERVALS), Due::Gone);
     }
 
     #[test]
     fn never_pings_twice_with_the_same_payload() {
         let start = Instant::now();
         let (mut watch, first) = pinged(start);
-        watch.pong(&first, start + 20 * SECOND);
-        match watch.poll(start + 40 * SECOND) {
+        let _ = watch.pong(&first, start + 20 * SECOND);
+        match watch.poll(start + 40 * SECOND, INTERVALS) {
             Due::Ping(second) => assert_ne!(first, second),
             due => panic!("{due:?}"),
         }
-        watch.pong(&first, start + 41 * SECOND);
-        assert_eq!(watch.poll(start + 50 * SECOND), Due::Gone);
+        assert_eq!(watch.pong(&first, start + 41 * SECOND), None);
+        assert_eq!(watch.poll(start + 50 * SECOND, INTERVALS), Due::Gone);
     }
 
     #[test]
@@ -191,7 +187,7 @@ mod tests {
         let (mut watch, _) = pinged(start);
         watch.excuse(start + 29 * SECOND);
         assert_eq!(
-            watch.poll(start + 30 * SECOND),
+            watch.poll(start + 30 * SECOND, INTERVALS),
             Due::Later(start + 49 * SECOND)
         );
     }

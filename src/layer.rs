@@ -52,7 +52,7 @@ pub(crate) struct Settings {
     pub(crate) origins: OriginPolicy,
     pub(crate) subprotocols: Arc<[Cow<'static, str>]>,
     pub(crate) key_limits: Vec<KeyLimit>,
-    pub(crate) config: Config,
+    pub(crate) config: Arc<Config>,
 }
 
 /// The requests that a layer answers: those on one of the paths, if there are any, for which the
@@ -88,7 +88,7 @@ impl<H: Handler> WebSocketLayer<H> {
             origins: OriginPolicy::same_host(),
             subprotocols: Arc::new([]),
             key_limits: Vec::new(),
-            config: Config::new(),
+            config: Arc::new(Config::new()),
         };
         Self {
             handler: Arc::new(handler),
@@ -149,7 +149,7 @@ impl<H> WebSocketLayer<H> {
     /// Sets limits and waits. Default: [`Config::new`].
     #[must_use]
     pub fn config(self, config: Config) -> Self {
-        self.with(|settings| settings.config = config)
+        self.with(|settings| settings.config = Arc::new(config))
     }
 
     /// Allows at most `max` connections at once that share a key, such as the peer's address or

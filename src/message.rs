@@ -106,6 +106,14 @@ impl Message {
         }
     }
 
+    /// Puts a prefix before text, and leaves binary alone.
+    pub(crate) fn behind(self, prefix: &str) -> Self {
+        match self {
+            Self::Text(text) if !prefix.is_empty() => Self::from([prefix, &*text].concat()),
+            unchanged => unchanged,
+        }
+    }
+
     /// Turns a message of either kind into its payload, without copying it.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {

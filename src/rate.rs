@@ -15,7 +15,6 @@ pub(crate) struct Rate {
 /// The tokens of one peer.
 #[derive(Debug)]
 pub(crate) struct Bucket {
-    rate: Rate,
     tokens: u32,
     /// The moment up to which tokens have been handed out.
     refilled: Instant,
@@ -24,22 +23,21 @@ pub(crate) struct Bucket {
 impl Bucket {
     pub(crate) const fn new(rate: Rate, now: Instant) -> Self {
         Self {
-            rate,
             tokens: rate.burst,
             refilled: now,
         }
     }
 
-    /// Takes a token; false if there is none.
-    pub(crate) fn take(&mut self, now: Instant) -> bool {
-        self.refill(now);
+    /// Takes a token at the rate of [`new`](Self::new); false if there is none.
+    pub(crate) fn take(&mut self, rate: Rate, now: Instant) -> bool {
+        self.refill(rate, now);
         let taken = self.tokens > 0;
         self.tokens -= u32::from(taken);
         taken
     }
 
-    fn refill(&mut self, now: Instant) {
-        let Rate { per_second, burst } = self.rate;
+    fn refill(&mut self, rate: Rate, now: Instant) {
+        let Rate { per_second, burst } = rate;
         let elapsed = now.saturating_duration_since(self.refilled);
         let earned = elapsed.as_micros() * u128::from(per_second) / 1_000_000;
         match u32::try_from(earned) {
@@ -68,7 +66,7 @@ mod tests {
     };
 
     fn take(bucket: &mut Bucket, now: Instant) -> usize {
-        (0..1000).take_while(|_| bucket.take(now)).count()
+        (0..1000).take_while(|_| bucket.take(RATE, now)).count()
     }
 
     #[test]
@@ -93,7 +91,7 @@ mod tests {
     fn counts_what_was_not_spent_into_the_burst() {
         let start = Instant::now();
         let mut bucket = Bucket::new(RATE, start);
-        assert!((0..150).all(|_| bucket.take(start)));
+        assert!((0..150).all(|_| bucket.take(RATE, start)));
         assert_eq!(take(&mut bucket, start + Duration::from_secs(3600)), 200);
     }
 
@@ -103,7 +101,7 @@ mod tests {
         let mut bucket = Bucket::new(RATE, start);
         assert_eq!(take(&mut bucket, start), 200);
         // Asked every 3 ms, a token is there every 10 ms.
-        let taken = (1..=100).filter(|i| bucket.take(start + Duration::from_millis(3 * i)));
+        let taken = (1..=100).filter(|i| bucket.take(RATE, start + Duration::from_millis(3 * i)));
         assert_eq!(taken.count(), 30);
     }
 
@@ -115,7 +113,7 @@ mod tests {
             burst: 1,
         };
         let mut bucket = Bucket::new(rate, start);
-        assert_eq!(take(&mut bucket, start + Duration::from_secs(9)), 1);
-        assert_eq!(take(&mut bucket, start + Duration::from_secs(99)), 0);
+        assert!(bucket.take(rate, start + Duration::from_secs(9)));
+        assert!(!bucket.take(rate, start + Duration::from_secs(99)));
     }
 }

@@ -6,21 +6,123 @@
 use std::{
     error::Error,
     fmt,
+    io::{self, IoSlice},
+    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
+    task::{Context, Poll},
     time::Duration,
 };
 
+use bytes::Bytes;
 use http::Extensions;
 use hyper::upgrade::{OnUpgrade, Upgraded};
-use hyper_util::rt::TokioIo;
+use hyper_util::{rt::TokioIo, server::conn::auto};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
 
 use crate::error::BoxError;
 
 /// A connection that was handed over.
-pub(crate) type Connection = TokioIo<Upgraded>;
+#[derive(Debug)]
+pub(crate) enum Connection {
+    /// A TCP stream, out of the boxes in which servers keep it.
+    Tcp(TcpStream),
+    /// Whatever else a server may have.
+    Other(Box<TokioIo<Upgraded>>),
+}
+
+impl Connection {
+    /// Unwraps what a server hands over: the connection, and what it has read of it already.
+    fn new(upgraded: Upgraded) -> (Self, Bytes) {
+        // hyper's own server keeps the stream as it is, the one of hyper-util in a type of its own.
+        let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+            Ok(parts) => return (Self::tcp(parts.io), parts.read_buf),
+            Err(upgraded) => upgraded,
+        };
+        match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
+            Ok(parts) => (Self::tcp(parts.io), parts.read_buf),
+            Err(upgraded) => {
+                let stream = Box::new(TokioIo::new(upgraded));
+                (Self::Other(stream), Bytes::new())
+            }
+        }
+    }
+
+    fn tcp(stream: TokioIo<TcpStream>) -> Self {
+        Self::Tcp(stream.into_inner())
+    }
+
+    /// Has small messages sent at once, where the stream is within reach.
+    pub(crate) fn set_nodelay(&self) {
+        if let Self::Tcp(stream) = self {
+            // Fails on a connection that is broken, which will be noticed.
+            let _ = stream.set_nodelay(true);
+        }
+    }
+}
+
+impl AsyncRead for Connection {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Other(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Connection {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Other(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Other(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Other(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Other(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Other(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}
 
 /// Whether the body of our 101 reached the HTTP server: the guard against an outer layer that
 /// replaced the response.
@@ -52,18 +154,18 @@ impl Handover {
         extensions.remove::<OnUpgrade>().map(Self)
     }
 
-    /// Waits for the connection, at most `limit`.
+    /// Waits for the connection, at most `limit`; it comes with what was read of it already.
     pub(crate) async fn complete(
         self,
-        sent: &Sent,
+        sent: Sent,
         limit: Duration,
-    ) -> Result<Connection, UpgradeError> {
+    ) -> Result<(Connection, Bytes), UpgradeError> {
         match tokio::time::timeout(limit, self.0).await {
             Err(_) => Err(UpgradeError::Timeout),
             Ok(Err(error)) if error.is_user() => Err(UpgradeError::Unsupported(error.into())),
             Ok(Err(error)) => Err(UpgradeError::Failed(error.into())),
             Ok(Ok(_)) if !sent.was_noted() => Err(UpgradeError::Replaced),
-            Ok(Ok(upgraded)) => Ok(TokioIo::new(upgraded)),
+            Ok(Ok(upgraded)) => Ok(Connection::new(upgraded)),
         }
     }
 }

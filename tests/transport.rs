@@ -437,11 +437,29 @@ async fn echoes_a_pipelined_burst_with_one_read_and_few_writes() {
 
 #[tokio::test(start_paused = true)]
 async fn is_not_woken_by_what_its_own_handler_sends() {
-    let peer = attach(Config::new(), true, Echo::new()).await;
+    let peer = attach(Config::new(), true, repeat).await;
     peer.send(frame(FIN | TEXT, b"one"));
     settle().await;
     // Looks for more once before the handler gets its turn and once after.
     assert_eq!(peer.calls().idle_reads, 2, "{:?}", peer.calls());
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_once_and_writes_once_for_what_echo_repeats() {
+    let peer = attach(Config::new(), true, Echo::new()).await;
+    peer.send(frame(FIN | TEXT, b"one"));
+    settle().await;
+    let calls = peer.calls();
+    assert_eq!((calls.reads, calls.idle_reads), (1, 1), "{calls:?}");
+    assert_eq!((calls.writes, calls.idle_writes), (1, 0), "{calls:?}");
+}
+
+/// Does what [`Echo`] does, without being it.
+async fn repeat(mut socket: WebSocket) -> Result<(), BoxError> {
+    while let Some(message) = socket.recv().await? {
+        socket.send(message).await?;
+    }
+    Ok(())
 }
 
 /// Another task's answers to what fits the inbox leave together.
@@ -810,17 +828,30 @@ async fn lets_other_tasks_run_while_pings_pour_in() {
 #[tokio::test(start_paused = true)]
 async fn lets_other_tasks_run_while_tiny_messages_pour_in() {
     for vectored in [true, false] {
-        let peer = attach(Config::new(), vectored, Echo::new()).await;
-        let frames = frame(FIN | BINARY, b"");
-        let count = 50_000;
-        let left = frames.len() * count;
-        let (runs, worst) = run_beside(&peer, Input::Flood { frames, left }, is_read).await;
-        println!("tiny messages: {worst:?} between two of {runs} runs");
-        settle().await;
-        assert_eq!(peer.lock().output.len(), 2 * count, "every one comes back");
-        assert!(worst.written <= 2 * FRAMES, "{worst:?}");
-        assert!(worst.read <= BYTES, "{worst:?}");
+        let peer = attach(Config::new(), vectored, repeat).await;
+        pour_in_tiny_messages(&peer, FRAMES).await;
     }
+}
+
+/// Without a handler to ask, a message costs a small part of what it does otherwise.
+#[tokio::test(start_paused = true)]
+async fn lets_other_tasks_run_while_echo_repeats_tiny_messages() {
+    for vectored in [true, false] {
+        let peer = attach(Config::new(), vectored, Echo::new()).await;
+        pour_in_tiny_messages(&peer, 16 * FRAMES).await;
+    }
+}
+
+async fn pour_in_tiny_messages(peer: &Peer, most: usize) {
+    let frames = frame(FIN | BINARY, b"");
+    let count = 50_000;
+    let left = frames.len() * count;
+    let (runs, worst) = run_beside(peer, Input::Flood { frames, left }, is_read).await;
+    println!("tiny messages: {worst:?} between two of {runs} runs");
+    settle().await;
+    assert_eq!(peer.lock().output.len(), 2 * count, "every one comes back");
+    assert!(worst.written <= 2 * most, "{worst:?}");
+    assert!(worst.read <= BYTES, "{worst:?}");
 }
 
 #[tokio::test(start_paused = true)]

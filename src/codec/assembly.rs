@@ -140,15 +140,56 @@ impl Assembly {
     }
 }
 
-/// Makes a message of a payload that is all there.
-pub(super) fn whole(kind: DataKind, payload: &[u8], mut mask: Mask) -> Result<Message, Violation> {
-    let mut buffer = Vec::with_capacity(payload.len());
-    mask.append(payload, &mut buffer);
-    let buffer = Bytes::from(buffer);
-    match kind {
-        DataKind::Text => Utf8Bytes::try_from(buffer)
-            .map(Message::Text)
-            .map_err(|_| Violation::InvalidUtf8),
-        DataKind::Binary => Ok(Message::Binary(buffer)),
+/// A message that is whole in the input, still masked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Whole<'a> {
+    kind: DataKind,
+    payload: &'a [u8],
+    mask: Mask,
+}
+
+impl<'a> Whole<'a> {
+    pub(super) const fn new(kind: DataKind, payload: &'a [u8], mask: Mask) -> Self {
+        Self {
+            kind,
+            payload,
+            mask,
+        }
+    }
+
+    pub(crate) const fn is_text(&self) -> bool {
+        matches!(self.kind, DataKind::Text)
+    }
+
+    /// Returns the length of the payload in bytes.
+    pub(crate) const fn len(&self) -> usize {
+        self.payload.len()
+    }
+
+    /// Appends the payload to `to`.
+    ///
+    /// # Errors
+    ///
+    /// [`Violation::InvalidUtf8`] if it is a text that is none. Some of it may be appended then.
+    pub(super) fn append_to(mut self, to: &mut Vec<u8>) -> Result<(), Violation> {
+        let start = to.len();
+        self.mask.append(self.payload, to);
+        if self.is_text() && str::from_utf8(&to[start..]).is_err() {
+            return Err(Violation::InvalidUtf8);
+        }
+        Ok(())
+    }
+
+    /// Makes a message of it.
+    pub(crate) fn into_message(mut self) -> Result<Message, Violation> {
+        let mut buffer = Vec::with_capacity(self.payload.len());
+        self.mask.append(self.payload, &mut buffer);
+        let buffer = Bytes::from(buffer);
+        match self.kind {
+            DataKind::Text => Utf8Bytes::try_from(buffer)
+                .map(Message::Text)
+                .map_err(|_| Violation::InvalidUtf8),
+            DataKind::Binary => Ok(Message::Binary(buffer)),
+        }
     }
 }

@@ -12,7 +12,7 @@ use crate::{
 
 use super::{
     Control, Mask,
-    assembly::{self, Assembly},
+    assembly::{Assembly, Whole},
     control,
     head::{ControlKind, Head, Kind, Partial},
     utf8::InvalidUtf8,
@@ -66,6 +66,15 @@ pub(crate) enum Event {
     Close(Option<CloseFrame>),
 }
 
+/// What comes next in the input.
+#[derive(Debug)]
+pub(crate) enum Next<'a> {
+    /// A message in a single frame, all of it in the input.
+    Whole(Whole<'a>),
+    /// Anything else.
+    Event(Event),
+}
+
 /// What a peer did that it may not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Violation {
@@ -104,7 +113,7 @@ pub(crate) struct Decoder {
     rules: Rules,
     stage: Stage,
     /// The message of which some frames, or some of the only one, have arrived.
-    message: Option<Assembly>,
+    message: Option<Box<Assembly>>,
     deadline: Option<Instant>,
 }
 
@@ -119,7 +128,8 @@ enum Stage {
     },
     Control {
         kind: ControlKind,
-        payload: Control,
+        // Elsewhere, because this is rare, and every connection has room for its stage.
+        payload: Box<Control>,
         missing: usize,
         mask: Mask,
     },
@@ -158,6 +168,25 @@ impl Decoder {
         input: &mut &[u8],
         now: Instant,
     ) -> Result<Option<Event>, Violation> {
+        Ok(match self.next(input, now)? {
+            None => None,
+            Some(Next::Event(event)) => Some(event),
+            Some(Next::Whole(whole)) => Some(Event::Message(whole.into_message()?)),
+        })
+    }
+
+    /// Does as [`decode`](Self::decode) does, and leaves a message that is whole where it is, its
+    /// text unchecked.
+    ///
+    /// # Errors
+    ///
+    /// As there.
+    #[inline]
+    pub(crate) fn next<'a>(
+        &mut self,
+        input: &mut &'a [u8],
+        now: Instant,
+    ) -> Result<Option<Next<'a>>, Violation> {
         if self.deadline.is_some_and(|deadline| now >= deadline) {
             return Err(Violation::TooSlow);
         }
@@ -191,11 +220,15 @@ impl Decoder {
     }
 
     #[inline]
-    fn advance(&mut self, input: &mut &[u8], now: Instant) -> Result<Option<Event>, Violation> {
+    fn advance<'a>(
+        &mut self,
+        input: &mut &'a [u8],
+        now: Instant,
+    ) -> Result<Option<Next<'a>>, Violation> {
         loop {
             match &mut self.stage {
                 Stage::Head(partial) => {
-                    let message = self.message.as_ref().map(Assembly::progress);
+                    let message = self.message.as_ref().map(|message| message.progress());
                     let Some(head) = partial.take(input, &self.rules, message)? else {
                         self.set_clock(now);
                         return Ok(None);
@@ -204,14 +237,14 @@ impl Decoder {
                         Kind::Start(kind) if head.last && head.len <= input.len() => {
                             let payload = split_front(input, head.len);
                             self.deadline = None;
-                            let message = assembly::whole(kind, payload, head.mask)?;
-                            return Ok(Some(Event::Message(message)));
+                            let whole = Whole::new(kind, payload, head.mask);
+                            return Ok(Some(Next::Whole(whole)));
                         }
                         Kind::Start(_) | Kind::Continuation => self.begin_data(&head),
                         Kind::Control(kind) => {
                             self.stage = Stage::Control {
                                 kind,
-                                payload: Control::empty(),
+                                payload: Box::new(Control::empty()),
                                 missing: head.len,
                                 mask: head.mask,
                             };
@@ -221,7 +254,7 @@ impl Decoder {
                 Stage::Data { .. } => {
                     if let Some(message) = self.data(input)? {
                         self.deadline = None;
-                        return Ok(Some(Event::Message(message)));
+                        return Ok(Some(Next::Event(Event::Message(message))));
                     }
                     if input.is_empty() {
                         self.set_clock(now);
@@ -245,13 +278,13 @@ impl Decoder {
                         return Ok(None);
                     }
                     let event = match kind {
-                        ControlKind::Ping => Event::Ping(*payload),
-                        ControlKind::Pong => Event::Pong(*payload),
+                        ControlKind::Ping => Event::Ping(**payload),
+                        ControlKind::Pong => Event::Pong(**payload),
                         ControlKind::Close => Event::Close(control::close(payload)?),
                     };
                     self.stage = Stage::default();
                     self.set_clock(now);
-                    return Ok(Some(event));
+                    return Ok(Some(Next::Event(event)));
                 }
             }
         }
@@ -260,7 +293,7 @@ impl Decoder {
     fn begin_data(&mut self, head: &Head) {
         // A start finds no message, a continuation finds one: the head has been checked.
         if let Kind::Start(kind) = head.kind {
-            self.message = Some(Assembly::new(kind));
+            self.message = Some(Box::new(Assembly::new(kind)));
         }
         if let Some(message) = &mut self.message {
             message.begin_frame(head.len);
@@ -305,7 +338,9 @@ impl Decoder {
     /// Returns the number of bytes that are allocated.
     #[cfg(test)]
     pub(super) fn capacity(&self) -> usize {
-        self.message.as_ref().map_or(0, Assembly::capacity)
+        self.message
+            .as_ref()
+            .map_or(0, |message| message.capacity())
     }
 }
 

@@ -24,7 +24,8 @@ mod outgoing;
 mod tests;
 mod utf8;
 
+pub(crate) use assembly::Whole;
 pub(crate) use control::Control;
-pub(crate) use decoder::{Decoder, Event, Limits, Role, Rules, Violation};
+pub(crate) use decoder::{Decoder, Event, Limits, Next, Role, Rules, Violation};
 use mask::Mask;
 pub(crate) use outgoing::{Load, Outgoing};

@@ -3,7 +3,7 @@
 //! Small frames are gathered in one buffer, so that all that is sent in one turn leaves in one
 //! write. Large payloads are kept as they are, where the stream can write several buffers at once.
 
-use std::{collections::VecDeque, io::IoSlice};
+use std::{collections::VecDeque, io::IoSlice, mem};
 
 use bytes::{Buf, Bytes};
 use tokio_tungstenite::tungstenite::protocol::frame::{
@@ -11,12 +11,15 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
     coding::{Control as ControlCode, Data, OpCode},
 };
 
+use super::{Violation, Whole};
 use crate::{close::CloseFrame, message::Message};
 
 /// From this size on, copying a payload costs more than writing it as a buffer of its own.
 const LARGE: usize = 4 * 1024;
 /// A gathering buffer of this size is not grown: a larger one would be moved again and again.
 const SEGMENT: usize = 64 * 1024;
+/// The longest head: two bytes, eight of length, four of mask.
+const MAX_HEAD: usize = 14;
 /// A gathering buffer up to this size is kept for the next turn.
 const KEPT: usize = 1024;
 
@@ -36,8 +39,9 @@ impl Load {
 /// Frames in the order in which they are written.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
-    /// Whole buffers, oldest first, each with the messages that end in it.
-    segments: VecDeque<(Bytes, usize)>,
+    /// Whole buffers, oldest first, each with the messages that end in it. Elsewhere, because mostly
+    /// the tail is all there is.
+    segments: Option<Box<VecDeque<(Bytes, usize)>>>,
     /// The newest frames.
     tail: Vec<u8>,
     tail_messages: usize,
@@ -55,7 +59,7 @@ impl Outgoing {
             Message::Binary(_) => Data::Binary,
         };
         let len = message.len();
-        self.push_header(OpCode::Data(opcode), len);
+        self.load.bytes += self.push_header(OpCode::Data(opcode), len);
         if len < LARGE || contiguous {
             self.tail.extend_from_slice(message.as_bytes());
             self.tail_messages += 1;
@@ -64,10 +68,39 @@ impl Outgoing {
             }
         } else {
             self.seal();
-            self.segments.push_back((message.clone().into_bytes(), 1));
+            self.segments
+                .get_or_insert_default()
+                .push_back((message.clone().into_bytes(), 1));
         }
         self.load.messages += 1;
         self.load.bytes += len;
+    }
+
+    /// Queues a message that is still in the input, text behind a prefix, and returns the length of
+    /// its payload.
+    ///
+    /// # Errors
+    ///
+    /// [`Violation::InvalidUtf8`] if it is a text that is none; nothing is queued then.
+    #[inline]
+    pub(crate) fn repeat(&mut self, whole: Whole<'_>, prefix: &str) -> Result<usize, Violation> {
+        let (opcode, prefix) = match whole.is_text() {
+            true => (Data::Text, prefix),
+            false => (Data::Binary, ""),
+        };
+        let before = self.tail.len();
+        let len = prefix.len() + whole.len();
+        self.tail.reserve(MAX_HEAD + len);
+        self.push_header(OpCode::Data(opcode), len);
+        self.tail.extend_from_slice(prefix.as_bytes());
+        if let Err(violation) = whole.append_to(&mut self.tail) {
+            self.tail.truncate(before);
+            return Err(violation);
+        }
+        self.tail_messages += 1;
+        self.load.messages += 1;
+        self.load.bytes += self.tail.len() - before;
+        Ok(len)
     }
 
     /// Queues a ping.
@@ -93,12 +126,13 @@ impl Outgoing {
     }
 
     fn push_control(&mut self, code: ControlCode, payload: &[u8]) {
-        self.push_header(OpCode::Control(code), payload.len());
+        let head = self.push_header(OpCode::Control(code), payload.len());
         self.tail.extend_from_slice(payload);
-        self.load.bytes += payload.len();
+        self.load.bytes += head + payload.len();
     }
 
-    fn push_header(&mut self, opcode: OpCode, len: usize) {
+    /// Appends a head and returns its length.
+    fn push_header(&mut self, opcode: OpCode, len: usize) -> usize {
         let header = FrameHeader {
             opcode,
             ..FrameHeader::default()
@@ -107,14 +141,16 @@ impl Outgoing {
         header
             .format(len as u64, &mut self.tail)
             .expect("a vector takes every write");
-        self.load.bytes += self.tail.len() - before;
+        self.tail.len() - before
     }
 
     /// Queues all of `other` behind what is queued here.
     pub(crate) fn append(&mut self, other: &mut Self) {
         self.seal();
         other.seal();
-        self.segments.append(&mut other.segments);
+        if let Some(segments) = &mut other.segments {
+            self.segments.get_or_insert_default().append(segments);
+        }
         self.load.messages += other.load.messages;
         self.load.bytes += other.load.bytes;
         other.load = Load::default();
@@ -125,10 +161,12 @@ impl Outgoing {
         if self.tail.is_empty() {
             return;
         }
-        let mut sealed = Bytes::from(std::mem::take(&mut self.tail));
-        sealed.advance(std::mem::take(&mut self.tail_written));
-        let messages = std::mem::take(&mut self.tail_messages);
-        self.segments.push_back((sealed, messages));
+        let mut sealed = Bytes::from(mem::take(&mut self.tail));
+        sealed.advance(mem::take(&mut self.tail_written));
+        let messages = mem::take(&mut self.tail_messages);
+        self.segments
+            .get_or_insert_default()
+            .push_back((sealed, messages));
     }
 
     /// Returns how much is queued.
@@ -145,7 +183,8 @@ impl Outgoing {
     pub(crate) fn slices<'a, 's>(&'a self, slices: &'s mut [IoSlice<'a>]) -> &'s [IoSlice<'a>] {
         let tail = &self.tail[self.tail_written..];
         let tail = (!tail.is_empty()).then_some(tail);
-        let segments = self.segments.iter().map(|(segment, _)| &**segment);
+        let segments = self.segments.iter().flat_map(|segments| segments.iter());
+        let segments = segments.map(|(segment, _)| &**segment);
         let mut used = 0;
         for (slot, bytes) in slices.iter_mut().zip(segments.chain(tail)) {
             *slot = IoSlice::new(bytes);
@@ -154,30 +193,43 @@ impl Outgoing {
         &slices[..used]
     }
 
+    /// Takes over a buffer to gather frames in, where there is none.
+    pub(crate) fn lend(&mut self, buffer: impl FnOnce() -> Vec<u8>) {
+        if self.tail.capacity() == 0 {
+            self.tail = buffer();
+            self.tail.clear();
+        }
+    }
+
+    /// Gives the buffer away if it is empty and larger than what an idle connection keeps.
+    pub(crate) fn give_back(&mut self) -> Option<Vec<u8>> {
+        (self.tail.is_empty() && self.tail.capacity() > KEPT).then(|| mem::take(&mut self.tail))
+    }
+
     /// Takes off `written` bytes, and returns what that makes room for.
     pub(crate) fn advance(&mut self, written: usize) -> Load {
         let mut messages = 0;
         let mut left = written;
-        while let Some((segment, ends)) = self.segments.front_mut() {
-            if left < segment.len() {
-                segment.advance(left);
-                left = 0;
-                break;
+        if let Some(segments) = &mut self.segments {
+            while let Some((segment, ends)) = segments.front_mut() {
+                if left < segment.len() {
+                    segment.advance(left);
+                    left = 0;
+                    break;
+                }
+                left -= segment.len();
+                messages += *ends;
+                segments.pop_front();
             }
-            left -= segment.len();
-            messages += *ends;
-            self.segments.pop_front();
+            if segments.is_empty() {
+                self.segments = None;
+            }
         }
         self.tail_written += left;
-        if self.segments.is_empty() && self.tail_written == self.tail.len() {
-            messages += std::mem::take(&mut self.tail_messages);
+        if self.segments.is_none() && self.tail_written == self.tail.len() {
+            messages += mem::take(&mut self.tail_messages);
             self.tail_written = 0;
             self.tail.clear();
-            // An idle connection keeps next to nothing.
-            if self.tail.capacity() > KEPT {
-                self.tail = Vec::new();
-            }
-            self.segments.shrink_to(0);
         }
         self.load.messages -= messages;
         self.load.bytes -= written;
@@ -295,7 +347,8 @@ mod tests {
             outgoing.push(&Message::binary(vec![0; 3000]), false);
         }
         let _ = drain(&mut outgoing, usize::MAX);
+        drop(outgoing.give_back());
         assert!(outgoing.tail.capacity() <= KEPT);
-        assert_eq!(outgoing.segments.capacity(), 0);
+        assert!(outgoing.segments.is_none());
     }
 }

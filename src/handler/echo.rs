@@ -1,5 +1,7 @@
 //! The handler that is shipped.
 
+use std::sync::Arc;
+
 use super::Handler;
 use crate::{
     error::BoxError,
@@ -22,7 +24,7 @@ use crate::{
 /// ```
 #[derive(Clone, Debug, Default)]
 pub struct Echo {
-    prefix: Utf8Bytes,
+    prefix: Arc<str>,
 }
 
 impl Echo {
@@ -36,17 +38,17 @@ impl Echo {
     #[must_use]
     pub fn prefixed(prefix: impl Into<Utf8Bytes>) -> Self {
         Self {
-            prefix: prefix.into(),
+            prefix: prefix.into().as_str().into(),
         }
     }
 
+    /// What comes before text.
+    pub(crate) const fn prefix(&self) -> &Arc<str> {
+        &self.prefix
+    }
+
     fn answer(&self, message: Message) -> Message {
-        match message {
-            Message::Text(text) if !self.prefix.is_empty() => {
-                Message::from([&*self.prefix, &*text].concat())
-            }
-            unchanged => unchanged,
-        }
+        message.behind(&self.prefix)
     }
 }
 

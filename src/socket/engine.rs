@@ -7,7 +7,6 @@
 use std::{
     cell::Cell,
     io::{self, IoSlice},
-    mem,
     pin::Pin,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
@@ -15,16 +14,20 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::codec::{Decoder, Event, Load, Outgoing, Rules, Violation};
+use crate::codec::{Decoder, Event, Load, Next, Outgoing, Rules, Violation};
 
 /// The size of the shared buffer: what one read can take.
 const BUFFER: usize = 64 * 1024;
+/// A shared buffer that has grown beyond this is not kept.
+const GATHERED: usize = 512 * 1024;
 /// The buffers that one write can take.
 const SLICES: usize = 32;
 
 thread_local! {
-    /// Empty while a connection has it.
-    static SHARED: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    /// To read into; gone while a connection has it.
+    static SHARED: Cell<Option<Box<Input>>> = const { Cell::new(None) };
+    /// To gather frames in, as well.
+    static GATHER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// What arrived.
@@ -40,12 +43,21 @@ pub(super) enum Incoming {
     Bytes(usize),
 }
 
+/// Messages that were answered with themselves, and the bytes of their payloads.
+#[derive(Debug, Default)]
+pub(super) struct Repeated {
+    pub(super) messages: usize,
+    pub(super) received: usize,
+    pub(super) sent: usize,
+}
+
 /// A stream that speaks frames.
 #[derive(Debug)]
 pub(super) struct Engine<IO> {
     io: IO,
     decoder: Decoder,
-    input: Input,
+    /// What was read and is not decoded yet; mostly nothing.
+    input: Option<Box<Input>>,
     /// Frames that are being written.
     pub(super) output: Outgoing,
     /// The stream itself may hold back some of what it was given.
@@ -62,11 +74,13 @@ struct Input {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Engine<IO> {
-    pub(super) fn new(io: IO, rules: Rules) -> Self {
+    /// Makes one for a stream of which `read` has been read already.
+    pub(super) fn new(io: IO, read: &[u8], rules: Rules) -> Self {
+        let input = Input::holding(read);
         Self {
             io,
             decoder: Decoder::new(rules),
-            input: Input::default(),
+            input,
             output: Outgoing::default(),
             unflushed: false,
         }
@@ -83,17 +97,64 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Engine<IO> {
         cx: &mut Context<'_>,
         now: Instant,
     ) -> Poll<io::Result<Incoming>> {
-        let mut undecoded = &self.input.buffer[self.input.start..self.input.end];
+        let mut undecoded = self.input.as_deref().map_or(&[][..], Input::bytes);
         let decoded = self.decoder.decode(&mut undecoded, now);
-        self.input.start = self.input.end - undecoded.len();
-        Poll::Ready(Ok(match decoded {
-            Ok(Some(event)) => Incoming::Event(event),
-            Err(violation) => Incoming::Violation(violation),
-            Ok(None) => match ready!(self.poll_read(cx))? {
-                0 => Incoming::End,
-                bytes => Incoming::Bytes(bytes),
-            },
+        let left = undecoded.len();
+        self.keep(left);
+        match decoded {
+            Ok(Some(event)) => Poll::Ready(Ok(Incoming::Event(event))),
+            Err(violation) => Poll::Ready(Ok(Incoming::Violation(violation))),
+            Ok(None) => self.poll_bytes(cx),
+        }
+    }
+
+    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Incoming>> {
+        Poll::Ready(Ok(match ready!(self.poll_read(cx))? {
+            0 => Incoming::End,
+            bytes => Incoming::Bytes(bytes),
         }))
+    }
+
+    /// Answers messages that are whole in what was read, at most `most`, with themselves, text
+    /// behind `prefix`, and counts them in `repeated`; then does as
+    /// [`poll_incoming`](Self::poll_incoming) does.
+    ///
+    /// Nothing is allocated for such a message, and it is copied once, from the one shared buffer
+    /// to the other.
+    pub(super) fn poll_repeated(
+        &mut self,
+        cx: &mut Context<'_>,
+        now: Instant,
+        prefix: &str,
+        most: usize,
+        repeated: &mut Repeated,
+    ) -> Poll<io::Result<Incoming>> {
+        self.output.lend(|| GATHER.take());
+        let mut undecoded = self.input.as_deref().map_or(&[][..], Input::bytes);
+        let stopped = loop {
+            if repeated.messages == most {
+                break Some(Incoming::Bytes(0));
+            }
+            match self.decoder.next(&mut undecoded, now) {
+                Ok(None) => break None,
+                Ok(Some(Next::Event(event))) => break Some(Incoming::Event(event)),
+                Ok(Some(Next::Whole(whole))) => match self.output.repeat(whole, prefix) {
+                    Ok(sent) => {
+                        repeated.messages += 1;
+                        repeated.received += whole.len();
+                        repeated.sent += sent;
+                    }
+                    Err(violation) => break Some(Incoming::Violation(violation)),
+                },
+                Err(violation) => break Some(Incoming::Violation(violation)),
+            }
+        };
+        let left = undecoded.len();
+        self.keep(left);
+        match stopped {
+            Some(incoming) => Poll::Ready(Ok(incoming)),
+            None => self.poll_bytes(cx),
+        }
     }
 
     /// Tells whether a message is on its way.
@@ -114,17 +175,24 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Engine<IO> {
     /// Reads bytes, throws them away with what is not decoded yet, and returns how many they were.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let read = ready!(self.poll_read(cx));
-        self.input.start = self.input.end;
+        self.keep(0);
         Poll::Ready(read)
     }
 
     /// Replaces what is left in the buffer by what is read.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        self.input.borrow();
-        let mut buffer = ReadBuf::new(&mut self.input.buffer);
+        let input = Input::borrowed(&mut self.input);
+        let mut buffer = ReadBuf::new(&mut input.buffer);
         ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
-        self.input.end = buffer.filled().len();
-        Poll::Ready(Ok(self.input.end))
+        input.end = buffer.filled().len();
+        Poll::Ready(Ok(input.end))
+    }
+
+    /// Takes all but the last `left` bytes of the input for decoded.
+    fn keep(&mut self, left: usize) {
+        if let Some(input) = &mut self.input {
+            input.start = input.end - left;
+        }
     }
 
     /// Writes some of the output. Ready with what that made room for, which is nothing when there
@@ -155,33 +223,59 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Engine<IO> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 
-    /// Gives the shared buffer back; to be called when a poll ends.
+    /// Gives the shared buffers back; to be called when a poll ends.
     pub(super) fn rest(&mut self) {
-        self.input.rest();
+        if let Some(input) = self.input.take() {
+            self.input = input.rest();
+        }
+        if let Some(buffer) = self.output.give_back() {
+            if buffer.capacity() <= GATHERED {
+                GATHER.set(buffer);
+            }
+        }
     }
 }
 
 impl Input {
-    /// Makes `buffer` one to read into. What was in it has been decoded.
-    fn borrow(&mut self) {
-        self.start = 0;
-        self.end = 0;
-        if self.buffer.len() < BUFFER {
-            self.buffer = SHARED.take();
-            // Zeroed once a thread, not once a read. Empty also when another connection is being
-            // polled further up this very stack.
-            self.buffer.resize(BUFFER, 0);
-        }
+    /// Makes one of bytes that are there already, if there are any.
+    fn holding(bytes: &[u8]) -> Option<Box<Self>> {
+        let input = Self {
+            buffer: bytes.to_vec(),
+            start: 0,
+            end: bytes.len(),
+        };
+        (!bytes.is_empty()).then(|| Box::new(input))
     }
 
-    fn rest(&mut self) {
-        if self.buffer.len() < BUFFER {
-            return;
+    /// Makes `slot` one to read into. What was in it has been decoded.
+    fn borrowed(slot: &mut Option<Box<Self>>) -> &mut Self {
+        if slot.as_ref().is_none_or(|input| !input.is_shared()) {
+            *slot = SHARED.take();
         }
-        let left = self.buffer[self.start..self.end].to_vec();
-        SHARED.set(mem::take(&mut self.buffer));
-        self.start = 0;
-        self.end = left.len();
-        self.buffer = left;
+        let input = slot.get_or_insert_default();
+        input.start = 0;
+        input.end = 0;
+        // Zeroed once a thread, not once a read. Empty also when another connection is being
+        // polled further up this very stack.
+        input.buffer.resize(BUFFER, 0);
+        input
+    }
+
+    fn bytes(&self) -> &[u8] {
+        &self.buffer[self.start..self.end]
+    }
+
+    fn is_shared(&self) -> bool {
+        self.buffer.len() >= BUFFER
+    }
+
+    /// Gives the buffer back if it is the shared one, and returns what was left in it.
+    fn rest(self: Box<Self>) -> Option<Box<Self>> {
+        if !self.is_shared() {
+            return (self.start < self.end).then_some(self);
+        }
+        let left = Self::holding(self.bytes());
+        SHARED.set(Some(self));
+        left
     }
 }

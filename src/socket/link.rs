@@ -4,7 +4,6 @@
 //! released.
 
 use std::{
-    collections::VecDeque,
     io, mem,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
@@ -13,64 +12,59 @@ use std::{
 
 use tokio::sync::Notify;
 
-use super::traffic::Traffic;
+use super::{
+    inbox::Inbox,
+    queue::{Queue, Ticket},
+    traffic::Traffic,
+};
 use crate::{
     close::{CloseFrame, Closed, Side},
     codec::{Load, Outgoing},
-    config::{Bound, Config},
+    config::Config,
     error::{RecvError, SendError, TrySendError},
     message::Message,
 };
 
-/// How often the first who waits for room may not ask for it before it loses its turn.
-const OPPORTUNITIES: usize = 16;
-
 /// The shared state of one connection.
 #[derive(Debug)]
 pub(crate) struct Link {
-    inbox: Bound,
-    outbox: Bound,
+    config: Arc<Config>,
     traffic: Arc<Traffic>,
     state: Mutex<State>,
-    /// Told when there may be room for more to be sent.
-    room: Notify,
-    /// Told when the connection has ended.
-    ended: Notify,
+    /// Told when there may be room for more to be sent, and when the connection has ended.
+    changed: Notify,
 }
 
 #[derive(Debug, Default)]
 struct State {
-    inbox: VecDeque<Message>,
-    inbox_bytes: usize,
+    inbox: Inbox,
     /// Nothing will be added to the inbox any more.
     input_over: bool,
     /// Why, told once, after the inbox is empty.
-    fault: Option<RecvError>,
+    fault: Option<Box<RecvError>>,
     /// The holder has been told that nothing will come any more.
     told: bool,
     /// The holder has dropped its end; the value says whether in a panic.
     abandoned: Option<bool>,
 
-    /// What the connection has not taken yet.
-    outbox: Outgoing,
+    /// What the connection has not taken yet. Elsewhere, because many connections only listen.
+    outbox: Option<Box<Outgoing>>,
     /// What is not written yet: the outbox, and what the connection has taken of it.
     unwritten: Load,
     /// Some of it will never be.
     discarded: bool,
     /// Something was sent since the stream was flushed.
     unflushed: bool,
-    /// Those who wait for room, in the order in which they get it.
-    waiting: VecDeque<u64>,
-    next_ticket: u64,
-    /// How often room was made, or asked for by others, since the first of them has asked for it.
-    missed: usize,
+    /// Those who wait for room, in the order in which they get it; elsewhere, because hardly ever
+    /// anybody does.
+    waiting: Option<Box<Queue>>,
     /// The stream writes one buffer at a time.
     contiguous: bool,
 
     stage: Stage,
     /// The Close that this side wants to send.
-    close: Option<CloseFrame>,
-    closed: Option<Closed>,
+    close: Option<Box<CloseFrame>>,
+    closed: Option<Box<Closed>>,
     round_trip: Option<Duration>,
 
     reader: Option<Waker>,
@@ -94,14 +88,12 @@ enum Stage {
 }
 
 impl Link {
-    pub(crate) fn new(config: &Config, traffic: Arc<Traffic>) -> Self {
+    pub(crate) fn new(config: Arc<Config>, traffic: Arc<Traffic>) -> Self {
         Self {
-            inbox: config.inbox(),
-            outbox: config.outbox(),
+            config,
             traffic,
             state: Mutex::default(),
-            room: Notify::new(),
-            ended: Notify::new(),
+            changed: Notify::new(),
         }
     }
 
@@ -135,8 +127,7 @@ impl Link {
     ) -> Poll<Result<Option<Message>, RecvError>> {
         let mut state = self.lock();
         let was_full = !self.has_room_in(&state);
-        if let Some(message) = state.inbox.pop_front() {
-            state.inbox_bytes -= message.len();
+        if let Some(message) = state.inbox.pop() {
             let result = Poll::Ready(Ok(Some(message)));
             return if was_full && self.has_room_in(&state) {
                 self.touch(state, result)
@@ -151,7 +142,7 @@ impl Link {
             return Poll::Pending;
         }
         let fault = state.fault.take();
-        let result = Poll::Ready(fault.map_or(Ok(None), Err));
+        let result = Poll::Ready(fault.map_or(Ok(None), |fault| Err(*fault)));
         if mem::replace(&mut state.told, true) {
             result
         } else {
@@ -167,7 +158,7 @@ impl Link {
         }
         let turn = Waiting::new(self);
         loop {
-            let room = self.room.notified();
+            let changed = self.changed.notified();
             if self.offer(&message, Some(turn.ticket))? {
                 return Ok(());
             }
@@ -175,7 +166,7 @@ impl Link {
                 // There is room for all, but no more will be made: whoever is first may take it.
                 tokio::task::yield_now().await;
             } else {
-                room.await;
+                changed.await;
             }
         }
     }
@@ -189,24 +180,24 @@ impl Link {
     }
 
     /// Queues a message if there is room for it now, and nobody waits before it.
-    fn offer(&self, message: &Message, ticket: Option<u64>) -> Result<bool, SendError> {
+    fn offer(&self, message: &Message, ticket: Option<Ticket>) -> Result<bool, SendError> {
         let mut state = self.lock();
         if state.stage != Stage::Open {
             return Err(SendError::Closed);
         }
-        let is_first = ticket.is_some() && state.waiting.front() == ticket.as_ref();
-        if is_first {
-            state.missed = 0;
-        }
-        let is_in_turn = is_first || state.waiting.is_empty() || state.is_first_asleep();
-        if !is_in_turn && state.unwritten.is_empty() {
-            state.missed += 1;
-        }
+        let nothing_unwritten = state.unwritten.is_empty();
+        let is_in_turn = state.waiting.as_mut().is_none_or(|queue| {
+            let is_in_turn = queue.is_turn_of(ticket);
+            if !is_in_turn && nothing_unwritten {
+                queue.miss();
+            }
+            is_in_turn
+        });
         if !is_in_turn || !self.takes(&state, message.len()) {
             return Ok(false);
         }
         state.push(message);
-        self.traffic.sent(message.len());
+        self.traffic.sent(1, message.len());
         self.touch(state, Ok(true))
     }
 
@@ -233,7 +224,7 @@ impl Link {
             return Err(SendError::Closed);
         }
         state.push(message);
-        self.traffic.sent(message.len());
+        self.traffic.sent(1, message.len());
         self.touch(state, Ok(()))
     }
 
@@ -261,7 +252,12 @@ impl Link {
 
     /// Tells how the connection ended, once it has.
     pub(crate) fn ending(&self) -> Option<Closed> {
-        self.lock().closed.clone()
+        self.lock().closed.as_deref().cloned()
+    }
+
+    /// Returns over which time a shutdown is spread.
+    pub(crate) fn spread(&self) -> Duration {
+        self.config.spread()
     }
 
     /// Asks for the closing handshake; the first to ask chooses the code.
@@ -269,13 +265,13 @@ impl Link {
         let mut state = self.lock();
         if state.stage == Stage::Open {
             state.stage = Stage::Closing;
-            state.close = Some(frame);
+            state.close = Some(Box::new(frame));
             state.input_over = true;
-            let discarded = state.take_inbox();
+            let discarded = mem::take(&mut state.inbox);
             let wakers = state.take_wakers();
             self.touch(state, ());
             drop(discarded);
-            self.room.notify_waiters();
+            self.changed.notify_waiters();
             wakers.into_iter().flatten().for_each(Waker::wake);
         }
     }
@@ -283,11 +279,11 @@ impl Link {
     /// Waits until the connection has ended, and tells how.
     pub(super) async fn closed_as(&self) -> Closed {
         loop {
-            let ended = self.ended.notified();
+            let changed = self.changed.notified();
             if let Some(closed) = self.ending() {
                 return closed;
             }
-            ended.await;
+            changed.await;
         }
     }
 
@@ -310,7 +306,7 @@ impl Link {
     pub(super) fn abandon(&self, panicking: bool) {
         let mut state = self.lock();
         state.abandoned = Some(panicking);
-        let discarded = state.take_inbox();
+        let discarded = mem::take(&mut state.inbox);
         self.touch(state, ());
         drop(discarded);
     }
@@ -344,16 +340,18 @@ impl Link {
         state.touched = false;
         // Awake, whoever woke it: what the handler does meanwhile need not wake it again.
         state.parked = false;
-        state.close.take()
+        state.close.take().map(|frame| *frame)
     }
 
     /// Moves what waits to be written behind what is in `outgoing`.
     pub(super) fn take_outgoing(&self, outgoing: &mut Outgoing) {
         let mut state = self.lock();
-        if outgoing.is_empty() {
-            mem::swap(outgoing, &mut state.outbox);
-        } else if !state.outbox.is_empty() {
-            outgoing.append(&mut state.outbox);
+        if let Some(outbox) = &mut state.outbox {
+            if outgoing.is_empty() {
+                mem::swap(outgoing, outbox);
+            } else if !outbox.is_empty() {
+                outgoing.append(outbox);
+            }
         }
     }
 
@@ -368,8 +366,7 @@ impl Link {
         if state.input_over || state.abandoned.is_some() {
             return;
         }
-        state.inbox_bytes += message.len();
-        state.inbox.push_back(message);
+        state.inbox.push(message);
         let reader = state.reader.take();
         drop(state);
         wake_others([reader], cx);
@@ -380,12 +377,14 @@ impl Link {
         let mut state = self.lock();
         state.unwritten.messages = state.unwritten.messages.saturating_sub(load.messages);
         state.unwritten.bytes = state.unwritten.bytes.saturating_sub(load.bytes);
-        let waiting = !state.waiting.is_empty();
-        state.missed += 1;
+        let waiting = state.waiting.is_some();
+        if let Some(queue) = &mut state.waiting {
+            queue.miss();
+        }
         let writer = state.writer.take();
         drop(state);
         if waiting {
-            self.room.notify_waiters();
+            self.changed.notify_waiters();
         }
         let awaited = waiting || writer.is_some();
         wake_others([writer], cx);
@@ -425,14 +424,14 @@ impl Link {
             state.stage = Stage::Closing;
         }
         if !mem::replace(&mut state.input_over, true) {
-            state.fault = fault;
+            state.fault = fault.map(Box::new);
         }
-        if let Some(outgoing) = outgoing {
-            outgoing.append(&mut state.outbox);
+        if let (Some(outgoing), Some(outbox)) = (outgoing, &mut state.outbox) {
+            outgoing.append(outbox);
         }
         let wakers = state.take_wakers();
         drop(state);
-        self.room.notify_waiters();
+        self.changed.notify_waiters();
         wake_others(wakers, cx);
     }
 
@@ -451,23 +450,26 @@ impl Link {
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
 
-    fn finish(&self, closed: Closed, fault: Option<RecvError>) -> ([Option<Waker>; 2], Outgoing) {
+    fn finish(
+        &self,
+        closed: Closed,
+        fault: Option<RecvError>,
+    ) -> ([Option<Waker>; 2], Option<Box<Outgoing>>) {
         let mut state = self.lock();
         if state.closed.is_some() {
-            return ([None, None], Outgoing::default());
+            return ([None, None], None);
         }
-        state.closed = Some(closed);
+        state.closed = Some(Box::new(closed));
         state.stage = Stage::Closed;
         if !mem::replace(&mut state.input_over, true) {
-            state.fault = fault;
+            state.fault = fault.map(Box::new);
         }
         state.unwritten = Load::default();
         state.discarded = mem::take(&mut state.unflushed);
         let discarded = mem::take(&mut state.outbox);
         let wakers = state.take_wakers();
         drop(state);
-        self.room.notify_waiters();
-        self.ended.notify_waiters();
+        self.changed.notify_waiters();
         (wakers, discarded)
     }
 
@@ -489,36 +491,27 @@ impl Link {
     }
 
     fn has_room_in(&self, state: &State) -> bool {
-        state.inbox.len() < self.inbox.messages && state.inbox_bytes < self.inbox.bytes
+        state.inbox.has_room(self.config.inbox())
     }
 
     /// A message over the bound is taken when nothing else waits: else it could never be sent.
     fn takes(&self, state: &State, len: usize) -> bool {
+        let bound = self.config.outbox();
         state.unwritten.is_empty()
-            || (state.unwritten.messages < self.outbox.messages
-                && state.unwritten.bytes.saturating_add(len) <= self.outbox.bytes)
+            || (state.unwritten.messages < bound.messages
+                && state.unwritten.bytes.saturating_add(len) <= bound.bytes)
     }
 }
 
 impl State {
     fn push(&mut self, message: &Message) {
-        let before = self.outbox.load();
-        self.outbox.push(message, self.contiguous);
-        let after = self.outbox.load();
+        let outbox = self.outbox.get_or_insert_default();
+        let before = outbox.load();
+        outbox.push(message, self.contiguous);
+        let after = outbox.load();
         self.unflushed = true;
         self.unwritten.messages += after.messages - before.messages;
         self.unwritten.bytes += after.bytes - before.bytes;
-    }
-
-    /// Tells whether the first who waits for room seems to be a future that nobody polls, which
-    /// must not keep all others waiting.
-    fn is_first_asleep(&self) -> bool {
-        self.missed >= OPPORTUNITIES
-    }
-
-    fn take_inbox(&mut self) -> VecDeque<Message> {
-        self.inbox_bytes = 0;
-        mem::take(&mut self.inbox)
     }
 
     fn take_wakers(&mut self) -> [Option<Waker>; 2] {
@@ -529,15 +522,12 @@ impl State {
 /// A place among those who wait for room.
 struct Waiting<'a> {
     link: &'a Link,
-    ticket: u64,
+    ticket: Ticket,
 }
 
 impl<'a> Waiting<'a> {
     fn new(link: &'a Link) -> Self {
-        let mut state = link.lock();
-        let ticket = state.next_ticket;
-        state.next_ticket += 1;
-        state.waiting.push_back(ticket);
+        let ticket = link.lock().waiting.get_or_insert_default().join();
         Self { link, ticket }
     }
 }
@@ -545,14 +535,18 @@ impl<'a> Waiting<'a> {
 impl Drop for Waiting<'_> {
     fn drop(&mut self) {
         let mut state = self.link.lock();
-        if state.waiting.front() == Some(&self.ticket) {
-            state.missed = 0;
-        }
-        state.waiting.retain(|ticket| *ticket != self.ticket);
-        let others = !state.waiting.is_empty();
+        let queue = state.waiting.as_mut().map(|queue| {
+            queue.leave(self.ticket);
+            queue.is_empty()
+        });
+        let left = match queue {
+            Some(true) => state.waiting.take(),
+            _ => None,
+        };
         drop(state);
-        if others {
-            self.link.room.notify_waiters();
+        drop(left);
+        if queue == Some(false) {
+            self.link.changed.notify_waiters();
         }
     }
 }

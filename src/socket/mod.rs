@@ -5,6 +5,8 @@
 //! | this one | what a handler can do: [`WebSocket`] |
 //! | `sender` | what other tasks can do: [`Sender`] |
 //! | `link` | what the ends of a connection share, and who wakes whom |
+//! | `inbox` | what waits for the handler |
+//! | `queue` | whose turn it is to send when there was no room |
 //! | `session` | how a handler and a connection run side by side in one task |
 //! | `driver` | when to read, write, close and give up; the end in a file of its own |
 //! | `engine` | how bytes become events and frames bytes |
@@ -13,7 +15,9 @@
 
 mod driver;
 mod engine;
+mod inbox;
 mod link;
+mod queue;
 mod sender;
 mod session;
 mod timer;
@@ -33,7 +37,11 @@ use http::{HeaderValue, request::Parts};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use self::sender::{Buffered, Sender};
-pub(crate) use self::{link::Link, session::serve, traffic::Traffic};
+pub(crate) use self::{
+    link::Link,
+    session::{repeat, serve},
+    traffic::Traffic,
+};
 use crate::{
     close::{CloseCode, CloseFrame},
     config::Config,
@@ -63,8 +71,13 @@ use crate::{
 /// ```
 pub struct WebSocket {
     link: Arc<Link>,
-    request: Box<Parts>,
-    subprotocol: Option<HeaderValue>,
+    opening: Box<Opening>,
+}
+
+/// What is known from the opening handshake.
+pub(crate) struct Opening {
+    pub(crate) request: Parts,
+    pub(crate) subprotocol: Option<HeaderValue>,
 }
 
 impl WebSocket {
@@ -96,17 +109,18 @@ impl WebSocket {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (request, ()) = http::Request::new(()).into_parts();
-        let link = Arc::new(Link::new(&config, Arc::default()));
+        let config = Arc::new(config);
+        let link = Arc::new(Link::new(Arc::clone(&config), Arc::default()));
         tokio::spawn(session::detached(io, config, Arc::clone(&link)));
-        Self::new(link, request, None)
+        let opening = Opening {
+            request,
+            subprotocol: None,
+        };
+        Self::new(link, Box::new(opening))
     }
 
-    fn new(link: Arc<Link>, request: Parts, subprotocol: Option<HeaderValue>) -> Self {
-        Self {
-            link,
-            request: Box::new(request),
-            subprotocol,
-        }
+    const fn new(link: Arc<Link>, opening: Box<Opening>) -> Self {
+        Self { link, opening }
     }
 
     /// Receives the next whole message, or `None` once the peer has closed the connection or
@@ -200,7 +214,7 @@ impl WebSocket {
     /// [`Handler::accept`](crate::Handler::accept) left in it.
     #[must_use]
     pub fn request(&self) -> &Parts {
-        &self.request
+        &self.opening.request
     }
 
     /// Returns the subprotocol that was agreed on, if any
@@ -208,9 +222,8 @@ impl WebSocket {
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         // Chosen among the client's tokens, which are ASCII.
-        self.subprotocol
-            .as_ref()
-            .and_then(|name| name.to_str().ok())
+        let subprotocol = self.opening.subprotocol.as_ref();
+        subprotocol.and_then(|name| name.to_str().ok())
     }
 }
 

@@ -6,7 +6,7 @@
 use std::{
     collections::hash_map::RandomState,
     error::Error,
-    future::{Future, poll_fn},
+    future::{Future, Pending, poll_fn},
     hash::BuildHasher,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
@@ -14,11 +14,12 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderValue, request::Parts};
+use bytes::Bytes;
+use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    WebSocket,
+    Opening, WebSocket,
     driver::{Driver, Turn},
     link::Link,
 };
@@ -32,54 +33,103 @@ use crate::{
 /// Turns taken before other tasks of the thread get theirs.
 const TURNS: usize = 64;
 
-/// Serves a connection until both it and its handler have ended.
-pub(crate) async fn serve<IO, F>(
-    io: IO,
-    config: &Config,
+pin_project! {
+    /// The future of a connection and of its handler, until both have ended.
+    ///
+    /// Written by hand because every connection holds one: the compiler would keep the arguments of
+    /// an `async fn` a second time.
+    pub(crate) struct Session<IO, F> {
+        link: Arc<Link>,
+        driver: Option<Driver<IO>>,
+        #[pin]
+        handler: Option<F>,
+    }
+}
+
+/// Serves a connection that was accepted.
+pub(crate) fn serve<IO, F>(
+    (io, read): (IO, Bytes),
+    config: Arc<Config>,
     link: Arc<Link>,
-    request: Parts,
-    subprotocol: Option<HeaderValue>,
+    opening: Box<Opening>,
     handle: impl FnOnce(WebSocket) -> F,
-) where
+) -> Session<IO, F>
+where
     IO: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = Result<(), BoxError>>,
 {
-    let driver = Driver::new(io, config, Arc::clone(&link), seed());
-    let socket = WebSocket::new(Arc::clone(&link), request, subprotocol);
+    let driver = Driver::new(io, &read, config, Arc::clone(&link), seed());
+    let socket = WebSocket::new(Arc::clone(&link), opening);
     // Handlers that are plain functions may panic before they return a future.
-    let handler = async move { handle(socket).await };
-    run(driver, &link, handler).await;
+    let handler = catch(|| handle(socket));
+    if handler.is_none() {
+        report::handler_panicked();
+        link.close(CloseFrame::without_reason(CloseCode::INTERNAL_ERROR));
+    }
+    Session {
+        link,
+        driver: Some(driver),
+        handler,
+    }
 }
 
-/// Serves a connection whose `WebSocket` is held somewhere else, until that is dropped.
-pub(super) async fn detached<IO>(io: IO, config: Config, link: Arc<Link>)
+/// Serves a connection that repeats every message, text behind `prefix`, without a handler.
+pub(crate) fn repeat<IO>(
+    (io, read): (IO, Bytes),
+    config: Arc<Config>,
+    link: Arc<Link>,
+    prefix: Arc<str>,
+) -> Session<IO, Pending<Result<(), BoxError>>>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let driver = Driver::new(io, &config, Arc::clone(&link), seed());
-    let holder = poll_fn(|_| match link.abandoned() {
+    let driver = Driver::new(io, &read, config, Arc::clone(&link), seed());
+    link.abandon(false);
+    Session {
+        link,
+        driver: Some(driver.repeating(prefix)),
+        handler: None,
+    }
+}
+
+/// Serves a connection whose `WebSocket` is held somewhere else, until that is dropped.
+pub(super) fn detached<IO>(
+    io: IO,
+    config: Arc<Config>,
+    link: Arc<Link>,
+) -> Session<IO, impl Future<Output = Result<(), BoxError>> + use<IO>>
+where
+    IO: AsyncRead + AsyncWrite + Unpin,
+{
+    let driver = Driver::new(io, &[], config, Arc::clone(&link), seed());
+    let holder = Arc::clone(&link);
+    let holder = poll_fn(move |_| match holder.abandoned() {
         None => Poll::Pending,
         Some(false) => Poll::Ready(Ok(())),
         Some(true) => Poll::Ready(Err(BoxError::from("the holder of the websocket panicked"))),
     });
-    run(driver, &link, holder).await;
+    Session {
+        link,
+        driver: Some(driver),
+        handler: Some(holder),
+    }
 }
 
-async fn run<IO, F>(driver: Driver<IO>, link: &Link, handler: F)
+impl<IO, F> Future for Session<IO, F>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = Result<(), BoxError>>,
 {
-    let mut handler = pin!(Some(handler));
-    let mut driver = Some(driver);
-    poll_fn(|cx| {
-        let poll = poll_both(&mut driver, handler.as_mut(), link, cx);
-        if let Some(driver) = &mut driver {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.project();
+        let poll = poll_both(this.driver, this.handler, this.link, cx);
+        if let Some(driver) = this.driver {
             driver.rest();
         }
         poll
-    })
-    .await;
+    }
 }
 
 fn poll_both<IO, F>(

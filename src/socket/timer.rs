@@ -16,6 +16,8 @@ pub(super) fn now() -> Instant {
 
 /// A timer that follows a deadline lazily: one that has only moved away, as the deadline of a
 /// silence does with every message, costs nothing before the old one is reached.
+///
+/// It wakes the task that polled it last with a nearer deadline: it is for one task.
 #[derive(Debug, Default)]
 pub(super) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
@@ -23,13 +25,23 @@ pub(super) struct Timer {
 
 impl Timer {
     /// Ready when `deadline` is reached; never without one.
-    pub(super) fn poll(&mut self, deadline: Option<Instant>, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll(
+        &mut self,
+        deadline: Option<Instant>,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
         let Some(deadline) = deadline.map(tokio::time::Instant::from_std) else {
             return Poll::Pending;
         };
-        let sleep = self
-            .sleep
-            .get_or_insert_with(|| Box::pin(sleep_until(deadline)));
+        let sleep = match &mut self.sleep {
+            Some(sleep) if sleep.deadline() <= deadline && now < sleep.deadline().into_std() => {
+                // It will wake this task, and then there is time to look again.
+                return Poll::Pending;
+            }
+            Some(sleep) => sleep,
+            none => none.insert(Box::pin(sleep_until(deadline))),
+        };
         if deadline < sleep.deadline() {
             sleep.as_mut().reset(deadline);
         }

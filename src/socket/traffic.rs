@@ -29,13 +29,13 @@ impl Counter {
 
 impl Traffic {
     /// Counts messages that arrived, with the bytes of their payload.
-    pub(crate) fn received(&self, bytes: usize) {
-        self.received.add(1, bytes);
+    pub(crate) fn received(&self, messages: usize, bytes: usize) {
+        self.received.add(messages, bytes);
     }
 
     /// Counts messages that were sent, with the bytes of their payload.
-    pub(crate) fn sent(&self, bytes: usize) {
-        self.sent.add(1, bytes);
+    pub(crate) fn sent(&self, messages: usize, bytes: usize) {
+        self.sent.add(messages, bytes);
     }
 
     /// Returns the messages and bytes that arrived.

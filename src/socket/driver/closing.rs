@@ -98,7 +98,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         };
         let ready = self.link.was_told() || is_closing || *answer_at <= now;
         if ready {
-            let frame = frame.take();
+            let frame = frame.take().map(|frame| *frame);
             self.link.end(None, Some(&mut self.engine.output), cx);
             let echoed = frame
                 .as_ref()
@@ -128,8 +128,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         let seconds = self.engine.output.load().bytes / SLOWEST;
         let written = false;
         self.phase = Phase::Closing {
-            closed,
-            deadline: now + self.close_limit + Duration::from_secs(seconds as u64),
+            closed: Box::new(closed),
+            deadline: now + self.config.close_limit() + Duration::from_secs(seconds as u64),
             step: Step::Exchange { written, answered },
         };
         Turn::Again
@@ -149,7 +149,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             };
             let (overdue, step) = (*deadline <= now || self.is_stalled(now), *step);
             if overdue {
-                let mut late = closed.clone();
+                let mut late = Closed::clone(closed);
                 late.set_clean(late.is_clean() && !matches!(step, Step::Exchange { .. }));
                 // With no time at all for the closing the Close is still sent.
                 let _ = self.poll_flush(now, cx);
@@ -179,7 +179,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 continue;
             }
             // A peer that resets the connection after the Closes have crossed loses nothing by it.
-            let mut closed = closed.clone();
+            let mut closed = Closed::clone(closed);
             closed.set_clean(closed.is_clean() && !matches!(step, Step::Exchange { .. }));
             return self.finish(closed, cx);
         }
@@ -206,8 +206,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                         closed.set_clean(true);
                     }
                 }
-                Poll::Ready(Ok(Incoming::Event(_))) => self.spent.messages += 1,
-                Poll::Ready(Ok(Incoming::Bytes(bytes))) => self.spent.bytes += bytes,
+                Poll::Ready(Ok(Incoming::Event(_))) => self.spent.add(1, 0),
+                Poll::Ready(Ok(Incoming::Bytes(bytes))) => self.spent.add(0, bytes),
                 Poll::Ready(Ok(Incoming::End | Incoming::Violation(_)) | Err(_)) => answered = true,
             }
         }
@@ -223,11 +223,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         {
             if written && matches!(step, Step::Exchange { written: false, .. }) {
                 // Everything is with the peer, and so there is no reason to wait longer for it.
-                *deadline = (*deadline).min(now + self.close_limit);
+                *deadline = (*deadline).min(now + self.config.close_limit());
             }
             *step = Step::Exchange { written, answered };
             if written && answered {
-                self.link.closed(closed.clone(), cx);
+                self.link.closed(Closed::clone(closed), cx);
                 return Poll::Ready(Ok(Some(Step::Shutdown)));
             }
         }
@@ -249,7 +249,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         while !self.has_spent() {
             match ready!(self.engine.poll_discard(cx))? {
                 0 => return Poll::Ready(Ok(())),
-                bytes => self.spent.bytes += bytes,
+                bytes => self.spent.add(0, bytes),
             }
         }
         Poll::Pending

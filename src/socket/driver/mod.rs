@@ -17,7 +17,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::closing::Step;
 use super::{
-    engine::{Engine, Incoming},
+    engine::{Engine, Incoming, Repeated},
     link::Link,
     timer::{Timer, now},
 };
@@ -32,8 +32,10 @@ use crate::{
 };
 
 /// What one poll of the task may take in before the thread's other tasks get their turn.
-const FRAMES: usize = 64;
-const BYTES: usize = 256 * 1024;
+const FRAMES: u32 = 64;
+const BYTES: u32 = 256 * 1024;
+/// So many messages that are repeated without asking anybody count as one frame.
+const FOR_A_FRAME: usize = 16;
 
 /// How long a Close of the peer waits for the handler to answer what came before it.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
@@ -51,17 +53,43 @@ pub(super) enum Turn {
     Over,
 }
 
+/// What a poll has taken in, at most a little more than [`FRAMES`] and [`BYTES`].
+#[derive(Debug, Default)]
+struct Spent {
+    frames: u32,
+    bytes: u32,
+}
+
+impl Spent {
+    fn add(&mut self, frames: usize, bytes: usize) {
+        let small = |number| u32::try_from(number).unwrap_or(u32::MAX);
+        self.frames = self.frames.saturating_add(small(frames));
+        self.bytes = self.bytes.saturating_add(small(bytes));
+    }
+
+    /// Returns how many frames may still be taken in.
+    fn frames_left(&self) -> usize {
+        FRAMES.saturating_sub(self.frames) as usize
+    }
+
+    const fn is_enough(&self) -> bool {
+        self.frames >= FRAMES || self.bytes >= BYTES
+    }
+}
+
 /// The connection's end of a [`Link`].
 #[derive(Debug)]
 pub(super) struct Driver<IO> {
     engine: Engine<IO>,
     link: Arc<Link>,
+    /// Messages are repeated, text behind this, rather than delivered.
+    repeat: Option<Arc<str>>,
     phase: Phase,
     timer: Timer,
     /// What was taken in during this poll of the task.
-    spent: Load,
+    spent: Spent,
     /// An end that was read and not acted on yet.
-    waiting: Option<io::Result<Incoming>>,
+    waiting: Option<Box<io::Result<Incoming>>>,
 
     /// Since when the stream takes nothing of what is to be written.
     blocked: Option<Instant>,
@@ -70,17 +98,34 @@ pub(super) struct Driver<IO> {
     /// Bytes of the output that are control frames, for which nobody waits.
     control_bytes: usize,
     /// The newest ping that could not be answered because output is blocked.
-    owed: Option<Control>,
+    owed: Option<Box<Control>>,
 
     keepalive: Option<Keepalive>,
     /// Since when nothing is read, so that neither silence nor slowness can be held against the
     /// peer.
     paused: Option<Instant>,
     control_frames: Bucket,
+    /// Elsewhere, because few layers ask for any.
+    terms: Option<Box<Terms>>,
+    config: Arc<Config>,
+}
+
+/// What time brings, whatever the peer does.
+#[derive(Debug)]
+struct Terms {
     first_message_due: Option<Instant>,
     lifetime_ends: Option<Instant>,
-    write_limit: Duration,
-    close_limit: Duration,
+}
+
+impl Terms {
+    fn new(config: &Config, now: Instant) -> Option<Box<Self>> {
+        let terms = Self {
+            first_message_due: config.first_message_limit().map(|limit| now + limit),
+            lifetime_ends: config.lifetime_limit().map(|limit| now + limit),
+        };
+        let any = terms.first_message_due.or(terms.lifetime_ends);
+        any.map(|_| Box::new(terms))
+    }
 }
 
 #[derive(Debug)]
@@ -88,11 +133,11 @@ enum Phase {
     Open,
     /// The peer's Close has come; the handler may still answer what came before it.
     Answering {
-        frame: Option<CloseFrame>,
+        frame: Option<Box<CloseFrame>>,
         answer_at: Instant,
     },
     Closing {
-        closed: Closed,
+        closed: Box<Closed>,
         deadline: Instant,
         step: Step,
     },
@@ -100,34 +145,46 @@ enum Phase {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
-    pub(super) fn new(io: IO, config: &Config, link: Arc<Link>, seed: u64) -> Self {
+    pub(super) fn new(
+        io: IO,
+        read: &[u8],
+        config: Arc<Config>,
+        link: Arc<Link>,
+        seed: u64,
+    ) -> Self {
         let now = now();
         let rules = Rules {
             role: Role::Server,
             limits: config.limits(),
         };
-        let engine = Engine::new(io, rules);
+        let engine = Engine::new(io, read, rules);
         link.set_contiguous(engine.is_contiguous());
         let keepalive = config.keepalive_intervals();
         Self {
             engine,
             link,
+            repeat: None,
             phase: Phase::Open,
             timer: Timer::default(),
-            spent: Load::default(),
+            spent: Spent::default(),
             waiting: None,
             blocked: None,
             unflushed: false,
             control_bytes: 0,
             owed: None,
-            keepalive: keepalive.map(|intervals| Keepalive::new(intervals, seed, now)),
+            keepalive: keepalive.map(|_| Keepalive::new(seed, now)),
             paused: None,
             control_frames: Bucket::new(config.control_frames(), now),
-            first_message_due: config.first_message_limit().map(|limit| now + limit),
-            lifetime_ends: config.lifetime_limit().map(|limit| now + limit),
-            write_limit: config.write_limit(),
-            close_limit: config.close_limit(),
+            terms: Terms::new(&config, now),
+            config,
         }
+    }
+
+    /// Has messages repeated, text behind `prefix`, by the connection itself: they are never seen
+    /// by the holder of the link, of which there need not be one.
+    pub(super) fn repeating(mut self, prefix: Arc<str>) -> Self {
+        self.repeat = Some(prefix);
+        self
     }
 
     /// Does what can be done now.
@@ -140,14 +197,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             Phase::Over => Turn::Over,
         };
         match turn {
-            Turn::Idle if self.timer.poll(self.next_due(), cx).is_ready() => Turn::Again,
+            Turn::Idle if self.timer.poll(self.next_due(), now, cx).is_ready() => Turn::Again,
             turn => turn,
         }
     }
 
     /// Ends a poll of the task: what is shared with other connections is given back.
     pub(super) fn rest(&mut self) {
-        self.spent = Load::default();
+        self.spent = Spent::default();
         self.engine.rest();
     }
 
@@ -191,7 +248,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     fn read(&mut self, now: Instant, cx: &mut Context<'_>) -> Result<bool, Turn> {
         let mut delivered = false;
         loop {
-            if !self.link.has_room() {
+            if self.repeat.is_none() && !self.link.has_room() {
                 self.pause(now);
                 return Ok(delivered);
             }
@@ -200,15 +257,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             }
             self.resume(now);
             let incoming = match self.waiting.take() {
-                Some(incoming) => incoming,
-                None => match self.engine.poll_incoming(cx, now) {
+                Some(incoming) => *incoming,
+                None => match self.poll_incoming(now, cx) {
                     Poll::Pending => return Ok(delivered),
                     Poll::Ready(incoming) => incoming,
                 },
             };
             if delivered && !matches!(incoming, Ok(Incoming::Event(_) | Incoming::Bytes(_))) {
                 // The handler may answer what came before the end.
-                self.waiting = Some(incoming);
+                self.waiting = Some(Box::new(incoming));
                 return Ok(true);
             }
             let incoming = match incoming {
@@ -216,30 +273,29 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 Err(error) => return Err(self.lose(RecvError::Io(error), cx)),
             };
             match incoming {
-                Incoming::Bytes(bytes) => self.spent.bytes += bytes,
+                Incoming::Bytes(bytes) => self.spent.add(0, bytes),
                 Incoming::Event(Event::Message(message)) => {
                     self.heard(now);
-                    self.spent.messages += 1;
-                    self.first_message_due = None;
-                    self.deliver(message, cx);
-                    delivered = true;
+                    self.spent.add(1, 0);
+                    self.first_message_came();
+                    delivered |= self.deliver(message, cx);
                 }
                 Incoming::Event(Event::Ping(payload)) => {
                     self.heard(now);
-                    self.spent.messages += 1;
+                    self.spent.add(1, 0);
                     self.take_control(now, cx)?;
                     self.answer(payload);
                 }
                 Incoming::Event(Event::Pong(payload)) => {
-                    self.spent.messages += 1;
+                    self.spent.add(1, 0);
                     self.take_control(now, cx)?;
                     self.take_pong(&payload, now);
                 }
                 Incoming::Event(Event::Close(frame)) => {
                     self.link.end_input(cx);
                     self.phase = Phase::Answering {
-                        frame,
-                        answer_at: now + ANSWER_GRACE.min(self.close_limit),
+                        frame: frame.map(Box::new),
+                        answer_at: now + ANSWER_GRACE.min(self.config.close_limit()),
                     };
                     return Err(Turn::Again);
                 }
@@ -254,12 +310,41 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     }
 
     fn has_spent(&self) -> bool {
-        self.spent.messages >= FRAMES || self.spent.bytes >= BYTES
+        self.spent.is_enough()
     }
 
-    fn deliver(&self, message: Message, cx: &Context<'_>) {
-        self.link.traffic().received(message.len());
-        self.link.deliver(message, cx);
+    fn poll_incoming(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<io::Result<Incoming>> {
+        let Some(prefix) = &self.repeat else {
+            return self.engine.poll_incoming(cx, now);
+        };
+        let mut repeated = Repeated::default();
+        let most = self.spent.frames_left() * FOR_A_FRAME;
+        let incoming = self
+            .engine
+            .poll_repeated(cx, now, prefix, most, &mut repeated);
+        if repeated.messages > 0 {
+            self.heard(now);
+            self.spent.add(repeated.messages.div_ceil(FOR_A_FRAME), 0);
+            self.first_message_came();
+            let traffic = self.link.traffic();
+            traffic.received(repeated.messages, repeated.received);
+            traffic.sent(repeated.messages, repeated.sent);
+        }
+        incoming
+    }
+
+    /// Tells whether somebody got the message.
+    fn deliver(&mut self, message: Message, cx: &Context<'_>) -> bool {
+        self.link.traffic().received(1, message.len());
+        let Some(prefix) = &self.repeat else {
+            self.link.deliver(message, cx);
+            return true;
+        };
+        let answer = message.behind(prefix);
+        self.link.traffic().sent(1, answer.len());
+        let contiguous = self.engine.is_contiguous();
+        self.engine.output.push(&answer, contiguous);
+        false
     }
 
     fn pause(&mut self, now: Instant) {
@@ -270,9 +355,25 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         if let Some(since) = self.paused.take() {
             let longer = now.saturating_duration_since(since);
             self.engine.excuse(longer);
-            self.first_message_due = self.first_message_due.map(|due| due + longer);
+            if let Some(terms) = &mut self.terms {
+                terms.first_message_due = terms.first_message_due.map(|due| due + longer);
+            }
             self.heard(now);
         }
+    }
+
+    fn first_message_came(&mut self) {
+        if let Some(terms) = &mut self.terms {
+            terms.first_message_due = None;
+        }
+    }
+
+    fn first_message_due(&self) -> Option<Instant> {
+        self.terms.as_ref()?.first_message_due
+    }
+
+    fn lifetime_ends(&self) -> Option<Instant> {
+        self.terms.as_ref()?.lifetime_ends
     }
 
     fn heard(&mut self, now: Instant) {
@@ -284,15 +385,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     fn take_pong(&mut self, payload: &[u8], now: Instant) {
         if let Some(keepalive) = &mut self.keepalive {
             keepalive.heard(now);
-            keepalive.pong(payload, now);
-            if let Some(round_trip) = keepalive.round_trip() {
+            if let Some(round_trip) = keepalive.pong(payload, now) {
                 self.link.set_round_trip(round_trip);
             }
         }
     }
 
     fn take_control(&mut self, now: Instant, cx: &Context<'_>) -> Result<(), Turn> {
-        if self.control_frames.take(now) {
+        if self.control_frames.take(self.config.control_frames(), now) {
             return Ok(());
         }
         let fault = RecvError::TooManyControlFrames;
@@ -303,7 +403,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     /// to answer only that.
     fn answer(&mut self, payload: Control) {
         if self.blocked.is_some() {
-            self.owed = Some(payload);
+            self.owed = Some(Box::new(payload));
         } else {
             self.push_control(|engine| engine.output.push_pong(&payload));
         }
@@ -341,7 +441,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             if !written.is_empty() {
                 moved = true;
                 self.unflushed = true;
-                self.spent.bytes += written.bytes;
+                self.spent.add(0, written.bytes);
                 waits |= self.release(written, cx);
             } else if let Some(payload) = self.owed.take() {
                 self.push_control(|engine| engine.output.push_pong(&payload));
@@ -365,7 +465,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
 
     fn is_stalled(&self, now: Instant) -> bool {
         self.blocked
-            .is_some_and(|since| since + self.write_limit <= now)
+            .is_some_and(|since| since + self.config.write_limit() <= now)
     }
 
     /// Does what the clock asks for; tells what became of the connection, if anything.
@@ -374,14 +474,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         if self.is_stalled(now) {
             return Some(self.lose(RecvError::Stalled, cx));
         }
-        if is_due(self.lifetime_ends) {
+        if is_due(self.lifetime_ends()) {
             let frame = CloseFrame::because(CloseCode::GOING_AWAY, "end of lifetime");
             return Some(self.begin_closing(frame, now, cx));
         }
         if self.paused.is_some() {
             return None;
         }
-        if is_due(self.first_message_due) {
+        if is_due(self.first_message_due()) {
             let fault = RecvError::NoFirstMessage;
             return Some(self.fail(fault, CloseCode::POLICY_VIOLATION, now, cx));
         }
@@ -393,7 +493,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         if self.engine.is_receiving() {
             self.heard(now);
         }
-        match self.keepalive.as_mut()?.poll(now) {
+        let intervals = self.config.keepalive_intervals()?;
+        match self.keepalive.as_mut()?.poll(now, intervals) {
             Due::Later(_) => None,
             Due::Gone => Some(self.lose(RecvError::Unresponsive, cx)),
             Due::Ping(payload) => {
@@ -407,18 +508,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     fn next_due(&self) -> Option<Instant> {
         let dues = match &self.phase {
             Phase::Open => [
-                self.blocked.map(|since| since + self.write_limit),
-                self.lifetime_ends,
-                self.first_message_due.filter(|_| self.paused.is_none()),
+                self.blocked.map(|since| since + self.config.write_limit()),
+                self.lifetime_ends(),
+                self.first_message_due().filter(|_| self.paused.is_none()),
                 self.engine.deadline().filter(|_| self.paused.is_none()),
                 self.keepalive
                     .as_ref()
                     .filter(|_| self.paused.is_none())
-                    .map(Keepalive::deadline),
+                    .zip(self.config.keepalive_intervals())
+                    .map(|(keepalive, intervals)| keepalive.deadline(intervals)),
             ],
             Phase::Answering { answer_at, .. } => [Some(*answer_at), None, None, None, None],
             Phase::Closing { deadline, .. } => [
-                self.blocked.map(|since| since + self.write_limit),
+                self.blocked.map(|since| since + self.config.write_limit()),
                 Some(*deadline),
                 None,
                 None,
