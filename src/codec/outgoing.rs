@@ -1,7 +1,8 @@
 //! Messages in, bytes out: frames that wait to be written.
 //!
 //! Small frames are gathered in one buffer, so that all that is sent in one turn leaves in one
-//! write. Large payloads are kept as they are, where the stream can write several buffers at once.
+//! write. Large payloads are kept as they are, where the stream can write several buffers at once
+//! and nothing has to be masked.
 
 use std::{collections::VecDeque, io::IoSlice};
 
@@ -11,6 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
     coding::{Control as ControlCode, Data, OpCode},
 };
 
+use super::{Mask, Role};
 use crate::{close::CloseFrame, message::Message};
 
 /// From this size on, copying a payload costs more than writing it as a buffer of its own.
@@ -36,6 +38,7 @@ impl Load {
 /// Frames in the order in which they are written.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
+    role: Role,
     /// Whole buffers, oldest first, each with the messages that end in it.
     segments: VecDeque<(Bytes, usize)>,
     /// The newest frames.
@@ -47,17 +50,25 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
+    /// Makes an empty one for the frames of one side.
+    pub(crate) fn new(role: Role) -> Self {
+        Self {
+            role,
+            ..Self::default()
+        }
+    }
+
     /// Queues a message. With `contiguous` its payload is copied whatever its size, for streams
-    /// that write one buffer at a time.
+    /// that write one buffer at a time; so is one that is masked.
     pub(crate) fn push(&mut self, message: &Message, contiguous: bool) {
         let opcode = match message {
             Message::Text(_) => Data::Text,
             Message::Binary(_) => Data::Binary,
         };
         let len = message.len();
-        self.push_header(OpCode::Data(opcode), len);
-        if len < LARGE || contiguous {
-            self.tail.extend_from_slice(message.as_bytes());
+        let mask = self.push_header(OpCode::Data(opcode), len);
+        if len < LARGE || contiguous || mask.is_some() {
+            self.push_payload(message.as_bytes(), mask);
             self.tail_messages += 1;
             if self.tail.len() >= SEGMENT {
                 self.seal();
@@ -93,14 +104,20 @@ impl Outgoing {
     }
 
     fn push_control(&mut self, code: ControlCode, payload: &[u8]) {
-        self.push_header(OpCode::Control(code), payload.len());
-        self.tail.extend_from_slice(payload);
+        let mask = self.push_header(OpCode::Control(code), payload.len());
+        self.push_payload(payload, mask);
         self.load.bytes += payload.len();
     }
 
-    fn push_header(&mut self, opcode: OpCode, len: usize) {
+    /// Appends a head, and returns the mask that its payload gets.
+    fn push_header(&mut self, opcode: OpCode, len: usize) -> Option<Mask> {
+        let mask = match self.role {
+            Role::Server => None,
+            Role::Client => Some(Mask::random()),
+        };
         let header = FrameHeader {
             opcode,
+            mask: mask.map(Mask::key),
             ..FrameHeader::default()
         };
         let before = self.tail.len();
@@ -108,6 +125,18 @@ impl Outgoing {
             .format(len as u64, &mut self.tail)
             .expect("a vector takes every write");
         self.load.bytes += self.tail.len() - before;
+        mask
+    }
+
+    fn push_payload(&mut self, payload: &[u8], mask: Option<Mask>) {
+        match mask {
+            None => self.tail.extend_from_slice(payload),
+            Some(mut mask) => {
+                // Masking alone would make room for just this payload, for each one again.
+                self.tail.reserve(payload.len());
+                mask.append(payload, &mut self.tail);
+            }
+        }
     }
 
     /// Queues all of `other` behind what is queued here.

@@ -62,12 +62,17 @@ struct Input {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Engine<IO> {
-    pub(super) fn new(io: IO, rules: Rules) -> Self {
+    /// `early` has been read from the stream already.
+    pub(super) fn new(io: IO, early: &[u8], rules: Rules) -> Self {
         Self {
             io,
+            output: Outgoing::new(rules.role),
             decoder: Decoder::new(rules),
-            input: Input::default(),
-            output: Outgoing::default(),
+            input: Input {
+                buffer: early.to_vec(),
+                start: 0,
+                end: early.len(),
+            },
             unflushed: false,
         }
     }

@@ -16,7 +16,7 @@ use tokio::sync::Notify;
 use super::traffic::Traffic;
 use crate::{
     close::{CloseFrame, Closed, Side},
-    codec::{Load, Outgoing},
+    codec::{Load, Outgoing, Role},
     config::{Bound, Config},
     error::{RecvError, SendError, TrySendError},
     message::Message,
@@ -28,6 +28,7 @@ const OPPORTUNITIES: usize = 16;
 /// The shared state of one connection.
 #[derive(Debug)]
 pub(crate) struct Link {
+    role: Role,
     inbox: Bound,
     outbox: Bound,
     traffic: Arc<Traffic>,
@@ -94,12 +95,17 @@ enum Stage {
 }
 
 impl Link {
-    pub(crate) fn new(config: &Config, traffic: Arc<Traffic>) -> Self {
+    pub(crate) fn new(role: Role, config: &Config, traffic: Arc<Traffic>) -> Self {
+        let state = State {
+            outbox: Outgoing::new(role),
+            ..State::default()
+        };
         Self {
+            role,
             inbox: config.inbox(),
             outbox: config.outbox(),
             traffic,
-            state: Mutex::default(),
+            state: Mutex::new(state),
             room: Notify::new(),
             ended: Notify::new(),
         }
@@ -318,6 +324,10 @@ impl Link {
 
 /// The connection's side.
 impl Link {
+    pub(super) const fn role(&self) -> Role {
+        self.role
+    }
+
     pub(super) fn traffic(&self) -> &Traffic {
         &self.traffic
     }

@@ -28,6 +28,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use http::{HeaderValue, request::Parts};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -36,6 +37,7 @@ pub use self::sender::{Buffered, Sender};
 pub(crate) use self::{link::Link, session::serve, traffic::Traffic};
 use crate::{
     close::{CloseCode, CloseFrame},
+    codec::Role,
     config::Config,
     error::{InvalidClose, RecvError, SendError},
     message::{Message, Utf8Bytes},
@@ -96,9 +98,35 @@ impl WebSocket {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let (request, ()) = http::Request::new(()).into_parts();
-        let link = Arc::new(Link::new(&config, Arc::default()));
-        tokio::spawn(session::detached(io, config, Arc::clone(&link)));
+        let link = Arc::new(Link::new(Role::Server, &config, Arc::default()));
+        tokio::spawn(session::detached(
+            io,
+            Bytes::new(),
+            config,
+            Arc::clone(&link),
+        ));
         Self::new(link, request, None)
+    }
+
+    /// Takes over a stream on which the opening handshake is already done, as its client.
+    ///
+    /// `early` has been read from it behind the handshake.
+    #[cfg(feature = "client")]
+    pub(crate) fn dialled<IO>(
+        io: IO,
+        early: Bytes,
+        config: Config,
+        request: Parts,
+        subprotocol: Option<HeaderValue>,
+    ) -> Self
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let link = Arc::new(Link::new(Role::Client, &config, Arc::default()));
+        let span = crate::report::connection(&request);
+        let task = session::detached(io, early, config, Arc::clone(&link));
+        tokio::spawn(span.around(task));
+        Self::new(link, request, subprotocol)
     }
 
     fn new(link: Arc<Link>, request: Parts, subprotocol: Option<HeaderValue>) -> Self {
@@ -197,7 +225,7 @@ impl WebSocket {
     }
 
     /// Returns the request of the opening handshake, with what
-    /// [`Handler::accept`](crate::Handler::accept) left in it.
+    /// [`Handler::accept`](crate::Handler::accept) left in it; on the client's side, as it was sent.
     #[must_use]
     pub fn request(&self) -> &Parts {
         &self.request

@@ -14,6 +14,7 @@ use std::{
     task::{Context, Poll},
 };
 
+use bytes::Bytes;
 use http::{HeaderValue, request::Parts};
 use tokio::io::{AsyncRead, AsyncWrite};
 
@@ -44,7 +45,7 @@ pub(crate) async fn serve<IO, F>(
     IO: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = Result<(), BoxError>>,
 {
-    let driver = Driver::new(io, config, Arc::clone(&link), seed());
+    let driver = Driver::new(io, &[], config, Arc::clone(&link), seed());
     let socket = WebSocket::new(Arc::clone(&link), request, subprotocol);
     // Handlers that are plain functions may panic before they return a future.
     let handler = async move { handle(socket).await };
@@ -52,11 +53,14 @@ pub(crate) async fn serve<IO, F>(
 }
 
 /// Serves a connection whose `WebSocket` is held somewhere else, until that is dropped.
-pub(super) async fn detached<IO>(io: IO, config: Config, link: Arc<Link>)
+///
+/// `early` has been read from the stream already.
+pub(super) async fn detached<IO>(io: IO, early: Bytes, config: Config, link: Arc<Link>)
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let driver = Driver::new(io, &config, Arc::clone(&link), seed());
+    let driver = Driver::new(io, &early, &config, Arc::clone(&link), seed());
+    drop(early);
     let holder = poll_fn(|_| match link.abandoned() {
         None => Poll::Pending,
         Some(false) => Poll::Ready(Ok(())),

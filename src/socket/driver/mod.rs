@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     close::{CloseCode, CloseFrame, Closed},
-    codec::{Control, Event, Load, Role, Rules, Violation},
+    codec::{Control, Event, Load, Rules, Violation},
     config::Config,
     error::RecvError,
     keepalive::{Due, Keepalive},
@@ -100,13 +100,14 @@ enum Phase {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
-    pub(super) fn new(io: IO, config: &Config, link: Arc<Link>, seed: u64) -> Self {
+    /// `early` has been read from the stream already.
+    pub(super) fn new(io: IO, early: &[u8], config: &Config, link: Arc<Link>, seed: u64) -> Self {
         let now = now();
         let rules = Rules {
-            role: Role::Server,
+            role: link.role(),
             limits: config.limits(),
         };
-        let engine = Engine::new(io, rules);
+        let engine = Engine::new(io, early, rules);
         link.set_contiguous(engine.is_contiguous());
         let keepalive = config.keepalive_intervals();
         Self {
