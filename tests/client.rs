@@ -1,5 +1,7 @@
 //! The client's side of a connection, against this crate's own layer.
 
+#![cfg(feature = "client")]
+
 mod support;
 
 use support::{serve, within};
