@@ -327,4 +327,64 @@ mod tests {
         assert!(outgoing.tail.capacity() <= KEPT);
         assert_eq!(outgoing.segments.capacity(), 0);
     }
+
+    /// Splits what a client wrote into the heads of its frames, without the keys, and the payloads.
+    fn unmasked(mut bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut frames = Vec::new();
+        while !bytes.is_empty() {
+            assert_ne!(bytes[1] & 0x80, 0, "not masked");
+            let (width, len) = match bytes[1] & 0x7f {
+                126 => (2, u16::from_be_bytes([bytes[2], bytes[3]]).into()),
+                127 => (8, usize::from_be_bytes(bytes[2..10].try_into().unwrap())),
+                len => (0, len.into()),
+            };
+            let (head, rest) = bytes.split_at(2 + width);
+            let (key, rest) = rest.split_at(4);
+            let (payload, rest) = rest.split_at(len);
+            let mut payload = payload.to_vec();
+            Mask::new(key.try_into().unwrap()).apply(&mut payload);
+            frames.push((head.to_vec(), payload));
+            bytes = rest;
+        }
+        frames
+    }
+
+    #[test]
+    fn masks_what_a_client_sends() {
+        let mut outgoing = Outgoing::new(Role::Client);
+        let payload = |len: usize| -> Vec<u8> { (0..len).map(|at| at as u8).collect() };
+        let cases = [
+            (0, vec![0x82, 0x80]),
+            (125, vec![0x82, 0x80 | 125]),
+            (126, vec![0x82, 0x80 | 126, 0, 126]),
+            (LARGE, vec![0x82, 0x80 | 126, 0x10, 0]),
+            (SEGMENT, vec![0x82, 0x80 | 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ];
+        for (len, _) in &cases {
+            outgoing.push(&Message::binary(payload(*len)), false);
+        }
+        outgoing.push_ping(b"ping");
+        outgoing.push_close(None);
+        let load = outgoing.load();
+        let (written, room) = drain(&mut outgoing, usize::MAX);
+        assert_eq!((room, load.bytes), (load, written.len()));
+        let mut frames = unmasked(&written);
+        assert_eq!(frames.pop(), Some((vec![0x88, 0x80], vec![])));
+        assert_eq!(frames.pop(), Some((vec![0x89, 0x84], b"ping".to_vec())));
+        let cases = cases.map(|(len, head)| (head, payload(len)));
+        assert!(frames == cases, "other frames than were pushed");
+    }
+
+    #[test]
+    fn gathers_masked_frames_without_moving_them_again_and_again() {
+        let mut outgoing = Outgoing::new(Role::Client);
+        let mut moves = 0;
+        let mut place = outgoing.tail.as_ptr();
+        for _ in 0..1000 {
+            outgoing.push(&Message::text("x".repeat(32)), false);
+            moves += usize::from(outgoing.tail.as_ptr() != place);
+            place = outgoing.tail.as_ptr();
+        }
+        assert!(moves < 20, "{moves} moves");
+    }
 }
