@@ -8,7 +8,7 @@
 //!
 //! It ends when the server closes, or after its input, when the server has been silent for a second.
 
-use std::{env, error::Error as _, process::ExitCode, time::Duration};
+use std::{env, process::ExitCode, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt, BufReader, stdin},

@@ -92,7 +92,7 @@
 //!
 //! | Feature | Default | Adds |
 //! | --- | --- | --- |
-//! | `client` | no | [`client`]: `connect` and `connect_with` |
+//! | `client` | no | module `client`: `connect` and `connect_with` |
 //! | `tracing` | yes | a span for each connection, events about what fails |
 
 #[cfg(doctest)]

@@ -2,6 +2,7 @@
 //! server that is not ours, and against one that says what the test tells it to.
 
 #![cfg(feature = "client")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
 
@@ -74,7 +75,7 @@ async fn next_frame(server: &mut DuplexStream) -> wire::Frame {
 async fn echoes_messages_of_all_sizes_and_closes() {
     let mut socket = dial(layered(Echo::new()).await).await;
     for len in [0, 1, 125, 126, 4095, 4096, 65_535, 65_536, 1 << 20] {
-        let bytes: Vec<u8> = (0..len).map(|i| (i * 31 >> 3) as u8).collect();
+        let bytes: Vec<u8> = (0..len).map(|i| ((i * 31) >> 3) as u8).collect();
         socket.send(Message::binary(bytes.clone())).await.unwrap();
         let answer = within(socket.recv()).await.unwrap().unwrap();
         assert!(answer.as_bytes() == bytes, "{len} bytes");

@@ -2,6 +2,7 @@
 //! those that it does not.
 
 #![cfg(feature = "client")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
 

@@ -52,14 +52,20 @@
 //!
 //! # TLS
 //!
-//! It is the caller's: any stream will do, so that there is one TLS library less in your program.
-//! With `tokio-rustls`:
+//! It is the caller's: any stream will do, so no TLS library comes along that is not yours.
 //!
-//! ```ignore
-//! let tcp = TcpStream::connect(("example.com", 443)).await?;
-//! tcp.set_nodelay(true)?;
-//! let tls = connector.connect("example.com".try_into()?, tcp).await?;
-//! let (socket, response) = client::connect_with("wss://example.com/ws", tls).await?;
+//! ```
+//! use tokio::io::{AsyncRead, AsyncWrite};
+//! use tower_websocket::{WebSocket, client::{ConnectError, connect_with}};
+//!
+//! /// `tls` is what `tokio_rustls::TlsConnector::connect` returns, for one.
+//! async fn secure<IO>(tls: IO) -> Result<WebSocket, ConnectError>
+//! where
+//!     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+//! {
+//!     let (socket, _response) = connect_with("wss://example.com/ws", tls).await?;
+//!     Ok(socket)
+//! }
 //! ```
 //!
 //! # Limits

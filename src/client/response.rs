@@ -35,7 +35,7 @@ pub(super) fn check<B>(
     if !contains_token(headers, &CONNECTION, "upgrade") {
         return Err(ConnectError::response("connection does not name upgrade"));
     }
-    if !once(headers, &SEC_WEBSOCKET_ACCEPT)?.is_some_and(|answer| answer == accept) {
+    if once(headers, &SEC_WEBSOCKET_ACCEPT)?.is_none_or(|answer| answer != accept) {
         return Err(ConnectError::response(
             "sec-websocket-accept does not answer the key",
         ));
