@@ -26,7 +26,7 @@ pub(super) enum Step {
     /// before or is not to be waited for.
     Exchange { written: bool, answered: bool },
     /// The writing half to be shut down: by a server first of all, by a client when the server has
-    /// gone, so that TCP's last wait is not left to the server (RFC 6455 §7.1.1).
+    /// gone, so that the wait at the end of TCP falls to the server (RFC 6455 §7.1.1).
     Shutdown,
     /// The peer to go. A stream dropped with unread bytes makes the kernel send a reset, which can
     /// destroy the Close that is still on its way; so everything is read until the peer is gone.
