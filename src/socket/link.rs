@@ -49,6 +49,10 @@ struct State {
     fault: Option<RecvError>,
     /// The holder has been told that nothing will come any more.
     told: bool,
+    /// Something was delivered since the holder last found the inbox empty.
+    unanswered: bool,
+    /// The connection waits for the holder to find it empty.
+    awaited: bool,
     /// The holder has dropped its end; the value says whether in a panic.
     abandoned: Option<bool>,
 
@@ -152,7 +156,12 @@ impl Link {
         }
         if !state.input_over {
             let replaced = register(&mut state.reader, cx);
-            drop(state);
+            state.unanswered = false;
+            if mem::take(&mut state.awaited) {
+                self.touch(state, ());
+            } else {
+                drop(state);
+            }
             drop(replaced);
             return Poll::Pending;
         }
@@ -348,6 +357,14 @@ impl Link {
         state.told || state.abandoned.is_some()
     }
 
+    /// Tells whether the holder may still answer what was delivered: it has not asked for more. The
+    /// connection is woken when it does.
+    pub(super) fn is_unanswered(&self) -> bool {
+        let mut state = self.lock();
+        state.awaited = state.unanswered && state.abandoned.is_none();
+        state.awaited
+    }
+
     /// Takes the Close that was asked for, and counts everything that was done as looked at.
     pub(super) fn take_close(&self) -> Option<CloseFrame> {
         let mut state = self.lock();
@@ -380,6 +397,7 @@ impl Link {
         }
         state.inbox_bytes += message.len();
         state.inbox.push_back(message);
+        state.unanswered = true;
         let reader = state.reader.take();
         drop(state);
         wake_others([reader], cx);

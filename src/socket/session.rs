@@ -59,7 +59,7 @@ pub(super) async fn detached<IO>(io: IO, early: Bytes, config: Config, link: Arc
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let driver = Driver::new(io, &early, &config, Arc::clone(&link), seed());
+    let driver = Driver::new(io, &early, &config, Arc::clone(&link), seed()).detached();
     drop(early);
     let holder = poll_fn(|_| match link.abandoned() {
         None => Poll::Pending,

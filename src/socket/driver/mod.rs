@@ -35,7 +35,7 @@ use crate::{
 const FRAMES: usize = 64;
 const BYTES: usize = 256 * 1024;
 
-/// How long a Close of the peer waits for the handler to answer what came before it.
+/// How long an end waits for the handler to answer what came before it.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 
 /// What a poll of the connection came to.
@@ -62,6 +62,10 @@ pub(super) struct Driver<IO> {
     spent: Load,
     /// An end that was read and not acted on yet.
     waiting: Option<io::Result<Incoming>>,
+    /// Until when, at most.
+    waiting_ends: Option<Instant>,
+    /// The handler is another task: that it has been woken does not mean that it has run.
+    detached: bool,
 
     /// Since when the stream takes nothing of what is to be written.
     blocked: Option<Instant>,
@@ -117,6 +121,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             timer: Timer::default(),
             spent: Load::default(),
             waiting: None,
+            waiting_ends: None,
+            detached: false,
             blocked: None,
             unflushed: false,
             control_bytes: 0,
@@ -129,6 +135,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             write_limit: config.write_limit(),
             close_limit: config.close_limit(),
         }
+    }
+
+    /// Lets whoever holds the socket be another task than the one that polls this.
+    pub(super) fn detached(mut self) -> Self {
+        self.detached = true;
+        self
     }
 
     /// Does what can be done now.
@@ -207,10 +219,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                     Poll::Ready(incoming) => incoming,
                 },
             };
-            if delivered && !matches!(incoming, Ok(Incoming::Event(_) | Incoming::Bytes(_))) {
+            let holds_back = match incoming {
+                Ok(Incoming::Event(_) | Incoming::Bytes(_)) => false,
+                Ok(Incoming::End | Incoming::Violation(_)) => delivered || self.awaits_answer(now),
+                Err(_) => delivered,
+            };
+            if holds_back {
                 // The handler may answer what came before the end.
                 self.waiting = Some(incoming);
-                return Ok(true);
+                return Ok(delivered);
             }
             let incoming = match incoming {
                 Ok(incoming) => incoming,
@@ -252,6 +269,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 }
             }
         }
+    }
+
+    /// Tells whether an end has to wait for a handler elsewhere.
+    fn awaits_answer(&mut self, now: Instant) -> bool {
+        if !self.detached || !self.link.is_unanswered() {
+            return false;
+        }
+        let grace = ANSWER_GRACE.min(self.close_limit);
+        now < *self.waiting_ends.get_or_insert(now + grace)
     }
 
     fn has_spent(&self) -> bool {
@@ -416,16 +442,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                     .as_ref()
                     .filter(|_| self.paused.is_none())
                     .map(Keepalive::deadline),
+                self.waiting_ends.filter(|_| self.paused.is_none()),
             ],
-            Phase::Answering { answer_at, .. } => [Some(*answer_at), None, None, None, None],
+            Phase::Answering { answer_at, .. } => [Some(*answer_at), None, None, None, None, None],
             Phase::Closing { deadline, .. } => [
                 self.blocked.map(|since| since + self.write_limit),
                 Some(*deadline),
                 None,
                 None,
                 None,
+                None,
             ],
-            Phase::Over => [None; 5],
+            Phase::Over => [None; 6],
         };
         dues.into_iter().flatten().min()
     }
