@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A WebSocket on every path, every message echoed unchanged, subprotocol `chat` when offered, any
-//! origin, messages up to 64 MiB unless told otherwise; a plain `GET` on any path answers 200.
+//! origin, messages up to 64 MiB unless told otherwise, in up to 1,048,576 fragments; a plain `GET`
+//! on any path answers 200. `tests/autobahn/run` runs the Autobahn test suite against it.
 
 use std::{env, error::Error, net::SocketAddr};
 
@@ -17,6 +18,9 @@ use tower_websocket::{Config, Echo, OriginPolicy, WebSocketLayer};
 
 const USAGE: &str = "usage: conformance [PORT | ADDRESS:PORT] [--max-message BYTES]";
 
+/// 64 MiB in pieces of 64 bytes: suites send messages in smaller fragments than clients do.
+const MAX_FRAGMENTS: u32 = 1 << 20;
+
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     let (address, max_message) = arguments(env::args().skip(1))?;
@@ -24,7 +28,11 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let websocket = WebSocketLayer::new(Echo::new())
         .subprotocol("chat")
         .origin(OriginPolicy::insecure_any())
-        .config(Config::new().max_message_size(max_message));
+        .config(
+            Config::new()
+                .max_message_size(max_message)
+                .max_fragments(MAX_FRAGMENTS, 16),
+        );
     let app = Router::new()
         .fallback(async || "a WebSocket echoes here\n")
         .layer(websocket);

@@ -356,7 +356,7 @@ impl Default for Config {
 }
 
 /// Longer waits would overflow the clock when they are added to it.
-const fn wait(limit: Duration) -> Duration {
+pub(crate) const fn wait(limit: Duration) -> Duration {
     if limit.as_secs() > FOREVER.as_secs() {
         FOREVER
     } else {

@@ -20,6 +20,7 @@ use tokio::{
 
 use crate::{
     close::{CloseCode, CloseFrame, Closed, Side},
+    codec::Role,
     config::Config,
     error::HandshakeError,
     report,
@@ -309,7 +310,11 @@ impl Permit {
     {
         let connections = self.connections.clone();
         let id = self.id;
-        let link = Arc::new(Link::new(config, Arc::clone(&connections.shared.traffic)));
+        let link = Arc::new(Link::new(
+            Role::Server,
+            config,
+            Arc::clone(&connections.shared.traffic),
+        ));
         let mut state = connections.lock();
         if state.closing.is_some() {
             drop(state);

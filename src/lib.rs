@@ -92,6 +92,7 @@
 //!
 //! | Feature | Default | Adds |
 //! | --- | --- | --- |
+//! | `client` | no | module `client`: `connect` and `connect_with` |
 //! | `tracing` | yes | a span for each connection, events about what fails |
 
 #[cfg(doctest)]
@@ -99,6 +100,8 @@
 mod readme {}
 
 mod admission;
+#[cfg(feature = "client")]
+pub mod client;
 mod close;
 mod codec;
 mod config;

@@ -275,6 +275,41 @@ async fn answers_a_close_after_a_second_when_nobody_receives() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn lets_a_handler_in_another_task_answer_what_came_before_the_end() {
+    let reserved_bit = frame(FIN | 0x40 | TEXT, b"two");
+    for (end, name) in [(&*reserved_bit, "violation"), (b"", "end of stream")] {
+        let (server, mut client) = duplex(1024);
+        let socket = WebSocket::from_io(server, Config::new());
+        let start = Instant::now();
+        tokio::spawn(async move { Echo::new().handle(socket).await });
+        write(&mut client, &[&frame(FIN | TEXT, b"one"), end].concat()).await;
+        if end.is_empty() {
+            client.shutdown().await.unwrap();
+        }
+        let echoed = read_frame(&mut client).await.unwrap();
+        assert_eq!(
+            (echoed.first, &*echoed.payload),
+            (FIN | TEXT, &b"one"[..]),
+            "{name}"
+        );
+        assert_eq!(read_close(&mut client).await, Some(1002), "{name}");
+        assert_eq!(start.elapsed(), Duration::ZERO, "{name}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn acts_on_a_violation_after_a_second_when_nobody_receives() {
+    let (server, mut client) = duplex(1024);
+    let socket = WebSocket::from_io(server, Config::new());
+    let start = Instant::now();
+    write(&mut client, &frame(FIN | TEXT, b"one")).await;
+    write(&mut client, &frame(FIN | 0x40 | TEXT, b"two")).await;
+    assert_eq!(read_close(&mut client).await, Some(1002));
+    assert_eq!(start.elapsed(), Duration::from_secs(1));
+    drop(socket);
+}
+
+#[tokio::test(start_paused = true)]
 async fn gives_up_on_a_peer_that_ignores_the_close() {
     let (server, mut client) = duplex(1024);
     let mut socket = WebSocket::from_io(server, Config::new());

@@ -19,6 +19,18 @@ impl Mask {
         Self(key)
     }
 
+    /// Makes the mask of a frame that is sent, which nobody can foretell (RFC 6455 §5.3).
+    pub(crate) fn random() -> Self {
+        // A cryptographic generator of the thread's own, seeded by the system, which makes 64 words
+        // at a time.
+        Self(rand::random::<u32>().to_ne_bytes())
+    }
+
+    /// Returns the four bytes that stand in the frame's head.
+    pub(crate) const fn key(self) -> [u8; 4] {
+        self.0
+    }
+
     /// Masks or unmasks the payload's next bytes in place.
     pub(crate) fn apply(&mut self, bytes: &mut [u8]) {
         self.xor(bytes);

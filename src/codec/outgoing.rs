@@ -1,7 +1,8 @@
 //! Messages in, bytes out: frames that wait to be written.
 //!
 //! Small frames are gathered in one buffer, so that all that is sent in one turn leaves in one
-//! write. Large payloads are kept as they are, where the stream can write several buffers at once.
+//! write. Large payloads are kept as they are, where the stream can write several buffers at once
+//! and nothing has to be masked.
 
 use std::{collections::VecDeque, io::IoSlice, mem};
 
@@ -11,7 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
     coding::{Control as ControlCode, Data, OpCode},
 };
 
-use super::{Violation, Whole};
+use super::{Mask, Role, Violation, Whole};
 use crate::{close::CloseFrame, message::Message};
 
 /// From this size on, copying a payload costs more than writing it as a buffer of its own.
@@ -39,6 +40,7 @@ impl Load {
 /// Frames in the order in which they are written.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
+    role: Role,
     /// Whole buffers, oldest first, each with the messages that end in it. Elsewhere, because mostly
     /// the tail is all there is.
     segments: Option<Box<VecDeque<(Bytes, usize)>>>,
@@ -51,17 +53,25 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
+    /// Makes an empty one for the frames of one side.
+    pub(crate) fn new(role: Role) -> Self {
+        Self {
+            role,
+            ..Self::default()
+        }
+    }
+
     /// Queues a message. With `contiguous` its payload is copied whatever its size, for streams
-    /// that write one buffer at a time.
+    /// that write one buffer at a time; so is one that is masked.
     pub(crate) fn push(&mut self, message: &Message, contiguous: bool) {
         let opcode = match message {
             Message::Text(_) => Data::Text,
             Message::Binary(_) => Data::Binary,
         };
         let len = message.len();
-        self.load.bytes += self.push_header(OpCode::Data(opcode), len);
-        if len < LARGE || contiguous {
-            self.tail.extend_from_slice(message.as_bytes());
+        let mask = self.push_header(OpCode::Data(opcode), len);
+        if len < LARGE || contiguous || mask.is_some() {
+            self.push_payload(message.as_bytes(), mask);
             self.tail_messages += 1;
             if self.tail.len() >= SEGMENT {
                 self.seal();
@@ -94,12 +104,13 @@ impl Outgoing {
         self.push_header(OpCode::Data(opcode), len);
         self.tail.extend_from_slice(prefix.as_bytes());
         if let Err(violation) = whole.append_to(&mut self.tail) {
+            self.load.bytes -= self.tail.len() - before;
             self.tail.truncate(before);
             return Err(violation);
         }
         self.tail_messages += 1;
         self.load.messages += 1;
-        self.load.bytes += self.tail.len() - before;
+        self.load.bytes += len;
         Ok(len)
     }
 
@@ -126,22 +137,39 @@ impl Outgoing {
     }
 
     fn push_control(&mut self, code: ControlCode, payload: &[u8]) {
-        let head = self.push_header(OpCode::Control(code), payload.len());
-        self.tail.extend_from_slice(payload);
-        self.load.bytes += head + payload.len();
+        let mask = self.push_header(OpCode::Control(code), payload.len());
+        self.push_payload(payload, mask);
+        self.load.bytes += payload.len();
     }
 
-    /// Appends a head and returns its length.
-    fn push_header(&mut self, opcode: OpCode, len: usize) -> usize {
+    /// Appends a head, and returns the mask that its payload gets.
+    fn push_header(&mut self, opcode: OpCode, len: usize) -> Option<Mask> {
+        let mask = match self.role {
+            Role::Server => None,
+            Role::Client => Some(Mask::random()),
+        };
         let header = FrameHeader {
             opcode,
+            mask: mask.map(Mask::key),
             ..FrameHeader::default()
         };
         let before = self.tail.len();
         header
             .format(len as u64, &mut self.tail)
             .expect("a vector takes every write");
-        self.tail.len() - before
+        self.load.bytes += self.tail.len() - before;
+        mask
+    }
+
+    fn push_payload(&mut self, payload: &[u8], mask: Option<Mask>) {
+        match mask {
+            None => self.tail.extend_from_slice(payload),
+            Some(mut mask) => {
+                // Masking alone would make room for just this payload, for each one again.
+                self.tail.reserve(payload.len());
+                mask.append(payload, &mut self.tail);
+            }
+        }
     }
 
     /// Queues all of `other` behind what is queued here.
@@ -350,5 +378,65 @@ mod tests {
         drop(outgoing.give_back());
         assert!(outgoing.tail.capacity() <= KEPT);
         assert!(outgoing.segments.is_none());
+    }
+
+    /// Splits what a client wrote into the heads of its frames, without the keys, and the payloads.
+    fn unmasked(mut bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
+        let mut frames = Vec::new();
+        while !bytes.is_empty() {
+            assert_ne!(bytes[1] & 0x80, 0, "not masked");
+            let (width, len) = match bytes[1] & 0x7f {
+                126 => (2, u16::from_be_bytes([bytes[2], bytes[3]]).into()),
+                127 => (8, usize::from_be_bytes(bytes[2..10].try_into().unwrap())),
+                len => (0, len.into()),
+            };
+            let (head, rest) = bytes.split_at(2 + width);
+            let (key, rest) = rest.split_at(4);
+            let (payload, rest) = rest.split_at(len);
+            let mut payload = payload.to_vec();
+            Mask::new(key.try_into().unwrap()).apply(&mut payload);
+            frames.push((head.to_vec(), payload));
+            bytes = rest;
+        }
+        frames
+    }
+
+    #[test]
+    fn masks_what_a_client_sends() {
+        let mut outgoing = Outgoing::new(Role::Client);
+        let payload = |len: usize| -> Vec<u8> { (0..len).map(|at| at as u8).collect() };
+        let cases = [
+            (0, vec![0x82, 0x80]),
+            (125, vec![0x82, 0x80 | 125]),
+            (126, vec![0x82, 0x80 | 126, 0, 126]),
+            (LARGE, vec![0x82, 0x80 | 126, 0x10, 0]),
+            (SEGMENT, vec![0x82, 0x80 | 127, 0, 0, 0, 0, 0, 1, 0, 0]),
+        ];
+        for (len, _) in &cases {
+            outgoing.push(&Message::binary(payload(*len)), false);
+        }
+        outgoing.push_ping(b"ping");
+        outgoing.push_close(None);
+        let load = outgoing.load();
+        let (written, room) = drain(&mut outgoing, usize::MAX);
+        assert_eq!((room, load.bytes), (load, written.len()));
+        let mut frames = unmasked(&written);
+        assert_eq!(frames.pop(), Some((vec![0x88, 0x80], vec![])));
+        assert_eq!(frames.pop(), Some((vec![0x89, 0x84], b"ping".to_vec())));
+        let cases = cases.map(|(len, head)| (head, payload(len)));
+        assert!(frames == cases, "other frames than were pushed");
+    }
+
+    #[test]
+    fn gathers_masked_frames_without_moving_them_again_and_again() {
+        let mut outgoing = Outgoing::new(Role::Client);
+        let mut moves = 0;
+        let mut place = outgoing.tail.as_ptr();
+        for _ in 0..1000 {
+            outgoing.push(&Message::text("x".repeat(32)), false);
+            moves += usize::from(outgoing.tail.as_ptr() != place);
+            place = outgoing.tail.as_ptr();
+        }
+        assert!(moves < 20, "{moves} moves");
     }
 }

@@ -74,14 +74,13 @@ struct Input {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Engine<IO> {
-    /// Makes one for a stream of which `read` has been read already.
-    pub(super) fn new(io: IO, read: &[u8], rules: Rules) -> Self {
-        let input = Input::holding(read);
+    /// Makes one for a stream of which `early` has been read already.
+    pub(super) fn new(io: IO, early: &[u8], rules: Rules) -> Self {
         Self {
             io,
+            output: Outgoing::new(rules.role),
             decoder: Decoder::new(rules),
-            input,
-            output: Outgoing::default(),
+            input: Input::holding(early),
             unflushed: false,
         }
     }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     close::{CloseFrame, Closed, Side},
-    codec::{Load, Outgoing},
+    codec::{Load, Outgoing, Role},
     config::Config,
     error::{RecvError, SendError, TrySendError},
     message::Message,
@@ -28,6 +28,7 @@ use crate::{
 /// The shared state of one connection.
 #[derive(Debug)]
 pub(crate) struct Link {
+    role: Role,
     config: Arc<Config>,
     traffic: Arc<Traffic>,
     state: Mutex<State>,
@@ -44,6 +45,10 @@ struct State {
     fault: Option<Box<RecvError>>,
     /// The holder has been told that nothing will come any more.
     told: bool,
+    /// Something was delivered since the holder last found the inbox empty.
+    unanswered: bool,
+    /// The connection waits for the holder to find it empty.
+    awaited: bool,
     /// The holder has dropped its end; the value says whether in a panic.
     abandoned: Option<bool>,
 
@@ -88,8 +93,9 @@ enum Stage {
 }
 
 impl Link {
-    pub(crate) fn new(config: Arc<Config>, traffic: Arc<Traffic>) -> Self {
+    pub(crate) fn new(role: Role, config: Arc<Config>, traffic: Arc<Traffic>) -> Self {
         Self {
+            role,
             config,
             traffic,
             state: Mutex::default(),
@@ -137,7 +143,12 @@ impl Link {
         }
         if !state.input_over {
             let replaced = register(&mut state.reader, cx);
-            drop(state);
+            state.unanswered = false;
+            if mem::take(&mut state.awaited) {
+                self.touch(state, ());
+            } else {
+                drop(state);
+            }
             drop(replaced);
             return Poll::Pending;
         }
@@ -196,7 +207,7 @@ impl Link {
         if !is_in_turn || !self.takes(&state, message.len()) {
             return Ok(false);
         }
-        state.push(message);
+        state.push(message, self.role);
         self.traffic.sent(1, message.len());
         self.touch(state, Ok(true))
     }
@@ -223,7 +234,7 @@ impl Link {
         if state.stage != Stage::Open {
             return Err(SendError::Closed);
         }
-        state.push(message);
+        state.push(message, self.role);
         self.traffic.sent(1, message.len());
         self.touch(state, Ok(()))
     }
@@ -314,6 +325,10 @@ impl Link {
 
 /// The connection's side.
 impl Link {
+    pub(super) const fn role(&self) -> Role {
+        self.role
+    }
+
     pub(super) fn traffic(&self) -> &Traffic {
         &self.traffic
     }
@@ -332,6 +347,14 @@ impl Link {
     pub(super) fn was_told(&self) -> bool {
         let state = self.lock();
         state.told || state.abandoned.is_some()
+    }
+
+    /// Tells whether the holder may still answer what was delivered: it has not asked for more. The
+    /// connection is woken when it does.
+    pub(super) fn is_unanswered(&self) -> bool {
+        let mut state = self.lock();
+        state.awaited = state.unanswered && state.abandoned.is_none();
+        state.awaited
     }
 
     /// Takes the Close that was asked for, and counts everything that was done as looked at.
@@ -367,6 +390,7 @@ impl Link {
             return;
         }
         state.inbox.push(message);
+        state.unanswered = true;
         let reader = state.reader.take();
         drop(state);
         wake_others([reader], cx);
@@ -504,8 +528,10 @@ impl Link {
 }
 
 impl State {
-    fn push(&mut self, message: &Message) {
-        let outbox = self.outbox.get_or_insert_default();
+    fn push(&mut self, message: &Message, role: Role) {
+        let outbox = self
+            .outbox
+            .get_or_insert_with(|| Box::new(Outgoing::new(role)));
         let before = outbox.load();
         outbox.push(message, self.contiguous);
         let after = outbox.load();

@@ -32,6 +32,7 @@ use std::{
     time::Duration,
 };
 
+use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use http::{HeaderValue, request::Parts};
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -44,6 +45,7 @@ pub(crate) use self::{
 };
 use crate::{
     close::{CloseCode, CloseFrame},
+    codec::Role,
     config::Config,
     error::{InvalidClose, RecvError, SendError},
     message::{Message, Utf8Bytes},
@@ -110,11 +112,40 @@ impl WebSocket {
     {
         let (request, ()) = http::Request::new(()).into_parts();
         let config = Arc::new(config);
-        let link = Arc::new(Link::new(Arc::clone(&config), Arc::default()));
-        tokio::spawn(session::detached(io, config, Arc::clone(&link)));
+        let link = Link::new(Role::Server, Arc::clone(&config), Arc::default());
+        let link = Arc::new(link);
+        let task = session::detached((io, Bytes::new()), config, Arc::clone(&link));
+        tokio::spawn(task);
         let opening = Opening {
             request,
             subprotocol: None,
+        };
+        Self::new(link, Box::new(opening))
+    }
+
+    /// Takes over a stream on which the opening handshake is already done, as its client.
+    ///
+    /// `early` has been read from it behind the handshake.
+    #[cfg(feature = "client")]
+    pub(crate) fn dialled<IO>(
+        io: IO,
+        early: Bytes,
+        config: Config,
+        request: Parts,
+        subprotocol: Option<HeaderValue>,
+    ) -> Self
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let config = Arc::new(config);
+        let link = Link::new(Role::Client, Arc::clone(&config), Arc::default());
+        let link = Arc::new(link);
+        let span = crate::report::connection(&request);
+        let task = session::detached((io, early), config, Arc::clone(&link));
+        tokio::spawn(span.around(task));
+        let opening = Opening {
+            request,
+            subprotocol,
         };
         Self::new(link, Box::new(opening))
     }
@@ -211,7 +242,7 @@ impl WebSocket {
     }
 
     /// Returns the request of the opening handshake, with what
-    /// [`Handler::accept`](crate::Handler::accept) left in it.
+    /// [`Handler::accept`](crate::Handler::accept) left in it; on the client's side, as it was sent.
     #[must_use]
     pub fn request(&self) -> &Parts {
         &self.opening.request

@@ -48,7 +48,7 @@ pin_project! {
 
 /// Serves a connection that was accepted.
 pub(crate) fn serve<IO, F>(
-    (io, read): (IO, Bytes),
+    (io, early): (IO, Bytes),
     config: Arc<Config>,
     link: Arc<Link>,
     opening: Box<Opening>,
@@ -58,7 +58,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = Result<(), BoxError>>,
 {
-    let driver = Driver::new(io, &read, config, Arc::clone(&link), seed());
+    let driver = Driver::new(io, &early, config, Arc::clone(&link), seed());
     let socket = WebSocket::new(Arc::clone(&link), opening);
     // Handlers that are plain functions may panic before they return a future.
     let handler = catch(|| handle(socket));
@@ -75,7 +75,7 @@ where
 
 /// Serves a connection that repeats every message, text behind `prefix`, without a handler.
 pub(crate) fn repeat<IO>(
-    (io, read): (IO, Bytes),
+    (io, early): (IO, Bytes),
     config: Arc<Config>,
     link: Arc<Link>,
     prefix: Arc<str>,
@@ -83,7 +83,7 @@ pub(crate) fn repeat<IO>(
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let driver = Driver::new(io, &read, config, Arc::clone(&link), seed());
+    let driver = Driver::new(io, &early, config, Arc::clone(&link), seed());
     link.abandon(false);
     Session {
         link,
@@ -94,14 +94,14 @@ where
 
 /// Serves a connection whose `WebSocket` is held somewhere else, until that is dropped.
 pub(super) fn detached<IO>(
-    io: IO,
+    (io, early): (IO, Bytes),
     config: Arc<Config>,
     link: Arc<Link>,
 ) -> Session<IO, impl Future<Output = Result<(), BoxError>> + use<IO>>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let driver = Driver::new(io, &[], config, Arc::clone(&link), seed());
+    let driver = Driver::new(io, &early, config, Arc::clone(&link), seed()).detached();
     let holder = Arc::clone(&link);
     let holder = poll_fn(move |_| match holder.abandoned() {
         None => Poll::Pending,

@@ -77,6 +77,13 @@ pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
+/// Builds a frame without a mask, as a server sends it.
+pub(crate) fn plain(first: u8, payload: &[u8]) -> Vec<u8> {
+    let mut frame = header(first, payload.len(), false);
+    frame.extend(payload);
+    frame
+}
+
 /// Builds the head of a frame, without the mask.
 pub(crate) fn header(first: u8, len: usize, masked: bool) -> Vec<u8> {
     let masked = if masked { 0x80 } else { 0 };
@@ -116,6 +123,26 @@ pub(crate) async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<
     let mut payload = vec![0; usize::try_from(len).unwrap()];
     stream.read_exact(&mut payload).await.ok()?;
     Some(Frame { first, payload })
+}
+
+/// Reads one frame of a client with the key that masked it, `None` at the end of the stream.
+pub(crate) async fn read_masked(stream: &mut (impl AsyncRead + Unpin)) -> Option<(Frame, [u8; 4])> {
+    let first = stream.read_u8().await.ok()?;
+    let second = stream.read_u8().await.ok()?;
+    assert_ne!(second & 0x80, 0, "a client masks");
+    let len = match second & 0x7f {
+        126 => u64::from(stream.read_u16().await.ok()?),
+        127 => stream.read_u64().await.ok()?,
+        len => u64::from(len),
+    };
+    let mut key = [0; 4];
+    stream.read_exact(&mut key).await.ok()?;
+    let mut payload = vec![0; usize::try_from(len).unwrap()];
+    stream.read_exact(&mut payload).await.ok()?;
+    for (byte, key) in payload.iter_mut().zip(key.iter().cycle()) {
+        *byte ^= key;
+    }
+    Some((Frame { first, payload }, key))
 }
 
 /// Reads frames until the Close, and returns its code.

@@ -11,7 +11,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use super::{Driver, Phase, Turn};
 use crate::{
     close::{CloseCode, CloseFrame, Closed, Side},
-    codec::Event,
+    codec::{Event, Role},
     error::RecvError,
     socket::engine::Incoming,
 };
@@ -25,7 +25,8 @@ pub(super) enum Step {
     /// The Close frames to cross: ours to be written, and the peer's to be read unless it came
     /// before or is not to be waited for.
     Exchange { written: bool, answered: bool },
-    /// The writing half to be shut down.
+    /// The writing half to be shut down: by a server first of all, by a client when the server has
+    /// gone, so that the wait at the end of TCP falls to the server (RFC 6455 §7.1.1).
     Shutdown,
     /// The peer to go. A stream dropped with unread bytes makes the kernel send a reset, which can
     /// destroy the Close that is still on its way; so everything is read until the peer is gone.
@@ -138,6 +139,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     /// Errors end the closing, too: nobody is left to be told.
     pub(super) fn poll_closing(&mut self, now: Instant, cx: &mut Context<'_>) -> Turn {
         let _ = self.link.take_close();
+        let role = self.link.role();
         loop {
             let Phase::Closing {
                 closed,
@@ -159,8 +161,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 Step::Exchange { written, answered } => {
                     self.poll_exchange(written, answered, now, cx)
                 }
-                Step::Shutdown => self.poll_shutdown(cx).map_ok(|()| Some(Step::Drain)),
-                Step::Drain => self.poll_drain(cx).map_ok(|()| None),
+                Step::Shutdown => self.poll_shutdown(cx).map_ok(|()| match role {
+                    Role::Server => Some(Step::Drain),
+                    Role::Client => None,
+                }),
+                Step::Drain => self.poll_drain(cx).map_ok(|()| match role {
+                    Role::Server => None,
+                    Role::Client => Some(Step::Shutdown),
+                }),
             };
             let Poll::Ready(next) = next else {
                 let enough = self.has_spent();
@@ -228,7 +236,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             *step = Step::Exchange { written, answered };
             if written && answered {
                 self.link.closed(Closed::clone(closed), cx);
-                return Poll::Ready(Ok(Some(Step::Shutdown)));
+                return Poll::Ready(Ok(Some(match self.link.role() {
+                    Role::Server => Step::Shutdown,
+                    Role::Client => Step::Drain,
+                })));
             }
         }
         Poll::Pending

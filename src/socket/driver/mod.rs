@@ -23,7 +23,7 @@ use super::{
 };
 use crate::{
     close::{CloseCode, CloseFrame, Closed},
-    codec::{Control, Event, Load, Role, Rules, Violation},
+    codec::{Control, Event, Load, Rules, Violation},
     config::Config,
     error::RecvError,
     keepalive::{Due, Keepalive},
@@ -37,7 +37,7 @@ const BYTES: u32 = 256 * 1024;
 /// So many messages that are repeated without asking anybody count as one frame.
 const FOR_A_FRAME: usize = 16;
 
-/// How long a Close of the peer waits for the handler to answer what came before it.
+/// How long an end waits for the handler to answer what came before it.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 
 /// What a poll of the connection came to.
@@ -90,6 +90,10 @@ pub(super) struct Driver<IO> {
     spent: Spent,
     /// An end that was read and not acted on yet.
     waiting: Option<Box<io::Result<Incoming>>>,
+    /// Until when, at most.
+    waiting_ends: Option<Instant>,
+    /// The handler is another task: that it has been woken does not mean that it has run.
+    detached: bool,
 
     /// Since when the stream takes nothing of what is to be written.
     blocked: Option<Instant>,
@@ -145,19 +149,20 @@ enum Phase {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
+    /// `early` has been read from the stream already.
     pub(super) fn new(
         io: IO,
-        read: &[u8],
+        early: &[u8],
         config: Arc<Config>,
         link: Arc<Link>,
         seed: u64,
     ) -> Self {
         let now = now();
         let rules = Rules {
-            role: Role::Server,
+            role: link.role(),
             limits: config.limits(),
         };
-        let engine = Engine::new(io, read, rules);
+        let engine = Engine::new(io, early, rules);
         link.set_contiguous(engine.is_contiguous());
         let keepalive = config.keepalive_intervals();
         Self {
@@ -168,6 +173,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             timer: Timer::default(),
             spent: Spent::default(),
             waiting: None,
+            waiting_ends: None,
+            detached: false,
             blocked: None,
             unflushed: false,
             control_bytes: 0,
@@ -184,6 +191,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     /// by the holder of the link, of which there need not be one.
     pub(super) fn repeating(mut self, prefix: Arc<str>) -> Self {
         self.repeat = Some(prefix);
+        self
+    }
+
+    /// Lets whoever holds the socket be another task than the one that polls this.
+    pub(super) fn detached(mut self) -> Self {
+        self.detached = true;
         self
     }
 
@@ -263,10 +276,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                     Poll::Ready(incoming) => incoming,
                 },
             };
-            if delivered && !matches!(incoming, Ok(Incoming::Event(_) | Incoming::Bytes(_))) {
+            let holds_back = match incoming {
+                Ok(Incoming::Event(_) | Incoming::Bytes(_)) => false,
+                Ok(Incoming::End | Incoming::Violation(_)) => delivered || self.awaits_answer(now),
+                Err(_) => delivered,
+            };
+            if holds_back {
                 // The handler may answer what came before the end.
                 self.waiting = Some(Box::new(incoming));
-                return Ok(true);
+                return Ok(delivered);
             }
             let incoming = match incoming {
                 Ok(incoming) => incoming,
@@ -307,6 +325,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 }
             }
         }
+    }
+
+    /// Tells whether an end has to wait for a handler elsewhere.
+    fn awaits_answer(&mut self, now: Instant) -> bool {
+        if !self.detached || !self.link.is_unanswered() {
+            return false;
+        }
+        let grace = ANSWER_GRACE.min(self.config.close_limit());
+        now < *self.waiting_ends.get_or_insert(now + grace)
     }
 
     fn has_spent(&self) -> bool {
@@ -517,16 +544,18 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                     .filter(|_| self.paused.is_none())
                     .zip(self.config.keepalive_intervals())
                     .map(|(keepalive, intervals)| keepalive.deadline(intervals)),
+                self.waiting_ends.filter(|_| self.paused.is_none()),
             ],
-            Phase::Answering { answer_at, .. } => [Some(*answer_at), None, None, None, None],
+            Phase::Answering { answer_at, .. } => [Some(*answer_at), None, None, None, None, None],
             Phase::Closing { deadline, .. } => [
                 self.blocked.map(|since| since + self.config.write_limit()),
                 Some(*deadline),
                 None,
                 None,
                 None,
+                None,
             ],
-            Phase::Over => [None; 5],
+            Phase::Over => [None; 6],
         };
         dues.into_iter().flatten().min()
     }

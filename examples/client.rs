@@ -1,0 +1,98 @@
+//! A client for the command line: sends each line of the standard input, prints what comes.
+//!
+//! ```text
+//! cargo run --example echo
+//! cargo run --features client --example client
+//! cargo run --features client --example client -- ws://127.0.0.1:3000/ws --subprotocol chat
+//! ```
+//!
+//! It ends when the server closes, or after its input, when the server has been silent for a second.
+
+use std::{env, process::ExitCode, time::Duration};
+
+use tokio::{
+    io::{AsyncBufReadExt, BufReader, stdin},
+    time::timeout,
+};
+use tower_websocket::{
+    BoxError, CloseCode, Error, Message, WebSocket,
+    client::{ConnectError, Handshake, connect},
+};
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    let Err(error) = run().await.map_err(BoxError::from) else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!("{error}");
+    if let Some(source) = error.source() {
+        eprintln!("because: {source}");
+    }
+    ExitCode::FAILURE
+}
+
+async fn run() -> Result<(), Error> {
+    let mut arguments = env::args().skip(1);
+    let url = arguments.next();
+    let mut handshake = Handshake::new(url.as_deref().unwrap_or("ws://127.0.0.1:3000/ws"))?;
+    while let Some(argument) = arguments.next() {
+        match (argument.as_str(), arguments.next()) {
+            ("--subprotocol", Some(name)) => handshake = handshake.subprotocol(name),
+            _ => return Err(Error::new("usage: client [URL] [--subprotocol NAME]...")),
+        }
+    }
+
+    let socket = match connect(handshake).await {
+        Ok((socket, response)) => {
+            eprintln!("connected: {}", response.status());
+            socket
+        }
+        Err(ConnectError::Refused(response)) => {
+            eprintln!("{}", String::from_utf8_lossy(response.body()));
+            return Err(ConnectError::Refused(response).into());
+        }
+        Err(error) => return Err(error.into()),
+    };
+    if let Some(name) = socket.subprotocol() {
+        eprintln!("subprotocol: {name}");
+    }
+    talk(socket).await
+}
+
+async fn talk(mut socket: WebSocket) -> Result<(), Error> {
+    let ended = socket.sender();
+    let mut lines = BufReader::new(stdin()).lines();
+    loop {
+        tokio::select! {
+            line = lines.next_line() => match line? {
+                Some(line) => socket.send(line).await?,
+                None => break,
+            },
+            message = socket.recv() => match message? {
+                Some(message) => print(&message),
+                None => break,
+            },
+        }
+    }
+    // What is still to come would be thrown away behind a Close.
+    while let Ok(Some(message)) = timeout(Duration::from_secs(1), socket.recv())
+        .await
+        .unwrap_or(Ok(None))
+    {
+        print(&message);
+    }
+    socket.close(CloseCode::NORMAL, "").await?;
+    let closed = ended.closed().await;
+    match closed.code() {
+        Some(code) => eprintln!("closed by {:?}: {code} {}", closed.side(), closed.reason()),
+        None => eprintln!("closed by {:?}, without a code", closed.side()),
+    }
+    Ok(())
+}
+
+fn print(message: &Message) {
+    match message {
+        Message::Text(text) => println!("{text}"),
+        Message::Binary(bytes) => println!("({} bytes)", bytes.len()),
+    }
+}

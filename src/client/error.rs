@@ -1,0 +1,101 @@
+//! Why no connection came about.
+
+use std::{convert::Infallible, error::Error, fmt, io};
+
+use bytes::Bytes;
+use http::Response;
+
+use crate::error::BoxError;
+
+/// Why [`connect`](super::connect) or [`connect_with`](super::connect_with) made no connection.
+///
+/// The stream is dropped in every case.
+///
+/// # Examples
+///
+/// ```
+/// use tower_websocket::client::{ConnectError, connect};
+///
+/// # async fn example() {
+/// match connect("ws://127.0.0.1:3000/ws").await {
+///     Ok((socket, _)) => drop(socket),
+///     Err(ConnectError::Refused(response)) => println!("refused: {}", response.status()),
+///     Err(error) => println!("{error}"),
+/// }
+/// # }
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum ConnectError {
+    /// The URL or the request is none for a WebSocket, as the source says. Nothing was sent.
+    InvalidRequest(BoxError),
+    /// The URL asks for TLS, which is up to the caller: open the stream, then give it to
+    /// [`connect_with`](super::connect_with). Nothing was sent.
+    NeedsTls,
+    /// The server could not be reached, or the stream ended or failed before the whole answer.
+    Io(io::Error),
+    /// The server answered with another status than 101.
+    ///
+    /// The body is what could be read of its first 64 KiB while there was time.
+    Refused(Box<Response<Bytes>>),
+    /// The answer is not HTTP, its head is larger than 16 KiB, or it is a 101 that breaks
+    /// RFC 6455 §4.1, as the source says.
+    InvalidResponse(BoxError),
+    /// The handshake took longer than [`Handshake::timeout`](super::Handshake::timeout).
+    TimedOut,
+}
+
+impl ConnectError {
+    pub(super) fn request(why: impl Into<BoxError>) -> Self {
+        Self::InvalidRequest(why.into())
+    }
+
+    pub(super) fn response(why: impl Into<BoxError>) -> Self {
+        Self::InvalidResponse(why.into())
+    }
+
+    /// Tells what went wrong between hyper and the server.
+    pub(super) fn of_exchange(error: hyper::Error) -> Self {
+        if error.is_parse() {
+            return Self::response(error);
+        }
+        if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+            return Self::Io(io::Error::new(io::ErrorKind::UnexpectedEof, error));
+        }
+        let source = error.source().and_then(|source| source.downcast_ref());
+        let kind = source.map_or(io::ErrorKind::Other, io::Error::kind);
+        Self::Io(io::Error::new(kind, error))
+    }
+}
+
+impl fmt::Display for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InvalidRequest(_) => "this is no request for a websocket",
+            Self::NeedsTls => "tls is the caller's: give an encrypted stream to connect_with",
+            Self::Io(_) => "no connection to the server",
+            Self::Refused(response) => {
+                return write!(f, "the server refused with {}", response.status());
+            }
+            Self::InvalidResponse(_) => "the server's answer is no valid handshake",
+            Self::TimedOut => "the handshake took too long",
+        })
+    }
+}
+
+impl Error for ConnectError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::InvalidRequest(source) | Self::InvalidResponse(source) => Some(&**source),
+            Self::Io(source) => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// What a [`Handshake`](super::Handshake) is made into itself cannot fail.
+impl From<Infallible> for ConnectError {
+    fn from(never: Infallible) -> Self {
+        match never {}
+    }
+}

@@ -1,0 +1,207 @@
+//! The client's side: the opening handshake, after which the [`WebSocket`] is the same as a
+//! server's.
+//!
+//! [`connect`] dials a `ws://` URL, [`connect_with`] takes a stream that is open already. Both take
+//! a URL, a [`Request`](http::Request), or a [`Handshake`] with settings, and return the socket
+//! together with the head of the server's answer. A task is spawned that serves the connection
+//! until the socket is dropped, which closes with 1000.
+//!
+//! # Examples
+//!
+//! ```no_run
+//! use tower_websocket::{Error, client};
+//!
+//! #[tokio::main]
+//! async fn main() -> Result<(), Error> {
+//!     let (mut socket, _response) = client::connect("ws://127.0.0.1:3000/ws").await?;
+//!     socket.send("Hello").await?;
+//!     if let Some(message) = socket.recv().await? {
+//!         println!("{}", message.into_text()?);
+//!     }
+//!     Ok(())
+//! }
+//! ```
+//!
+//! # One handler for both sides
+//!
+//! A handler serves whatever connection it is given, accepted or dialled:
+//!
+//! ```
+//! use tower_websocket::{BoxError, Error, Handler, WebSocket, WebSocketLayer, client};
+//!
+//! #[derive(Clone)]
+//! struct Peer;
+//!
+//! impl Handler for Peer {
+//!     async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
+//!         socket.send("here I am").await?;
+//!         while let Some(message) = socket.recv().await? {
+//!             println!("{} bytes from a peer", message.len());
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! # async fn example() -> Result<(), Error> {
+//! let accepted = WebSocketLayer::new(Peer);
+//! let (dialled, _response) = client::connect("ws://127.0.0.1:3000/peers").await?;
+//! Peer.handle(dialled).await.map_err(Error::new)?;
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # TLS
+//!
+//! It is the caller's: any stream will do, so no TLS library comes along that is not yours.
+//!
+//! ```
+//! use tokio::io::{AsyncRead, AsyncWrite};
+//! use tower_websocket::{WebSocket, client::{ConnectError, connect_with}};
+//!
+//! /// `tls` is what `tokio_rustls::TlsConnector::connect` returns, for one.
+//! async fn secure<IO>(tls: IO) -> Result<WebSocket, ConnectError>
+//! where
+//!     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+//! {
+//!     let (socket, _response) = connect_with("wss://example.com/ws", tls).await?;
+//!     Ok(socket)
+//! }
+//! ```
+//!
+//! # Limits
+//!
+//! [`Config`](crate::Config) has the same limits for both sides, with the same defaults. The head of
+//! an answer may have 16 KiB, what is kept of a refusal's body 64 KiB, and all of it has
+//! [`Handshake::timeout`]. Frames are masked with keys that nobody can foretell
+//! ([RFC 6455 §5.3](https://www.rfc-editor.org/rfc/rfc6455#section-5.3)). When a connection ends, a
+//! client leaves it to the server to close the stream first, for as long as
+//! [`Config::close_timeout`](crate::Config::close_timeout) allows.
+
+mod error;
+mod exchange;
+mod request;
+mod response;
+
+use data_encoding::BASE64;
+use http::{HeaderValue, Response};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
+
+use self::exchange::{Switched, exchange};
+pub use self::{error::ConnectError, request::Handshake};
+use crate::socket::WebSocket;
+
+/// Connects to a `ws://` URL over TCP and makes the opening handshake.
+///
+/// Returns the socket and the head of the server's answer. All addresses of the host are tried in
+/// turn; `TCP_NODELAY` is set. A `wss://` URL is refused: see [`connect_with`].
+///
+/// # Errors
+///
+/// Every [`ConnectError`].
+///
+/// # Panics
+///
+/// Panics outside a tokio runtime, or in one without its time or I/O driver.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops the connection, whatever the server has made of it.
+///
+/// # Examples
+///
+/// ```
+/// use tower_websocket::client::{ConnectError, connect};
+///
+/// # async fn example() -> Result<(), ConnectError> {
+/// let (socket, response) = connect("ws://127.0.0.1:3000/ws").await?;
+/// println!("served by {:?}", response.headers().get("server"));
+/// # Ok(())
+/// # }
+/// ```
+pub async fn connect<H>(handshake: H) -> Result<(WebSocket, Response<()>), ConnectError>
+where
+    H: TryInto<Handshake>,
+    H::Error: Into<ConnectError>,
+{
+    let handshake = handshake.try_into().map_err(Into::into)?;
+    let deadline = Instant::now() + handshake.timeout;
+    let (host, port) = handshake.address()?;
+    let stream = timeout_at(deadline, TcpStream::connect((host, port)))
+        .await
+        .map_err(|_| ConnectError::TimedOut)?
+        .map_err(ConnectError::Io)?;
+    // Without it a small message may wait for the answer to the one before.
+    stream.set_nodelay(true).map_err(ConnectError::Io)?;
+    open(handshake, stream, deadline).await
+}
+
+/// Makes the opening handshake on a stream that is connected already, such as one with TLS.
+///
+/// Returns the socket and the head of the server's answer. The URL says what is asked for; nothing
+/// is dialled. A request may come without a host in its URI, when it has a `Host`.
+///
+/// # Errors
+///
+/// Every [`ConnectError`] but [`NeedsTls`](ConnectError::NeedsTls).
+///
+/// # Panics
+///
+/// Panics outside a tokio runtime, or in one without its time driver.
+///
+/// # Cancel safety
+///
+/// Dropping the future drops the stream.
+///
+/// # Examples
+///
+/// ```
+/// use tower_websocket::client::{ConnectError, connect_with};
+///
+/// # async fn example() -> Result<(), ConnectError> {
+/// let (io, _server) = tokio::io::duplex(1024);
+/// let (socket, _response) = connect_with("wss://example.com/ws", io).await?;
+/// # Ok(())
+/// # }
+/// ```
+pub async fn connect_with<H, IO>(
+    handshake: H,
+    io: IO,
+) -> Result<(WebSocket, Response<()>), ConnectError>
+where
+    H: TryInto<Handshake>,
+    H::Error: Into<ConnectError>,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let handshake = handshake.try_into().map_err(Into::into)?;
+    let deadline = Instant::now() + handshake.timeout;
+    open(handshake, io, deadline).await
+}
+
+async fn open<IO>(
+    handshake: Handshake,
+    io: IO,
+    deadline: Instant,
+) -> Result<(WebSocket, Response<()>), ConnectError>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let config = handshake.config.clone();
+    let key = BASE64.encode(&rand::random::<[u8; 16]>());
+    let accept = derive_accept_key(key.as_bytes());
+    let key = HeaderValue::try_from(key).map_err(ConnectError::request)?;
+    let request = handshake.into_request(key)?;
+    let (sent, ()) = request.clone().into_parts();
+    let Switched {
+        response,
+        io,
+        early,
+    } = exchange(io, request, deadline).await?;
+    let subprotocol = response::check(&response, &sent.headers, &accept)?;
+    let socket = WebSocket::dialled(io, early, config, sent, subprotocol);
+    Ok((socket, response))
+}

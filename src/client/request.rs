@@ -1,0 +1,507 @@
+//! What is asked for: a URL or a request, and the head that is sent for it.
+//!
+//! Source: [RFC 6455 §3](https://www.rfc-editor.org/rfc/rfc6455#section-3) and
+//! [§4.1](https://www.rfc-editor.org/rfc/rfc6455#section-4.1).
+
+use std::{borrow::Cow, fmt, time::Duration};
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
+    header::{
+        CONNECTION, CONTENT_LENGTH, HOST, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
+        SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
+    },
+    uri::{Authority, PathAndQuery},
+};
+
+use super::ConnectError;
+use crate::{
+    config::{Config, wait},
+    header::is_token,
+    subprotocol,
+};
+
+/// An opening handshake to be made: where to, what is offered, and the limits of the connection.
+///
+/// It is made from a URL, with settings one by one, or from a [`Request`]. The fields of the
+/// handshake itself (`Connection`, `Upgrade`, the key and the version) are added when it is sent, in
+/// place of any that a request has. `Host` follows from the URL, unless it is given.
+///
+/// # Examples
+///
+/// ```
+/// use http::{HeaderValue, header};
+/// use tower_websocket::{Config, client::{self, ConnectError, Handshake}};
+///
+/// # async fn example() -> Result<(), ConnectError> {
+/// let handshake = Handshake::new("ws://127.0.0.1:3000/desk")?
+///     .header(header::AUTHORIZATION, HeaderValue::from_static("Bearer of-the-desk"))
+///     .subprotocol("desk.v2")
+///     .subprotocol("desk.v1")
+///     .config(Config::new().max_message_size(64 * 1024));
+/// let (socket, _response) = client::connect(handshake).await?;
+/// println!("they speak {:?}", socket.subprotocol());
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Handshake {
+    request: Request<()>,
+    subprotocols: Vec<Cow<'static, str>>,
+    pub(super) config: Config,
+    pub(super) timeout: Duration,
+}
+
+impl Handshake {
+    /// Makes a handshake for a URL such as `ws://127.0.0.1:3000/desk?number=3`.
+    ///
+    /// The scheme is `ws` or `wss`; a port that is not given is 80 or 443.
+    ///
+    /// # Errors
+    ///
+    /// [`ConnectError::InvalidRequest`] if `url` is no such URL, has a fragment, or names a user:
+    /// what authenticates belongs into a [`header`](Self::header).
+    pub fn new(url: impl AsRef<str>) -> Result<Self, ConnectError> {
+        let url = url.as_ref();
+        // `Uri` drops them, and RFC 6455 §3 has none.
+        if url.contains('#') {
+            return Err(ConnectError::request("the url has a fragment"));
+        }
+        let uri: Uri = url.parse().map_err(ConnectError::request)?;
+        let _ = is_encrypted(&uri)?;
+        let _ = host_field(&uri)?;
+        let mut request = Request::new(());
+        *request.uri_mut() = uri;
+        Ok(Self::from(request))
+    }
+
+    /// Adds a line to the head.
+    #[must_use]
+    pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
+        self.request.headers_mut().append(name, value);
+        self
+    }
+
+    /// Offers a subprotocol; call it again for the next best.
+    ///
+    /// [`WebSocket::subprotocol`](crate::WebSocket::subprotocol) says which one the server chose,
+    /// if any. Names are tokens, each offered once and at most 32, else connecting fails with
+    /// [`ConnectError::InvalidRequest`].
+    #[must_use]
+    pub fn subprotocol(mut self, name: impl Into<Cow<'static, str>>) -> Self {
+        self.subprotocols.push(name.into());
+        self
+    }
+
+    /// Sets limits and waits of the connection. Default: [`Config::new`].
+    ///
+    /// What is a layer's in it (`accept_timeout`, `upgrade_timeout`, `max_connections`,
+    /// `shutdown_spread`) means nothing to a client.
+    #[must_use]
+    pub fn config(mut self, config: Config) -> Self {
+        self.config = config;
+        self
+    }
+
+    /// Bounds the time from connecting to the end of the server's answer. Default: 10 s.
+    #[must_use]
+    pub const fn timeout(mut self, limit: Duration) -> Self {
+        self.timeout = wait(limit);
+        self
+    }
+
+    /// Returns the host and port that the URL names, to connect to without encryption.
+    pub(super) fn address(&self) -> Result<(String, u16), ConnectError> {
+        let uri = self.request.uri();
+        if is_encrypted(uri)? {
+            return Err(ConnectError::NeedsTls);
+        }
+        let authority = uri.authority().ok_or_else(no_host)?;
+        let host = authority.host();
+        let literal = host
+            .strip_prefix('[')
+            .and_then(|host| host.strip_suffix(']'));
+        let port = match authority.port_u16() {
+            Some(port) => port,
+            None => default_port(uri)?,
+        };
+        Ok((literal.unwrap_or(host).to_owned(), port))
+    }
+
+    /// Completes the request as it is sent.
+    pub(super) fn into_request(self, key: HeaderValue) -> Result<Request<()>, ConnectError> {
+        let mut request = self.request;
+        if request.method() != Method::GET {
+            return Err(ConnectError::request("the method is not GET"));
+        }
+        *request.version_mut() = Version::HTTP_11;
+        let host = host_field(request.uri())?;
+        *request.uri_mut() = target(request.uri());
+
+        let headers = request.headers_mut();
+        if headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) {
+            return Err(ConnectError::request("a handshake has no body"));
+        }
+        match host {
+            Some(host) if !headers.contains_key(HOST) => drop(headers.insert(HOST, host)),
+            None if !headers.contains_key(HOST) => return Err(no_host()),
+            _ => {}
+        }
+        headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
+        headers.insert(SEC_WEBSOCKET_KEY, key);
+        offer_subprotocols(&self.subprotocols, headers)?;
+        offer_extensions(headers)?;
+        Ok(request)
+    }
+}
+
+/// Adds the names to those that the request has already.
+fn offer_subprotocols(
+    names: &[Cow<'static, str>],
+    headers: &mut HeaderMap,
+) -> Result<(), ConnectError> {
+    let refused = || ConnectError::request("the subprotocols are not at most 32 distinct tokens");
+    for name in names {
+        // A list of names would pass for as many.
+        if !is_token(name.as_bytes()) {
+            return Err(refused());
+        }
+        let name = HeaderValue::from_str(name).map_err(ConnectError::request)?;
+        headers.append(SEC_WEBSOCKET_PROTOCOL, name);
+    }
+    subprotocol::offered(headers).map_err(|_| refused())?;
+    Ok(())
+}
+
+/// Adds the extensions that this side speaks, which are none.
+fn offer_extensions(headers: &HeaderMap) -> Result<(), ConnectError> {
+    // What the user offers for itself could be accepted, and nobody here would speak it.
+    if headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
+        return Err(ConnectError::request(
+            "the request offers extensions of its own",
+        ));
+    }
+    Ok(())
+}
+
+fn no_host() -> ConnectError {
+    ConnectError::request("there is no host")
+}
+
+/// Tells which of the two kinds a URL is (RFC 6455 §3), in the names that requests of HTTP have for
+/// them, too.
+fn is_encrypted(uri: &Uri) -> Result<bool, ConnectError> {
+    let scheme = uri.scheme_str().unwrap_or_default();
+    let is_one_of = |names: [&str; 2]| names.iter().any(|name| scheme.eq_ignore_ascii_case(name));
+    if is_one_of(["ws", "http"]) {
+        Ok(false)
+    } else if is_one_of(["wss", "https"]) {
+        Ok(true)
+    } else {
+        Err(ConnectError::request(
+            "the url is not one of ws:// or wss://",
+        ))
+    }
+}
+
+fn default_port(uri: &Uri) -> Result<u16, ConnectError> {
+    Ok(if is_encrypted(uri)? { 443 } else { 80 })
+}
+
+/// Returns what stands in `Host`: host and port, without the port that goes without saying. `None`
+/// for a URL that is just a path.
+fn host_field(uri: &Uri) -> Result<Option<HeaderValue>, ConnectError> {
+    let Some(authority) = uri.authority() else {
+        return Ok(None);
+    };
+    if authority.as_str().contains('@') {
+        return Err(ConnectError::request("the url names a user"));
+    }
+    let host = authority.host();
+    if host.is_empty() {
+        return Err(no_host());
+    }
+    let field = match port(authority)? {
+        Some(port) if uri.scheme().is_none() || port != default_port(uri)? => {
+            format!("{host}:{port}")
+        }
+        _ => host.to_owned(),
+    };
+    HeaderValue::try_from(field)
+        .map(Some)
+        .map_err(ConnectError::request)
+}
+
+/// Returns the port if one is given, which has to be one.
+fn port(authority: &Authority) -> Result<Option<u16>, ConnectError> {
+    match authority.as_str().strip_prefix(authority.host()) {
+        Some("" | ":") => Ok(None),
+        _ => match authority.port_u16() {
+            Some(port) if port != 0 => Ok(Some(port)),
+            _ => Err(ConnectError::request("the url's port is none")),
+        },
+    }
+}
+
+/// Returns what stands in the first line: the path and the query, `/` at least.
+fn target(uri: &Uri) -> Uri {
+    let path = uri.path_and_query();
+    // `/?q` is in the URL `ws://host?q` as well.
+    let path = path.cloned().unwrap_or(PathAndQuery::from_static("/"));
+    Uri::from(path)
+}
+
+impl From<Request<()>> for Handshake {
+    fn from(request: Request<()>) -> Self {
+        Self {
+            request,
+            subprotocols: Vec::new(),
+            config: Config::new(),
+            timeout: Duration::from_secs(10),
+        }
+    }
+}
+
+impl TryFrom<&str> for Handshake {
+    type Error = ConnectError;
+
+    fn try_from(url: &str) -> Result<Self, ConnectError> {
+        Self::new(url)
+    }
+}
+
+impl TryFrom<&String> for Handshake {
+    type Error = ConnectError;
+
+    fn try_from(url: &String) -> Result<Self, ConnectError> {
+        Self::new(url)
+    }
+}
+
+impl TryFrom<String> for Handshake {
+    type Error = ConnectError;
+
+    fn try_from(url: String) -> Result<Self, ConnectError> {
+        Self::new(url)
+    }
+}
+
+// The URL and the fields may hold secrets.
+impl fmt::Debug for Handshake {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Handshake").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use super::*;
+
+    const KEY: HeaderValue = HeaderValue::from_static("dGhlIHNhbXBsZSBub25jZQ==");
+
+    #[track_caller]
+    fn sent(handshake: Handshake) -> Request<()> {
+        handshake.into_request(KEY).unwrap()
+    }
+
+    #[track_caller]
+    fn why(error: &ConnectError) -> String {
+        assert!(
+            matches!(error, ConnectError::InvalidRequest(_)),
+            "{error:?}"
+        );
+        error.source().unwrap().to_string()
+    }
+
+    fn to(uri: &str) -> http::request::Builder {
+        Request::get(uri)
+    }
+
+    #[test]
+    fn finds_host_port_and_target_in_a_url() {
+        for (url, host, address, target) in [
+            ("ws://example.com", "example.com", ("example.com", 80), "/"),
+            (
+                "ws://example.com:80/",
+                "example.com",
+                ("example.com", 80),
+                "/",
+            ),
+            ("ws://h:443/x", "h:443", ("h", 443), "/x"),
+            ("WS://h:/x?y=%20z", "h", ("h", 80), "/x?y=%20z"),
+            ("ws://h?q", "h", ("h", 80), "/?q"),
+            (
+                "ws://127.0.0.1:9/a/b",
+                "127.0.0.1:9",
+                ("127.0.0.1", 9),
+                "/a/b",
+            ),
+            ("ws://[::1]", "[::1]", ("::1", 80), "/"),
+            ("ws://[::1]:81/", "[::1]:81", ("::1", 81), "/"),
+        ] {
+            let handshake = Handshake::new(url).unwrap();
+            let (name, port) = handshake.address().unwrap();
+            assert_eq!((name.as_str(), port), address, "{url}");
+            let request = sent(handshake);
+            assert_eq!(request.headers()[HOST], host, "{url}");
+            assert_eq!(request.uri(), target, "{url}");
+        }
+    }
+
+    #[test]
+    fn leaves_tls_to_the_caller() {
+        for url in ["wss://h/", "https://h:1/"] {
+            let handshake = Handshake::new(url).unwrap();
+            let error = handshake.address().unwrap_err();
+            assert!(matches!(error, ConnectError::NeedsTls), "{url}: {error:?}");
+        }
+        assert_eq!(
+            sent(Handshake::new("wss://h:443/").unwrap()).headers()[HOST],
+            "h"
+        );
+        assert_eq!(
+            sent(Handshake::new("wss://h:80/").unwrap()).headers()[HOST],
+            "h:80"
+        );
+    }
+
+    #[test]
+    fn refuses_urls_that_are_none_for_a_websocket() {
+        for (url, reason) in [
+            ("ftp://h/", "not one of ws://"),
+            ("/path", "not one of ws://"),
+            ("h:80", "not one of ws://"),
+            ("ws://user@h/", "names a user"),
+            ("ws://user:secret@h/", "names a user"),
+            ("ws://h/#part", "fragment"),
+            ("ws://h#part", "fragment"),
+            ("ws://h:0/", "port"),
+            ("ws://h:65536/", "port"),
+            ("ws://:80/", ""),
+            ("ws://h:x/", ""),
+            ("ws://", ""),
+            ("", ""),
+            ("ws://h/\r\nX: y", ""),
+            ("ws://[::1/", ""),
+        ] {
+            let error = Handshake::new(url).map(drop).unwrap_err();
+            assert!(why(&error).contains(reason), "{url:?}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn completes_a_request() {
+        let request = to("ws://h/ws")
+            .header("x-user", "ada")
+            .extension(42_u8)
+            .body(())
+            .unwrap();
+        let handshake = Handshake::from(request).subprotocol("a").subprotocol("b");
+        let request = sent(handshake.header(
+            HeaderName::from_static("x-user"),
+            HeaderValue::from_static("bob"),
+        ));
+        assert_eq!(request.method(), Method::GET);
+        assert_eq!(request.version(), Version::HTTP_11);
+        let headers = request.headers();
+        for (name, value) in [
+            (HOST, "h"),
+            (UPGRADE, "websocket"),
+            (CONNECTION, "Upgrade"),
+            (SEC_WEBSOCKET_VERSION, "13"),
+            (SEC_WEBSOCKET_KEY, KEY.to_str().unwrap()),
+        ] {
+            assert_eq!(headers[&name], value, "{name}");
+        }
+        assert_eq!(subprotocol::offered(headers), Ok(vec!["a", "b"]));
+        let users: Vec<_> = headers.get_all("x-user").iter().collect();
+        assert_eq!(users, ["ada", "bob"]);
+        assert_eq!(request.extensions().get(), Some(&42_u8));
+    }
+
+    #[test]
+    fn replaces_what_a_request_says_about_the_handshake_but_not_its_host() {
+        let request = to("ws://h/")
+            .header(CONNECTION, "close")
+            .header(UPGRADE, "h2c")
+            .header(SEC_WEBSOCKET_KEY, "AAAAAAAAAAAAAAAAAAAAAA==")
+            .header(SEC_WEBSOCKET_VERSION, "8")
+            .header(HOST, "behind.the.proxy")
+            .header(SEC_WEBSOCKET_PROTOCOL, "z")
+            .version(Version::HTTP_2)
+            .body(())
+            .unwrap();
+        let request = sent(Handshake::from(request).subprotocol("a"));
+        let headers = request.headers();
+        for (name, value) in [
+            (HOST, "behind.the.proxy"),
+            (UPGRADE, "websocket"),
+            (CONNECTION, "Upgrade"),
+            (SEC_WEBSOCKET_VERSION, "13"),
+            (SEC_WEBSOCKET_KEY, KEY.to_str().unwrap()),
+        ] {
+            let lines: Vec<_> = headers.get_all(&name).iter().collect();
+            assert_eq!(lines, [value], "{name}");
+        }
+        assert_eq!(subprotocol::offered(headers), Ok(vec!["z", "a"]));
+        assert_eq!(request.version(), Version::HTTP_11);
+    }
+
+    #[test]
+    fn needs_a_host_from_somewhere() {
+        let path = || to("/ws");
+        let error = Handshake::from(path().body(()).unwrap()).into_request(KEY);
+        assert_eq!(why(&error.unwrap_err()), "there is no host");
+        let given = Handshake::from(path().header(HOST, "h").body(()).unwrap());
+        assert_eq!(sent(given).uri(), "/ws");
+    }
+
+    #[test]
+    fn refuses_requests_that_are_no_handshake() {
+        for (request, reason) in [
+            (to("ws://h/").method("POST"), "GET"),
+            (to("ws://h/").header(CONTENT_LENGTH, "0"), "body"),
+            (to("ws://h/").header(TRANSFER_ENCODING, "chunked"), "body"),
+            (
+                to("ws://h/").header(SEC_WEBSOCKET_EXTENSIONS, "x"),
+                "extensions",
+            ),
+            (
+                to("ws://h/").header(SEC_WEBSOCKET_PROTOCOL, ""),
+                "subprotocols",
+            ),
+            (to("ws://user@h/").header(HOST, "h"), "user"),
+        ] {
+            let handshake = Handshake::from(request.body(()).unwrap());
+            let error = handshake.into_request(KEY).unwrap_err();
+            assert!(why(&error).contains(reason), "{reason}: {error:?}");
+        }
+    }
+
+    #[test]
+    fn refuses_subprotocols_that_cannot_be_offered() {
+        let url = Handshake::new("ws://h/").unwrap();
+        for name in ["", "two words", "a, b", "a,", "a\r\nX: y", "caf\u{e9}"] {
+            let error = url.clone().subprotocol(name).into_request(KEY);
+            assert!(
+                why(&error.unwrap_err()).contains("subprotocols"),
+                "{name:?}"
+            );
+        }
+        let twice = url.clone().subprotocol("a").subprotocol("a");
+        assert!(twice.into_request(KEY).is_err());
+        let many = (0..32).fold(url, |url, n| url.subprotocol(format!("p{n}")));
+        assert!(many.clone().into_request(KEY).is_ok());
+        assert!(many.subprotocol("last").into_request(KEY).is_err());
+    }
+
+    #[test]
+    fn shows_no_secrets() {
+        let handshake = Handshake::new("ws://h/?token=secret").unwrap();
+        assert!(!format!("{handshake:?}").contains("secret"));
+    }
+}

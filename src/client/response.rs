@@ -1,0 +1,174 @@
+//! What a server answers: whether a 101 is the one that was asked for.
+//!
+//! Source: [RFC 6455 §4.1](https://www.rfc-editor.org/rfc/rfc6455#section-4.1), the list that
+//! begins with "Once the client's opening handshake has been sent".
+
+use http::{
+    HeaderMap, HeaderName, HeaderValue, Response, Version,
+    header::{
+        CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
+    },
+};
+
+use super::ConnectError;
+use crate::{
+    header::{contains_token, single},
+    subprotocol,
+};
+
+/// Checks a 101 against the fields of its request, and returns the subprotocol that it chooses.
+///
+/// `accept` is the only right answer to the request's key.
+pub(super) fn check<B>(
+    response: &Response<B>,
+    request: &HeaderMap,
+    accept: &str,
+) -> Result<Option<HeaderValue>, ConnectError> {
+    if response.version() != Version::HTTP_11 {
+        return Err(ConnectError::response("the answer is not of HTTP/1.1"));
+    }
+    let headers = response.headers();
+    let upgrade = once(headers, &UPGRADE)?;
+    if !upgrade.is_some_and(|upgrade| upgrade.as_bytes().eq_ignore_ascii_case(b"websocket")) {
+        return Err(ConnectError::response("upgrade is not websocket"));
+    }
+    if !contains_token(headers, &CONNECTION, "upgrade") {
+        return Err(ConnectError::response("connection does not name upgrade"));
+    }
+    if once(headers, &SEC_WEBSOCKET_ACCEPT)?.is_none_or(|answer| answer != accept) {
+        return Err(ConnectError::response(
+            "sec-websocket-accept does not answer the key",
+        ));
+    }
+    agree_on_extensions(headers)?;
+    agree_on_subprotocol(headers, request)
+}
+
+/// Checks the extensions that the server chose: none was offered, so it may choose none.
+fn agree_on_extensions(headers: &HeaderMap) -> Result<(), ConnectError> {
+    if headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
+        return Err(ConnectError::response(
+            "the server chose an extension that was not offered",
+        ));
+    }
+    Ok(())
+}
+
+fn agree_on_subprotocol(
+    headers: &HeaderMap,
+    request: &HeaderMap,
+) -> Result<Option<HeaderValue>, ConnectError> {
+    let Some(chosen) = once(headers, &SEC_WEBSOCKET_PROTOCOL)? else {
+        return Ok(None);
+    };
+    let offered = subprotocol::offered(request).unwrap_or_default();
+    if offered.iter().any(|name| chosen == name) {
+        // What was read along with it is not kept.
+        Ok(HeaderValue::from_bytes(chosen.as_bytes()).ok())
+    } else {
+        Err(ConnectError::response(
+            "the server chose a subprotocol that was not offered",
+        ))
+    }
+}
+
+fn once<'a>(
+    headers: &'a HeaderMap,
+    name: &HeaderName,
+) -> Result<Option<&'a HeaderValue>, ConnectError> {
+    single(headers, name).map_err(|_| ConnectError::response(format!("{name} is repeated")))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::error::Error;
+
+    use http::response::Builder;
+
+    use super::*;
+
+    const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+    fn answer() -> Builder {
+        Response::builder()
+            .status(101)
+            .header(UPGRADE, "websocket")
+            .header(CONNECTION, "Upgrade")
+            .header(SEC_WEBSOCKET_ACCEPT, ACCEPT)
+    }
+
+    fn without(name: HeaderName) -> Builder {
+        let mut answer = answer();
+        answer.headers_mut().unwrap().remove(name);
+        answer
+    }
+
+    /// Checks an answer to a request that offers the subprotocols `a` and `b`.
+    fn checked(answer: Builder) -> Result<Option<HeaderValue>, ConnectError> {
+        let offer = (SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("a, b"));
+        let request = HeaderMap::from_iter([offer]);
+        check(&answer.body(()).unwrap(), &request, ACCEPT)
+    }
+
+    #[test]
+    fn accepts_what_was_asked_for_however_it_is_written() {
+        let lists = without(CONNECTION).header(CONNECTION, "keep-alive, upgrade");
+        let loud = without(UPGRADE).header(UPGRADE, "WebSocket");
+        for answer in [answer(), lists, loud] {
+            assert!(matches!(checked(answer), Ok(None)));
+        }
+    }
+
+    #[test]
+    fn takes_a_subprotocol_that_was_offered() {
+        let answer = answer().header(SEC_WEBSOCKET_PROTOCOL, "b");
+        assert_eq!(checked(answer).unwrap().unwrap(), "b");
+    }
+
+    #[test]
+    fn refuses_what_breaks_a_rule_of_the_rfc() {
+        let wrong = "s3pPLMBiTxaQ9kYGzzhZRbK+xOp=";
+        for (answer, reason) in [
+            (answer().version(Version::HTTP_10), "HTTP/1.1"),
+            (without(UPGRADE), "upgrade is not"),
+            (without(UPGRADE).header(UPGRADE, "h2c"), "upgrade is not"),
+            (answer().header(UPGRADE, "websocket"), "repeated"),
+            (without(CONNECTION), "connection"),
+            (
+                without(CONNECTION).header(CONNECTION, "close"),
+                "connection",
+            ),
+            (without(SEC_WEBSOCKET_ACCEPT), "accept"),
+            (
+                without(SEC_WEBSOCKET_ACCEPT).header(SEC_WEBSOCKET_ACCEPT, wrong),
+                "accept",
+            ),
+            (answer().header(SEC_WEBSOCKET_ACCEPT, ACCEPT), "repeated"),
+            (answer().header(SEC_WEBSOCKET_PROTOCOL, "c"), "subprotocol"),
+            (answer().header(SEC_WEBSOCKET_PROTOCOL, "A"), "subprotocol"),
+            (answer().header(SEC_WEBSOCKET_PROTOCOL, ""), "subprotocol"),
+            (
+                answer().header(SEC_WEBSOCKET_PROTOCOL, "a, b"),
+                "subprotocol",
+            ),
+            (
+                answer()
+                    .header(SEC_WEBSOCKET_PROTOCOL, "a")
+                    .header(SEC_WEBSOCKET_PROTOCOL, "b"),
+                "repeated",
+            ),
+            (
+                answer().header(SEC_WEBSOCKET_EXTENSIONS, "permessage-deflate"),
+                "extension",
+            ),
+            (answer().header(SEC_WEBSOCKET_EXTENSIONS, ""), "extension"),
+        ] {
+            let error = checked(answer).unwrap_err();
+            let source = error.source().unwrap().to_string();
+            assert!(
+                matches!(error, ConnectError::InvalidResponse(_)) && source.contains(reason),
+                "{reason}: {error:?}"
+            );
+        }
+    }
+}
