@@ -3,6 +3,9 @@
 //! Decides the grammar of `Sec-WebSocket-Extensions` and how much of it is read. Which offers are
 //! accepted, and whether a parameter may be repeated, is left to each extension.
 
+#[cfg(feature = "deflate")]
+pub(crate) mod deflate;
+
 use std::borrow::Cow;
 
 use http::{HeaderMap, header::SEC_WEBSOCKET_EXTENSIONS};
