@@ -2,7 +2,13 @@
 
 use std::time::Duration;
 
-use crate::{codec::Limits, keepalive::Intervals, rate::Rate};
+use http::{HeaderMap, HeaderValue};
+
+use crate::{
+    codec::{Deflate, Deflation, Limits},
+    keepalive::Intervals,
+    rate::Rate,
+};
 
 /// A wait that long is none, and any moment plus it can still be told.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -43,6 +49,7 @@ pub struct Config {
     close_timeout: Duration,
     max_connections: Option<usize>,
     shutdown_spread: Duration,
+    deflate: Option<Deflate>,
 }
 
 /// How much a queue of messages may hold.
@@ -86,10 +93,11 @@ impl Config {
             close_timeout: Duration::from_secs(5),
             max_connections: Some(10_000),
             shutdown_spread: Duration::from_secs(1),
+            deflate: None,
         }
     }
 
-    /// Caps one incoming message, in bytes, counted after reassembly.
+    /// Caps one incoming message, in bytes, counted after reassembly and decompression.
     ///
     /// A larger message ends the connection with close code 1009
     /// ([RFC 6455 §7.4.1](https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1)): a frame that
@@ -270,6 +278,21 @@ impl Config {
     pub const fn shutdown_spread(mut self, window: Duration) -> Self {
         self.shutdown_spread = wait(window);
         self
+    }
+
+    /// Compresses messages with peers that offer it (RFC 7692).
+    ///
+    /// Default: off.
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub const fn deflate(mut self, deflate: Deflate) -> Self {
+        self.deflate = Some(deflate);
+        self
+    }
+
+    /// Agrees with a client on compression, if that is wanted; the field is for the 101.
+    pub(crate) fn agree(&self, offers: &HeaderMap) -> Option<(Deflation, HeaderValue)> {
+        self.deflate.as_ref()?.accept(offers)
     }
 
     pub(crate) fn limits(&self) -> Limits {

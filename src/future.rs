@@ -20,6 +20,7 @@ use tokio::{
 
 use crate::{
     admission::{Exceeded, Place},
+    codec::Deflation,
     connections::Permit,
     error::HandshakeError,
     handler::Handler,
@@ -27,7 +28,7 @@ use crate::{
     layer::{Settings, WebSocketLayer},
     report,
     response::ResponseBody,
-    socket::{self, Link},
+    socket::{self, Connection, Link},
     subprotocol,
     upgrade::{Handover, Sent},
 };
@@ -159,6 +160,7 @@ impl<H: Handler> Handshake<H> {
         let settings = Arc::clone(&self.layer.settings);
         // What the client offered is what it sent, whatever the handler makes of the request.
         let offered = offered(&self.request.headers);
+        let (deflation, extensions) = settings.config.agree(&self.request.headers).unzip();
         let limit = sleep(settings.config.accept_limit());
         let accept = match accept(&*self.layer.handler, &mut self.request, limit).await {
             Err(error) => return Err(answer::failed(error)),
@@ -172,7 +174,7 @@ impl<H: Handler> Handshake<H> {
         };
         let chosen = subprotocol::choose(preferred, &offered);
         let subprotocol = chosen.and_then(|name| HeaderValue::from_str(name).ok());
-        let response = answer::switching(self.accept_key, subprotocol.clone(), accept);
+        let response = answer::switching(self.accept_key, subprotocol.clone(), extensions, accept);
 
         // The 101 is ready, and leaves with this poll: only now is there something to wait for.
         let sent = Sent::default();
@@ -180,6 +182,7 @@ impl<H: Handler> Handshake<H> {
             layer: self.layer,
             request: compacted(self.request),
             subprotocol,
+            deflation,
             handover: self.handover,
             sent: sent.clone(),
             places,
@@ -212,6 +215,7 @@ struct Opened<H> {
     layer: Arc<WebSocketLayer<H>>,
     request: Parts,
     subprotocol: Option<HeaderValue>,
+    deflation: Option<Deflation>,
     handover: Handover,
     sent: Sent,
     /// Given back when all is over.
@@ -232,9 +236,13 @@ impl<H: Handler> Opened<H> {
                 Ok(io) => {
                     let handle = |socket| self.layer.handler.handle(socket);
                     let (request, subprotocol) = (self.request, self.subprotocol);
+                    let connection = Connection {
+                        config,
+                        link: Arc::clone(&link),
+                        deflation: self.deflation,
+                    };
                     report::opened();
-                    socket::serve(io, config, Arc::clone(&link), request, subprotocol, handle)
-                        .await;
+                    socket::serve(io, connection, request, subprotocol, handle).await;
                     if let Some(closed) = link.ending() {
                         report::closed(&closed);
                     }

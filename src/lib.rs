@@ -92,6 +92,7 @@
 //!
 //! | Feature | Default | Adds |
 //! | --- | --- | --- |
+//! | `deflate` | no | compressed messages (RFC 7692), once [`Config`] is given a `Deflate` |
 //! | `tracing` | yes | a span for each connection, events about what fails |
 
 #[cfg(doctest)]
@@ -121,6 +122,8 @@ mod socket;
 mod subprotocol;
 mod upgrade;
 
+#[cfg(feature = "deflate")]
+pub use crate::codec::Deflate;
 #[doc(inline)]
 pub use crate::error::{BoxError, Error};
 pub use crate::{

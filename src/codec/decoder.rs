@@ -14,6 +14,7 @@ use super::{
     Control, Mask,
     assembly::{self, Assembly},
     control,
+    deflate::{Deflation, Inflation},
     head::{ControlKind, Head, Kind, Partial},
     utf8::InvalidUtf8,
 };
@@ -51,6 +52,8 @@ pub(crate) enum Role {
 pub(crate) struct Rules {
     pub(crate) role: Role,
     pub(crate) limits: Limits,
+    /// How messages may be compressed, if they may.
+    pub(crate) deflation: Option<Deflation>,
 }
 
 /// What a peer sent.
@@ -105,6 +108,8 @@ pub(crate) struct Decoder {
     stage: Stage,
     /// The message of which some frames, or some of the only one, have arrived.
     message: Option<Assembly>,
+    /// Boxed, since few connections have it.
+    inflation: Option<Box<Inflation>>,
     deadline: Option<Instant>,
 }
 
@@ -138,6 +143,7 @@ impl Decoder {
             rules,
             stage: Stage::default(),
             message: None,
+            inflation: rules.deflation.map(Inflation::new).map(Box::new),
             deadline: None,
         }
     }
@@ -207,7 +213,9 @@ impl Decoder {
                             let message = assembly::whole(kind, payload, head.mask)?;
                             return Ok(Some(Event::Message(message)));
                         }
-                        Kind::Start(_) | Kind::Continuation => self.begin_data(&head),
+                        Kind::Start(_) | Kind::Compressed(_) | Kind::Continuation => {
+                            self.begin_data(&head);
+                        }
                         Kind::Control(kind) => {
                             self.stage = Stage::Control {
                                 kind,
@@ -259,8 +267,10 @@ impl Decoder {
 
     fn begin_data(&mut self, head: &Head) {
         // A start finds no message, a continuation finds one: the head has been checked.
-        if let Kind::Start(kind) = head.kind {
-            self.message = Some(Assembly::new(kind));
+        match head.kind {
+            Kind::Start(kind) => self.message = Some(Assembly::new(kind)),
+            Kind::Compressed(kind) => self.message = Some(Assembly::compressed(kind)),
+            Kind::Continuation | Kind::Control(_) => {}
         }
         if let Some(message) = &mut self.message {
             message.begin_frame(head.len);
@@ -287,7 +297,17 @@ impl Decoder {
         };
         let bytes = split_front(input, *missing);
         *missing -= bytes.len();
-        message.append(bytes, mask, *missing, *last, &self.rules.limits)?;
+        let limits = &self.rules.limits;
+        // A head marks a message as compressed only where that was agreed on.
+        match &mut self.inflation {
+            Some(inflation) if message.is_compressed() => {
+                inflation.append(bytes, mask, message, limits.message)?;
+                if *missing == 0 && *last {
+                    inflation.finish(message, limits.message)?;
+                }
+            }
+            _ => message.append(bytes, mask, *missing, *last, limits)?,
+        }
         if *missing > 0 {
             return Ok(None);
         }

@@ -50,24 +50,39 @@ impl Outgoing {
     /// Queues a message. With `contiguous` its payload is copied whatever its size, for streams
     /// that write one buffer at a time.
     pub(crate) fn push(&mut self, message: &Message, contiguous: bool) {
-        let opcode = match message {
-            Message::Text(_) => Data::Text,
-            Message::Binary(_) => Data::Binary,
+        let payload = message.as_bytes();
+        self.push_header(&data_header(message), payload.len());
+        self.push_payload(payload, || message.clone().into_bytes(), contiguous);
+    }
+
+    /// Queues a message in the form of its `compressed` payload (RFC 7692 §6.1).
+    pub(crate) fn push_compressed(
+        &mut self,
+        message: &Message,
+        compressed: &Bytes,
+        contiguous: bool,
+    ) {
+        let header = FrameHeader {
+            rsv1: true,
+            ..data_header(message)
         };
-        let len = message.len();
-        self.push_header(OpCode::Data(opcode), len);
-        if len < LARGE || contiguous {
-            self.tail.extend_from_slice(message.as_bytes());
+        self.push_header(&header, compressed.len());
+        self.push_payload(compressed, || compressed.clone(), contiguous);
+    }
+
+    fn push_payload(&mut self, payload: &[u8], owned: impl FnOnce() -> Bytes, contiguous: bool) {
+        if payload.len() < LARGE || contiguous {
+            self.tail.extend_from_slice(payload);
             self.tail_messages += 1;
             if self.tail.len() >= SEGMENT {
                 self.seal();
             }
         } else {
             self.seal();
-            self.segments.push_back((message.clone().into_bytes(), 1));
+            self.segments.push_back((owned(), 1));
         }
         self.load.messages += 1;
-        self.load.bytes += len;
+        self.load.bytes += payload.len();
     }
 
     /// Queues a ping.
@@ -93,16 +108,16 @@ impl Outgoing {
     }
 
     fn push_control(&mut self, code: ControlCode, payload: &[u8]) {
-        self.push_header(OpCode::Control(code), payload.len());
+        let header = FrameHeader {
+            opcode: OpCode::Control(code),
+            ..FrameHeader::default()
+        };
+        self.push_header(&header, payload.len());
         self.tail.extend_from_slice(payload);
         self.load.bytes += payload.len();
     }
 
-    fn push_header(&mut self, opcode: OpCode, len: usize) {
-        let header = FrameHeader {
-            opcode,
-            ..FrameHeader::default()
-        };
+    fn push_header(&mut self, header: &FrameHeader, len: usize) {
         let before = self.tail.len();
         header
             .format(len as u64, &mut self.tail)
@@ -185,6 +200,16 @@ impl Outgoing {
             messages,
             bytes: written,
         }
+    }
+}
+
+fn data_header(message: &Message) -> FrameHeader {
+    FrameHeader {
+        opcode: OpCode::Data(match message {
+            Message::Text(_) => Data::Text,
+            Message::Binary(_) => Data::Binary,
+        }),
+        ..FrameHeader::default()
     }
 }
 

@@ -40,6 +40,7 @@ fn decoder(limits: Limits) -> Decoder {
     Decoder::new(Rules {
         role: Role::Server,
         limits,
+        deflation: None,
     })
 }
 

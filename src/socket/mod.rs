@@ -8,11 +8,13 @@
 //! | `session` | how a handler and a connection run side by side in one task |
 //! | `driver` | when to read, write, close and give up; the end in a file of its own |
 //! | `engine` | how bytes become events and frames bytes |
+//! | `form` | whether a message is queued compressed |
 //! | `timer` | one timer for all that a connection waits for |
 //! | `traffic` | what is counted |
 
 mod driver;
 mod engine;
+mod form;
 mod link;
 mod sender;
 mod session;
@@ -33,7 +35,11 @@ use http::{HeaderValue, request::Parts};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use self::sender::{Buffered, Sender};
-pub(crate) use self::{link::Link, session::serve, traffic::Traffic};
+pub(crate) use self::{
+    link::Link,
+    session::{Connection, serve},
+    traffic::Traffic,
+};
 use crate::{
     close::{CloseCode, CloseFrame},
     config::Config,
@@ -152,6 +158,26 @@ impl WebSocket {
     /// when that happens before there was room.
     pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), SendError> {
         self.link.send(message.into()).await
+    }
+
+    /// Queues one message to be written as [`send`](Self::send) does, but not compressed.
+    ///
+    /// For messages that hold a secret together with text that others chose, see
+    /// [`Deflate`](crate::Deflate#security).
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closed`] once the connection is closing or gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// As that of [`send`](Self::send).
+    #[cfg(feature = "deflate")]
+    pub async fn send_uncompressed(
+        &mut self,
+        message: impl Into<Message>,
+    ) -> Result<(), SendError> {
+        self.link.send_uncompressed(message.into()).await
     }
 
     /// Closes the connection with a code and a reason, and waits until that is done.

@@ -24,6 +24,7 @@ use super::{
 };
 use crate::{
     close::{CloseCode, CloseFrame},
+    codec::Deflation,
     config::Config,
     error::{BoxError, RecvError, SendError},
     report,
@@ -32,11 +33,19 @@ use crate::{
 /// Turns taken before other tasks of the thread get theirs.
 const TURNS: usize = 64;
 
+/// What a connection is served with.
+#[derive(Debug)]
+pub(crate) struct Connection<'a> {
+    pub(crate) config: &'a Config,
+    pub(crate) link: Arc<Link>,
+    /// What the handshake agreed on.
+    pub(crate) deflation: Option<Deflation>,
+}
+
 /// Serves a connection until both it and its handler have ended.
 pub(crate) async fn serve<IO, F>(
     io: IO,
-    config: &Config,
-    link: Arc<Link>,
+    connection: Connection<'_>,
     request: Parts,
     subprotocol: Option<HeaderValue>,
     handle: impl FnOnce(WebSocket) -> F,
@@ -44,7 +53,8 @@ pub(crate) async fn serve<IO, F>(
     IO: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = Result<(), BoxError>>,
 {
-    let driver = Driver::new(io, config, Arc::clone(&link), seed());
+    let link = Arc::clone(&connection.link);
+    let driver = Driver::new(io, connection, seed());
     let socket = WebSocket::new(Arc::clone(&link), request, subprotocol);
     // Handlers that are plain functions may panic before they return a future.
     let handler = async move { handle(socket).await };
@@ -56,7 +66,12 @@ pub(super) async fn detached<IO>(io: IO, config: Config, link: Arc<Link>)
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let driver = Driver::new(io, &config, Arc::clone(&link), seed());
+    let connection = Connection {
+        config: &config,
+        link: Arc::clone(&link),
+        deflation: None,
+    };
+    let driver = Driver::new(io, connection, seed());
     let holder = poll_fn(|_| match link.abandoned() {
         None => Poll::Pending,
         Some(false) => Poll::Ready(Ok(())),

@@ -19,12 +19,12 @@ use self::closing::Step;
 use super::{
     engine::{Engine, Incoming},
     link::Link,
+    session::Connection,
     timer::{Timer, now},
 };
 use crate::{
     close::{CloseCode, CloseFrame, Closed},
-    codec::{Control, Event, Load, Role, Rules, Violation},
-    config::Config,
+    codec::{Compression, Control, Event, Load, Role, Rules, Violation},
     error::RecvError,
     keepalive::{Due, Keepalive},
     message::Message,
@@ -100,14 +100,23 @@ enum Phase {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
-    pub(super) fn new(io: IO, config: &Config, link: Arc<Link>, seed: u64) -> Self {
+    pub(super) fn new(io: IO, connection: Connection<'_>, seed: u64) -> Self {
+        let Connection {
+            config,
+            link,
+            deflation,
+        } = connection;
         let now = now();
         let rules = Rules {
             role: Role::Server,
             limits: config.limits(),
+            deflation,
         };
         let engine = Engine::new(io, rules);
         link.set_contiguous(engine.is_contiguous());
+        if let Some(compression) = deflation.map(Compression::new) {
+            link.set_compression(compression);
+        }
         let keepalive = config.keepalive_intervals();
         Self {
             engine,
