@@ -7,7 +7,8 @@
 //! ```
 //!
 //! A WebSocket on every path, every message echoed unchanged, subprotocol `chat` when offered, any
-//! origin, messages up to 64 MiB unless told otherwise; a plain `GET` on any path answers 200.
+//! origin, messages up to 64 MiB unless told otherwise; a plain `GET` on any path answers 200. With
+//! `--features deflate` every message is compressed as the client wishes, context takeover included.
 
 use std::{env, error::Error, net::SocketAddr};
 
@@ -21,10 +22,19 @@ const USAGE: &str = "usage: conformance [PORT | ADDRESS:PORT] [--max-message BYT
 async fn main() -> Result<(), Box<dyn Error>> {
     let (address, max_message) = arguments(env::args().skip(1))?;
 
+    let config = Config::new().max_message_size(max_message);
+    #[cfg(feature = "deflate")]
+    let config = config.deflate(
+        tower_websocket::Deflate::new()
+            .min_size(0)
+            .send_window_bits(15)
+            .send_context_takeover()
+            .receive_context_takeover(),
+    );
     let websocket = WebSocketLayer::new(Echo::new())
         .subprotocol("chat")
         .origin(OriginPolicy::insecure_any())
-        .config(Config::new().max_message_size(max_message));
+        .config(config);
     let app = Router::new()
         .fallback(async || "a WebSocket echoes here\n")
         .layer(websocket);

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Text comes back as `Echo: …`, binary unchanged. Another port or address is the first argument:
-//! `cargo run --release --example echo 0.0.0.0:8080`; port 0 takes a free one.
+//! `cargo run --release --example echo 0.0.0.0:8080`; port 0 takes a free one. With
+//! `--features deflate` large messages are compressed for clients that offer it, as browsers do.
 
 use std::{
     env,
@@ -22,14 +23,20 @@ use std::{
 
 use axum::{Router, response::Html, routing::get, serve::ListenerExt};
 use tokio::net::TcpListener;
-use tower_websocket::{Echo, WebSocketLayer};
+use tower_websocket::{Config, Echo, WebSocketLayer};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    let config = Config::new();
+    #[cfg(feature = "deflate")]
+    let config = config.deflate(tower_websocket::Deflate::new());
+    let websocket = WebSocketLayer::new(Echo::prefixed("Echo: "))
+        .path("/ws")
+        .config(config);
     let app = Router::new()
         .route("/", get(Html(CONSOLE)))
         .route("/time", get(time))
-        .layer(WebSocketLayer::new(Echo::prefixed("Echo: ")).path("/ws"));
+        .layer(websocket);
 
     let argument = env::args().nth(1).unwrap_or_else(|| "3000".to_owned());
     let address = match argument.parse::<u16>() {

@@ -94,10 +94,6 @@ impl Terms {
 }
 
 /// The client's part.
-#[cfg_attr(
-    not(test),
-    allow(dead_code, reason = "connections are only accepted so far")
-)]
 impl Terms {
     /// Writes the offer that asks for these terms; `None` cannot happen to terms in their ranges.
     pub(crate) fn offer(self) -> Option<HeaderValue> {

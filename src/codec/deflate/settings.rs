@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue};
 
 use super::Deflation;
-use crate::extension::deflate::{Direction, MAX_WINDOW_BITS, MIN_WINDOW_BITS, Terms};
+use crate::extension::deflate::{Direction, MAX_WINDOW_BITS, MIN_WINDOW_BITS, Terms, Unacceptable};
 
 /// Compression of messages with peers that offer it, for
 /// [`Config::deflate`](crate::Config::deflate): permessage-deflate
@@ -39,7 +39,24 @@ use crate::extension::deflate::{Direction, MAX_WINDOW_BITS, MIN_WINDOW_BITS, Ter
 ///
 /// # Cost
 ///
-/// Without context takeover the compressors and decompressors are shared by all connections.
+/// A message is compressed by the task that sends it, and inflated by the one of its connection.
+/// Neither waits for anything meanwhile: JSON of 16 KiB takes about half a millisecond at the
+/// default level, and shrinks to a quarter.
+///
+/// What holds memory is a compressor, or a decompressor, while it works:
+///
+/// | | Memory |
+/// | --- | --- |
+/// | decompressor, whatever its window | 37 KiB |
+/// | compressor, window of 9 bits | 188 KiB |
+/// | compressor, window of 12 bits | 202 KiB |
+/// | compressor, window of 15 bits | 314 KiB |
+///
+/// Without context takeover they are shared: a compressor is lent for the time of one `send`, a
+/// decompressor from the first byte of a message to its last, and as many of either as the machine
+/// runs threads are kept for the next messages. An idle connection holds none, so that it takes no
+/// more memory than one without compression. With context takeover a connection keeps its own from
+/// the first message in that direction on.
 #[derive(Clone, Copy, Debug)]
 pub struct Deflate {
     min_size: usize,
@@ -134,6 +151,23 @@ impl Deflate {
     pub(crate) fn accept(&self, headers: &HeaderMap) -> Option<(Deflation, HeaderValue)> {
         let (terms, answer) = self.terms.accept(headers)?;
         Some((self.agreed(terms), answer))
+    }
+
+    /// Writes the offer of a client.
+    #[allow(dead_code, reason = "connections are only accepted so far")]
+    pub(crate) fn offer(&self) -> Option<HeaderValue> {
+        self.terms.offer()
+    }
+
+    /// Reads what a server answered to [`offer`](Self::offer), `None` if it declined.
+    ///
+    /// # Errors
+    ///
+    /// [`Unacceptable`] if the connection is to be failed.
+    #[allow(dead_code, reason = "connections are only accepted so far")]
+    pub(crate) fn confirm(&self, headers: &HeaderMap) -> Result<Option<Deflation>, Unacceptable> {
+        let terms = self.terms.confirm(headers)?;
+        Ok(terms.map(|terms| self.agreed(terms)))
     }
 
     pub(super) const fn agreed(&self, terms: Terms) -> Deflation {
