@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use http::{HeaderMap, HeaderValue};
+use http::{HeaderMap, HeaderValue, header::SEC_WEBSOCKET_EXTENSIONS};
 
 use crate::{
     codec::{Deflate, Deflation, Limits},
+    extension::Unacceptable,
     keepalive::Intervals,
     rate::Rate,
 };
@@ -293,6 +294,26 @@ impl Config {
     /// Agrees with a client on compression, if that is wanted; the field is for the 101.
     pub(crate) fn agree(&self, offers: &HeaderMap) -> Option<(Deflation, HeaderValue)> {
         self.deflate.as_ref()?.accept(offers)
+    }
+
+    /// Returns the field that offers compression to a server, if that is wanted.
+    #[allow(dead_code, reason = "connections are only accepted so far")]
+    pub(crate) fn offer(&self) -> Option<HeaderValue> {
+        self.deflate.as_ref()?.offer()
+    }
+
+    /// Reads what a server answered to [`offer`](Self::offer), `None` if it declined.
+    ///
+    /// # Errors
+    ///
+    /// [`Unacceptable`] if the connection is to be failed (RFC 6455 §4.1).
+    #[allow(dead_code, reason = "connections are only accepted so far")]
+    pub(crate) fn confirm(&self, answer: &HeaderMap) -> Result<Option<Deflation>, Unacceptable> {
+        match &self.deflate {
+            Some(deflate) => deflate.confirm(answer),
+            None if answer.contains_key(SEC_WEBSOCKET_EXTENSIONS) => Err(Unacceptable),
+            None => Ok(None),
+        }
     }
 
     pub(crate) fn limits(&self) -> Limits {

@@ -175,6 +175,13 @@ impl Decoder {
         self.deadline
     }
 
+    /// Returns how many bytes were inflated since the last call, which is work that the length of
+    /// the input does not tell of.
+    pub(crate) fn take_inflated(&mut self) -> usize {
+        let inflation = self.inflation.as_mut();
+        inflation.map_or(0, |inflation| inflation.take_inflated())
+    }
+
     /// Gives what has begun as much longer: nobody took what the peer had sent.
     pub(crate) fn excuse(&mut self, longer: Duration) {
         self.deadline = self

@@ -5,12 +5,21 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
 use super::{Mask, Violation, assembly::Assembly};
+use crate::extension::Unacceptable;
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Deflate {}
 
 impl Deflate {
     pub(crate) fn accept(&self, _: &HeaderMap) -> Option<(Deflation, HeaderValue)> {
+        match *self {}
+    }
+
+    pub(crate) fn offer(&self) -> Option<HeaderValue> {
+        match *self {}
+    }
+
+    pub(crate) fn confirm(&self, _: &HeaderMap) -> Result<Option<Deflation>, Unacceptable> {
         match *self {}
     }
 }
@@ -37,6 +46,10 @@ impl Inflation {
     }
 
     pub(super) fn finish(&mut self, _: &mut Assembly, _: usize) -> Result<(), Violation> {
+        match *self {}
+    }
+
+    pub(super) fn take_inflated(&mut self) -> usize {
         match *self {}
     }
 }

@@ -9,7 +9,7 @@ use std::fmt::Write;
 
 use http::{HeaderMap, HeaderValue, header::SEC_WEBSOCKET_EXTENSIONS};
 
-use super::{Malformed, Parameter, offer};
+use super::{Malformed, Parameter, Unacceptable, offer};
 use crate::header::elements;
 
 const NAME: &str = "permessage-deflate";
@@ -36,10 +36,6 @@ pub(crate) struct Terms {
     pub(crate) send: Direction,
     pub(crate) receive: Direction,
 }
-
-/// A server answered with what was not offered, or with what no server may answer.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) struct Unacceptable;
 
 /// The server's part.
 impl Terms {

@@ -22,6 +22,10 @@ const MAX_PARAMETERS: usize = 16;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Malformed;
 
+/// A server answered with an extension, or parameters, that it may not answer with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Unacceptable;
+
 /// Checks every offer of a client against the grammar, known extensions and unknown ones alike.
 ///
 /// Without the field there is nothing to check: offering nothing is allowed.

@@ -25,6 +25,8 @@ pub(in crate::codec) struct Inflation {
     /// Lent from the pool while a message arrives, and kept with context takeover.
     decompressor: Option<Decompress>,
     stage: Stage,
+    /// What was inflated since somebody asked.
+    inflated: usize,
 }
 
 /// Where in its stream the message in progress is.
@@ -44,7 +46,13 @@ impl Inflation {
             context_takeover: deflation.terms.receive.context_takeover,
             decompressor: None,
             stage: Stage::Empty,
+            inflated: 0,
         }
+    }
+
+    /// Returns how many bytes were inflated since the last call.
+    pub(in crate::codec) fn take_inflated(&mut self) -> usize {
+        std::mem::take(&mut self.inflated)
     }
 
     /// Appends what `bytes` of a frame's payload inflate to, within `limit` for the message.
@@ -123,6 +131,7 @@ impl Inflation {
             let read = (decompressor.total_in() - read) as usize;
             let written = (decompressor.total_out() - written) as usize;
             input = &input[read..];
+            self.inflated = self.inflated.saturating_add(written);
             message.append_inflated(&output[..written], limit)?;
             match status {
                 Status::StreamEnd => {

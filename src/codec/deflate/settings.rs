@@ -3,7 +3,10 @@
 use http::{HeaderMap, HeaderValue};
 
 use super::Deflation;
-use crate::extension::deflate::{Direction, MAX_WINDOW_BITS, MIN_WINDOW_BITS, Terms, Unacceptable};
+use crate::extension::{
+    Unacceptable,
+    deflate::{Direction, MAX_WINDOW_BITS, MIN_WINDOW_BITS, Terms},
+};
 
 /// Compression of messages with peers that offer it, for
 /// [`Config::deflate`](crate::Config::deflate): permessage-deflate
@@ -154,7 +157,6 @@ impl Deflate {
     }
 
     /// Writes the offer of a client.
-    #[allow(dead_code, reason = "connections are only accepted so far")]
     pub(crate) fn offer(&self) -> Option<HeaderValue> {
         self.terms.offer()
     }
@@ -164,7 +166,6 @@ impl Deflate {
     /// # Errors
     ///
     /// [`Unacceptable`] if the connection is to be failed.
-    #[allow(dead_code, reason = "connections are only accepted so far")]
     pub(crate) fn confirm(&self, headers: &HeaderMap) -> Result<Option<Deflation>, Unacceptable> {
         let terms = self.terms.confirm(headers)?;
         Ok(terms.map(|terms| self.agreed(terms)))

@@ -162,6 +162,17 @@ fn writes_the_examples_of_the_rfc() {
 }
 
 #[test]
+fn tells_how_much_was_inflated() {
+    let mut decoder = decoder(false, LIMITS);
+    assert_eq!(decoder.take_inflated(), 0);
+    let bytes = frame(FIN | BINARY, &compress(&[0; 100_000], 6));
+    events_of(&mut decoder, &bytes, || 99).unwrap();
+    assert_eq!(decoder.take_inflated(), 100_000);
+    events_of(&mut decoder, &frame(FIN | 1, b"plain"), || 99).unwrap();
+    assert_eq!(decoder.take_inflated(), 0);
+}
+
+#[test]
 fn takes_messages_in_plain_between_compressed_ones() {
     let hello = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
     let again = [0xf2, 0x00, 0x11, 0x00, 0x00];

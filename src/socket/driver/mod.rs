@@ -229,6 +229,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 Incoming::Event(Event::Message(message)) => {
                     self.heard(now);
                     self.spent.messages += 1;
+                    self.spent.bytes += self.engine.take_inflated();
                     self.first_message_due = None;
                     self.deliver(message, cx);
                     delivered = true;
