@@ -78,7 +78,7 @@ impl WebSocket {
     ///
     /// A task is spawned that serves the connection until the `WebSocket` is dropped; dropping it
     /// closes with 1000, or with 1011 when that happens in a panic. [`request`](Self::request) is
-    /// an empty one and there is no subprotocol.
+    /// an empty one, there is no subprotocol, and nothing is compressed.
     ///
     /// # Panics
     ///
