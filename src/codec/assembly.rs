@@ -132,9 +132,8 @@ impl Assembly {
     #[cfg(feature = "deflate")]
     pub(super) fn append_inflated(&mut self, bytes: &[u8], limit: usize) -> Result<(), Violation> {
         let len = self.len();
-        if bytes.len() > limit.saturating_sub(len) {
-            return Err(Violation::TooLarge);
-        }
+        // What fits may have a fault that comes first.
+        let (bytes, beyond) = bytes.split_at(bytes.len().min(limit.saturating_sub(len)));
         let inflated = len + bytes.len();
         if inflated > self.capacity() {
             // Nobody knows how much comes: as much again, so that the time spent on copying stays
@@ -146,7 +145,11 @@ impl Assembly {
             Payload::Binary(buffer) => buffer.extend_from_slice(bytes),
             Payload::Text(text) => text.push(bytes)?,
         }
-        Ok(())
+        if beyond.is_empty() {
+            Ok(())
+        } else {
+            Err(Violation::TooLarge)
+        }
     }
 
     /// Ends the message.

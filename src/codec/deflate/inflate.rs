@@ -124,16 +124,15 @@ impl Inflation {
         let mut output = [0; BLOCK];
         loop {
             let (read, written) = (decompressor.total_in(), decompressor.total_out());
-            let status = decompressor
-                .decompress(input, &mut output, FlushDecompress::None)
-                .map_err(|_| CORRUPT)?;
+            let status = decompressor.decompress(input, &mut output, FlushDecompress::None);
             // Both fit: they are parts of the two slices.
             let read = (decompressor.total_in() - read) as usize;
             let written = (decompressor.total_out() - written) as usize;
             input = &input[read..];
             self.inflated = self.inflated.saturating_add(written);
+            // Also what comes before a fault in the stream: cut there, it would have been looked at.
             message.append_inflated(&output[..written], limit)?;
-            match status {
+            match status.map_err(|_| CORRUPT)? {
                 Status::StreamEnd => {
                     decompressor.reset(false);
                     self.stage = Stage::Ended;

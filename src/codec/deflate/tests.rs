@@ -404,6 +404,29 @@ fn refuses_text_that_is_not_utf8_before_it_ends() {
 }
 
 #[test]
+fn names_the_first_fault_wherever_a_message_is_cut() {
+    // Stored blocks; what follows them is a block of the type that there is not.
+    let invalid_then_corrupt = [0, 1, 0, 0xfe, 0xff, 0xff, 7];
+    let invalid_then_large = [&[0, 6, 0, 0xf9, 0xff][..], b"\xfflarge"].concat();
+    let large_then_corrupt = [&[0, 5, 0, 0xfa, 0xff][..], b"large", &[7]].concat();
+    let limits = Limits {
+        message: 4,
+        ..LIMITS
+    };
+    for (payload, expected) in [
+        (&invalid_then_corrupt[..], Violation::InvalidUtf8),
+        (&invalid_then_large, Violation::InvalidUtf8),
+        (&large_then_corrupt, Violation::TooLarge),
+    ] {
+        let bytes = frame(FIN | TEXT, payload);
+        for piece in [bytes.len(), 1] {
+            let events = events_of(&mut decoder(false, limits), &bytes, || piece);
+            assert_eq!(events, Err(expected), "{payload:x?} in pieces of {piece}");
+        }
+    }
+}
+
+#[test]
 fn limits_what_a_message_inflates_to() {
     let limits = Limits {
         message: 100_000,
