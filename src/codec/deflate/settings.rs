@@ -171,7 +171,7 @@ impl Deflate {
         Ok(terms.map(|terms| self.agreed(terms)))
     }
 
-    pub(super) const fn agreed(&self, terms: Terms) -> Deflation {
+    pub(crate) const fn agreed(&self, terms: Terms) -> Deflation {
         Deflation {
             terms,
             level: self.level,
