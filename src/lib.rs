@@ -107,6 +107,9 @@ mod connections;
 pub mod error;
 mod extension;
 mod future;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handler;
 mod handshake;
 mod header;

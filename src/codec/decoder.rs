@@ -330,8 +330,8 @@ impl Decoder {
     }
 
     /// Returns the number of bytes that are allocated.
-    #[cfg(test)]
-    pub(super) fn capacity(&self) -> usize {
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn capacity(&self) -> usize {
         self.message.as_ref().map_or(0, Assembly::capacity)
     }
 }
