@@ -8,11 +8,12 @@
 //!
 //! A WebSocket on every path, every message echoed unchanged, subprotocol `chat` when offered, any
 //! origin, messages up to 64 MiB unless told otherwise, in up to 1,048,576 fragments; a plain `GET`
-//! on any path answers 200. `tests/autobahn/run` runs the Autobahn test suite against it.
+//! on any path answers 200. With `--features deflate` every message is compressed as the client
+//! wishes, context takeover included. `tests/autobahn/run` runs the Autobahn test suite against it.
 
 use std::{env, error::Error, net::SocketAddr};
 
-use axum::{Router, serve::ListenerExt};
+use axum::Router;
 use tokio::net::{TcpListener, TcpSocket};
 use tower_websocket::{Config, Echo, OriginPolicy, WebSocketLayer};
 
@@ -25,21 +26,27 @@ const MAX_FRAGMENTS: u32 = 1 << 20;
 async fn main() -> Result<(), Box<dyn Error>> {
     let (address, max_message) = arguments(env::args().skip(1))?;
 
+    let config = Config::new()
+        .max_message_size(max_message)
+        .max_fragments(MAX_FRAGMENTS, 16);
+    #[cfg(feature = "deflate")]
+    let config = config.deflate(
+        tower_websocket::Deflate::new()
+            .min_size(0)
+            .send_window_bits(15)
+            .send_context_takeover()
+            .receive_context_takeover(),
+    );
     let websocket = WebSocketLayer::new(Echo::new())
         .subprotocol("chat")
         .origin(OriginPolicy::insecure_any())
-        .config(
-            Config::new()
-                .max_message_size(max_message)
-                .max_fragments(MAX_FRAGMENTS, 16),
-        );
+        .config(config);
     let app = Router::new()
         .fallback(async || "a WebSocket echoes here\n")
         .layer(websocket);
 
     let listener = listen(address)?;
     println!("listening on http://{}/", listener.local_addr()?);
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     axum::serve(listener, app).await?;
     Ok(())
 }

@@ -47,6 +47,14 @@ async fn dial(url: &str) -> Result<WebSocket, Box<dyn Error>> {
     let config = Config::new()
         .max_message_size(64 << 20)
         .max_fragments(1 << 20, 1 << 10);
+    #[cfg(feature = "deflate")]
+    let config = config.deflate(
+        tower_websocket::Deflate::new()
+            .min_size(0)
+            .send_window_bits(15)
+            .send_context_takeover()
+            .receive_context_takeover(),
+    );
     let (socket, _) = connect(Handshake::new(url)?.config(config)).await?;
     Ok(socket)
 }

@@ -12,7 +12,8 @@
 //! ```
 //!
 //! Text comes back as `Echo: …`, binary unchanged. Another port or address is the first argument:
-//! `cargo run --release --example echo 0.0.0.0:8080`; port 0 takes a free one.
+//! `cargo run --release --example echo 0.0.0.0:8080`; port 0 takes a free one. With
+//! `--features deflate` large messages are compressed for clients that offer it, as browsers do.
 
 use std::{
     env,
@@ -20,16 +21,22 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use axum::{Router, response::Html, routing::get, serve::ListenerExt};
+use axum::{Router, response::Html, routing::get};
 use tokio::net::TcpListener;
-use tower_websocket::{Echo, WebSocketLayer};
+use tower_websocket::{Config, Echo, WebSocketLayer};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
+    let config = Config::new();
+    #[cfg(feature = "deflate")]
+    let config = config.deflate(tower_websocket::Deflate::new());
+    let websocket = WebSocketLayer::new(Echo::prefixed("Echo: "))
+        .path("/ws")
+        .config(config);
     let app = Router::new()
         .route("/", get(Html(CONSOLE)))
         .route("/time", get(time))
-        .layer(WebSocketLayer::new(Echo::prefixed("Echo: ")).path("/ws"));
+        .layer(websocket);
 
     let argument = env::args().nth(1).unwrap_or_else(|| "3000".to_owned());
     let address = match argument.parse::<u16>() {
@@ -38,9 +45,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}/", listener.local_addr()?);
-    // Nagle's algorithm would hold back the second of two small messages until the first one is
-    // acknowledged.
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
     axum::serve(listener, app).await?;
     Ok(())
 }

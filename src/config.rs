@@ -2,7 +2,14 @@
 
 use std::time::Duration;
 
-use crate::{codec::Limits, keepalive::Intervals, rate::Rate};
+use http::{HeaderMap, HeaderValue, header::SEC_WEBSOCKET_EXTENSIONS};
+
+use crate::{
+    codec::{Deflate, Deflation, Limits},
+    extension::Unacceptable,
+    keepalive::Intervals,
+    rate::Rate,
+};
 
 /// A wait that long is none, and any moment plus it can still be told.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
@@ -44,6 +51,7 @@ pub struct Config {
     max_connections: Option<usize>,
     shutdown_spread: Duration,
     nodelay: bool,
+    deflate: Option<Deflate>,
 }
 
 /// How much a queue of messages may hold.
@@ -88,10 +96,11 @@ impl Config {
             max_connections: Some(10_000),
             shutdown_spread: Duration::from_secs(1),
             nodelay: true,
+            deflate: None,
         }
     }
 
-    /// Caps one incoming message, in bytes, counted after reassembly.
+    /// Caps one incoming message, in bytes, counted after reassembly and decompression.
     ///
     /// A larger message ends the connection with close code 1009
     /// ([RFC 6455 §7.4.1](https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1)): a frame that
@@ -288,6 +297,47 @@ impl Config {
 
     pub(crate) const fn nodelay(&self) -> bool {
         self.nodelay
+    }
+
+    /// Compresses messages with peers that offer it (RFC 7692).
+    ///
+    /// Default: off.
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub const fn deflate(mut self, deflate: Deflate) -> Self {
+        self.deflate = Some(deflate);
+        self
+    }
+
+    /// Agrees with a client on compression, if that is wanted; the field is for the 101.
+    pub(crate) fn agree(&self, offers: &HeaderMap) -> Option<(Deflation, HeaderValue)> {
+        self.deflate.as_ref()?.accept(offers)
+    }
+
+    /// Returns the field that offers compression to a server, if that is wanted.
+    #[cfg_attr(
+        not(feature = "client"),
+        allow(dead_code, reason = "only clients offer")
+    )]
+    pub(crate) fn offer(&self) -> Option<HeaderValue> {
+        self.deflate.as_ref()?.offer()
+    }
+
+    /// Reads what a server answered to [`offer`](Self::offer), `None` if it declined.
+    ///
+    /// # Errors
+    ///
+    /// [`Unacceptable`] if the connection is to be failed (RFC 6455 §4.1).
+    #[cfg_attr(
+        not(feature = "client"),
+        allow(dead_code, reason = "only clients offer")
+    )]
+    pub(crate) fn confirm(&self, answer: &HeaderMap) -> Result<Option<Deflation>, Unacceptable> {
+        match &self.deflate {
+            Some(deflate) => deflate.confirm(answer),
+            None if answer.contains_key(SEC_WEBSOCKET_EXTENSIONS) => Err(Unacceptable),
+            None => Ok(None),
+        }
     }
 
     pub(crate) fn limits(&self) -> Limits {

@@ -220,7 +220,8 @@ impl StdError for HandshakeError {}
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RecvError {
-    /// The peer broke a framing rule (RFC 6455 §5). A Close with 1002 has been sent.
+    /// The peer broke a framing rule (RFC 6455 §5), or what it sent as compressed is no deflate
+    /// stream (RFC 7692). A Close with 1002 has been sent.
     Protocol(BoxError),
     /// A text message, or the reason of a Close, is not UTF-8 (RFC 6455 §8.1). A Close with 1007
     /// has been sent.

@@ -21,6 +21,7 @@ use tokio::{
 
 use crate::{
     admission::{Exceeded, Place},
+    codec::Deflation,
     config::Config,
     connections::Permit,
     error::HandshakeError,
@@ -29,7 +30,7 @@ use crate::{
     layer::{Settings, WebSocketLayer},
     report,
     response::ResponseBody,
-    socket::{self, Link, Opening},
+    socket::{self, Link, Opening, Served},
     subprotocol,
     upgrade::{Connection, Handover, Sent},
 };
@@ -161,6 +162,7 @@ impl<H: Handler> Handshake<H> {
         let settings = Arc::clone(&self.layer.settings);
         // What the client offered is what it sent, whatever the handler makes of the request.
         let offered = offered(&self.request.headers);
+        let (deflation, extensions) = settings.config.agree(&self.request.headers).unzip();
         let limit = sleep(settings.config.accept_limit());
         let accept = match accept(&*self.layer.handler, &mut self.request, limit).await {
             Err(error) => return Err(answer::failed(error)),
@@ -174,7 +176,7 @@ impl<H: Handler> Handshake<H> {
         };
         let chosen = subprotocol::choose(preferred, &offered);
         let subprotocol = chosen.and_then(|name| HeaderValue::from_str(name).ok());
-        let response = answer::switching(self.accept_key, subprotocol.clone(), accept);
+        let response = answer::switching(self.accept_key, subprotocol.clone(), extensions, accept);
 
         // The 101 is ready, and leaves with this poll: only now is there something to wait for.
         let sent = Sent::default();
@@ -185,6 +187,7 @@ impl<H: Handler> Handshake<H> {
         let opened = Opened {
             layer: self.layer,
             opening: Box::new(opening),
+            deflation,
             handover: self.handover,
             sent: sent.clone(),
             places,
@@ -214,6 +217,7 @@ impl<H: Handler> Handshake<H> {
 struct Opened<H> {
     layer: Arc<WebSocketLayer<H>>,
     opening: Box<Opening>,
+    deflation: Option<Deflation>,
     handover: Handover,
     sent: Sent,
     /// Given back when all is over.
@@ -227,11 +231,12 @@ impl<H: Handler> Opened<H> {
         let handler = &*self.layer.handler as &dyn Any;
         // Each in a task of its own size.
         match handler.downcast_ref::<Echo>() {
-            Some(echo) => {
+            // Compression is for messages that somebody sends.
+            Some(echo) if self.deflation.is_none() => {
                 let prefix = Arc::clone(echo.prefix());
                 permit.spawn(config, |link, permit| self.repeat(prefix, link, permit))
             }
-            None => permit.spawn(config, |link, permit| self.serve(link, permit)),
+            _ => permit.spawn(config, |link, permit| self.serve(link, permit)),
         }
     }
 
@@ -239,11 +244,18 @@ impl<H: Handler> Opened<H> {
         let span = report::connection(&self.opening.request);
         span.around(async move {
             let config = Arc::clone(&self.layer.settings.config);
-            let Some((connection, config)) = open(self.handover, self.sent, config).await else {
+            let Some(((io, early), config)) = open(self.handover, self.sent, config).await else {
                 return;
             };
+            let served = Served {
+                io,
+                early,
+                config,
+                link: Arc::clone(&link),
+                deflation: self.deflation,
+            };
             let handle = |socket| self.layer.handler.handle(socket);
-            socket::serve(connection, config, Arc::clone(&link), self.opening, handle).await;
+            socket::serve(served, self.opening, handle).await;
             end(&link, self.places, permit);
         })
     }
@@ -262,10 +274,17 @@ impl<H: Handler> Opened<H> {
         let places = self.places;
         span.around(async move {
             let (handover, sent, config, prefix) = *before;
-            let Some((connection, config)) = open(handover, sent, config).await else {
+            let Some(((io, early), config)) = open(handover, sent, config).await else {
                 return;
             };
-            socket::repeat(connection, config, Arc::clone(&link), prefix).await;
+            let served = Served {
+                io,
+                early,
+                config,
+                link: Arc::clone(&link),
+                deflation: None,
+            };
+            socket::repeat(served, prefix).await;
             end(&link, places, permit);
         })
     }

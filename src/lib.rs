@@ -93,6 +93,7 @@
 //! | Feature | Default | Adds |
 //! | --- | --- | --- |
 //! | `client` | no | module `client`: `connect` and `connect_with` |
+//! | `deflate` | no | compressed messages (RFC 7692), once [`Config`] is given a `Deflate` |
 //! | `tracing` | yes | a span for each connection, events about what fails |
 
 #[cfg(doctest)]
@@ -109,6 +110,9 @@ mod connections;
 pub mod error;
 mod extension;
 mod future;
+#[cfg(fuzzing)]
+#[doc(hidden)]
+pub mod fuzzing;
 mod handler;
 mod handshake;
 mod header;
@@ -124,6 +128,8 @@ mod socket;
 mod subprotocol;
 mod upgrade;
 
+#[cfg(feature = "deflate")]
+pub use crate::codec::Deflate;
 #[doc(inline)]
 pub use crate::error::{BoxError, Error};
 pub use crate::{

@@ -91,9 +91,12 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
-use self::exchange::{Switched, exchange};
 pub use self::{error::ConnectError, request::Handshake};
-use crate::socket::WebSocket;
+use self::{
+    exchange::{Switched, exchange},
+    response::Agreed,
+};
+use crate::socket::{Opening, WebSocket};
 
 /// Connects to a `ws://` URL over TCP and makes the opening handshake.
 ///
@@ -201,7 +204,14 @@ where
         io,
         early,
     } = exchange(io, request, deadline).await?;
-    let subprotocol = response::check(&response, &sent.headers, &accept)?;
-    let socket = WebSocket::dialled(io, early, config, sent, subprotocol);
+    let Agreed {
+        subprotocol,
+        deflation,
+    } = response::check(&response, &sent.headers, &accept, &config)?;
+    let opening = Opening {
+        request: sent,
+        subprotocol,
+    };
+    let socket = WebSocket::dialled(io, early, config, deflation, opening);
     Ok((socket, response))
 }

@@ -152,7 +152,7 @@ impl Handshake {
         headers.insert(SEC_WEBSOCKET_VERSION, HeaderValue::from_static("13"));
         headers.insert(SEC_WEBSOCKET_KEY, key);
         offer_subprotocols(&self.subprotocols, headers)?;
-        offer_extensions(headers)?;
+        offer_extensions(&self.config, headers)?;
         Ok(request)
     }
 }
@@ -175,13 +175,16 @@ fn offer_subprotocols(
     Ok(())
 }
 
-/// Adds the extensions that this side speaks, which are none.
-fn offer_extensions(headers: &HeaderMap) -> Result<(), ConnectError> {
+/// Adds the extensions that this side is configured to speak.
+fn offer_extensions(config: &Config, headers: &mut HeaderMap) -> Result<(), ConnectError> {
     // What the user offers for itself could be accepted, and nobody here would speak it.
     if headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
         return Err(ConnectError::request(
             "the request offers extensions of its own",
         ));
+    }
+    if let Some(offer) = config.offer() {
+        headers.insert(SEC_WEBSOCKET_EXTENSIONS, offer);
     }
     Ok(())
 }

@@ -5,25 +5,33 @@
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Response, Version,
-    header::{
-        CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_PROTOCOL, UPGRADE,
-    },
+    header::{CONNECTION, SEC_WEBSOCKET_ACCEPT, SEC_WEBSOCKET_PROTOCOL, UPGRADE},
 };
 
 use super::ConnectError;
 use crate::{
+    codec::Deflation,
+    config::Config,
     header::{contains_token, single},
     subprotocol,
 };
 
-/// Checks a 101 against the fields of its request, and returns the subprotocol that it chooses.
+/// What a server chose of what was offered.
+#[derive(Debug)]
+pub(super) struct Agreed {
+    pub(super) subprotocol: Option<HeaderValue>,
+    pub(super) deflation: Option<Deflation>,
+}
+
+/// Checks a 101 against the fields of its request and the configuration that it was made with.
 ///
 /// `accept` is the only right answer to the request's key.
 pub(super) fn check<B>(
     response: &Response<B>,
     request: &HeaderMap,
     accept: &str,
-) -> Result<Option<HeaderValue>, ConnectError> {
+    config: &Config,
+) -> Result<Agreed, ConnectError> {
     if response.version() != Version::HTTP_11 {
         return Err(ConnectError::response("the answer is not of HTTP/1.1"));
     }
@@ -40,18 +48,14 @@ pub(super) fn check<B>(
             "sec-websocket-accept does not answer the key",
         ));
     }
-    agree_on_extensions(headers)?;
-    agree_on_subprotocol(headers, request)
-}
-
-/// Checks the extensions that the server chose: none was offered, so it may choose none.
-fn agree_on_extensions(headers: &HeaderMap) -> Result<(), ConnectError> {
-    if headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
-        return Err(ConnectError::response(
-            "the server chose an extension that was not offered",
-        ));
-    }
-    Ok(())
+    let deflation = config.confirm(headers).map_err(|_| {
+        ConnectError::response("the server chose an extension that was not offered so")
+    })?;
+    let subprotocol = agree_on_subprotocol(headers, request)?;
+    Ok(Agreed {
+        subprotocol,
+        deflation,
+    })
 }
 
 fn agree_on_subprotocol(
@@ -83,7 +87,7 @@ fn once<'a>(
 mod tests {
     use std::error::Error;
 
-    use http::response::Builder;
+    use http::{header::SEC_WEBSOCKET_EXTENSIONS, response::Builder};
 
     use super::*;
 
@@ -107,7 +111,10 @@ mod tests {
     fn checked(answer: Builder) -> Result<Option<HeaderValue>, ConnectError> {
         let offer = (SEC_WEBSOCKET_PROTOCOL, HeaderValue::from_static("a, b"));
         let request = HeaderMap::from_iter([offer]);
-        check(&answer.body(()).unwrap(), &request, ACCEPT)
+        let response = answer.body(()).unwrap();
+        let agreed = check(&response, &request, ACCEPT, &Config::new())?;
+        assert!(agreed.deflation.is_none());
+        Ok(agreed.subprotocol)
     }
 
     #[test]

@@ -23,6 +23,8 @@ pub(super) struct Assembly {
     payload: Payload,
     fragments: u32,
     empty_fragments: u32,
+    /// Bytes that arrived, of a message that is compressed.
+    compressed: Option<usize>,
 }
 
 #[derive(Debug)]
@@ -41,12 +43,26 @@ impl Assembly {
             },
             fragments: 0,
             empty_fragments: 0,
+            compressed: None,
         }
+    }
+
+    /// Begins a message whose frames hold it compressed.
+    pub(super) fn compressed(kind: DataKind) -> Self {
+        Self {
+            compressed: Some(0),
+            ..Self::new(kind)
+        }
+    }
+
+    pub(super) const fn is_compressed(&self) -> bool {
+        self.compressed.is_some()
     }
 
     pub(super) fn progress(&self) -> Progress {
         Progress {
-            len: self.len(),
+            len: self.compressed.unwrap_or_else(|| self.len()),
+            compressed: self.is_compressed(),
             fragments: self.fragments,
             empty_fragments: self.empty_fragments,
         }
@@ -103,6 +119,39 @@ impl Assembly {
         Ok(())
     }
 
+    /// Counts bytes of a compressed message, whatever they turn out to be.
+    #[cfg(feature = "deflate")]
+    pub(super) fn receive_compressed(&mut self, bytes: usize) {
+        if let Some(compressed) = &mut self.compressed {
+            // Cannot wrap: heads are checked against a limit, at which it may saturate.
+            *compressed = compressed.saturating_add(bytes);
+        }
+    }
+
+    /// Appends bytes that were inflated, unless that makes the message larger than `limit`.
+    #[cfg(feature = "deflate")]
+    pub(super) fn append_inflated(&mut self, bytes: &[u8], limit: usize) -> Result<(), Violation> {
+        let len = self.len();
+        // What fits may have a fault that comes first.
+        let (bytes, beyond) = bytes.split_at(bytes.len().min(limit.saturating_sub(len)));
+        let inflated = len + bytes.len();
+        if inflated > self.capacity() {
+            // Nobody knows how much comes: as much again, so that the time spent on copying stays
+            // in proportion.
+            let ahead = inflated.max(AT_FIRST).min(limit - inflated);
+            self.reserve_exact(bytes.len() + ahead);
+        }
+        match &mut self.payload {
+            Payload::Binary(buffer) => buffer.extend_from_slice(bytes),
+            Payload::Text(text) => text.push(bytes)?,
+        }
+        if beyond.is_empty() {
+            Ok(())
+        } else {
+            Err(Violation::TooLarge)
+        }
+    }
+
     /// Ends the message.
     pub(super) fn finish(self) -> Result<Message, Violation> {
         Ok(match self.payload {
@@ -125,7 +174,8 @@ impl Assembly {
         }
     }
 
-    fn len(&self) -> usize {
+    /// Returns the bytes of the message so far.
+    pub(super) fn len(&self) -> usize {
         match &self.payload {
             Payload::Text(text) => text.len(),
             Payload::Binary(buffer) => buffer.len(),

@@ -14,6 +14,7 @@ use super::{
     Control, Mask,
     assembly::{Assembly, Whole},
     control,
+    deflate::{Deflation, Inflation},
     head::{ControlKind, Head, Kind, Partial},
     utf8::InvalidUtf8,
 };
@@ -55,6 +56,8 @@ pub(crate) enum Role {
 pub(crate) struct Rules {
     pub(crate) role: Role,
     pub(crate) limits: Limits,
+    /// How messages may be compressed, if they may.
+    pub(crate) deflation: Option<Deflation>,
 }
 
 /// What a peer sent.
@@ -118,6 +121,8 @@ pub(crate) struct Decoder {
     stage: Stage,
     /// The message of which some frames, or some of the only one, have arrived.
     message: Option<Box<Assembly>>,
+    /// Boxed, since few connections have it.
+    inflation: Option<Box<Inflation>>,
     deadline: Option<Instant>,
 }
 
@@ -152,6 +157,7 @@ impl Decoder {
             rules,
             stage: Stage::default(),
             message: None,
+            inflation: rules.deflation.map(Inflation::new).map(Box::new),
             deadline: None,
         }
     }
@@ -202,6 +208,13 @@ impl Decoder {
         self.deadline
     }
 
+    /// Returns how many bytes were inflated since the last call, which is work that the length of
+    /// the input does not tell of.
+    pub(crate) fn take_inflated(&mut self) -> usize {
+        let inflation = self.inflation.as_mut();
+        inflation.map_or(0, |inflation| inflation.take_inflated())
+    }
+
     /// Gives what has begun as much longer: nobody took what the peer had sent.
     pub(crate) fn excuse(&mut self, longer: Duration) {
         self.deadline = self
@@ -244,7 +257,9 @@ impl Decoder {
                             let whole = Whole::new(kind, payload, head.mask);
                             return Ok(Some(Next::Whole(whole)));
                         }
-                        Kind::Start(_) | Kind::Continuation => self.begin_data(&head),
+                        Kind::Start(_) | Kind::Compressed(_) | Kind::Continuation => {
+                            self.begin_data(&head);
+                        }
                         Kind::Control(kind) => {
                             self.stage = Stage::Control {
                                 kind,
@@ -296,8 +311,10 @@ impl Decoder {
 
     fn begin_data(&mut self, head: &Head) {
         // A start finds no message, a continuation finds one: the head has been checked.
-        if let Kind::Start(kind) = head.kind {
-            self.message = Some(Box::new(Assembly::new(kind)));
+        match head.kind {
+            Kind::Start(kind) => self.message = Some(Box::new(Assembly::new(kind))),
+            Kind::Compressed(kind) => self.message = Some(Box::new(Assembly::compressed(kind))),
+            Kind::Continuation | Kind::Control(_) => {}
         }
         if let Some(message) = &mut self.message {
             message.begin_frame(head.len);
@@ -324,7 +341,17 @@ impl Decoder {
         };
         let bytes = split_front(input, *missing);
         *missing -= bytes.len();
-        message.append(bytes, mask, *missing, *last, &self.rules.limits)?;
+        let limits = &self.rules.limits;
+        // A head marks a message as compressed only where that was agreed on.
+        match &mut self.inflation {
+            Some(inflation) if message.is_compressed() => {
+                inflation.append(bytes, mask, message, limits.message)?;
+                if *missing == 0 && *last {
+                    inflation.finish(message, limits.message)?;
+                }
+            }
+            _ => message.append(bytes, mask, *missing, *last, limits)?,
+        }
         if *missing > 0 {
             return Ok(None);
         }
@@ -340,8 +367,8 @@ impl Decoder {
     }
 
     /// Returns the number of bytes that are allocated.
-    #[cfg(test)]
-    pub(super) fn capacity(&self) -> usize {
+    #[cfg(any(test, fuzzing))]
+    pub(crate) fn capacity(&self) -> usize {
         self.message
             .as_ref()
             .map_or(0, |message| message.capacity())

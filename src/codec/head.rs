@@ -5,20 +5,24 @@
 
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{self, OpCode};
 
-use super::{Control, Mask, Role, Rules, Violation, control};
+use super::{Control, Limits, Mask, Role, Rules, Violation, control, deflate::compressed_limit};
 
 /// Two bytes, eight of length, four of mask.
 const MAX: usize = 14;
 
-/// The bits of the first byte that an extension may give a meaning; none does so far.
-// permessage-deflate allows RSV1, 0x40, on the first frame of a data message (RFC 7692 §6).
+/// The bits of the first byte that an extension may give a meaning.
 const RESERVED_BITS: u8 = 0x70;
+/// The one with which permessage-deflate marks the first frame of a compressed message
+/// (RFC 7692 §6).
+const COMPRESSED: u8 = 0x40;
 
 /// What a frame is.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
     /// The first frame of a message, mostly the only one.
     Start(DataKind),
+    /// The first frame of a message that is compressed.
+    Compressed(DataKind),
     /// A further frame of a message.
     Continuation,
     /// A frame of its own that may stand between those of a message.
@@ -51,8 +55,9 @@ pub(super) struct Head {
 /// What the frames before say about the next one: the message in progress, if there is one.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Progress {
-    /// Bytes so far, within the limit.
+    /// Bytes so far, within the limit; as they arrived, if it is compressed.
     pub(super) len: usize,
+    pub(super) compressed: bool,
     /// Frames so far.
     pub(super) fragments: u32,
     /// Frames so far that were empty and not the last.
@@ -204,11 +209,16 @@ fn check_first(
     message: Option<Progress>,
 ) -> Result<(bool, Kind), Violation> {
     // RFC 6455 §5.2.
-    if first & RESERVED_BITS != 0 {
+    let reserved = first & RESERVED_BITS;
+    let compressed = reserved == COMPRESSED && rules.deflation.is_some();
+    if reserved != 0 && !compressed {
         return Err(Violation::Protocol("a reserved bit is set"));
     }
     let last = first & 0x80 != 0;
     let kind = match OpCode::from(first & 0x0f) {
+        OpCode::Data(coding::Data::Text) if compressed => Kind::Compressed(DataKind::Text),
+        OpCode::Data(coding::Data::Binary) if compressed => Kind::Compressed(DataKind::Binary),
+        _ if compressed => return Err(Violation::Protocol("a reserved bit is set")),
         OpCode::Data(coding::Data::Text) => Kind::Start(DataKind::Text),
         OpCode::Data(coding::Data::Binary) => Kind::Start(DataKind::Binary),
         OpCode::Data(coding::Data::Continue) => Kind::Continuation,
@@ -223,7 +233,7 @@ fn check_first(
         // RFC 6455 §5.5.
         (Kind::Control(_), _) if !last => Err(Violation::Protocol("a control frame is fragmented")),
         // RFC 6455 §5.4.
-        (Kind::Start(_), Some(_)) => Err(Violation::Protocol(
+        (Kind::Start(_) | Kind::Compressed(_), Some(_)) => Err(Violation::Protocol(
             "a message begins before the last one ended",
         )),
         (Kind::Continuation, None) => Err(Violation::Protocol("a continuation without a message")),
@@ -260,7 +270,7 @@ fn check_second(
             "the payload of a control frame is over 125 bytes",
         )),
         Kind::Control(ControlKind::Close) if len == 1 => Err(control::HALF_A_CODE),
-        Kind::Start(_) | Kind::Continuation if len == 0 && !last => {
+        Kind::Start(_) | Kind::Compressed(_) | Kind::Continuation if len == 0 && !last => {
             let before = message.map_or(0, |message| message.empty_fragments);
             if before >= rules.limits.empty_fragments {
                 return Err(Violation::TooManyFragments);
@@ -296,11 +306,17 @@ fn check_len(
         return Ok(());
     }
     let before = message.map_or(0, |message| message.len);
-    let room = rules
-        .limits
-        .message
-        .saturating_sub(before)
-        .min(rules.limits.frame);
+    let limits = &rules.limits;
+    let room = match (kind, message) {
+        (Kind::Compressed(_), _)
+        | (
+            _,
+            Some(Progress {
+                compressed: true, ..
+            }),
+        ) => room_for_compressed(limits, before),
+        _ => limits.message.saturating_sub(before).min(limits.frame),
+    };
     if usize::try_from(low).is_ok_and(|low| low <= room) {
         Ok(())
     } else {
@@ -308,10 +324,23 @@ fn check_len(
     }
 }
 
+/// Returns how much more may arrive of a compressed message: deflate can make one larger as well.
+// Apart, so that the usual case stays small.
+#[cold]
+fn room_for_compressed(limits: &Limits, before: usize) -> usize {
+    let frame = if limits.frame < limits.message {
+        limits.frame
+    } else {
+        compressed_limit(limits.frame)
+    };
+    compressed_limit(limits.message)
+        .saturating_sub(before)
+        .min(frame)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::codec::Limits;
 
     const RULES: Rules = Rules {
         role: Role::Server,
@@ -322,9 +351,11 @@ mod tests {
             empty_fragments: 2,
             assembly: None,
         },
+        deflation: None,
     };
     const OPEN: Progress = Progress {
         len: 0,
+        compressed: false,
         fragments: 1,
         empty_fragments: 0,
     };

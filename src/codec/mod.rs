@@ -17,6 +17,11 @@
 mod assembly;
 mod control;
 mod decoder;
+#[cfg(feature = "deflate")]
+mod deflate;
+#[cfg(not(feature = "deflate"))]
+#[path = "without_deflate.rs"]
+mod deflate;
 mod head;
 mod mask;
 mod outgoing;
@@ -27,5 +32,10 @@ mod utf8;
 pub(crate) use assembly::Whole;
 pub(crate) use control::Control;
 pub(crate) use decoder::{Decoder, Event, Limits, Next, Role, Rules, Violation};
+#[cfg(not(feature = "deflate"))]
+pub(crate) use deflate::Deflate;
+#[cfg(feature = "deflate")]
+pub use deflate::Deflate;
+pub(crate) use deflate::{Compression, Deflation, Turn};
 use mask::Mask;
 pub(crate) use outgoing::{Load, Outgoing};

@@ -64,14 +64,40 @@ impl Outgoing {
     /// Queues a message. With `contiguous` its payload is copied whatever its size, for streams
     /// that write one buffer at a time; so is one that is masked.
     pub(crate) fn push(&mut self, message: &Message, contiguous: bool) {
-        let opcode = match message {
-            Message::Text(_) => Data::Text,
-            Message::Binary(_) => Data::Binary,
+        let payload = message.as_bytes();
+        let header = data_header(message.is_text());
+        self.push_data(
+            &header,
+            payload,
+            || message.clone().into_bytes(),
+            contiguous,
+        );
+    }
+
+    /// Queues a message in the form of its `compressed` payload (RFC 7692 §6.1).
+    pub(crate) fn push_compressed(
+        &mut self,
+        message: &Message,
+        compressed: &Bytes,
+        contiguous: bool,
+    ) {
+        let header = FrameHeader {
+            rsv1: true,
+            ..data_header(message.is_text())
         };
-        let len = message.len();
-        let mask = self.push_header(OpCode::Data(opcode), len);
-        if len < LARGE || contiguous || mask.is_some() {
-            self.push_payload(message.as_bytes(), mask);
+        self.push_data(&header, compressed, || compressed.clone(), contiguous);
+    }
+
+    fn push_data(
+        &mut self,
+        header: &FrameHeader,
+        payload: &[u8],
+        owned: impl FnOnce() -> Bytes,
+        contiguous: bool,
+    ) {
+        let mask = self.push_header(header, payload.len());
+        if payload.len() < LARGE || contiguous || mask.is_some() {
+            self.push_payload(payload, mask);
             self.tail_messages += 1;
             if self.tail.len() >= SEGMENT {
                 self.seal();
@@ -80,10 +106,10 @@ impl Outgoing {
             self.seal();
             self.segments
                 .get_or_insert_default()
-                .push_back((message.clone().into_bytes(), 1));
+                .push_back((owned(), 1));
         }
         self.load.messages += 1;
-        self.load.bytes += len;
+        self.load.bytes += payload.len();
     }
 
     /// Queues a message that is still in the input, text behind a prefix, and returns the length of
@@ -94,14 +120,11 @@ impl Outgoing {
     /// [`Violation::InvalidUtf8`] if it is a text that is none; nothing is queued then.
     #[inline]
     pub(crate) fn repeat(&mut self, whole: Whole<'_>, prefix: &str) -> Result<usize, Violation> {
-        let (opcode, prefix) = match whole.is_text() {
-            true => (Data::Text, prefix),
-            false => (Data::Binary, ""),
-        };
+        let prefix = if whole.is_text() { prefix } else { "" };
         let before = self.tail.len();
         let len = prefix.len() + whole.len();
         self.tail.reserve(MAX_HEAD + len);
-        self.push_header(OpCode::Data(opcode), len);
+        self.push_header(&data_header(whole.is_text()), len);
         self.tail.extend_from_slice(prefix.as_bytes());
         if let Err(violation) = whole.append_to(&mut self.tail) {
             self.load.bytes -= self.tail.len() - before;
@@ -137,21 +160,24 @@ impl Outgoing {
     }
 
     fn push_control(&mut self, code: ControlCode, payload: &[u8]) {
-        let mask = self.push_header(OpCode::Control(code), payload.len());
+        let header = FrameHeader {
+            opcode: OpCode::Control(code),
+            ..FrameHeader::default()
+        };
+        let mask = self.push_header(&header, payload.len());
         self.push_payload(payload, mask);
         self.load.bytes += payload.len();
     }
 
     /// Appends a head, and returns the mask that its payload gets.
-    fn push_header(&mut self, opcode: OpCode, len: usize) -> Option<Mask> {
+    fn push_header(&mut self, header: &FrameHeader, len: usize) -> Option<Mask> {
         let mask = match self.role {
             Role::Server => None,
             Role::Client => Some(Mask::random()),
         };
         let header = FrameHeader {
-            opcode,
             mask: mask.map(Mask::key),
-            ..FrameHeader::default()
+            ..header.clone()
         };
         let before = self.tail.len();
         header
@@ -265,6 +291,13 @@ impl Outgoing {
             messages,
             bytes: written,
         }
+    }
+}
+
+fn data_header(is_text: bool) -> FrameHeader {
+    FrameHeader {
+        opcode: OpCode::Data(if is_text { Data::Text } else { Data::Binary }),
+        ..FrameHeader::default()
     }
 }
 

@@ -1,5 +1,7 @@
 //! The decoder as a whole: what comes out of which bytes, wherever they are cut.
 
+mod properties;
+
 use std::{
     io::{self, Read, Write},
     time::{Duration, Instant},
@@ -36,11 +38,16 @@ const LIMITS: Limits = Limits {
     assembly: Some(Duration::from_secs(60)),
 };
 
-fn decoder(limits: Limits) -> Decoder {
-    Decoder::new(Rules {
+fn at_server(limits: Limits) -> Rules {
+    Rules {
         role: Role::Server,
         limits,
-    })
+        deflation: None,
+    }
+}
+
+fn decoder(limits: Limits) -> Decoder {
+    Decoder::new(at_server(limits))
 }
 
 /// xorshift64*: the same numbers in every run.
@@ -177,16 +184,43 @@ fn random_session(rng: &mut Rng) -> (Vec<u8>, Vec<Event>) {
     (bytes, events)
 }
 
+/// Changes a few bytes, mostly near the front, where the heads are.
+fn mutate(bytes: &mut Vec<u8>, rng: &mut Rng) {
+    for _ in 0..=rng.below(3) {
+        if bytes.is_empty() {
+            return;
+        }
+        let at = match rng.below(2) {
+            0 => rng.below(bytes.len().min(16)),
+            _ => rng.below(bytes.len()),
+        };
+        match rng.below(4) {
+            0 => bytes[at] = rng.next() as u8,
+            1 => bytes[at] ^= 1 << rng.below(8),
+            2 => drop(bytes.remove(at)),
+            _ => bytes.insert(at, rng.next() as u8),
+        }
+    }
+}
+
 /// Decodes `bytes` in pieces whose lengths `piece` gives, up to a Close, a violation or the end.
 ///
 /// Returns the events, how it ended, and for a violation the number of bytes given until then.
 fn decode_in(
     bytes: &[u8],
     limits: Limits,
+    piece: impl FnMut() -> usize,
+) -> (Vec<Event>, Result<(), Violation>, usize) {
+    decode_by(bytes, at_server(limits), piece)
+}
+
+fn decode_by(
+    bytes: &[u8],
+    rules: Rules,
     mut piece: impl FnMut() -> usize,
 ) -> (Vec<Event>, Result<(), Violation>, usize) {
     let now = Instant::now();
-    let mut decoder = decoder(limits);
+    let mut decoder = Decoder::new(rules);
     let mut events = Vec::new();
     let mut given = 0;
     while given < bytes.len() {
@@ -230,14 +264,14 @@ fn refused(bytes: &[u8]) -> (Violation, usize) {
 }
 
 #[track_caller]
-fn assert_cuts_do_not_matter(bytes: &[u8], limits: Limits, rng: &mut Rng, round: usize) {
-    let (events, result, _) = decode_in(bytes, limits, || usize::MAX);
-    let (by_byte, by_byte_result, proof) = decode_in(bytes, limits, || 1);
+fn assert_cuts_do_not_matter(bytes: &[u8], rules: Rules, rng: &mut Rng, round: usize) {
+    let (events, result, _) = decode_by(bytes, rules, || usize::MAX);
+    let (by_byte, by_byte_result, proof) = decode_by(bytes, rules, || 1);
     assert_eq!(by_byte_result, result, "round {round}, byte by byte");
     assert!(by_byte == events, "round {round}, byte by byte");
     for largest in [4, 40, 3000] {
         let cut = || 1 + rng.below(largest);
-        let (pieces, pieces_result, given) = decode_in(bytes, limits, cut);
+        let (pieces, pieces_result, given) = decode_by(bytes, rules, cut);
         assert_eq!(pieces_result, result, "round {round}, up to {largest}");
         assert!(pieces == events, "round {round}, up to {largest}");
         if result.is_err() {
@@ -263,7 +297,7 @@ fn gives_the_same_events_wherever_a_valid_stream_is_cut() {
     let mut rng = Rng::new(3);
     for round in 0..400 {
         let (bytes, _) = random_session(&mut rng);
-        assert_cuts_do_not_matter(&bytes, LIMITS, &mut rng, round);
+        assert_cuts_do_not_matter(&bytes, at_server(LIMITS), &mut rng, round);
     }
 }
 
@@ -281,25 +315,10 @@ fn gives_the_same_events_wherever_a_mutated_stream_is_cut() {
     for round in 0..4_000 {
         let (mut bytes, _) = random_session(&mut rng);
         bytes.truncate(20_000);
-        for _ in 0..=rng.below(3) {
-            if bytes.is_empty() {
-                break;
-            }
-            // Mostly near the front, where the heads are.
-            let at = match rng.below(2) {
-                0 => rng.below(bytes.len().min(16)),
-                _ => rng.below(bytes.len()),
-            };
-            match rng.below(4) {
-                0 => bytes[at] = rng.next() as u8,
-                1 => bytes[at] ^= 1 << rng.below(8),
-                2 => drop(bytes.remove(at)),
-                _ => bytes.insert(at, rng.next() as u8),
-            }
-        }
+        mutate(&mut bytes, &mut rng);
         let limits = if round % 2 == 0 { limits } else { LIMITS };
         refused += usize::from(decode_in(&bytes, limits, || usize::MAX).1.is_err());
-        assert_cuts_do_not_matter(&bytes, limits, &mut rng, round);
+        assert_cuts_do_not_matter(&bytes, at_server(limits), &mut rng, round);
     }
     assert!((1_000..3_700).contains(&refused), "{refused} were refused");
 }
@@ -399,7 +418,7 @@ fn gives_the_same_events_wherever_noise_is_cut() {
                 *second = 0x80 | (*second & 0x1f);
             }
         }
-        assert_cuts_do_not_matter(&noise, LIMITS, &mut rng, round);
+        assert_cuts_do_not_matter(&noise, at_server(LIMITS), &mut rng, round);
     }
 }
 

@@ -28,6 +28,7 @@ const HANDSHAKE: [HeaderName; 6] = [
 pub(crate) fn switching(
     accept_key: HeaderValue,
     subprotocol: Option<HeaderValue>,
+    extensions: Option<HeaderValue>,
     accept: Accept,
 ) -> Response<()> {
     let mut response = Response::new(());
@@ -39,6 +40,9 @@ pub(crate) fn switching(
     headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept_key);
     if let Some(subprotocol) = subprotocol {
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
+    }
+    if let Some(extensions) = extensions {
+        headers.insert(header::SEC_WEBSOCKET_EXTENSIONS, extensions);
     }
     response
 }
@@ -131,7 +135,7 @@ mod tests {
             )
             .header(header::UPGRADE, HeaderValue::from_static("forged"))
             .header(header::SERVER, HeaderValue::from_static("kept"));
-        let response = switching(HeaderValue::from_static("key"), None, accept);
+        let response = switching(HeaderValue::from_static("key"), None, None, accept);
         let mut names: Vec<_> = response
             .headers()
             .keys()

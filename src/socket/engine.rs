@@ -156,6 +156,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Engine<IO> {
         }
     }
 
+    /// Returns how many bytes were inflated since the last call.
+    pub(super) fn take_inflated(&mut self) -> usize {
+        self.decoder.take_inflated()
+    }
+
     /// Tells whether a message is on its way.
     pub(super) fn is_receiving(&self) -> bool {
         self.decoder.deadline().is_some()

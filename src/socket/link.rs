@@ -1,25 +1,28 @@
 //! What the ends of a connection share: two bounded queues and who waits for what.
 //!
 //! The lock is held for a few moves and never across an await; wakers are called after it is
-//! released.
+//! released. Messages are compressed without it; those that refer to each other, in the order in
+//! which they are queued, which a lock of their own keeps, taken before this one.
 
 use std::{
     io, mem,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
     task::{Context, Poll, Waker},
     time::Duration,
 };
 
+use bytes::Bytes;
 use tokio::sync::Notify;
 
 use super::{
+    form::Form,
     inbox::Inbox,
     queue::{Queue, Ticket},
     traffic::Traffic,
 };
 use crate::{
     close::{CloseFrame, Closed, Side},
-    codec::{Load, Outgoing, Role},
+    codec::{Compression, Load, Outgoing, Role, Turn},
     config::Config,
     error::{RecvError, SendError, TrySendError},
     message::Message,
@@ -31,6 +34,8 @@ pub(crate) struct Link {
     role: Role,
     config: Arc<Config>,
     traffic: Arc<Traffic>,
+    /// Set before anybody sends.
+    compression: OnceLock<Compression>,
     state: Mutex<State>,
     /// Told when there may be room for more to be sent, and when the connection has ended.
     changed: Notify,
@@ -98,6 +103,7 @@ impl Link {
             role,
             config,
             traffic,
+            compression: OnceLock::new(),
             state: Mutex::default(),
             changed: Notify::new(),
         }
@@ -164,13 +170,24 @@ impl Link {
     /// Queues a message, when there is room for it and its turn has come: else a large message
     /// might never find room among small ones.
     pub(super) async fn send(&self, message: Message) -> Result<(), SendError> {
-        if self.offer(&message, None)? {
+        let form = Form::of(&message, self.compression.get());
+        self.send_as(&message, &form).await
+    }
+
+    /// Queues a message as [`send`](Self::send) does, but not compressed.
+    #[cfg(feature = "deflate")]
+    pub(super) async fn send_uncompressed(&self, message: Message) -> Result<(), SendError> {
+        self.send_as(&message, &Form::Plain).await
+    }
+
+    async fn send_as(&self, message: &Message, form: &Form<'_>) -> Result<(), SendError> {
+        if self.offer(message, form, None)? {
             return Ok(());
         }
         let turn = Waiting::new(self);
         loop {
             let changed = self.changed.notified();
-            if self.offer(&message, Some(turn.ticket))? {
+            if self.offer(message, form, Some(turn.ticket))? {
                 return Ok(());
             }
             if self.buffered().is_empty() {
@@ -183,7 +200,10 @@ impl Link {
     }
 
     pub(super) fn try_send(&self, message: Message) -> Result<(), TrySendError> {
-        match self.offer(&message, None) {
+        // Compressing is work, which is not done where it would be for nothing.
+        let compression = self.compression.get().filter(|_| self.has_outbox_room());
+        let offered = self.offer(&message, &Form::of(&message, compression), None);
+        match offered {
             Ok(true) => Ok(()),
             Ok(false) => Err(TrySendError::Full(message)),
             Err(SendError::Closed) => Err(TrySendError::Closed(message)),
@@ -191,7 +211,13 @@ impl Link {
     }
 
     /// Queues a message if there is room for it now, and nobody waits before it.
-    fn offer(&self, message: &Message, ticket: Option<Ticket>) -> Result<bool, SendError> {
+    fn offer(
+        &self,
+        message: &Message,
+        form: &Form<'_>,
+        ticket: Option<Ticket>,
+    ) -> Result<bool, SendError> {
+        let turn = form.turn();
         let mut state = self.lock();
         if state.stage != Stage::Open {
             return Err(SendError::Closed);
@@ -204,12 +230,42 @@ impl Link {
             }
             is_in_turn
         });
-        if !is_in_turn || !self.takes(&state, message.len()) {
+        if !is_in_turn || !self.takes(&state, form.len(message)) {
             return Ok(false);
         }
-        state.push(message, self.role);
+        self.queue(state, message, form, turn).map(|()| true)
+    }
+
+    /// Queues a message for which there is room. What is compressed in its turn is so without the
+    /// lock, so that another one that does not wait for a turn may come before it.
+    fn queue<'a>(
+        &'a self,
+        mut state: MutexGuard<'a, State>,
+        message: &Message,
+        form: &Form<'_>,
+        turn: Option<Turn<'_>>,
+    ) -> Result<(), SendError> {
+        match (form, turn) {
+            (_, Some(mut turn)) => {
+                drop(state);
+                let compressed = turn.compress(message.as_bytes());
+                state = self.lock();
+                if state.stage != Stage::Open {
+                    return Err(SendError::Closed);
+                }
+                state.push(message, compressed.as_ref(), self.role);
+            }
+            (Form::Compressed(compressed), None) => {
+                state.push(message, Some(compressed), self.role)
+            }
+            (Form::Plain | Form::InTurn(_), None) => state.push(message, None, self.role),
+        }
         self.traffic.sent(1, message.len());
-        self.touch(state, Ok(true))
+        self.touch(state, Ok(()))
+    }
+
+    fn has_outbox_room(&self) -> bool {
+        self.takes(&self.lock(), 1)
     }
 
     /// Waits until the next message may be pushed, whatever its size: a sink does not tell it
@@ -230,13 +286,13 @@ impl Link {
 
     /// Queues a message without asking for room.
     pub(super) fn push(&self, message: &Message) -> Result<(), SendError> {
-        let mut state = self.lock();
+        let form = Form::of(message, self.compression.get());
+        let turn = form.turn();
+        let state = self.lock();
         if state.stage != Stage::Open {
             return Err(SendError::Closed);
         }
-        state.push(message, self.role);
-        self.traffic.sent(1, message.len());
-        self.touch(state, Ok(()))
+        self.queue(state, message, &form, turn)
     }
 
     pub(super) fn poll_flushed(&self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
@@ -336,6 +392,12 @@ impl Link {
     /// Tells how the stream is best written to.
     pub(super) fn set_contiguous(&self, contiguous: bool) {
         self.lock().contiguous = contiguous;
+    }
+
+    /// Has messages compressed as was agreed on; to be called before anybody sends.
+    pub(super) fn set_compression(&self, compression: Compression) {
+        // Set once: a link has one connection.
+        let _ = self.compression.set(compression);
     }
 
     /// Tells whether the holder dropped its end, and if so whether in a panic.
@@ -528,12 +590,16 @@ impl Link {
 }
 
 impl State {
-    fn push(&mut self, message: &Message, role: Role) {
+    fn push(&mut self, message: &Message, compressed: Option<&Bytes>, role: Role) {
+        let contiguous = self.contiguous;
         let outbox = self
             .outbox
             .get_or_insert_with(|| Box::new(Outgoing::new(role)));
         let before = outbox.load();
-        outbox.push(message, self.contiguous);
+        match compressed {
+            None => outbox.push(message, contiguous),
+            Some(compressed) => outbox.push_compressed(message, compressed, contiguous),
+        }
         let after = outbox.load();
         self.unflushed = true;
         self.unwritten.messages += after.messages - before.messages;

@@ -10,11 +10,13 @@
 //! | `session` | how a handler and a connection run side by side in one task |
 //! | `driver` | when to read, write, close and give up; the end in a file of its own |
 //! | `engine` | how bytes become events and frames bytes |
+//! | `form` | whether a message is queued compressed |
 //! | `timer` | one timer for all that a connection waits for |
 //! | `traffic` | what is counted |
 
 mod driver;
 mod engine;
+mod form;
 mod inbox;
 mod link;
 mod queue;
@@ -40,7 +42,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use self::sender::{Buffered, Sender};
 pub(crate) use self::{
     link::Link,
-    session::{repeat, serve},
+    session::{Served, repeat, serve},
     traffic::Traffic,
 };
 use crate::{
@@ -87,7 +89,7 @@ impl WebSocket {
     ///
     /// A task is spawned that serves the connection until the `WebSocket` is dropped; dropping it
     /// closes with 1000, or with 1011 when that happens in a panic. [`request`](Self::request) is
-    /// an empty one and there is no subprotocol.
+    /// an empty one, there is no subprotocol, and nothing is compressed.
     ///
     /// # Panics
     ///
@@ -114,8 +116,14 @@ impl WebSocket {
         let config = Arc::new(config);
         let link = Link::new(Role::Server, Arc::clone(&config), Arc::default());
         let link = Arc::new(link);
-        let task = session::detached((io, Bytes::new()), config, Arc::clone(&link));
-        tokio::spawn(task);
+        let served = Served {
+            io,
+            early: Bytes::new(),
+            config,
+            link: Arc::clone(&link),
+            deflation: None,
+        };
+        tokio::spawn(session::detached(served));
         let opening = Opening {
             request,
             subprotocol: None,
@@ -131,8 +139,8 @@ impl WebSocket {
         io: IO,
         early: Bytes,
         config: Config,
-        request: Parts,
-        subprotocol: Option<HeaderValue>,
+        deflation: Option<crate::codec::Deflation>,
+        opening: Opening,
     ) -> Self
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -140,13 +148,15 @@ impl WebSocket {
         let config = Arc::new(config);
         let link = Link::new(Role::Client, Arc::clone(&config), Arc::default());
         let link = Arc::new(link);
-        let span = crate::report::connection(&request);
-        let task = session::detached((io, early), config, Arc::clone(&link));
-        tokio::spawn(span.around(task));
-        let opening = Opening {
-            request,
-            subprotocol,
+        let span = crate::report::connection(&opening.request);
+        let served = Served {
+            io,
+            early,
+            config,
+            link: Arc::clone(&link),
+            deflation,
         };
+        tokio::spawn(span.around(session::detached(served)));
         Self::new(link, Box::new(opening))
     }
 
@@ -197,6 +207,26 @@ impl WebSocket {
     /// when that happens before there was room.
     pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), SendError> {
         self.link.send(message.into()).await
+    }
+
+    /// Queues one message to be written as [`send`](Self::send) does, but not compressed.
+    ///
+    /// For messages that hold a secret together with text that others chose, see
+    /// [`Deflate`](crate::Deflate#security).
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closed`] once the connection is closing or gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// As that of [`send`](Self::send).
+    #[cfg(feature = "deflate")]
+    pub async fn send_uncompressed(
+        &mut self,
+        message: impl Into<Message>,
+    ) -> Result<(), SendError> {
+        self.link.send_uncompressed(message.into()).await
     }
 
     /// Closes the connection with a code and a reason, and waits until that is done.

@@ -65,6 +65,23 @@ impl Sender {
         self.link.send(message.into()).await
     }
 
+    /// Queues one message to be written as [`send`](Self::send) does, but not compressed.
+    ///
+    /// For messages that hold a secret together with text that others chose, see
+    /// [`Deflate`](crate::Deflate#security).
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closed`] once the connection is closing or gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// As that of [`send`](Self::send).
+    #[cfg(feature = "deflate")]
+    pub async fn send_uncompressed(&self, message: impl Into<Message>) -> Result<(), SendError> {
+        self.link.send_uncompressed(message.into()).await
+    }
+
     /// Queues one message if there is room for it now.
     ///
     /// # Errors

@@ -25,6 +25,7 @@ use super::{
 };
 use crate::{
     close::{CloseCode, CloseFrame},
+    codec::Deflation,
     config::Config,
     error::{BoxError, RecvError, SendError},
     report,
@@ -32,6 +33,17 @@ use crate::{
 
 /// Turns taken before other tasks of the thread get theirs.
 const TURNS: usize = 64;
+
+/// What a connection is served with.
+pub(crate) struct Served<IO> {
+    pub(crate) io: IO,
+    /// What was read of it already.
+    pub(crate) early: Bytes,
+    pub(crate) config: Arc<Config>,
+    pub(crate) link: Arc<Link>,
+    /// What the handshake agreed on.
+    pub(crate) deflation: Option<Deflation>,
+}
 
 pin_project! {
     /// The future of a connection and of its handler, until both have ended.
@@ -48,9 +60,7 @@ pin_project! {
 
 /// Serves a connection that was accepted.
 pub(crate) fn serve<IO, F>(
-    (io, early): (IO, Bytes),
-    config: Arc<Config>,
-    link: Arc<Link>,
+    served: Served<IO>,
     opening: Box<Opening>,
     handle: impl FnOnce(WebSocket) -> F,
 ) -> Session<IO, F>
@@ -58,7 +68,8 @@ where
     IO: AsyncRead + AsyncWrite + Unpin,
     F: Future<Output = Result<(), BoxError>>,
 {
-    let driver = Driver::new(io, &early, config, Arc::clone(&link), seed());
+    let link = Arc::clone(&served.link);
+    let driver = Driver::new(served, seed());
     let socket = WebSocket::new(Arc::clone(&link), opening);
     // Handlers that are plain functions may panic before they return a future.
     let handler = catch(|| handle(socket));
@@ -75,15 +86,14 @@ where
 
 /// Serves a connection that repeats every message, text behind `prefix`, without a handler.
 pub(crate) fn repeat<IO>(
-    (io, early): (IO, Bytes),
-    config: Arc<Config>,
-    link: Arc<Link>,
+    served: Served<IO>,
     prefix: Arc<str>,
 ) -> Session<IO, Pending<Result<(), BoxError>>>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let driver = Driver::new(io, &early, config, Arc::clone(&link), seed());
+    let link = Arc::clone(&served.link);
+    let driver = Driver::new(served, seed());
     link.abandon(false);
     Session {
         link,
@@ -94,14 +104,13 @@ where
 
 /// Serves a connection whose `WebSocket` is held somewhere else, until that is dropped.
 pub(super) fn detached<IO>(
-    (io, early): (IO, Bytes),
-    config: Arc<Config>,
-    link: Arc<Link>,
+    served: Served<IO>,
 ) -> Session<IO, impl Future<Output = Result<(), BoxError>> + use<IO>>
 where
     IO: AsyncRead + AsyncWrite + Unpin,
 {
-    let driver = Driver::new(io, &early, config, Arc::clone(&link), seed()).detached();
+    let link = Arc::clone(&served.link);
+    let driver = Driver::new(served, seed()).detached();
     let holder = Arc::clone(&link);
     let holder = poll_fn(move |_| match holder.abandoned() {
         None => Poll::Pending,

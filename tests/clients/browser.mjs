@@ -182,6 +182,17 @@ const checks = {
     assert.deepEqual(seen, [true]);
     assert.deepEqual(end, clean);
   },
+  "WebSocket: 1 MiB of JSON, compressed": async () => {
+    const { seen, ...end } = await connection(`
+      const rows = Array.from({ length: 40_000 }, (_, id) => ({ id, name: "user " + id }));
+      const text = JSON.stringify(rows).slice(0, ${MIB});
+      socket.onopen = () => { seen.push(text.length, socket.extensions); socket.send(text); };
+      socket.onmessage = ({ data }) => { seen.push(data === "Echo: " + text); socket.close(1000); };`);
+    assert.equal(seen[0], MIB);
+    assert.match(seen[1], /^permessage-deflate;/);
+    assert.equal(seen[2], true);
+    assert.deepEqual(end, clean);
+  },
   "WebSocket: closing with 1000 at once": async () => {
     const { seen, ...end } = await connection(`socket.onopen = () => socket.close(1000, "done");`);
     assert.deepEqual(end, clean);

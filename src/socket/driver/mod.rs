@@ -19,11 +19,12 @@ use self::closing::Step;
 use super::{
     engine::{Engine, Incoming, Repeated},
     link::Link,
+    session::Served,
     timer::{Timer, now},
 };
 use crate::{
     close::{CloseCode, CloseFrame, Closed},
-    codec::{Control, Event, Load, Rules, Violation},
+    codec::{Compression, Control, Event, Load, Rules, Violation},
     config::Config,
     error::RecvError,
     keepalive::{Due, Keepalive},
@@ -149,21 +150,25 @@ enum Phase {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
-    /// `early` has been read from the stream already.
-    pub(super) fn new(
-        io: IO,
-        early: &[u8],
-        config: Arc<Config>,
-        link: Arc<Link>,
-        seed: u64,
-    ) -> Self {
+    pub(super) fn new(served: Served<IO>, seed: u64) -> Self {
+        let Served {
+            io,
+            early,
+            config,
+            link,
+            deflation,
+        } = served;
         let now = now();
         let rules = Rules {
             role: link.role(),
             limits: config.limits(),
+            deflation,
         };
-        let engine = Engine::new(io, early, rules);
+        let engine = Engine::new(io, &early, rules);
         link.set_contiguous(engine.is_contiguous());
+        if let Some(compression) = deflation.map(Compression::new) {
+            link.set_compression(compression);
+        }
         let keepalive = config.keepalive_intervals();
         Self {
             engine,
@@ -294,7 +299,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 Incoming::Bytes(bytes) => self.spent.add(0, bytes),
                 Incoming::Event(Event::Message(message)) => {
                     self.heard(now);
-                    self.spent.add(1, 0);
+                    self.spent.add(1, self.engine.take_inflated());
                     self.first_message_came();
                     delivered |= self.deliver(message, cx);
                 }

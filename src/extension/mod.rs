@@ -3,6 +3,9 @@
 //! Decides the grammar of `Sec-WebSocket-Extensions` and how much of it is read. Which offers are
 //! accepted, and whether a parameter may be repeated, is left to each extension.
 
+#[cfg(feature = "deflate")]
+pub(crate) mod deflate;
+
 use std::borrow::Cow;
 
 use http::{HeaderMap, header::SEC_WEBSOCKET_EXTENSIONS};
@@ -18,6 +21,10 @@ const MAX_PARAMETERS: usize = 16;
 /// `Sec-WebSocket-Extensions` breaks its grammar, or offers too much.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Malformed;
+
+/// A server answered with an extension, or parameters, that it may not answer with.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Unacceptable;
 
 /// Checks every offer of a client against the grammar, known extensions and unknown ones alike.
 ///

@@ -1,0 +1,178 @@
+//! Compressed messages that arrive, inflated as they come.
+
+use std::fmt;
+
+use flate2::{Decompress, FlushDecompress, Status};
+
+use super::{Deflation, TAIL, pool::Pool};
+use crate::codec::{Mask, Violation, assembly::Assembly};
+
+/// Payload is unmasked, and inflated to, in pieces of this size, which stay in the first cache.
+const BLOCK: usize = 4 * 1024;
+
+const CORRUPT: Violation = Violation::Protocol("a compressed message is no deflate stream");
+const CUT: Violation = Violation::Protocol("a compressed message ends within a deflate block");
+
+/// Empty stored blocks (RFC 1951 §3.2.4), the second one with BFINAL.
+const EMPTY_BLOCK: [u8; 5] = [0, 0, 0, 0xff, 0xff];
+const LAST_EMPTY_BLOCK: [u8; 5] = [1, 0, 0, 0xff, 0xff];
+
+static IDLE: Pool<Decompress> = Pool::new();
+
+/// The receiving half of a compressed connection.
+pub(in crate::codec) struct Inflation {
+    context_takeover: bool,
+    /// Lent from the pool while a message arrives, and kept with context takeover.
+    decompressor: Option<Decompress>,
+    stage: Stage,
+    /// What was inflated since somebody asked.
+    inflated: usize,
+}
+
+/// Where in its stream the message in progress is.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Stage {
+    /// Nothing of the message has arrived.
+    Empty,
+    /// Some has.
+    Within,
+    /// The last byte was that of a block with BFINAL, which ends a stream (RFC 7692 §7.2.3.4).
+    Ended,
+}
+
+impl Inflation {
+    pub(in crate::codec) fn new(deflation: Deflation) -> Self {
+        Self {
+            context_takeover: deflation.terms.receive.context_takeover,
+            decompressor: None,
+            stage: Stage::Empty,
+            inflated: 0,
+        }
+    }
+
+    /// Returns how many bytes were inflated since the last call.
+    pub(in crate::codec) fn take_inflated(&mut self) -> usize {
+        std::mem::take(&mut self.inflated)
+    }
+
+    /// Appends what `bytes` of a frame's payload inflate to, within `limit` for the message.
+    pub(in crate::codec) fn append(
+        &mut self,
+        bytes: &[u8],
+        mask: &mut Mask,
+        message: &mut Assembly,
+        limit: usize,
+    ) -> Result<(), Violation> {
+        message.receive_compressed(bytes.len());
+        let mut block = [0; BLOCK];
+        for piece in bytes.chunks(BLOCK) {
+            let block = &mut block[..piece.len()];
+            block.copy_from_slice(piece);
+            mask.apply(block);
+            self.inflate(block, message, limit)?;
+        }
+        Ok(())
+    }
+
+    /// Ends the message.
+    pub(in crate::codec) fn finish(
+        &mut self,
+        message: &mut Assembly,
+        limit: usize,
+    ) -> Result<(), Violation> {
+        // What a sender cuts off (RFC 7692 §7.2.1). A stream that has ended has nothing more to
+        // come, and one without a byte is that of a compressor that had nothing to flush.
+        if self.stage == Stage::Within {
+            self.inflate(&TAIL, message, limit)?;
+            // zlib does not tell whether it is within a block. There, another block is taken for
+            // content; behind one, it adds nothing. With BFINAL the answer is certain, but that
+            // cannot be had where the stream goes on: a block of which not even the head has come
+            // is noticed with the next message there.
+            let (probe, expected) = if self.context_takeover {
+                (EMPTY_BLOCK, Stage::Within)
+            } else {
+                (LAST_EMPTY_BLOCK, Stage::Ended)
+            };
+            let before = message.len();
+            self.inflate(&probe, message, limit).map_err(|_| CUT)?;
+            if message.len() > before || self.stage != expected {
+                return Err(CUT);
+            }
+        }
+        self.stage = Stage::Empty;
+        if !self.context_takeover {
+            self.give_back();
+        }
+        Ok(())
+    }
+
+    fn inflate(
+        &mut self,
+        mut input: &[u8],
+        message: &mut Assembly,
+        limit: usize,
+    ) -> Result<(), Violation> {
+        if input.is_empty() {
+            return Ok(());
+        }
+        self.stage = Stage::Within;
+        // Memory is taken for a window of 15 bits whatever was agreed on.
+        let decompressor = self.decompressor.get_or_insert_with(|| {
+            IDLE.take(|_| true)
+                .unwrap_or_else(|| Decompress::new(false))
+        });
+        let mut output = [0; BLOCK];
+        loop {
+            let (read, written) = (decompressor.total_in(), decompressor.total_out());
+            let status = decompressor.decompress(input, &mut output, FlushDecompress::None);
+            // Both fit: they are parts of the two slices.
+            let read = (decompressor.total_in() - read) as usize;
+            let written = (decompressor.total_out() - written) as usize;
+            input = &input[read..];
+            self.inflated = self.inflated.saturating_add(written);
+            // Also what comes before a fault in the stream: cut there, it would have been looked at.
+            message.append_inflated(&output[..written], limit)?;
+            match status.map_err(|_| CORRUPT)? {
+                Status::StreamEnd => {
+                    decompressor.reset(false);
+                    self.stage = Stage::Ended;
+                    if input.is_empty() {
+                        return Ok(());
+                    }
+                    self.stage = Stage::Within;
+                }
+                Status::Ok | Status::BufError => {
+                    if input.is_empty() && written < BLOCK {
+                        return Ok(());
+                    }
+                    if read == 0 && written == 0 {
+                        return Err(CORRUPT);
+                    }
+                }
+            }
+        }
+    }
+
+    fn give_back(&mut self) {
+        if let Some(mut decompressor) = self.decompressor.take() {
+            decompressor.reset(false);
+            IDLE.give(decompressor);
+        }
+    }
+}
+
+impl Drop for Inflation {
+    fn drop(&mut self) {
+        self.give_back();
+    }
+}
+
+// A window holds payload, which stays out of logs.
+impl fmt::Debug for Inflation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Inflation")
+            .field("context_takeover", &self.context_takeover)
+            .field("stage", &self.stage)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,49 @@
+//! permessage-deflate on the wire
+//! ([RFC 7692 §7.2](https://www.rfc-editor.org/rfc/rfc7692#section-7.2)).
+//!
+//! Decides how a message becomes smaller and larger again. What two ends agree on is decided in
+//! `extension`, and which messages are compressed by whoever sends them.
+//!
+//! # What a peer may send
+//!
+//! The message limit holds for what a message inflates to, which is done in steps of 4 KiB: the
+//! step that goes past it is the last one. What arrives of it is limited as well, to an eighth
+//! more and 1 KiB, which is more than deflate ever takes. A stream that is corrupt, or ends within
+//! a block, is a violation of the protocol, 1002: RFC 7692 names no code, Chromium and the Python
+//! package `websockets` answer with this one as well, the npm package `ws` with 1007, which here
+//! says that a text is not UTF-8. Blocks with BFINAL end a stream, and what follows begins another
+//! one, without reference to what came before.
+//!
+//! # Memory
+//!
+//! Compressors and decompressors are lent from a pool, and given back with the last byte of a
+//! message; with context takeover they stay with the connection from its first message on.
+
+mod compress;
+mod inflate;
+mod pool;
+mod settings;
+#[cfg(test)]
+mod tests;
+
+pub(crate) use self::compress::{Compression, Turn};
+pub(super) use self::inflate::Inflation;
+pub use self::settings::Deflate;
+use crate::extension::deflate::Terms;
+
+/// What ends the data of every message and is not sent: an empty stored block, all but its first
+/// bits.
+const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
+
+/// How the messages of one connection are compressed.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deflation {
+    terms: Terms,
+    level: u32,
+    min_size: usize,
+}
+
+/// Returns what may arrive of a compressed message that may inflate to `limit` bytes.
+pub(super) fn compressed_limit(limit: usize) -> usize {
+    limit.saturating_add(limit / 8).saturating_add(1024)
+}

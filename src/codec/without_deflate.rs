@@ -1,0 +1,92 @@
+//! What stands in the place of compression where it is not compiled in: types without values, so
+//! that nobody else has to tell the two cases apart.
+
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue};
+
+use super::{Mask, Violation, assembly::Assembly};
+use crate::extension::Unacceptable;
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Deflate {}
+
+impl Deflate {
+    pub(crate) fn accept(&self, _: &HeaderMap) -> Option<(Deflation, HeaderValue)> {
+        match *self {}
+    }
+
+    pub(crate) fn offer(&self) -> Option<HeaderValue> {
+        match *self {}
+    }
+
+    pub(crate) fn confirm(&self, _: &HeaderMap) -> Result<Option<Deflation>, Unacceptable> {
+        match *self {}
+    }
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Deflation {}
+
+#[derive(Debug)]
+pub(super) enum Inflation {}
+
+impl Inflation {
+    pub(super) fn new(deflation: Deflation) -> Self {
+        match deflation {}
+    }
+
+    pub(super) fn append(
+        &mut self,
+        _: &[u8],
+        _: &mut Mask,
+        _: &mut Assembly,
+        _: usize,
+    ) -> Result<(), Violation> {
+        match *self {}
+    }
+
+    pub(super) fn finish(&mut self, _: &mut Assembly, _: usize) -> Result<(), Violation> {
+        match *self {}
+    }
+
+    pub(super) fn take_inflated(&mut self) -> usize {
+        match *self {}
+    }
+}
+
+#[derive(Debug)]
+pub(crate) enum Compression {}
+
+impl Compression {
+    pub(crate) fn new(deflation: Deflation) -> Self {
+        match deflation {}
+    }
+
+    pub(crate) fn applies_to(&self, _: usize) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn has_turns(&self) -> bool {
+        match *self {}
+    }
+
+    pub(crate) fn compress(&self, _: &[u8]) -> Option<Bytes> {
+        match *self {}
+    }
+
+    pub(crate) fn turn(&self) -> Turn<'_> {
+        match *self {}
+    }
+}
+
+pub(crate) struct Turn<'a>(&'a Compression);
+
+impl Turn<'_> {
+    pub(crate) fn compress(&mut self, _: &[u8]) -> Option<Bytes> {
+        match *self.0 {}
+    }
+}
+
+pub(super) fn compressed_limit(limit: usize) -> usize {
+    limit
+}

@@ -1,0 +1,224 @@
+//! Frames: however a stream is cut, its events and its end are the same.
+
+use std::{
+    io::IoSlice,
+    time::{Duration, Instant},
+};
+
+use crate::{
+    codec::{Decoder, Event, Limits, Outgoing, Role, Rules, Violation},
+    message::Message,
+};
+
+use super::byte;
+
+/// The first bytes choose the side, the limits and the pieces, the rest is what the peer sends.
+pub fn frames(mut data: &[u8]) {
+    let options = byte(&mut data);
+    let rules = Rules {
+        role: match options & 1 {
+            0 => Role::Server,
+            _ => Role::Client,
+        },
+        limits: if options & 2 == 0 { TIGHT } else { WIDE },
+        deflation: None,
+    };
+    let whole = however_cut(data, rules);
+
+    let written = encode(&whole.events);
+    let again = decode(&written, AT_CLIENT, |_| usize::MAX);
+    assert_eq!((again.end, again.begun), (Ok(()), false));
+    assert_eq!(again.events, whole.events);
+}
+
+/// Decodes a stream at once, byte by byte, and in the pieces that the first bytes say.
+pub(super) fn however_cut(mut data: &[u8], rules: Rules) -> Outcome {
+    let cuts = usize::from(byte(&mut data) % 16).min(data.len());
+    let (cuts, stream) = data.split_at(cuts);
+
+    let whole = decode(stream, rules, |_| usize::MAX);
+    let by_byte = decode(stream, rules, |_| 1);
+    assert_same(&by_byte, &whole);
+    let size = |piece: usize| match cuts {
+        [] => 7,
+        cuts => 1 + usize::from(cuts[piece % cuts.len()]),
+    };
+    let in_pieces = decode(stream, rules, size);
+    assert_same(&in_pieces, &whole);
+    // The byte that makes a violation certain ends it, in whichever piece it comes.
+    assert!(in_pieces.given >= by_byte.given);
+    assert!(in_pieces.given - in_pieces.last_piece < by_byte.given || stream.is_empty());
+    whole
+}
+
+/// Writes what was decoded as a server does.
+fn encode(events: &[Event]) -> Vec<u8> {
+    let mut outgoing = Outgoing::new(Role::Server);
+    for event in events {
+        match event {
+            Event::Message(message) => outgoing.push(message, false),
+            Event::Ping(payload) => outgoing.push_ping(payload),
+            Event::Pong(payload) => outgoing.push_pong(payload),
+            Event::Close(frame) => outgoing.push_close(frame.as_ref()),
+        }
+    }
+    written(&mut outgoing)
+}
+
+pub(super) fn written(outgoing: &mut Outgoing) -> Vec<u8> {
+    let mut written = Vec::new();
+    while !outgoing.is_empty() {
+        let before = written.len();
+        let mut slices = [IoSlice::new(&[]); 4];
+        for slice in outgoing.slices(&mut slices) {
+            written.extend_from_slice(slice);
+        }
+        let _ = outgoing.advance(written.len() - before);
+    }
+    written
+}
+
+pub(super) const TIGHT: Limits = Limits {
+    message: 300,
+    frame: 200,
+    fragments: 4,
+    empty_fragments: 1,
+    assembly: Some(Duration::from_secs(60)),
+};
+pub(super) const WIDE: Limits = Limits {
+    message: 1024 * 1024,
+    frame: 1024 * 1024,
+    fragments: 16_384,
+    empty_fragments: 16,
+    assembly: Some(Duration::from_secs(60)),
+};
+
+const AT_CLIENT: Rules = Rules {
+    role: Role::Client,
+    limits: WIDE,
+    deflation: None,
+};
+
+pub(super) struct Outcome {
+    pub(super) events: Vec<Event>,
+    pub(super) end: Result<(), Violation>,
+    /// Something has begun that is not whole.
+    begun: bool,
+    /// Bytes that were given until the end.
+    given: usize,
+    last_piece: usize,
+}
+
+fn assert_same(one: &Outcome, other: &Outcome) {
+    assert_eq!(one.end, other.end);
+    assert_eq!(one.events, other.events);
+    assert_eq!(one.begun, other.begun);
+}
+
+pub(super) fn decode(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize) -> Outcome {
+    let now = Instant::now();
+    let mut decoder = Decoder::new(rules);
+    let mut outcome = Outcome {
+        events: Vec::new(),
+        end: Ok(()),
+        begun: false,
+        given: 0,
+        last_piece: 0,
+    };
+    // Bytes since nothing was held.
+    let mut received = 0;
+    for piece in 0.. {
+        let rest = &stream[outcome.given..];
+        let mut input = &rest[..size(piece).min(rest.len())];
+        outcome.last_piece = input.len();
+        outcome.given += input.len();
+        received += input.len();
+        loop {
+            let decoded = decoder.decode(&mut input, now);
+            assert_bounded(&decoder, received, &rules);
+            match decoded {
+                Ok(None) => break,
+                Ok(Some(event)) => {
+                    if let Event::Message(message) = &event {
+                        assert!(message.len() <= rules.limits.message);
+                        received = input.len();
+                    }
+                    let is_last = matches!(event, Event::Close(_));
+                    outcome.events.push(event);
+                    if is_last {
+                        return outcome;
+                    }
+                }
+                Err(violation) => {
+                    outcome.end = Err(violation);
+                    return outcome;
+                }
+            }
+        }
+        assert!(input.is_empty(), "bytes are left, yet more are asked for");
+        if outcome.given == stream.len() {
+            break;
+        }
+    }
+    outcome.begun = decoder.deadline().is_some();
+    outcome
+}
+
+/// What the documentation of `codec` promises.
+fn assert_bounded(decoder: &Decoder, received: usize, rules: &Rules) {
+    let capacity = decoder.capacity();
+    assert!(capacity <= rules.limits.message);
+    if rules.deflation.is_some() {
+        // A few bytes may inflate to a thousand times as many.
+        return;
+    }
+    let ahead = received.max((1024 + 16 * received).min(64 * 1024));
+    assert!(
+        capacity <= received + ahead,
+        "{capacity} bytes are held after {received}"
+    );
+}
+
+/// What a peer says in a stream, up to its Close or its first violation.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Conversation {
+    pub messages: Vec<Message>,
+    pub pings: Vec<Vec<u8>>,
+    /// The Close came, with this code.
+    pub close: Option<Option<u16>>,
+    /// The code that a violation is answered with.
+    pub violation: Option<u16>,
+}
+
+/// Reads a client's stream at once, with the limits that a default `Config` has but for that of messages.
+pub fn conversation(mut stream: &[u8], max_message_size: usize) -> Conversation {
+    let limits = Limits {
+        message: max_message_size,
+        frame: max_message_size,
+        ..WIDE
+    };
+    let now = Instant::now();
+    let mut decoder = Decoder::new(Rules {
+        role: Role::Server,
+        limits,
+        deflation: None,
+    });
+    let mut conversation = Conversation::default();
+    loop {
+        match decoder.decode(&mut stream, now) {
+            Ok(Some(Event::Message(message))) => conversation.messages.push(message),
+            Ok(Some(Event::Ping(payload))) => conversation.pings.push(payload.to_vec()),
+            Ok(Some(Event::Pong(_))) => {}
+            Ok(Some(Event::Close(frame))) => {
+                conversation.close = Some(frame.map(|frame| frame.code().get()));
+                return conversation;
+            }
+            Ok(None) => return conversation,
+            Err(violation) => {
+                conversation.violation = Some(violation.close_code().get());
+                return conversation;
+            }
+        }
+    }
+}
