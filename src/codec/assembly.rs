@@ -1,5 +1,7 @@
 //! A message that is put together from pieces.
 
+use std::str;
+
 use bytes::Bytes;
 
 use crate::message::{Message, Utf8Bytes};

@@ -43,6 +43,10 @@ pub(crate) struct Outgoing {
     role: Role,
     /// Whole buffers, oldest first, each with the messages that end in it. Elsewhere, because mostly
     /// the tail is all there is.
+    #[expect(
+        clippy::box_collection,
+        reason = "every connection has room for this twice"
+    )]
     segments: Option<Box<VecDeque<(Bytes, usize)>>>,
     /// The newest frames.
     tail: Vec<u8>,
