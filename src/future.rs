@@ -11,7 +11,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, request::Parts};
+use http::{HeaderMap, HeaderValue, Response, Version, request::Parts};
 use pin_project_lite::pin_project;
 use tokio::{
     runtime::Handle,
@@ -23,7 +23,11 @@ use crate::{
     connections::Permit,
     error::HandshakeError,
     handler::Handler,
-    handshake::{Accept, Refusal, answer, kept::compacted, request::check},
+    handshake::{
+        Accept, Refusal, answer,
+        kept::compacted,
+        request::{Opening, check},
+    },
     layer::{Settings, WebSocketLayer},
     report,
     response::ResponseBody,
@@ -58,10 +62,10 @@ impl<F> ResponseFuture<F> {
         }
     }
 
-    pub(crate) fn refused(error: HandshakeError) -> Self {
+    pub(crate) fn refused(error: HandshakeError, version: Version) -> Self {
         Self {
             kind: Kind::Refused {
-                response: Some(answer::failed(error)),
+                response: Some(answer::adapted(answer::failed(error), version)),
             },
         }
     }
@@ -85,9 +89,10 @@ where
         let response = match self.project().kind.project() {
             KindProj::Inner { future } => ready!(future.poll(cx))?.map(ResponseBody::inner),
             KindProj::Handshake { answer } => match ready!(answer.as_mut().poll(cx)) {
-                Answer::Switching(response, sent) => {
+                Answer::Switching(response, Some(sent)) => {
                     response.map(|()| ResponseBody::switching(sent))
                 }
+                Answer::Switching(response, None) => response.map(|()| ResponseBody::default()),
                 Answer::Refused(response) => response.map(ResponseBody::text),
             },
             KindProj::Refused { response } => response
@@ -107,7 +112,8 @@ impl<F> fmt::Debug for ResponseFuture<F> {
 
 /// How a valid handshake is answered.
 enum Answer {
-    Switching(Response<()>, Sent),
+    /// With a guard over HTTP/1.
+    Switching(Response<()>, Option<Sent>),
     Refused(Response<Bytes>),
 }
 
@@ -115,7 +121,8 @@ enum Answer {
 pub(crate) struct Handshake<H> {
     layer: Arc<WebSocketLayer<H>>,
     request: Parts,
-    accept_key: HeaderValue,
+    /// Over HTTP/1 there is one.
+    accept_key: Option<HeaderValue>,
     handover: Handover,
     permit: Permit,
 }
@@ -125,8 +132,9 @@ impl<H: Handler> Handshake<H> {
     pub(crate) fn begin(
         layer: &Arc<WebSocketLayer<H>>,
         mut request: Parts,
+        opening: Opening,
     ) -> Result<Self, HandshakeError> {
-        let accept_key = check(&request, &layer.settings.origins)?;
+        let accept_key = check(&request, opening, &layer.settings.origins)?;
         let handover = Handover::take(&mut request.extensions);
         let (Some(handover), true) = (handover, runs_in_tokio()) else {
             report::upgrade_unsupported();
@@ -144,13 +152,14 @@ impl<H: Handler> Handshake<H> {
 
     async fn answer(self) -> Answer {
         let layer = Arc::clone(&self.layer);
+        let version = self.request.version;
         match self.accept().await {
             Ok(answer) => answer,
             Err(refused) => {
                 if let Some(error) = refused.extensions().get() {
                     layer.connections.refused(error);
                 }
-                Answer::Refused(refused)
+                Answer::Refused(answer::adapted(refused, version))
             }
         }
     }
@@ -172,10 +181,10 @@ impl<H: Handler> Handshake<H> {
         };
         let chosen = subprotocol::choose(preferred, &offered);
         let subprotocol = chosen.and_then(|name| HeaderValue::from_str(name).ok());
+        let sent = self.accept_key.is_some().then(Sent::default);
         let response = answer::switching(self.accept_key, subprotocol.clone(), accept);
 
         // The 101 is ready, and leaves with this poll: only now is there something to wait for.
-        let sent = Sent::default();
         let opened = Opened {
             layer: self.layer,
             request: compacted(self.request),
@@ -213,7 +222,7 @@ struct Opened<H> {
     request: Parts,
     subprotocol: Option<HeaderValue>,
     handover: Handover,
-    sent: Sent,
+    sent: Option<Sent>,
     /// Given back when all is over.
     places: Vec<Place>,
 }
@@ -225,7 +234,7 @@ impl<H: Handler> Opened<H> {
             let config = &self.layer.settings.config;
             match self
                 .handover
-                .complete(&self.sent, config.upgrade_limit())
+                .complete(self.sent.as_ref(), config.upgrade_limit())
                 .await
             {
                 Err(error) => report::upgrade_failed(&error),

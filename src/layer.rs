@@ -120,7 +120,8 @@ impl<H> WebSocketLayer<H> {
     /// Answers the handshakes for which `matches` is true, and which have the
     /// [`path`](Self::path), if one is given; a second call replaces the first one's predicate.
     ///
-    /// It is asked for requests with `Upgrade: websocket` only, and decides who answers them. What
+    /// It is asked for handshakes only, over HTTP/2 also for those of other protocols (RFC 8441 §4),
+    /// and decides who answers them. What
     /// decides whether they are let in belongs into
     /// [`Handler::accept`](crate::Handler::accept). A panic in it is answered 500.
     #[must_use]

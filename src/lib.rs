@@ -119,6 +119,7 @@ mod response;
 mod service;
 mod socket;
 mod subprotocol;
+mod transport;
 mod upgrade;
 
 #[doc(inline)]

@@ -14,7 +14,7 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderValue, request::Parts};
+use http::{HeaderValue, Version, request::Parts};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
@@ -45,6 +45,8 @@ pub(crate) async fn serve<IO, F>(
     F: Future<Output = Result<(), BoxError>>,
 {
     let driver = Driver::new(io, config, Arc::clone(&link), seed());
+    // By value: borrowed, it would take its place in the task twice.
+    let driver = driver.probing(request.version == Version::HTTP_2);
     let socket = WebSocket::new(Arc::clone(&link), request, subprotocol);
     // Handlers that are plain functions may panic before they return a future.
     let handler = async move { handle(socket).await };

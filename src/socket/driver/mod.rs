@@ -35,6 +35,9 @@ use crate::{
 const FRAMES: usize = 64;
 const BYTES: usize = 256 * 1024;
 
+/// How often a connection from which nothing is read asks whether its peer has gone.
+const PROBE: Duration = Duration::from_secs(1);
+
 /// How long a Close of the peer waits for the handler to answer what came before it.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 
@@ -76,6 +79,8 @@ pub(super) struct Driver<IO> {
     /// Since when nothing is read, so that neither silence nor slowness can be held against the
     /// peer.
     paused: Option<Instant>,
+    /// The stream can tell meanwhile whether the peer has gone.
+    probes: bool,
     control_frames: Bucket,
     first_message_due: Option<Instant>,
     lifetime_ends: Option<Instant>,
@@ -122,6 +127,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             owed: None,
             keepalive: keepalive.map(|intervals| Keepalive::new(intervals, seed, now)),
             paused: None,
+            probes: false,
             control_frames: Bucket::new(config.control_frames(), now),
             first_message_due: config.first_message_limit().map(|limit| now + limit),
             lifetime_ends: config.lifetime_limit().map(|limit| now + limit),
@@ -266,6 +272,21 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         let _ = self.paused.get_or_insert(now);
     }
 
+    /// Has the stream asked, if it `probes`, now and then whether the peer has gone, while nothing is read: one of
+    /// HTTP/2 that was reset says so when it is flushed, and wakes nobody.
+    pub(super) fn probing(mut self, probes: bool) -> Self {
+        self.probes = probes;
+        self
+    }
+
+    fn probe(&mut self, cx: &mut Context<'_>) -> Option<Turn> {
+        if !self.probes {
+            return None;
+        }
+        let error = self.engine.poll_gone(cx)?;
+        Some(self.lose(RecvError::Io(error), cx))
+    }
+
     fn resume(&mut self, now: Instant) {
         if let Some(since) = self.paused.take() {
             let longer = now.saturating_duration_since(since);
@@ -379,7 +400,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             return Some(self.begin_closing(frame, now, cx));
         }
         if self.paused.is_some() {
-            return None;
+            return self.probe(cx);
         }
         if is_due(self.first_message_due) {
             let fault = RecvError::NoFirstMessage;
@@ -411,10 +432,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 self.lifetime_ends,
                 self.first_message_due.filter(|_| self.paused.is_none()),
                 self.engine.deadline().filter(|_| self.paused.is_none()),
-                self.keepalive
-                    .as_ref()
-                    .filter(|_| self.paused.is_none())
-                    .map(Keepalive::deadline),
+                match self.paused {
+                    // Being woken is enough: every poll asks.
+                    Some(_) => self.probes.then(|| now() + PROBE),
+                    None => self.keepalive.as_ref().map(Keepalive::deadline),
+                },
             ],
             Phase::Answering { answer_at, .. } => [Some(*answer_at), None, None, None, None],
             Phase::Closing { deadline, .. } => [
