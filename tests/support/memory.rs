@@ -1,0 +1,82 @@
+//! Parts of a test that measure memory, each in a process of its own.
+//!
+//! What is measured is the anonymous part of the resident set, which the kernel counts page by page
+//! in `/proc/self/smaps_rollup`; where there is no such file, nothing is measured.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::{env, fs, process::Command};
+
+pub(crate) const KIB: usize = 1024;
+pub(crate) const MIB: usize = 1024 * KIB;
+
+/// Set for the process of a part, to its name.
+const PART: &str = "TOWER_WEBSOCKET_MEMORY_PART";
+
+/// Runs the parts of the test called `test` one after the other; to be all that this does.
+pub(crate) fn measure(test: &str, parts: &[(&str, fn())]) {
+    if let Some(wanted) = env::var_os(PART) {
+        let (_, part) = parts.iter().find(|(name, _)| *name == wanted).unwrap();
+        return part();
+    }
+    if resident().is_none() {
+        println!("skipped: this system has no /proc/self/smaps_rollup to measure memory with");
+        return;
+    }
+    let mut failed = Vec::new();
+    for (name, _) in parts {
+        let start = std::time::Instant::now();
+        let output = Command::new(env::current_exe().unwrap())
+            .args(["--exact", "--nocapture"])
+            .arg(test)
+            .env(PART, name)
+            .env("RUST_BACKTRACE", "0")
+            .output()
+            .unwrap();
+        println!("{name}, in {} ms:", start.elapsed().as_millis());
+        let told = String::from_utf8(output.stdout).unwrap();
+        for line in told.lines().filter(|line| line.starts_with("- ")) {
+            println!("  {line}");
+        }
+        if !output.status.success() {
+            println!("{}", String::from_utf8_lossy(&output.stderr));
+            failed.push(name);
+        }
+    }
+    assert!(failed.is_empty(), "{failed:?}");
+}
+
+/// Returns how many bytes of memory that no file backs are resident.
+pub(crate) fn resident() -> Option<usize> {
+    let table = fs::read_to_string("/proc/self/smaps_rollup").ok()?;
+    let line = table.lines().find(|line| line.starts_with("Anonymous:"))?;
+    let kib: usize = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kib * KIB)
+}
+
+/// The growth of resident memory since a moment.
+pub(crate) struct Growth {
+    start: usize,
+    pub(crate) most: usize,
+}
+
+impl Growth {
+    pub(crate) fn start() -> Self {
+        let start = resident().unwrap();
+        Self { start, most: 0 }
+    }
+
+    /// Returns the growth until now.
+    pub(crate) fn sample(&mut self) -> usize {
+        let now = resident().unwrap().saturating_sub(self.start);
+        self.most = self.most.max(now);
+        now
+    }
+
+    /// Prints the most that was sampled, and asserts that it is within `bound` bytes.
+    pub(crate) fn assert_within(&self, bound: usize, what: &str) {
+        println!("- {what}: {} KiB of {}", self.most / KIB, bound / KIB);
+        assert!(self.most <= bound, "{what}: {} KiB", self.most / KIB);
+    }
+}
