@@ -60,6 +60,9 @@ const PARTS: &[(&str, fn())] = &[
     ("1000 bytes sent without end, one buffer a write", || {
         send_without_end(1000, false)
     }),
+    ("1990 bytes sent without end", || {
+        send_without_end(1990, true);
+    }),
     ("4 KiB sent without end", || send_without_end(4 * KIB, true)),
     ("4 KiB sent without end, one buffer a write", || {
         send_without_end(4 * KIB, false)
