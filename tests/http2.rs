@@ -80,10 +80,8 @@ async fn answers_200_with_nothing_but_what_was_agreed_on() {
 async fn reads_frames_that_come_before_the_answer() {
     let session = session(WebSocketLayer::new(Echo::new())).await;
     let pending = session.send(connect()).await;
-    let mut tunnel = pending
-        .answer_after(&frame(FIN | TEXT, b"early"))
-        .await
-        .unwrap();
+    let early = frame(FIN | TEXT, b"early");
+    let mut tunnel = pending.followed_by(&early).answer().await.unwrap();
     assert_eq!(read_frame(&mut tunnel).await.unwrap().payload, b"early");
 }
 

@@ -152,10 +152,10 @@ impl Pending {
     }
 
     /// Sends bytes before the answer has come.
-    pub(crate) async fn answer_after(mut self, bytes: &[u8]) -> Result<Tunnel, h2::Error> {
-        self.stream
-            .send_data(Bytes::copy_from_slice(bytes), false)?;
-        self.answer().await
+    pub(crate) fn followed_by(mut self, bytes: &[u8]) -> Self {
+        let data = Bytes::copy_from_slice(bytes);
+        self.stream.send_data(data, false).unwrap();
+        self
     }
 
     pub(crate) fn reset(mut self, reason: Reason) {
