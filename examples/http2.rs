@@ -57,7 +57,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         rcgen::generate_simple_self_signed(["localhost".to_owned(), address.ip().to_string()])?;
     let trusted = env::temp_dir().join(format!("tower-websocket-{}.pem", address.port()));
     fs::write(&trusted, certificate.cert.pem())?;
-    let acceptor = acceptor(certificate)?;
+    let acceptor = acceptor(&certificate)?;
 
     println!("listening on https://{address}/");
     println!("its certificate is {}:", trusted.display());
@@ -84,7 +84,7 @@ async fn echo(mut socket: WebSocket) -> Result<(), BoxError> {
 
 /// Offers HTTP/2 to those who can, and HTTP/1.1 to all others.
 fn acceptor(
-    certificate: rcgen::CertifiedKey<rcgen::KeyPair>,
+    certificate: &rcgen::CertifiedKey<rcgen::KeyPair>,
 ) -> Result<TlsAcceptor, Box<dyn Error>> {
     let key = PrivateKeyDer::Pkcs8(certificate.signing_key.serialize_der().into());
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
