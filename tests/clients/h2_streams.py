@@ -123,7 +123,13 @@ class Stream:
         self.headers = asyncio.get_running_loop().create_future()
         self.events = asyncio.Queue()
         self.ended = False
+        self.ours_ended = False
         self.reset_by_server = None
+
+    @property
+    def over(self):
+        """Whether both halves have ended, or either side has reset it."""
+        return (self.ended and self.ours_ended) or self.reset_by_server is not None
 
     async def answer(self):
         """The status, and the other fields."""
@@ -171,10 +177,12 @@ class Stream:
         return b"".join(parts)
 
     def end(self):
+        self.ours_ended = True
         self.connection.h2.end_stream(self.id)
         self.connection.flush()
 
     def reset(self, code=8):
         """Resets the stream, with CANCEL unless told otherwise."""
+        self.ended = self.ours_ended = True
         self.connection.h2.reset_stream(self.id, code)
         self.connection.flush()
