@@ -216,7 +216,7 @@ impl<H: Handler> Handshake<H> {
     }
 }
 
-/// A handshake that was answered with 101.
+/// A handshake that was accepted.
 struct Opened<H> {
     layer: Arc<WebSocketLayer<H>>,
     request: Parts,

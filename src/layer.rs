@@ -28,6 +28,8 @@ use crate::{
 /// [`is_end_stream`](http_body::Body::is_end_stream) keeps all connections from being served, which
 /// is reported at error level: put it inside, or around other routes only.
 ///
+/// Over HTTP/2 the status decides, and neither of the two matters.
+///
 /// # Examples
 ///
 /// ```
