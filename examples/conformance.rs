@@ -3,6 +3,7 @@
 //! ```text
 //! cargo run --release --example conformance
 //! cargo run --release --example conformance 9001 --max-message 1048576
+//! cargo run --release --features http2 --example conformance 9001 --tls cert.pem key.pem
 //! websocat ws://127.0.0.1:3000/any/path
 //! ```
 //!
@@ -10,21 +11,43 @@
 //! origin, messages up to 64 MiB unless told otherwise, in up to 1,048,576 fragments; a plain `GET`
 //! on any path answers 200. With `--features deflate` every message is compressed as the client
 //! wishes, context takeover included. `tests/autobahn/run` runs the Autobahn test suite against it.
+//!
+//! Clients choose the version: by ALPN with `--tls`, and by prior knowledge of HTTP/2 in clear text.
+//! WebSockets over HTTP/2 take the feature `http2`.
 
-use std::{env, error::Error, net::SocketAddr};
+use std::{env, error::Error, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use axum::Router;
-use tokio::net::{TcpListener, TcpSocket};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    net::{TcpListener, TcpSocket},
+    time::sleep,
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{
+        ServerConfig,
+        crypto::ring,
+        pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject},
+        version,
+    },
+};
 use tower_websocket::{Config, Echo, OriginPolicy, WebSocketLayer};
 
-const USAGE: &str = "usage: conformance [PORT | ADDRESS:PORT] [--max-message BYTES]";
+const USAGE: &str =
+    "usage: conformance [PORT | ADDRESS:PORT] [--max-message BYTES] [--tls CERT KEY]";
 
 /// 64 MiB in pieces of 64 bytes: suites send messages in smaller fragments than clients do.
 const MAX_FRAGMENTS: u32 = 1 << 20;
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
-    let (address, max_message) = arguments(env::args().skip(1))?;
+    let (address, max_message, tls) = arguments(env::args().skip(1))?;
 
     let config = Config::new()
         .max_message_size(max_message)
@@ -46,27 +69,78 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .layer(websocket);
 
     let listener = listen(address)?;
-    println!("listening on http://{}/", listener.local_addr()?);
-    axum::serve(listener, app).await?;
-    Ok(())
+    let scheme = if tls.is_some() { "https" } else { "http" };
+    println!("listening on {scheme}://{}/", listener.local_addr()?);
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // The client has gone, or there is no room before others have.
+            sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        let _ = stream.set_nodelay(true);
+        let (app, tls) = (app.clone(), tls.clone());
+        tokio::spawn(async move {
+            match tls {
+                None => serve(stream, app).await,
+                Some(tls) => {
+                    if let Ok(stream) = tls.accept(stream).await {
+                        serve(stream, app).await;
+                    }
+                }
+            }
+        });
+    }
 }
 
-/// Where to listen, and the largest message in bytes.
+/// Serves a connection of either version of HTTP.
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, app: Router) {
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server.http1().timer(TokioTimer::new());
+    let mut server = server.http2();
+    server.timer(TokioTimer::new()).max_concurrent_streams(1000);
+    if cfg!(feature = "http2") {
+        server.enable_connect_protocol();
+    }
+    // How it ends is for the client to judge.
+    let _ = server
+        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(app))
+        .await;
+}
+
+/// Speaks TLS with a certificate and its key, from PEM files.
+fn acceptor(
+    certificate: impl AsRef<Path>,
+    key: impl AsRef<Path>,
+) -> Result<TlsAcceptor, Box<dyn Error>> {
+    let certificates = CertificateDer::pem_file_iter(certificate)?.collect::<Result<_, _>>()?;
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
+        .with_no_client_auth()
+        .with_single_cert(certificates, PrivateKeyDer::from_pem_file(key)?)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+/// Where to listen, the largest message in bytes, and whether to speak TLS.
 fn arguments(
     mut arguments: impl Iterator<Item = String>,
-) -> Result<(SocketAddr, usize), Box<dyn Error>> {
+) -> Result<(SocketAddr, usize, Option<TlsAcceptor>), Box<dyn Error>> {
     let mut address = SocketAddr::from(([127, 0, 0, 1], 3000));
     let mut max_message = 64 << 20;
+    let mut tls = None;
     while let Some(argument) = arguments.next() {
         if argument == "--max-message" {
             max_message = arguments.next().ok_or(USAGE)?.parse()?;
+        } else if argument == "--tls" {
+            let certificate = arguments.next().ok_or(USAGE)?;
+            tls = Some(acceptor(certificate, arguments.next().ok_or(USAGE)?)?);
         } else if let Ok(port) = argument.parse() {
             address.set_port(port);
         } else {
             address = argument.parse().map_err(|_| USAGE)?;
         }
     }
-    Ok((address, max_message))
+    Ok((address, max_message, tls))
 }
 
 /// Listens with room for thousands of clients that connect in the same instant: tokio's default

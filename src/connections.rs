@@ -115,7 +115,7 @@ pub struct ShutdownReport {
 pub struct Counts {
     /// Connections and handshakes that are open now.
     pub open: usize,
-    /// Handshakes that were answered with 101.
+    /// Handshakes that were answered with 101, or over HTTP/2 with 200.
     pub accepted: u64,
     /// Handshakes that were refused, by [`HandshakeError::label`].
     pub refused: BTreeMap<&'static str, u64>,

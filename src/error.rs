@@ -89,8 +89,8 @@ impl fmt::Display for Error {
 pub enum HandshakeError {
     /// The method is not GET (RFC 6455 §4.2.1 item 1). Answered 405.
     InvalidMethod,
-    /// `Host` is missing, repeated, or not a host with or without a port (RFC 6455 §4.2.1 item 2,
-    /// RFC 9112 §3.2). Answered 400.
+    /// `Host`, or `:authority` over HTTP/2, is missing, repeated, or not a host with or without a
+    /// port (RFC 6455 §4.2.1 item 2, RFC 9112 §3.2, RFC 9113 §8.3.1). Answered 400.
     InvalidHost,
     /// No `Connection` line names `upgrade` (RFC 6455 §4.2.1 item 4). Answered 400.
     MissingConnectionUpgrade,
@@ -99,6 +99,9 @@ pub enum HandshakeError {
     InvalidKey,
     /// `Sec-WebSocket-Version` is not 13 (RFC 6455 §4.2.1 item 6). Answered 426.
     UnsupportedVersion,
+    /// The `:protocol` of an extended CONNECT is not `websocket` (RFC 8441 §4, RFC 9220 §3).
+    /// Answered 501.
+    UnknownProtocol,
     /// The request has a body, which would be read as frames. Answered 400.
     UnexpectedBody,
     /// The header fields have more than 16 KiB, which would be kept as long as the connection.
@@ -152,6 +155,7 @@ impl HandshakeError {
             | Self::InvalidExtensions => StatusCode::BAD_REQUEST,
             // 426 rather than 400: it names the version that would be accepted (RFC 6455 §4.4).
             Self::UnsupportedVersion => StatusCode::UPGRADE_REQUIRED,
+            Self::UnknownProtocol => StatusCode::NOT_IMPLEMENTED,
             Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::OriginDenied { .. } => StatusCode::FORBIDDEN,
             Self::Refused { status } => *status,
@@ -174,6 +178,7 @@ impl HandshakeError {
             Self::MissingConnectionUpgrade => "missing_connection_upgrade",
             Self::InvalidKey => "invalid_key",
             Self::UnsupportedVersion => "unsupported_version",
+            Self::UnknownProtocol => "unknown_protocol",
             Self::UnexpectedBody => "unexpected_body",
             Self::HeadersTooLarge => "headers_too_large",
             Self::OriginDenied { .. } => "origin_denied",
@@ -194,10 +199,11 @@ impl fmt::Display for HandshakeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::InvalidMethod => "a websocket handshake is a GET request",
-            Self::InvalidHost => "host is not a host and port, given once",
+            Self::InvalidHost => "the host is not a host and port, given once",
             Self::MissingConnectionUpgrade => "connection does not name upgrade",
             Self::InvalidKey => "sec-websocket-key is not the base64 of 16 bytes, given once",
             Self::UnsupportedVersion => "sec-websocket-version 13 is the only one supported",
+            Self::UnknownProtocol => "websocket is the only protocol supported",
             Self::UnexpectedBody => "a websocket handshake has no body",
             Self::HeadersTooLarge => "the header fields have more than 16 KiB",
             Self::OriginDenied { .. } => "this origin may not connect",

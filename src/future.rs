@@ -12,7 +12,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, request::Parts};
+use http::{HeaderMap, HeaderValue, Response, Version, request::Parts};
 use pin_project_lite::pin_project;
 use tokio::{
     runtime::Handle,
@@ -26,11 +26,15 @@ use crate::{
     connections::Permit,
     error::HandshakeError,
     handler::{Echo, Handler},
-    handshake::{Accept, Refusal, answer, kept::compacted, request::check},
+    handshake::{
+        Accept, Refusal, answer,
+        kept::compacted,
+        request::{Opening, check},
+    },
     layer::{Settings, WebSocketLayer},
     report,
     response::ResponseBody,
-    socket::{self, Link, Opening, Served},
+    socket::{self, Introduction, Link, Served},
     subprotocol,
     upgrade::{Connection, Handover, Sent},
 };
@@ -61,10 +65,10 @@ impl<F> ResponseFuture<F> {
         }
     }
 
-    pub(crate) fn refused(error: HandshakeError) -> Self {
+    pub(crate) fn refused(error: HandshakeError, version: Version) -> Self {
         Self {
             kind: Kind::Refused {
-                response: Some(answer::failed(error)),
+                response: Some(answer::adapted(answer::failed(error), version)),
             },
         }
     }
@@ -88,9 +92,10 @@ where
         let response = match self.project().kind.project() {
             KindProj::Inner { future } => ready!(future.poll(cx))?.map(ResponseBody::inner),
             KindProj::Handshake { answer } => match ready!(answer.as_mut().poll(cx)) {
-                Answer::Switching(response, sent) => {
+                Answer::Switching(response, Some(sent)) => {
                     response.map(|()| ResponseBody::switching(sent))
                 }
+                Answer::Switching(response, None) => response.map(|()| ResponseBody::default()),
                 Answer::Refused(response) => response.map(ResponseBody::text),
             },
             KindProj::Refused { response } => response
@@ -110,7 +115,8 @@ impl<F> fmt::Debug for ResponseFuture<F> {
 
 /// How a valid handshake is answered.
 enum Answer {
-    Switching(Response<()>, Sent),
+    /// With a guard over HTTP/1.
+    Switching(Response<()>, Option<Sent>),
     Refused(Response<Bytes>),
 }
 
@@ -118,7 +124,8 @@ enum Answer {
 pub(crate) struct Handshake<H> {
     layer: Arc<WebSocketLayer<H>>,
     request: Parts,
-    accept_key: HeaderValue,
+    /// Over HTTP/1 there is one.
+    accept_key: Option<HeaderValue>,
     handover: Handover,
     permit: Permit,
 }
@@ -128,8 +135,9 @@ impl<H: Handler> Handshake<H> {
     pub(crate) fn begin(
         layer: &Arc<WebSocketLayer<H>>,
         mut request: Parts,
+        opening: Opening,
     ) -> Result<Self, HandshakeError> {
-        let accept_key = check(&request, &layer.settings.origins)?;
+        let accept_key = check(&request, opening, &layer.settings.origins)?;
         let handover = Handover::take(&mut request.extensions);
         let (Some(handover), true) = (handover, runs_in_tokio()) else {
             report::upgrade_unsupported();
@@ -147,13 +155,14 @@ impl<H: Handler> Handshake<H> {
 
     async fn answer(self) -> Answer {
         let layer = Arc::clone(&self.layer);
+        let version = self.request.version;
         match self.accept().await {
             Ok(answer) => answer,
             Err(refused) => {
                 if let Some(error) = refused.extensions().get() {
                     layer.connections.refused(error);
                 }
-                Answer::Refused(refused)
+                Answer::Refused(answer::adapted(refused, version))
             }
         }
     }
@@ -176,17 +185,17 @@ impl<H: Handler> Handshake<H> {
         };
         let chosen = subprotocol::choose(preferred, &offered);
         let subprotocol = chosen.and_then(|name| HeaderValue::from_str(name).ok());
+        let sent = self.accept_key.is_some().then(Sent::default);
         let response = answer::switching(self.accept_key, subprotocol.clone(), extensions, accept);
 
-        // The 101 is ready, and leaves with this poll: only now is there something to wait for.
-        let sent = Sent::default();
-        let opening = Opening {
+        // The answer is ready, and leaves with this poll: only now is there something to wait for.
+        let introduction = Introduction {
             request: compacted(self.request),
             subprotocol,
         };
         let opened = Opened {
             layer: self.layer,
-            opening: Box::new(opening),
+            introduction: Box::new(introduction),
             deflation,
             handover: self.handover,
             sent: sent.clone(),
@@ -213,13 +222,13 @@ impl<H: Handler> Handshake<H> {
     }
 }
 
-/// A handshake that was answered with 101.
+/// A handshake that was accepted.
 struct Opened<H> {
     layer: Arc<WebSocketLayer<H>>,
-    opening: Box<Opening>,
+    introduction: Box<Introduction>,
     deflation: Option<Deflation>,
     handover: Handover,
-    sent: Sent,
+    sent: Option<Sent>,
     /// Given back when all is over.
     places: Box<[Place]>,
 }
@@ -241,7 +250,8 @@ impl<H: Handler> Opened<H> {
     }
 
     fn serve(self, link: Arc<Link>, permit: Permit) -> impl Future<Output = ()> + Send {
-        let span = report::connection(&self.opening.request);
+        let span = report::connection(&self.introduction.request);
+        let probes = self.introduction.request.version == Version::HTTP_2;
         span.around(async move {
             let config = Arc::clone(&self.layer.settings.config);
             let Some(((io, early), config)) = open(self.handover, self.sent, config).await else {
@@ -253,9 +263,10 @@ impl<H: Handler> Opened<H> {
                 config,
                 link: Arc::clone(&link),
                 deflation: self.deflation,
+                probes,
             };
             let handle = |socket| self.layer.handler.handle(socket);
-            socket::serve(served, self.opening, handle).await;
+            socket::serve(served, self.introduction, handle).await;
             end(&link, self.places, permit);
         })
     }
@@ -267,7 +278,8 @@ impl<H: Handler> Opened<H> {
         link: Arc<Link>,
         permit: Permit,
     ) -> impl Future<Output = ()> + Send {
-        let span = report::connection(&self.opening.request);
+        let span = report::connection(&self.introduction.request);
+        let probes = self.introduction.request.version == Version::HTTP_2;
         let config = Arc::clone(&self.layer.settings.config);
         // Gone when the connection is open, so that an idle one has no room for it.
         let before = Box::new((self.handover, self.sent, config, prefix));
@@ -283,6 +295,7 @@ impl<H: Handler> Opened<H> {
                 config,
                 link: Arc::clone(&link),
                 deflation: None,
+                probes,
             };
             socket::repeat(served, prefix).await;
             end(&link, places, permit);
@@ -294,7 +307,7 @@ impl<H: Handler> Opened<H> {
 /// configuration back.
 async fn open(
     handover: Handover,
-    sent: Sent,
+    sent: Option<Sent>,
     config: Arc<Config>,
 ) -> Option<((Connection, Bytes), Arc<Config>)> {
     match handover.complete(sent, config.upgrade_limit()).await {

@@ -28,6 +28,8 @@ use crate::{
 /// [`is_end_stream`](http_body::Body::is_end_stream) keeps all connections from being served, which
 /// is reported at error level: put it inside, or around other routes only.
 ///
+/// Over HTTP/2 the status decides, and neither of the two matters.
+///
 /// # Examples
 ///
 /// ```
@@ -120,7 +122,8 @@ impl<H> WebSocketLayer<H> {
     /// Answers the handshakes for which `matches` is true, and which have the
     /// [`path`](Self::path), if one is given; a second call replaces the first one's predicate.
     ///
-    /// It is asked for requests with `Upgrade: websocket` only, and decides who answers them. What
+    /// It is asked for handshakes only, over HTTP/2 also for those of other protocols (RFC 8441 §4),
+    /// and decides who answers them. What
     /// decides whether they are let in belongs into
     /// [`Handler::accept`](crate::Handler::accept). A panic in it is answered 500.
     #[must_use]

@@ -86,7 +86,48 @@
 //! - An HTTP server on hyper 1 that hands out its connections: `axum::serve` does, and hyper with
 //!   `with_upgrades`. One that does not is reported at error level, and the request answered 500
 //!   or the connection closed.
-//! - HTTP/1.1. A handshake over HTTP/2 is passed to the inner service.
+//! - HTTP/1.1, or with the feature `http2` HTTP/2 as well.
+//!
+//! # HTTP/2
+//!
+//! Browsers that have a connection of HTTP/2 to a site open their WebSockets on it, as streams beside
+//! the requests ([RFC 8441](https://www.rfc-editor.org/rfc/rfc8441)), if the server has told them that
+//! they may. With the feature `http2` the same layer and the same handler answer these: an extended
+//! CONNECT for `websocket` goes through the same rules and is answered 200, one for another protocol
+//! 501, and a plain CONNECT is the inner service's. [`WebSocket::request`] tells the version. Without
+//! the feature all of them are the inner service's.
+//!
+//! `axum::serve` with axum's feature `http2` needs nothing more. With hyper and hyper-util the server
+//! has to be told, and the settings are worth a thought:
+//!
+//! ```
+//! use hyper_util::{rt::{TokioExecutor, TokioTimer}, server::conn::auto};
+//!
+//! let mut server = auto::Builder::new(TokioExecutor::new());
+//! server
+//!     .http2()
+//!     .timer(TokioTimer::new())
+//!     .enable_connect_protocol()
+//!     .max_concurrent_streams(200)
+//!     .initial_stream_window_size(64 * 1024)
+//!     .initial_connection_window_size(200 * 64 * 1024)
+//!     .max_send_buf_size(64 * 1024);
+//! ```
+//!
+//! | Setting | hyper's default | Why |
+//! | --- | --- | --- |
+//! | `enable_connect_protocol` | off | Without it a browser opens a connection of HTTP/1.1 for each WebSocket. |
+//! | `max_concurrent_streams` | 200 | A WebSocket is a stream for as long as it is open. A client that has used them up waits for one to end. |
+//! | `initial_stream_window_size` | 1 MiB | What a client may send ahead of a handler that does not receive, for each of its sockets. 64 KiB also bound its speed, to 64 KiB for each round trip. |
+//! | `initial_connection_window_size` | 1 MiB | What all of these together may take. With the defaults *one* handler that does not receive can keep every other request and socket of its client from being heard, which is what `axum::serve` has. It is best as much as all streams may take, and at least 4 MiB. |
+//! | `max_send_buf_size` | 400 KiB | What is kept of each stream for a client that grants large windows and does not read its connection; beside [`Config::max_outbox`]. |
+//!
+//! A stream that its client resets ends its connection at once, or within a second while nothing is
+//! read from it; like any other its place is given back when the handler has returned. One whose
+//! client takes nothing is given up after [`Config::write_timeout`], and the others on its connection
+//! go on. hyper does not reset it then, but keeps up to 64 KiB for it until the client reads, resets
+//! it, or ends the connection; and a server that shuts down gracefully waits for that. So bound its
+//! wait, as in `timeout(limit, server).await`.
 //!
 //! # Features
 //!
@@ -94,6 +135,7 @@
 //! | --- | --- | --- |
 //! | `client` | no | module `client`: `connect` and `connect_with` |
 //! | `deflate` | no | compressed messages (RFC 7692), once [`Config`] is given a `Deflate` |
+//! | `http2` | no | WebSockets over HTTP/2 |
 //! | `tracing` | yes | a span for each connection, events about what fails |
 
 #[cfg(doctest)]
@@ -126,6 +168,7 @@ mod response;
 mod service;
 mod socket;
 mod subprotocol;
+mod transport;
 mod upgrade;
 
 #[cfg(feature = "deflate")]

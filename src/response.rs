@@ -13,7 +13,7 @@ use crate::upgrade::Sent;
 
 pin_project! {
     /// The body of a [`WebSocketService`](crate::WebSocketService)'s response: that of the inner
-    /// service `B`, unchanged, or the short text of a refusal, or nothing for a 101.
+    /// service `B`, unchanged, or the short text of a refusal, or nothing for a 101 or 200.
     ///
     /// The default one is empty.
     #[derive(Debug)]

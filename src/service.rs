@@ -9,17 +9,18 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderValue, Request, Response, StatusCode, header};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use tower::Service;
 
 use crate::{
     error::HandshakeError,
     future::{Handshake, ResponseFuture},
     handler::{Echo, Handler},
-    handshake::request::asks_for_websocket,
+    handshake::request::opening,
     layer::WebSocketLayer,
     report,
     response::ResponseBody,
+    upgrade,
 };
 
 /// A service that answers WebSocket handshakes and passes everything else to `S`, untouched.
@@ -76,13 +77,18 @@ where
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
         let settings = &self.layer.settings;
-        if !settings.enabled || !asks_for_websocket(&request) {
+        let opening = match settings.enabled {
+            true => opening(&request, upgrade::protocol(&request)),
+            false => None,
+        };
+        let Some(opening) = opening else {
             return ResponseFuture::inner(self.inner.call(request));
-        }
+        };
         let (request, body) = request.into_parts();
+        let version = request.version;
         let included = AssertUnwindSafe(|| settings.target.includes(&request));
         let handshake = match catch_unwind(included) {
-            Ok(true) => Handshake::begin(&self.layer, request),
+            Ok(true) => Handshake::begin(&self.layer, request, opening),
             Ok(false) => {
                 return ResponseFuture::inner(self.inner.call(Request::from_parts(request, body)));
             }
@@ -95,7 +101,7 @@ where
             Ok(handshake) => ResponseFuture::handshake(handshake),
             Err(error) => {
                 self.layer.connections.refused(&error);
-                ResponseFuture::refused(error)
+                ResponseFuture::refused(error, version)
             }
         }
     }
@@ -144,6 +150,12 @@ impl<A> Service<Request<A>> for UpgradeRequired {
         let mut response = Response::new(String::from("this address speaks websocket"));
         *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
         let headers = response.headers_mut();
+        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+        headers.insert(header::CONTENT_TYPE, plain);
+        if request.version() == Version::HTTP_2 {
+            // There neither of the two fields below exists.
+            return ready(Ok(response));
+        }
         headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         // After a handshake for another path the client may send frames, which must not be read as
         // requests.
@@ -152,8 +164,6 @@ impl<A> Service<Request<A>> for UpgradeRequired {
             false => HeaderValue::from_static("upgrade"),
         };
         headers.insert(header::CONNECTION, connection);
-        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-        headers.insert(header::CONTENT_TYPE, plain);
         ready(Ok(response))
     }
 }

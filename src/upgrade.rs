@@ -1,7 +1,8 @@
 //! From a sent 101 to a connection that speaks frames.
 //!
 //! The HTTP server hands the connection over after it wrote the 101, so this waits in a task of its
-//! own, for a bounded time, and only believes in a connection whose 101 really went out.
+//! own, for a bounded time, and only believes in a connection whose 101 really went out. Over HTTP/2
+//! the connection is one stream of many, and the answer a 200.
 
 use std::{
     error::Error,
@@ -17,7 +18,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::Extensions;
+use http::{Extensions, Request};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::{rt::TokioIo, server::conn::auto};
 use tokio::{
@@ -25,7 +26,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::error::BoxError;
+use crate::{error::BoxError, transport::Transport};
 
 /// A connection that was handed over.
 #[derive(Debug)]
@@ -33,7 +34,7 @@ pub(crate) enum Connection {
     /// A TCP stream, out of the boxes in which servers keep it.
     Tcp(TcpStream),
     /// Whatever else a server may have.
-    Other(Box<TokioIo<Upgraded>>),
+    Other(Box<Transport<TokioIo<Upgraded>>>),
 }
 
 impl Connection {
@@ -47,14 +48,19 @@ impl Connection {
         match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
             Ok(parts) => (Self::tcp(parts.io), parts.read_buf),
             Err(upgraded) => {
-                let stream = Box::new(TokioIo::new(upgraded));
-                (Self::Other(stream), Bytes::new())
+                let stream = Transport::connection(TokioIo::new(upgraded));
+                (Self::Other(Box::new(stream)), Bytes::new())
             }
         }
     }
 
     fn tcp(stream: TokioIo<TcpStream>) -> Self {
         Self::Tcp(stream.into_inner())
+    }
+
+    /// Takes one stream of an HTTP/2 connection.
+    fn stream(upgraded: Upgraded) -> Self {
+        Self::Other(Box::new(Transport::stream(TokioIo::new(upgraded))))
     }
 
     /// Has small messages sent at once, where the stream is within reach.
@@ -124,8 +130,25 @@ impl AsyncWrite for Connection {
     }
 }
 
+/// Returns the protocol that an extended CONNECT over HTTP/2 names (RFC 8441 §4).
+#[cfg(feature = "http2")]
+pub(crate) fn protocol<A>(request: &Request<A>) -> Option<&str> {
+    if request.version() != http::Version::HTTP_2 || request.method() != http::Method::CONNECT {
+        return None;
+    }
+    let protocol = request.extensions().get::<hyper::ext::Protocol>();
+    protocol.map(hyper::ext::Protocol::as_str)
+}
+
+/// Returns nothing: without the feature `http2` an extended CONNECT is the inner service's.
+#[cfg(not(feature = "http2"))]
+pub(crate) const fn protocol<A>(_: &Request<A>) -> Option<&str> {
+    None
+}
+
 /// Whether the body of our 101 reached the HTTP server: the guard against an outer layer that
-/// replaced the response.
+/// replaced the response. It is there for HTTP/1 only: over HTTP/2 hyper goes by the status that
+/// is sent, and asks no body anything.
 ///
 /// hyper hands over the connection for any response to a request with `Upgrade`, even a 403 that
 /// took the place of our 101. It asks the body that it is about to send whether it is at its end;
@@ -154,18 +177,20 @@ impl Handover {
         extensions.remove::<OnUpgrade>().map(Self)
     }
 
-    /// Waits for the connection, at most `limit`; it comes with what was read of it already.
+    /// Waits for the connection, at most `limit`; it comes with what was read of it already. Over
+    /// HTTP/1 there is a guard.
     pub(crate) async fn complete(
         self,
-        sent: Sent,
+        sent: Option<Sent>,
         limit: Duration,
     ) -> Result<(Connection, Bytes), UpgradeError> {
-        match tokio::time::timeout(limit, self.0).await {
-            Err(_) => Err(UpgradeError::Timeout),
-            Ok(Err(error)) if error.is_user() => Err(UpgradeError::Unsupported(error.into())),
-            Ok(Err(error)) => Err(UpgradeError::Failed(error.into())),
-            Ok(Ok(_)) if !sent.was_noted() => Err(UpgradeError::Replaced),
-            Ok(Ok(upgraded)) => Ok(Connection::new(upgraded)),
+        match (tokio::time::timeout(limit, self.0).await, sent) {
+            (Err(_), _) => Err(UpgradeError::Timeout),
+            (Ok(Err(error)), _) if error.is_user() => Err(UpgradeError::Unsupported(error.into())),
+            (Ok(Err(error)), _) => Err(UpgradeError::Failed(error.into())),
+            (Ok(Ok(_)), Some(sent)) if !sent.was_noted() => Err(UpgradeError::Replaced),
+            (Ok(Ok(upgraded)), Some(_)) => Ok(Connection::new(upgraded)),
+            (Ok(Ok(upgraded)), None) => Ok((Connection::stream(upgraded), Bytes::new())),
         }
     }
 }
@@ -179,7 +204,8 @@ pub(crate) enum UpgradeError {
     Timeout,
     /// An outer layer sent another response in place of our 101.
     Replaced,
-    /// The connection broke before the 101 was written.
+    /// The connection broke before the 101 was written, or over HTTP/2 another response was sent in
+    /// its place.
     Failed(BoxError),
 }
 
@@ -195,7 +221,9 @@ impl fmt::Display for UpgradeError {
                 "an outer layer replaced the 101 by another response, or wrapped its body in one \
                  that does not forward `is_end_stream`"
             }
-            Self::Failed(_) => "the connection broke before the 101 was sent",
+            Self::Failed(_) => {
+                "the connection broke before the 101 was sent, or over http/2 an outer layer refused"
+            }
         })
     }
 }

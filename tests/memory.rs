@@ -12,19 +12,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "support/memory.rs"]
+mod memory;
 #[path = "support/wire.rs"]
 mod wire;
 
 use std::{
-    env, fs, io,
+    io,
     pin::Pin,
-    process::Command,
     task::{Context, Poll},
     time::Duration,
 };
 
 use hyper::server::conn::http1;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use memory::{Growth, KIB, MIB, measure};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
     task::JoinHandle,
@@ -39,15 +41,10 @@ use wire::{
     write,
 };
 
-const KIB: usize = 1024;
-const MIB: usize = 1024 * KIB;
 const SECOND: Duration = Duration::from_secs(1);
 
 /// What a pipe holds, in each direction.
 const PIPE: usize = 4 * KIB;
-
-/// Set for the process of a part, to its name.
-const PART: &str = "TOWER_WEBSOCKET_MEMORY_PART";
 
 const PARTS: &[(&str, fn())] = &[
     ("pings, nothing read", pings),
@@ -62,6 +59,9 @@ const PARTS: &[(&str, fn())] = &[
     ("32 bytes sent without end", || send_without_end(32, true)),
     ("1000 bytes sent without end, one buffer a write", || {
         send_without_end(1000, false)
+    }),
+    ("1990 bytes sent without end", || {
+        send_without_end(1990, true);
     }),
     ("4 KiB sent without end", || send_without_end(4 * KIB, true)),
     ("4 KiB sent without end, one buffer a write", || {
@@ -106,72 +106,7 @@ const PARTS: &[(&str, fn())] = &[
 
 #[test]
 fn holds_no_more_than_it_may_whatever_a_peer_does() {
-    if let Some(wanted) = env::var_os(PART) {
-        let (_, part) = PARTS.iter().find(|(name, _)| *name == wanted).unwrap();
-        return part();
-    }
-    if resident().is_none() {
-        println!("skipped: this system has no /proc/self/smaps_rollup to measure memory with");
-        return;
-    }
-    let mut failed = Vec::new();
-    for (name, _) in PARTS {
-        let start = std::time::Instant::now();
-        let output = Command::new(env::current_exe().unwrap())
-            .args(["--exact", "--nocapture"])
-            .arg("holds_no_more_than_it_may_whatever_a_peer_does")
-            .env(PART, name)
-            .env("RUST_BACKTRACE", "0")
-            .output()
-            .unwrap();
-        println!("{name}, in {} ms:", start.elapsed().as_millis());
-        let told = String::from_utf8(output.stdout).unwrap();
-        for line in told.lines().filter(|line| line.starts_with("- ")) {
-            println!("  {line}");
-        }
-        if !output.status.success() {
-            println!("{}", String::from_utf8_lossy(&output.stderr));
-            failed.push(name);
-        }
-    }
-    assert!(failed.is_empty(), "{failed:?}");
-}
-
-// ---------------------------------------------------------------------------------------------
-// Measuring.
-
-/// Returns how many bytes of memory that no file backs are resident.
-fn resident() -> Option<usize> {
-    let table = fs::read_to_string("/proc/self/smaps_rollup").ok()?;
-    let line = table.lines().find(|line| line.starts_with("Anonymous:"))?;
-    let kib: usize = line.split_whitespace().nth(1)?.parse().ok()?;
-    Some(kib * KIB)
-}
-
-/// The growth of resident memory since a moment.
-struct Growth {
-    start: usize,
-    most: usize,
-}
-
-impl Growth {
-    fn start() -> Self {
-        let start = resident().unwrap();
-        Self { start, most: 0 }
-    }
-
-    /// Returns the growth until now.
-    fn sample(&mut self) -> usize {
-        let now = resident().unwrap().saturating_sub(self.start);
-        self.most = self.most.max(now);
-        now
-    }
-
-    /// Prints the most that was sampled, and asserts that it is within `bound` bytes.
-    fn assert_within(&self, bound: usize, what: &str) {
-        println!("- {what}: {} KiB of {}", self.most / KIB, bound / KIB);
-        assert!(self.most <= bound, "{what}: {} KiB", self.most / KIB);
-    }
+    measure("holds_no_more_than_it_may_whatever_a_peer_does", PARTS);
 }
 
 /// Runs a part with a clock that only passes when nothing else can be done.

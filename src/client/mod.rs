@@ -96,7 +96,7 @@ use self::{
     exchange::{Switched, exchange},
     response::Agreed,
 };
-use crate::socket::{Opening, WebSocket};
+use crate::socket::{Introduction, WebSocket};
 
 /// Connects to a `ws://` URL over TCP and makes the opening handshake.
 ///
@@ -208,10 +208,10 @@ where
         subprotocol,
         deflation,
     } = response::check(&response, &sent.headers, &accept, &config)?;
-    let opening = Opening {
+    let introduction = Introduction {
         request: sent,
         subprotocol,
     };
-    let socket = WebSocket::dialled(io, early, config, deflation, opening);
+    let socket = WebSocket::dialled(io, early, config, deflation, introduction);
     Ok((socket, response))
 }

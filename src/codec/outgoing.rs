@@ -19,9 +19,12 @@ use crate::{close::CloseFrame, message::Message};
 const LARGE: usize = 4 * 1024;
 /// A gathering buffer of this size is not grown: a larger one would be moved again and again.
 const SEGMENT: usize = 64 * 1024;
+/// The same for streams that write one buffer at a time, those of HTTP/2 among them: what a DATA
+/// frame takes. What is written of a segment is held until all of it is.
+const CONTIGUOUS: usize = 16 * 1024;
 /// The longest head: two bytes, eight of length, four of mask.
 const MAX_HEAD: usize = 14;
-/// A gathering buffer up to this size is kept for the next turn.
+/// As much of a gathering buffer is kept unused: for the next turn, or by one that is sealed.
 const KEPT: usize = 1024;
 
 /// An amount of outgoing data, in messages and bytes of frames.
@@ -99,6 +102,7 @@ impl Outgoing {
         owned: impl FnOnce() -> Bytes,
         contiguous: bool,
     ) {
+        self.make_room(payload.len(), contiguous);
         let mask = self.push_header(header, payload.len());
         if payload.len() < LARGE || contiguous || mask.is_some() {
             self.push_payload(payload, mask);
@@ -214,12 +218,35 @@ impl Outgoing {
         other.load = Load::default();
     }
 
+    /// Makes room at the tail for a message: exactly what a segment takes, once it is no longer
+    /// small. Doubled, it would hold nearly twice as much as is queued.
+    fn make_room(&mut self, len: usize, contiguous: bool) {
+        let more = len + MAX_HEAD;
+        let segment = match contiguous {
+            true => CONTIGUOUS,
+            false if len < LARGE => SEGMENT,
+            false => return,
+        };
+        if contiguous && self.tail.len() + more > segment {
+            self.seal();
+        }
+        let used = self.tail.len();
+        if used + more > self.tail.capacity().max(segment / 2) {
+            self.tail
+                .reserve_exact(more.max(segment.saturating_sub(used)));
+        }
+    }
+
     /// Makes the tail a segment.
     fn seal(&mut self) {
         if self.tail.is_empty() {
             return;
         }
-        let mut sealed = Bytes::from(mem::take(&mut self.tail));
+        let mut tail = mem::take(&mut self.tail);
+        if tail.capacity() - tail.len() > KEPT {
+            tail.shrink_to_fit();
+        }
+        let mut sealed = Bytes::from(tail);
         sealed.advance(mem::take(&mut self.tail_written));
         let messages = mem::take(&mut self.tail_messages);
         self.segments

@@ -103,7 +103,7 @@ pub trait Handler: Send + Sync + 'static {
         std::future::ready(Ok(Accept::new()))
     }
 
-    /// Serves one connection, from the 101 until the returned future is ready.
+    /// Serves one connection, from its handshake until the returned future is ready.
     ///
     /// `Ok` closes the connection with 1000, an error or a panic with 1011
     /// ([RFC 6455 §7.4.1](https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1)), unless it is

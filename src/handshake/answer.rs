@@ -1,7 +1,7 @@
-//! The heads of the two answers: the 101, and a complete refusal.
+//! The heads of the two answers: the 101, or the 200 of HTTP/2, and a complete refusal.
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
 
 use super::{Accept, Refusal, RefusalParts};
 use crate::error::HandshakeError;
@@ -24,20 +24,24 @@ const HANDSHAKE: [HeaderName; 6] = [
     header::SEC_WEBSOCKET_VERSION,
 ];
 
-/// Writes the head of the 101 (RFC 6455 §4.2.2 item 5).
+/// Writes the head of the 101 (RFC 6455 §4.2.2 item 5), or without a key that of the 200 (RFC 8441
+/// §5).
 pub(crate) fn switching(
-    accept_key: HeaderValue,
+    accept_key: Option<HeaderValue>,
     subprotocol: Option<HeaderValue>,
     extensions: Option<HeaderValue>,
     accept: Accept,
 ) -> Response<()> {
     let mut response = Response::new(());
-    *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+    *response.headers_mut() = without(&RESERVED, without(&HANDSHAKE, accept.headers));
+    if let Some(accept_key) = accept_key {
+        *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let headers = response.headers_mut();
+        headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept_key);
+    }
     let headers = response.headers_mut();
-    *headers = without(&RESERVED, without(&HANDSHAKE, accept.headers));
-    headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
-    headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-    headers.insert(header::SEC_WEBSOCKET_ACCEPT, accept_key);
     if let Some(subprotocol) = subprotocol {
         headers.insert(header::SEC_WEBSOCKET_PROTOCOL, subprotocol);
     }
@@ -97,6 +101,17 @@ pub(crate) fn refused(refusal: Refusal) -> Response<Bytes> {
     response
 }
 
+/// Takes the fields about the connection out of a refusal over HTTP/2, where they are malformed
+/// (RFC 9113 §8.2.2): what was meant as frames ends with the stream.
+pub(crate) fn adapted<T>(mut response: Response<T>, version: Version) -> Response<T> {
+    if version == Version::HTTP_2 {
+        let headers = response.headers_mut();
+        headers.remove(header::CONNECTION);
+        headers.remove(header::UPGRADE);
+    }
+    response
+}
+
 /// What follows on the connection was meant as frames, so it must not be read as requests: hence
 /// `Connection: close`.
 fn text(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Bytes> {
@@ -135,7 +150,9 @@ mod tests {
             )
             .header(header::UPGRADE, HeaderValue::from_static("forged"))
             .header(header::SERVER, HeaderValue::from_static("kept"));
-        let response = switching(HeaderValue::from_static("key"), None, None, accept);
+        let over_http2 = switching(None, None, None, accept.clone());
+        let key = HeaderValue::from_static("key");
+        let response = switching(Some(key), None, None, accept);
         let mut names: Vec<_> = response
             .headers()
             .keys()
@@ -147,6 +164,33 @@ mod tests {
             ["connection", "sec-websocket-accept", "server", "upgrade"]
         );
         assert_eq!(response.headers()[header::UPGRADE], "websocket");
+
+        assert_eq!(over_http2.status(), StatusCode::OK);
+        let names: Vec<_> = over_http2.headers().keys().collect();
+        assert_eq!(names, ["server"]);
+    }
+
+    #[test]
+    fn says_nothing_about_the_connection_over_http2() {
+        let failed = |version| adapted(failed(HandshakeError::UnsupportedVersion), version);
+        let names = |version| {
+            let mut names: Vec<_> = failed(version)
+                .headers()
+                .keys()
+                .map(ToString::to_string)
+                .collect();
+            names.sort_unstable();
+            names
+        };
+        let everywhere = ["content-type", "sec-websocket-version"];
+        assert_eq!(names(Version::HTTP_2), everywhere);
+        let more = [
+            "connection",
+            "content-type",
+            "sec-websocket-version",
+            "upgrade",
+        ];
+        assert_eq!(names(Version::HTTP_11), more);
     }
 
     #[test]

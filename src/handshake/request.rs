@@ -1,6 +1,7 @@
 //! Which requests are WebSocket handshakes, and which of those are valid.
 //!
-//! Source: [RFC 6455 §4.2.1](https://www.rfc-editor.org/rfc/rfc6455#section-4.2.1).
+//! Source: [RFC 6455 §4.2.1](https://www.rfc-editor.org/rfc/rfc6455#section-4.2.1), and
+//! [RFC 8441 §5](https://www.rfc-editor.org/rfc/rfc8441#section-5) for HTTP/2.
 
 use data_encoding::BASE64;
 use http::{
@@ -20,28 +21,58 @@ use crate::{
 /// and proxies have limits of the same size.
 const MAX_HEADERS: usize = 16 * 1024;
 
-/// Tells whether a request asks for a WebSocket at all, and so is this crate's to answer.
-///
-/// `Upgrade` over HTTP/1.0 is ignored, as RFC 9110 §7.8 asks, and HTTP/2 has no `Upgrade`.
-pub(crate) fn asks_for_websocket<A>(request: &Request<A>) -> bool {
-    request.version() == Version::HTTP_11
-        && contains_token(request.headers(), &header::UPGRADE, "websocket")
+/// How a request asks to speak another protocol than HTTP.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Opening {
+    /// WebSocket, by `Upgrade` over HTTP/1.1.
+    Upgrade,
+    /// WebSocket, by an extended CONNECT over HTTP/2.
+    Connect,
+    /// Another protocol, by an extended CONNECT.
+    Unknown,
 }
 
-/// Checks a handshake whole and derives its `Sec-WebSocket-Accept`.
-pub(crate) fn check(parts: &Parts, origins: &OriginPolicy) -> Result<HeaderValue, HandshakeError> {
-    let headers = &parts.headers;
-    if parts.method != Method::GET {
-        return Err(HandshakeError::InvalidMethod);
+/// Tells whether and how a request is a handshake at all, and so this crate's to answer.
+///
+/// `protocol` is the one that an extended CONNECT names, which no header field holds. `Upgrade` over
+/// HTTP/1.0 is ignored, as RFC 9110 §7.8 asks, and HTTP/2 has no `Upgrade`.
+pub(crate) fn opening<A>(request: &Request<A>, protocol: Option<&str>) -> Option<Opening> {
+    match (request.version(), protocol) {
+        (Version::HTTP_11, _) => contains_token(request.headers(), &header::UPGRADE, "websocket")
+            .then_some(Opening::Upgrade),
+        (_, Some(protocol)) if protocol.eq_ignore_ascii_case("websocket") => Some(Opening::Connect),
+        (_, Some(_)) => Some(Opening::Unknown),
+        (_, None) => None,
     }
-    if !contains_token(headers, &header::CONNECTION, "upgrade") {
-        return Err(HandshakeError::MissingConnectionUpgrade);
+}
+
+/// Checks a handshake whole and derives its `Sec-WebSocket-Accept`, which there is none of over
+/// HTTP/2: RFC 8441 §5 keeps the version, the origin, subprotocols and extensions as they are, and
+/// has `:protocol` in the place of the key.
+pub(crate) fn check(
+    parts: &Parts,
+    opening: Opening,
+    origins: &OriginPolicy,
+) -> Result<Option<HeaderValue>, HandshakeError> {
+    let headers = &parts.headers;
+    match opening {
+        Opening::Upgrade if parts.method != Method::GET => {
+            return Err(HandshakeError::InvalidMethod);
+        }
+        Opening::Upgrade if !contains_token(headers, &header::CONNECTION, "upgrade") => {
+            return Err(HandshakeError::MissingConnectionUpgrade);
+        }
+        Opening::Unknown => return Err(HandshakeError::UnknownProtocol),
+        Opening::Upgrade | Opening::Connect => {}
     }
     match single(headers, &header::SEC_WEBSOCKET_VERSION) {
         Ok(Some(version)) if version == "13" => {}
         _ => return Err(HandshakeError::UnsupportedVersion),
     }
-    let accept = accept_key(headers)?;
+    let accept = match opening {
+        Opening::Upgrade => Some(accept_key(headers)?),
+        Opening::Connect | Opening::Unknown => None,
+    };
     if announces_body(headers) {
         return Err(HandshakeError::UnexpectedBody);
     }
@@ -51,7 +82,10 @@ pub(crate) fn check(parts: &Parts, origins: &OriginPolicy) -> Result<HeaderValue
     if lens.sum::<usize>() > MAX_HEADERS {
         return Err(HandshakeError::HeadersTooLarge);
     }
-    let authority = authority(parts)?;
+    let authority = match opening {
+        Opening::Upgrade => host_or_authority(parts),
+        Opening::Connect | Opening::Unknown => authority_or_host(parts),
+    }?;
     if !origins.permits(headers, Some(authority)) {
         let origin = headers.get(header::ORIGIN).cloned();
         return Err(HandshakeError::OriginDenied { origin });
@@ -91,18 +125,29 @@ fn announces_body(headers: &HeaderMap) -> bool {
 /// Returns the host and port that the client believes it talks to.
 ///
 /// The target's own authority wins over `Host` (RFC 9112 §3.2.2), and neither may be missing.
-fn authority(parts: &Parts) -> Result<&str, HandshakeError> {
-    let host = match single(&parts.headers, &header::HOST) {
-        Ok(Some(host)) => host.to_str().map_err(|_| HandshakeError::InvalidHost)?,
-        _ => return Err(HandshakeError::InvalidHost),
-    };
-    if !is_host(host) {
-        return Err(HandshakeError::InvalidHost);
-    }
+fn host_or_authority(parts: &Parts) -> Result<&str, HandshakeError> {
+    let host = host(&parts.headers)?;
     Ok(parts
         .uri
         .authority()
         .map_or(host, |authority| authority.as_str()))
+}
+
+/// Returns the same for HTTP/2, where `:authority` is asked alone, and `Host` in its absence
+/// (RFC 9113 §8.3.1).
+fn authority_or_host(parts: &Parts) -> Result<&str, HandshakeError> {
+    match parts.uri.authority() {
+        Some(authority) if is_host(authority.as_str()) => Ok(authority.as_str()),
+        Some(_) => Err(HandshakeError::InvalidHost),
+        None => host(&parts.headers),
+    }
+}
+
+fn host(headers: &HeaderMap) -> Result<&str, HandshakeError> {
+    match single(headers, &header::HOST).map(|host| host?.to_str().ok()) {
+        Ok(Some(host)) if is_host(host) => Ok(host),
+        _ => Err(HandshakeError::InvalidHost),
+    }
 }
 
 /// Tells whether a field is a host with or without a port, and without the user that an authority
@@ -132,10 +177,20 @@ mod tests {
     }
 
     fn checked(request: http::request::Builder) -> Result<HeaderValue, HandshakeError> {
-        check(
-            &request.body(()).unwrap().into_parts().0,
-            &OriginPolicy::same_host(),
-        )
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        check(&parts, Opening::Upgrade, &OriginPolicy::same_host()).map(Option::unwrap)
+    }
+
+    /// What HTTP/2 servers make of an extended CONNECT.
+    fn connect(uri: &str) -> http::request::Builder {
+        Request::connect(uri)
+            .version(Version::HTTP_2)
+            .header(header::SEC_WEBSOCKET_VERSION, "13")
+    }
+
+    fn connected(request: http::request::Builder) -> Result<Option<HeaderValue>, HandshakeError> {
+        let (parts, ()) = request.body(()).unwrap().into_parts();
+        check(&parts, Opening::Connect, &OriginPolicy::same_host())
     }
 
     #[test]
@@ -171,7 +226,8 @@ mod tests {
         let mut request = handshake();
         let headers = request.headers_mut().unwrap();
         headers.insert(header::UPGRADE, HeaderValue::from_static("h2c, WebSocket"));
-        assert!(asks_for_websocket(&request.body(()).unwrap()));
+        let opening = opening(&request.body(()).unwrap(), None);
+        assert_eq!(opening, Some(Opening::Upgrade));
     }
 
     #[test]
@@ -180,11 +236,54 @@ mod tests {
             .header(header::UPGRADE, "h2c")
             .body(())
             .unwrap();
-        assert!(!asks_for_websocket(&h2c));
+        assert_eq!(opening(&h2c, None), None);
         for version in [Version::HTTP_10, Version::HTTP_2] {
             let request = handshake().version(version).body(()).unwrap();
-            assert!(!asks_for_websocket(&request), "{version:?}");
+            assert_eq!(opening(&request, None), None, "{version:?}");
         }
+    }
+
+    #[test]
+    fn tells_the_protocols_of_an_extended_connect_apart() {
+        let request = connect("https://example.com/ws").body(()).unwrap();
+        for (protocol, expected) in [
+            (Some("websocket"), Some(Opening::Connect)),
+            (Some("WebSocket"), Some(Opening::Connect)),
+            (Some("connect-udp"), Some(Opening::Unknown)),
+            (Some("websocket/2"), Some(Opening::Unknown)),
+            (Some(""), Some(Opening::Unknown)),
+            (None, None),
+        ] {
+            assert_eq!(opening(&request, protocol), expected, "{protocol:?}");
+        }
+    }
+
+    #[test]
+    fn asks_an_extended_connect_for_its_version_and_no_key() {
+        assert_eq!(connected(connect("https://example.com/ws")), Ok(None));
+        let mut without = connect("https://example.com/ws");
+        let headers = without.headers_mut().unwrap();
+        headers.remove(header::SEC_WEBSOCKET_VERSION);
+        assert_eq!(connected(without), Err(HandshakeError::UnsupportedVersion));
+    }
+
+    #[test]
+    fn compares_the_origin_of_an_extended_connect_with_its_authority() {
+        let request = || connect("https://example.com/ws").header(header::HOST, "evil.example");
+        let origin = |origin| connected(request().header(header::ORIGIN, origin));
+        assert_eq!(origin("https://example.com"), Ok(None));
+        let foreign = origin("https://evil.example");
+        assert!(matches!(foreign, Err(HandshakeError::OriginDenied { .. })));
+    }
+
+    #[test]
+    fn reads_the_host_of_an_extended_connect_without_authority() {
+        assert_eq!(connected(connect("/ws")), Err(HandshakeError::InvalidHost));
+        let request = connect("/ws").header(header::HOST, "example.com");
+        let request = request.header(header::ORIGIN, "https://example.com");
+        assert_eq!(connected(request), Ok(None));
+        let with_user = connect("https://user@example.com/ws");
+        assert_eq!(connected(with_user), Err(HandshakeError::InvalidHost));
     }
 
     #[test]

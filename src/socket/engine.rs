@@ -222,6 +222,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Engine<IO> {
         Poll::Ready(Ok(self.output.advance(written)))
     }
 
+    /// Tells whether the peer has gone, as far as the stream knows without being read.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Option<io::Error> {
+        match Pin::new(&mut self.io).poll_flush(cx) {
+            Poll::Ready(Err(error)) => Some(error),
+            Poll::Ready(Ok(())) | Poll::Pending => None,
+        }
+    }
+
     /// Ends the writing half of the stream, which leaves the reading half open.
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)

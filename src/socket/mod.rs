@@ -75,11 +75,11 @@ use crate::{
 /// ```
 pub struct WebSocket {
     link: Arc<Link>,
-    opening: Box<Opening>,
+    introduction: Box<Introduction>,
 }
 
 /// What is known from the opening handshake.
-pub(crate) struct Opening {
+pub(crate) struct Introduction {
     pub(crate) request: Parts,
     pub(crate) subprotocol: Option<HeaderValue>,
 }
@@ -122,13 +122,14 @@ impl WebSocket {
             config,
             link: Arc::clone(&link),
             deflation: None,
+            probes: false,
         };
         tokio::spawn(session::detached(served));
-        let opening = Opening {
+        let introduction = Introduction {
             request,
             subprotocol: None,
         };
-        Self::new(link, Box::new(opening))
+        Self::new(link, Box::new(introduction))
     }
 
     /// Takes over a stream on which the opening handshake is already done, as its client.
@@ -140,7 +141,7 @@ impl WebSocket {
         early: Bytes,
         config: Config,
         deflation: Option<crate::codec::Deflation>,
-        opening: Opening,
+        introduction: Introduction,
     ) -> Self
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -148,20 +149,21 @@ impl WebSocket {
         let config = Arc::new(config);
         let link = Link::new(Role::Client, Arc::clone(&config), Arc::default());
         let link = Arc::new(link);
-        let span = crate::report::connection(&opening.request);
+        let span = crate::report::connection(&introduction.request);
         let served = Served {
             io,
             early,
             config,
             link: Arc::clone(&link),
             deflation,
+            probes: false,
         };
         tokio::spawn(span.around(session::detached(served)));
-        Self::new(link, Box::new(opening))
+        Self::new(link, Box::new(introduction))
     }
 
-    const fn new(link: Arc<Link>, opening: Box<Opening>) -> Self {
-        Self { link, opening }
+    const fn new(link: Arc<Link>, introduction: Box<Introduction>) -> Self {
+        Self { link, introduction }
     }
 
     /// Receives the next whole message, or `None` once the peer has closed the connection or
@@ -275,7 +277,7 @@ impl WebSocket {
     /// [`Handler::accept`](crate::Handler::accept) left in it; on the client's side, as it was sent.
     #[must_use]
     pub fn request(&self) -> &Parts {
-        &self.opening.request
+        &self.introduction.request
     }
 
     /// Returns the subprotocol that was agreed on, if any
@@ -283,7 +285,7 @@ impl WebSocket {
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
         // Chosen among the client's tokens, which are ASCII.
-        let subprotocol = self.opening.subprotocol.as_ref();
+        let subprotocol = self.introduction.subprotocol.as_ref();
         subprotocol.and_then(|name| name.to_str().ok())
     }
 }

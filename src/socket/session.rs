@@ -19,7 +19,7 @@ use pin_project_lite::pin_project;
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{
-    Opening, WebSocket,
+    Introduction, WebSocket,
     driver::{Driver, Turn},
     link::Link,
 };
@@ -43,6 +43,9 @@ pub(crate) struct Served<IO> {
     pub(crate) link: Arc<Link>,
     /// What the handshake agreed on.
     pub(crate) deflation: Option<Deflation>,
+    /// While nothing is read, the stream tells that its peer has gone only when it is asked: one of
+    /// HTTP/2 that was reset wakes nobody.
+    pub(crate) probes: bool,
 }
 
 pin_project! {
@@ -61,7 +64,7 @@ pin_project! {
 /// Serves a connection that was accepted.
 pub(crate) fn serve<IO, F>(
     served: Served<IO>,
-    opening: Box<Opening>,
+    introduction: Box<Introduction>,
     handle: impl FnOnce(WebSocket) -> F,
 ) -> Session<IO, F>
 where
@@ -70,7 +73,7 @@ where
 {
     let link = Arc::clone(&served.link);
     let driver = Driver::new(served, seed());
-    let socket = WebSocket::new(Arc::clone(&link), opening);
+    let socket = WebSocket::new(Arc::clone(&link), introduction);
     // Handlers that are plain functions may panic before they return a future.
     let handler = catch(|| handle(socket));
     if handler.is_none() {

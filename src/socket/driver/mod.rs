@@ -38,6 +38,9 @@ const BYTES: u32 = 256 * 1024;
 /// So many messages that are repeated without asking anybody count as one frame.
 const FOR_A_FRAME: usize = 16;
 
+/// How often a connection from which nothing is read asks whether its peer has gone.
+const PROBE: Duration = Duration::from_secs(1);
+
 /// How long an end waits for the handler to answer what came before it.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 
@@ -109,6 +112,8 @@ pub(super) struct Driver<IO> {
     /// Since when nothing is read, so that neither silence nor slowness can be held against the
     /// peer.
     paused: Option<Instant>,
+    /// The stream can tell meanwhile whether the peer has gone.
+    probes: bool,
     control_frames: Bucket,
     /// Elsewhere, because few layers ask for any.
     terms: Option<Box<Terms>>,
@@ -157,6 +162,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             config,
             link,
             deflation,
+            probes,
         } = served;
         let now = now();
         let rules = Rules {
@@ -186,6 +192,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             owed: None,
             keepalive: keepalive.map(|_| Keepalive::new(seed, now)),
             paused: None,
+            probes,
             control_frames: Bucket::new(config.control_frames(), now),
             terms: Terms::new(&config, now),
             config,
@@ -383,6 +390,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         let _ = self.paused.get_or_insert(now);
     }
 
+    fn probe(&mut self, cx: &mut Context<'_>) -> Option<Turn> {
+        if !self.probes {
+            return None;
+        }
+        let error = self.engine.poll_gone(cx)?;
+        Some(self.lose(RecvError::Io(error), cx))
+    }
+
     fn resume(&mut self, now: Instant) {
         if let Some(since) = self.paused.take() {
             let longer = now.saturating_duration_since(since);
@@ -511,7 +526,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             return Some(self.begin_closing(frame, now, cx));
         }
         if self.paused.is_some() {
-            return None;
+            return self.probe(cx);
         }
         if is_due(self.first_message_due()) {
             let fault = RecvError::NoFirstMessage;
@@ -544,11 +559,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 self.lifetime_ends(),
                 self.first_message_due().filter(|_| self.paused.is_none()),
                 self.engine.deadline().filter(|_| self.paused.is_none()),
-                self.keepalive
-                    .as_ref()
-                    .filter(|_| self.paused.is_none())
-                    .zip(self.config.keepalive_intervals())
-                    .map(|(keepalive, intervals)| keepalive.deadline(intervals)),
+                match self.paused {
+                    // Being woken is enough: every poll asks.
+                    Some(_) => self.probes.then(|| now() + PROBE),
+                    None => self
+                        .keepalive
+                        .as_ref()
+                        .zip(self.config.keepalive_intervals())
+                        .map(|(keepalive, intervals)| keepalive.deadline(intervals)),
+                },
                 self.waiting_ends.filter(|_| self.paused.is_none()),
             ],
             Phase::Answering { answer_at, .. } => [Some(*answer_at), None, None, None, None, None],

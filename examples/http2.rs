@@ -1,0 +1,191 @@
+//! WebSockets over HTTP/2, behind TLS: what browsers speak to a site that they know to speak it.
+//!
+//! ```text
+//! cargo run --release --features http2 --example http2
+//! ```
+//!
+//! Then open <https://127.0.0.1:3000/>. The certificate is made at the start, so the browser warns
+//! of it: go on all the same, or have it trusted as the program says. Text and binary come back
+//! unchanged, and the page tells by which version it and its WebSockets came. Several of them share
+//! one TCP connection with the page. The same handler answers clients of HTTP/1.1:
+//!
+//! ```text
+//! websocat --insecure wss://127.0.0.1:3000/ws
+//! ```
+
+use std::{env, error::Error, fs, net::SocketAddr, sync::Arc, time::Duration};
+
+use axum::{Router, response::Html, routing::get};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    server::conn::auto,
+    service::TowerToHyperService,
+};
+use tokio::{
+    net::{TcpListener, TcpStream},
+    time::{sleep, timeout},
+};
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer, version},
+};
+use tower_websocket::{BoxError, WebSocket, WebSocketLayer};
+
+/// How long a client may take for the TLS handshake.
+const TLS_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// What one WebSocket may have sent before its handler receives it.
+const STREAM_WINDOW: u32 = 64 * 1024;
+/// The streams that a client may have open on one connection.
+const STREAMS: u32 = 200;
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    let app = Router::new()
+        .route("/", get(Html(PAGE)))
+        .layer(WebSocketLayer::new(echo).path("/ws"));
+
+    let argument = env::args().nth(1).unwrap_or_else(|| "3000".to_owned());
+    let address: SocketAddr = match argument.parse::<u16>() {
+        Ok(port) => ([127, 0, 0, 1], port).into(),
+        Err(_) => argument.parse()?,
+    };
+    let listener = TcpListener::bind(address).await?;
+    let address = listener.local_addr()?;
+
+    let certificate =
+        rcgen::generate_simple_self_signed(["localhost".to_owned(), address.ip().to_string()])?;
+    let trusted = env::temp_dir().join(format!("tower-websocket-{}.pem", address.port()));
+    fs::write(&trusted, certificate.cert.pem())?;
+    let acceptor = acceptor(&certificate)?;
+
+    println!("listening on https://{address}/");
+    println!("its certificate is {}:", trusted.display());
+    println!("  curl --cacert {} https://{address}/", trusted.display());
+    loop {
+        let Ok((stream, _)) = listener.accept().await else {
+            // The client has gone, or there is no room before others have.
+            sleep(Duration::from_millis(50)).await;
+            continue;
+        };
+        tokio::spawn(serve(stream, acceptor.clone(), app.clone()));
+    }
+}
+
+/// Sends back what it receives, and says first how it was reached.
+async fn echo(mut socket: WebSocket) -> Result<(), BoxError> {
+    let version = socket.request().version;
+    socket.send(format!("connected by {version:?}")).await?;
+    while let Some(message) = socket.recv().await? {
+        socket.send(message).await?;
+    }
+    Ok(())
+}
+
+/// Offers HTTP/2 to those who can, and HTTP/1.1 to all others.
+fn acceptor(
+    certificate: &rcgen::CertifiedKey<rcgen::KeyPair>,
+) -> Result<TlsAcceptor, Box<dyn Error>> {
+    let key = PrivateKeyDer::Pkcs8(certificate.signing_key.serialize_der().into());
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_protocol_versions(&[&version::TLS13, &version::TLS12])?
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.cert.der().clone()], key)?;
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    Ok(TlsAcceptor::from(Arc::new(config)))
+}
+
+async fn serve(stream: TcpStream, acceptor: TlsAcceptor, app: Router) {
+    // Nagle's algorithm would hold back small messages.
+    let _ = stream.set_nodelay(true);
+    let Ok(Ok(stream)) = timeout(TLS_TIMEOUT, acceptor.accept(stream)).await else {
+        return;
+    };
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    server
+        .http2()
+        // Tells browsers that they may open WebSockets on this connection (RFC 8441 §3). Without it
+        // they open one of HTTP/1.1 for each.
+        .enable_connect_protocol()
+        // Each stream costs memory, and each WebSocket is a stream for as long as it is open.
+        .max_concurrent_streams(STREAMS)
+        // What a client may send ahead of a handler that is behind: hyper keeps it in memory.
+        .initial_stream_window_size(STREAM_WINDOW)
+        // Room for all streams together: else a few handlers that are behind, whose streams have
+        // taken all of it, would keep every other stream from being heard.
+        .initial_connection_window_size(STREAMS * STREAM_WINDOW)
+        // What is kept of one stream to be sent, for a client that grants a lot and reads nothing.
+        .max_send_buf_size(64 * 1024)
+        // A client that is gone takes all of its WebSockets with it, and is found once for all.
+        .timer(TokioTimer::new())
+        .keep_alive_interval(Duration::from_secs(20));
+    let service = TowerToHyperService::new(app);
+    // Clients come and go; whoever wants to know why asks for the result.
+    let _ = server
+        .serve_connection_with_upgrades(TokioIo::new(stream), service)
+        .await;
+}
+
+/// The page under `/`: opens as many WebSockets as are asked for, and shows what they say.
+const PAGE: &str = r##"<!DOCTYPE html>
+<html lang="en">
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>WebSockets over HTTP/2</title>
+<link rel="icon" href="data:,">
+<style>
+  :root { color-scheme: light dark; }
+  body { max-width: 40rem; margin: 2rem auto; padding: 0 1rem; font: 16px/1.5 system-ui, sans-serif; }
+  form { display: flex; flex-wrap: wrap; gap: .5rem; }
+  input { flex: 1 1 12rem; }
+  input, button { font: inherit; padding: .4rem .8rem; }
+  #log { padding: 0; list-style: none; font: .875rem/1.6 ui-monospace, monospace; overflow-wrap: anywhere; }
+</style>
+<h1>WebSockets over HTTP/2</h1>
+<p>This page came by <b id="page"></b>, and its first WebSocket is <b id="state">connecting</b>.</p>
+<form id="form">
+  <input id="message" aria-label="Message" placeholder="Hello" autocomplete="off" autofocus>
+  <button>Send to all</button>
+  <button id="more" type="button">Open another</button>
+  <button id="close" type="button">Close all</button>
+</form>
+<ol id="log" role="log" aria-label="Messages"></ol>
+<script>
+"use strict";
+const byId = (id) => document.getElementById(id);
+const sockets = [];
+byId("page").textContent = performance.getEntriesByType("navigation")[0].nextHopProtocol;
+
+function note(number, text) {
+  const line = document.createElement("li");
+  line.textContent = `${number}: ${text}`;
+  byId("log").append(line);
+}
+
+function open() {
+  const socket = new WebSocket(`wss://${location.host}/ws`);
+  const number = sockets.push(socket);
+  const state = (text) => { if (number === 1) byId("state").textContent = text; };
+  socket.onmessage = ({ data }) => {
+    if (data.startsWith("connected by")) state(data);
+    note(number, data);
+  };
+  socket.onclose = ({ code, wasClean }) => {
+    state(`closed ${code}`);
+    note(number, `closed with ${code}, ${wasClean ? "clean" : "not clean"}`);
+  };
+}
+
+byId("form").onsubmit = (event) => {
+  event.preventDefault();
+  for (const socket of sockets) {
+    if (socket.readyState === WebSocket.OPEN) socket.send(byId("message").value);
+  }
+  byId("message").value = "";
+};
+byId("more").onclick = open;
+byId("close").onclick = () => sockets.forEach((socket) => socket.close(1000));
+open();
+</script>
+</html>
+"##;

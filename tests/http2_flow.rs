@@ -1,0 +1,140 @@
+//! Many sockets on one HTTP/2 connection: each gets on, whatever becomes of the others.
+//!
+//! On tokio's paused clock, which passes only when nobody can do anything: what took no time has
+//! not waited for anything but others' work.
+
+#![cfg(feature = "http2")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+#[path = "support/http2.rs"]
+mod http2;
+#[path = "support/wire.rs"]
+mod wire;
+
+use std::time::Duration;
+
+use h2::client;
+use http2::{Session, Tunnel, connect, serve};
+use tokio::{
+    task::JoinSet,
+    time::{Instant, sleep},
+};
+use tower_websocket::{BoxError, Echo, Handler, WebSocket, WebSocketLayer};
+use wire::{BINARY, FIN, close, frame, read_close, read_frame, write};
+
+const SOCKETS: usize = 200;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// Echoes, unless the request asks for something else.
+#[derive(Clone)]
+struct Mixed;
+
+impl Handler for Mixed {
+    async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
+        if socket.request().headers.contains_key("x-push") {
+            loop {
+                socket.send(vec![1; 10_000]).await?;
+            }
+        }
+        if socket.request().headers.contains_key("x-deaf") {
+            // Receives nothing.
+            socket.sender().closed().await;
+            return Ok(());
+        }
+        Echo::new().handle(socket).await
+    }
+}
+
+/// A client that has room for what it does not read, beside what it does.
+async fn session() -> Session {
+    let mut settings = client::Builder::new();
+    settings.initial_connection_window_size(16 << 20);
+    let service = WebSocketLayer::new(Mixed).into_service();
+    Session::with(&settings, serve(service)).await
+}
+
+/// Has messages of many sizes echoed, and returns how long each took.
+async fn echoes(tunnel: &mut Tunnel, number: usize) -> Vec<Duration> {
+    let mut took = Vec::new();
+    for round in 0..20 {
+        let payload = vec![u8::try_from(number).unwrap(); (number * 37 + round * 997) % 5_000];
+        let start = Instant::now();
+        write(tunnel, &frame(FIN | BINARY, &payload)).await;
+        let echoed = read_frame(tunnel).await.unwrap();
+        took.push(start.elapsed());
+        assert!(echoed.payload == payload, "socket {number}, round {round}");
+    }
+    took
+}
+
+/// Opens the other sockets, has all of them echo at once, and returns the 99th percentile.
+async fn others_echo(session: &Session) -> Duration {
+    let mut echoing = JoinSet::new();
+    for number in 1..SOCKETS {
+        let mut tunnel = session.open().await;
+        echoing.spawn(async move {
+            let took = echoes(&mut tunnel, number).await;
+            (took, tunnel)
+        });
+    }
+    let (mut took, mut tunnels) = (Vec::new(), Vec::new());
+    while let Some(echoed) = echoing.join_next().await {
+        let (durations, tunnel) = echoed.unwrap();
+        took.extend(durations);
+        tunnels.push(tunnel);
+    }
+    for tunnel in &mut tunnels {
+        write(tunnel, &close(1000, "")).await;
+        assert_eq!(read_close(tunnel).await, Some(1000));
+        tunnel.end();
+    }
+    took.sort_unstable();
+    took[took.len() * 99 / 100]
+}
+
+#[tokio::test(start_paused = true)]
+async fn echoes_on_200_sockets_at_once() {
+    let session = session().await;
+    let mut first = session.open().await;
+    assert!(others_echo(&session).await < SECOND / 20);
+    let _ = echoes(&mut first, 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_that_is_never_read_stops_no_other() {
+    let session = session().await;
+    let unread = session.ask(connect().header("x-push", "1")).await;
+    sleep(SECOND).await;
+    assert!(others_echo(&session).await < SECOND / 20);
+    drop(unread);
+}
+
+/// What their clients send fills the windows of those streams, and that of the connection has room
+/// for all of them: hence the settings of `http2::server`.
+#[tokio::test(start_paused = true)]
+async fn handlers_that_receive_nothing_stop_no_other() {
+    let session = session().await;
+    let mut deaf = Vec::new();
+    for _ in 0..100 {
+        let mut tunnel = session.ask(connect().header("x-deaf", "1")).await;
+        write(&mut tunnel, &frame(FIN | BINARY, &[1; 10_000]).repeat(50)).await;
+        deaf.push(tunnel);
+    }
+    sleep(SECOND).await;
+    let mut echoing = session.open().await;
+    for took in echoes(&mut echoing, 7).await {
+        assert!(took < SECOND / 20, "{took:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_large_message_comes_through_small_windows() {
+    let session = Session::new(serve(WebSocketLayer::new(Echo::new()).into_service())).await;
+    let mut tunnel = session.open().await;
+    for len in [100_000, 1 << 20] {
+        let payload: Vec<u8> = (0..len).map(|at: usize| at.to_le_bytes()[1]).collect();
+        write(&mut tunnel, &frame(FIN | BINARY, &payload)).await;
+        let echoed = read_frame(&mut tunnel).await.unwrap();
+        assert!(echoed.payload == payload, "{len} bytes");
+    }
+}

@@ -1,0 +1,146 @@
+//! Servers that wait for their HTTP/2 connections end when the sockets on them are closed.
+
+#![cfg(feature = "http2")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+#[path = "support/http2.rs"]
+mod http2;
+#[path = "support/wire.rs"]
+mod wire;
+
+use std::{future::pending, sync::Arc, time::Duration};
+
+use axum::Router;
+use http2::{Session, Tunnel};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo},
+    server::{conn::auto, graceful::GracefulShutdown},
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{DuplexStream, duplex},
+    net::{TcpListener, TcpStream},
+    sync::Notify,
+    task::JoinHandle,
+    time::timeout,
+};
+use tower_websocket::{BoxError, Config, Echo, Handler, WebSocket, WebSocketLayer};
+use wire::{FIN, TEXT, close, frame, read_close, read_frame, write};
+
+/// Far more than anything may take.
+const GUARD: Duration = Duration::from_secs(30);
+
+fn config() -> Config {
+    Config::new().shutdown_spread(Duration::ZERO)
+}
+
+async fn echoes(tunnel: &mut Tunnel) {
+    write(tunnel, &frame(FIN | TEXT, b"hello")).await;
+    assert_eq!(read_frame(tunnel).await.unwrap().payload, b"hello");
+}
+
+/// Reads the Close, answers it and ends its half, as clients do.
+async fn is_told(tunnel: &mut Tunnel) {
+    assert_eq!(read_close(tunnel).await, Some(1001));
+    write(tunnel, &close(1001, "")).await;
+    tunnel.end();
+    assert!(read_frame(tunnel).await.is_none());
+}
+
+#[tokio::test]
+async fn axum_serve_ends_when_the_sockets_are_closed() {
+    let layer = WebSocketLayer::new(Echo::new())
+        .path("/ws")
+        .config(config());
+    let connections = layer.connections();
+    let app = Router::new().layer(layer);
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+
+    let interrupted = Arc::new(Notify::new());
+    let signal = {
+        let (interrupted, closing) = (Arc::clone(&interrupted), connections.clone());
+        async move {
+            interrupted.notified().await;
+            closing.close();
+        }
+    };
+    let server = axum::serve(listener, app).with_graceful_shutdown(signal);
+    let mut server = tokio::spawn(server.into_future());
+
+    let session = Session::new(TcpStream::connect(address).await.unwrap()).await;
+    let mut tunnels = [session.open().await, session.open().await];
+    for tunnel in &mut tunnels {
+        echoes(tunnel).await;
+    }
+    interrupted.notify_one();
+    for tunnel in &mut tunnels {
+        timeout(GUARD, is_told(tunnel)).await.unwrap();
+    }
+    drop(session);
+    timeout(GUARD, &mut server).await.unwrap().unwrap().unwrap();
+    let report = connections.closed(GUARD).await;
+    assert_eq!((report.clean, report.aborted), (2, 0));
+}
+
+/// Serves one connection of which a shutdown is to wait for the end, as hyper-util does it.
+fn serve<H: Handler>(
+    layer: WebSocketLayer<H>,
+) -> (
+    GracefulShutdown,
+    JoinHandle<Result<(), BoxError>>,
+    DuplexStream,
+) {
+    let graceful = GracefulShutdown::new();
+    let (near, far) = duplex(1 << 16);
+    let mut builder = auto::Builder::new(TokioExecutor::new());
+    builder.http2().enable_connect_protocol();
+    let service = TowerToHyperService::new(layer.into_service());
+    let connection = builder.serve_connection_with_upgrades(TokioIo::new(near), service);
+    let served = tokio::spawn(graceful.watch(connection.into_owned()));
+    (graceful, served, far)
+}
+
+#[tokio::test]
+async fn hyper_util_ends_when_the_sockets_are_closed() {
+    let layer = WebSocketLayer::new(Echo::new()).config(config());
+    let connections = layer.connections();
+    let (graceful, served, far) = serve(layer);
+
+    let session = Session::new(far).await;
+    let mut tunnel = session.open().await;
+    echoes(&mut tunnel).await;
+    let shutdown = tokio::spawn(graceful.shutdown());
+    // Nothing ends before the sockets do.
+    echoes(&mut tunnel).await;
+    assert!(!shutdown.is_finished());
+    connections.close();
+    timeout(GUARD, is_told(&mut tunnel)).await.unwrap();
+    timeout(GUARD, shutdown).await.unwrap().unwrap();
+    timeout(GUARD, served).await.unwrap().unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_answers_nothing_is_not_waited_for_longer_than_the_closing_takes() {
+    let handler = async |socket: WebSocket| {
+        // Nor is a handler that does not look at its socket.
+        let _socket = socket;
+        pending::<()>().await;
+        Ok::<_, BoxError>(())
+    };
+    let layer = WebSocketLayer::new(handler).config(config());
+    let connections = layer.connections();
+    let (graceful, served, far) = serve(layer);
+    let session = Session::new(far).await;
+    let _tunnel = session.open().await;
+
+    let shutdown = tokio::spawn(graceful.shutdown());
+    connections.close();
+    // The default of `close_timeout`, in which the client sends no Close.
+    let limit = Duration::from_secs(6);
+    timeout(limit, shutdown).await.unwrap().unwrap();
+    timeout(limit, served).await.unwrap().unwrap().unwrap();
+    assert_eq!(connections.counts().open, 1);
+    let report = connections.closed(limit).await;
+    assert_eq!((report.clean, report.aborted), (0, 1));
+}

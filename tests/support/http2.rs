@@ -1,0 +1,265 @@
+//! A client of HTTP/2 that opens streams by hand, and servers for it.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use bytes::{Buf, Bytes};
+use h2::{
+    Reason, RecvStream, SendStream,
+    client::{self, SendRequest},
+    ext::Protocol,
+};
+use http::{HeaderMap, Method, Request, Response, StatusCode, Version, request};
+use http_body::Body;
+use hyper::{body::Incoming, server::conn::http2};
+use hyper_util::{
+    rt::{TokioExecutor, TokioIo, TokioTimer},
+    service::TowerToHyperService,
+};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
+    task::JoinHandle,
+};
+use tower::Service;
+use tower_websocket::BoxError;
+
+/// What a pipe holds in each direction: about what a socket does.
+const PIPE: usize = 64 * 1024;
+
+/// The settings that the documentation recommends.
+pub(crate) fn server() -> http2::Builder<TokioExecutor> {
+    let mut builder = http2::Builder::new(TokioExecutor::new());
+    builder
+        .timer(TokioTimer::new())
+        .enable_connect_protocol()
+        .max_concurrent_streams(200)
+        .initial_stream_window_size(64 * 1024)
+        .initial_connection_window_size(200 * 64 * 1024)
+        .max_send_buf_size(64 * 1024);
+    builder
+}
+
+/// Serves one connection over a pipe, whose other end is returned.
+pub(crate) fn serve<S, B>(service: S) -> DuplexStream
+where
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let (near, far) = duplex(PIPE);
+    serve_on(near, service);
+    far
+}
+
+/// Serves one connection over a stream.
+pub(crate) fn serve_on<IO, S, B>(io: IO, service: S) -> JoinHandle<()>
+where
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let connection = server().serve_connection(TokioIo::new(io), TowerToHyperService::new(service));
+    // How it ends is seen by the client.
+    tokio::spawn(async { drop(connection.await) })
+}
+
+/// A client's connection, on which tunnels are opened.
+#[derive(Clone)]
+pub(crate) struct Session(SendRequest<Bytes>);
+
+impl Session {
+    /// Does the preface, and waits until the server has allowed the extended CONNECT.
+    pub(crate) async fn new(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
+        Self::with(&client::Builder::new(), io).await
+    }
+
+    /// Does the same with settings of the client's own.
+    pub(crate) async fn with(
+        settings: &client::Builder,
+        io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    ) -> Self {
+        let (send, connection) = settings.handshake(io).await.unwrap();
+        tokio::spawn(async { drop(connection.await) });
+        let mut send = send.ready().await.unwrap();
+        while !send.is_extended_connect_protocol_enabled() {
+            tokio::task::yield_now().await;
+            send = send.ready().await.unwrap();
+        }
+        Self(send)
+    }
+
+    /// Sends a request. The stream of a CONNECT is left open.
+    pub(crate) async fn send(&self, request: request::Builder) -> Pending {
+        let mut send = self.0.clone().ready().await.unwrap();
+        let request = request.version(Version::HTTP_2).body(()).unwrap();
+        let is_whole = request.method() != Method::CONNECT;
+        let (response, stream) = send.send_request(request, is_whole).unwrap();
+        Pending { response, stream }
+    }
+
+    /// Sends a request and returns its answer with the tunnel that it may have opened.
+    pub(crate) async fn ask(&self, request: request::Builder) -> Tunnel {
+        self.send(request).await.answer().await.unwrap()
+    }
+
+    /// Opens a WebSocket, which has to be accepted.
+    pub(crate) async fn open(&self) -> Tunnel {
+        let tunnel = self.ask(connect()).await;
+        assert_eq!(tunnel.status, StatusCode::OK);
+        tunnel
+    }
+}
+
+/// A handshake as browsers send it.
+pub(crate) fn connect() -> request::Builder {
+    bare_connect("websocket").header("sec-websocket-version", "13")
+}
+
+/// An extended CONNECT without any field.
+pub(crate) fn bare_connect(protocol: &'static str) -> request::Builder {
+    Request::connect("https://example.com/ws").extension(Protocol::from_static(protocol))
+}
+
+/// A request that is not answered yet.
+pub(crate) struct Pending {
+    response: client::ResponseFuture,
+    stream: SendStream<Bytes>,
+}
+
+impl Pending {
+    pub(crate) async fn answer(self) -> Result<Tunnel, h2::Error> {
+        let (head, incoming) = self.response.await?.into_parts();
+        Ok(Tunnel {
+            status: head.status,
+            headers: head.headers,
+            outgoing: self.stream,
+            incoming,
+            read: Bytes::new(),
+        })
+    }
+
+    /// Sends bytes before the answer has come.
+    pub(crate) fn followed_by(mut self, bytes: &[u8]) -> Self {
+        let data = Bytes::copy_from_slice(bytes);
+        self.stream.send_data(data, false).unwrap();
+        self
+    }
+
+    pub(crate) fn reset(mut self, reason: Reason) {
+        self.stream.send_reset(reason);
+    }
+}
+
+/// One stream of a session: its answer, and what it carries. It is reset when it is dropped before
+/// both sides have ended it. What is written is queued however much
+/// it is; what is read is given back to the server's window.
+#[derive(Debug)]
+pub(crate) struct Tunnel {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    outgoing: SendStream<Bytes>,
+    incoming: RecvStream,
+    read: Bytes,
+}
+
+impl Tunnel {
+    /// Returns the names of all fields but `date`, sorted.
+    pub(crate) fn names(&self) -> Vec<&str> {
+        let names = self.headers.keys().map(|name| name.as_str());
+        let mut names: Vec<_> = names.filter(|name| *name != "date").collect();
+        names.sort_unstable();
+        names
+    }
+
+    pub(crate) fn reset(&mut self, reason: Reason) {
+        self.outgoing.send_reset(reason);
+    }
+
+    /// Ends this side's half of the stream.
+    pub(crate) fn end(&mut self) {
+        self.outgoing.send_data(Bytes::new(), true).unwrap();
+    }
+
+    /// Waits until the server has reset the stream, and returns the code.
+    pub(crate) async fn was_reset(&mut self) -> Reason {
+        std::future::poll_fn(|cx| self.outgoing.poll_reset(cx))
+            .await
+            .unwrap()
+    }
+
+    /// Reads what is left of a body.
+    pub(crate) async fn text(&mut self) -> String {
+        let mut text = Vec::new();
+        while let Some(data) = self.incoming.data().await {
+            text.extend(data.unwrap());
+        }
+        String::from_utf8(text).unwrap()
+    }
+
+    /// Gives so much back to the server's window.
+    pub(crate) fn release(&mut self, len: usize) {
+        self.incoming.flow_control().release_capacity(len).unwrap();
+    }
+
+    /// Returns what has arrived, without giving it back to the server's window.
+    pub(crate) async fn next(&mut self) -> Option<Result<Bytes, h2::Error>> {
+        self.incoming.data().await
+    }
+}
+
+impl AsyncRead for Tunnel {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        while self.read.is_empty() {
+            match ready!(self.incoming.poll_data(cx)) {
+                None => return Poll::Ready(Ok(())),
+                Some(data) => {
+                    self.read = data.map_err(io::Error::other)?;
+                    let len = self.read.len();
+                    self.incoming.flow_control().release_capacity(len).unwrap();
+                }
+            }
+        }
+        let len = self.read.len().min(buffer.remaining());
+        buffer.put_slice(&self.read[..len]);
+        self.read.advance(len);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Tunnel {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let data = Bytes::copy_from_slice(bytes);
+        let sent = self.outgoing.send_data(data, false);
+        Poll::Ready(sent.map(|()| bytes.len()).map_err(io::Error::other))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.end();
+        Poll::Ready(Ok(()))
+    }
+}
