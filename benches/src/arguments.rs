@@ -1,0 +1,85 @@
+//! The command line.
+
+use std::{str::FromStr, time::Duration};
+
+use crate::{
+    BoxError,
+    measure::{Mode, Plan},
+    server::{Serve, Threads},
+};
+
+/// What is asked for.
+pub enum Arguments {
+    /// To be a server.
+    Serve(Serve),
+    /// To measure servers.
+    Measure(Plan),
+    /// To say what can be asked for.
+    Help,
+}
+
+impl Arguments {
+    pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, BoxError> {
+        let mut plan = Plan::default();
+        let mut first = true;
+        while let Some(argument) = arguments.next() {
+            match &*argument {
+                "serve" if first => return serve(arguments).map(Self::Serve),
+                // What `cargo bench` hands to every bench.
+                "--bench" => {}
+                "--help" | "-h" => return Ok(Self::Help),
+                "--text" => plan.text = true,
+                "--burst" => plan.burst = true,
+                "--rounds" => plan.rounds = number::<usize>(&mut arguments, &argument)?.max(1),
+                "--seconds" => {
+                    let seconds = number(&mut arguments, &argument)?;
+                    plan.time = Duration::try_from_secs_f64(seconds)?;
+                }
+                "--mode" | "--modes" => {
+                    plan.modes = Mode::list(&value(&mut arguments, &argument)?)?;
+                }
+                "--peers" => {
+                    let names = value(&mut arguments, &argument)?;
+                    plan.names = Some(names.split(',').map(str::to_owned).collect());
+                }
+                _ => return Err(format!("{argument} is not understood; try --help").into()),
+            }
+            first = false;
+        }
+        Ok(Self::Measure(plan))
+    }
+}
+
+fn serve(mut arguments: impl Iterator<Item = String>) -> Result<Serve, BoxError> {
+    let engine = arguments.next().ok_or("serve what?")?.parse()?;
+    let mut serve = Serve {
+        engine,
+        threads: Threads::default(),
+        attached: false,
+    };
+    while let Some(argument) = arguments.next() {
+        match &*argument {
+            "--attached" => serve.attached = true,
+            "--workers" => serve.threads.workers = Some(number(&mut arguments, &argument)?),
+            "--event-interval" => {
+                serve.threads.event_interval = Some(number(&mut arguments, &argument)?);
+            }
+            _ => return Err(format!("{argument} is not understood; try --help").into()),
+        }
+    }
+    Ok(serve)
+}
+
+fn value(arguments: &mut impl Iterator<Item = String>, option: &str) -> Result<String, BoxError> {
+    let value = arguments.next();
+    value.ok_or_else(|| format!("{option} needs a value").into())
+}
+
+fn number<N: FromStr>(
+    arguments: &mut impl Iterator<Item = String>,
+    option: &str,
+) -> Result<N, BoxError> {
+    let value = value(arguments, option)?;
+    let number = value.parse();
+    number.map_err(|_| format!("{option} needs a number, not {value}").into())
+}
