@@ -9,6 +9,7 @@ use crate::{
 };
 
 /// What is asked for.
+#[derive(Debug)]
 pub enum Arguments {
     /// To be a server.
     Serve(Serve),
@@ -19,6 +20,11 @@ pub enum Arguments {
 }
 
 impl Arguments {
+    /// Reads what stands behind the program's name.
+    ///
+    /// # Errors
+    ///
+    /// When it is not understood.
     pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, BoxError> {
         let mut plan = Plan::default();
         let mut first = true;

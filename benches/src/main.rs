@@ -9,7 +9,7 @@ bench [--mode MODES] [--peers NAMES] [--rounds N] [--seconds S] [--text] [--burs
 bench serve NAME [--workers N] [--event-interval N]
 
 MODES  separated by commas: connections x size [x depth] without spaces, as in 100x32, 10x1m or
-       1x1kx64; or pingpong, pipelined. All of them by default.
+       1x1kx64; or pingpong, pipelined, upgrades, http, workers, memory. All of them by default.
 NAMES  separated by commas: raw axum axum-handler hyper axum-ws hyper-tungstenite fastwebsockets
        tokio-websockets yawc sockudo-ws bun, and a peer's name with -batched behind it.";
 

@@ -3,6 +3,7 @@
 use std::{
     io::{Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpStream},
+    thread,
     time::Duration,
 };
 
@@ -37,25 +38,12 @@ pub fn connect(server: SocketAddr, number: usize) -> Result<TcpStream, BoxError>
         let source = Ipv4Addr::new(127, 0, 0, 1 + address);
         socket.bind(&SocketAddr::from((source, 0)).into())?;
     }
-    socket.connect_timeout(&server.into(), PATIENCE)?;
+    // This one bounds the connecting, too.
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.connect(&server.into())?;
     let stream = TcpStream::from(socket);
     stream.set_nodelay(true)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    stream.set_write_timeout(Some(PATIENCE))?;
-    Ok(stream)
-}
-
-/// Connects, makes the opening handshake where there is one, and has one message echoed.
-///
-/// # Errors
-///
-/// When the server does not answer as it should, to the byte.
-pub fn open(server: SocketAddr, number: usize, shape: Shape) -> Result<TcpStream, BoxError> {
-    let mut stream = connect(server, number)?;
-    if shape.websocket {
-        shake_hands(&mut stream)?;
-    }
-    echo(&mut stream, shape)?;
     Ok(stream)
 }
 
@@ -66,20 +54,11 @@ pub fn open(server: SocketAddr, number: usize, shape: Shape) -> Result<TcpStream
 /// When the answer is not a 101, or more than that.
 pub fn shake_hands(stream: &mut TcpStream) -> Result<(), BoxError> {
     stream.write_all(HANDSHAKE)?;
-    let mut answer = Vec::new();
-    let mut buffer = [0; 1024];
-    while !answer.ends_with(b"\r\n\r\n") {
-        let read = stream.read(&mut buffer)?;
-        if read == 0 || answer.len() > 4096 {
-            return Err("no end of the handshake".into());
-        }
-        answer.extend_from_slice(&buffer[..read]);
+    let answer = read_until(stream, b"\r\n\r\n")?;
+    match answer.starts_with(b"HTTP/1.1 101 ") {
+        true => Ok(()),
+        false => Err(format!("refused: {}", String::from_utf8_lossy(&answer)).into()),
     }
-    if !answer.starts_with(b"HTTP/1.1 101 ") {
-        let answer = String::from_utf8_lossy(&answer).into_owned();
-        return Err(format!("refused: {answer}").into());
-    }
-    Ok(())
 }
 
 /// Has one message echoed.
@@ -88,19 +67,43 @@ pub fn shake_hands(stream: &mut TcpStream) -> Result<(), BoxError> {
 ///
 /// When something else comes back.
 pub fn echo(stream: &mut TcpStream, shape: Shape) -> Result<(), BoxError> {
+    let request = shape.request();
     let expected = shape.reply();
     let mut answer = vec![0; expected.len()];
-    // A server that echoes while it reads blocks when nobody reads what it writes.
-    let request = shape.request();
+    // What the kernel does not hold for us has to be read while we write.
     let mut writer = stream.try_clone()?;
-    std::thread::scope(|scope| {
-        let writing = scope.spawn(move || writer.write_all(&request));
+    if request.len() <= 32 * 1024 {
+        writer.write_all(&request)?;
         stream.read_exact(&mut answer)?;
-        writing.join().map_err(|_| "the writer panicked")??;
-        Ok::<_, BoxError>(())
-    })?;
-    if answer != expected {
-        return Err("the answer is not what was sent".into());
+    } else {
+        thread::scope(|scope| {
+            let writing = scope.spawn(move || writer.write_all(&request));
+            stream.read_exact(&mut answer)?;
+            writing.join().map_err(|_| "the writer panicked")??;
+            Ok::<_, BoxError>(())
+        })?;
     }
-    Ok(())
+    match answer == expected {
+        true => Ok(()),
+        false => Err("the answer is not what was sent".into()),
+    }
+}
+
+/// Reads until what was read ends in `end`.
+///
+/// # Errors
+///
+/// When the stream ends before, or goes on without it.
+pub fn read_until(stream: &mut TcpStream, end: &[u8]) -> Result<Vec<u8>, BoxError> {
+    let mut answer = Vec::new();
+    let mut buffer = [0; 1024];
+    while !answer.ends_with(end) {
+        let read = stream.read(&mut buffer)?;
+        if read == 0 || answer.len() > 4096 {
+            let answer = String::from_utf8_lossy(&answer).into_owned();
+            return Err(format!("an answer without its end: {answer}").into());
+        }
+        answer.extend_from_slice(&buffer[..read]);
+    }
+    Ok(answer)
 }

@@ -3,10 +3,11 @@
 pub mod client;
 pub mod frames;
 mod latency;
+pub mod upgrades;
 
 use std::{
     io::{self, ErrorKind, Read, Write},
-    net::SocketAddr,
+    net::{self, SocketAddr},
     time::{Duration, Instant},
 };
 
@@ -24,12 +25,21 @@ pub struct Load {
     pub depth: usize,
     /// How many answers a client waits for before it sends as many messages again.
     pub refill: usize,
-    /// The messages.
-    pub shape: Shape,
+    /// What they send.
+    pub exchange: Exchange,
     /// How long it goes on before anything is counted.
     pub warm_up: Duration,
     /// How long it is measured.
     pub time: Duration,
+}
+
+/// What clients send, again and again.
+#[derive(Clone, Copy, Debug)]
+pub enum Exchange {
+    /// Messages, over WebSockets where their shape says so.
+    Echo(Shape),
+    /// Plain requests over HTTP.
+    Http,
 }
 
 /// What came of it.
@@ -48,6 +58,12 @@ pub struct Outcome {
     /// In which time the slowest one came back.
     pub slowest: Duration,
 }
+
+/// A plain request, with the fields that common clients send.
+const REQUEST: &[u8] = b"GET / HTTP/1.1\r\n\
+    Host: 127.0.0.1\r\n\
+    User-Agent: bench\r\n\
+    Accept: */*\r\n\r\n";
 
 struct Connection {
     stream: TcpStream,
@@ -77,12 +93,15 @@ struct Pattern {
 /// When a connection cannot be made, gets a wrong answer at first, or breaks.
 pub fn run(server: &Process, load: Load) -> Result<Outcome, BoxError> {
     let mut poll = Poll::new()?;
-    let mut connections = open(server.address(), load, &poll)?;
-    let frame = load.shape.request();
+    let (mut connections, reply) = open(server.address(), load, &poll)?;
+    let frame = match load.exchange {
+        Exchange::Echo(shape) => shape.request(),
+        Exchange::Http => REQUEST.to_vec(),
+    };
     let pattern = Pattern {
         bytes: frame.repeat(load.depth + 1),
         frame: frame.len(),
-        reply: load.shape.reply().len(),
+        reply,
     };
     let mut scratch = vec![0; 256 * 1024];
     let mut events = Events::with_capacity(1024);
@@ -97,11 +116,7 @@ pub fn run(server: &Process, load: Load) -> Result<Outcome, BoxError> {
     let mut counting = None;
     let mut answers = 0_u64;
     loop {
-        poll.poll(&mut events, Some(Duration::from_millis(50)))
-            .or_else(|error| match error.kind() {
-                ErrorKind::Interrupted => Ok(()),
-                _ => Err(error),
-            })?;
+        wait(&mut poll, &mut events)?;
         let now = Instant::now();
         match counting {
             None if now >= begun + load.warm_up => {
@@ -110,19 +125,8 @@ pub fn run(server: &Process, load: Load) -> Result<Outcome, BoxError> {
                 histogram = Histogram::new();
             }
             Some((since, cpu)) if now >= since + load.time => {
-                let cpu = server.cpu_time()?.saturating_sub(cpu).as_nanos() as f64;
-                let time = (now - since).as_secs_f64();
-                if answers == 0 {
-                    return Err("no answers at all".into());
-                }
-                return Ok(Outcome {
-                    rate: answers as f64 / time,
-                    cpu: cpu / answers as f64,
-                    busy: cpu / 1e9 / time,
-                    median: histogram.quantile(0.5),
-                    p99: histogram.quantile(0.99),
-                    slowest: histogram.slowest(),
-                });
+                let cpu = server.cpu_time()?.saturating_sub(cpu);
+                return Outcome::new(answers, now - since, cpu, &histogram);
             }
             _ => {}
         }
@@ -147,10 +151,43 @@ pub fn run(server: &Process, load: Load) -> Result<Outcome, BoxError> {
     }
 }
 
-fn open(server: SocketAddr, load: Load, poll: &Poll) -> Result<Vec<Connection>, BoxError> {
+/// Waits for what happens next, but not for long: a server that hangs must not hang the measurement.
+fn wait(poll: &mut Poll, events: &mut Events) -> io::Result<()> {
+    match poll.poll(events, Some(Duration::from_millis(50))) {
+        Err(error) if error.kind() != ErrorKind::Interrupted => Err(error),
+        _ => Ok(()),
+    }
+}
+
+impl Outcome {
+    fn new(
+        answers: u64,
+        time: Duration,
+        cpu: Duration,
+        histogram: &Histogram,
+    ) -> Result<Self, BoxError> {
+        if answers == 0 {
+            return Err("no answers at all".into());
+        }
+        let cpu = cpu.as_nanos() as f64;
+        Ok(Self {
+            rate: answers as f64 / time.as_secs_f64(),
+            cpu: cpu / answers as f64,
+            busy: cpu / time.as_nanos() as f64,
+            median: histogram.quantile(0.5),
+            p99: histogram.quantile(0.99),
+            slowest: histogram.slowest(),
+        })
+    }
+}
+
+/// Opens all connections and returns them with the length of an answer.
+fn open(server: SocketAddr, load: Load, poll: &Poll) -> Result<(Vec<Connection>, usize), BoxError> {
     let mut connections = Vec::with_capacity(load.connections);
+    let mut reply = 0;
     for number in 0..load.connections {
-        let stream = client::open(server, number, load.shape)?;
+        let mut stream = client::connect(server, number)?;
+        reply = load.exchange.begin(&mut stream)?;
         stream.set_nonblocking(true)?;
         let mut stream = TcpStream::from_std(stream);
         let interest = Interest::READABLE | Interest::WRITABLE;
@@ -165,7 +202,31 @@ fn open(server: SocketAddr, load: Load, poll: &Poll) -> Result<Vec<Connection>, 
             sent: Instant::now(),
         });
     }
-    Ok(connections)
+    Ok((connections, reply))
+}
+
+impl Exchange {
+    /// Makes the handshake, checks one answer to the byte and returns its length.
+    fn begin(self, stream: &mut net::TcpStream) -> Result<usize, BoxError> {
+        match self {
+            Self::Echo(shape) => {
+                if shape.websocket {
+                    client::shake_hands(stream)?;
+                }
+                client::echo(stream, shape)?;
+                Ok(shape.reply().len())
+            }
+            Self::Http => {
+                stream.write_all(REQUEST)?;
+                let answer = client::read_until(stream, b"hello over HTTP")?;
+                match answer.starts_with(b"HTTP/1.1 200 ") {
+                    // Every answer is as long: only the date changes.
+                    true => Ok(answer.len()),
+                    false => Err("a plain request is refused".into()),
+                }
+            }
+        }
+    }
 }
 
 impl Connection {

@@ -1,6 +1,8 @@
 //! What is measured, in which order, and the tables that come of it.
 
+mod compare;
 pub mod echo;
+mod others;
 
 use std::{str::FromStr, time::Duration};
 
@@ -16,6 +18,14 @@ use crate::{
 pub enum Mode {
     /// Messages there and back.
     Echo(echo::Echo),
+    /// Opening handshakes.
+    Upgrades,
+    /// Plain requests, with the layer and without it.
+    Http,
+    /// A thousand connections on different runtimes.
+    Workers,
+    /// What idle connections weigh.
+    Memory,
 }
 
 /// What the command line asks for.
@@ -72,9 +82,20 @@ impl Plan {
 
 impl Mode {
     /// The groups of modes, all of which make up a whole run.
-    const ALL: [&'static str; 2] = ["pingpong", "pipelined"];
+    const ALL: [&'static str; 6] = [
+        "pingpong",
+        "pipelined",
+        "upgrades",
+        "http",
+        "workers",
+        "memory",
+    ];
 
     /// Reads modes and groups of modes that are separated by commas.
+    ///
+    /// # Errors
+    ///
+    /// When there is none of such a name.
     pub fn list(written: &str) -> Result<Vec<Self>, BoxError> {
         let mut modes = Vec::new();
         for name in written.split(',') {
@@ -106,19 +127,38 @@ impl Mode {
                 modes
             }
             "pipelined" => echoes(&[1, 100], &[32, 1 << 10], &[16, 64]),
+            "upgrades" => vec![Self::Upgrades],
+            "http" => vec![Self::Http],
+            "workers" => vec![Self::Workers],
+            "memory" => vec![Self::Memory],
             _ => Vec::new(),
         }
     }
 }
 
 /// Measures what `plan` asks for and prints tables to standard output.
+///
+/// # Errors
+///
+/// When a server does not start, or does not do what it should.
 pub fn run(plan: &Plan) -> Result<(), BoxError> {
     rlimit::increase_nofile_limit(u64::MAX)?;
     let cores = Cores::pin();
-    let echoes = plan.modes.iter().map(|mode| match mode {
-        Mode::Echo(echo) => *echo,
+    let echoes = plan.modes.iter().filter_map(|mode| match mode {
+        Mode::Echo(echo) => Some(*echo),
+        _ => None,
     });
-    echo::run(&echoes.collect::<Vec<_>>(), plan, &cores)
+    echo::run(&echoes.collect::<Vec<_>>(), plan, &cores)?;
+    for mode in &plan.modes {
+        match mode {
+            Mode::Echo(_) => {}
+            Mode::Upgrades => others::upgrades(plan, &cores)?,
+            Mode::Http => others::http(plan, &cores)?,
+            Mode::Workers => others::workers(plan, &cores)?,
+            Mode::Memory => others::memory(plan, &cores)?,
+        }
+    }
+    Ok(())
 }
 
 impl FromStr for echo::Echo {

@@ -9,10 +9,10 @@ where
     A: Fn(M) -> Option<M>,
 {
     while let Some(Ok(message)) = socket.next().await {
-        if let Some(message) = answer(message) {
-            if socket.send(message).await.is_err() {
-                return;
-            }
+        if let Some(message) = answer(message)
+            && socket.send(message).await.is_err()
+        {
+            return;
         }
     }
 }
@@ -36,10 +36,10 @@ where
         let Some(Ok(message)) = next else {
             return;
         };
-        if let Some(message) = answer(message) {
-            if socket.feed(message).await.is_err() {
-                return;
-            }
+        if let Some(message) = answer(message)
+            && socket.feed(message).await.is_err()
+        {
+            return;
         }
     }
 }
