@@ -4,7 +4,7 @@ use std::{str::FromStr, time::Duration};
 
 use crate::{
     BoxError,
-    measure::{Mode, Plan},
+    measure::{Mode, Plan, instructions::Counted},
     server::{Serve, Threads},
 };
 
@@ -13,6 +13,8 @@ use crate::{
 pub enum Arguments {
     /// To be a server.
     Serve(Serve),
+    /// To echo while valgrind counts.
+    Count(Counted),
     /// To measure servers.
     Measure(Plan),
     /// To say what can be asked for.
@@ -31,6 +33,7 @@ impl Arguments {
         while let Some(argument) = arguments.next() {
             match &*argument {
                 "serve" if first => return serve(arguments).map(Self::Serve),
+                "count" if first => return count(arguments).map(Self::Count),
                 // What `cargo bench` hands to every bench.
                 "--bench" => {}
                 "--help" | "-h" => return Ok(Self::Help),
@@ -74,6 +77,15 @@ fn serve(mut arguments: impl Iterator<Item = String>) -> Result<Serve, BoxError>
         }
     }
     Ok(serve)
+}
+
+fn count(mut arguments: impl Iterator<Item = String>) -> Result<Counted, BoxError> {
+    Ok(Counted {
+        engine: value(&mut arguments, "count")?.parse()?,
+        size: value(&mut arguments, "count")?.parse()?,
+        text: value(&mut arguments, "count")? == "text",
+        bursts: number(&mut arguments, "count")?,
+    })
 }
 
 fn value(arguments: &mut impl Iterator<Item = String>, option: &str) -> Result<String, BoxError> {

@@ -8,7 +8,9 @@ pub mod load;
 pub mod measure;
 pub mod process;
 pub mod server;
+pub mod subject;
 pub mod table;
+pub mod wire;
 
 /// What goes wrong in a measurement ends it, with a text for whoever started it.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -2,6 +2,7 @@
 
 mod compare;
 pub mod echo;
+pub mod instructions;
 mod others;
 
 use std::{str::FromStr, time::Duration};
@@ -26,6 +27,8 @@ pub enum Mode {
     Workers,
     /// What idle connections weigh.
     Memory,
+    /// What a message takes without a network.
+    Instructions,
 }
 
 /// What the command line asks for.
@@ -82,13 +85,14 @@ impl Plan {
 
 impl Mode {
     /// The groups of modes, all of which make up a whole run.
-    const ALL: [&'static str; 6] = [
+    const ALL: [&'static str; 7] = [
         "pingpong",
         "pipelined",
         "upgrades",
         "http",
         "workers",
         "memory",
+        "instructions",
     ];
 
     /// Reads modes and groups of modes that are separated by commas.
@@ -131,6 +135,7 @@ impl Mode {
             "http" => vec![Self::Http],
             "workers" => vec![Self::Workers],
             "memory" => vec![Self::Memory],
+            "instructions" => vec![Self::Instructions],
             _ => Vec::new(),
         }
     }
@@ -156,6 +161,7 @@ pub fn run(plan: &Plan) -> Result<(), BoxError> {
             Mode::Http => others::http(plan, &cores)?,
             Mode::Workers => others::workers(plan, &cores)?,
             Mode::Memory => others::memory(plan, &cores)?,
+            Mode::Instructions => instructions::run(plan)?,
         }
     }
     Ok(())

@@ -3,7 +3,7 @@
 mod ours;
 mod peers;
 mod raw;
-mod sinks;
+pub(crate) mod sinks;
 
 use std::{io, net::SocketAddr, process, str::FromStr, thread};
 

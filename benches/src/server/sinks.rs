@@ -18,7 +18,7 @@ where
 }
 
 /// Feeds the answers, and flushes them when no further message has arrived.
-pub(super) async fn batched<S, M, E, A>(mut socket: S, answer: A)
+pub(crate) async fn batched<S, M, E, A>(mut socket: S, answer: A)
 where
     S: Stream<Item = Result<M, E>> + Sink<M> + Unpin,
     A: Fn(M) -> Option<M>,
