@@ -39,6 +39,7 @@ impl Arguments {
                 "--help" | "-h" => return Ok(Self::Help),
                 "--text" => plan.text = true,
                 "--burst" => plan.burst = true,
+                "--into" => plan.into = Some(value(&mut arguments, &argument)?.into()),
                 "--rounds" => plan.rounds = number::<usize>(&mut arguments, &argument)?.max(1),
                 "--seconds" => {
                     let seconds = number(&mut arguments, &argument)?;

@@ -5,7 +5,7 @@ use std::process::ExitCode;
 use tower_websocket_benches::{arguments::Arguments, measure, server};
 
 const USAGE: &str = "\
-bench [--mode MODES] [--peers NAMES] [--rounds N] [--seconds S] [--text] [--burst]
+bench [--mode MODES] [--peers NAMES] [--rounds N] [--seconds S] [--text] [--burst] [--into FILE]
 bench serve NAME [--workers N] [--event-interval N]
 bench count NAME SIZE binary|text BURSTS
 
@@ -13,7 +13,8 @@ MODES  separated by commas: connections x size [x depth] without spaces, as in 1
        1x1kx64; or pingpong, pipelined, upgrades, http, workers, memory,
        instructions. All of them by default.
 NAMES  separated by commas: raw axum axum-handler hyper axum-ws hyper-tungstenite fastwebsockets
-       tokio-websockets yawc sockudo-ws bun, and a peer's name with -batched behind it.";
+       tokio-websockets yawc sockudo-ws bun, and a peer's name with -batched behind it.
+FILE   replaces its tables, each of which is between <!-- table:NAME --> and <!-- /table -->.";
 
 fn main() -> ExitCode {
     let done = Arguments::parse(std::env::args().skip(1)).and_then(|arguments| match arguments {

@@ -1,6 +1,8 @@
 //! Markdown tables, and what stands in them.
 
-use std::{cmp::Ordering, fmt};
+use std::{cmp::Ordering, fmt, fs, path::Path};
+
+use crate::BoxError;
 
 /// A table that is aligned by hand, since people read it before a browser does.
 #[derive(Debug)]
@@ -27,6 +29,33 @@ impl Table {
     pub fn row(&mut self, cells: Vec<String>) {
         self.rows.push(cells);
     }
+
+    /// Prints the table, and puts it into the file `into` between the lines that name it:
+    /// `<!-- table:NAME -->` before and `<!-- /table -->` behind.
+    ///
+    /// # Errors
+    ///
+    /// When there is no such file, or no such line in it.
+    pub fn publish(&self, name: &str, into: Option<&Path>) -> Result<(), BoxError> {
+        println!("{self}");
+        let Some(path) = into else {
+            return Ok(());
+        };
+        let text = fs::read_to_string(path)?;
+        let Some(text) = replaced(&text, name, &self.to_string()) else {
+            return Err(format!("{} has no place for a table {name}", path.display()).into());
+        };
+        Ok(fs::write(path, text)?)
+    }
+}
+
+/// Returns `text` with `table` in the place of the one called `name`.
+fn replaced(text: &str, name: &str, table: &str) -> Option<String> {
+    let (before, rest) = text.split_once(&format!("<!-- table:{name} -->\n"))?;
+    let (_, after) = rest.split_once("<!-- /table -->")?;
+    Some(format!(
+        "{before}<!-- table:{name} -->\n\n{table}\n<!-- /table -->{after}"
+    ))
 }
 
 impl fmt::Display for Table {
@@ -98,5 +127,41 @@ pub fn time(seconds: f64) -> String {
     match seconds.total_cmp(&0.01) {
         Ordering::Less => format!("{:.0} µs", seconds * 1e6),
         _ => format!("{:.1} ms", seconds * 1e3),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn replaces_only_the_table_that_is_named() {
+        let text = "a\n<!-- table:x -->\n\n| old |\n\n<!-- /table -->\nb\n<!-- table:y -->\n<!-- /table -->\n";
+        let once = replaced(text, "y", "| new |\n").unwrap();
+        assert_eq!(
+            once,
+            "a\n<!-- table:x -->\n\n| old |\n\n<!-- /table -->\nb\n<!-- table:y -->\n\n| new |\n\n<!-- /table -->\n"
+        );
+        assert_eq!(replaced(&once, "y", "| new |\n").unwrap(), once);
+        assert_eq!(replaced(text, "z", ""), None);
+    }
+
+    #[test]
+    fn median_is_the_value_in_the_middle() {
+        assert_eq!(median([3.0, 1.0, 2.0]), 2.0);
+        assert_eq!(median([4.0, 1.0, 2.0, 3.0]), 2.5);
+        assert!(median([]).is_nan());
+    }
+
+    #[test]
+    fn numbers_are_grouped_by_thousands() {
+        for (number, written) in [
+            (0.0, "0"),
+            (999.4, "999"),
+            (1000.0, "1,000"),
+            (1.5e6, "1,500,000"),
+        ] {
+            assert_eq!(grouped(number), written);
+        }
     }
 }

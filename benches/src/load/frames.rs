@@ -88,3 +88,31 @@ impl Shape {
         (b'a'..=b'z').cycle().take(self.size)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_as_short_as_they_can_be() {
+        for (size, head) in [(125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
+            let shape = Shape {
+                size,
+                text: false,
+                websocket: true,
+            };
+            assert_eq!(shape.reply().len(), head + size, "{size}");
+            assert_eq!(shape.request().len(), head + 4 + size, "{size}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_as_they_are_written() {
+        for (written, bytes) in [("32", 32), ("16k", 16_384), ("1m", 1_048_576)] {
+            assert_eq!(written.parse(), Ok(Size(bytes)));
+        }
+        for wrong in ["", "k", "1g", "é"] {
+            assert!(wrong.parse::<Size>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -44,3 +44,22 @@ impl Histogram {
         self.slowest
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn quantiles_are_right_to_a_step() {
+        let mut histogram = Histogram::new();
+        for microseconds in 1..=1000 {
+            histogram.add(Duration::from_micros(microseconds), 1);
+        }
+        for (share, expected) in [(0.5, 500.0), (0.99, 990.0)] {
+            let found = histogram.quantile(share).as_secs_f64() * 1e6;
+            assert!((found / expected - 1.0).abs() < 0.03, "{share}: {found}");
+        }
+        assert_eq!(histogram.quantile(1.0), Duration::from_micros(1000));
+        assert_eq!(histogram.slowest(), Duration::from_micros(1000));
+    }
+}

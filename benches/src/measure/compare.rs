@@ -67,12 +67,12 @@ pub(super) fn interleaved<O>(
     Ok(outcomes)
 }
 
-/// Prints the table of one mode.
-pub(super) fn print(
+/// Makes the table of one mode.
+pub(super) fn table(
     contestants: &[Contestant],
     floor_label: &str,
     rounds: &[Vec<Outcome>],
-) -> Vec<Medians> {
+) -> (Table, Vec<Medians>) {
     let floor = contestants
         .iter()
         .position(|contestant| contestant.label == floor_label);
@@ -113,20 +113,20 @@ pub(super) fn print(
         ]);
         all.push(medians);
     }
-    println!("{table}");
-    all
+    (table, all)
 }
 
-/// Prints one figure of every server in every mode.
+/// Makes a table of one figure, of every server that `shown` names, in every mode that it was in.
 pub(super) fn summary(
     title: &str,
     modes: &[(String, Vec<Contestant>, Vec<Medians>)],
+    shown: fn(&str) -> bool,
     value: fn(&Medians) -> f64,
-) {
+) -> Table {
     let mut labels: Vec<&String> = Vec::new();
     for (_, contestants, _) in modes {
         for Contestant { label, .. } in contestants {
-            if label != FLOOR && !labels.contains(&label) {
+            if label != FLOOR && shown(label) && !labels.contains(&label) {
                 labels.push(label);
             }
         }
@@ -142,7 +142,7 @@ pub(super) fn summary(
         }
         table.row(row);
     }
-    println!("{table}");
+    table
 }
 
 fn ratio(ratio: f64) -> String {

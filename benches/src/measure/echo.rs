@@ -99,12 +99,37 @@ pub(super) fn run(modes: &[Echo], plan: &Plan, cores: &Cores) -> Result<(), BoxE
         });
         let rounds = rounds.map_err(|error| format!("{mode}: {error}"))?;
         println!("### {mode}\n");
-        let medians = compare::print(&contestants, FLOOR, &rounds);
+        let (table, medians) = compare::table(&contestants, FLOOR, &rounds);
+        println!("{table}");
         summary.push((mode.to_string(), contestants, medians));
     }
-    if modes.len() > 1 {
-        compare::summary("Messages per second ÷ raw", &summary, |m| m.rate_to_floor);
-        compare::summary("CPU per message ÷ raw", &summary, |m| m.cpu_to_floor);
+    if modes.len() < 2 {
+        return Ok(());
+    }
+    let rate = "messages per second ÷ raw";
+    let cpu = "CPU per message ÷ raw";
+    let into = plan.into.as_deref();
+    compare::summary(rate, &summary, as_documented, |m| m.rate_to_floor).publish("rate", into)?;
+    compare::summary(cpu, &summary, as_documented, |m| m.cpu_to_floor).publish("cpu", into)?;
+    summary.retain(|(_, contestants, _)| contestants.iter().any(|c| batches(&c.label)));
+    if !summary.is_empty() {
+        compare::summary(rate, &summary, batching, |m| m.rate_to_floor)
+            .publish("rate-batched", into)?;
+        compare::summary(cpu, &summary, batching, |m| m.cpu_to_floor)
+            .publish("cpu-batched", into)?;
     }
     Ok(())
+}
+
+fn batches(label: &str) -> bool {
+    label.ends_with("-batched")
+}
+
+fn as_documented(label: &str) -> bool {
+    !batches(label)
+}
+
+/// Ours batches by itself.
+fn batching(label: &str) -> bool {
+    batches(label) || ["axum", "axum-handler", "bun"].contains(&label)
 }

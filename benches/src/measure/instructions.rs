@@ -82,6 +82,10 @@ pub(super) fn run(plan: &Plan) -> Result<(), BoxError> {
     }
     let mut table = Table::with(headings);
     for (name, engine) in ENGINES {
+        // It measures the processor's clock first, for as many instructions as that takes.
+        if engine == Engine::Sockudo {
+            continue;
+        }
         if matches!(&plan.names, Some(names) if !names.iter().any(|asked| asked == name)) {
             continue;
         }
@@ -101,6 +105,6 @@ pub(super) fn run(plan: &Plan) -> Result<(), BoxError> {
         }
         table.row(row);
     }
-    println!("### instructions\n\n{table}");
-    Ok(())
+    println!("### instructions\n");
+    table.publish("instructions", plan.into.as_deref())
 }

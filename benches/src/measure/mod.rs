@@ -5,7 +5,7 @@ pub mod echo;
 pub mod instructions;
 mod others;
 
-use std::{str::FromStr, time::Duration};
+use std::{path::PathBuf, str::FromStr, time::Duration};
 
 use crate::{
     BoxError,
@@ -46,6 +46,8 @@ pub struct Plan {
     pub text: bool,
     /// Whether a client waits for all answers before it sends again.
     pub burst: bool,
+    /// The file whose tables are replaced by those that are measured.
+    pub into: Option<PathBuf>,
 }
 
 impl Default for Plan {
@@ -60,6 +62,7 @@ impl Default for Plan {
             time: Duration::from_millis(500),
             text: false,
             burst: false,
+            into: None,
         }
     }
 }

@@ -30,8 +30,8 @@ pub(super) fn upgrades(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
         upgrades::run(&contestant.start(cores)?, plan.warm_up(), plan.time)
     })?;
     println!("### upgrades\n");
-    compare::print(&contestants, FLOOR, &rounds);
-    Ok(())
+    let (table, _) = compare::table(&contestants, FLOOR, &rounds);
+    table.publish("upgrades", plan.into.as_deref())
 }
 
 /// Plain requests, with our layer around the router and without it.
@@ -51,7 +51,8 @@ pub(super) fn http(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
             load::run(&contestant.start(cores)?, load)
         })?;
         println!("### plain HTTP, 100 connections, {depth} deep\n");
-        compare::print(&contestants, without, &rounds);
+        let (table, _) = compare::table(&contestants, without, &rounds);
+        table.publish(&format!("http-{depth}"), plan.into.as_deref())?;
     }
     Ok(())
 }
@@ -83,8 +84,8 @@ pub(super) fn workers(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
         load::run(&server, mode.load(plan, contestant.name != FLOOR))
     })?;
     println!("### {mode}, by runtime\n");
-    compare::print(&contestants, "raw, current-thread", &rounds);
-    Ok(())
+    let (table, _) = compare::table(&contestants, "raw, current-thread", &rounds);
+    table.publish("workers", plan.into.as_deref())
 }
 
 /// How many connections are held for `memory`.
@@ -99,8 +100,7 @@ pub(super) fn memory(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
             weigh(&contestant, cores).map_err(|error| format!("{}: {error}", contestant.label))?;
         table.row(vec![contestant.label, grouped(idle), grouped(after)]);
     }
-    println!("{table}");
-    Ok(())
+    table.publish("memory", plan.into.as_deref())
 }
 
 fn weigh(contestant: &Contestant, cores: &Cores) -> Result<[f64; 2], BoxError> {
