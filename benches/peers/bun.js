@@ -1,0 +1,20 @@
+// An echo under Bun, as its documentation sets one up: BUN=path/to/bun bench --peers raw,bun
+
+const server = Bun.serve({
+  hostname: "127.0.0.1",
+  port: 0,
+  fetch(request, server) {
+    if (server.upgrade(request)) return;
+    return new Response("hello over HTTP");
+  },
+  websocket: {
+    perMessageDeflate: false,
+    maxPayloadLength: 16 * 1024 * 1024,
+    message(socket, message) {
+      socket.send(message);
+    },
+  },
+});
+console.log(`listening on 127.0.0.1:${server.port}`);
+// So it ends with the one that started it.
+process.stdin.on("end", () => process.exit(0)).resume();

@@ -1,0 +1,104 @@
+//! The command line.
+
+use std::{str::FromStr, time::Duration};
+
+use crate::{
+    BoxError,
+    measure::{Mode, Plan, instructions::Counted},
+    server::{Serve, Threads},
+};
+
+/// What is asked for.
+#[derive(Debug)]
+pub enum Arguments {
+    /// To be a server.
+    Serve(Serve),
+    /// To echo while valgrind counts.
+    Count(Counted),
+    /// To measure servers.
+    Measure(Plan),
+    /// To say what can be asked for.
+    Help,
+}
+
+impl Arguments {
+    /// Reads what stands behind the program's name.
+    ///
+    /// # Errors
+    ///
+    /// When it is not understood.
+    pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, BoxError> {
+        let mut plan = Plan::default();
+        let mut first = true;
+        while let Some(argument) = arguments.next() {
+            match &*argument {
+                "serve" if first => return serve(arguments).map(Self::Serve),
+                "count" if first => return count(arguments).map(Self::Count),
+                // What `cargo bench` hands to every bench.
+                "--bench" => {}
+                "--help" | "-h" => return Ok(Self::Help),
+                "--text" => plan.text = true,
+                "--burst" => plan.burst = true,
+                "--into" => plan.into = Some(value(&mut arguments, &argument)?.into()),
+                "--rounds" => plan.rounds = number::<usize>(&mut arguments, &argument)?.max(1),
+                "--seconds" => {
+                    let seconds = number(&mut arguments, &argument)?;
+                    plan.time = Duration::try_from_secs_f64(seconds)?;
+                }
+                "--mode" | "--modes" => {
+                    plan.modes = Mode::list(&value(&mut arguments, &argument)?)?;
+                }
+                "--peers" => {
+                    let names = value(&mut arguments, &argument)?;
+                    plan.names = Some(names.split(',').map(str::to_owned).collect());
+                }
+                _ => return Err(format!("{argument} is not understood; try --help").into()),
+            }
+            first = false;
+        }
+        Ok(Self::Measure(plan))
+    }
+}
+
+fn serve(mut arguments: impl Iterator<Item = String>) -> Result<Serve, BoxError> {
+    let engine = arguments.next().ok_or("serve what?")?.parse()?;
+    let mut serve = Serve {
+        engine,
+        threads: Threads::default(),
+        attached: false,
+    };
+    while let Some(argument) = arguments.next() {
+        match &*argument {
+            "--attached" => serve.attached = true,
+            "--workers" => serve.threads.workers = Some(number(&mut arguments, &argument)?),
+            "--event-interval" => {
+                serve.threads.event_interval = Some(number(&mut arguments, &argument)?);
+            }
+            _ => return Err(format!("{argument} is not understood; try --help").into()),
+        }
+    }
+    Ok(serve)
+}
+
+fn count(mut arguments: impl Iterator<Item = String>) -> Result<Counted, BoxError> {
+    Ok(Counted {
+        engine: value(&mut arguments, "count")?.parse()?,
+        size: value(&mut arguments, "count")?.parse()?,
+        text: value(&mut arguments, "count")? == "text",
+        bursts: number(&mut arguments, "count")?,
+    })
+}
+
+fn value(arguments: &mut impl Iterator<Item = String>, option: &str) -> Result<String, BoxError> {
+    let value = arguments.next();
+    value.ok_or_else(|| format!("{option} needs a value").into())
+}
+
+fn number<N: FromStr>(
+    arguments: &mut impl Iterator<Item = String>,
+    option: &str,
+) -> Result<N, BoxError> {
+    let value = value(arguments, option)?;
+    let number = value.parse();
+    number.map_err(|_| format!("{option} needs a number, not {value}").into())
+}

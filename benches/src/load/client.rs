@@ -1,0 +1,109 @@
+//! Connections of a client, opened one after the other.
+
+use std::{
+    io::{Read, Write},
+    net::{Ipv4Addr, SocketAddr, TcpStream},
+    thread,
+    time::Duration,
+};
+
+use socket2::{Domain, Socket, Type};
+
+use super::frames::Shape;
+use crate::BoxError;
+
+/// The opening handshake of every client. The key is the RFC's example: servers do not compare them.
+pub const HANDSHAKE: &[u8] = b"GET /ws HTTP/1.1\r\n\
+    Host: 127.0.0.1\r\n\
+    Connection: Upgrade\r\n\
+    Upgrade: websocket\r\n\
+    Sec-WebSocket-Version: 13\r\n\
+    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+
+/// The ports of one source address that are used before the next one's, fewer than the kernel has.
+const PORTS: usize = 20_000;
+
+/// How long a server may take for anything before the measurement is given up.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Connects as the client with this number, without a handshake.
+///
+/// # Errors
+///
+/// When the server does not accept.
+pub fn connect(server: SocketAddr, number: usize) -> Result<TcpStream, BoxError> {
+    let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    let address = u8::try_from(number / PORTS)?;
+    if address > 0 {
+        let source = Ipv4Addr::new(127, 0, 0, 1 + address);
+        socket.bind(&SocketAddr::from((source, 0)).into())?;
+    }
+    // This one bounds the connecting, too.
+    socket.set_write_timeout(Some(PATIENCE))?;
+    socket.set_read_timeout(Some(PATIENCE))?;
+    socket.connect(&server.into())?;
+    let stream = TcpStream::from(socket);
+    stream.set_nodelay(true)?;
+    Ok(stream)
+}
+
+/// Makes the opening handshake.
+///
+/// # Errors
+///
+/// When the answer is not a 101, or more than that.
+pub fn shake_hands(stream: &mut TcpStream) -> Result<(), BoxError> {
+    stream.write_all(HANDSHAKE)?;
+    let answer = read_until(stream, b"\r\n\r\n")?;
+    match answer.starts_with(b"HTTP/1.1 101 ") {
+        true => Ok(()),
+        false => Err(format!("refused: {}", String::from_utf8_lossy(&answer)).into()),
+    }
+}
+
+/// Has one message echoed.
+///
+/// # Errors
+///
+/// When something else comes back.
+pub fn echo(stream: &mut TcpStream, shape: Shape) -> Result<(), BoxError> {
+    let request = shape.request();
+    let expected = shape.reply();
+    let mut answer = vec![0; expected.len()];
+    // What the kernel does not hold for us has to be read while we write.
+    let mut writer = stream.try_clone()?;
+    if request.len() <= 32 * 1024 {
+        writer.write_all(&request)?;
+        stream.read_exact(&mut answer)?;
+    } else {
+        thread::scope(|scope| {
+            let writing = scope.spawn(move || writer.write_all(&request));
+            stream.read_exact(&mut answer)?;
+            writing.join().map_err(|_| "the writer panicked")??;
+            Ok::<_, BoxError>(())
+        })?;
+    }
+    match answer == expected {
+        true => Ok(()),
+        false => Err("the answer is not what was sent".into()),
+    }
+}
+
+/// Reads until what was read ends in `end`.
+///
+/// # Errors
+///
+/// When the stream ends before, or goes on without it.
+pub fn read_until(stream: &mut TcpStream, end: &[u8]) -> Result<Vec<u8>, BoxError> {
+    let mut answer = Vec::new();
+    let mut buffer = [0; 1024];
+    while !answer.ends_with(end) {
+        let read = stream.read(&mut buffer)?;
+        if read == 0 || answer.len() > 4096 {
+            let answer = String::from_utf8_lossy(&answer).into_owned();
+            return Err(format!("an answer without its end: {answer}").into());
+        }
+        answer.extend_from_slice(&buffer[..read]);
+    }
+    Ok(answer)
+}

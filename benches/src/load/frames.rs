@@ -1,0 +1,118 @@
+//! What a client sends, made once, and what must come back.
+
+use std::{fmt, iter, str::FromStr};
+
+/// What one message is, and how it travels.
+#[derive(Clone, Copy, Debug)]
+pub struct Shape {
+    /// The payload's bytes.
+    pub size: usize,
+    /// Text, rather than binary.
+    pub text: bool,
+    /// Whether the server unmasks and answers, or sends the client's own frame back.
+    pub websocket: bool,
+}
+
+/// How many bytes a message has, as tables write it: `32`, `16k` or `1m`.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub struct Size(pub usize);
+
+impl FromStr for Size {
+    type Err = String;
+
+    fn from_str(written: &str) -> Result<Self, String> {
+        let (digits, factor) = match written.split_at_checked(written.len().saturating_sub(1)) {
+            Some((digits, "k")) => (digits, 1 << 10),
+            Some((digits, "m")) => (digits, 1 << 20),
+            _ => (written, 1),
+        };
+        let number: usize = digits
+            .parse()
+            .map_err(|_| format!("{written} is no size"))?;
+        Ok(Self(number * factor))
+    }
+}
+
+impl fmt::Display for Size {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            bytes if bytes > 0 && bytes % (1 << 20) == 0 => write!(f, "{} MiB", bytes >> 20),
+            bytes if bytes > 0 && bytes % (1 << 10) == 0 => write!(f, "{} KiB", bytes >> 10),
+            bytes => write!(f, "{bytes} B"),
+        }
+    }
+}
+
+const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
+
+impl Shape {
+    /// Returns the masked frame that is sent, again and again.
+    #[must_use]
+    pub fn request(self) -> Vec<u8> {
+        let mut frame = self.head(0x80);
+        frame.extend(MASK);
+        let masked = iter::zip(self.payload(), MASK.iter().cycle());
+        frame.extend(masked.map(|(byte, mask)| byte ^ mask));
+        frame
+    }
+
+    /// Returns the bytes that answer it.
+    #[must_use]
+    pub fn reply(self) -> Vec<u8> {
+        if !self.websocket {
+            return self.request();
+        }
+        let mut frame = self.head(0);
+        frame.extend(self.payload());
+        frame
+    }
+
+    fn head(self, masked: u8) -> Vec<u8> {
+        let mut head = vec![0x80 | if self.text { 1 } else { 2 }];
+        // The casts are exact: the arms say how large the number is.
+        match self.size {
+            size @ ..126 => head.push(masked | size as u8),
+            size @ 126..0x1_0000 => {
+                head.push(masked | 126);
+                head.extend((size as u16).to_be_bytes());
+            }
+            size => {
+                head.push(masked | 127);
+                head.extend((size as u64).to_be_bytes());
+            }
+        }
+        head
+    }
+
+    fn payload(self) -> impl Iterator<Item = u8> {
+        (b'a'..=b'z').cycle().take(self.size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn heads_are_as_short_as_they_can_be() {
+        for (size, head) in [(125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
+            let shape = Shape {
+                size,
+                text: false,
+                websocket: true,
+            };
+            assert_eq!(shape.reply().len(), head + size, "{size}");
+            assert_eq!(shape.request().len(), head + 4 + size, "{size}");
+        }
+    }
+
+    #[test]
+    fn sizes_are_read_as_they_are_written() {
+        for (written, bytes) in [("32", 32), ("16k", 16_384), ("1m", 1_048_576)] {
+            assert_eq!(written.parse(), Ok(Size(bytes)));
+        }
+        for wrong in ["", "k", "1g", "é"] {
+            assert!(wrong.parse::<Size>().is_err(), "{wrong}");
+        }
+    }
+}

@@ -1,0 +1,36 @@
+//! Measures servers, or is one; `README.md` says how.
+
+use std::process::ExitCode;
+
+use tower_websocket_benches::{arguments::Arguments, measure, server};
+
+const USAGE: &str = "\
+bench [--mode MODES] [--peers NAMES] [--rounds N] [--seconds S] [--text] [--burst] [--into FILE]
+bench serve NAME [--workers N] [--event-interval N]
+bench count NAME SIZE binary|text BURSTS
+
+MODES  separated by commas: connections x size [x depth] without spaces, as in 100x32, 10x1m or
+       1x1kx64; or pingpong, pipelined, upgrades, http, workers, memory,
+       instructions. All of them by default.
+NAMES  separated by commas: raw axum axum-handler hyper axum-ws hyper-tungstenite fastwebsockets
+       tokio-websockets yawc sockudo-ws bun, and a peer's name with -batched behind it.
+FILE   replaces its tables, each of which is between <!-- table:NAME --> and <!-- /table -->.";
+
+fn main() -> ExitCode {
+    let done = Arguments::parse(std::env::args().skip(1)).and_then(|arguments| match arguments {
+        Arguments::Serve(serve) => server::serve(&serve),
+        Arguments::Count(counted) => counted.run(),
+        Arguments::Measure(plan) => measure::run(&plan),
+        Arguments::Help => {
+            println!("{USAGE}");
+            Ok(())
+        }
+    });
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("bench: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}

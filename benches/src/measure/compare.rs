@@ -1,0 +1,153 @@
+//! Several servers in turn, and tables of what each of them did.
+
+use crate::{
+    BoxError,
+    cores::Cores,
+    load::Outcome,
+    process::Process,
+    server::Threads,
+    table::{Table, grouped, median, time},
+};
+
+/// The server that most others are divided by.
+pub(super) const FLOOR: &str = "raw";
+
+/// A server, and how it is started.
+pub(super) struct Contestant {
+    /// What tables call it.
+    pub(super) label: String,
+    /// What it is.
+    pub(super) name: String,
+    /// What it runs on.
+    pub(super) threads: Threads,
+}
+
+impl Contestant {
+    /// Makes contestants of these servers, on the current-thread runtime.
+    pub(super) fn list(names: &[String]) -> Vec<Self> {
+        let contestants = names.iter().map(|name| Self {
+            label: name.clone(),
+            name: name.clone(),
+            threads: Threads::default(),
+        });
+        contestants.collect()
+    }
+
+    pub(super) fn start(&self, cores: &Cores) -> Result<Process, BoxError> {
+        Process::start(&self.name, self.threads, cores)
+    }
+}
+
+/// The medians of one server in one mode.
+pub(super) struct Medians {
+    /// Of what it did in a second, divided by what the floor did in the same round.
+    pub(super) rate_to_floor: f64,
+    /// Of its CPU time, divided by the floor's in the same round.
+    pub(super) cpu_to_floor: f64,
+}
+
+/// Measures each server once in every round, so that what slows the machine down slows all of them.
+pub(super) fn interleaved<O>(
+    contestants: &[Contestant],
+    rounds: usize,
+    mut measure: impl FnMut(&Contestant) -> Result<O, BoxError>,
+) -> Result<Vec<Vec<O>>, BoxError> {
+    let mut outcomes = Vec::new();
+    for round in 0..rounds {
+        let mut of_round: Vec<_> = contestants.iter().map(|_| None).collect();
+        for step in 0..contestants.len() {
+            // Nobody is always the one who comes after the slowest.
+            let at = (step + round) % contestants.len();
+            let outcome = measure(&contestants[at])
+                .map_err(|error| format!("{}: {error}", contestants[at].label))?;
+            of_round[at] = Some(outcome);
+        }
+        outcomes.push(of_round.into_iter().flatten().collect());
+    }
+    Ok(outcomes)
+}
+
+/// Makes the table of one mode.
+pub(super) fn table(
+    contestants: &[Contestant],
+    floor_label: &str,
+    rounds: &[Vec<Outcome>],
+) -> (Table, Vec<Medians>) {
+    let floor = contestants
+        .iter()
+        .position(|contestant| contestant.label == floor_label);
+    let divided = format!("÷ {floor_label}");
+    let mut table = Table::new([
+        "server",
+        "per second",
+        &divided,
+        "CPU ns each",
+        &divided,
+        "busy",
+        "median",
+        "p99",
+        "slowest",
+    ]);
+    let mut all = Vec::new();
+    for (at, contestant) in contestants.iter().enumerate() {
+        let of = |value: fn(&Outcome) -> f64| median(rounds.iter().map(|round| value(&round[at])));
+        // Within a round first: what changed between rounds changed for both.
+        let to_floor = |value: fn(&Outcome) -> f64| match floor {
+            Some(floor) => median(rounds.iter().map(|r| value(&r[at]) / value(&r[floor]))),
+            None => f64::NAN,
+        };
+        let medians = Medians {
+            rate_to_floor: to_floor(|outcome| outcome.rate),
+            cpu_to_floor: to_floor(|outcome| outcome.cpu),
+        };
+        table.row(vec![
+            contestant.label.clone(),
+            grouped(of(|outcome| outcome.rate)),
+            ratio(medians.rate_to_floor),
+            grouped(of(|outcome| outcome.cpu)),
+            ratio(medians.cpu_to_floor),
+            format!("{:.0} %", 100.0 * of(|outcome| outcome.busy)),
+            time(of(|outcome| outcome.median.as_secs_f64())),
+            time(of(|outcome| outcome.p99.as_secs_f64())),
+            time(of(|outcome| outcome.slowest.as_secs_f64())),
+        ]);
+        all.push(medians);
+    }
+    (table, all)
+}
+
+/// Makes a table of one figure, of every server that `shown` names, in every mode that it was in.
+pub(super) fn summary(
+    title: &str,
+    modes: &[(String, Vec<Contestant>, Vec<Medians>)],
+    shown: fn(&str) -> bool,
+    value: fn(&Medians) -> f64,
+) -> Table {
+    let mut labels: Vec<&String> = Vec::new();
+    for (_, contestants, _) in modes {
+        for Contestant { label, .. } in contestants {
+            if label != FLOOR && shown(label) && !labels.contains(&label) {
+                labels.push(label);
+            }
+        }
+    }
+    let mut headings = vec![title.to_owned()];
+    headings.extend(labels.iter().map(|label| (*label).clone()));
+    let mut table = Table::with(headings);
+    for (mode, contestants, medians) in modes {
+        let mut row = vec![mode.clone()];
+        for label in &labels {
+            let at = contestants.iter().position(|c| c.label == **label);
+            row.push(at.map_or(String::new(), |at| ratio(value(&medians[at]))));
+        }
+        table.row(row);
+    }
+    table
+}
+
+fn ratio(ratio: f64) -> String {
+    match ratio.is_nan() {
+        true => String::new(),
+        false => format!("{ratio:.2}"),
+    }
+}

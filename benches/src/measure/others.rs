@@ -1,0 +1,152 @@
+//! What is measured besides messages: upgrades, plain requests, memory, and the choice of a runtime.
+
+use std::{
+    thread,
+    time::{Duration, Instant},
+};
+
+use super::{
+    Plan,
+    compare::{self, Contestant, FLOOR},
+    echo::{Echo, USUAL},
+};
+use crate::{
+    BoxError,
+    cores::Cores,
+    load::{
+        self, Exchange, Load, client,
+        frames::{Shape, Size},
+        upgrades,
+    },
+    process::Process,
+    server::Threads,
+    table::{Table, grouped},
+};
+
+/// Opening handshakes, as fast as the server answers them.
+pub(super) fn upgrades(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
+    let contestants = Contestant::list(&plan.names(&USUAL));
+    let rounds = compare::interleaved(&contestants, plan.rounds, |contestant| {
+        upgrades::run(&contestant.start(cores)?, plan.warm_up(), plan.time)
+    })?;
+    println!("### upgrades\n");
+    let (table, _) = compare::table(&contestants, FLOOR, &rounds);
+    table.publish("upgrades", plan.into.as_deref())
+}
+
+/// Plain requests, with our layer around the router and without it.
+pub(super) fn http(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
+    let without = "axum-plain";
+    let contestants = Contestant::list(&[without, "axum"].map(str::to_owned));
+    for depth in [1, 16] {
+        let rounds = compare::interleaved(&contestants, plan.rounds, |contestant| {
+            let load = Load {
+                connections: 100,
+                depth,
+                refill: 1,
+                exchange: Exchange::Http,
+                warm_up: plan.warm_up(),
+                time: plan.time,
+            };
+            load::run(&contestant.start(cores)?, load)
+        })?;
+        println!("### plain HTTP, 100 connections, {depth} deep\n");
+        let (table, _) = compare::table(&contestants, without, &rounds);
+        table.publish(&format!("http-{depth}"), plan.into.as_deref())?;
+    }
+    Ok(())
+}
+
+/// A thousand busy connections on one worker of the multi-thread runtime, and on the other one.
+pub(super) fn workers(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
+    let runtimes = [
+        ("current-thread", None, None),
+        ("1 worker", Some(1), None),
+        ("1 worker, event_interval 16", Some(1), Some(16)),
+        ("1 worker, event_interval 4", Some(1), Some(4)),
+    ];
+    let mut contestants = Vec::new();
+    for name in plan.names(&[FLOOR, "axum"]) {
+        for (label, workers, event_interval) in runtimes {
+            contestants.push(Contestant {
+                label: format!("{name}, {label}"),
+                name: name.clone(),
+                threads: Threads {
+                    workers,
+                    event_interval,
+                },
+            });
+        }
+    }
+    let mode = Echo::new(1000, Size(32), 1);
+    let rounds = compare::interleaved(&contestants, plan.rounds, |contestant| {
+        let server = contestant.start(cores)?;
+        load::run(&server, mode.load(plan, contestant.name != FLOOR))
+    })?;
+    println!("### {mode}, by runtime\n");
+    let (table, _) = compare::table(&contestants, "raw, current-thread", &rounds);
+    table.publish("workers", plan.into.as_deref())
+}
+
+/// How many connections are held for `memory`.
+const IDLE: usize = 10_000;
+
+/// What a connection weighs that does nothing, before and after it echoed 16 KiB.
+pub(super) fn memory(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
+    println!("### memory of {} idle connections\n", grouped(IDLE as f64));
+    let mut table = Table::new(["server", "bytes each", "after 16 KiB each"]);
+    for contestant in Contestant::list(&plan.names(&USUAL)) {
+        let [idle, after] =
+            weigh(&contestant, cores).map_err(|error| format!("{}: {error}", contestant.label))?;
+        table.row(vec![contestant.label, grouped(idle), grouped(after)]);
+    }
+    table.publish("memory", plan.into.as_deref())
+}
+
+fn weigh(contestant: &Contestant, cores: &Cores) -> Result<[f64; 2], BoxError> {
+    let server = contestant.start(cores)?;
+    let shape = Shape {
+        size: 16 << 10,
+        text: false,
+        websocket: contestant.name != FLOOR,
+    };
+    let open = |number| {
+        let mut stream = client::connect(server.address(), number)?;
+        if shape.websocket {
+            client::shake_hands(&mut stream)?;
+        }
+        Ok::<_, BoxError>(stream)
+    };
+    // What the process keeps for all connections alike is not counted to them.
+    let mut first = open(0)?;
+    client::echo(&mut first, shape)?;
+    let before = settled(&server)?;
+    let mut streams = Vec::with_capacity(IDLE);
+    for number in 1..=IDLE {
+        streams.push(open(number)?);
+    }
+    let idle = settled(&server)?;
+    for stream in &mut streams {
+        client::echo(stream, shape)?;
+    }
+    let after = settled(&server)?;
+    Ok([idle, after].map(|bytes| (bytes as f64 - before as f64) / IDLE as f64))
+}
+
+/// Returns the server's memory once it has nothing more to do.
+fn settled(server: &Process) -> Result<u64, BoxError> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    let mut cpu = server.cpu_time()?;
+    loop {
+        thread::sleep(Duration::from_millis(100));
+        let now = server.cpu_time()?;
+        // A runtime of its own may look after its timers now and then.
+        if now - cpu < Duration::from_millis(1) {
+            return server.memory();
+        }
+        if Instant::now() > deadline {
+            return Err("the server does not come to rest".into());
+        }
+        cpu = now;
+    }
+}

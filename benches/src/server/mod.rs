@@ -1,0 +1,172 @@
+//! The servers that are measured: one engine, on one port of loopback, in a process of its own.
+
+mod ours;
+mod peers;
+mod raw;
+pub(crate) mod sinks;
+
+use std::{io, net::SocketAddr, process, str::FromStr, thread};
+
+use tokio::{
+    net::{TcpListener, TcpSocket},
+    runtime::{Builder, Runtime},
+};
+
+use crate::BoxError;
+
+/// What answers the connections.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Engine {
+    /// The same bytes back, without HTTP and WebSockets: the floor.
+    Raw,
+    /// Our layer with `Echo`, under axum.
+    Axum,
+    /// Our layer with a handler as users write it, under axum.
+    AxumHandler,
+    /// axum without our layer; it answers plain requests only.
+    AxumPlain,
+    /// Our layer with `Echo`, under hyper.
+    Hyper,
+    /// A peer, which sends each answer as its documentation does.
+    Peer(Peer),
+    /// A peer whose answers are fed, and flushed when there is nothing left to read.
+    Batched(Peer),
+}
+
+/// Another implementation of WebSockets.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Peer {
+    /// axum's `extract::ws`, which is tokio-tungstenite.
+    AxumWs,
+    /// hyper-tungstenite.
+    HyperTungstenite,
+    /// fastwebsockets, with its own upgrade.
+    Fastwebsockets,
+    /// tokio-websockets, with its own handshake.
+    TokioWebsockets,
+    /// yawc, with its own upgrade.
+    Yawc,
+    /// sockudo-ws, with its own handshake.
+    Sockudo,
+}
+
+/// Every engine that is written in Rust, by the name it has in arguments and tables.
+pub const ENGINES: [(&str, Engine); 16] = [
+    ("raw", Engine::Raw),
+    ("axum", Engine::Axum),
+    ("axum-handler", Engine::AxumHandler),
+    ("axum-plain", Engine::AxumPlain),
+    ("hyper", Engine::Hyper),
+    ("axum-ws", Engine::Peer(Peer::AxumWs)),
+    ("hyper-tungstenite", Engine::Peer(Peer::HyperTungstenite)),
+    ("fastwebsockets", Engine::Peer(Peer::Fastwebsockets)),
+    ("tokio-websockets", Engine::Peer(Peer::TokioWebsockets)),
+    ("yawc", Engine::Peer(Peer::Yawc)),
+    ("sockudo-ws", Engine::Peer(Peer::Sockudo)),
+    ("axum-ws-batched", Engine::Batched(Peer::AxumWs)),
+    (
+        "hyper-tungstenite-batched",
+        Engine::Batched(Peer::HyperTungstenite),
+    ),
+    (
+        "tokio-websockets-batched",
+        Engine::Batched(Peer::TokioWebsockets),
+    ),
+    ("yawc-batched", Engine::Batched(Peer::Yawc)),
+    ("sockudo-ws-batched", Engine::Batched(Peer::Sockudo)),
+];
+
+impl FromStr for Engine {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        let found = ENGINES.iter().find(|(known, _)| *known == name);
+        found
+            .map(|(_, engine)| *engine)
+            .ok_or_else(|| format!("no engine is called {name}"))
+    }
+}
+
+/// How the server's runtime is built.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Threads {
+    /// The workers of the multi-thread runtime; with none it is the current-thread one.
+    pub workers: Option<usize>,
+    /// After how many polls the runtime looks for events, where that is not tokio's own number.
+    pub event_interval: Option<u32>,
+}
+
+impl Threads {
+    fn runtime(self) -> io::Result<Runtime> {
+        let mut builder = match self.workers {
+            None => Builder::new_current_thread(),
+            Some(workers) => {
+                let mut builder = Builder::new_multi_thread();
+                builder.worker_threads(workers);
+                builder
+            }
+        };
+        if let Some(polls) = self.event_interval {
+            builder.event_interval(polls);
+        }
+        builder.enable_all().build()
+    }
+}
+
+/// What one server process is asked to be.
+#[derive(Clone, Copy, Debug)]
+pub struct Serve {
+    /// What answers.
+    pub engine: Engine,
+    /// The runtime it runs on.
+    pub threads: Threads,
+    /// Whether it ends with its standard input, which is how it ends when its parent is killed.
+    pub attached: bool,
+}
+
+/// Serves until the process is ended, and prints the address it listens on.
+///
+/// # Errors
+///
+/// When no port can be had, or the listener fails.
+pub fn serve(serve: &Serve) -> Result<(), BoxError> {
+    rlimit::increase_nofile_limit(u64::MAX)?;
+    if serve.attached {
+        thread::spawn(|| {
+            drop(io::copy(&mut io::stdin(), &mut io::sink()));
+            process::exit(0);
+        });
+    }
+    let engine = serve.engine;
+    serve.threads.runtime()?.block_on(async move {
+        let socket = TcpSocket::new_v4()?;
+        socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        // With fewer, thousands of clients at once wait for their SYN to be sent again.
+        let listener = socket.listen(4096)?;
+        println!("listening on {}", listener.local_addr()?);
+        // On the multi-thread runtime what `block_on` runs is no worker's task.
+        tokio::spawn(accept(engine, listener)).await?
+    })
+}
+
+async fn accept(engine: Engine, listener: TcpListener) -> Result<(), BoxError> {
+    match engine {
+        Engine::Raw => raw::serve(&listener).await,
+        Engine::Axum => ours::axum(listener).await,
+        Engine::AxumHandler => ours::axum_handler(listener).await,
+        Engine::AxumPlain => ours::axum_plain(listener).await,
+        Engine::Hyper => ours::hyper(&listener).await,
+        Engine::Peer(Peer::AxumWs) => peers::axum_ws(listener, false).await,
+        Engine::Peer(Peer::HyperTungstenite) => peers::hyper_tungstenite(&listener, false).await,
+        Engine::Peer(Peer::Fastwebsockets) => peers::fastwebsockets(&listener).await,
+        Engine::Peer(Peer::TokioWebsockets) => peers::tokio_websockets(&listener, false).await,
+        Engine::Peer(Peer::Yawc) => peers::yawc(&listener, false).await,
+        Engine::Peer(Peer::Sockudo) => peers::sockudo(&listener, false).await,
+        Engine::Batched(Peer::AxumWs) => peers::axum_ws(listener, true).await,
+        Engine::Batched(Peer::HyperTungstenite) => peers::hyper_tungstenite(&listener, true).await,
+        Engine::Batched(Peer::Fastwebsockets) => Err("fastwebsockets has no sink to feed".into()),
+        Engine::Batched(Peer::TokioWebsockets) => peers::tokio_websockets(&listener, true).await,
+        Engine::Batched(Peer::Yawc) => peers::yawc(&listener, true).await,
+        Engine::Batched(Peer::Sockudo) => peers::sockudo(&listener, true).await,
+    }
+}

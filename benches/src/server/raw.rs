@@ -1,0 +1,81 @@
+//! The floor: what tokio and the kernel take to bring bytes back as they came.
+
+use std::{
+    cell::RefCell,
+    future::poll_fn,
+    io,
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::{TcpListener, TcpStream},
+};
+
+use crate::BoxError;
+
+thread_local! {
+    /// Shared by all connections of a thread, so that it stays in the cache and is zeroed once.
+    static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 * 1024]);
+}
+
+pub(super) async fn serve(listener: &TcpListener) -> Result<(), BoxError> {
+    loop {
+        let (stream, _) = listener.accept().await?;
+        stream.set_nodelay(true)?;
+        tokio::spawn(async move {
+            let mut echo = Echo {
+                stream,
+                rest: Vec::new(),
+                written: 0,
+            };
+            // A client that goes away is no news.
+            drop(poll_fn(|cx| echo.poll(cx)).await);
+        });
+    }
+}
+
+struct Echo {
+    stream: TcpStream,
+    /// What the kernel did not take at once.
+    rest: Vec<u8>,
+    written: usize,
+}
+
+impl Echo {
+    /// Reads and writes until there is nothing to read, or the client has gone.
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        loop {
+            ready!(self.poll_rest(cx))?;
+            let stream = &mut self.stream;
+            let rest = &mut self.rest;
+            let read = BUFFER.with_borrow_mut(|buffer| {
+                let mut read = ReadBuf::new(buffer);
+                ready!(Pin::new(&mut *stream).poll_read(cx, &mut read))?;
+                let bytes = read.filled();
+                if !bytes.is_empty() {
+                    let written = match Pin::new(stream).poll_write(cx, bytes) {
+                        Poll::Ready(written) => written?,
+                        Poll::Pending => 0,
+                    };
+                    rest.extend_from_slice(&bytes[written..]);
+                }
+                Poll::Ready(io::Result::Ok(bytes.len()))
+            });
+            if ready!(read)? == 0 {
+                return Poll::Ready(Ok(()));
+            }
+        }
+    }
+
+    fn poll_rest(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        while self.written < self.rest.len() {
+            let bytes = &self.rest[self.written..];
+            self.written += ready!(Pin::new(&mut self.stream).poll_write(cx, bytes))?;
+        }
+        self.rest.clear();
+        self.written = 0;
+        Poll::Ready(Ok(()))
+    }
+}
