@@ -9,8 +9,8 @@
 //! The message limit holds for what a message inflates to, which is done in steps of 4 KiB: the
 //! step that goes past it is the last one. What arrives of it is limited as well, to an eighth
 //! more and 1 KiB, which is more than deflate ever takes. A stream that is corrupt, or ends within
-//! a block, is a violation of the protocol, 1002: RFC 7692 names no code, Chromium and the Python
-//! package `websockets` answer with this one as well, the npm package `ws` with 1007, which here
+//! a block, is a violation of the protocol, 1002: RFC 7692 names no code, the Python
+//! package `websockets` answers with this one as well, the npm package `ws` with 1007, which here
 //! says that a text is not UTF-8. Blocks with BFINAL end a stream, and what follows begins another
 //! one, without reference to what came before.
 //!
