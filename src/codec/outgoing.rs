@@ -132,10 +132,11 @@ impl Outgoing {
         let before = self.tail.len();
         let len = prefix.len() + whole.len();
         self.tail.reserve(MAX_HEAD + len);
+        let load = self.load;
         self.push_header(&data_header(whole.is_text()), len);
         self.tail.extend_from_slice(prefix.as_bytes());
         if let Err(violation) = whole.append_to(&mut self.tail) {
-            self.load.bytes -= self.tail.len() - before;
+            self.load = load;
             self.tail.truncate(before);
             return Err(violation);
         }
