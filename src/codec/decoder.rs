@@ -15,7 +15,7 @@ use super::{
     assembly::{Assembly, Whole},
     control,
     deflate::{Deflation, Inflation},
-    head::{ControlKind, Head, Kind, Partial},
+    head::{self, ControlKind, Head, Kind, Partial},
     utf8::InvalidUtf8,
 };
 
@@ -197,10 +197,26 @@ impl Decoder {
         input: &mut &'a [u8],
         now: Instant,
     ) -> Result<Option<Next<'a>>, Violation> {
+        if let Some(whole) = self.usual(input) {
+            return Ok(Some(Next::Whole(whole)));
+        }
         if self.deadline.is_some_and(|deadline| now >= deadline) {
             return Err(Violation::TooSlow);
         }
         self.advance(input, now)
+    }
+
+    /// Takes a message of the usual form off the front of `input`, if there is one: the same as
+    /// [`advance`](Self::advance) would, in a fraction of its time.
+    #[inline]
+    fn usual<'a>(&self, input: &mut &'a [u8]) -> Option<Whole<'a>> {
+        if self.rules.role != Role::Server || !self.is_between_messages() {
+            return None;
+        }
+        let (kind, mask, start, len) = head::usual(input, &self.rules.limits)?;
+        let payload = input.get(start..start + len)?;
+        *input = &input[start + len..];
+        Some(Whole::new(kind, payload, mask))
     }
 
     /// Returns when what has begun to arrive becomes too slow, `None` if nothing has.

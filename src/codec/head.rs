@@ -202,6 +202,33 @@ fn parse(
     Ok(Some((head, end)))
 }
 
+/// Reads the head that nearly every message of a client has: that of its only frame, uncompressed and
+/// up to 64 KiB long. `None` says nothing: what it does not read may be right or wrong.
+#[inline]
+pub(super) fn usual(bytes: &[u8], limits: &Limits) -> Option<(DataKind, Mask, usize, usize)> {
+    let &[first, second, c, d, e, f, ..] = bytes else {
+        return None;
+    };
+    let kind = match first {
+        0x81 => DataKind::Text,
+        0x82 => DataKind::Binary,
+        _ => return None,
+    };
+    let (len, key, end) = match second {
+        0x80..=0xfd => (usize::from(second & 0x7f), [c, d, e, f], 6),
+        0xfe => {
+            let &[g, h] = bytes.get(6..8)? else {
+                return None;
+            };
+            let len = usize::from(u16::from_be_bytes([c, d]));
+            (Some(len).filter(|&len| len > 125)?, [e, f, g, h], 8)
+        }
+        _ => return None,
+    };
+    let fits = len <= limits.message && len <= limits.frame;
+    fits.then_some((kind, Mask::new(key), end, len))
+}
+
 #[inline]
 fn check_first(
     first: u8,

@@ -133,7 +133,22 @@ impl Outgoing {
         let len = prefix.len() + whole.len();
         self.tail.reserve(MAX_HEAD + len);
         let load = self.load;
-        self.push_header(&data_header(whole.is_text()), len);
+        let opcode = if whole.is_text() { 0x81 } else { 0x82 };
+        match u16::try_from(len) {
+            // Two bytes, or four, not worth a call each.
+            Ok(len) if self.role == Role::Server && len < 126 => {
+                self.tail.extend_from_slice(&[opcode, len as u8]);
+                self.load.bytes += 2;
+            }
+            Ok(len) if self.role == Role::Server => {
+                let [high, low] = len.to_be_bytes();
+                self.tail.extend_from_slice(&[opcode, 126, high, low]);
+                self.load.bytes += 4;
+            }
+            _ => {
+                self.push_header(&data_header(whole.is_text()), len);
+            }
+        }
         self.tail.extend_from_slice(prefix.as_bytes());
         if let Err(violation) = whole.append_to(&mut self.tail) {
             self.load = load;

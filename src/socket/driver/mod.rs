@@ -469,7 +469,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         // What is sent while output is blocked waits until it has moved, and something was read:
         // else a handler that sends without end would keep the peer from being heard.
         let was_blocked = self.blocked.is_some();
-        if !was_blocked {
+        // What is repeated is in the output already, and nobody waits for its room.
+        let is_shared = self.repeat.is_none();
+        if is_shared && !was_blocked {
             self.link.take_outgoing(&mut self.engine.output);
         }
         let (mut moved, mut waits) = (false, false);
@@ -489,12 +491,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 moved = true;
                 self.unflushed = true;
                 self.spent.add(0, written.bytes);
-                waits |= self.release(written, cx);
+                waits |= is_shared && self.release(written, cx);
             } else if let Some(payload) = self.owed.take() {
                 self.push_control(|engine| engine.output.push_pong(&payload));
             } else {
                 self.blocked = None;
-                if std::mem::take(&mut self.unflushed) {
+                if std::mem::take(&mut self.unflushed) && is_shared {
                     self.link.flushed(cx);
                 }
                 return Poll::Ready(Ok(waits || was_blocked));
