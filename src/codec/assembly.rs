@@ -223,6 +223,7 @@ impl<'a> Whole<'a> {
     /// # Errors
     ///
     /// [`Violation::InvalidUtf8`] if it is a text that is none. Some of it may be appended then.
+    #[inline]
     pub(super) fn append_to(mut self, to: &mut Vec<u8>) -> Result<(), Violation> {
         let start = to.len();
         self.mask.append(self.payload, to);

@@ -72,7 +72,8 @@ impl Mask {
     }
 
     fn skip(&mut self, bytes: usize) {
-        self.0.rotate_left(bytes % 4);
+        let bits = 8 * (bytes % 4) as u32;
+        self.0 = u32::from_le_bytes(self.0).rotate_right(bits).to_le_bytes();
     }
 }
 
