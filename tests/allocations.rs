@@ -1,0 +1,135 @@
+//! What is allocated where nothing, or next to nothing, should be.
+//!
+//! The allocator counts for the whole process, so there is one test.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+use std::{
+    alloc::System,
+    convert::Infallible,
+    future::{Future, Ready, ready},
+    pin::pin,
+    task::{Context, Poll, Waker},
+};
+
+use axum::Router;
+use http::{Request, Response};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt},
+    net::{TcpListener, TcpStream},
+};
+use tower::{Layer, Service};
+use tower_websocket::{Echo, Error, Handler, WebSocket, WebSocketLayer};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const MESSAGES: usize = 1000;
+
+#[test]
+fn allocates_as_little_as_it_says() {
+    assert_eq!(passing_on(), 0, "a request that is passed on");
+    assert_eq!(echoed(Echo::new(), 32), 0, "32 bytes, echoed");
+    assert_eq!(echoed(Echo::new(), 16 * 1024), 0, "16 KiB, echoed");
+    // The message itself, which the handler owns.
+    assert_eq!(echoed(repeat, 32), MESSAGES, "32 bytes through a handler");
+    assert_eq!(echoed(repeat, 1000), MESSAGES, "1,000 bytes through one");
+}
+
+async fn repeat(mut socket: WebSocket) -> Result<(), Error> {
+    while let Some(message) = socket.recv().await? {
+        socket.send(message).await?;
+    }
+    Ok(())
+}
+
+/// Returns the allocations of plain requests through the layer, in all.
+fn passing_on() -> usize {
+    #[derive(Clone)]
+    struct Inner;
+
+    impl Service<Request<()>> for Inner {
+        type Response = Response<()>;
+        type Error = Infallible;
+        type Future = Ready<Result<Response<()>, Infallible>>;
+
+        fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<()>) -> Self::Future {
+            ready(Ok(Response::new(())))
+        }
+    }
+
+    let mut service = WebSocketLayer::new(Echo::new()).path("/ws").layer(Inner);
+    let request = |_| Request::get("/plain").header("host", "a").body(()).unwrap();
+    let requests: Vec<_> = (0..MESSAGES).map(request).collect();
+    let mut context = Context::from_waker(Waker::noop());
+    let region = Region::new(ALLOCATOR);
+    for request in requests {
+        let response = pin!(service.call(request)).poll(&mut context);
+        assert!(matches!(response, Poll::Ready(Ok(_))));
+    }
+    region.change().allocations
+}
+
+/// Returns the allocations for as many messages of `len` bytes, once a few have come and gone.
+fn echoed(handler: impl Handler, len: usize) -> usize {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .unwrap();
+    runtime.block_on(async {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let app = Router::new().layer(WebSocketLayer::new(handler));
+        tokio::spawn(async move { axum::serve(listener, app).await });
+        let mut client = TcpStream::connect(address).await.unwrap();
+        client.set_nodelay(true).unwrap();
+        open(&mut client).await;
+
+        let (frame, answer) = frames(len);
+        let mut received = vec![0; answer + 64];
+        exchange(&mut client, &frame, &mut received, 10).await;
+        let region = Region::new(ALLOCATOR);
+        exchange(&mut client, &frame, &mut received, MESSAGES).await;
+        region.change().allocations
+    })
+}
+
+async fn open(client: &mut TcpStream) {
+    let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    client.write_all(request.as_bytes()).await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        head.push(client.read_u8().await.unwrap());
+    }
+    assert!(head.starts_with(b"HTTP/1.1 101"));
+}
+
+/// Returns a masked binary frame, and the length of the one that comes back.
+fn frames(len: usize) -> (Vec<u8>, usize) {
+    let mut frame = vec![0x82];
+    match len {
+        0..126 => frame.push(0x80 | len as u8),
+        _ => {
+            frame.push(0xfe);
+            frame.extend(u16::try_from(len).unwrap().to_be_bytes());
+        }
+    }
+    let head = frame.len();
+    frame.extend([7; 4]);
+    frame.extend(vec![b'x'; len]);
+    (frame, head + len)
+}
+
+async fn exchange(client: &mut TcpStream, frame: &[u8], received: &mut [u8], times: usize) {
+    for _ in 0..times {
+        client.write_all(frame).await.unwrap();
+        let answer = frame.len() - 4;
+        client.read_exact(&mut received[..answer]).await.unwrap();
+    }
+}
