@@ -272,7 +272,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     /// Tells whether what arrives is read although output does not move. Servers do not; if clients
     /// did not either, each could wait for the other to read.
     fn reads_while_blocked(&self) -> bool {
-        self.link.role() == Role::Client
+        matches!(self.link.role(), Role::Client)
     }
 
     /// Reads and delivers until there is nothing to read, no room, or enough was done for now.
