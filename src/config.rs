@@ -299,7 +299,7 @@ impl Config {
         self.nodelay
     }
 
-    /// Compresses messages with peers that offer it (RFC 7692).
+    /// Compresses messages with clients that offer it, or as a client offers it (RFC 7692).
     ///
     /// Default: off.
     #[cfg(feature = "deflate")]

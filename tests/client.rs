@@ -284,6 +284,59 @@ async fn closes_when_it_is_dropped_and_says_when_in_a_panic() {
     assert_code(&next_frame(&mut server).await, 1011);
 }
 
+#[tokio::test]
+async fn hears_an_echo_that_is_not_read_while_it_sends() {
+    // An echo reads nothing while nobody reads what it writes. Far more than the pipes hold.
+    const COUNT: usize = 500;
+    for len in [100, 16_000] {
+        let (client, server) = duplex(4096);
+        let socket = async { connect_with("ws://example.com/", client).await.unwrap().0 };
+        let service = WebSocketLayer::new(Echo::new()).into_service();
+        let service = hyper_util::service::TowerToHyperService::new(service);
+        let served = hyper::server::conn::http1::Builder::new()
+            .serve_connection(hyper_util::rt::TokioIo::new(server), service)
+            .with_upgrades();
+        tokio::spawn(async { drop(served.await) });
+        let mut socket = within(socket).await;
+        let sender = socket.sender();
+        tokio::spawn(async move {
+            for number in 0..COUNT {
+                let mut bytes = vec![0; len];
+                bytes[..8].copy_from_slice(&number.to_be_bytes());
+                sender.send(bytes).await.unwrap();
+            }
+        });
+        for number in 0..COUNT {
+            let message = within(socket.recv()).await.unwrap().unwrap();
+            assert_eq!(message.as_bytes()[..8], number.to_be_bytes(), "{len}");
+        }
+        within(socket.close(CloseCode::NORMAL, "")).await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn blames_no_server_for_pings_that_did_not_get_out() {
+    const MINUTE: Duration = Duration::from_secs(60);
+    let config = Config::new()
+        .keepalive(MINUTE / 6, MINUTE / 12)
+        .write_timeout(10 * MINUTE);
+    let (mut socket, mut server) = scripted(config).await;
+    let message = vec![7; 500_000];
+    socket.send(message.clone()).await.unwrap();
+    sleep(5 * MINUTE).await;
+    // It is heard all the same, and answered behind what is in the way.
+    for number in 0..100_u8 {
+        wire::write(&mut server, &wire::plain(FIN | PING, &[number])).await;
+    }
+    wire::write(&mut server, &wire::plain(FIN | TEXT, b"slowly")).await;
+    let heard = within(socket.recv()).await.unwrap().unwrap();
+    assert_eq!(heard, Message::text("slowly"));
+    let frame = next_frame(&mut server).await;
+    assert!(frame.payload == message);
+    let pong = next_frame(&mut server).await;
+    assert_eq!((pong.first, pong.payload), (FIN | PONG, vec![99]));
+}
+
 #[tokio::test(start_paused = true)]
 async fn pings_a_silent_server_and_gives_it_up() {
     let config = Config::new().keepalive(Duration::from_secs(20), Duration::from_secs(5));

@@ -76,6 +76,60 @@ async fn answers_200_with_nothing_but_what_was_agreed_on() {
     assert_eq!(foreign.names(), [""; 0]);
 }
 
+#[cfg(feature = "deflate")]
+#[tokio::test]
+async fn compresses_where_that_was_agreed_on() {
+    const RSV1: u8 = 0x40;
+    // "Hello" as RFC 7692 §7.2.3.1 compresses it, and §7.2.3.2 when it refers to the one before.
+    const HELLO: [u8; 7] = [0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
+    const AGAIN: [u8; 5] = [0xf2, 0x00, 0x11, 0x00, 0x00];
+    let deflate = tower_websocket::Deflate::new().min_size(0);
+    let takeover = deflate.receive_context_takeover().send_context_takeover();
+    // By itself it would become larger.
+    let alone = (FIN | TEXT, &b"Hello"[..]);
+    for (deflate, agreed, second, echoes_of_both) in [
+        (
+            deflate,
+            "permessage-deflate; server_no_context_takeover; client_no_context_takeover; \
+             server_max_window_bits=12",
+            &HELLO[..],
+            [alone, alone],
+        ),
+        (
+            takeover,
+            "permessage-deflate; server_max_window_bits=12",
+            &AGAIN[..],
+            [
+                (FIN | TEXT | RSV1, &HELLO[..]),
+                (FIN | TEXT | RSV1, &AGAIN[..]),
+            ],
+        ),
+    ] {
+        let config = Config::new().deflate(deflate);
+        let session = session(WebSocketLayer::new(Echo::new()).config(config)).await;
+        let offer = "permessage-deflate; client_max_window_bits";
+        let request = connect().header("sec-websocket-extensions", offer);
+        let mut tunnel = session.ask(request).await;
+        assert_eq!(tunnel.status, StatusCode::OK);
+        assert_eq!(tunnel.names(), ["sec-websocket-extensions"]);
+        assert_eq!(tunnel.headers["sec-websocket-extensions"], agreed);
+        for (payload, expected) in [&HELLO[..], second].into_iter().zip(echoes_of_both) {
+            write(&mut tunnel, &frame(FIN | TEXT | RSV1, payload)).await;
+            let echoed = read_frame(&mut tunnel).await.unwrap();
+            assert_eq!((echoed.first, &*echoed.payload), expected, "{agreed}");
+        }
+        write(&mut tunnel, &frame(FIN | TEXT | RSV1, &[0xff])).await;
+        assert_eq!(read_close(&mut tunnel).await, Some(1002), "{agreed}");
+
+        // Not offered, not spoken, on a stream beside it.
+        let mut plain = session.open().await;
+        assert_eq!(plain.names(), [""; 0]);
+        echoes(&mut plain, "Hello").await;
+        write(&mut plain, &frame(FIN | TEXT | RSV1, &HELLO)).await;
+        assert_eq!(read_close(&mut plain).await, Some(1002), "{agreed}");
+    }
+}
+
 #[tokio::test]
 async fn reads_frames_that_come_before_the_answer() {
     let session = session(WebSocketLayer::new(Echo::new())).await;

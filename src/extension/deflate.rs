@@ -116,7 +116,11 @@ impl Terms {
     pub(crate) fn confirm(self, headers: &HeaderMap) -> Result<Option<Self>, Unacceptable> {
         let mut answers = elements(headers, &SEC_WEBSOCKET_EXTENSIONS);
         let Some(answer) = answers.next() else {
-            return Ok(None);
+            // To decline is to leave the field out (RFC 6455 §9.1 has no empty list).
+            return match headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
+                true => Err(Unacceptable),
+                false => Ok(None),
+            };
         };
         let Some(Ok(answer)) = Parameters::of(answer) else {
             return Err(Unacceptable);

@@ -8,7 +8,7 @@ use crate::extension::{
     deflate::{Direction, MAX_WINDOW_BITS, MIN_WINDOW_BITS, Terms},
 };
 
-/// Compression of messages with peers that offer it, for
+/// Compression of messages with peers that agree to it, for
 /// [`Config::deflate`](crate::Config::deflate): permessage-deflate
 /// ([RFC 7692](https://www.rfc-editor.org/rfc/rfc7692)).
 ///
@@ -112,8 +112,9 @@ impl Deflate {
     /// Sets how far back compression refers when sending, as the base-2 logarithm of bytes, from 9
     /// to 15; what is below or above counts as these.
     ///
-    /// The peer may ask for less; one that asks for 8 is served without compression, since zlib
-    /// cannot do that. Default: 12, which is 4 KiB.
+    /// The peer may ask for less, but not for 8, since zlib cannot do that: a client that does is
+    /// served without compression, and connecting to a server that does fails. Default: 12, which
+    /// is 4 KiB.
     #[must_use]
     pub const fn send_window_bits(mut self, bits: u8) -> Self {
         self.terms.send.window_bits = window_bits(bits);
@@ -122,8 +123,9 @@ impl Deflate {
 
     /// Sets how far back the peer may refer, from 9 to 15; what is below or above counts as these.
     ///
-    /// Less than 15 saves the peer memory, and this side none. A peer that does not offer to keep
-    /// to it is served without compression. Default: 15, which is 32 KiB.
+    /// Less than 15 saves the peer memory, and this side none. A client that does not offer to keep
+    /// to it is served without compression; connecting to a server that compresses and does not keep
+    /// to it fails. Default: 15, which is 32 KiB.
     #[must_use]
     pub const fn receive_window_bits(mut self, bits: u8) -> Self {
         self.terms.receive.window_bits = window_bits(bits);

@@ -24,7 +24,7 @@ use super::{
 };
 use crate::{
     close::{CloseCode, CloseFrame, Closed},
-    codec::{Compression, Control, Event, Load, Rules, Violation},
+    codec::{Compression, Control, Event, Load, Role, Rules, Violation},
     config::Config,
     error::RecvError,
     keepalive::{Due, Keepalive},
@@ -238,10 +238,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             return self.begin_closing(frame, now, cx);
         }
         if self.blocked.is_some() {
-            // Nothing is read before output moves again.
+            // A server reads nothing before output moves again.
             match self.poll_flush(now, cx) {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => return self.lose(RecvError::Io(error), cx),
+                Poll::Pending if self.reads_while_blocked() => {}
                 Poll::Pending => {
                     self.pause(now);
                     return self.on_time(now, cx).unwrap_or(Turn::Idle);
@@ -266,6 +267,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             Poll::Ready(Ok(true)) => Turn::Again,
             Poll::Ready(Ok(false)) | Poll::Pending => Turn::Idle,
         }
+    }
+
+    /// Tells whether what arrives is read although output does not move. Servers do not; if clients
+    /// did not either, each could wait for the other to read.
+    fn reads_while_blocked(&self) -> bool {
+        matches!(self.link.role(), Role::Client)
     }
 
     /// Reads and delivers until there is nothing to read, no room, or enough was done for now.
@@ -539,7 +546,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             return Some(self.fail(fault, CloseCode::POLICY_VIOLATION, now, cx));
         }
         // A pong cannot overtake the rest of what is arriving, for which there is a time of its own.
-        if self.engine.is_receiving() {
+        // Nor can a ping be answered that does not get out.
+        if self.engine.is_receiving() || self.blocked.is_some() {
             self.heard(now);
         }
         let intervals = self.config.keepalive_intervals()?;
