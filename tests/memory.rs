@@ -33,7 +33,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tower_websocket::{
-    BoxError, Config, Message, WebSocket, WebSocketLayer,
+    BoxError, Config, Echo, Message, WebSocket, WebSocketLayer,
     error::{RecvError, SendError},
 };
 use wire::{
@@ -72,6 +72,19 @@ const PARTS: &[(&str, fn())] = &[
     }),
     ("100 KiB sent without end, one buffer a write", || {
         send_without_end(100 * KIB, false)
+    }),
+    ("empty texts repeated behind 64 KiB, nothing read", || {
+        repeat_behind(64 * KIB, &frame(FIN | TEXT, b""));
+    }),
+    (
+        "empty texts in two frames repeated behind 64 KiB, nothing read",
+        || {
+            let frames = [frame(TEXT, b""), frame(FIN | CONTINUATION, b"")];
+            repeat_behind(64 * KIB, &frames.concat());
+        },
+    ),
+    ("32 bytes repeated, nothing read", || {
+        repeat_behind(0, &frame(FIN | TEXT, &[b'x'; 32]));
     }),
     ("2,000,000 empty fragments", empty_fragments),
     (
@@ -305,6 +318,33 @@ fn swallowed_pongs() {
         let flooded = flood_through(server, client, unlimited(), &frames, DECODED).await;
         flooded.assert_within(256 * KIB);
         assert_eq!((flooded.gone_after, flooded.sent), (None, DECODED));
+    });
+}
+
+// ---------------------------------------------------------------------------------------------
+// A peer that has everything repeated, and never reads.
+
+fn repeat_behind(prefix: usize, frames: &[u8]) {
+    run(async {
+        let prefix = "x".repeat(prefix);
+        let service = WebSocketLayer::new(Echo::prefixed(prefix)).into_service();
+        let (server, mut client) = duplex(PIPE);
+        handshake(&service, server, &mut client).await;
+        let bytes = frames.repeat(64 * KIB / frames.len());
+        let mut growth = Growth::start();
+        let start = Instant::now();
+        let mut sent = 0;
+        while let Ok(Ok(written)) =
+            timeout(SECOND, client.write(&bytes[sent % bytes.len()..])).await
+        {
+            sent += written;
+            growth.sample();
+        }
+        growth.sample();
+        println!("- sent {} KiB", sent / KIB);
+        growth.assert_within(1088 * KIB, "growth");
+        assert!(sent < MIB, "reading stops");
+        assert!(start.elapsed() < 3 * SECOND);
     });
 }
 

@@ -7,7 +7,10 @@ use std::{
     time::Instant,
 };
 
-use tokio::time::{Sleep, sleep_until};
+use tokio::{
+    task::unconstrained,
+    time::{Sleep, sleep_until},
+};
 
 /// Returns the time of tokio's clock, which tests can stop.
 pub(super) fn now() -> Instant {
@@ -45,12 +48,55 @@ impl Timer {
         if deadline < sleep.deadline() {
             sleep.as_mut().reset(deadline);
         }
-        while sleep.as_mut().poll(cx).is_ready() {
+        // A handler that has spent the task's budget would keep it from being registered, and it is
+        // not polled again before it is reached.
+        while Pin::new(&mut unconstrained(sleep.as_mut()))
+            .poll(cx)
+            .is_ready()
+        {
             if deadline <= sleep.deadline() {
                 return Poll::Ready(());
             }
             sleep.as_mut().reset(deadline);
         }
         Poll::Pending
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, pin::pin, time::Duration};
+
+    use tokio::time::timeout;
+
+    use super::*;
+
+    const SECOND: Duration = Duration::from_secs(1);
+
+    /// Takes what tokio allows a task in one poll, as a handler does that has much to receive.
+    fn spend_budget(cx: &mut Context<'_>) {
+        while pin!(tokio::task::consume_budget()).poll(cx).is_ready() {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn wakes_a_task_that_had_spent_its_budget() {
+        for (first, then) in [(SECOND, SECOND), (SECOND, 3 * SECOND), (9 * SECOND, SECOND)] {
+            let mut timer = Timer::default();
+            let start = now();
+            let mut polls = 0;
+            let reached = poll_fn(|cx| {
+                polls += 1;
+                let deadline = if polls == 1 {
+                    spend_budget(cx);
+                    start + first
+                } else {
+                    start + then
+                };
+                timer.poll(Some(deadline), now(), cx)
+            });
+            let reached = timeout(100 * SECOND, reached).await;
+            assert!(reached.is_ok(), "{first:?}, then {then:?}");
+            assert_eq!(now() - start, then);
+        }
     }
 }

@@ -71,9 +71,12 @@ impl Spent {
         self.bytes = self.bytes.saturating_add(small(bytes));
     }
 
-    /// Returns how many frames may still be taken in.
-    fn frames_left(&self) -> usize {
-        FRAMES.saturating_sub(self.frames) as usize
+    /// Returns how many messages may still be repeated, each behind as many bytes: what is added to
+    /// them counts as what is read.
+    fn repeats_left(&self, prefix: usize) -> usize {
+        let frames = FRAMES.saturating_sub(self.frames) as usize;
+        let bytes = BYTES.saturating_sub(self.bytes) as usize;
+        (frames * FOR_A_FRAME).min(bytes / prefix.max(1) + 1)
     }
 
     const fn is_enough(&self) -> bool {
@@ -364,13 +367,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             return self.engine.poll_incoming(cx, now);
         };
         let mut repeated = Repeated::default();
-        let most = self.spent.frames_left() * FOR_A_FRAME;
+        let most = self.spent.repeats_left(prefix.len());
         let incoming = self
             .engine
             .poll_repeated(cx, now, prefix, most, &mut repeated);
         if repeated.messages > 0 {
             self.heard(now);
-            self.spent.add(repeated.messages.div_ceil(FOR_A_FRAME), 0);
+            let added = repeated.sent - repeated.received;
+            let frames = repeated.messages.div_ceil(FOR_A_FRAME);
+            self.spent.add(frames, added);
             self.first_message_came();
             let traffic = self.link.traffic();
             traffic.received(repeated.messages, repeated.received);
@@ -386,8 +391,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             self.link.deliver(message, cx);
             return true;
         };
+        let received = message.len();
         let answer = message.behind(prefix);
         self.link.traffic().sent(1, answer.len());
+        self.spent.add(0, answer.len() - received);
         let contiguous = self.engine.is_contiguous();
         self.engine.output.push(&answer, contiguous);
         false

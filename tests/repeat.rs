@@ -1,0 +1,212 @@
+//! `Echo` is served without a handler, and nobody can tell: random sessions are answered as by a
+//! handler that hands each message on to it.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+#[path = "support/wire.rs"]
+mod wire;
+
+use std::time::Duration;
+
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use tokio::{
+    io::{AsyncReadExt, AsyncWriteExt, duplex, split},
+    time::{sleep, timeout},
+};
+use tower_websocket::{BoxError, Config, Counts, Echo, Handler, WebSocket, WebSocketLayer};
+use wire::{
+    BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT, close, frame, read_frame, read_head,
+};
+
+const PREFIX: &str = "Écho: ";
+
+/// Serves as [`Echo`] does, which its type does not tell.
+struct Delegate(Echo);
+
+impl Handler for Delegate {
+    async fn handle(&self, socket: WebSocket) -> Result<(), BoxError> {
+        self.0.handle(socket).await
+    }
+}
+
+/// The same numbers for the same seed (xorshift64*).
+struct Random(u64);
+
+impl Random {
+    fn below(&mut self, end: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        let next = self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33;
+        usize::try_from(next).unwrap() % end
+    }
+}
+
+/// What a peer does: the bytes in pieces, and how it reads.
+struct Script {
+    pieces: Vec<Vec<u8>>,
+    pipe: usize,
+    /// Bytes at once, with a pause between them.
+    reads: usize,
+}
+
+fn message(random: &mut Random, bytes: &mut Vec<u8>) {
+    let len = match random.below(12) {
+        0 => 0,
+        1 => 4000 + random.below(200),
+        2 => 60_000 + random.below(20_000),
+        3 => 126,
+        _ => random.below(200),
+    };
+    let (opcode, payload) = match random.below(2) {
+        0 => (TEXT, "é".repeat(len / 2).into_bytes()),
+        _ => (BINARY, vec![0xff; len]),
+    };
+    if random.below(4) > 0 {
+        bytes.extend(frame(FIN | opcode, &payload));
+        return;
+    }
+    let cut = random.below(payload.len() + 1);
+    bytes.extend(frame(opcode, &payload[..cut]));
+    if random.below(2) == 0 {
+        bytes.extend(frame(FIN | PING, b"between"));
+    }
+    bytes.extend(frame(FIN | CONTINUATION, &payload[cut..]));
+}
+
+fn script(seed: u64) -> Script {
+    let mut random = Random(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15));
+    let mut bytes = Vec::new();
+    let few = random.below(2) == 0;
+    for _ in 0..random.below(if few { 8 } else { 60 }) {
+        message(&mut random, &mut bytes);
+        if random.below(20) == 0 {
+            bytes.extend(frame(FIN | PING, b"behind"));
+        }
+    }
+    bytes.extend(match random.below(8) {
+        0 => frame(FIN | TEXT, b"caf\xc3"),
+        1 => frame(FIN | 0x3, b"reserved"),
+        2 => frame(FIN | CONTINUATION, b"of nothing"),
+        3 => frame(FIN | CLOSE, b""),
+        4 => frame(FIN | BINARY, &[0; 100_001]),
+        // And the end of the stream.
+        5 => Vec::new(),
+        6 => [frame(FIN | TEXT, b"\xff"), frame(FIN | TEXT, b"x")].concat(),
+        _ => close(3000, "bye"),
+    });
+    let most = [300, 5000, 70_000, usize::MAX][random.below(4)];
+    let mut pieces = Vec::new();
+    let mut rest = &bytes[..];
+    while !rest.is_empty() {
+        let (piece, others) = rest.split_at(rest.len().min(1 + random.below(most)));
+        pieces.push(piece.to_vec());
+        rest = others;
+    }
+    Script {
+        pieces,
+        pipe: [1024, 4096, 1 << 20][random.below(3)],
+        reads: [2000, 20_000, 1 << 20][random.below(3)],
+    }
+}
+
+/// Returns the messages and the Close that came back. Pongs are left out: one may come before or
+/// behind the answers to what is in the same read, or not at all when output is blocked.
+async fn play(script: &Script, handler: impl Handler) -> (Vec<Frame>, Counts) {
+    let config = Config::new()
+        .max_message_size(100_000)
+        .write_timeout(Duration::from_secs(3600))
+        .close_timeout(Duration::from_secs(3600))
+        .max_control_frames(u32::MAX, u32::MAX);
+    let layer = WebSocketLayer::new(handler).config(config);
+    let connections = layer.connections();
+    let (server, mut client) = duplex(script.pipe);
+    let service = TowerToHyperService::new(layer.into_service());
+    tokio::spawn(
+        http1::Builder::new()
+            .serve_connection(TokioIo::new(server), service)
+            .with_upgrades(),
+    );
+    let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
+        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
+        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    client.write_all(request).await.unwrap();
+    let head = read_head(&mut client).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+
+    let (mut reader, mut writer) = split(client);
+    let write = async {
+        for piece in &script.pieces {
+            // The server may have ended before it has read all.
+            if writer.write_all(piece).await.is_err() {
+                return;
+            }
+            tokio::task::yield_now().await;
+        }
+        let _ = writer.shutdown().await;
+    };
+    let read = async {
+        let mut all = Vec::new();
+        let mut piece = vec![0; script.reads];
+        loop {
+            match reader.read(&mut piece).await.unwrap() {
+                0 => return all,
+                read => all.extend_from_slice(&piece[..read]),
+            }
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    let ((), all) = timeout(Duration::from_secs(3000), async {
+        tokio::join!(write, read)
+    })
+    .await
+    .unwrap();
+    let mut answered = Vec::new();
+    let mut all = &all[..];
+    while let Some(frame) = read_frame(&mut all).await {
+        if frame.first != FIN | PONG {
+            answered.push(frame);
+        }
+    }
+    connections.closed(Duration::from_secs(1)).await;
+    (answered, connections.counts())
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_as_the_handler_does() {
+    let mut messages = 0;
+    for seed in 1..=100 {
+        let script = script(seed);
+        let (expected, expected_counts) = play(&script, Delegate(Echo::prefixed(PREFIX))).await;
+        let (answered, counts) = play(&script, Echo::prefixed(PREFIX)).await;
+        let summary = |frames: &[Frame]| {
+            let last = frames
+                .last()
+                .map(|frame| (frame.first, frame.payload.len()));
+            (frames.len(), last)
+        };
+        assert!(
+            answered == expected,
+            "seed {seed}: {:?} instead of {:?}",
+            summary(&answered),
+            summary(&expected)
+        );
+        assert_eq!(counts.closed, expected_counts.closed, "seed {seed}");
+        assert_eq!(
+            (counts.messages_received, counts.bytes_received),
+            (
+                expected_counts.messages_received,
+                expected_counts.bytes_received
+            ),
+            "seed {seed}"
+        );
+        assert_eq!(
+            (counts.messages_sent, counts.bytes_sent),
+            (expected_counts.messages_sent, expected_counts.bytes_sent),
+            "seed {seed}"
+        );
+        messages += counts.messages_sent;
+    }
+    assert!(messages > 1000, "{messages}");
+}
