@@ -111,7 +111,8 @@ async def main():
         port = server.sockets[0].getsockname()[1]
         client = await asyncio.create_subprocess_exec(sys.argv[1], f"ws://127.0.0.1:{port}")
         same(await client.wait(), 0)
-    same([case.__name__ for case in passed], [case.__name__ for case in CASES])
+    # Not their order: a case may see its end when the client is at the next one already.
+    same({case.__name__ for case in CASES} - {case.__name__ for case in passed}, set())
     print(f"websockets as the server: {len(passed)} cases passed")
 
 
