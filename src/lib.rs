@@ -82,7 +82,7 @@
 //! - On one saturated worker of tokio's multi-thread runtime more than 256 ready tasks overflow into
 //!   the global queue, and some connections wait: set `event_interval` of the runtime's builder, or
 //!   use current-thread runtimes.
-//! - A connection of [`Echo`] holds 1.6 KiB while it is idle. One with a handler also holds the
+//! - A connection of [`Echo`] holds 1.7 KB while it is idle. One with a handler also holds the
 //!   request, and what the server and other layers have put into its extensions.
 //!
 //! # What it needs
