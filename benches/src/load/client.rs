@@ -20,6 +20,12 @@ pub const HANDSHAKE: &[u8] = b"GET /ws HTTP/1.1\r\n\
     Sec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
+/// A plain request, with the fields that common clients send.
+pub const REQUEST: &[u8] = b"GET / HTTP/1.1\r\n\
+    Host: 127.0.0.1\r\n\
+    User-Agent: bench\r\n\
+    Accept: */*\r\n\r\n";
+
 /// The ports of one source address that are used before the next one's, fewer than the kernel has.
 const PORTS: usize = 20_000;
 
@@ -58,6 +64,20 @@ pub fn shake_hands(stream: &mut TcpStream) -> Result<(), BoxError> {
     match answer.starts_with(b"HTTP/1.1 101 ") {
         true => Ok(()),
         false => Err(format!("refused: {}", String::from_utf8_lossy(&answer)).into()),
+    }
+}
+
+/// Makes a plain request and returns the answer.
+///
+/// # Errors
+///
+/// When the answer is another than a 200.
+pub fn ask(stream: &mut TcpStream) -> Result<Vec<u8>, BoxError> {
+    stream.write_all(REQUEST)?;
+    let answer = read_until(stream, b"hello over HTTP")?;
+    match answer.starts_with(b"HTTP/1.1 200 ") {
+        true => Ok(answer),
+        false => Err("a plain request is refused".into()),
     }
 }
 

@@ -2,16 +2,17 @@
 
 pub mod client;
 pub mod frames;
+mod http2;
 mod latency;
+mod single;
 pub mod upgrades;
 
 use std::{
-    io::{self, ErrorKind, Read, Write},
-    net::{self, SocketAddr},
+    io::{self, ErrorKind},
     time::{Duration, Instant},
 };
 
-use mio::{Events, Interest, Poll, Token, net::TcpStream};
+use mio::{Events, Poll};
 
 use self::{frames::Shape, latency::Histogram};
 use crate::{BoxError, process::Process};
@@ -19,8 +20,8 @@ use crate::{BoxError, process::Process};
 /// What is done to a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// How many clients there are.
-    pub connections: usize,
+    /// How many clients there are, each of which has a socket.
+    pub clients: usize,
     /// How many messages each of them has outstanding.
     pub depth: usize,
     /// How many answers a client waits for before it sends as many messages again.
@@ -38,6 +39,8 @@ pub struct Load {
 pub enum Exchange {
     /// Messages, over WebSockets where their shape says so.
     Echo(Shape),
+    /// Messages over WebSockets that are streams of so many connections of HTTP/2.
+    Http2(Shape, usize),
     /// Plain requests over HTTP.
     Http,
 }
@@ -59,31 +62,35 @@ pub struct Outcome {
     pub slowest: Duration,
 }
 
-/// A plain request, with the fields that common clients send.
-const REQUEST: &[u8] = b"GET / HTTP/1.1\r\n\
-    Host: 127.0.0.1\r\n\
-    User-Agent: bench\r\n\
-    Accept: */*\r\n\r\n";
+/// A TCP connection, with one client or several.
+trait Client {
+    /// Sends the first messages.
+    fn begin(&mut self, now: Instant, common: &Common) -> Result<(), BoxError>;
 
-struct Connection {
-    stream: TcpStream,
-    /// The bytes that may be sent and were not yet.
-    unsent: usize,
-    /// Where in its frame the next byte is that is sent.
-    at: usize,
-    /// Bytes of an answer that is not complete.
-    partial: usize,
-    /// Answers that were not replaced by new messages yet.
-    due: usize,
-    /// When the messages that are outstanding were sent.
-    sent: Instant,
+    /// Reads if there may be something to read, writes what can be written, and returns how many
+    /// answers came.
+    fn turn(&mut self, readable: bool, common: &mut Common) -> Result<u64, BoxError>;
 }
 
-/// The frames, often enough one after the other for one write of all that may be outstanding.
+/// What all connections share.
+struct Common {
+    pattern: Pattern,
+    /// See `Load`.
+    depth: usize,
+    /// See `Load`.
+    refill: usize,
+    scratch: Vec<u8>,
+    histogram: Histogram,
+}
+
+/// What clients send and what they get.
 struct Pattern {
+    /// The frames, often enough one after the other for one write of all that may be outstanding.
     bytes: Vec<u8>,
+    /// How long one of them is.
     frame: usize,
-    reply: usize,
+    /// One answer. All are as long.
+    answer: Vec<u8>,
 }
 
 /// Runs `load` against a server.
@@ -92,29 +99,78 @@ struct Pattern {
 ///
 /// When a connection cannot be made, gets a wrong answer at first, or breaks.
 pub fn run(server: &Process, load: Load) -> Result<Outcome, BoxError> {
-    let mut poll = Poll::new()?;
-    let (mut connections, reply) = open(server.address(), load, &poll)?;
-    let frame = match load.exchange {
-        Exchange::Echo(shape) => shape.request(),
-        Exchange::Http => REQUEST.to_vec(),
+    let poll = Poll::new()?;
+    let address = server.address();
+    match load.exchange {
+        Exchange::Echo(shape) => {
+            let clients = single::open(address, load.clients, &poll, |stream| {
+                if shape.websocket {
+                    client::shake_hands(stream)?;
+                }
+                client::echo(stream, shape)
+            })?;
+            measure(
+                server,
+                load,
+                poll,
+                clients,
+                (shape.request(), shape.reply()),
+            )
+        }
+        Exchange::Http2(shape, connections) => {
+            let clients = http2::open(address, load.clients, connections, &poll)?;
+            measure(
+                server,
+                load,
+                poll,
+                clients,
+                (shape.request(), shape.reply()),
+            )
+        }
+        Exchange::Http => {
+            // Every answer is as long: only the date changes.
+            let mut answer = Vec::new();
+            let clients = single::open(address, load.clients, &poll, |stream| {
+                answer = client::ask(stream)?;
+                Ok(())
+            })?;
+            measure(
+                server,
+                load,
+                poll,
+                clients,
+                (client::REQUEST.to_vec(), answer),
+            )
+        }
+    }
+}
+
+fn measure<C: Client>(
+    server: &Process,
+    load: Load,
+    mut poll: Poll,
+    mut clients: Vec<C>,
+    (frame, answer): (Vec<u8>, Vec<u8>),
+) -> Result<Outcome, BoxError> {
+    let mut common = Common {
+        pattern: Pattern {
+            bytes: frame.repeat(load.depth + 1),
+            frame: frame.len(),
+            answer,
+        },
+        depth: load.depth,
+        refill: load.refill,
+        scratch: vec![0; 256 * 1024],
+        histogram: Histogram::new(),
     };
-    let pattern = Pattern {
-        bytes: frame.repeat(load.depth + 1),
-        frame: frame.len(),
-        reply,
-    };
-    let mut scratch = vec![0; 256 * 1024];
     let mut events = Events::with_capacity(1024);
-    let mut histogram = Histogram::new();
 
     let begun = Instant::now();
-    for connection in &mut connections {
-        connection.unsent = load.depth * pattern.frame;
-        connection.sent = begun;
-        connection.write(&pattern)?;
+    for client in &mut clients {
+        client.begin(begun, &common)?;
     }
     let mut counting = None;
-    let mut answers = 0_u64;
+    let mut answers = 0;
     loop {
         wait(&mut poll, &mut events)?;
         let now = Instant::now();
@@ -122,31 +178,16 @@ pub fn run(server: &Process, load: Load) -> Result<Outcome, BoxError> {
             None if now >= begun + load.warm_up => {
                 counting = Some((now, server.cpu_time()?));
                 answers = 0;
-                histogram = Histogram::new();
+                common.histogram = Histogram::new();
             }
             Some((since, cpu)) if now >= since + load.time => {
                 let cpu = server.cpu_time()?.saturating_sub(cpu);
-                return Outcome::new(answers, now - since, cpu, &histogram);
+                return Outcome::new(answers, now - since, cpu, &common.histogram);
             }
             _ => {}
         }
         for event in &events {
-            let connection = &mut connections[event.token().0];
-            if event.is_readable() {
-                let came = connection.read(&pattern, &mut scratch)?;
-                if came > 0 {
-                    answers += came as u64;
-                    connection.due += came;
-                    if connection.due >= load.refill {
-                        let now = Instant::now();
-                        histogram.add(now - connection.sent, connection.due);
-                        connection.sent = now;
-                        connection.unsent += connection.due * pattern.frame;
-                        connection.due = 0;
-                    }
-                }
-            }
-            connection.write(&pattern)?;
+            answers += clients[event.token().0].turn(event.is_readable(), &mut common)?;
         }
     }
 }
@@ -178,91 +219,5 @@ impl Outcome {
             p99: histogram.quantile(0.99),
             slowest: histogram.slowest(),
         })
-    }
-}
-
-/// Opens all connections and returns them with the length of an answer.
-fn open(server: SocketAddr, load: Load, poll: &Poll) -> Result<(Vec<Connection>, usize), BoxError> {
-    let mut connections = Vec::with_capacity(load.connections);
-    let mut reply = 0;
-    for number in 0..load.connections {
-        let mut stream = client::connect(server, number)?;
-        reply = load.exchange.begin(&mut stream)?;
-        stream.set_nonblocking(true)?;
-        let mut stream = TcpStream::from_std(stream);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        poll.registry()
-            .register(&mut stream, Token(number), interest)?;
-        connections.push(Connection {
-            stream,
-            unsent: 0,
-            at: 0,
-            partial: 0,
-            due: 0,
-            sent: Instant::now(),
-        });
-    }
-    Ok((connections, reply))
-}
-
-impl Exchange {
-    /// Makes the handshake, checks one answer to the byte and returns its length.
-    fn begin(self, stream: &mut net::TcpStream) -> Result<usize, BoxError> {
-        match self {
-            Self::Echo(shape) => {
-                if shape.websocket {
-                    client::shake_hands(stream)?;
-                }
-                client::echo(stream, shape)?;
-                Ok(shape.reply().len())
-            }
-            Self::Http => {
-                stream.write_all(REQUEST)?;
-                let answer = client::read_until(stream, b"hello over HTTP")?;
-                match answer.starts_with(b"HTTP/1.1 200 ") {
-                    // Every answer is as long: only the date changes.
-                    true => Ok(answer.len()),
-                    false => Err("a plain request is refused".into()),
-                }
-            }
-        }
-    }
-}
-
-impl Connection {
-    /// Reads what is there and returns how many answers are complete with it.
-    fn read(&mut self, pattern: &Pattern, scratch: &mut [u8]) -> Result<usize, BoxError> {
-        loop {
-            match self.stream.read(scratch) {
-                Ok(0) => return Err("the server has closed a connection".into()),
-                Ok(read) => {
-                    self.partial += read;
-                    // A short read has emptied the socket; what comes now makes a new event.
-                    if read < scratch.len() {
-                        break;
-                    }
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => break,
-                Err(error) => return Err(error.into()),
-            }
-        }
-        let complete = self.partial / pattern.reply;
-        self.partial %= pattern.reply;
-        Ok(complete)
-    }
-
-    fn write(&mut self, pattern: &Pattern) -> io::Result<()> {
-        while self.unsent > 0 {
-            let end = pattern.bytes.len().min(self.at + self.unsent);
-            match self.stream.write(&pattern.bytes[self.at..end]) {
-                Ok(written) => {
-                    self.unsent -= written;
-                    self.at = (self.at + written) % pattern.frame;
-                }
-                Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
-                Err(error) => return Err(error),
-            }
-        }
-        Ok(())
     }
 }

@@ -39,12 +39,27 @@ const BATCHED: [&str; 5] = [
     "sockudo-ws-batched",
 ];
 
+/// Those that are measured where HTTP/2 is: beside each what it does over HTTP/1.1.
+const SHARED: [&str; 9] = [
+    FLOOR,
+    "axum",
+    "axum-h2",
+    "axum-handler",
+    "axum-handler-h2",
+    "axum-ws",
+    "axum-ws-h2",
+    "yawc",
+    "yawc-h2",
+];
+
 /// So many connections with so many messages of such a size outstanding on each.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Echo {
     connections: usize,
     size: Size,
     depth: usize,
+    /// How many connections of HTTP/2 carry all of them, where that is what is measured.
+    shared: Option<usize>,
 }
 
 impl Echo {
@@ -55,19 +70,32 @@ impl Echo {
             connections,
             size,
             depth,
+            shared: None,
         }
     }
 
-    pub(super) fn load(self, plan: &Plan, websocket: bool) -> Load {
+    /// Names the mode in which they are streams of so many connections, for servers of HTTP/2.
+    #[must_use]
+    pub const fn over(mut self, connections: usize) -> Self {
+        self.shared = Some(connections);
+        self
+    }
+
+    /// Returns what is done to the server called `name`.
+    pub(super) fn load(self, plan: &Plan, name: &str) -> Load {
+        let shape = Shape {
+            size: self.size.0,
+            text: plan.text,
+            websocket: name != FLOOR,
+        };
         Load {
-            connections: self.connections,
+            clients: self.connections,
             depth: self.depth,
             refill: if plan.burst { self.depth } else { 1 },
-            exchange: Exchange::Echo(Shape {
-                size: self.size.0,
-                text: plan.text,
-                websocket,
-            }),
+            exchange: match name.ends_with("-h2") {
+                true => Exchange::Http2(shape, self.shared.unwrap_or(self.connections)),
+                false => Exchange::Echo(shape),
+            },
             warm_up: plan.warm_up(),
             time: plan.time,
         }
@@ -76,8 +104,15 @@ impl Echo {
 
 impl fmt::Display for Echo {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let plural = if self.connections == 1 { "" } else { "s" };
-        write!(f, "{} connection{plural}, {}", self.connections, self.size)?;
+        let plural = |count| if count == 1 { "" } else { "s" };
+        let clients = self.connections;
+        match self.shared {
+            Some(shared) => {
+                write!(f, "{clients} socket{} on {shared}", plural(clients))?;
+                write!(f, " connection{}, {}", plural(shared), self.size)?;
+            }
+            None => write!(f, "{clients} connection{}, {}", plural(clients), self.size)?,
+        }
         match self.depth {
             1 => Ok(()),
             depth => write!(f, ", {depth} deep"),
@@ -86,16 +121,24 @@ impl fmt::Display for Echo {
 }
 
 pub(super) fn run(modes: &[Echo], plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
+    // They have other servers and tables of their own.
+    let (shared, alone): (Vec<_>, Vec<_>) = modes.iter().partition(|mode| mode.shared.is_some());
+    compare_all(&alone, plan, cores)?;
+    compare_all(&shared, plan, cores)
+}
+
+fn compare_all(modes: &[Echo], plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
     let mut summary = Vec::new();
     for mode in modes {
-        let mut usual = USUAL.to_vec();
-        if mode.depth > 1 {
-            usual.extend(BATCHED);
-        }
+        let usual = match mode.shared {
+            Some(_) => SHARED.to_vec(),
+            None if mode.depth > 1 => [&USUAL[..], &BATCHED].concat(),
+            None => USUAL.to_vec(),
+        };
         let contestants = Contestant::list(&plan.names(&usual));
         let rounds = compare::interleaved(&contestants, plan.rounds, |contestant| {
             let server = contestant.start(cores)?;
-            load::run(&server, mode.load(plan, contestant.name != FLOOR))
+            load::run(&server, mode.load(plan, &contestant.name))
         });
         let rounds = rounds.map_err(|error| format!("{mode}: {error}"))?;
         println!("### {mode}\n");
@@ -109,6 +152,11 @@ pub(super) fn run(modes: &[Echo], plan: &Plan, cores: &Cores) -> Result<(), BoxE
     let rate = "messages per second ÷ raw";
     let cpu = "CPU per message ÷ raw";
     let into = plan.into.as_deref();
+    if modes.iter().all(|mode| mode.shared.is_some()) {
+        compare::summary(rate, &summary, |_| true, |m| m.rate_to_floor).publish("rate-h2", into)?;
+        return compare::summary(cpu, &summary, |_| true, |m| m.cpu_to_floor)
+            .publish("cpu-h2", into);
+    }
     compare::summary(rate, &summary, as_documented, |m| m.rate_to_floor).publish("rate", into)?;
     compare::summary(cpu, &summary, as_documented, |m| m.cpu_to_floor).publish("cpu", into)?;
     summary.retain(|(_, contestants, _)| contestants.iter().any(|c| batches(&c.label)));

@@ -88,9 +88,10 @@ impl Plan {
 
 impl Mode {
     /// The groups of modes, all of which make up a whole run.
-    const ALL: [&'static str; 7] = [
+    const ALL: [&'static str; 8] = [
         "pingpong",
         "pipelined",
+        "h2",
         "upgrades",
         "http",
         "workers",
@@ -134,6 +135,20 @@ impl Mode {
                 modes
             }
             "pipelined" => echoes(&[1, 100], &[32, 1 << 10], &[16, 64]),
+            "h2" => {
+                let shared = |clients, size, depth, connections| {
+                    Self::Echo(echo::Echo::new(clients, Size(size), depth).over(connections))
+                };
+                vec![
+                    shared(1, 32, 1, 1),
+                    shared(100, 32, 1, 1),
+                    shared(100, 1 << 10, 1, 1),
+                    shared(100, 16 << 10, 1, 1),
+                    shared(1, 1 << 20, 1, 1),
+                    shared(100, 32, 16, 1),
+                    shared(100, 32, 1, 10),
+                ]
+            }
             "upgrades" => vec![Self::Upgrades],
             "http" => vec![Self::Http],
             "workers" => vec![Self::Workers],
@@ -174,7 +189,11 @@ impl FromStr for echo::Echo {
     type Err = String;
 
     fn from_str(written: &str) -> Result<Self, String> {
-        let parts: Vec<_> = written.split('x').collect();
+        let (clients, shared) = match written.split_once('/') {
+            Some((clients, connections)) => (clients, Some(connections)),
+            None => (written, None),
+        };
+        let parts: Vec<_> = clients.split('x').collect();
         let (connections, size, depth) = match parts[..] {
             [connections, size] => (connections, size, "1"),
             [connections, size, depth] => (connections, size, depth),
@@ -184,6 +203,12 @@ impl FromStr for echo::Echo {
             Ok(0) | Err(_) => Err(format!("{digits} is no number, in {written}")),
             Ok(count) => Ok(count),
         };
-        Ok(Self::new(count(connections)?, size.parse()?, count(depth)?))
+        let clients = count(connections)?;
+        let echo = Self::new(clients, size.parse()?, count(depth)?);
+        match shared.map(count).transpose()? {
+            Some(shared) if shared > clients => Err(format!("too many connections in {written}")),
+            Some(shared) => Ok(echo.over(shared)),
+            None => Ok(echo),
+        }
     }
 }

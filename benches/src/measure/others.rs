@@ -41,7 +41,7 @@ pub(super) fn http(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
     for depth in [1, 16] {
         let rounds = compare::interleaved(&contestants, plan.rounds, |contestant| {
             let load = Load {
-                connections: 100,
+                clients: 100,
                 depth,
                 refill: 1,
                 exchange: Exchange::Http,
@@ -81,7 +81,7 @@ pub(super) fn workers(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
     let mode = Echo::new(1000, Size(32), 1);
     let rounds = compare::interleaved(&contestants, plan.rounds, |contestant| {
         let server = contestant.start(cores)?;
-        load::run(&server, mode.load(plan, contestant.name != FLOOR))
+        load::run(&server, mode.load(plan, &contestant.name))
     })?;
     println!("### {mode}, by runtime\n");
     let (table, _) = compare::table(&contestants, "raw, current-thread", &rounds);

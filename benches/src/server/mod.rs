@@ -1,5 +1,6 @@
 //! The servers that are measured: one engine, on one port of loopback, in a process of its own.
 
+mod http2;
 mod ours;
 mod peers;
 mod raw;
@@ -31,6 +32,21 @@ pub enum Engine {
     Peer(Peer),
     /// A peer whose answers are fed, and flushed when there is nothing left to read.
     Batched(Peer),
+    /// HTTP/2, and nothing else.
+    Http2(Stack),
+}
+
+/// What answers over HTTP/2, each as it does over HTTP/1.1.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Stack {
+    /// Our layer with `Echo`, around axum's router.
+    Axum,
+    /// Our layer with a handler as users write it, around axum's router.
+    AxumHandler,
+    /// axum's `extract::ws`.
+    AxumWs,
+    /// yawc, with its own upgrade.
+    Yawc,
 }
 
 /// Another implementation of WebSockets.
@@ -51,7 +67,7 @@ pub enum Peer {
 }
 
 /// Every engine that is written in Rust, by the name it has in arguments and tables.
-pub const ENGINES: [(&str, Engine); 16] = [
+pub const ENGINES: [(&str, Engine); 20] = [
     ("raw", Engine::Raw),
     ("axum", Engine::Axum),
     ("axum-handler", Engine::AxumHandler),
@@ -74,6 +90,10 @@ pub const ENGINES: [(&str, Engine); 16] = [
     ),
     ("yawc-batched", Engine::Batched(Peer::Yawc)),
     ("sockudo-ws-batched", Engine::Batched(Peer::Sockudo)),
+    ("axum-h2", Engine::Http2(Stack::Axum)),
+    ("axum-handler-h2", Engine::Http2(Stack::AxumHandler)),
+    ("axum-ws-h2", Engine::Http2(Stack::AxumWs)),
+    ("yawc-h2", Engine::Http2(Stack::Yawc)),
 ];
 
 impl FromStr for Engine {
@@ -168,5 +188,6 @@ async fn accept(engine: Engine, listener: TcpListener) -> Result<(), BoxError> {
         Engine::Batched(Peer::TokioWebsockets) => peers::tokio_websockets(&listener, true).await,
         Engine::Batched(Peer::Yawc) => peers::yawc(&listener, true).await,
         Engine::Batched(Peer::Sockudo) => peers::sockudo(&listener, true).await,
+        Engine::Http2(stack) => http2::serve(&listener, stack).await,
     }
 }

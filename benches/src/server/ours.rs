@@ -21,21 +21,27 @@ fn plain() -> Router {
     Router::new().route("/", get(|| async { "hello over HTTP" }))
 }
 
-pub(super) async fn axum(listener: TcpListener) -> Result<(), BoxError> {
-    let layer = WebSocketLayer::new(Echo::new())
-        .path("/ws")
-        .config(config());
-    serve_axum(listener, plain().layer(layer)).await
+pub(super) fn echo() -> Router {
+    let layer = WebSocketLayer::new(Echo::new());
+    plain().layer(layer.path("/ws").config(config()))
 }
 
-pub(super) async fn axum_handler(listener: TcpListener) -> Result<(), BoxError> {
+pub(super) fn handler() -> Router {
     let layer = WebSocketLayer::new(async |mut socket: WebSocket| {
         while let Some(message) = socket.recv().await? {
             socket.send(message).await?;
         }
         Ok::<_, Error>(())
     });
-    serve_axum(listener, plain().layer(layer.path("/ws").config(config()))).await
+    plain().layer(layer.path("/ws").config(config()))
+}
+
+pub(super) async fn axum(listener: TcpListener) -> Result<(), BoxError> {
+    serve_axum(listener, echo()).await
+}
+
+pub(super) async fn axum_handler(listener: TcpListener) -> Result<(), BoxError> {
+    serve_axum(listener, handler()).await
 }
 
 pub(super) async fn axum_plain(listener: TcpListener) -> Result<(), BoxError> {

@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use axum::{
     Router,
     extract::ws::{Message as AxumMessage, WebSocketUpgrade},
-    routing::get,
+    routing::any,
 };
 use bytes::{Buf, Bytes, BytesMut};
 use fastwebsockets::{FragmentCollector, OpCode, WebSocketError};
@@ -32,6 +32,10 @@ use super::{
 use crate::BoxError;
 
 pub(super) async fn axum_ws(listener: TcpListener, batch: bool) -> Result<(), BoxError> {
+    serve_axum(listener, axum_app(batch)).await
+}
+
+pub(super) fn axum_app(batch: bool) -> Router {
     let echo = move |upgrade: WebSocketUpgrade| async move {
         upgrade.on_upgrade(move |socket| async move {
             let answer = |message| match message {
@@ -45,7 +49,8 @@ pub(super) async fn axum_ws(listener: TcpListener, batch: bool) -> Result<(), Bo
             }
         })
     };
-    serve_axum(listener, Router::new().route("/ws", get(echo))).await
+    // Over HTTP/2 the method is CONNECT.
+    Router::new().route("/ws", any(echo))
 }
 
 pub(super) async fn hyper_tungstenite(listener: &TcpListener, batch: bool) -> Result<(), BoxError> {
@@ -133,22 +138,28 @@ pub(super) async fn yawc(listener: &TcpListener, batch: bool) -> Result<(), BoxE
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
         let service = service_fn(move |mut request: Request<Incoming>| async move {
-            // Its limit excludes the limit itself, and text goes unchecked unless one asks for it.
-            let options = Options::default().with_limits(2 << 20, 4 << 20).with_utf8();
-            let (response, socket) = yawc::WebSocket::upgrade_with_options(&mut request, options)?;
-            tokio::spawn(async move {
-                let Ok(socket) = socket.await else {
-                    return;
-                };
-                yawc_echo(socket, batch).await;
-            });
-            Ok::<_, yawc::WebSocketError>(response)
+            yawc_answer(&mut request, batch)
         });
         let connection = http1::Builder::new()
             .serve_connection(TokioIo::new(stream), service)
             .with_upgrades();
         tokio::spawn(async move { drop(connection.await) });
     }
+}
+
+pub(super) fn yawc_answer(
+    request: &mut Request<Incoming>,
+    batch: bool,
+) -> Result<Response<Empty<Bytes>>, yawc::WebSocketError> {
+    // Its limit excludes the limit itself, and text goes unchecked unless one asks for it.
+    let options = Options::default().with_limits(2 << 20, 4 << 20).with_utf8();
+    let (response, socket) = yawc::WebSocket::upgrade_with_options(request, options)?;
+    tokio::spawn(async move {
+        if let Ok(socket) = socket.await {
+            yawc_echo(socket, batch).await;
+        }
+    });
+    Ok(response)
 }
 
 async fn yawc_echo(socket: yawc::HttpWebSocket, batch: bool) {
