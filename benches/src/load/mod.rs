@@ -9,10 +9,11 @@ pub mod upgrades;
 
 use std::{
     io::{self, ErrorKind},
+    net,
     time::{Duration, Instant},
 };
 
-use mio::{Events, Poll};
+use mio::{Events, Interest, Poll, Token, net::TcpStream};
 
 use self::{frames::Shape, latency::Histogram};
 use crate::{BoxError, process::Process};
@@ -190,6 +191,16 @@ fn measure<C: Client>(
             answers += clients[event.token().0].turn(event.is_readable(), &mut common)?;
         }
     }
+}
+
+/// Has `poll` say when something can be read from this connection, or written.
+fn watch(stream: net::TcpStream, number: usize, poll: &Poll) -> io::Result<TcpStream> {
+    stream.set_nonblocking(true)?;
+    let mut stream = TcpStream::from_std(stream);
+    let interest = Interest::READABLE | Interest::WRITABLE;
+    poll.registry()
+        .register(&mut stream, Token(number), interest)?;
+    Ok(stream)
 }
 
 /// Waits for what happens next, but not for long: a server that hangs must not hang the measurement.

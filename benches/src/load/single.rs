@@ -6,9 +6,9 @@ use std::{
     time::Instant,
 };
 
-use mio::{Interest, Poll, Token, net::TcpStream};
+use mio::{Poll, net::TcpStream};
 
-use super::{Client, Common, Pattern, client};
+use super::{Client, Common, Pattern, client, watch};
 use crate::BoxError;
 
 /// A TCP connection, and where its client is.
@@ -37,13 +37,8 @@ pub(super) fn open(
     for number in 0..clients {
         let mut stream = client::connect(server, number)?;
         begin(&mut stream)?;
-        stream.set_nonblocking(true)?;
-        let mut stream = TcpStream::from_std(stream);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        poll.registry()
-            .register(&mut stream, Token(number), interest)?;
         connections.push(Connection {
-            stream,
+            stream: watch(stream, number, poll)?,
             unsent: 0,
             at: 0,
             partial: 0,

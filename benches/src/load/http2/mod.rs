@@ -12,10 +12,10 @@ use std::{
     time::Instant,
 };
 
-use mio::{Interest, Poll, Token, net::TcpStream};
+use mio::{Poll, net::TcpStream};
 
 use self::session::Session;
-use super::{Client, Common, client};
+use super::{Client, Common, client, watch};
 use crate::BoxError;
 
 /// A TCP connection, and the streams on it.
@@ -36,11 +36,7 @@ pub(super) fn open(
         let mut stream = client::connect(server, number)?;
         let streams = sockets / connections + usize::from(number < sockets % connections);
         let session = shake_hands(&mut stream, streams)?;
-        stream.set_nonblocking(true)?;
-        let mut stream = TcpStream::from_std(stream);
-        let interest = Interest::READABLE | Interest::WRITABLE;
-        poll.registry()
-            .register(&mut stream, Token(number), interest)?;
+        let stream = watch(stream, number, poll)?;
         opened.push(Connection { stream, session });
     }
     Ok(opened)
