@@ -1,0 +1,213 @@
+//! The connection's side: what arrived and was written, and when it may sleep.
+
+use std::{
+    io, mem,
+    task::{Context, Waker},
+    time::Duration,
+};
+
+use super::{Link, Stage, register, wake_others};
+use crate::{
+    close::{CloseFrame, Closed, Side},
+    codec::{Compression, Load, Outgoing, Role},
+    error::RecvError,
+    message::Message,
+    socket::traffic::Traffic,
+};
+
+impl Link {
+    pub(in crate::socket) const fn role(&self) -> Role {
+        self.role
+    }
+
+    pub(in crate::socket) fn traffic(&self) -> &Traffic {
+        &self.traffic
+    }
+
+    /// Tells how the stream is best written to.
+    pub(in crate::socket) fn set_contiguous(&self, contiguous: bool) {
+        self.lock().contiguous = contiguous;
+    }
+
+    /// Has messages compressed as was agreed on; to be called before anybody sends.
+    pub(in crate::socket) fn set_compression(&self, compression: Compression) {
+        // Set once: a link has one connection.
+        let _ = self.compression.set(compression);
+    }
+
+    /// Tells whether the holder dropped its end, and if so whether in a panic.
+    pub(in crate::socket) fn abandoned(&self) -> Option<bool> {
+        self.lock().abandoned
+    }
+
+    /// Tells whether the holder knows that nothing will come any more.
+    pub(in crate::socket) fn was_told(&self) -> bool {
+        let state = self.lock();
+        state.told || state.abandoned.is_some()
+    }
+
+    /// Tells whether the holder may still answer what was delivered: it has not asked for more. The
+    /// connection is woken when it does.
+    pub(in crate::socket) fn is_unanswered(&self) -> bool {
+        let mut state = self.lock();
+        state.awaited = state.unanswered && state.abandoned.is_none();
+        state.awaited
+    }
+
+    /// Takes the Close that was asked for, and counts everything that was done as looked at.
+    pub(in crate::socket) fn take_close(&self) -> Option<CloseFrame> {
+        let mut state = self.lock();
+        state.touched = false;
+        // Awake, whoever woke it: what the handler does meanwhile need not wake it again.
+        state.parked = false;
+        state.close.take().map(|frame| *frame)
+    }
+
+    /// Moves what waits to be written behind what is in `outgoing`.
+    pub(in crate::socket) fn take_outgoing(&self, outgoing: &mut Outgoing) {
+        let mut state = self.lock();
+        if let Some(outbox) = &mut state.outbox {
+            if outgoing.is_empty() {
+                mem::swap(outgoing, outbox);
+            } else if !outbox.is_empty() {
+                outgoing.append(outbox);
+            }
+        }
+    }
+
+    /// Tells whether another message may be delivered.
+    pub(in crate::socket) fn has_room(&self) -> bool {
+        self.has_room_in(&self.lock())
+    }
+
+    /// Delivers a message, unless nobody wants it any more.
+    pub(in crate::socket) fn deliver(&self, message: Message, cx: &Context<'_>) {
+        let mut state = self.lock();
+        if state.input_over || state.abandoned.is_some() {
+            return;
+        }
+        state.inbox.push(message);
+        state.unanswered = true;
+        let reader = state.reader.take();
+        drop(state);
+        wake_others([reader], cx);
+    }
+
+    /// Makes room for what has been written, and tells whether somebody waits for it.
+    pub(in crate::socket) fn written(&self, load: Load, cx: &Context<'_>) -> bool {
+        let mut state = self.lock();
+        state.unwritten.messages = state.unwritten.messages.saturating_sub(load.messages);
+        state.unwritten.bytes = state.unwritten.bytes.saturating_sub(load.bytes);
+        let waiting = state.waiting.is_some();
+        if let Some(queue) = &mut state.waiting {
+            queue.miss();
+        }
+        let writer = state.writer.take();
+        drop(state);
+        if waiting {
+            self.changed.notify_waiters();
+        }
+        let awaited = waiting || writer.is_some();
+        wake_others([writer], cx);
+        awaited
+    }
+
+    /// Everything that the connection has taken is written, and the stream flushed.
+    pub(in crate::socket) fn flushed(&self, cx: &Context<'_>) {
+        let mut state = self.lock();
+        if state.unflushed && state.unwritten.is_empty() {
+            state.unflushed = false;
+            let writer = state.writer.take();
+            drop(state);
+            wake_others([writer], cx);
+        }
+    }
+
+    /// Nothing more will be received, while what is sent may still be written.
+    pub(in crate::socket) fn end_input(&self, cx: &Context<'_>) {
+        let mut state = self.lock();
+        state.input_over = true;
+        let reader = state.reader.take();
+        drop(state);
+        wake_others([reader], cx);
+    }
+
+    /// Nothing more will be received, for `fault` if it is not an ordinary Close, nor can anything
+    /// be queued any more. What had been queued is moved into `outgoing`, unless there is no use.
+    pub(in crate::socket) fn end(
+        &self,
+        fault: Option<RecvError>,
+        outgoing: Option<&mut Outgoing>,
+        cx: &Context<'_>,
+    ) {
+        let mut state = self.lock();
+        if state.stage == Stage::Open {
+            state.stage = Stage::Closing;
+        }
+        if !mem::replace(&mut state.input_over, true) {
+            state.fault = fault.map(Box::new);
+        }
+        if let (Some(outgoing), Some(outbox)) = (outgoing, &mut state.outbox) {
+            outgoing.append(outbox);
+        }
+        let wakers = state.take_wakers();
+        drop(state);
+        self.changed.notify_waiters();
+        wake_others(wakers, cx);
+    }
+
+    /// The closing handshake is complete, or given up; only the first call counts.
+    pub(in crate::socket) fn closed(&self, closed: Closed, cx: &Context<'_>) {
+        let (wakers, _discarded) = self.finish(closed, None);
+        wake_others(wakers, cx);
+    }
+
+    /// The connection is dropped before it came to an end, as when its runtime is shut down: nobody
+    /// will be told anything by it any more.
+    pub(in crate::socket) fn lost(&self) {
+        let fault = RecvError::Io(io::ErrorKind::ConnectionAborted.into());
+        let closed = Closed::new(Side::Local, None, false);
+        let (wakers, _discarded) = self.finish(closed, Some(fault));
+        wakers.into_iter().flatten().for_each(Waker::wake);
+    }
+
+    fn finish(
+        &self,
+        closed: Closed,
+        fault: Option<RecvError>,
+    ) -> ([Option<Waker>; 2], Option<Box<Outgoing>>) {
+        let mut state = self.lock();
+        if state.closed.is_some() {
+            return ([None, None], None);
+        }
+        state.closed = Some(Box::new(closed));
+        state.stage = Stage::Closed;
+        if !mem::replace(&mut state.input_over, true) {
+            state.fault = fault.map(Box::new);
+        }
+        state.unwritten = Load::default();
+        state.discarded = mem::take(&mut state.unflushed);
+        let discarded = mem::take(&mut state.outbox);
+        let wakers = state.take_wakers();
+        drop(state);
+        self.changed.notify_waiters();
+        (wakers, discarded)
+    }
+
+    pub(in crate::socket) fn set_round_trip(&self, round_trip: Duration) {
+        self.lock().round_trip = Some(round_trip);
+    }
+
+    /// Lets the connection sleep, unless something was done that it has not looked at.
+    pub(in crate::socket) fn park(&self, cx: &Context<'_>) -> bool {
+        let mut state = self.lock();
+        if mem::take(&mut state.touched) {
+            return false;
+        }
+        let replaced = register(&mut state.connection, cx);
+        state.parked = true;
+        drop(state);
+        drop(replaced);
+        true
+    }
+}
