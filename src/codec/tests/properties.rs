@@ -2,8 +2,16 @@
 
 use std::io::IoSlice;
 
-use super::*;
-use crate::codec::{Compression, Deflation, Outgoing};
+use tokio_tungstenite::tungstenite::protocol::frame::{FrameHeader, coding::OpCode};
+
+use super::{
+    BINARY, CLOSE, CONTINUATION, LIMITS, PING, PONG, Rng, TEXT, control, decode_by,
+    sessions::{assert_cuts_do_not_matter, mutate, random_message},
+};
+use crate::{
+    close::{CloseCode, CloseFrame},
+    codec::{Compression, Deflation, Event, Limits, Mask, Outgoing, Role, Rules},
+};
 
 /// What the sides of a connection go by.
 #[derive(Clone, Copy, Debug)]
