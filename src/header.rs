@@ -129,16 +129,20 @@ fn unquoted_position(value: &[u8], separator: u8) -> Option<usize> {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use http::header::{CONNECTION, UPGRADE};
 
     use super::*;
 
+    /// Makes the lines of one field, not all of them text.
+    pub(crate) fn field(name: &HeaderName, lines: &[&str]) -> HeaderMap {
+        let value = |line: &&str| HeaderValue::from_bytes(line.as_bytes()).unwrap();
+        let lines = lines.iter().map(|line| (name.clone(), value(line)));
+        lines.collect()
+    }
+
     fn connection(lines: &[&str]) -> HeaderMap {
-        lines
-            .iter()
-            .map(|line| (CONNECTION, HeaderValue::from_str(line).unwrap()))
-            .collect()
+        field(&CONNECTION, lines)
     }
 
     fn listed(lines: &[&str]) -> Vec<String> {

@@ -60,20 +60,11 @@ where
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
+    use crate::header::tests::field;
 
     fn request(lines: &[&str]) -> HeaderMap {
-        lines
-            .iter()
-            .map(|line| {
-                (
-                    SEC_WEBSOCKET_PROTOCOL,
-                    HeaderValue::from_bytes(line.as_bytes()).unwrap(),
-                )
-            })
-            .collect()
+        field(&SEC_WEBSOCKET_PROTOCOL, lines)
     }
 
     fn numbered(names: std::ops::Range<usize>) -> String {

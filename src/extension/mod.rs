@@ -108,20 +108,11 @@ fn quoted(after_quote: &[u8]) -> Result<String, Malformed> {
 
 #[cfg(test)]
 mod tests {
-    use http::HeaderValue;
-
     use super::*;
+    use crate::header::tests::field;
 
     fn request(lines: &[&str]) -> HeaderMap {
-        lines
-            .iter()
-            .map(|line| {
-                (
-                    SEC_WEBSOCKET_EXTENSIONS,
-                    HeaderValue::from_bytes(line.as_bytes()).unwrap(),
-                )
-            })
-            .collect()
+        field(&SEC_WEBSOCKET_EXTENSIONS, lines)
     }
 
     fn with_parameters(count: usize) -> String {

@@ -1,12 +1,8 @@
-use http::HeaderValue;
-
 use super::*;
+use crate::header::tests::field;
 
 fn request(lines: &[&str]) -> HeaderMap {
-    lines
-        .iter()
-        .map(|line| (ORIGIN, HeaderValue::from_bytes(line.as_bytes()).unwrap()))
-        .collect()
+    field(&ORIGIN, lines)
 }
 
 fn same_host(origin: &str, authority: &str) -> bool {
