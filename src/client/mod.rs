@@ -81,6 +81,7 @@ mod error;
 mod exchange;
 mod request;
 mod response;
+mod url;
 
 use data_encoding::BASE64;
 use http::{HeaderValue, Response};

@@ -6,15 +6,14 @@
 use std::{borrow::Cow, fmt, time::Duration};
 
 use http::{
-    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Version,
     header::{
         CONNECTION, CONTENT_LENGTH, HOST, SEC_WEBSOCKET_EXTENSIONS, SEC_WEBSOCKET_KEY,
         SEC_WEBSOCKET_PROTOCOL, SEC_WEBSOCKET_VERSION, TRANSFER_ENCODING, UPGRADE,
     },
-    uri::{Authority, PathAndQuery},
 };
 
-use super::ConnectError;
+use super::{ConnectError, url};
 use crate::{
     config::{Config, wait},
     header::is_token,
@@ -62,16 +61,8 @@ impl Handshake {
     /// [`ConnectError::InvalidRequest`] if `url` is no such URL, has a fragment, or names a user:
     /// what authenticates belongs into a [`header`](Self::header).
     pub fn new(url: impl AsRef<str>) -> Result<Self, ConnectError> {
-        let url = url.as_ref();
-        // `Uri` drops them, and RFC 6455 §3 has none.
-        if url.contains('#') {
-            return Err(ConnectError::request("the url has a fragment"));
-        }
-        let uri: Uri = url.parse().map_err(ConnectError::request)?;
-        let _ = is_encrypted(&uri)?;
-        let _ = host_field(&uri)?;
         let mut request = Request::new(());
-        *request.uri_mut() = uri;
+        *request.uri_mut() = url::parse(url.as_ref())?;
         Ok(Self::from(request))
     }
 
@@ -112,20 +103,7 @@ impl Handshake {
 
     /// Returns the host and port that the URL names, to connect to without encryption.
     pub(super) fn address(&self) -> Result<(String, u16), ConnectError> {
-        let uri = self.request.uri();
-        if is_encrypted(uri)? {
-            return Err(ConnectError::NeedsTls);
-        }
-        let authority = uri.authority().ok_or_else(no_host)?;
-        let host = authority.host();
-        let literal = host
-            .strip_prefix('[')
-            .and_then(|host| host.strip_suffix(']'));
-        let port = match authority.port_u16() {
-            Some(port) => port,
-            None => default_port(uri)?,
-        };
-        Ok((literal.unwrap_or(host).to_owned(), port))
+        url::address(self.request.uri())
     }
 
     /// Completes the request as it is sent.
@@ -135,8 +113,8 @@ impl Handshake {
             return Err(ConnectError::request("the method is not GET"));
         }
         *request.version_mut() = Version::HTTP_11;
-        let host = host_field(request.uri())?;
-        *request.uri_mut() = target(request.uri());
+        let host = url::host_field(request.uri())?;
+        *request.uri_mut() = url::target(request.uri());
 
         let headers = request.headers_mut();
         if headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) {
@@ -144,7 +122,7 @@ impl Handshake {
         }
         match host {
             Some(host) if !headers.contains_key(HOST) => drop(headers.insert(HOST, host)),
-            None if !headers.contains_key(HOST) => return Err(no_host()),
+            None if !headers.contains_key(HOST) => return Err(url::no_host()),
             _ => {}
         }
         headers.insert(UPGRADE, HeaderValue::from_static("websocket"));
@@ -187,73 +165,6 @@ fn offer_extensions(config: &Config, headers: &mut HeaderMap) -> Result<(), Conn
         headers.insert(SEC_WEBSOCKET_EXTENSIONS, offer);
     }
     Ok(())
-}
-
-fn no_host() -> ConnectError {
-    ConnectError::request("there is no host")
-}
-
-/// Tells which of the two kinds a URL is (RFC 6455 §3), in the names that requests of HTTP have for
-/// them, too.
-fn is_encrypted(uri: &Uri) -> Result<bool, ConnectError> {
-    let scheme = uri.scheme_str().unwrap_or_default();
-    let is_one_of = |names: [&str; 2]| names.iter().any(|name| scheme.eq_ignore_ascii_case(name));
-    if is_one_of(["ws", "http"]) {
-        Ok(false)
-    } else if is_one_of(["wss", "https"]) {
-        Ok(true)
-    } else {
-        Err(ConnectError::request(
-            "the url is not one of ws:// or wss://",
-        ))
-    }
-}
-
-fn default_port(uri: &Uri) -> Result<u16, ConnectError> {
-    Ok(if is_encrypted(uri)? { 443 } else { 80 })
-}
-
-/// Returns what stands in `Host`: host and port, without the port that goes without saying. `None`
-/// for a URL that is just a path.
-fn host_field(uri: &Uri) -> Result<Option<HeaderValue>, ConnectError> {
-    let Some(authority) = uri.authority() else {
-        return Ok(None);
-    };
-    if authority.as_str().contains('@') {
-        return Err(ConnectError::request("the url names a user"));
-    }
-    let host = authority.host();
-    if host.is_empty() {
-        return Err(no_host());
-    }
-    let field = match port(authority)? {
-        Some(port) if uri.scheme().is_none() || port != default_port(uri)? => {
-            format!("{host}:{port}")
-        }
-        _ => host.to_owned(),
-    };
-    HeaderValue::try_from(field)
-        .map(Some)
-        .map_err(ConnectError::request)
-}
-
-/// Returns the port if one is given, which has to be one.
-fn port(authority: &Authority) -> Result<Option<u16>, ConnectError> {
-    match authority.as_str().strip_prefix(authority.host()) {
-        Some("" | ":") => Ok(None),
-        _ => match authority.port_u16() {
-            Some(port) if port != 0 => Ok(Some(port)),
-            _ => Err(ConnectError::request("the url's port is none")),
-        },
-    }
-}
-
-/// Returns what stands in the first line: the path and the query, `/` at least.
-fn target(uri: &Uri) -> Uri {
-    let path = uri.path_and_query();
-    // `/?q` is in the URL `ws://host?q` as well.
-    let path = path.cloned().unwrap_or(PathAndQuery::from_static("/"));
-    Uri::from(path)
 }
 
 impl From<Request<()>> for Handshake {
