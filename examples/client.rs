@@ -1,9 +1,16 @@
 //! A client for the command line: sends each line of the standard input, prints what comes.
 //!
+//! With `cargo run --example echo` in another terminal:
+//!
 //! ```text
-//! cargo run --example echo
 //! cargo run --features client --example client
-//! cargo run --features client --example client -- ws://127.0.0.1:3000/ws --subprotocol chat
+//! ```
+//!
+//! With `cargo run --example handler` there, which wants a token and speaks subprotocols:
+//!
+//! ```text
+//! cargo run --features client --example client -- \
+//!     'ws://127.0.0.1:3000/desk?token=sesame' --subprotocol desk.v2
 //! ```
 //!
 //! It ends when the server closes, or after its input, when the server has been silent for a second.
@@ -12,6 +19,7 @@ use std::{env, process::ExitCode, time::Duration};
 
 use tokio::{
     io::{AsyncBufReadExt, BufReader, stdin},
+    runtime::Runtime,
     time::timeout,
 };
 use tower_websocket::{
@@ -19,9 +27,8 @@ use tower_websocket::{
     client::{ConnectError, Handshake, connect},
 };
 
-#[tokio::main]
-async fn main() -> ExitCode {
-    let Err(error) = run().await.map_err(BoxError::from) else {
+fn main() -> ExitCode {
+    let Err(error) = start().map_err(BoxError::from) else {
         return ExitCode::SUCCESS;
     };
     eprintln!("{error}");
@@ -29,6 +36,14 @@ async fn main() -> ExitCode {
         eprintln!("because: {source}");
     }
     ExitCode::FAILURE
+}
+
+fn start() -> Result<(), Error> {
+    let runtime = Runtime::new()?;
+    let ended = runtime.block_on(run());
+    // The standard input may still be read, by a thread that only the next line would end.
+    runtime.shutdown_background();
+    ended
 }
 
 async fn run() -> Result<(), Error> {
