@@ -5,6 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "support/pipe.rs"]
+mod pipe;
 #[path = "support/wire.rs"]
 mod wire;
 
@@ -20,6 +22,7 @@ use axum::{Router, extract::ConnectInfo};
 use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use pipe::{serve, until_open};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
     net::{TcpListener, TcpSocket, TcpStream},
@@ -27,39 +30,13 @@ use tokio::{
     task::yield_now,
     time::{Instant, sleep, timeout},
 };
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 use tower_websocket::{
-    Accept, BoxError, Config, Connections, Echo, Handler, Refusal, ResponseBody, WebSocket,
-    WebSocketLayer,
+    Accept, BoxError, Config, Echo, Handler, Refusal, ResponseBody, WebSocket, WebSocketLayer,
 };
-use wire::{close, read_close, read_head, write};
+use wire::{close, handshake, read_close, read_head, write};
 
 const GUARD: Duration = Duration::from_secs(30);
-
-/// Serves one connection in memory, which holds `capacity` bytes in each direction.
-fn serve<S>(service: S, capacity: usize) -> DuplexStream
-where
-    S: Service<Request<Incoming>, Response = Response<ResponseBody<String>>>
-        + Clone
-        + Send
-        + 'static,
-    S::Future: Send,
-    S::Error: Into<BoxError>,
-{
-    let (server, client) = duplex(capacity);
-    let connection = http1::Builder::new()
-        .serve_connection(TokioIo::new(server), TowerToHyperService::new(service))
-        .with_upgrades();
-    tokio::spawn(async { drop(connection.await) });
-    client
-}
-
-fn handshake(path: &str) -> String {
-    format!(
-        "GET {path} HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    )
-}
 
 /// Sends a handshake and reads the head of the answer.
 async fn ask(client: &mut (impl AsyncRead + AsyncWrite + Unpin), path: &str) -> String {
@@ -91,17 +68,6 @@ async fn open<H: Handler>(layer: &WebSocketLayer<H>, path: &str) -> DuplexStream
 async fn leave(mut client: impl AsyncRead + AsyncWrite + Unpin) {
     write(&mut client, &close(1000, "")).await;
     assert_eq!(read_close(&mut client).await, Some(1000));
-}
-
-/// Waits under a stopped clock until so many places are taken.
-async fn until_open(connections: &Connections, open: usize) {
-    for _ in 0..1000 {
-        if connections.counts().open == open {
-            return;
-        }
-        sleep(Duration::from_millis(1)).await;
-    }
-    panic!("{connections:?}, not {open} open");
 }
 
 /// Asserts that the place of a layer that has only one is free, and its key is, too.

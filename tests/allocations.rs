@@ -4,6 +4,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "support/wire.rs"]
+mod wire;
+
 use std::{
     alloc::System,
     convert::Infallible,
@@ -21,6 +24,7 @@ use tokio::{
 };
 use tower::{Layer, Service};
 use tower_websocket::{Echo, Error, Handler, WebSocket, WebSocketLayer};
+use wire::{BINARY, FIN, frame};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -86,12 +90,11 @@ fn echoed(handler: impl Handler, len: usize) -> usize {
         let address = listener.local_addr().unwrap();
         let app = Router::new().layer(WebSocketLayer::new(handler));
         tokio::spawn(async move { axum::serve(listener, app).await });
-        let mut client = TcpStream::connect(address).await.unwrap();
-        client.set_nodelay(true).unwrap();
-        open(&mut client).await;
+        let mut client = wire::open(address, "/").await;
 
-        let (frame, answer) = frames(len);
-        let mut received = vec![0; answer + 64];
+        let frame = frame(FIN | BINARY, &vec![b'x'; len]);
+        // What comes back has no mask.
+        let mut received = vec![0; frame.len() - 4];
         exchange(&mut client, &frame, &mut received, 10).await;
         let region = Region::new(ALLOCATOR);
         exchange(&mut client, &frame, &mut received, MESSAGES).await;
@@ -99,37 +102,9 @@ fn echoed(handler: impl Handler, len: usize) -> usize {
     })
 }
 
-async fn open(client: &mut TcpStream) {
-    let request = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    client.write_all(request.as_bytes()).await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        head.push(client.read_u8().await.unwrap());
-    }
-    assert!(head.starts_with(b"HTTP/1.1 101"));
-}
-
-/// Returns a masked binary frame, and the length of the one that comes back.
-fn frames(len: usize) -> (Vec<u8>, usize) {
-    let mut frame = vec![0x82];
-    match len {
-        0..126 => frame.push(0x80 | len as u8),
-        _ => {
-            frame.push(0xfe);
-            frame.extend(u16::try_from(len).unwrap().to_be_bytes());
-        }
-    }
-    let head = frame.len();
-    frame.extend([7; 4]);
-    frame.extend(vec![b'x'; len]);
-    (frame, head + len)
-}
-
 async fn exchange(client: &mut TcpStream, frame: &[u8], received: &mut [u8], times: usize) {
     for _ in 0..times {
         client.write_all(frame).await.unwrap();
-        let answer = frame.len() - 4;
-        client.read_exact(&mut received[..answer]).await.unwrap();
+        client.read_exact(received).await.unwrap();
     }
 }

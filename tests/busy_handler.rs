@@ -2,15 +2,15 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "support/pipe.rs"]
+mod pipe;
 #[path = "support/wire.rs"]
 mod wire;
 
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     sync::mpsc,
     time::{Instant, sleep, timeout},
 };
@@ -18,7 +18,7 @@ use tower_websocket::{
     BoxError, CloseCode, Connections, Handler, Message, Side, WebSocket, WebSocketLayer,
     error::RecvError,
 };
-use wire::{BINARY, FIN, PING, PONG, TEXT, close, frame, read_close, read_frame, read_head, write};
+use wire::{BINARY, FIN, PING, PONG, TEXT, close, frame, read_close, read_frame, write};
 
 const WORK: Duration = Duration::from_secs(3);
 const MILLI: Duration = Duration::from_millis(1);
@@ -31,17 +31,7 @@ const fn seconds(seconds: u64) -> Duration {
 async fn open(handler: impl Handler) -> (DuplexStream, Connections) {
     let layer = WebSocketLayer::new(handler);
     let connections = layer.connections();
-    let (server, mut client) = duplex(4096);
-    let service = TowerToHyperService::new(layer.into_service());
-    let connection = http1::Builder::new().serve_connection(TokioIo::new(server), service);
-    tokio::spawn(connection.with_upgrades());
-    let request = b"GET / HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\n\
-        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    write(&mut client, request).await;
-    let head = read_head(&mut client).await;
-    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-    (client, connections)
+    (pipe::open(layer.into_service(), 4096).await, connections)
 }
 
 /// Asks a database, or whatever takes so long, about each message.

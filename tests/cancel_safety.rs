@@ -11,6 +11,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "support/pipe.rs"]
+mod pipe;
 #[path = "support/wire.rs"]
 mod wire;
 
@@ -24,8 +26,6 @@ use std::{
 };
 
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
-use hyper::server::conn::http1;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
     runtime,
@@ -53,9 +53,6 @@ const CLONES: [u8; 3] = [1, 2, 3];
 const TASKS: u8 = 4;
 const SENDERS: usize = 20;
 const CLIENT: u8 = 0x7f;
-
-const HANDSHAKE: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 /// Marsaglia's xorshift: the same numbers for the same seed, everywhere.
 struct Random(u64);
@@ -661,16 +658,8 @@ async fn careless(mut socket: WebSocket, seed: u64, ledger: Shared) -> Result<()
 
 /// Serves one connection, the handler beside it, and returns the client's end.
 async fn attach(handler: impl Handler, config: Config, buffer: usize) -> DuplexStream {
-    let (io, mut client) = duplex(buffer);
     let service = WebSocketLayer::new(handler).config(config).into_service();
-    let server = http1::Builder::new()
-        .serve_connection(TokioIo::new(io), TowerToHyperService::new(service))
-        .with_upgrades();
-    tokio::spawn(server);
-    wire::write(&mut client, HANDSHAKE.as_bytes()).await;
-    let head = wire::read_head(&mut client).await;
-    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-    client
+    pipe::open(service, buffer).await
 }
 
 async fn attached(seed: u64) -> usize {

@@ -16,7 +16,7 @@ use std::{
 };
 
 use futures_util::{SinkExt, StreamExt};
-use support::{serve, within};
+use support::{pipe, serve, within};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     net::{TcpListener, TcpStream},
@@ -292,11 +292,7 @@ async fn hears_an_echo_that_is_not_read_while_it_sends() {
         let (client, server) = duplex(4096);
         let socket = async { connect_with("ws://example.com/", client).await.unwrap().0 };
         let service = WebSocketLayer::new(Echo::new()).into_service();
-        let service = hyper_util::service::TowerToHyperService::new(service);
-        let served = hyper::server::conn::http1::Builder::new()
-            .serve_connection(hyper_util::rt::TokioIo::new(server), service)
-            .with_upgrades();
-        tokio::spawn(async { drop(served.await) });
+        pipe::serve_on(server, service);
         let mut socket = within(socket).await;
         let sender = socket.sender();
         tokio::spawn(async move {

@@ -18,9 +18,7 @@ use std::{
 
 use futures_util::{SinkExt, StreamExt};
 use http::Response;
-use hyper::server::conn::http1;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-use support::{wire, within};
+use support::{pipe, wire, within};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tower::{Layer, service_fn};
@@ -93,10 +91,7 @@ impl Pair {
         }));
         let (near, client_end) = duplex(64 * KIB);
         let (far, server_end) = duplex(64 * KIB);
-        let connection = http1::Builder::new()
-            .serve_connection(TokioIo::new(server_end), TowerToHyperService::new(service))
-            .with_upgrades();
-        tokio::spawn(async { drop(connection.await) });
+        pipe::serve_on(server_end, service);
         let tape = Tape::default();
         let (from_client, to_client) = tokio::io::split(near);
         let (from_server, to_server) = tokio::io::split(far);

@@ -2,14 +2,14 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "support/pipe.rs"]
+mod pipe;
 #[path = "support/wire.rs"]
 mod wire;
 
 use std::{net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::Router;
-use hyper::server::conn::http1;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     net::{TcpListener, TcpStream},
@@ -23,8 +23,7 @@ use tower_websocket::{
     error::{InvalidClose, RecvError, SendError},
 };
 use wire::{
-    BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, close, frame, read_close, read_frame,
-    read_head, write,
+    BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, close, frame, read_close, read_frame, write,
 };
 
 const GUARD: Duration = Duration::from_secs(10);
@@ -531,16 +530,7 @@ impl Open {
         }
         let layer = WebSocketLayer::new(handler).config(config);
         let connections = layer.connections();
-        let (server, mut client) = duplex(4096);
-        let service = TowerToHyperService::new(layer.into_service());
-        let connection = http1::Builder::new().serve_connection(TokioIo::new(server), service);
-        tokio::spawn(connection.with_upgrades());
-        let request = b"GET / HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\n\
-            Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-            Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        write(&mut client, request).await;
-        let head = read_head(&mut client).await;
-        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        let client = pipe::open(layer.into_service(), 4096).await;
         Self {
             ending,
             client,

@@ -8,6 +8,8 @@
 #![cfg(feature = "deflate")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "support/pipe.rs"]
+mod pipe;
 #[path = "support/wire.rs"]
 mod wire;
 
@@ -15,10 +17,8 @@ use std::time::Duration;
 
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress};
 use futures_util::SinkExt;
-use hyper::server::conn::http1;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
-    io::{AsyncReadExt, DuplexStream, duplex},
+    io::{AsyncReadExt, DuplexStream},
     sync::{mpsc, oneshot},
 };
 use tower::{Layer, service_fn};
@@ -27,8 +27,8 @@ use tower_websocket::{
     error::{RecvError, TrySendError},
 };
 use wire::{
-    BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, close, frame, header, read_close,
-    read_frame, read_head, write,
+    BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, close, frame, handshake_with, header,
+    read_close, read_frame, upgrade, write,
 };
 
 const KIB: usize = 1024;
@@ -65,21 +65,11 @@ async fn open(
         .layer(service_fn(async |_| {
             Ok::<_, std::convert::Infallible>(http::Response::new(String::new()))
         }));
-    let (server, mut client) = duplex(64 * KIB);
-    let connection = http1::Builder::new()
-        .serve_connection(TokioIo::new(server), TowerToHyperService::new(service))
-        .with_upgrades();
-    tokio::spawn(async { drop(connection.await) });
-    let mut request = "GET / HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\n\
-                       Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                       Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
-        .to_owned();
-    for offer in offers {
-        request += &format!("Sec-WebSocket-Extensions: {offer}\r\n");
-    }
-    write(&mut client, (request + "\r\n").as_bytes()).await;
-    let head = read_head(&mut client).await;
-    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    let mut client = pipe::serve(service, 64 * KIB);
+    let offers = offers.iter();
+    let offers = offers.map(|offer| format!("Sec-WebSocket-Extensions: {offer}\r\n"));
+    let request = handshake_with("/", &offers.collect::<String>());
+    let head = upgrade(&mut client, &request).await;
     let mut answers = head.lines().filter_map(|line| {
         let (name, value) = line.split_once(": ")?;
         (name == "sec-websocket-extensions").then(|| value.to_owned())

@@ -9,21 +9,23 @@
 
 #[path = "support/memory.rs"]
 mod memory;
+#[path = "support/pipe.rs"]
+mod pipe;
 #[path = "support/wire.rs"]
 mod wire;
 
 use std::time::Duration;
 
 use flate2::{Compress, FlushCompress};
-use hyper::server::conn::http1;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-use memory::{Growth, KIB, MIB, measure};
+use memory::{Growth, KIB, MIB, measure, run};
 use tokio::{
     io::{AsyncReadExt, DuplexStream, duplex},
     time::sleep,
 };
 use tower_websocket::{Config, Deflate, Echo, UpgradeRequired, WebSocketLayer, WebSocketService};
-use wire::{BINARY, CONTINUATION, FIN, frame, read_close, read_frame, read_head, write};
+use wire::{
+    BINARY, CONTINUATION, FIN, frame, handshake_with, read_close, read_frame, upgrade, write,
+};
 
 const SECOND: Duration = Duration::from_secs(1);
 const RSV1: u8 = 0x40;
@@ -85,35 +87,14 @@ fn service(deflate: Option<Deflate>) -> Service {
         .into_service()
 }
 
-/// Runs a part with a clock that only passes when nothing else can be done.
-fn run(part: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap()
-        .block_on(part);
-}
-
 /// Opens a connection, served by hyper, which offers compression.
 async fn open(
     service: &Service,
     (server, mut client): (DuplexStream, DuplexStream),
 ) -> DuplexStream {
-    let connection = http1::Builder::new()
-        .serve_connection(
-            TokioIo::new(server),
-            TowerToHyperService::new(service.clone()),
-        )
-        .with_upgrades();
-    tokio::spawn(connection);
-    let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
-        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\
-        Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n\r\n";
-    write(&mut client, request).await;
-    let head = read_head(&mut client).await;
-    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    pipe::serve_on(server, service.clone());
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate; client_max_window_bits\r\n";
+    upgrade(&mut client, &handshake_with("/", offer)).await;
     client
 }
 

@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "support/pipe.rs"]
+mod pipe;
 #[path = "support/wire.rs"]
 mod wire;
 
@@ -24,7 +26,7 @@ use tower_websocket::{
     Accept, BoxError, CloseCode, Config, Echo, Handler, Refusal, Side, WebSocket, WebSocketLayer,
     error::{RecvError, SendError},
 };
-use wire::{BINARY, FIN, close, frame, read_close, read_frame, write};
+use wire::{BINARY, FIN, close, frame, handshake, read_close, read_frame, write};
 
 const GUARD: Duration = Duration::from_secs(10);
 
@@ -250,16 +252,9 @@ fn answers_500_without_the_time_driver() {
         .build()
         .unwrap();
     without_time.block_on(async {
-        use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-        let (server, mut client) = duplex(4096);
         let service = WebSocketLayer::new(Echo::new()).into_service();
-        let connection = hyper::server::conn::http1::Builder::new()
-            .serve_connection(TokioIo::new(server), TowerToHyperService::new(service))
-            .with_upgrades();
-        tokio::spawn(async { drop(connection.await) });
-        let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
-            Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-        client.write_all(request).await.unwrap();
+        let mut client = pipe::serve(service, 4096);
+        write(&mut client, handshake("/").as_bytes()).await;
         let head = wire::read_head(&mut client).await;
         assert!(head.starts_with("HTTP/1.1 500 "), "{head}");
     });
@@ -288,9 +283,7 @@ async fn answers_503_when_what_is_given_up_panics() {
     let address = listener.local_addr().unwrap();
     tokio::spawn(async move { axum::serve(listener, app).await });
     let mut client = TcpStream::connect(address).await.unwrap();
-    let request = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: upgrade\r\nUpgrade: websocket\r\n\
-        Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    client.write_all(request).await.unwrap();
+    write(&mut client, handshake("/").as_bytes()).await;
     let head = timeout(GUARD, wire::read_head(&mut client)).await.unwrap();
     assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
 }

@@ -31,7 +31,7 @@ use std::{
 use bytes::Bytes;
 use h2::{Reason, client};
 use http2::{Session, Tunnel, connect, serve};
-use memory::{Growth, KIB, MIB, measure};
+use memory::{Growth, KIB, MIB, measure, run};
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
     runtime::Handle,
@@ -66,16 +66,6 @@ const PARTS: &[(&str, fn())] = &[
 #[test]
 fn holds_no_more_than_it_may_on_streams() {
     measure("holds_no_more_than_it_may_on_streams", PARTS);
-}
-
-/// Runs a part with a clock that only passes when nothing else can be done.
-fn run(part: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap()
-        .block_on(part);
 }
 
 /// Pushes a message, the same to all, to those who have asked for it when they send one, and echoes

@@ -3,13 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "support/pipe.rs"]
+mod pipe;
 #[path = "support/wire.rs"]
 mod wire;
 
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     time::{Instant, sleep, timeout},
@@ -20,8 +20,8 @@ use tower_websocket::{
     error::{RecvError, SendError, TrySendError},
 };
 use wire::{
-    BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, close, frame, header, read_close,
-    read_frame, read_head, write,
+    BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, close, frame, handshake, header,
+    read_close, read_frame, read_head, write,
 };
 
 /// What lies between a test and its socket, in each direction.
@@ -722,19 +722,6 @@ async fn gives_a_peer_that_broke_the_rules_five_seconds_to_leave() {
 
 // The opening handshake.
 
-/// Serves a layer with hyper over a stream in memory, so that the clock can be stopped.
-fn attach(layer: WebSocketLayer<impl Handler>, buffer: usize) -> DuplexStream {
-    let (server, client) = duplex(buffer);
-    let service = TowerToHyperService::new(layer.into_service());
-    let connection = http1::Builder::new().serve_connection(TokioIo::new(server), service);
-    tokio::spawn(connection.with_upgrades());
-    client
-}
-
-const HANDSHAKE: &[u8] = b"GET / HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\n\
-    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-
 /// Accepts after so long.
 struct Slow(Duration);
 
@@ -758,9 +745,9 @@ async fn refuses_with_503_when_the_handler_takes_too_long_to_accept() {
     ] {
         let layer = WebSocketLayer::new(Slow(limit + MILLI)).config(config.clone());
         let connections = layer.connections();
-        let mut client = attach(layer, BUFFER);
+        let mut client = pipe::serve(layer.into_service(), BUFFER);
         let start = Instant::now();
-        write(&mut client, HANDSHAKE).await;
+        write(&mut client, handshake("/").as_bytes()).await;
         let head = read_head(&mut client).await;
         assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
         assert_eq!(start.elapsed(), limit);
@@ -768,13 +755,8 @@ async fn refuses_with_503_when_the_handler_takes_too_long_to_accept() {
         assert_eq!((counts.open, counts.accepted), (0, 0));
         assert_eq!(counts.refused["accept_timeout"], 1);
 
-        let mut client = attach(
-            WebSocketLayer::new(Slow(limit - MILLI)).config(config),
-            BUFFER,
-        );
-        write(&mut client, HANDSHAKE).await;
-        let head = read_head(&mut client).await;
-        assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+        let layer = WebSocketLayer::new(Slow(limit - MILLI)).config(config);
+        pipe::open(layer.into_service(), BUFFER).await;
     }
 }
 
@@ -787,9 +769,9 @@ async fn gives_up_a_connection_that_is_not_handed_over_in_time() {
         let layer = WebSocketLayer::new(Echo::new()).config(config);
         let connections = layer.connections();
         // The 101 does not fit, and is not read: hyper cannot hand over the connection.
-        let mut client = attach(layer, 16);
+        let mut client = pipe::serve(layer.into_service(), 16);
         let start = Instant::now();
-        write(&mut client, HANDSHAKE).await;
+        write(&mut client, handshake("/").as_bytes()).await;
         sleep(MILLI).await;
         let counts = connections.counts();
         assert_eq!((counts.open, counts.accepted), (1, 1));

@@ -14,6 +14,8 @@
 
 #[path = "support/memory.rs"]
 mod memory;
+#[path = "support/pipe.rs"]
+mod pipe;
 #[path = "support/wire.rs"]
 mod wire;
 
@@ -24,8 +26,6 @@ use std::{
     time::Duration,
 };
 
-use hyper::server::conn::http1;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use memory::{Growth, KIB, MIB, measure};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
@@ -37,8 +37,7 @@ use tower_websocket::{
     error::{RecvError, SendError},
 };
 use wire::{
-    BINARY, CONTINUATION, FIN, PING, PONG, TEXT, frame, header, read_close, read_frame, read_head,
-    write,
+    BINARY, CONTINUATION, FIN, PING, PONG, TEXT, frame, header, read_close, read_frame, write,
 };
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -122,17 +121,12 @@ fn holds_no_more_than_it_may_whatever_a_peer_does() {
     measure("holds_no_more_than_it_may_whatever_a_peer_does", PARTS);
 }
 
-/// Runs a part with a clock that only passes when nothing else can be done.
+/// Runs a part after a connection that behaves.
 fn run(part: impl Future<Output = ()>) {
-    tokio::runtime::Builder::new_current_thread()
-        .enable_time()
-        .start_paused(true)
-        .build()
-        .unwrap()
-        .block_on(async {
-            warm_up().await;
-            part.await;
-        });
+    memory::run(async {
+        warm_up().await;
+        part.await;
+    });
 }
 
 /// Has what the first connection of a thread costs paid by one that behaves.
@@ -655,26 +649,9 @@ fn declared_frames() {
 }
 
 /// Does the opening handshake on a connection of its own, served by hyper.
-async fn handshake(
-    service: &tower_websocket::WebSocketService<
-        tower_websocket::UpgradeRequired,
-        impl tower_websocket::Handler,
-    >,
-    server: DuplexStream,
-    client: &mut DuplexStream,
-) {
-    let service = TowerToHyperService::new(service.clone());
-    tokio::spawn(
-        http1::Builder::new()
-            .serve_connection(TokioIo::new(server), service)
-            .with_upgrades(),
-    );
-    let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
-        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    write(client, request).await;
-    let head = read_head(client).await;
-    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+async fn handshake(service: &impl pipe::Served, server: DuplexStream, client: &mut DuplexStream) {
+    pipe::serve_on(server, service.clone());
+    wire::upgrade(client, &wire::handshake("/")).await;
 }
 
 async fn opened(count: usize) -> (Vec<DuplexStream>, Growth) {

@@ -4,61 +4,27 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "support/pipe.rs"]
+mod pipe;
 #[path = "support/wire.rs"]
 mod wire;
 
 use std::{collections::BTreeMap, future::pending, time::Duration};
 
-use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
-use hyper::{body::Incoming, server::conn::http1};
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use http::{HeaderValue, Request, StatusCode, header, request::Parts};
+use pipe::{Served, serve};
 use tokio::{
-    io::{AsyncWriteExt, DuplexStream, duplex},
+    io::{AsyncWriteExt, DuplexStream},
     time::{sleep, timeout},
 };
-use tower::{Service, ServiceExt};
+use tower::ServiceExt;
 use tower_websocket::{
     Accept, BoxError, CloseCode, CloseFrame, Config, Connections, Counts, Echo, Handler, Refusal,
-    ResponseBody, Side, WebSocket, WebSocketLayer,
+    Side, WebSocket, WebSocketLayer,
 };
 use wire::{BINARY, CONTINUATION, FIN, PING, PONG, TEXT, close, frame, read_frame, read_head};
 
 const GUARD: Duration = Duration::from_secs(30);
-
-/// A service as the HTTP server takes it.
-trait Served:
-    Service<
-        Request<Incoming>,
-        Response = Response<ResponseBody<String>>,
-        Error: Into<BoxError>,
-        Future: Send,
-    > + Clone
-    + Send
-    + 'static
-{
-}
-
-impl<S> Served for S where
-    S: Service<
-            Request<Incoming>,
-            Response = Response<ResponseBody<String>>,
-            Error: Into<BoxError>,
-            Future: Send,
-        > + Clone
-        + Send
-        + 'static
-{
-}
-
-/// Serves one connection in memory, which holds `capacity` bytes in each direction.
-fn serve(service: impl Served, capacity: usize) -> DuplexStream {
-    let (server, client) = duplex(capacity);
-    let connection = http1::Builder::new()
-        .serve_connection(TokioIo::new(server), TowerToHyperService::new(service))
-        .with_upgrades();
-    tokio::spawn(async { drop(connection.await) });
-    client
-}
 
 /// A valid handshake without its last, empty line.
 fn handshake(path: &str) -> String {
@@ -525,8 +491,12 @@ mod traced {
 
     use std::{cell::RefCell, convert::Infallible, error::Error, fmt::Write, sync::Once};
 
-    use tokio::io::AsyncReadExt;
-    use tower::service_fn;
+    use http::Response;
+    use hyper::{body::Incoming, server::conn::http1};
+    use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+    use tokio::io::{AsyncReadExt, duplex};
+    use tower::{Service, service_fn};
+    use tower_websocket::ResponseBody;
     use tracing::{
         Event, Instrument, Level, Metadata, Subscriber,
         field::{Field, Visit},

@@ -3,21 +3,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "support/pipe.rs"]
+mod pipe;
 #[path = "support/wire.rs"]
 mod wire;
 
 use std::time::Duration;
 
-use hyper::server::conn::http1;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, duplex, split},
+    io::{AsyncReadExt, AsyncWriteExt, split},
     time::{sleep, timeout},
 };
 use tower_websocket::{BoxError, Config, Counts, Echo, Handler, WebSocket, WebSocketLayer};
-use wire::{
-    BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT, close, frame, read_frame, read_head,
-};
+use wire::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT, close, frame, read_frame};
 
 const PREFIX: &str = "Écho: ";
 
@@ -121,19 +119,7 @@ async fn play(script: &Script, handler: impl Handler) -> (Vec<Frame>, Counts) {
         .max_control_frames(u32::MAX, u32::MAX);
     let layer = WebSocketLayer::new(handler).config(config);
     let connections = layer.connections();
-    let (server, mut client) = duplex(script.pipe);
-    let service = TowerToHyperService::new(layer.into_service());
-    tokio::spawn(
-        http1::Builder::new()
-            .serve_connection(TokioIo::new(server), service)
-            .with_upgrades(),
-    );
-    let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
-        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    client.write_all(request).await.unwrap();
-    let head = read_head(&mut client).await;
-    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    let client = pipe::open(layer.into_service(), script.pipe).await;
 
     let (mut reader, mut writer) = split(client);
     let write = async {

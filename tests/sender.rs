@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "support/pipe.rs"]
+mod pipe;
 #[path = "support/wire.rs"]
 mod wire;
 
@@ -21,8 +23,6 @@ use std::{
 
 use axum::Router;
 use bytes::Bytes;
-use hyper::server::conn::http1;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     io::{
         AsyncReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadHalf, WriteHalf, duplex, split,
@@ -41,9 +41,6 @@ use tower_websocket::{
 use wire::{BINARY, CLOSE, FIN, PING, TEXT, close, frame, read_close, read_frame, write};
 
 const GUARD: Duration = Duration::from_secs(10);
-
-const HANDSHAKE: &str = "GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-    Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 /// A sender can be kept anywhere, and a socket moved.
 const _: () = {
@@ -68,16 +65,7 @@ async fn attach(handler: impl Handler, config: Config, buffer: usize) -> DuplexS
 }
 
 async fn attach_layer<H: Handler>(layer: WebSocketLayer<H>, buffer: usize) -> DuplexStream {
-    let (server, mut client) = duplex(buffer);
-    let service = TowerToHyperService::new(layer.into_service());
-    let server = http1::Builder::new()
-        .serve_connection(TokioIo::new(server), service)
-        .with_upgrades();
-    tokio::spawn(server);
-    write(&mut client, HANDSHAKE.as_bytes()).await;
-    let head = wire::read_head(&mut client).await;
-    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-    client
+    pipe::open(layer.into_service(), buffer).await
 }
 
 /// A handler that hands out a sender and does what it is told with the socket.

@@ -5,6 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "support/pipe.rs"]
+mod pipe;
 #[path = "support/wire.rs"]
 mod wire;
 
@@ -20,14 +22,14 @@ use std::{
 
 use axum::Router;
 use http::request::Parts;
-use hyper::server::conn::http1;
 use hyper_util::{
     rt::{TokioExecutor, TokioIo},
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
+use pipe::until_open;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream, duplex},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, DuplexStream},
     net::{TcpListener, TcpStream},
     runtime::Handle,
     sync::{Semaphore, oneshot},
@@ -35,10 +37,10 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tower_websocket::{
-    Accept, BoxError, CloseCode, CloseFrame, Config, Connections, Echo, Handler, Refusal, Side,
-    WebSocket, WebSocketLayer,
+    Accept, BoxError, CloseCode, CloseFrame, Config, Echo, Handler, Refusal, Side, WebSocket,
+    WebSocketLayer,
 };
-use wire::{BINARY, FIN, TEXT, close, frame, read_close, read_frame, read_head, write};
+use wire::{BINARY, FIN, TEXT, close, frame, handshake, read_close, read_frame, read_head, write};
 
 const GUARD: Duration = Duration::from_secs(30);
 const SECOND: Duration = Duration::from_secs(1);
@@ -47,22 +49,12 @@ const LIMIT: Duration = Duration::from_secs(600);
 
 /// Serves one connection in memory, which holds `capacity` bytes in each direction.
 fn serve<H: Handler>(layer: &WebSocketLayer<H>, capacity: usize) -> DuplexStream {
-    let (server, client) = duplex(capacity);
-    let service = TowerToHyperService::new(layer.clone().into_service());
-    let connection = http1::Builder::new()
-        .serve_connection(TokioIo::new(server), service)
-        .with_upgrades();
-    tokio::spawn(async { drop(connection.await) });
-    client
+    pipe::serve(layer.clone().into_service(), capacity)
 }
-
-const HANDSHAKE: &[u8] = b"GET / HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\n\
-    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
 async fn ask(client: &mut (impl AsyncRead + AsyncWrite + Unpin)) -> String {
     let asked = async {
-        write(client, HANDSHAKE).await;
+        write(client, handshake("/").as_bytes()).await;
         read_head(client).await
     };
     timeout(GUARD, asked).await.expect("no answer")
@@ -100,17 +92,6 @@ async fn answer_close(mut client: impl AsyncRead + AsyncWrite + Unpin) -> Option
     client.read_to_end(&mut rest).await.unwrap();
     assert_eq!(rest, b"", "nothing follows a Close");
     code
-}
-
-/// Waits under a stopped clock until so many connections are there.
-async fn until_open(connections: &Connections, open: usize) {
-    for _ in 0..1000 {
-        if connections.counts().open == open {
-            return;
-        }
-        sleep(Duration::from_millis(1)).await;
-    }
-    panic!("{connections:?}, not {open} open");
 }
 
 /// Waits until no more tasks than these are left, which takes no time but that of other threads.
@@ -442,7 +423,7 @@ async fn refuses_a_handshake_that_was_being_accepted_meanwhile() {
     let layer = WebSocketLayer::new(Slow(Arc::clone(&gate)));
     let connections = layer.connections();
     let mut client = serve(&layer, 1024);
-    write(&mut client, HANDSHAKE).await;
+    write(&mut client, handshake("/").as_bytes()).await;
     until_open(&connections, 1).await;
     connections.close();
     let closing = connections.clone();
@@ -474,7 +455,7 @@ async fn does_not_wait_past_the_limit_for_a_handshake() {
     let layer = WebSocketLayer::new(Slow(Arc::new(Semaphore::new(0))));
     let connections = layer.connections();
     let mut client = serve(&layer, 1024);
-    write(&mut client, HANDSHAKE).await;
+    write(&mut client, handshake("/").as_bytes()).await;
     until_open(&connections, 1).await;
     connections.close();
     let start = Instant::now();
@@ -490,7 +471,7 @@ async fn closes_a_connection_that_still_waited_for_its_upgrade() {
     let connections = layer.connections();
     // Too little room for the 101, so that the server is still writing it.
     let mut client = serve(&layer, 32);
-    write(&mut client, HANDSHAKE).await;
+    write(&mut client, handshake("/").as_bytes()).await;
     for _ in 0..1000 {
         if connections.counts().accepted == 1 {
             break;

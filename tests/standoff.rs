@@ -5,6 +5,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "support/pipe.rs"]
+mod pipe;
 #[path = "support/wire.rs"]
 mod wire;
 
@@ -13,8 +15,6 @@ use std::{
     time::Duration,
 };
 
-use hyper::server::conn::http1;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     time::{Instant, timeout},
@@ -23,7 +23,7 @@ use tower_websocket::{
     BoxError, CloseCode, Config, Connections, Echo, Handler, Side, WebSocket, WebSocketLayer,
     error::RecvError,
 };
-use wire::{BINARY, FIN, close, frame, read_close, read_frame, read_head, write};
+use wire::{BINARY, FIN, close, frame, read_close, read_frame, write};
 
 const MIB: usize = 1024 * 1024;
 /// What either side pushes.
@@ -116,22 +116,9 @@ impl Handler for Pusher {
 
 /// Serves a handler in the task of its connection, and does the handshake.
 async fn attach(handler: impl Handler, pipe: usize) -> (DuplexStream, Connections) {
-    let (server, mut client) = duplex(pipe);
     let layer = WebSocketLayer::new(handler);
     let connections = layer.connections();
-    let service = TowerToHyperService::new(layer.into_service());
-    tokio::spawn(
-        http1::Builder::new()
-            .serve_connection(TokioIo::new(server), service)
-            .with_upgrades(),
-    );
-    let request = b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
-        Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-        Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    write(&mut client, request).await;
-    let head = read_head(&mut client).await;
-    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-    (client, connections)
+    (pipe::open(layer.into_service(), pipe).await, connections)
 }
 
 /// Pushes messages of `len` bytes; an error says that the server is gone.

@@ -6,6 +6,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "support/pipe.rs"]
+mod pipe;
 #[path = "support/wire.rs"]
 mod wire;
 
@@ -23,8 +25,6 @@ use std::{
     time::Duration,
 };
 
-use hyper::server::conn::http1;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::oneshot,
@@ -354,17 +354,8 @@ async fn attach(config: Config, vectored: bool, handler: impl Handler) -> Peer {
     let (script, peer) = Script::new();
     peer.set(|state| state.vectored = vectored);
     let layer = WebSocketLayer::new(handler).config(config);
-    let service = TowerToHyperService::new(layer.into_service());
-    tokio::spawn(
-        http1::Builder::new()
-            .serve_connection(TokioIo::new(script), service)
-            .with_upgrades(),
-    );
-    peer.send(
-        b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-          Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-            .to_vec(),
-    );
+    pipe::serve_on(script, layer.into_service());
+    peer.send(wire::handshake("/").into_bytes());
     settle().await;
     assert!(peer.lock().output.starts_with(b"HTTP/1.1 101 "));
     peer.reset();

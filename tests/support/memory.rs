@@ -47,6 +47,16 @@ pub(crate) fn measure(test: &str, parts: &[(&str, fn())]) {
     assert!(failed.is_empty(), "{failed:?}");
 }
 
+/// Runs a part with a clock that only passes when nothing else can be done.
+pub(crate) fn run(part: impl Future<Output = ()>) {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(part);
+}
+
 /// Returns how many bytes of memory that no file backs are resident.
 pub(crate) fn resident() -> Option<usize> {
     let table = fs::read_to_string("/proc/self/smaps_rollup").ok()?;

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "tracing")]
 pub(crate) mod log;
+pub(crate) mod pipe;
 pub(crate) mod wire;
 
 use std::{

@@ -44,14 +44,32 @@ impl Frame {
 pub(crate) async fn open(address: SocketAddr, path: &str) -> TcpStream {
     let mut stream = TcpStream::connect(address).await.unwrap();
     stream.set_nodelay(true).unwrap();
-    let request = format!(
-        "GET {path} HTTP/1.1\r\nHost: {address}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
-         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
-    );
-    stream.write_all(request.as_bytes()).await.unwrap();
-    let head = read_head(&mut stream).await;
-    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    upgrade(&mut stream, &handshake(path)).await;
     stream
+}
+
+/// Sends a handshake, which has to be accepted, and returns the head of the answer.
+pub(crate) async fn upgrade(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    handshake: &str,
+) -> String {
+    write(stream, handshake.as_bytes()).await;
+    let head = read_head(stream).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    head
+}
+
+/// Builds a valid handshake for `path`.
+pub(crate) fn handshake(path: &str) -> String {
+    handshake_with(path, "")
+}
+
+/// Builds a valid handshake for `path` with further lines, each with its end.
+pub(crate) fn handshake_with(path: &str, lines: &str) -> String {
+    format!(
+        "GET {path} HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n\
+         Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n{lines}\r\n"
+    )
 }
 
 /// Reads up to and including the empty line that ends a head.
