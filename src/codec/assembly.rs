@@ -1,4 +1,4 @@
-//! A message that is put together from pieces.
+//! A message that is put together from what arrives.
 
 use std::str;
 
@@ -8,41 +8,39 @@ use crate::message::{Message, Utf8Bytes};
 
 use super::{
     Limits, Mask, Violation,
+    chunks::Chunks,
     head::{DataKind, Progress},
-    utf8::Text,
+    utf8::Checked,
 };
 
 /// What may be held ahead of what has arrived, if the head promises that it will come.
 const AHEAD: usize = 64 * 1024;
 /// What may be held when next to nothing has arrived.
 const AT_FIRST: usize = 1024;
-/// Text is unmasked and checked in pieces of this size, which stay in the first cache.
-const BLOCK: usize = 1024;
+/// Unmasked and checked at once, so that it stays in the first cache between the two.
+const BLOCK: usize = 4 * 1024;
+/// A payload of which so much has arrived, and so much is missing, is read to its place. What is less
+/// comes with what is behind it, in one read.
+const DIRECT: usize = if cfg!(fuzzing) { 8 } else { 16 * 1024 };
 
-/// A message of which some has arrived.
+/// A message of which some has arrived, or all of it.
 #[derive(Debug)]
-pub(super) struct Assembly {
-    payload: Payload,
+pub(crate) struct Assembly {
+    payload: Chunks,
+    /// Of a text: what is checked of it.
+    text: Option<Checked>,
     fragments: u32,
     empty_fragments: u32,
     /// Bytes that arrived, of a message that is compressed.
     compressed: Option<usize>,
 }
 
-#[derive(Debug)]
-enum Payload {
-    Text(Text),
-    Binary(Vec<u8>),
-}
-
 impl Assembly {
     /// Begins a message without any frame.
     pub(super) fn new(kind: DataKind) -> Self {
         Self {
-            payload: match kind {
-                DataKind::Text => Payload::Text(Text::default()),
-                DataKind::Binary => Payload::Binary(Vec::new()),
-            },
+            payload: Chunks::default(),
+            text: matches!(kind, DataKind::Text).then(Checked::default),
             fragments: 0,
             empty_fragments: 0,
             compressed: None,
@@ -59,6 +57,10 @@ impl Assembly {
 
     pub(super) const fn is_compressed(&self) -> bool {
         self.compressed.is_some()
+    }
+
+    pub(crate) const fn is_text(&self) -> bool {
+        self.text.is_some()
     }
 
     pub(super) fn progress(&self) -> Progress {
@@ -83,42 +85,61 @@ impl Assembly {
     /// `last`, other frames follow.
     pub(super) fn append(
         &mut self,
-        bytes: &[u8],
+        mut bytes: &[u8],
         mask: &mut Mask,
         missing: usize,
         last: bool,
         limits: &Limits,
     ) -> Result<(), Violation> {
-        let len = self.len();
-        let received = len + bytes.len();
-        if received > self.capacity() {
-            let promised = missing.min(
-                received
-                    .saturating_mul(16)
-                    .clamp(AT_FIRST, AHEAD)
-                    .max(received),
-            );
-            // Nobody knows how much further frames bring: as much again, so that the time spent
-            // on copying stays in proportion.
-            let guessed = if last { 0 } else { received };
-            let ahead = promised
-                .max(guessed)
-                .min(limits.message.saturating_sub(received));
-            self.reserve_exact(bytes.len() + ahead);
-        }
-        match &mut self.payload {
-            Payload::Binary(buffer) => mask.append(bytes, buffer),
-            Payload::Text(text) => {
-                let mut block = [0; BLOCK];
-                for piece in bytes.chunks(BLOCK) {
-                    let block = &mut block[..piece.len()];
-                    block.copy_from_slice(piece);
-                    mask.apply(block);
-                    text.push(block)?;
-                }
+        let received = self.len() + bytes.len();
+        let promised = missing.min(
+            received
+                .saturating_mul(16)
+                .clamp(AT_FIRST, AHEAD)
+                .max(received),
+        );
+        // Nobody knows how much further frames bring: as much again, so that the time spent on
+        // copying stays in proportion.
+        let guessed = if last { 0 } else { received };
+        let ahead = promised
+            .max(guessed)
+            .min(limits.message.saturating_sub(received));
+        while !bytes.is_empty() {
+            let (buffer, room) = self.payload.room(bytes.len(), ahead);
+            let (piece, rest) = bytes.split_at(bytes.len().min(room).min(BLOCK));
+            bytes = rest;
+            let start = buffer.len();
+            mask.append(piece, buffer);
+            if let Some(text) = &mut self.text {
+                text.push(&buffer[start..])?;
             }
         }
         Ok(())
+    }
+
+    /// Returns where the next of `missing` bytes of the payload can be read to, and how many, once
+    /// so many have arrived that more can be expected.
+    pub(super) fn place(&mut self, missing: usize) -> Option<(&mut Vec<u8>, usize)> {
+        if self.is_compressed() || missing < DIRECT || self.len() < DIRECT {
+            return None;
+        }
+        let (buffer, room) = self.payload.room(missing, 0);
+        Some((buffer, room.min(missing)))
+    }
+
+    /// Takes `len` bytes that were read to their place.
+    pub(super) fn placed(&mut self, len: usize, mask: &mut Mask) -> Result<(), Violation> {
+        let bytes = self.payload.newest(len);
+        mask.apply(bytes);
+        if let Some(text) = &mut self.text {
+            text.push(bytes)?;
+        }
+        Ok(())
+    }
+
+    /// Gives away the place to which nothing was read.
+    pub(super) fn rest(&mut self) {
+        self.payload.rest();
     }
 
     /// Counts bytes of a compressed message, whatever they turn out to be.
@@ -135,17 +156,19 @@ impl Assembly {
     pub(super) fn append_inflated(&mut self, bytes: &[u8], limit: usize) -> Result<(), Violation> {
         let len = self.len();
         // What fits may have a fault that comes first.
-        let (bytes, beyond) = bytes.split_at(bytes.len().min(limit.saturating_sub(len)));
+        let (mut bytes, beyond) = bytes.split_at(bytes.len().min(limit.saturating_sub(len)));
         let inflated = len + bytes.len();
-        if inflated > self.capacity() {
-            // Nobody knows how much comes: as much again, so that the time spent on copying stays
-            // in proportion.
-            let ahead = inflated.max(AT_FIRST).min(limit - inflated);
-            self.reserve_exact(bytes.len() + ahead);
+        // Nobody knows how much comes: as much again, so that the time spent on copying stays in
+        // proportion.
+        let ahead = inflated.max(AT_FIRST).min(limit.saturating_sub(inflated));
+        if let Some(text) = &mut self.text {
+            text.push(bytes)?;
         }
-        match &mut self.payload {
-            Payload::Binary(buffer) => buffer.extend_from_slice(bytes),
-            Payload::Text(text) => text.push(bytes)?,
+        while !bytes.is_empty() {
+            let (buffer, room) = self.payload.room(bytes.len(), ahead);
+            let (piece, rest) = bytes.split_at(bytes.len().min(room));
+            buffer.extend_from_slice(piece);
+            bytes = rest;
         }
         if beyond.is_empty() {
             Ok(())
@@ -155,41 +178,40 @@ impl Assembly {
     }
 
     /// Ends the message.
-    pub(super) fn finish(self) -> Result<Message, Violation> {
-        Ok(match self.payload {
-            Payload::Text(text) => {
-                let mut text = text.finish()?;
-                text.shrink_to_fit();
-                Message::Text(Utf8Bytes::from(text))
-            }
-            Payload::Binary(mut buffer) => {
-                buffer.shrink_to_fit();
-                Message::Binary(Bytes::from(buffer))
-            }
-        })
+    pub(super) fn finish(&self) -> Result<(), Violation> {
+        self.text.as_ref().map_or(Ok(()), Checked::finish)?;
+        Ok(())
     }
 
+    /// Makes a message of it, in one piece.
+    pub(crate) fn into_message(self) -> Result<Message, Violation> {
+        let is_text = self.is_text();
+        message(Bytes::from(self.payload.join()), is_text)
+    }
+
+    /// Returns the payload in the pieces in which it is.
+    pub(super) fn into_pieces(self) -> impl Iterator<Item = Bytes> {
+        self.payload.into_pieces()
+    }
+
+    #[cfg(any(test, fuzzing))]
     pub(super) fn capacity(&self) -> usize {
-        match &self.payload {
-            Payload::Text(text) => text.capacity(),
-            Payload::Binary(buffer) => buffer.capacity(),
-        }
+        self.payload.capacity()
     }
 
     /// Returns the bytes of the message so far.
-    pub(super) fn len(&self) -> usize {
-        match &self.payload {
-            Payload::Text(text) => text.len(),
-            Payload::Binary(buffer) => buffer.len(),
-        }
+    pub(crate) fn len(&self) -> usize {
+        self.payload.len()
     }
+}
 
-    fn reserve_exact(&mut self, bytes: usize) {
-        match &mut self.payload {
-            Payload::Text(text) => text.reserve_exact(bytes),
-            Payload::Binary(buffer) => buffer.reserve_exact(bytes),
-        }
+fn message(payload: Bytes, is_text: bool) -> Result<Message, Violation> {
+    if !is_text {
+        return Ok(Message::Binary(payload));
     }
+    Utf8Bytes::try_from(payload)
+        .map(Message::Text)
+        .map_err(|_| Violation::InvalidUtf8)
 }
 
 /// A message that is whole in the input, still masked.
@@ -214,7 +236,7 @@ impl<'a> Whole<'a> {
     }
 
     /// Returns the length of the payload in bytes.
-    pub(crate) const fn len(&self) -> usize {
+    pub(crate) fn len(&self) -> usize {
         self.payload.len()
     }
 
@@ -237,12 +259,6 @@ impl<'a> Whole<'a> {
     pub(crate) fn into_message(mut self) -> Result<Message, Violation> {
         let mut buffer = Vec::with_capacity(self.payload.len());
         self.mask.append(self.payload, &mut buffer);
-        let buffer = Bytes::from(buffer);
-        match self.kind {
-            DataKind::Text => Utf8Bytes::try_from(buffer)
-                .map(Message::Text)
-                .map_err(|_| Violation::InvalidUtf8),
-            DataKind::Binary => Ok(Message::Binary(buffer)),
-        }
+        message(Bytes::from(buffer), self.is_text())
     }
 }

@@ -78,6 +78,8 @@ pub(crate) enum Event {
 pub(crate) enum Next<'a> {
     /// A message in a single frame, all of it in the input.
     Whole(Whole<'a>),
+    /// A message that was put together.
+    Assembled(Box<Assembly>),
     /// Anything else.
     Event(Event),
 }
@@ -117,7 +119,7 @@ impl From<InvalidUtf8> for Violation {
 
 /// The receiving half of a connection.
 pub(crate) struct Decoder {
-    rules: Rules,
+    pub(super) rules: Rules,
     stage: Stage,
     /// The message of which some frames, or some of the only one, have arrived.
     message: Option<Box<Assembly>>,
@@ -182,6 +184,7 @@ impl Decoder {
             None => None,
             Some(Next::Event(event)) => Some(event),
             Some(Next::Whole(whole)) => Some(Event::Message(whole.into_message()?)),
+            Some(Next::Assembled(message)) => Some(Event::Message(message.into_message()?)),
         })
     }
 
@@ -200,7 +203,7 @@ impl Decoder {
         if let Some(whole) = self.usual(input) {
             return Ok(Some(Next::Whole(whole)));
         }
-        if self.deadline.is_some_and(|deadline| now >= deadline) {
+        if self.is_too_late(now) {
             return Err(Violation::TooSlow);
         }
         self.advance(input, now)
@@ -238,6 +241,10 @@ impl Decoder {
             .and_then(|deadline| deadline.checked_add(longer));
     }
 
+    fn is_too_late(&self, now: Instant) -> bool {
+        self.deadline.is_some_and(|deadline| now >= deadline)
+    }
+
     /// Starts the clock if something has begun, and stops it if nothing has.
     fn set_clock(&mut self, now: Instant) {
         if self.is_between_messages() {
@@ -248,7 +255,7 @@ impl Decoder {
         }
     }
 
-    fn is_between_messages(&self) -> bool {
+    pub(crate) fn is_between_messages(&self) -> bool {
         self.message.is_none() && matches!(&self.stage, Stage::Head(head) if head.is_empty())
     }
 
@@ -289,7 +296,7 @@ impl Decoder {
                 Stage::Data { .. } => {
                     if let Some(message) = self.data(input)? {
                         self.deadline = None;
-                        return Ok(Some(Next::Event(Event::Message(message))));
+                        return Ok(Some(Next::Assembled(message)));
                     }
                     if input.is_empty() {
                         self.set_clock(now);
@@ -343,7 +350,7 @@ impl Decoder {
     }
 
     /// Takes payload off the front of `input`, and returns the message when this ends it.
-    fn data(&mut self, input: &mut &[u8]) -> Result<Option<Message>, Violation> {
+    fn data(&mut self, input: &mut &[u8]) -> Result<Option<Box<Assembly>>, Violation> {
         let (
             Stage::Data {
                 last,
@@ -368,17 +375,64 @@ impl Decoder {
             }
             _ => message.append(bytes, mask, *missing, *last, limits)?,
         }
-        if *missing > 0 {
+        self.end_of_data()
+    }
+
+    /// Returns the message if its last frame is whole now.
+    fn end_of_data(&mut self) -> Result<Option<Box<Assembly>>, Violation> {
+        let Stage::Data {
+            last, missing: 0, ..
+        } = self.stage
+        else {
             return Ok(None);
-        }
-        let last = *last;
+        };
         self.stage = Stage::default();
-        match self.message.take() {
-            Some(message) if last => message.finish().map(Some),
-            message => {
-                self.message = message;
-                Ok(None)
-            }
+        let message = self.message.take_if(|_| last);
+        if let Some(message) = &message {
+            message.finish()?;
+        }
+        Ok(message)
+    }
+
+    /// Returns where the next bytes of the input can be read to, and how many, if they are for
+    /// nothing else: a large payload is so unmasked where it stays. What was read is to be told with
+    /// [`placed`](Self::placed).
+    pub(crate) fn place(&mut self) -> Option<(&mut Vec<u8>, usize)> {
+        match (&self.stage, &mut self.message) {
+            (Stage::Data { missing, .. }, Some(message)) => message.place(*missing),
+            _ => None,
+        }
+    }
+
+    /// Takes `len` bytes that were read to their [place](Self::place) for decoded, and returns the
+    /// message if it is whole.
+    ///
+    /// # Errors
+    ///
+    /// As [`decode`](Self::decode).
+    pub(crate) fn placed(
+        &mut self,
+        len: usize,
+        now: Instant,
+    ) -> Result<Option<Box<Assembly>>, Violation> {
+        if self.is_too_late(now) {
+            return Err(Violation::TooSlow);
+        }
+        if let (Stage::Data { missing, mask, .. }, Some(message)) =
+            (&mut self.stage, &mut self.message)
+        {
+            *missing -= len;
+            message.placed(len, mask)?;
+        }
+        let message = self.end_of_data()?;
+        self.set_clock(now);
+        Ok(message)
+    }
+
+    /// Gives up the place to which nothing was read.
+    pub(crate) fn rest(&mut self) {
+        if let Some(message) = &mut self.message {
+            message.rest();
         }
     }
 

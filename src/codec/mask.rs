@@ -1,6 +1,11 @@
 //! Masking, which is the same operation as unmasking
 //! ([RFC 6455 §5.3](https://www.rfc-editor.org/rfc/rfc6455#section-5.3)).
 
+use std::ops::Range;
+
+/// Moved at once, in registers.
+const PIECE: usize = 32;
+
 /// Unmasked and appended at once, so that the bytes stay in registers between the two.
 const BLOCK: usize = 256;
 
@@ -52,6 +57,29 @@ impl Mask {
         to.extend_from_slice(blocks.remainder());
         self.xor(&mut to[start..]);
         self.skip(from.len());
+    }
+
+    /// Masks or unmasks `buffer[from]` while moving it up to `to`, which is not behind its start.
+    #[inline]
+    pub(super) fn shift(self, buffer: &mut [u8], from: Range<usize>, to: usize) {
+        if from.start == to {
+            return self.xor(&mut buffer[from]);
+        }
+        // Both within the part that is read from here on, so that the checks are few.
+        let len = from.len();
+        let gap = from.start - to;
+        let buffer = &mut buffer[to..from.end];
+        let mut at = 0;
+        // What is written has been read before: blocks may overlap.
+        while at + PIECE <= len {
+            let mut piece = [0; PIECE];
+            piece.copy_from_slice(&buffer[at + gap..at + gap + PIECE]);
+            self.xor(&mut piece);
+            buffer[at..at + PIECE].copy_from_slice(&piece);
+            at += PIECE;
+        }
+        buffer.copy_within(at + gap.., at);
+        self.xor(&mut buffer[at..len]);
     }
 
     // Words of four bytes in plain loops: the compiler turns them into vectors.
@@ -108,6 +136,11 @@ mod tests {
                 mask.apply(front);
                 mask.apply(back);
                 assert_eq!(in_place, expected[..len], "{len} in place split at {split}");
+
+                let mut moved = bytes[..len].to_vec();
+                Mask::new(KEY).shift(&mut moved[..], split..len, 0);
+                let expected = by_the_book(&bytes[split..len]);
+                assert_eq!(moved[..len - split], expected, "{len} moved by {split}");
             }
         }
     }

@@ -15,6 +15,7 @@
 //! length; between messages nothing is held.
 
 mod assembly;
+mod chunks;
 mod control;
 mod decoder;
 #[cfg(feature = "deflate")]
@@ -25,11 +26,12 @@ mod deflate;
 mod head;
 mod mask;
 mod outgoing;
+mod repeat;
 #[cfg(test)]
 mod tests;
 mod utf8;
 
-pub(crate) use assembly::Whole;
+pub(crate) use assembly::{Assembly, Whole};
 pub(crate) use control::Control;
 pub(crate) use decoder::{Decoder, Event, Limits, Next, Role, Rules, Violation};
 #[cfg(not(feature = "deflate"))]

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
     coding::{Control as ControlCode, Data, OpCode},
 };
 
-use super::{Mask, Role, Violation, Whole};
+use super::{Assembly, Mask, Role, Violation, Whole};
 use crate::{close::CloseFrame, message::Message};
 
 /// From this size on, copying a payload costs more than writing it as a buffer of its own.
@@ -53,7 +53,8 @@ pub(crate) struct Outgoing {
     segments: Option<Box<VecDeque<(Bytes, usize)>>>,
     /// The newest frames.
     tail: Vec<u8>,
-    tail_messages: usize,
+    // A `usize` would not fit beside the role, and every connection has room for this twice.
+    tail_messages: u32,
     /// How much of the tail is written; segments are shortened instead.
     tail_written: usize,
     load: Load,
@@ -161,6 +162,29 @@ impl Outgoing {
         Ok(len)
     }
 
+    /// Queues a message that was put together, in the pieces in which it is.
+    pub(crate) fn push_assembled(&mut self, message: Assembly) {
+        let len = message.len();
+        self.push_header(&data_header(message.is_text()), len);
+        self.seal();
+        let segments = self.segments.get_or_insert_default();
+        segments.extend(message.into_pieces().map(|piece| (piece, 0)));
+        // At least that of the head is there.
+        if let Some((_, messages)) = segments.back_mut() {
+            *messages += 1;
+        }
+        self.load.messages += 1;
+        self.load.bytes += len;
+    }
+
+    /// Queues the rest of frames that end `messages`.
+    pub(crate) fn push_frames(&mut self, frames: &[u8], messages: usize) {
+        self.tail.extend_from_slice(frames);
+        self.tail_messages += messages as u32;
+        self.load.messages += messages;
+        self.load.bytes += frames.len();
+    }
+
     /// Queues a ping.
     pub(crate) fn push_ping(&mut self, payload: &[u8]) {
         self.push_control(ControlCode::Ping, payload);
@@ -264,7 +288,7 @@ impl Outgoing {
         }
         let mut sealed = Bytes::from(tail);
         sealed.advance(mem::take(&mut self.tail_written));
-        let messages = mem::take(&mut self.tail_messages);
+        let messages = mem::take(&mut self.tail_messages) as usize;
         self.segments
             .get_or_insert_default()
             .push_back((sealed, messages));
@@ -328,7 +352,7 @@ impl Outgoing {
         }
         self.tail_written += left;
         if self.segments.is_none() && self.tail_written == self.tail.len() {
-            messages += mem::take(&mut self.tail_messages);
+            messages += mem::take(&mut self.tail_messages) as usize;
             self.tail_written = 0;
             self.tail.clear();
         }

@@ -17,35 +17,16 @@ pub(super) fn check_start(text: &[u8]) -> Result<(), InvalidUtf8> {
     }
 }
 
-/// A text in the making: whole characters, and the bytes of one that is not whole yet.
-///
-/// Each byte is checked once. That is why this holds a `String`: checked bytes in a `Vec` would
-/// have to be checked again when the text is delivered.
+/// What is checked of a text: everything but the bytes of a character that is not whole yet.
 #[derive(Debug, Default)]
-pub(super) struct Text {
-    whole: String,
+pub(super) struct Checked {
     // The first 1 to 3 bytes of a character; the fourth is there for a moment while it is pushed.
     cut: [u8; 4],
     cut_len: usize,
 }
 
-impl Text {
-    /// Returns the number of bytes so far.
-    pub(super) fn len(&self) -> usize {
-        self.whole.len() + self.cut_len
-    }
-
-    /// Returns the number of bytes for which there is memory.
-    pub(super) fn capacity(&self) -> usize {
-        self.whole.capacity()
-    }
-
-    /// Makes room for that many bytes after the present ones, and for no more.
-    pub(super) fn reserve_exact(&mut self, bytes: usize) {
-        self.whole.reserve_exact(self.cut_len + bytes);
-    }
-
-    /// Appends the next bytes, wherever they are cut.
+impl Checked {
+    /// Checks the next bytes, wherever they are cut.
     pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<(), InvalidUtf8> {
         while self.cut_len > 0 {
             let Some((&next, rest)) = bytes.split_first() else {
@@ -56,29 +37,25 @@ impl Text {
             self.cut[self.cut_len] = next;
             self.cut_len += 1;
             match str::from_utf8(&self.cut[..self.cut_len]) {
-                Ok(character) => {
-                    self.whole.push_str(character);
-                    self.cut_len = 0;
-                }
+                Ok(_) => self.cut_len = 0,
                 Err(error) if error.error_len().is_some() => return Err(InvalidUtf8),
                 Err(_) => {}
             }
         }
         let (whole, cut) = bytes.split_at(start_of_cut(bytes));
-        self.whole
-            .push_str(str::from_utf8(whole).map_err(|_| InvalidUtf8)?);
+        str::from_utf8(whole).map_err(|_| InvalidUtf8)?;
         check_start(cut)?;
         self.cut[..cut.len()].copy_from_slice(cut);
         self.cut_len = cut.len();
         Ok(())
     }
 
-    /// Returns the text, unless it ends within a character.
-    pub(super) fn finish(self) -> Result<String, InvalidUtf8> {
+    /// Fails if the text ends within a character.
+    pub(super) const fn finish(&self) -> Result<(), InvalidUtf8> {
         if self.cut_len > 0 {
             return Err(InvalidUtf8);
         }
-        Ok(self.whole)
+        Ok(())
     }
 }
 
@@ -108,8 +85,8 @@ mod tests {
     use super::*;
     use crate::codec::tests::Rng;
 
-    fn in_pieces(bytes: &[u8], mut piece: impl FnMut() -> usize) -> (Text, Result<(), usize>) {
-        let mut text = Text::default();
+    fn in_pieces(bytes: &[u8], mut piece: impl FnMut() -> usize) -> (Checked, Result<(), usize>) {
+        let mut text = Checked::default();
         let mut at = 0;
         while at < bytes.len() {
             let end = (at + piece()).min(bytes.len());
@@ -117,7 +94,6 @@ mod tests {
                 return (text, Err(end));
             }
             at = end;
-            assert_eq!(text.len(), at);
         }
         (text, Ok(()))
     }
@@ -140,14 +116,17 @@ mod tests {
         ] {
             let (_, result) = in_pieces(bytes, || 1);
             assert_eq!(result, Err(at), "{bytes:x?}");
-            assert!(Text::default().push(bytes).is_err(), "{bytes:x?} at once");
+            assert!(
+                Checked::default().push(bytes).is_err(),
+                "{bytes:x?} at once"
+            );
         }
     }
 
     #[test]
     fn refuses_a_character_that_is_not_finished() {
         for bytes in [&b"\xc3"[..], b"\xe2\x82", b"\xf0\x9f\x98"] {
-            let mut text = Text::default();
+            let mut text = Checked::default();
             text.push(bytes).unwrap();
             assert_eq!(text.finish(), Err(InvalidUtf8), "{bytes:x?}");
         }
@@ -173,10 +152,7 @@ mod tests {
             let expected = str::from_utf8(&bytes);
             let (text, result) = in_pieces(&bytes, || 1 + rng.below(5));
             let text = result.map_err(|_| InvalidUtf8).and_then(|()| text.finish());
-            match expected {
-                Ok(expected) => assert_eq!(text.as_deref(), Ok(expected), "{bytes:x?}"),
-                Err(_) => assert_eq!(text, Err(InvalidUtf8), "{bytes:x?}"),
-            }
+            assert_eq!(text.is_ok(), expected.is_ok(), "{bytes:x?}");
             // std says where the fault begins: one byte at a time, it is not found later than at
             // the byte that proves it.
             if let (_, Err(at)) = in_pieces(&bytes, || 1) {

@@ -2,6 +2,7 @@
 
 use std::{
     io::IoSlice,
+    mem,
     time::{Duration, Instant},
 };
 
@@ -24,6 +25,7 @@ pub fn frames(mut data: &[u8]) {
         deflation: None,
     };
     let whole = however_cut(data, rules);
+    assert_repeated(data, rules);
 
     let written = encode(&whole.events);
     let again = decode(&written, AT_CLIENT, |_| usize::MAX);
@@ -45,10 +47,35 @@ pub(super) fn however_cut(mut data: &[u8], rules: Rules) -> Outcome {
     };
     let in_pieces = decode(stream, rules, size);
     assert_same(&in_pieces, &whole);
+    let placed = decode_by(stream, rules, size, true);
+    assert_same(&placed, &whole);
     // The byte that makes a violation certain ends it, in whichever piece it comes.
     assert!(in_pieces.given >= by_byte.given);
     assert!(in_pieces.given - in_pieces.last_piece < by_byte.given || stream.is_empty());
     whole
+}
+
+/// Has a stream answered in place, as far as that goes: with what is in it, and the rest is left as
+/// it is.
+fn assert_repeated(stream: &[u8], rules: Rules) {
+    for texts in [true, false] {
+        let mut input = stream.to_vec();
+        let repeats = Decoder::new(rules).repeat(&mut input, texts, 5);
+        assert!(repeats.messages <= 5);
+        assert_eq!(input[repeats.taken..], stream[repeats.taken..]);
+        let taken = decode(&stream[..repeats.taken], rules, |_| usize::MAX);
+        assert_eq!(taken.end.err(), repeats.violation);
+        assert_eq!(taken.events.len(), repeats.messages);
+        assert_eq!(input[repeats.frames], encode(&taken.events));
+        let bytes = taken.events.iter().map(|event| match event {
+            Event::Message(message) => {
+                assert!(texts || !message.is_text());
+                message.len()
+            }
+            event => panic!("{event:?} is no message"),
+        });
+        assert_eq!(bytes.sum::<usize>(), repeats.bytes);
+    }
 }
 
 /// Writes what was decoded as a server does.
@@ -116,6 +143,11 @@ fn assert_same(one: &Outcome, other: &Outcome) {
 }
 
 pub(super) fn decode(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize) -> Outcome {
+    decode_by(stream, rules, size, false)
+}
+
+/// Decodes in pieces, with `place` those that have a place there, as far as they fit.
+fn decode_by(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize, place: bool) -> Outcome {
     let now = Instant::now();
     let mut decoder = Decoder::new(rules);
     let mut outcome = Outcome {
@@ -130,11 +162,27 @@ pub(super) fn decode(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize)
     for piece in 0.. {
         let rest = &stream[outcome.given..];
         let mut input = &rest[..size(piece).min(rest.len())];
-        outcome.last_piece = input.len();
-        outcome.given += input.len();
-        received += input.len();
+        let place = if place { decoder.place() } else { None };
+        let placed = place.map(|(buffer, most)| {
+            assert!(most > 0 && most <= buffer.capacity() - buffer.len());
+            input = &input[..most.min(input.len())];
+            buffer.extend_from_slice(input);
+            mem::take(&mut input).len()
+        });
+        let len = placed.unwrap_or(input.len());
+        outcome.last_piece = len;
+        outcome.given += len;
+        received += len;
+        let mut placed = placed.map(|len| {
+            let message = decoder.placed(len, now)?;
+            let message = message.map(|message| message.into_message());
+            Ok(message.transpose()?.map(Event::Message))
+        });
         loop {
-            let decoded = decoder.decode(&mut input, now);
+            let decoded = match placed.take() {
+                Some(event) => event,
+                None => decoder.decode(&mut input, now),
+            };
             assert_bounded(&decoder, received, &rules);
             match decoded {
                 Ok(None) => break,

@@ -6,18 +6,23 @@
 
 use std::{
     cell::Cell,
+    future::Future,
     io::{self, IoSlice},
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use bytes::BufMut;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
 
-use crate::codec::{Decoder, Event, Load, Next, Outgoing, Rules, Violation};
+use crate::codec::{Assembly, Decoder, Event, Load, Next, Outgoing, Rules, Violation};
 
 /// The size of the shared buffer: what one read can take.
 const BUFFER: usize = 64 * 1024;
+/// Where in it is read to: behind a head of eight bytes the payload of a frame is aligned then, which
+/// is unmasked a good deal faster.
+const LEAD: usize = 8;
 /// A shared buffer that has grown beyond this is not kept.
 const GATHERED: usize = 512 * 1024;
 /// The buffers that one write can take.
@@ -41,6 +46,22 @@ pub(super) enum Incoming {
     Violation(Violation),
     /// So many bytes, in which nothing is whole yet or which are not decoded yet.
     Bytes(usize),
+}
+
+/// What a read brought.
+enum Arrived {
+    /// The end of a message.
+    Message(Box<Assembly>),
+    Other(Incoming),
+}
+
+impl Incoming {
+    fn assembled(message: Assembly) -> Self {
+        match message.into_message() {
+            Ok(message) => Self::Event(Event::Message(message)),
+            Err(violation) => Self::Violation(violation),
+        }
+    }
 }
 
 /// Messages that were answered with themselves, and the bytes of their payloads.
@@ -103,14 +124,33 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Engine<IO> {
         match decoded {
             Ok(Some(event)) => Poll::Ready(Ok(Incoming::Event(event))),
             Err(violation) => Poll::Ready(Ok(Incoming::Violation(violation))),
-            Ok(None) => self.poll_bytes(cx),
+            Ok(None) => Poll::Ready(Ok(match ready!(self.poll_bytes(cx, now))? {
+                Arrived::Message(message) => Incoming::assembled(*message),
+                Arrived::Other(incoming) => incoming,
+            })),
         }
     }
 
-    fn poll_bytes(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Incoming>> {
-        Poll::Ready(Ok(match ready!(self.poll_read(cx))? {
-            0 => Incoming::End,
-            bytes => Incoming::Bytes(bytes),
+    /// Reads, a large payload to its place.
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<io::Result<Arrived>> {
+        let Some((buffer, most)) = self.decoder.place() else {
+            return Poll::Ready(Ok(Arrived::Other(match ready!(self.poll_read(cx))? {
+                0 => Incoming::End,
+                bytes => Incoming::Bytes(bytes),
+            })));
+        };
+        let mut place = buffer.limit(most);
+        let poll = pin!(self.io.read_buf(&mut place)).poll(cx);
+        let Poll::Ready(read) = poll else {
+            self.decoder.rest();
+            return Poll::Pending;
+        };
+        let read = read?;
+        Poll::Ready(Ok(match self.decoder.placed(read, now) {
+            _ if read == 0 => Arrived::Other(Incoming::End),
+            Ok(Some(message)) => Arrived::Message(message),
+            Ok(None) => Arrived::Other(Incoming::Bytes(read)),
+            Err(violation) => Arrived::Other(Incoming::Violation(violation)),
         }))
     }
 
@@ -130,6 +170,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Engine<IO> {
     ) -> Poll<io::Result<Incoming>> {
         self.output.lend(|| GATHER.take());
         let mut undecoded = self.input.as_deref().map_or(&[][..], Input::bytes);
+        let mut assembled = None;
         let stopped = loop {
             if repeated.messages == most {
                 break Some(Incoming::Bytes(0));
@@ -145,15 +186,97 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Engine<IO> {
                     }
                     Err(violation) => break Some(Incoming::Violation(violation)),
                 },
+                Ok(Some(Next::Assembled(message))) => {
+                    assembled = Some(message);
+                    break None;
+                }
                 Err(violation) => break Some(Incoming::Violation(violation)),
             }
         };
         let left = undecoded.len();
         self.keep(left);
-        match stopped {
-            Some(incoming) => Poll::Ready(Ok(incoming)),
-            None => self.poll_bytes(cx),
+        if let Some(incoming) = stopped {
+            return Poll::Ready(Ok(incoming));
         }
+        let arrived = match assembled {
+            Some(message) => Arrived::Message(message),
+            None => ready!(self.poll_bytes(cx, now))?,
+        };
+        Poll::Ready(Ok(match arrived {
+            Arrived::Message(message) => self.repeat_assembled(*message, prefix, repeated),
+            Arrived::Other(incoming) => incoming,
+        }))
+    }
+
+    /// Answers a message with itself, as it is if it is written so.
+    fn repeat_assembled(
+        &mut self,
+        message: Assembly,
+        prefix: &str,
+        repeated: &mut Repeated,
+    ) -> Incoming {
+        let len = message.len();
+        let is_prefixed = message.is_text() && !prefix.is_empty();
+        // Where one buffer is written at a time, each piece is a write of its own.
+        if is_prefixed || (self.is_contiguous() && len < BUFFER) {
+            return Incoming::assembled(message);
+        }
+        self.output.push_assembled(message);
+        repeated.messages += 1;
+        repeated.received += len;
+        repeated.sent += len;
+        Incoming::Bytes(0)
+    }
+
+    /// Tells whether everything that was read is decoded and everything that was sent is written.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.input.is_none() && self.output.is_empty() && self.decoder.is_between_messages()
+    }
+
+    /// Reads once and answers messages with themselves, in place, as
+    /// [`poll_repeated`](Self::poll_repeated) does otherwise. Ready with `None` when that was all,
+    /// and with what comes next when it is to be looked at. What the stream does not take is queued.
+    ///
+    /// For an engine that is [at rest](Self::is_at_rest).
+    pub(super) fn poll_in_place(
+        &mut self,
+        cx: &mut Context<'_>,
+        texts: bool,
+        most: usize,
+        repeated: &mut Repeated,
+    ) -> Poll<io::Result<Option<Incoming>>> {
+        let read = ready!(self.poll_read(cx))?;
+        let Some(input) = &mut self.input else {
+            return Poll::Ready(Ok(Some(Incoming::Bytes(read))));
+        };
+        if read == 0 {
+            return Poll::Ready(Ok(Some(Incoming::End)));
+        }
+        let bytes = &mut input.buffer[input.start..input.end];
+        let repeats = self.decoder.repeat(bytes, texts, most);
+        let frames = &bytes[repeats.frames];
+        input.start += repeats.taken;
+        repeated.messages += repeats.messages;
+        repeated.received += repeats.bytes;
+        repeated.sent += repeats.bytes;
+        let mut written = 0;
+        if !frames.is_empty() {
+            if let Poll::Ready(taken) = Pin::new(&mut self.io).poll_write(cx, frames)? {
+                written = taken;
+            }
+            self.unflushed = true;
+        }
+        if written < frames.len() {
+            self.output
+                .push_frames(&frames[written..], repeats.messages);
+        } else if self.unflushed && Pin::new(&mut self.io).poll_flush(cx)?.is_ready() {
+            self.unflushed = false;
+        }
+        Poll::Ready(Ok(match repeats.violation {
+            Some(violation) => Some(Incoming::Violation(violation)),
+            None if input.start == input.end && !self.unflushed => None,
+            None => Some(Incoming::Bytes(0)),
+        }))
     }
 
     /// Returns how many bytes were inflated since the last call.
@@ -186,10 +309,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Engine<IO> {
     /// Replaces what is left in the buffer by what is read.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let input = Input::borrowed(&mut self.input);
-        let mut buffer = ReadBuf::new(&mut input.buffer);
+        let mut buffer = ReadBuf::new(&mut input.buffer[LEAD..]);
         ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
-        input.end = buffer.filled().len();
-        Poll::Ready(Ok(input.end))
+        let read = buffer.filled().len();
+        input.end = LEAD + read;
+        Poll::Ready(Ok(read))
     }
 
     /// Takes all but the last `left` bytes of the input for decoded.
@@ -265,11 +389,11 @@ impl Input {
             *slot = SHARED.take();
         }
         let input = slot.get_or_insert_default();
-        input.start = 0;
-        input.end = 0;
+        input.start = LEAD;
+        input.end = LEAD;
         // Zeroed once a thread, not once a read. Empty also when another connection is being
         // polled further up this very stack.
-        input.buffer.resize(BUFFER, 0);
+        input.buffer.resize(LEAD + BUFFER, 0);
         input
     }
 
@@ -278,7 +402,7 @@ impl Input {
     }
 
     fn is_shared(&self) -> bool {
-        self.buffer.len() >= BUFFER
+        self.buffer.len() >= LEAD + BUFFER
     }
 
     /// Gives the buffer back if it is the shared one, and returns what was left in it.

@@ -136,6 +136,12 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
+        if let Some(driver) = this.driver {
+            if driver.repeats_all(cx) {
+                driver.rest();
+                return Poll::Pending;
+            }
+        }
         let poll = poll_both(this.driver, this.handler, this.link, cx);
         if let Some(driver) = this.driver {
             driver.rest();

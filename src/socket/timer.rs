@@ -27,6 +27,12 @@ pub(super) struct Timer {
 }
 
 impl Timer {
+    /// Tells whether the task need not look before it is woken for it.
+    pub(super) fn is_ahead(&self, now: Instant) -> bool {
+        let sleep = self.sleep.as_ref();
+        sleep.is_none_or(|sleep| now < sleep.deadline().into_std())
+    }
+
     /// Ready when `deadline` is reached; never without one.
     pub(super) fn poll(
         &mut self,

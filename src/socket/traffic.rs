@@ -7,6 +7,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 pub(crate) struct Traffic {
     received: Counter,
     sent: Counter,
+    /// What was both.
+    repeated: Counter,
 }
 
 #[derive(Debug, Default)]
@@ -21,9 +23,15 @@ impl Counter {
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
     }
 
-    fn get(&self) -> (u64, u64) {
-        let messages = self.messages.load(Ordering::Relaxed);
-        (messages, self.bytes.load(Ordering::Relaxed))
+    fn get_with(&self, other: &Self) -> (u64, u64) {
+        let sum = |a: &AtomicU64, b: &AtomicU64| {
+            let (a, b) = (a.load(Ordering::Relaxed), b.load(Ordering::Relaxed));
+            a.wrapping_add(b)
+        };
+        (
+            sum(&self.messages, &other.messages),
+            sum(&self.bytes, &other.bytes),
+        )
     }
 }
 
@@ -38,13 +46,18 @@ impl Traffic {
         self.sent.add(messages, bytes);
     }
 
+    /// Counts messages that were received, and sent as they were: both at half the price.
+    pub(crate) fn repeated(&self, messages: usize, bytes: usize) {
+        self.repeated.add(messages, bytes);
+    }
+
     /// Returns the messages and bytes that arrived.
     pub(crate) fn total_received(&self) -> (u64, u64) {
-        self.received.get()
+        self.received.get_with(&self.repeated)
     }
 
     /// Returns the messages and bytes that were sent.
     pub(crate) fn total_sent(&self) -> (u64, u64) {
-        self.sent.get()
+        self.sent.get_with(&self.repeated)
     }
 }

@@ -2,6 +2,7 @@
 
 mod differential;
 mod memory;
+mod places;
 mod properties;
 mod refusals;
 mod sessions;

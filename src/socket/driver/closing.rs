@@ -8,7 +8,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use super::{Driver, Phase, Turn};
+use super::{Closing, Driver, Phase, Turn};
 use crate::{
     close::{CloseCode, CloseFrame, Closed, Side},
     codec::{Event, Role},
@@ -94,12 +94,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     /// The peer has closed: it is answered when the handler is through with what came before.
     pub(super) fn poll_answering(&mut self, now: Instant, cx: &mut Context<'_>) -> Turn {
         let is_closing = self.link.take_close().is_some();
-        let Phase::Answering { frame, answer_at } = &mut self.phase else {
+        let Phase::Answering(answering) = &mut self.phase else {
             return Turn::Again;
         };
-        let ready = self.link.was_told() || is_closing || *answer_at <= now;
+        let ready = self.link.was_told() || is_closing || answering.answer_at <= now;
         if ready {
-            let frame = frame.take().map(|frame| *frame);
+            let frame = answering.frame.take();
             self.link.end(None, Some(&mut self.engine.output), cx);
             let echoed = frame
                 .as_ref()
@@ -128,11 +128,11 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         // it takes at the slowest rate that is put up with.
         let seconds = self.engine.output.load().bytes / SLOWEST;
         let written = false;
-        self.phase = Phase::Closing {
-            closed: Box::new(closed),
+        self.phase = Phase::Closing(Box::new(Closing {
+            closed,
             deadline: now + self.config.close_limit() + Duration::from_secs(seconds as u64),
             step: Step::Exchange { written, answered },
-        };
+        }));
         Turn::Again
     }
 
@@ -141,17 +141,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         let _ = self.link.take_close();
         let role = self.link.role();
         loop {
-            let Phase::Closing {
-                closed,
-                deadline,
-                step,
-            } = &self.phase
-            else {
+            let Phase::Closing(closing) = &self.phase else {
                 return Turn::Over;
             };
-            let (overdue, step) = (*deadline <= now || self.is_stalled(now), *step);
-            if overdue {
-                let mut late = Closed::clone(closed);
+            let step = closing.step;
+            if closing.deadline <= now || self.is_stalled(now) {
+                let mut late = closing.closed.clone();
                 late.set_clean(late.is_clean() && !matches!(step, Step::Exchange { .. }));
                 // With no time at all for the closing the Close is still sent.
                 let _ = self.poll_flush(now, cx);
@@ -174,20 +169,15 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 let enough = self.has_spent();
                 return if enough { Turn::Yield } else { Turn::Idle };
             };
-            let Phase::Closing {
-                closed,
-                step: current,
-                ..
-            } = &mut self.phase
-            else {
+            let Phase::Closing(closing) = &mut self.phase else {
                 return Turn::Over;
             };
             if let Ok(Some(next)) = next {
-                *current = next;
+                closing.step = next;
                 continue;
             }
             // A peer that resets the connection after the Closes have crossed loses nothing by it.
-            let mut closed = Closed::clone(closed);
+            let mut closed = closing.closed.clone();
             closed.set_clean(closed.is_clean() && !matches!(step, Step::Exchange { .. }));
             return self.finish(closed, cx);
         }
@@ -210,8 +200,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 Poll::Pending => break,
                 Poll::Ready(Ok(Incoming::Event(Event::Close(_)))) => {
                     answered = true;
-                    if let Phase::Closing { closed, .. } = &mut self.phase {
-                        closed.set_clean(true);
+                    if let Phase::Closing(closing) = &mut self.phase {
+                        closing.closed.set_clean(true);
                     }
                 }
                 Poll::Ready(Ok(Incoming::Event(_))) => self.spent.add(1, 0),
@@ -223,19 +213,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             // Nobody is listened to any more, but what arrives has to go somewhere.
             let _ = self.poll_drain(cx)?;
         }
-        if let Phase::Closing {
-            closed,
-            step,
-            deadline,
-        } = &mut self.phase
-        {
-            if written && matches!(step, Step::Exchange { written: false, .. }) {
+        if let Phase::Closing(closing) = &mut self.phase {
+            if written && matches!(closing.step, Step::Exchange { written: false, .. }) {
                 // Everything is with the peer, and so there is no reason to wait longer for it.
-                *deadline = (*deadline).min(now + self.config.close_limit());
+                closing.deadline = closing.deadline.min(now + self.config.close_limit());
             }
-            *step = Step::Exchange { written, answered };
+            closing.step = Step::Exchange { written, answered };
             if written && answered {
-                self.link.closed(Closed::clone(closed), cx);
+                self.link.closed(closing.closed.clone(), cx);
                 return Poll::Ready(Ok(Some(match self.link.role() {
                     Role::Server => Step::Shutdown,
                     Role::Client => Step::Drain,

@@ -4,7 +4,10 @@
 //! while the handler's inbox is full or output is blocked, so neither side can make the other
 //! one's memory grow.
 
+mod budget;
+mod clock;
 mod closing;
+mod repeat;
 
 use std::{
     io,
@@ -15,9 +18,9 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use self::closing::Step;
+use self::{budget::Spent, clock::Terms, closing::Step};
 use super::{
-    engine::{Engine, Incoming, Repeated},
+    engine::{Engine, Incoming},
     link::Link,
     session::Served,
     timer::{Timer, now},
@@ -27,19 +30,10 @@ use crate::{
     codec::{Compression, Control, Event, Load, Role, Rules, Violation},
     config::Config,
     error::RecvError,
-    keepalive::{Due, Keepalive},
+    keepalive::Keepalive,
     message::Message,
     rate::Bucket,
 };
-
-/// What one poll of the task may take in before the thread's other tasks get their turn.
-const FRAMES: u32 = 64;
-const BYTES: u32 = 256 * 1024;
-/// So many messages that are repeated without asking anybody count as one frame.
-const FOR_A_FRAME: usize = 16;
-
-/// How often a connection from which nothing is read asks whether its peer has gone.
-const PROBE: Duration = Duration::from_secs(1);
 
 /// How long an end waits for the handler to answer what came before it.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
@@ -57,33 +51,6 @@ pub(super) enum Turn {
     Over,
 }
 
-/// What a poll has taken in, at most a little more than [`FRAMES`] and [`BYTES`].
-#[derive(Debug, Default)]
-struct Spent {
-    frames: u32,
-    bytes: u32,
-}
-
-impl Spent {
-    fn add(&mut self, frames: usize, bytes: usize) {
-        let small = |number| u32::try_from(number).unwrap_or(u32::MAX);
-        self.frames = self.frames.saturating_add(small(frames));
-        self.bytes = self.bytes.saturating_add(small(bytes));
-    }
-
-    /// Returns how many messages may still be repeated, each behind as many bytes: what is added to
-    /// them counts as what is read.
-    fn repeats_left(&self, prefix: usize) -> usize {
-        let frames = FRAMES.saturating_sub(self.frames) as usize;
-        let bytes = BYTES.saturating_sub(self.bytes) as usize;
-        (frames * FOR_A_FRAME).min(bytes / prefix.max(1) + 1)
-    }
-
-    const fn is_enough(&self) -> bool {
-        self.frames >= FRAMES || self.bytes >= BYTES
-    }
-}
-
 /// The connection's end of a [`Link`].
 #[derive(Debug)]
 pub(super) struct Driver<IO> {
@@ -96,9 +63,7 @@ pub(super) struct Driver<IO> {
     /// What was taken in during this poll of the task.
     spent: Spent,
     /// An end that was read and not acted on yet.
-    waiting: Option<Box<io::Result<Incoming>>>,
-    /// Until when, at most.
-    waiting_ends: Option<Instant>,
+    waiting: Option<Box<Waiting>>,
     /// The handler is another task: that it has been woken does not mean that it has run.
     detached: bool,
 
@@ -123,38 +88,33 @@ pub(super) struct Driver<IO> {
     config: Arc<Config>,
 }
 
-/// What time brings, whatever the peer does.
 #[derive(Debug)]
-struct Terms {
-    first_message_due: Option<Instant>,
-    lifetime_ends: Option<Instant>,
-}
-
-impl Terms {
-    fn new(config: &Config, now: Instant) -> Option<Box<Self>> {
-        let terms = Self {
-            first_message_due: config.first_message_limit().map(|limit| now + limit),
-            lifetime_ends: config.lifetime_limit().map(|limit| now + limit),
-        };
-        let any = terms.first_message_due.or(terms.lifetime_ends);
-        any.map(|_| Box::new(terms))
-    }
+struct Waiting {
+    incoming: io::Result<Incoming>,
+    /// Until when it waits for a handler elsewhere.
+    ends: Option<Instant>,
 }
 
 #[derive(Debug)]
 enum Phase {
     Open,
     /// The peer's Close has come; the handler may still answer what came before it.
-    Answering {
-        frame: Option<Box<CloseFrame>>,
-        answer_at: Instant,
-    },
-    Closing {
-        closed: Box<Closed>,
-        deadline: Instant,
-        step: Step,
-    },
+    Answering(Box<Answering>),
+    Closing(Box<Closing>),
     Over,
+}
+
+#[derive(Debug)]
+struct Answering {
+    frame: Option<CloseFrame>,
+    answer_at: Instant,
+}
+
+#[derive(Debug)]
+struct Closing {
+    closed: Closed,
+    deadline: Instant,
+    step: Step,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
@@ -187,7 +147,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             timer: Timer::default(),
             spent: Spent::default(),
             waiting: None,
-            waiting_ends: None,
             detached: false,
             blocked: None,
             unflushed: false,
@@ -220,8 +179,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         let now = now();
         let turn = match self.phase {
             Phase::Open => self.poll_open(now, cx),
-            Phase::Answering { .. } => self.poll_answering(now, cx),
-            Phase::Closing { .. } => self.poll_closing(now, cx),
+            Phase::Answering(_) => self.poll_answering(now, cx),
+            Phase::Closing(_) => self.poll_closing(now, cx),
             Phase::Over => Turn::Over,
         };
         match turn {
@@ -291,24 +250,29 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 return Ok(delivered);
             }
             self.resume(now);
-            let incoming = match self.waiting.take() {
-                Some(incoming) => *incoming,
+            let mut next = match self.waiting.take() {
+                Some(waiting) => *waiting,
                 None => match self.poll_incoming(now, cx) {
                     Poll::Pending => return Ok(delivered),
-                    Poll::Ready(incoming) => incoming,
+                    Poll::Ready(incoming) => Waiting {
+                        incoming,
+                        ends: None,
+                    },
                 },
             };
-            let holds_back = match incoming {
+            let holds_back = match next.incoming {
                 Ok(Incoming::Event(_) | Incoming::Bytes(_)) => false,
-                Ok(Incoming::End | Incoming::Violation(_)) => delivered || self.awaits_answer(now),
+                Ok(Incoming::End | Incoming::Violation(_)) => {
+                    delivered || self.awaits_answer(&mut next.ends, now)
+                }
                 Err(_) => delivered,
             };
             if holds_back {
                 // The handler may answer what came before the end.
-                self.waiting = Some(Box::new(incoming));
+                self.waiting = Some(Box::new(next));
                 return Ok(delivered);
             }
-            let incoming = match incoming {
+            let incoming = match next.incoming {
                 Ok(incoming) => incoming,
                 Err(error) => return Err(self.lose(RecvError::Io(error), cx)),
             };
@@ -333,10 +297,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
                 }
                 Incoming::Event(Event::Close(frame)) => {
                     self.link.end_input(cx);
-                    self.phase = Phase::Answering {
-                        frame: frame.map(Box::new),
+                    self.phase = Phase::Answering(Box::new(Answering {
+                        frame,
                         answer_at: now + ANSWER_GRACE.min(self.config.close_limit()),
-                    };
+                    }));
                     return Err(Turn::Again);
                 }
                 Incoming::End => {
@@ -350,38 +314,16 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
     }
 
     /// Tells whether an end has to wait for a handler elsewhere.
-    fn awaits_answer(&mut self, now: Instant) -> bool {
+    fn awaits_answer(&self, ends: &mut Option<Instant>, now: Instant) -> bool {
         if !self.detached || !self.link.is_unanswered() {
             return false;
         }
         let grace = ANSWER_GRACE.min(self.config.close_limit());
-        now < *self.waiting_ends.get_or_insert(now + grace)
+        now < *ends.get_or_insert(now + grace)
     }
 
     fn has_spent(&self) -> bool {
         self.spent.is_enough()
-    }
-
-    fn poll_incoming(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<io::Result<Incoming>> {
-        let Some(prefix) = &self.repeat else {
-            return self.engine.poll_incoming(cx, now);
-        };
-        let mut repeated = Repeated::default();
-        let most = self.spent.repeats_left(prefix.len());
-        let incoming = self
-            .engine
-            .poll_repeated(cx, now, prefix, most, &mut repeated);
-        if repeated.messages > 0 {
-            self.heard(now);
-            let added = repeated.sent - repeated.received;
-            let frames = repeated.messages.div_ceil(FOR_A_FRAME);
-            self.spent.add(frames, added);
-            self.first_message_came();
-            let traffic = self.link.traffic();
-            traffic.received(repeated.messages, repeated.received);
-            traffic.sent(repeated.messages, repeated.sent);
-        }
-        incoming
     }
 
     /// Tells whether somebody got the message.
@@ -398,49 +340,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         let contiguous = self.engine.is_contiguous();
         self.engine.output.push(&answer, contiguous);
         false
-    }
-
-    fn pause(&mut self, now: Instant) {
-        let _ = self.paused.get_or_insert(now);
-    }
-
-    fn probe(&mut self, cx: &mut Context<'_>) -> Option<Turn> {
-        if !self.probes {
-            return None;
-        }
-        let error = self.engine.poll_gone(cx)?;
-        Some(self.lose(RecvError::Io(error), cx))
-    }
-
-    fn resume(&mut self, now: Instant) {
-        if let Some(since) = self.paused.take() {
-            let longer = now.saturating_duration_since(since);
-            self.engine.excuse(longer);
-            if let Some(terms) = &mut self.terms {
-                terms.first_message_due = terms.first_message_due.map(|due| due + longer);
-            }
-            self.heard(now);
-        }
-    }
-
-    fn first_message_came(&mut self) {
-        if let Some(terms) = &mut self.terms {
-            terms.first_message_due = None;
-        }
-    }
-
-    fn first_message_due(&self) -> Option<Instant> {
-        self.terms.as_ref()?.first_message_due
-    }
-
-    fn lifetime_ends(&self) -> Option<Instant> {
-        self.terms.as_ref()?.lifetime_ends
-    }
-
-    fn heard(&mut self, now: Instant) {
-        if let Some(keepalive) = &mut self.keepalive {
-            keepalive.excuse(now);
-        }
     }
 
     fn take_pong(&mut self, payload: &[u8], now: Instant) {
@@ -524,81 +423,6 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
         self.control_bytes -= control;
         written.bytes -= control;
         self.link.written(written, cx)
-    }
-
-    fn is_stalled(&self, now: Instant) -> bool {
-        self.blocked
-            .is_some_and(|since| since + self.config.write_limit() <= now)
-    }
-
-    /// Does what the clock asks for; tells what became of the connection, if anything.
-    fn on_time(&mut self, now: Instant, cx: &mut Context<'_>) -> Option<Turn> {
-        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
-        if self.is_stalled(now) {
-            return Some(self.lose(RecvError::Stalled, cx));
-        }
-        if is_due(self.lifetime_ends()) {
-            let frame = CloseFrame::because(CloseCode::GOING_AWAY, "end of lifetime");
-            return Some(self.begin_closing(frame, now, cx));
-        }
-        if self.paused.is_some() {
-            return self.probe(cx);
-        }
-        if is_due(self.first_message_due()) {
-            let fault = RecvError::NoFirstMessage;
-            return Some(self.fail(fault, CloseCode::POLICY_VIOLATION, now, cx));
-        }
-        if is_due(self.engine.deadline()) {
-            let fault = RecvError::TooSlow;
-            return Some(self.fail(fault, CloseCode::POLICY_VIOLATION, now, cx));
-        }
-        // A pong cannot overtake the rest of what is arriving, for which there is a time of its own.
-        // Nor can a ping be answered that does not get out.
-        if self.engine.is_receiving() || self.blocked.is_some() {
-            self.heard(now);
-        }
-        let intervals = self.config.keepalive_intervals()?;
-        match self.keepalive.as_mut()?.poll(now, intervals) {
-            Due::Later(_) => None,
-            Due::Gone => Some(self.lose(RecvError::Unresponsive, cx)),
-            Due::Ping(payload) => {
-                self.push_control(|engine| engine.output.push_ping(&payload));
-                None
-            }
-        }
-    }
-
-    /// Returns when the clock asks for something next.
-    fn next_due(&self) -> Option<Instant> {
-        let dues = match &self.phase {
-            Phase::Open => [
-                self.blocked.map(|since| since + self.config.write_limit()),
-                self.lifetime_ends(),
-                self.first_message_due().filter(|_| self.paused.is_none()),
-                self.engine.deadline().filter(|_| self.paused.is_none()),
-                match self.paused {
-                    // Being woken is enough: every poll asks.
-                    Some(_) => self.probes.then(|| now() + PROBE),
-                    None => self
-                        .keepalive
-                        .as_ref()
-                        .zip(self.config.keepalive_intervals())
-                        .map(|(keepalive, intervals)| keepalive.deadline(intervals)),
-                },
-                self.waiting_ends.filter(|_| self.paused.is_none()),
-            ],
-            Phase::Answering { answer_at, .. } => [Some(*answer_at), None, None, None, None, None],
-            Phase::Closing { deadline, .. } => [
-                self.blocked.map(|since| since + self.config.write_limit()),
-                Some(*deadline),
-                None,
-                None,
-                None,
-                None,
-            ],
-            Phase::Over => [None; 6],
-        };
-        dues.into_iter().flatten().min()
     }
 }
 

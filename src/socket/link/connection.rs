@@ -2,6 +2,7 @@
 
 use std::{
     io, mem,
+    sync::atomic::Ordering,
     task::{Context, Waker},
     time::Duration,
 };
@@ -59,7 +60,7 @@ impl Link {
         let mut state = self.lock();
         state.touched = false;
         // Awake, whoever woke it: what the handler does meanwhile need not wake it again.
-        state.parked = false;
+        self.parked.store(false, Ordering::Relaxed);
         state.close.take().map(|frame| *frame)
     }
 
@@ -205,9 +206,15 @@ impl Link {
             return false;
         }
         let replaced = register(&mut state.connection, cx);
-        state.parked = true;
+        self.parked.store(true, Ordering::Relaxed);
         drop(state);
         drop(replaced);
         true
+    }
+
+    /// Tells whether the connection sleeps as [`park`](Self::park) left it, with nothing to look at.
+    /// Whoever does something from now on wakes the task that was parked.
+    pub(in crate::socket) fn is_parked(&self) -> bool {
+        self.parked.load(Ordering::Relaxed)
     }
 }

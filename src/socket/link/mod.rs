@@ -8,8 +8,10 @@ mod connection;
 mod holder;
 
 use std::{
-    mem,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Waker},
     time::Duration,
 };
@@ -33,6 +35,8 @@ pub(crate) struct Link {
     /// Set before anybody sends.
     compression: OnceLock<Compression>,
     state: Mutex<State>,
+    /// The connection sleeps and has to be woken. Changed with the lock alone.
+    parked: AtomicBool,
     /// Told when there may be room for more to be sent, and when the connection has ended.
     changed: Notify,
 }
@@ -76,8 +80,6 @@ struct State {
     reader: Option<Waker>,
     writer: Option<Waker>,
     connection: Option<Waker>,
-    /// The connection sleeps and has to be woken.
-    parked: bool,
     /// Something was done that the connection has not looked at.
     touched: bool,
 }
@@ -101,6 +103,7 @@ impl Link {
             traffic,
             compression: OnceLock::new(),
             state: Mutex::default(),
+            parked: AtomicBool::new(false),
             changed: Notify::new(),
         }
     }
@@ -113,8 +116,7 @@ impl Link {
     /// Changes the state and wakes the connection if it sleeps.
     fn touch<T>(&self, mut state: MutexGuard<'_, State>, result: T) -> T {
         state.touched = true;
-        let parked = mem::take(&mut state.parked);
-        let waker = if parked {
+        let waker = if self.parked.swap(false, Ordering::Relaxed) {
             state.connection.take()
         } else {
             None

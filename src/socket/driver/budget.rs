@@ -1,0 +1,34 @@
+//! How much one poll of the task takes in.
+
+/// What one poll of the task may take in before the thread's other tasks get their turn.
+const FRAMES: u32 = 64;
+const BYTES: u32 = 256 * 1024;
+/// So many messages that are repeated without asking anybody count as one frame.
+pub(super) const FOR_A_FRAME: usize = 16;
+
+/// What a poll has taken in, at most a little more than [`FRAMES`] and [`BYTES`].
+#[derive(Debug, Default)]
+pub(super) struct Spent {
+    frames: u32,
+    bytes: u32,
+}
+
+impl Spent {
+    pub(super) fn add(&mut self, frames: usize, bytes: usize) {
+        let small = |number| u32::try_from(number).unwrap_or(u32::MAX);
+        self.frames = self.frames.saturating_add(small(frames));
+        self.bytes = self.bytes.saturating_add(small(bytes));
+    }
+
+    /// Returns how many messages may still be repeated, each behind as many bytes: what is added to
+    /// them counts as what is read.
+    pub(super) fn repeats_left(&self, prefix: usize) -> usize {
+        let frames = FRAMES.saturating_sub(self.frames) as usize;
+        let bytes = BYTES.saturating_sub(self.bytes) as usize;
+        (frames * FOR_A_FRAME).min(bytes / prefix.max(1) + 1)
+    }
+
+    pub(super) const fn is_enough(&self) -> bool {
+        self.frames >= FRAMES || self.bytes >= BYTES
+    }
+}

@@ -1,0 +1,163 @@
+//! What the clock asks for: deadlines, pings, and the time that does not count.
+
+use std::{
+    task::Context,
+    time::{Duration, Instant},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{Driver, Phase, Turn};
+use crate::{
+    close::{CloseCode, CloseFrame},
+    config::Config,
+    error::RecvError,
+    keepalive::Due,
+    socket::timer::now,
+};
+
+/// How often a connection from which nothing is read asks whether its peer has gone.
+const PROBE: Duration = Duration::from_secs(1);
+
+/// What time brings, whatever the peer does.
+#[derive(Debug)]
+pub(super) struct Terms {
+    first_message_due: Option<Instant>,
+    lifetime_ends: Option<Instant>,
+}
+
+impl Terms {
+    pub(super) fn new(config: &Config, now: Instant) -> Option<Box<Self>> {
+        let terms = Self {
+            first_message_due: config.first_message_limit().map(|limit| now + limit),
+            lifetime_ends: config.lifetime_limit().map(|limit| now + limit),
+        };
+        let any = terms.first_message_due.or(terms.lifetime_ends);
+        any.map(|_| Box::new(terms))
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
+    pub(super) fn pause(&mut self, now: Instant) {
+        let _ = self.paused.get_or_insert(now);
+    }
+
+    fn probe(&mut self, cx: &mut Context<'_>) -> Option<Turn> {
+        if !self.probes {
+            return None;
+        }
+        let error = self.engine.poll_gone(cx)?;
+        Some(self.lose(RecvError::Io(error), cx))
+    }
+
+    pub(super) fn resume(&mut self, now: Instant) {
+        if let Some(since) = self.paused.take() {
+            let longer = now.saturating_duration_since(since);
+            self.engine.excuse(longer);
+            if let Some(terms) = &mut self.terms {
+                terms.first_message_due = terms.first_message_due.map(|due| due + longer);
+            }
+            self.heard(now);
+        }
+    }
+
+    pub(super) fn first_message_came(&mut self) {
+        if let Some(terms) = &mut self.terms {
+            terms.first_message_due = None;
+        }
+    }
+
+    fn first_message_due(&self) -> Option<Instant> {
+        self.terms.as_ref()?.first_message_due
+    }
+
+    fn lifetime_ends(&self) -> Option<Instant> {
+        self.terms.as_ref()?.lifetime_ends
+    }
+
+    pub(super) fn heard(&mut self, now: Instant) {
+        if let Some(keepalive) = &mut self.keepalive {
+            keepalive.excuse(now);
+        }
+    }
+
+    pub(super) fn is_stalled(&self, now: Instant) -> bool {
+        self.blocked
+            .is_some_and(|since| since + self.config.write_limit() <= now)
+    }
+
+    /// Does what the clock asks for; tells what became of the connection, if anything.
+    pub(super) fn on_time(&mut self, now: Instant, cx: &mut Context<'_>) -> Option<Turn> {
+        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        if self.is_stalled(now) {
+            return Some(self.lose(RecvError::Stalled, cx));
+        }
+        if is_due(self.lifetime_ends()) {
+            let frame = CloseFrame::because(CloseCode::GOING_AWAY, "end of lifetime");
+            return Some(self.begin_closing(frame, now, cx));
+        }
+        if self.paused.is_some() {
+            return self.probe(cx);
+        }
+        if is_due(self.first_message_due()) {
+            let fault = RecvError::NoFirstMessage;
+            return Some(self.fail(fault, CloseCode::POLICY_VIOLATION, now, cx));
+        }
+        if is_due(self.engine.deadline()) {
+            let fault = RecvError::TooSlow;
+            return Some(self.fail(fault, CloseCode::POLICY_VIOLATION, now, cx));
+        }
+        // A pong cannot overtake the rest of what is arriving, for which there is a time of its own.
+        // Nor can a ping be answered that does not get out.
+        if self.engine.is_receiving() || self.blocked.is_some() {
+            self.heard(now);
+        }
+        let intervals = self.config.keepalive_intervals()?;
+        match self.keepalive.as_mut()?.poll(now, intervals) {
+            Due::Later(_) => None,
+            Due::Gone => Some(self.lose(RecvError::Unresponsive, cx)),
+            Due::Ping(payload) => {
+                self.push_control(|engine| engine.output.push_ping(&payload));
+                None
+            }
+        }
+    }
+
+    /// Returns when the clock asks for something next.
+    pub(super) fn next_due(&self) -> Option<Instant> {
+        let dues = match &self.phase {
+            Phase::Open => [
+                self.blocked.map(|since| since + self.config.write_limit()),
+                self.lifetime_ends(),
+                self.first_message_due().filter(|_| self.paused.is_none()),
+                self.engine.deadline().filter(|_| self.paused.is_none()),
+                match self.paused {
+                    // Being woken is enough: every poll asks.
+                    Some(_) => self.probes.then(|| now() + PROBE),
+                    None => self
+                        .keepalive
+                        .as_ref()
+                        .zip(self.config.keepalive_intervals())
+                        .map(|(keepalive, intervals)| keepalive.deadline(intervals)),
+                },
+                self.waiting
+                    .as_ref()
+                    .and_then(|waiting| waiting.ends)
+                    .filter(|_| self.paused.is_none()),
+            ],
+            Phase::Answering(answering) => {
+                [Some(answering.answer_at), None, None, None, None, None]
+            }
+            Phase::Closing(closing) => [
+                self.blocked.map(|since| since + self.config.write_limit()),
+                Some(closing.deadline),
+                None,
+                None,
+                None,
+                None,
+            ],
+            Phase::Over => [None; 6],
+        };
+        dues.into_iter().flatten().min()
+    }
+}

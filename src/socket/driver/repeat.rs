@@ -1,0 +1,90 @@
+//! A connection that answers each message with itself.
+
+use std::{
+    io,
+    task::{Context, Poll},
+    time::Instant,
+};
+
+use tokio::io::{AsyncRead, AsyncWrite};
+
+use super::{Driver, Phase, Waiting, budget::FOR_A_FRAME};
+use crate::socket::{
+    engine::{Incoming, Repeated},
+    timer::now,
+};
+
+impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
+    /// Does all there is to do in the usual case of a connection that repeats: messages have
+    /// arrived, whole, and their answers can be written at once. What it does not do is left to
+    /// [`poll`](Self::poll), which can do all of it.
+    ///
+    /// For the task that was parked last.
+    pub(in crate::socket) fn repeats_all(&mut self, cx: &mut Context<'_>) -> bool {
+        let Some(prefix) = &self.repeat else {
+            return false;
+        };
+        let is_usual = matches!(self.phase, Phase::Open)
+            && self.waiting.is_none()
+            && self.blocked.is_none()
+            && self.paused.is_none()
+            && self.engine.is_at_rest()
+            && self.link.is_parked();
+        let now = now();
+        if !is_usual || !self.timer.is_ahead(now) {
+            return false;
+        }
+        let texts = prefix.is_empty();
+        while !self.has_spent() {
+            let mut repeated = Repeated::default();
+            let most = self.spent.repeats_left(0);
+            let incoming = self.engine.poll_in_place(cx, texts, most, &mut repeated);
+            self.count(&repeated, now);
+            match incoming {
+                Poll::Pending => return true,
+                Poll::Ready(Ok(None)) => {}
+                Poll::Ready(Ok(Some(Incoming::Bytes(_)))) => return false,
+                Poll::Ready(incoming) => {
+                    let incoming = incoming.map(|incoming| incoming.unwrap_or(Incoming::Bytes(0)));
+                    let ends = None;
+                    self.waiting = Some(Box::new(Waiting { incoming, ends }));
+                    return false;
+                }
+            }
+        }
+        false
+    }
+
+    pub(super) fn poll_incoming(
+        &mut self,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<Incoming>> {
+        let Some(prefix) = &self.repeat else {
+            return self.engine.poll_incoming(cx, now);
+        };
+        let mut repeated = Repeated::default();
+        let most = self.spent.repeats_left(prefix.len());
+        let incoming = self
+            .engine
+            .poll_repeated(cx, now, prefix, most, &mut repeated);
+        self.count(&repeated, now);
+        incoming
+    }
+
+    fn count(&mut self, repeated: &Repeated, now: Instant) {
+        if repeated.messages > 0 {
+            self.heard(now);
+            let added = repeated.sent - repeated.received;
+            let frames = repeated.messages.div_ceil(FOR_A_FRAME);
+            self.spent.add(frames, added);
+            self.first_message_came();
+            let traffic = self.link.traffic();
+            if added == 0 {
+                return traffic.repeated(repeated.messages, repeated.received);
+            }
+            traffic.received(repeated.messages, repeated.received);
+            traffic.sent(repeated.messages, repeated.sent);
+        }
+    }
+}
