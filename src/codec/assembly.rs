@@ -8,7 +8,7 @@ use crate::message::{Message, Utf8Bytes};
 
 use super::{
     Limits, Mask, Violation,
-    chunks::Chunks,
+    chunks::{Chunks, Rooms},
     head::{DataKind, Progress},
     utf8::Checked,
 };
@@ -105,36 +105,34 @@ impl Assembly {
             .max(guessed)
             .min(limits.message.saturating_sub(received));
         while !bytes.is_empty() {
-            let (buffer, room) = self.payload.room(bytes.len(), ahead);
-            let (piece, rest) = bytes.split_at(bytes.len().min(room).min(BLOCK));
+            let room = self.payload.room(bytes.len(), ahead);
+            let (piece, rest) = bytes.split_at(bytes.len().min(room.len()).min(BLOCK));
             bytes = rest;
-            let start = buffer.len();
-            mask.append(piece, buffer);
-            if let Some(text) = &mut self.text {
-                text.push(&buffer[start..])?;
-            }
+            room[..piece.len()].copy_from_slice(piece);
+            self.placed(piece.len(), mask)?;
         }
         Ok(())
     }
 
-    /// Returns where the next of `missing` bytes of the payload can be read to, and how many, once
-    /// so many have arrived that more can be expected.
-    pub(super) fn place(&mut self, missing: usize) -> Option<(&mut Vec<u8>, usize)> {
+    /// Returns where the next of `missing` bytes of the payload can be read to, once so many have
+    /// arrived that more can be expected.
+    pub(super) fn place(&mut self, missing: usize) -> Option<Rooms<'_>> {
         if self.is_compressed() || missing < DIRECT || self.len() < DIRECT {
             return None;
         }
-        let (buffer, room) = self.payload.room(missing, 0);
-        Some((buffer, room.min(missing)))
+        Some(self.payload.rooms(missing))
     }
 
     /// Takes `len` bytes that were read to their place.
     pub(super) fn placed(&mut self, len: usize, mask: &mut Mask) -> Result<(), Violation> {
-        let bytes = self.payload.newest(len);
-        mask.apply(bytes);
-        if let Some(text) = &mut self.text {
-            text.push(bytes)?;
-        }
-        Ok(())
+        let text = &mut self.text;
+        self.payload.fill(len, |bytes| {
+            mask.apply(bytes);
+            match text {
+                Some(text) => text.push(bytes).map_err(Violation::from),
+                None => Ok(()),
+            }
+        })
     }
 
     /// Gives away the place to which nothing was read.
@@ -165,9 +163,10 @@ impl Assembly {
             text.push(bytes)?;
         }
         while !bytes.is_empty() {
-            let (buffer, room) = self.payload.room(bytes.len(), ahead);
-            let (piece, rest) = bytes.split_at(bytes.len().min(room));
-            buffer.extend_from_slice(piece);
+            let room = self.payload.room(bytes.len(), ahead);
+            let (piece, rest) = bytes.split_at(bytes.len().min(room.len()));
+            room[..piece.len()].copy_from_slice(piece);
+            self.payload.fill(piece.len(), |_| Ok::<_, Violation>(()))?;
             bytes = rest;
         }
         if beyond.is_empty() {

@@ -13,6 +13,7 @@ use crate::{
 use super::{
     Control, Mask,
     assembly::{Assembly, Whole},
+    chunks::Rooms,
     control,
     deflate::{Deflation, Inflation},
     head::{self, ControlKind, Head, Kind, Partial},
@@ -394,10 +395,10 @@ impl Decoder {
         Ok(message)
     }
 
-    /// Returns where the next bytes of the input can be read to, and how many, if they are for
-    /// nothing else: a large payload is so unmasked where it stays. What was read is to be told with
-    /// [`placed`](Self::placed).
-    pub(crate) fn place(&mut self) -> Option<(&mut Vec<u8>, usize)> {
+    /// Returns where the next bytes of the input can be read to, if they are for nothing else: a large
+    /// payload is so unmasked where it stays. What was read is to be told with
+    /// [`placed`](Self::placed), and that nothing was with [`rest`](Self::rest).
+    pub(crate) fn place(&mut self) -> Option<Rooms<'_>> {
         match (&self.stage, &mut self.message) {
             (Stage::Data { missing, .. }, Some(message)) => message.place(*missing),
             _ => None,

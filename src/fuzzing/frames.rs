@@ -163,11 +163,15 @@ fn decode_by(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize, place: 
         let rest = &stream[outcome.given..];
         let mut input = &rest[..size(piece).min(rest.len())];
         let place = if place { decoder.place() } else { None };
-        let placed = place.map(|(buffer, most)| {
-            assert!(most > 0 && most <= buffer.capacity() - buffer.len());
-            input = &input[..most.min(input.len())];
-            buffer.extend_from_slice(input);
-            mem::take(&mut input).len()
+        let placed = place.map(|mut rooms| {
+            let before = input.len();
+            for room in rooms.slices() {
+                assert!(!room.is_empty());
+                let (front, rest) = input.split_at(room.len().min(input.len()));
+                room[..front.len()].copy_from_slice(front);
+                input = rest;
+            }
+            before - mem::take(&mut input).len()
         });
         let len = placed.unwrap_or(input.len());
         outcome.last_piece = len;

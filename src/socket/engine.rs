@@ -6,16 +6,15 @@
 
 use std::{
     cell::Cell,
-    future::Future,
     io::{self, IoSlice},
-    pin::{Pin, pin},
+    pin::Pin,
     task::{Context, Poll, ready},
     time::{Duration, Instant},
 };
 
-use bytes::BufMut;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, ReadBuf};
+use tokio::io::ReadBuf;
 
+use super::io::Io;
 use crate::codec::{Assembly, Decoder, Event, Load, Next, Outgoing, Rules, Violation};
 
 /// The size of the shared buffer: what one read can take.
@@ -94,7 +93,7 @@ struct Input {
     end: usize,
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> Engine<IO> {
+impl<IO: Io> Engine<IO> {
     /// Makes one for a stream of which `early` has been read already.
     pub(super) fn new(io: IO, early: &[u8], rules: Rules) -> Self {
         Self {
@@ -133,15 +132,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Engine<IO> {
 
     /// Reads, a large payload to its place.
     fn poll_bytes(&mut self, cx: &mut Context<'_>, now: Instant) -> Poll<io::Result<Arrived>> {
-        let Some((buffer, most)) = self.decoder.place() else {
+        let Some(mut rooms) = self.decoder.place() else {
             return Poll::Ready(Ok(Arrived::Other(match ready!(self.poll_read(cx))? {
                 0 => Incoming::End,
                 bytes => Incoming::Bytes(bytes),
             })));
         };
-        let mut place = buffer.limit(most);
-        let poll = pin!(self.io.read_buf(&mut place)).poll(cx);
-        let Poll::Ready(read) = poll else {
+        let Poll::Ready(read) = self.io.poll_read_vectored(cx, rooms.slices()) else {
             self.decoder.rest();
             return Poll::Pending;
         };

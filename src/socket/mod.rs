@@ -18,6 +18,7 @@ mod driver;
 mod engine;
 mod form;
 mod inbox;
+mod io;
 mod link;
 mod queue;
 mod sender;

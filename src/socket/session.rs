@@ -14,13 +14,10 @@ use std::{
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
-use pin_project_lite::pin_project;
-use tokio::io::{AsyncRead, AsyncWrite};
-
 use super::{
     Introduction, WebSocket,
     driver::{Driver, Turn},
+    io::Io,
     link::Link,
 };
 use crate::{
@@ -30,6 +27,8 @@ use crate::{
     error::{BoxError, RecvError, SendError},
     report,
 };
+use bytes::Bytes;
+use pin_project_lite::pin_project;
 
 /// Turns taken before other tasks of the thread get theirs.
 const TURNS: usize = 64;
@@ -68,7 +67,7 @@ pub(crate) fn serve<IO, F>(
     handle: impl FnOnce(WebSocket) -> F,
 ) -> Session<IO, F>
 where
-    IO: AsyncRead + AsyncWrite + Unpin,
+    IO: Io,
     F: Future<Output = Result<(), BoxError>>,
 {
     let link = Arc::clone(&served.link);
@@ -93,7 +92,7 @@ pub(crate) fn repeat<IO>(
     prefix: Arc<str>,
 ) -> Session<IO, Pending<Result<(), BoxError>>>
 where
-    IO: AsyncRead + AsyncWrite + Unpin,
+    IO: Io,
 {
     let link = Arc::clone(&served.link);
     let driver = Driver::new(served, seed());
@@ -110,7 +109,7 @@ pub(super) fn detached<IO>(
     served: Served<IO>,
 ) -> Session<IO, impl Future<Output = Result<(), BoxError>> + use<IO>>
 where
-    IO: AsyncRead + AsyncWrite + Unpin,
+    IO: Io,
 {
     let link = Arc::clone(&served.link);
     let driver = Driver::new(served, seed()).detached();
@@ -129,7 +128,7 @@ where
 
 impl<IO, F> Future for Session<IO, F>
 where
-    IO: AsyncRead + AsyncWrite + Unpin,
+    IO: Io,
     F: Future<Output = Result<(), BoxError>>,
 {
     type Output = ();
@@ -157,7 +156,7 @@ fn poll_both<IO, F>(
     cx: &mut Context<'_>,
 ) -> Poll<()>
 where
-    IO: AsyncRead + AsyncWrite + Unpin,
+    IO: Io,
     F: Future<Output = Result<(), BoxError>>,
 {
     for _ in 0..TURNS {

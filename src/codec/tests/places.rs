@@ -1,12 +1,24 @@
 //! Large payloads that are read to their place, and messages that are answered in theirs.
 
-use std::time::Instant;
+use std::{io::IoSliceMut, time::Instant};
 
 use super::{
     BINARY, LIMITS, MIB, Rng, TEXT, at_server, decode_by, decoder, push_frame,
     sessions::{mutate, random_session},
 };
 use crate::codec::{Decoder, Event, Limits, Outgoing, Role, Rules, Violation};
+
+/// Copies as much as there is and fits, and returns how much that is.
+fn fill(rooms: &mut [IoSliceMut<'_>], mut bytes: &[u8]) -> usize {
+    assert!(rooms.iter().all(|room| !room.is_empty()));
+    let before = bytes.len();
+    for room in rooms {
+        let (front, rest) = bytes.split_at(bytes.len().min(room.len()));
+        room[..front.len()].copy_from_slice(front);
+        bytes = rest;
+    }
+    before - bytes.len()
+}
 
 /// Decodes as [`decode_by`] does, and reads what has a place there.
 ///
@@ -21,16 +33,15 @@ fn decode_placed(
     let (mut events, mut places, mut rest) = (Vec::new(), 0, bytes);
     while !rest.is_empty() {
         let (mut input, others) = rest.split_at(piece().min(rest.len()));
-        while let Some((buffer, most)) = decoder.place() {
-            assert!(most <= buffer.capacity() - buffer.len());
-            let (placed, behind) = input.split_at(most.min(input.len()));
-            if placed.is_empty() {
+        while let Some(mut rooms) = decoder.place() {
+            let placed = fill(rooms.slices(), input);
+            if placed == 0 {
+                decoder.rest();
                 break;
             }
-            buffer.extend_from_slice(placed);
             places += 1;
-            input = behind;
-            match decoder.placed(placed.len(), now) {
+            input = &input[placed..];
+            match decoder.placed(placed, now) {
                 Ok(None) => {}
                 Ok(Some(message)) => {
                     events.push(Event::Message(message.into_message().unwrap()));
@@ -114,13 +125,21 @@ fn has_a_place_only_for_what_is_to_be_expected() {
     assert!(decoder.place().is_none());
     let mut more = &bytes[head + 1000..][..99_000];
     assert_eq!(decoder.decode(&mut more, now), Ok(None));
-    assert!(decoder.place().is_some());
-    assert!(decoder.capacity() <= 100_000 + 64 * 1024);
+    let mut rooms = decoder.place().unwrap();
+    let room: usize = rooms.slices().iter().map(|room| room.len()).sum();
+    assert!(
+        room > 3 * 64 * 1024,
+        "four buffers can be read into at once"
+    );
+    // Those that are not are not kept.
+    let few = fill(rooms.slices(), &bytes[head + 100_000..][..1]);
+    assert!(matches!(decoder.placed(few, now), Ok(None)));
+    assert!(decoder.capacity() <= 100_001 + 64 * 1024);
     // What nothing is read to is given up.
-    let mut rest = &bytes[head + 100_000..][..31_072];
+    let mut rest = &bytes[head + 100_001..][..31_071];
     assert_eq!(decoder.decode(&mut rest, now), Ok(None));
     assert!(decoder.place().is_some());
-    assert_eq!(decoder.capacity(), 3 * 64 * 1024);
+    assert!(decoder.capacity() > 3 * 64 * 1024);
     decoder.rest();
     assert_eq!(decoder.capacity(), 2 * 64 * 1024);
     // The end of a payload comes with what is behind it.
@@ -137,9 +156,8 @@ fn refuses_what_is_placed_too_late() {
     let mut decoder = decoder(LIMITS);
     let mut input = &bytes[..50_000];
     assert_eq!(decoder.decode(&mut input, now), Ok(None));
-    let (buffer, most) = decoder.place().unwrap();
-    assert!(most >= 100);
-    buffer.extend_from_slice(&bytes[50_000..50_100]);
+    let mut rooms = decoder.place().unwrap();
+    assert_eq!(fill(rooms.slices(), &bytes[50_000..50_100]), 100);
     let late = now + LIMITS.assembly.unwrap();
     assert_eq!(decoder.placed(100, late).unwrap_err(), Violation::TooSlow);
 }

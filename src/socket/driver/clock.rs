@@ -5,15 +5,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
 use super::{Driver, Phase, Turn};
 use crate::{
     close::{CloseCode, CloseFrame},
     config::Config,
     error::RecvError,
     keepalive::Due,
-    socket::timer::now,
+    socket::{io::Io, timer::now},
 };
 
 /// How often a connection from which nothing is read asks whether its peer has gone.
@@ -37,7 +35,7 @@ impl Terms {
     }
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
+impl<IO: Io> Driver<IO> {
     pub(super) fn pause(&mut self, now: Instant) {
         let _ = self.paused.get_or_insert(now);
     }

@@ -6,14 +6,12 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
 use super::{Closing, Driver, Phase, Turn};
 use crate::{
     close::{CloseCode, CloseFrame, Closed, Side},
     codec::{Event, Role},
     error::RecvError,
-    socket::engine::Incoming,
+    socket::{engine::Incoming, io::Io},
 };
 
 /// The slowest reader, in bytes a second, that a closing waits for.
@@ -33,7 +31,7 @@ pub(super) enum Step {
     Drain,
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
+impl<IO: Io> Driver<IO> {
     /// The peer broke a rule: it is told, behind what had been sent before.
     pub(super) fn fail(
         &mut self,

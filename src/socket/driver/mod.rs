@@ -16,11 +16,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
 use self::{budget::Spent, clock::Terms, closing::Step};
 use super::{
     engine::{Engine, Incoming},
+    io::Io,
     link::Link,
     session::Served,
     timer::{Timer, now},
@@ -117,7 +116,7 @@ struct Closing {
     step: Step,
 }
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
+impl<IO: Io> Driver<IO> {
     pub(super) fn new(served: Served<IO>, seed: u64) -> Self {
         let Served {
             io,

@@ -6,15 +6,14 @@ use std::{
     time::Instant,
 };
 
-use tokio::io::{AsyncRead, AsyncWrite};
-
 use super::{Driver, Phase, Waiting, budget::FOR_A_FRAME};
 use crate::socket::{
     engine::{Incoming, Repeated},
+    io::Io,
     timer::now,
 };
 
-impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
+impl<IO: Io> Driver<IO> {
     /// Does all there is to do in the usual case of a connection that repeats: messages have
     /// arrived, whole, and their answers can be written at once. What it does not do is left to
     /// [`poll`](Self::poll), which can do all of it.

@@ -1,0 +1,56 @@
+//! What the engine reads from and writes to.
+
+use std::{
+    any::Any,
+    io::{self, IoSliceMut},
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
+
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use crate::upgrade::Connection;
+
+/// A stream that carries frames.
+pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
+    /// Returns the TCP stream that it is, if it is one.
+    fn tcp(&self) -> Option<&TcpStream>;
+
+    /// Reads into several buffers at once, where the stream can; else into the first.
+    fn poll_read_vectored(
+        &mut self,
+        cx: &mut Context<'_>,
+        buffers: &mut [IoSliceMut<'_>],
+    ) -> Poll<io::Result<usize>> {
+        if let Some(tcp) = (*self).tcp() {
+            // tokio has this for its own streams only, and not as a method of the trait.
+            loop {
+                ready!(tcp.poll_read_ready(cx))?;
+                match tcp.try_read_vectored(buffers) {
+                    Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                    read => return Poll::Ready(read),
+                }
+            }
+        }
+        let Some(first) = buffers.first_mut() else {
+            return Poll::Ready(Ok(0));
+        };
+        let mut first = ReadBuf::new(first);
+        ready!(Pin::new(self).poll_read(cx, &mut first))?;
+        Poll::Ready(Ok(first.filled().len()))
+    }
+}
+
+impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Io for IO {
+    fn tcp(&self) -> Option<&TcpStream> {
+        let stream = self as &dyn Any;
+        match stream.downcast_ref() {
+            Some(Connection::Tcp(tcp)) => Some(tcp),
+            Some(Connection::Other(_)) => None,
+            None => stream.downcast_ref(),
+        }
+    }
+}
