@@ -3,7 +3,7 @@
 //! A large message would else be moved each time its buffer grows, and its memory fetched from the
 //! system for each one anew.
 
-use std::{cell::RefCell, io::IoSliceMut, mem};
+use std::{array, cell::RefCell, io::IoSliceMut, mem};
 
 use bytes::Bytes;
 
@@ -200,7 +200,7 @@ pub(crate) struct Rooms<'a> {
 
 impl Default for Rooms<'_> {
     fn default() -> Self {
-        let slices = [const { () }; READ].map(|()| IoSliceMut::new(&mut []));
+        let slices = array::from_fn(|_| IoSliceMut::new(&mut []));
         Self { slices, used: 0 }
     }
 }
