@@ -1,0 +1,151 @@
+//! Messages of megabytes over TCP, where several buffers are read into at once.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+#[path = "support/wire.rs"]
+mod wire;
+
+use std::time::Duration;
+
+use axum::Router;
+use tokio::{
+    io::AsyncWriteExt,
+    net::{TcpListener, TcpStream},
+    time::timeout,
+};
+use tower_websocket::{BoxError, Config, Echo, Handler, WebSocket, WebSocketLayer};
+use wire::{BINARY, CONTINUATION, FIN, Frame, TEXT, frame, read_frame};
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+const GUARD: Duration = Duration::from_secs(60);
+
+fn config() -> Config {
+    Config::new().max_message_size(4 * MIB)
+}
+
+async fn connect(handler: impl Handler) -> TcpStream {
+    let layer = WebSocketLayer::new(handler).config(config());
+    let app = Router::new().fallback_service(layer.into_service());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+    wire::open(address, "/").await
+}
+
+/// A connection on which the handshake is done, served without a layer.
+async fn connect_from_io() -> TcpStream {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let client = TcpStream::connect(listener.local_addr().unwrap()).await;
+    let (server, _) = listener.accept().await.unwrap();
+    let socket = WebSocket::from_io(server, config());
+    tokio::spawn(async move { answer(socket).await });
+    client.unwrap()
+}
+
+async fn answer(mut socket: WebSocket) -> Result<(), BoxError> {
+    while let Some(message) = socket.recv().await? {
+        socket.send(message).await?;
+    }
+    Ok(())
+}
+
+/// Bytes none of which looks like its neighbours, so that none can be in the wrong place.
+fn bytes(len: usize) -> Vec<u8> {
+    (0..len).map(|at| (at ^ at >> 8 ^ at >> 16) as u8).collect()
+}
+
+fn text(len: usize) -> Vec<u8> {
+    let mut text = String::new();
+    for number in 0.. {
+        if text.len() >= len {
+            break;
+        }
+        text.push_str(&format!("{number}é€"));
+    }
+    text.into_bytes()
+}
+
+/// What a client sends, and what is expected back.
+fn session() -> (Vec<u8>, Vec<(u8, Vec<u8>)>) {
+    let messages = [
+        (BINARY, bytes(MIB)),
+        (BINARY, bytes(3)),
+        (TEXT, text(MIB)),
+        (BINARY, bytes(3 * MIB + 1)),
+        (BINARY, bytes(64 * KIB - 8)),
+        (TEXT, text(200 * KIB)),
+        (BINARY, bytes(300_000)),
+    ];
+    let mut sent = Vec::new();
+    for (number, (opcode, payload)) in messages.iter().enumerate() {
+        if number % 3 < 2 {
+            sent.extend(frame(FIN | opcode, payload));
+            continue;
+        }
+        let (front, back) = payload.split_at(payload.len() / 3);
+        sent.extend(frame(*opcode, front));
+        sent.extend(frame(FIN | CONTINUATION, back));
+    }
+    let expected = messages.map(|(opcode, payload)| (FIN | opcode, payload));
+    (sent, expected.into())
+}
+
+/// Writes all of `sent`, `at_once` bytes at a time, and reads as many frames as are `expected`.
+async fn exchange(client: TcpStream, sent: &[u8], at_once: usize, expected: usize) -> Vec<Frame> {
+    let (mut reader, mut writer) = client.into_split();
+    let write = async {
+        for piece in sent.chunks(at_once) {
+            writer.write_all(piece).await.unwrap();
+            tokio::task::yield_now().await;
+        }
+    };
+    let read = async {
+        let mut frames = Vec::new();
+        while frames.len() < expected {
+            frames.push(read_frame(&mut reader).await.unwrap());
+        }
+        frames
+    };
+    let both = async { tokio::join!(write, read).1 };
+    timeout(GUARD, both).await.unwrap()
+}
+
+#[tokio::test]
+async fn brings_large_messages_back_whole() {
+    let (sent, expected) = session();
+    for at_once in [5_000, 100_000, usize::MAX] {
+        for server in ["echo", "handler", "from_io"] {
+            let client = match server {
+                "echo" => connect(Echo::new()).await,
+                "handler" => connect(answer).await,
+                _ => connect_from_io().await,
+            };
+            let frames = exchange(client, &sent, at_once, expected.len()).await;
+            for (number, (frame, (first, payload))) in frames.iter().zip(&expected).enumerate() {
+                let case = format!("{server}, {at_once} at once, message {number}");
+                assert_eq!(frame.first, *first, "{case}");
+                assert!(frame.payload == *payload, "{case}");
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn refuses_a_large_text_behind_answers() {
+    for prefix in ["", "Echo: "] {
+        let mut wrong = text(MIB);
+        wrong[700_000] = 0xff;
+        let sent = [
+            frame(FIN | BINARY, &bytes(MIB)),
+            frame(FIN | TEXT, b"small"),
+            frame(FIN | TEXT, &wrong),
+        ]
+        .concat();
+        let client = connect(Echo::prefixed(prefix)).await;
+        let frames = exchange(client, &sent, 50_000, 3).await;
+        assert!(frames[0].payload == bytes(MIB));
+        assert_eq!(frames[1].payload, format!("{prefix}small").into_bytes());
+        assert_eq!(frames[2].close_code(), Some(1007));
+    }
+}
