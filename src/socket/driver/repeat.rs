@@ -9,9 +9,12 @@ use std::{
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use super::{Driver, Phase, Waiting, budget::FOR_A_FRAME};
-use crate::socket::{
-    engine::{Incoming, Repeated},
-    timer::now,
+use crate::{
+    keepalive::Keepalive,
+    socket::{
+        engine::{Incoming, Repeated},
+        timer::now,
+    },
 };
 
 impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
@@ -29,6 +32,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Driver<IO> {
             && self.blocked.is_none()
             && self.paused.is_none()
             && self.engine.is_at_rest()
+            // A message ends that wait, and what is due next may be due earlier then.
+            && !self.keepalive.as_ref().is_some_and(Keepalive::waits)
             && self.link.is_parked();
         let now = now();
         if !is_usual || !self.timer.is_ahead(now) {
