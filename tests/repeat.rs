@@ -8,13 +8,15 @@ mod pipe;
 #[path = "support/wire.rs"]
 mod wire;
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, split},
     time::{sleep, timeout},
 };
-use tower_websocket::{BoxError, Config, Counts, Echo, Handler, WebSocket, WebSocketLayer};
+use tower_websocket::{
+    BoxError, CloseCode, Config, Counts, Echo, Handler, Side, WebSocket, WebSocketLayer,
+};
 use wire::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT, close, frame, read_frame};
 
 const PREFIX: &str = "Écho: ";
@@ -197,4 +199,28 @@ async fn answers_as_the_handler_does() {
         messages += counts.messages_sent;
     }
     assert!(messages > 1000, "{messages}");
+}
+
+/// Serves a peer that has gone when its last message and its Close are read.
+async fn leave(handler: impl Handler) -> Counts {
+    let layer = WebSocketLayer::new(handler);
+    let connections = layer.connections();
+    let mut client = pipe::open(layer.into_service(), 4096).await;
+    // Until the connection sleeps.
+    sleep(Duration::from_millis(1)).await;
+    let last = [frame(FIN | TEXT, b"last"), close(3000, "bye")].concat();
+    client.write_all(&last).await.unwrap();
+    drop(client);
+    connections.closed(Duration::from_secs(1)).await;
+    connections.counts()
+}
+
+#[tokio::test(start_paused = true)]
+async fn hears_the_close_of_a_peer_to_which_nothing_can_be_written() {
+    let code = CloseCode::new(3000).unwrap();
+    let expected = BTreeMap::from([((Side::Remote, Some(code)), 1)]);
+    assert_eq!(leave(Delegate(Echo::new())).await.closed, expected);
+    let counts = leave(Echo::new()).await;
+    assert_eq!(counts.closed, expected);
+    assert_eq!((counts.messages_received, counts.messages_sent), (1, 1));
 }

@@ -260,9 +260,10 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Engine<IO> {
         repeated.messages += repeats.messages;
         repeated.received += repeats.bytes;
         repeated.sent += repeats.bytes;
+        // Errors are left to be met again, so that a Close behind the messages is heard first.
         let mut written = 0;
         if !frames.is_empty() {
-            if let Poll::Ready(taken) = Pin::new(&mut self.io).poll_write(cx, frames)? {
+            if let Poll::Ready(Ok(taken)) = Pin::new(&mut self.io).poll_write(cx, frames) {
                 written = taken;
             }
             self.unflushed = true;
@@ -270,8 +271,9 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Engine<IO> {
         if written < frames.len() {
             self.output
                 .push_frames(&frames[written..], repeats.messages);
-        } else if self.unflushed && Pin::new(&mut self.io).poll_flush(cx)?.is_ready() {
-            self.unflushed = false;
+        } else if self.unflushed {
+            let flushed = Pin::new(&mut self.io).poll_flush(cx);
+            self.unflushed = !matches!(flushed, Poll::Ready(Ok(())));
         }
         Poll::Ready(Ok(match repeats.violation {
             Some(violation) => Incoming::Violation(violation),
