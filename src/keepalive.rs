@@ -62,6 +62,11 @@ impl Keepalive {
         self.pinged = None;
     }
 
+    /// Tells whether a ping waits for its pong.
+    pub(crate) const fn waits(&self) -> bool {
+        self.pinged.is_some()
+    }
+
     /// Takes a pong, and returns how long it took if it answers our ping. Only the payload of the ping that waits for it proves anything: others may
     /// have been sent by a peer, or a proxy, that never saw a ping.
     pub(crate) fn pong(&mut self, payload: &[u8], now: Instant) -> Option<Duration> {

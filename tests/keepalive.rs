@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "support/pipe.rs"]
+mod pipe;
 #[path = "support/wire.rs"]
 mod wire;
 
@@ -11,7 +13,7 @@ use tokio::{
     io::{AsyncReadExt, DuplexStream, duplex},
     time::{Instant, sleep, timeout},
 };
-use tower_websocket::{Config, Message, Side, WebSocket, error::RecvError};
+use tower_websocket::{Config, Echo, Message, Side, WebSocket, WebSocketLayer, error::RecvError};
 use wire::{BINARY, CONTINUATION, FIN, PING, PONG, TEXT, frame, header, read_frame, write};
 
 const BUFFER: usize = 4096;
@@ -123,6 +125,20 @@ async fn counts_the_silence_from_whatever_came_last() {
         assert_eq!(sent.first, FIN | PING, "{name}");
         assert_eq!(start.elapsed(), seconds(20), "{name}");
     }
+}
+
+/// Where an answer may take longer than a silence, the next ping is due before the answer was.
+#[tokio::test(start_paused = true)]
+async fn counts_the_silence_from_a_message_that_comes_instead_of_a_pong() {
+    let layer = WebSocketLayer::new(Echo::new());
+    let layer = layer.config(Config::new().keepalive(seconds(5), seconds(60)));
+    let mut client = pipe::open(layer.into_service(), BUFFER).await;
+    read_ping(&mut client).await;
+    let start = Instant::now();
+    write(&mut client, &frame(FIN | TEXT, b"hello")).await;
+    assert_eq!(read_frame(&mut client).await.unwrap().payload, b"hello");
+    read_ping(&mut client).await;
+    assert_eq!(start.elapsed(), seconds(5));
 }
 
 #[tokio::test(start_paused = true)]

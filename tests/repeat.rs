@@ -8,13 +8,22 @@ mod pipe;
 #[path = "support/wire.rs"]
 mod wire;
 
-use std::time::Duration;
+use std::{
+    collections::BTreeMap,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, split},
-    time::{sleep, timeout},
+    time::{Instant, sleep, timeout},
 };
-use tower_websocket::{BoxError, Config, Counts, Echo, Handler, WebSocket, WebSocketLayer};
+use tower_websocket::{
+    BoxError, CloseCode, Config, Counts, Echo, Handler, Side, WebSocket, WebSocketLayer,
+};
 use wire::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT, close, frame, read_frame};
 
 const PREFIX: &str = "Écho: ";
@@ -43,7 +52,8 @@ impl Random {
 
 /// What a peer does: the bytes in pieces, and how it reads.
 struct Script {
-    pieces: Vec<Vec<u8>>,
+    /// Each with the time that passes behind it.
+    pieces: Vec<(Vec<u8>, Duration)>,
     pipe: usize,
     /// Bytes at once, with a pause between them.
     reads: usize,
@@ -99,7 +109,9 @@ fn script(seed: u64) -> Script {
     let mut rest = &bytes[..];
     while !rest.is_empty() {
         let (piece, others) = rest.split_at(rest.len().min(1 + random.below(most)));
-        pieces.push(piece.to_vec());
+        // Mostly long enough for the connection to fall asleep.
+        let pause = Duration::from_millis([0, 5, 100][random.below(3)]);
+        pieces.push((piece.to_vec(), pause));
         rest = others;
     }
     Script {
@@ -123,12 +135,12 @@ async fn play(script: &Script, handler: impl Handler) -> (Vec<Frame>, Counts) {
 
     let (mut reader, mut writer) = split(client);
     let write = async {
-        for piece in &script.pieces {
+        for (piece, pause) in &script.pieces {
             // The server may have ended before it has read all.
             if writer.write_all(piece).await.is_err() {
                 return;
             }
-            tokio::task::yield_now().await;
+            sleep(*pause).await;
         }
         let _ = writer.shutdown().await;
     };
@@ -197,4 +209,116 @@ async fn answers_as_the_handler_does() {
         messages += counts.messages_sent;
     }
     assert!(messages > 1000, "{messages}");
+}
+
+/// Opens a connection on which each message is followed by the next as soon as it is answered, and
+/// returns the code of the Close and when it came.
+async fn pour(config: Config, step: Duration) -> (Option<u16>, Duration) {
+    let service = WebSocketLayer::new(Echo::new())
+        .config(config)
+        .into_service();
+    let mut client = pipe::open(service, 4096).await;
+    let start = Instant::now();
+    loop {
+        client.write_all(&frame(FIN | TEXT, b"more")).await.unwrap();
+        let answer = read_frame(&mut client).await.unwrap();
+        if answer.first == FIN | CLOSE {
+            return (answer.close_code(), start.elapsed());
+        }
+        assert_eq!(answer.payload, b"more");
+        sleep(step).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ends_a_lifetime_in_time_however_often_messages_arrive() {
+    const LIFETIME: Duration = Duration::from_secs(10);
+    for config in [Config::new(), Config::new().without_keepalive()] {
+        let step = Duration::from_millis(30);
+        let (code, after) = pour(config.max_lifetime(LIFETIME), step).await;
+        assert_eq!(code, Some(1001));
+        assert!(after >= LIFETIME && after < LIFETIME + step, "{after:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_for_the_first_message_alone() {
+    const LIMIT: Duration = Duration::from_secs(3);
+    let layer = WebSocketLayer::new(Echo::new());
+    let layer = layer.config(Config::new().first_message_timeout(LIMIT));
+    for (begin, code) in [
+        (frame(FIN | TEXT, b"first"), None),
+        (frame(FIN | PING, b"no message"), Some(1008)),
+        (Vec::new(), Some(1008)),
+    ] {
+        let mut client = pipe::open(layer.clone().into_service(), 4096).await;
+        let start = Instant::now();
+        sleep(LIMIT / 3).await;
+        client.write_all(&begin).await.unwrap();
+        let closed = timeout(3 * LIMIT, wire::read_close(&mut client)).await;
+        assert_eq!(closed.ok().flatten(), code, "{begin:x?}");
+        let expected = if code.is_some() {
+            LIMIT
+        } else {
+            10 * LIMIT / 3
+        };
+        assert_eq!(start.elapsed(), expected, "{begin:x?}");
+    }
+}
+
+/// Asks for the Close from another thread, at whichever moment of an answer.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn hears_of_a_shutdown_in_the_middle_of_an_answer() {
+    for round in 0..500 {
+        let layer = WebSocketLayer::new(Echo::new());
+        let layer = layer.config(Config::new().shutdown_spread(Duration::ZERO));
+        let connections = layer.connections();
+        let mut client = pipe::open(layer.into_service(), 4096).await;
+        let answers = Arc::new(AtomicUsize::new(0));
+        let counted = Arc::clone(&answers);
+        let peer = tokio::spawn(async move {
+            loop {
+                // After the Close the server reads on, and answers no more.
+                client.write_all(&frame(FIN | TEXT, b"more")).await.unwrap();
+                counted.fetch_add(1, Ordering::Relaxed);
+                let answer = read_frame(&mut client).await.unwrap();
+                if answer.first == FIN | CLOSE {
+                    client.write_all(&close(1001, "")).await.unwrap();
+                    let _ = client.read_to_end(&mut Vec::new()).await;
+                    return;
+                }
+            }
+        });
+        while answers.load(Ordering::Relaxed) < round % 7 + 1 {
+            std::hint::spin_loop();
+        }
+        connections.close();
+        let report = connections.closed(Duration::from_secs(30)).await;
+        assert_eq!((report.clean, report.aborted), (1, 0), "round {round}");
+        peer.await.unwrap();
+    }
+}
+
+/// Serves a peer that has gone when its last message and its Close are read.
+async fn leave(handler: impl Handler) -> Counts {
+    let layer = WebSocketLayer::new(handler);
+    let connections = layer.connections();
+    let mut client = pipe::open(layer.into_service(), 4096).await;
+    // Until the connection sleeps.
+    sleep(Duration::from_millis(1)).await;
+    let last = [frame(FIN | TEXT, b"last"), close(3000, "bye")].concat();
+    client.write_all(&last).await.unwrap();
+    drop(client);
+    connections.closed(Duration::from_secs(1)).await;
+    connections.counts()
+}
+
+#[tokio::test(start_paused = true)]
+async fn hears_the_close_of_a_peer_to_which_nothing_can_be_written() {
+    let code = CloseCode::new(3000).unwrap();
+    let expected = BTreeMap::from([((Side::Remote, Some(code)), 1)]);
+    assert_eq!(leave(Delegate(Echo::new())).await.closed, expected);
+    let counts = leave(Echo::new()).await;
+    assert_eq!(counts.closed, expected);
+    assert_eq!((counts.messages_received, counts.messages_sent), (1, 1));
 }

@@ -849,16 +849,41 @@ async fn pour_in_tiny_messages(peer: &Peer, most: usize) {
 
 #[tokio::test(start_paused = true)]
 async fn lets_other_tasks_run_while_large_messages_pour_in() {
-    let peer = attach(Config::new(), true, async |mut socket: WebSocket| {
+    let sink = async |mut socket: WebSocket| {
         while socket.recv().await?.is_some() {}
         Ok::<_, BoxError>(())
-    })
-    .await;
-    let frames = frame(FIN | BINARY, &[1; 30_000]);
-    let left = frames.len() * 1000;
-    let (runs, worst) = run_beside(&peer, Input::Flood { frames, left }, is_read).await;
-    println!("30 KB messages: {worst:?} between two of {runs} runs");
-    assert!(worst.read <= BYTES + BUFFER, "{worst:?}");
+    };
+    for (what, peer) in [
+        ("a handler", attach(Config::new(), true, sink).await),
+        ("echo", attach(Config::new(), true, Echo::new()).await),
+    ] {
+        peer.set(|state| state.swallows = true);
+        let frames = frame(FIN | BINARY, &[1; 30_000]);
+        let left = frames.len() * 1000;
+        let (runs, worst) = run_beside(&peer, Input::Flood { frames, left }, is_read).await;
+        println!("30 KB messages, {what}: {worst:?} between two of {runs} runs");
+        assert!(worst.read <= BYTES + BUFFER, "{what}: {worst:?}");
+    }
+}
+
+/// What is read to its place counts as well when it ends a message.
+#[tokio::test(start_paused = true)]
+async fn lets_other_tasks_run_while_messages_arrive_in_two_pieces() {
+    for (what, peer) in [
+        ("a handler", attach(Config::new(), true, repeat).await),
+        ("echo", attach(Config::new(), true, Echo::new()).await),
+    ] {
+        peer.set(|state| state.swallows = true);
+        for message in vec![frame(FIN | BINARY, &[1; 64 * 1024]); 200] {
+            let (first, second) = message.split_at(17 * 1024);
+            peer.send(first.to_vec());
+            peer.send(second.to_vec());
+        }
+        let last = Input::Segment(frame(FIN | BINARY, b"").into());
+        let (runs, worst) = run_beside(&peer, last, is_read).await;
+        println!("64 KiB messages, {what}: {worst:?} between two of {runs} runs");
+        assert!(worst.read <= BYTES + BUFFER, "{what}: {worst:?}");
+    }
 }
 
 #[tokio::test(start_paused = true)]

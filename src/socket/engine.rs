@@ -37,8 +37,8 @@ thread_local! {
 /// What arrived.
 #[derive(Debug)]
 pub(super) enum Incoming {
-    /// Whatever it is, it is whole.
-    Event(Event),
+    /// Whatever it is, it is whole, with so many bytes that were read just now.
+    Event(Event, usize),
     /// The end of the stream.
     End,
     /// Something that ends the conversation.
@@ -49,15 +49,15 @@ pub(super) enum Incoming {
 
 /// What a read brought.
 enum Arrived {
-    /// The end of a message.
-    Message(Box<Assembly>),
+    /// The end of a message, so many bytes.
+    Message(Box<Assembly>, usize),
     Other(Incoming),
 }
 
 impl Incoming {
-    fn assembled(message: Assembly) -> Self {
+    fn assembled(message: Assembly, read: usize) -> Self {
         match message.into_message() {
-            Ok(message) => Self::Event(Event::Message(message)),
+            Ok(message) => Self::Event(Event::Message(message), read),
             Err(violation) => Self::Violation(violation),
         }
     }
@@ -121,10 +121,10 @@ impl<IO: Io> Engine<IO> {
         let left = undecoded.len();
         self.keep(left);
         match decoded {
-            Ok(Some(event)) => Poll::Ready(Ok(Incoming::Event(event))),
+            Ok(Some(event)) => Poll::Ready(Ok(Incoming::Event(event, 0))),
             Err(violation) => Poll::Ready(Ok(Incoming::Violation(violation))),
             Ok(None) => Poll::Ready(Ok(match ready!(self.poll_bytes(cx, now))? {
-                Arrived::Message(message) => Incoming::assembled(*message),
+                Arrived::Message(message, read) => Incoming::assembled(*message, read),
                 Arrived::Other(incoming) => incoming,
             })),
         }
@@ -145,7 +145,7 @@ impl<IO: Io> Engine<IO> {
         let read = read?;
         Poll::Ready(Ok(match self.decoder.placed(read, now) {
             _ if read == 0 => Arrived::Other(Incoming::End),
-            Ok(Some(message)) => Arrived::Message(message),
+            Ok(Some(message)) => Arrived::Message(message, read),
             Ok(None) => Arrived::Other(Incoming::Bytes(read)),
             Err(violation) => Arrived::Other(Incoming::Violation(violation)),
         }))
@@ -174,7 +174,7 @@ impl<IO: Io> Engine<IO> {
             }
             match self.decoder.next(&mut undecoded, now) {
                 Ok(None) => break None,
-                Ok(Some(Next::Event(event))) => break Some(Incoming::Event(event)),
+                Ok(Some(Next::Event(event))) => break Some(Incoming::Event(event, 0)),
                 Ok(Some(Next::Whole(whole))) => match self.output.repeat(whole, prefix) {
                     Ok(sent) => {
                         repeated.messages += 1;
@@ -196,11 +196,13 @@ impl<IO: Io> Engine<IO> {
             return Poll::Ready(Ok(incoming));
         }
         let arrived = match assembled {
-            Some(message) => Arrived::Message(message),
+            Some(message) => Arrived::Message(message, 0),
             None => ready!(self.poll_bytes(cx, now))?,
         };
         Poll::Ready(Ok(match arrived {
-            Arrived::Message(message) => self.repeat_assembled(*message, prefix, repeated),
+            Arrived::Message(message, read) => {
+                self.repeat_assembled(*message, read, prefix, repeated)
+            }
             Arrived::Other(incoming) => incoming,
         }))
     }
@@ -209,6 +211,7 @@ impl<IO: Io> Engine<IO> {
     fn repeat_assembled(
         &mut self,
         message: Assembly,
+        read: usize,
         prefix: &str,
         repeated: &mut Repeated,
     ) -> Incoming {
@@ -216,39 +219,37 @@ impl<IO: Io> Engine<IO> {
         let is_prefixed = message.is_text() && !prefix.is_empty();
         // Where one buffer is written at a time, each piece is a write of its own.
         if is_prefixed || (self.is_contiguous() && len < BUFFER) {
-            return Incoming::assembled(message);
+            return Incoming::assembled(message, read);
         }
         self.output.push_assembled(message);
         repeated.messages += 1;
         repeated.received += len;
         repeated.sent += len;
-        Incoming::Bytes(0)
+        Incoming::Bytes(read)
     }
 
     /// Tells whether everything that was read is decoded and everything that was sent is written.
     pub(super) fn is_at_rest(&self) -> bool {
-        self.input.is_none() && self.output.is_empty() && self.decoder.is_between_messages()
+        let is_decoded = self.input.as_ref().is_none_or(|input| input.is_empty());
+        let is_written = self.output.is_empty() && !self.unflushed;
+        is_decoded && is_written && self.decoder.is_between_messages()
     }
 
-    /// Reads once and answers messages with themselves, in place, as
-    /// [`poll_repeated`](Self::poll_repeated) does otherwise. Ready with `None` when that was all,
-    /// and with what comes next when it is to be looked at. What the stream does not take is queued.
-    ///
-    /// For an engine that is [at rest](Self::is_at_rest).
+    /// Reads once and answers messages with themselves, at most `most`, in place, as
+    /// [`poll_repeated`](Self::poll_repeated) does otherwise. It leaves the engine
+    /// [at rest](Self::is_at_rest), as it has to be before, or else there is more to do: to decode
+    /// what comes next, or to write what the stream did not take.
     pub(super) fn poll_in_place(
         &mut self,
         cx: &mut Context<'_>,
         texts: bool,
         most: usize,
         repeated: &mut Repeated,
-    ) -> Poll<io::Result<Option<Incoming>>> {
+    ) -> Poll<io::Result<Incoming>> {
         let read = ready!(self.poll_read(cx))?;
-        let Some(input) = &mut self.input else {
-            return Poll::Ready(Ok(Some(Incoming::Bytes(read))));
+        let Some(input) = self.input.as_mut().filter(|_| read > 0) else {
+            return Poll::Ready(Ok(Incoming::End));
         };
-        if read == 0 {
-            return Poll::Ready(Ok(Some(Incoming::End)));
-        }
         let bytes = &mut input.buffer[input.start..input.end];
         let repeats = self.decoder.repeat(bytes, texts, most);
         let frames = &bytes[repeats.frames];
@@ -256,9 +257,10 @@ impl<IO: Io> Engine<IO> {
         repeated.messages += repeats.messages;
         repeated.received += repeats.bytes;
         repeated.sent += repeats.bytes;
+        // Errors are left to be met again, so that a Close behind the messages is heard first.
         let mut written = 0;
         if !frames.is_empty() {
-            if let Poll::Ready(taken) = Pin::new(&mut self.io).poll_write(cx, frames)? {
+            if let Poll::Ready(Ok(taken)) = Pin::new(&mut self.io).poll_write(cx, frames) {
                 written = taken;
             }
             self.unflushed = true;
@@ -266,13 +268,13 @@ impl<IO: Io> Engine<IO> {
         if written < frames.len() {
             self.output
                 .push_frames(&frames[written..], repeats.messages);
-        } else if self.unflushed && Pin::new(&mut self.io).poll_flush(cx)?.is_ready() {
-            self.unflushed = false;
+        } else if self.unflushed {
+            let flushed = Pin::new(&mut self.io).poll_flush(cx);
+            self.unflushed = !matches!(flushed, Poll::Ready(Ok(())));
         }
         Poll::Ready(Ok(match repeats.violation {
-            Some(violation) => Some(Incoming::Violation(violation)),
-            None if input.start == input.end && !self.unflushed => None,
-            None => Some(Incoming::Bytes(0)),
+            Some(violation) => Incoming::Violation(violation),
+            None => Incoming::Bytes(read),
         }))
     }
 
@@ -398,6 +400,10 @@ impl Input {
         &self.buffer[self.start..self.end]
     }
 
+    const fn is_empty(&self) -> bool {
+        self.start == self.end
+    }
+
     fn is_shared(&self) -> bool {
         self.buffer.len() >= LEAD + BUFFER
     }
@@ -405,7 +411,7 @@ impl Input {
     /// Gives the buffer back if it is the shared one, and returns what was left in it.
     fn rest(self: Box<Self>) -> Option<Box<Self>> {
         if !self.is_shared() {
-            return (self.start < self.end).then_some(self);
+            return (!self.is_empty()).then_some(self);
         }
         let left = Self::holding(self.bytes());
         SHARED.set(Some(self));

@@ -196,13 +196,13 @@ impl<IO: Io> Driver<IO> {
         while !answered && !self.has_spent() {
             match self.engine.poll_incoming(cx, now) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(Incoming::Event(Event::Close(_)))) => {
+                Poll::Ready(Ok(Incoming::Event(Event::Close(_), _))) => {
                     answered = true;
                     if let Phase::Closing(closing) = &mut self.phase {
                         closing.closed.set_clean(true);
                     }
                 }
-                Poll::Ready(Ok(Incoming::Event(_))) => self.spent.add(1, 0),
+                Poll::Ready(Ok(Incoming::Event(_, read))) => self.spent.add(1, read),
                 Poll::Ready(Ok(Incoming::Bytes(bytes))) => self.spent.add(0, bytes),
                 Poll::Ready(Ok(Incoming::End | Incoming::Violation(_)) | Err(_)) => answered = true,
             }

@@ -260,7 +260,7 @@ impl<IO: Io> Driver<IO> {
                 },
             };
             let holds_back = match next.incoming {
-                Ok(Incoming::Event(_) | Incoming::Bytes(_)) => false,
+                Ok(Incoming::Event(..) | Incoming::Bytes(_)) => false,
                 Ok(Incoming::End | Incoming::Violation(_)) => {
                     delivered || self.awaits_answer(&mut next.ends, now)
                 }
@@ -277,24 +277,24 @@ impl<IO: Io> Driver<IO> {
             };
             match incoming {
                 Incoming::Bytes(bytes) => self.spent.add(0, bytes),
-                Incoming::Event(Event::Message(message)) => {
+                Incoming::Event(Event::Message(message), read) => {
                     self.heard(now);
-                    self.spent.add(1, self.engine.take_inflated());
+                    self.spent.add(1, read + self.engine.take_inflated());
                     self.first_message_came();
                     delivered |= self.deliver(message, cx);
                 }
-                Incoming::Event(Event::Ping(payload)) => {
+                Incoming::Event(Event::Ping(payload), _) => {
                     self.heard(now);
                     self.spent.add(1, 0);
                     self.take_control(now, cx)?;
                     self.answer(payload);
                 }
-                Incoming::Event(Event::Pong(payload)) => {
+                Incoming::Event(Event::Pong(payload), _) => {
                     self.spent.add(1, 0);
                     self.take_control(now, cx)?;
                     self.take_pong(&payload, now);
                 }
-                Incoming::Event(Event::Close(frame)) => {
+                Incoming::Event(Event::Close(frame), _) => {
                     self.link.end_input(cx);
                     self.phase = Phase::Answering(Box::new(Answering {
                         frame,

@@ -7,10 +7,13 @@ use std::{
 };
 
 use super::{Driver, Phase, Waiting, budget::FOR_A_FRAME};
-use crate::socket::{
-    engine::{Incoming, Repeated},
-    io::Io,
-    timer::now,
+use crate::{
+    keepalive::Keepalive,
+    socket::{
+        engine::{Incoming, Repeated},
+        io::Io,
+        timer::now,
+    },
 };
 
 impl<IO: Io> Driver<IO> {
@@ -27,29 +30,29 @@ impl<IO: Io> Driver<IO> {
             && self.waiting.is_none()
             && self.blocked.is_none()
             && self.paused.is_none()
-            && self.engine.is_at_rest()
+            // A message ends that wait, and what is due next may be due earlier then.
+            && !self.keepalive.as_ref().is_some_and(Keepalive::waits)
             && self.link.is_parked();
         let now = now();
         if !is_usual || !self.timer.is_ahead(now) {
             return false;
         }
         let texts = prefix.is_empty();
-        while !self.has_spent() {
+        while self.engine.is_at_rest() && !self.has_spent() {
             let mut repeated = Repeated::default();
             let most = self.spent.repeats_left(0);
-            let incoming = self.engine.poll_in_place(cx, texts, most, &mut repeated);
-            self.count(&repeated, now);
-            match incoming {
+            let incoming = match self.engine.poll_in_place(cx, texts, most, &mut repeated) {
+                Poll::Ready(incoming) => incoming,
                 Poll::Pending => return true,
-                Poll::Ready(Ok(None)) => {}
-                Poll::Ready(Ok(Some(Incoming::Bytes(_)))) => return false,
-                Poll::Ready(incoming) => {
-                    let incoming = incoming.map(|incoming| incoming.unwrap_or(Incoming::Bytes(0)));
-                    let ends = None;
-                    self.waiting = Some(Box::new(Waiting { incoming, ends }));
-                    return false;
-                }
+            };
+            self.count(&repeated, now);
+            if let Ok(Incoming::Bytes(read)) = incoming {
+                self.spent.add(0, read + repeated.sent);
+                continue;
             }
+            let ends = None;
+            self.waiting = Some(Box::new(Waiting { incoming, ends }));
+            break;
         }
         false
     }
