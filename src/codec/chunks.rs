@@ -8,7 +8,7 @@ use std::{cell::RefCell, mem};
 use bytes::Bytes;
 
 /// The size of a buffer that is used again. Small where it is to be filled by inputs of a few bytes.
-const CHUNK: usize = if cfg!(fuzzing) { 48 } else { 64 * 1024 };
+pub(crate) const CHUNK: usize = if cfg!(fuzzing) { 48 } else { 64 * 1024 };
 /// So many of them wait on each thread at most, 2 MiB.
 const IDLE: usize = 32;
 
@@ -125,5 +125,101 @@ impl Chunks {
     pub(super) fn into_pieces(self) -> impl Iterator<Item = Bytes> {
         let last = Some(self.last).filter(|last| !last.0.is_empty());
         self.full.into_iter().chain(last).map(Bytes::from_owner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    /// Makes some of `count` full buffers, all of the same byte.
+    fn full(count: usize, byte: u8) -> Chunks {
+        let mut chunks = Chunks::default();
+        for _ in 0..count {
+            let (buffer, room) = chunks.room(CHUNK, 0);
+            assert_eq!((buffer.len(), room), (0, CHUNK));
+            buffer.resize(CHUNK, byte);
+        }
+        chunks
+    }
+
+    /// Returns how many buffers wait on this thread. All of them are empty and of full size.
+    fn idle() -> usize {
+        POOL.with_borrow(|pool| {
+            let good = |buffer: &Vec<u8>| buffer.is_empty() && buffer.capacity() == CHUNK;
+            assert!(pool.iter().all(good));
+            pool.len()
+        })
+    }
+
+    #[test]
+    fn uses_a_buffer_again_without_what_was_in_it() {
+        let mut chunks = full(1, b's');
+        let place = chunks.newest(CHUNK).as_ptr();
+        drop(chunks.into_pieces());
+        assert_eq!(idle(), 1);
+        let mut chunks = Chunks::default();
+        let (buffer, _) = chunks.room(CHUNK, 0);
+        assert_eq!((buffer.as_ptr(), buffer.len()), (place, 0));
+        assert_eq!(idle(), 0);
+        // Nor is anything of it in what is joined.
+        buffer.push(b'n');
+        assert_eq!(chunks.join(), b"n");
+    }
+
+    #[test]
+    fn has_as_many_wait_as_it_may_and_none_of_another_size() {
+        drop(full(IDLE + 5, 0));
+        assert_eq!(idle(), IDLE);
+        drop(full(3, 0).join());
+        assert_eq!(idle(), IDLE);
+
+        let others = full(IDLE, 0);
+        assert_eq!(idle(), 0);
+        let mut small = Chunks::default();
+        for (len, ahead) in [(10, 0), (100, 1000), (CHUNK / 2, CHUNK / 4)] {
+            let (buffer, room) = small.room(len, ahead);
+            assert!(room < CHUNK);
+            buffer.extend(vec![1; len]);
+        }
+        drop(small.into_pieces());
+        // One that has become a message has left.
+        drop(full(1, 0).join());
+        assert_eq!(idle(), 0);
+        drop(others);
+        assert_eq!(idle(), IDLE);
+    }
+
+    #[test]
+    fn keeps_a_buffer_on_the_thread_that_drops_it() {
+        let pieces: Vec<Bytes> = full(3, 7).into_pieces().collect();
+        let clones = pieces.clone();
+        let there = thread::spawn(move || {
+            drop(clones);
+            let clones_only = idle();
+            drop(pieces);
+            (clones_only, idle())
+        });
+        assert_eq!((there.join().unwrap(), idle()), ((0, 3), 0));
+    }
+
+    #[test]
+    fn lets_a_thread_end_that_holds_some() {
+        thread_local! {
+            static HELD: RefCell<Vec<Bytes>> = const { RefCell::new(Vec::new()) };
+        }
+        // Whichever of the two is taken down first.
+        for held_first in [true, false] {
+            let thread = thread::spawn(move || {
+                if held_first {
+                    HELD.with_borrow_mut(Vec::clear);
+                }
+                drop(full(1, 0));
+                HELD.set(full(2, 0).into_pieces().collect());
+            });
+            assert!(thread.join().is_ok());
+        }
     }
 }

@@ -32,6 +32,8 @@ mod tests;
 mod utf8;
 
 pub(crate) use assembly::{Assembly, Whole};
+#[cfg(any(test, fuzzing))]
+pub(crate) use chunks::CHUNK;
 pub(crate) use control::Control;
 pub(crate) use decoder::{Decoder, Event, Limits, Next, Role, Rules, Violation};
 #[cfg(not(feature = "deflate"))]

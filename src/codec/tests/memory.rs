@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{BINARY, CONTINUATION, LIMITS, MIB, Rng, TEXT, decode_in, decoder, frame};
-use crate::codec::{Decoder, Event, Limits};
+use crate::codec::{CHUNK, Decoder, Event, Limits};
 
 #[test]
 fn allocates_for_what_arrives_and_not_for_what_is_promised() {
@@ -62,6 +62,95 @@ fn allocates_no_more_than_fragments_bring_and_as_much_again() {
             (received + 1, received + 1)
         );
     }
+}
+
+/// What the documentation of `codec` promises to hold at most.
+fn bound(received: usize, limit: usize) -> usize {
+    let ahead = (16 * received).clamp(1024, CHUNK);
+    limit.min(received + ahead)
+}
+
+#[test]
+fn holds_little_ahead_in_any_fragments_pieces_and_places() {
+    let mut rng = Rng::new(14);
+    let now = Instant::now();
+    let (mut places, mut given_up) = (0, 0);
+    for round in 0..400 {
+        let near = CHUNK - 3 + rng.below(6);
+        let limit = [1 + rng.below(5_000), near, near + CHUNK, usize::MAX][rng.below(4)];
+        let most = limit.min(5 * CHUNK);
+        let len = [most, 1 + rng.below(most)][rng.below(2)];
+        let payload = match round % 2 {
+            0 => rng.bytes(len),
+            _ => {
+                let mut text = "é€a".repeat(len / 6).into_bytes();
+                text.resize(len, b'a');
+                text
+            }
+        };
+        let mut opcode = [BINARY, TEXT][round % 2];
+        let fragments = [len, 70_000, 5_000, 200][rng.below(4)];
+        let pieces = [40, 4_000, 80_000][rng.below(3)].max(len / 500);
+        let mut decoder = decoder(Limits {
+            message: limit,
+            frame: limit,
+            ..LIMITS
+        });
+        let mut received = 0;
+        let mut message = None;
+        while message.is_none() {
+            let end = len.min(received + 1 + rng.below(fragments));
+            let whole = frame(opcode, end == len, &payload[received..end]);
+            let (head, mut rest) = whole.split_at(whole.len() - (end - received));
+            opcode = CONTINUATION;
+            assert_eq!(decoder.decode(&mut &*head, now), Ok(None));
+            while !rest.is_empty() {
+                let (mut piece, more) = rest.split_at(rest.len().min(1 + rng.below(pieces)));
+                let mut is_placed = false;
+                if let Some((buffer, most)) = decoder.place() {
+                    is_placed = rng.below(3) > 0;
+                    if is_placed {
+                        piece = &rest[..piece.len().min(most)];
+                        buffer.extend_from_slice(piece);
+                        places += 1;
+                    }
+                    assert!(
+                        decoder.capacity() <= bound(received, limit),
+                        "round {round}"
+                    );
+                    if !is_placed && rng.below(2) == 0 {
+                        decoder.rest();
+                        given_up += 1;
+                    }
+                }
+                received += piece.len();
+                rest = if is_placed {
+                    &rest[piece.len()..]
+                } else {
+                    more
+                };
+                message = match is_placed {
+                    true => {
+                        let message = decoder.placed(piece.len(), now).unwrap();
+                        message.map(|message| Event::Message(message.into_message().unwrap()))
+                    }
+                    false => decoder.decode(&mut piece, now).unwrap(),
+                };
+                assert!(
+                    decoder.capacity() <= bound(received, limit),
+                    "round {round}"
+                );
+            }
+        }
+        let Some(Event::Message(message)) = message else {
+            panic!("{message:?} is no message");
+        };
+        assert!(message.as_bytes() == payload, "round {round}");
+        let buffer: Vec<u8> = message.into_bytes().into();
+        assert_eq!(buffer.capacity(), len, "round {round}");
+        assert_eq!(decoder.capacity(), 0);
+    }
+    assert!(places > 500 && given_up > 100, "{places} {given_up}");
 }
 
 #[test]
