@@ -98,7 +98,7 @@ impl Chunks {
         &mut self.last.0[start..]
     }
 
-    /// Gives the room away that no byte has come into.
+    /// Gives up a buffer that no byte has come into.
     pub(super) fn rest(&mut self) {
         if self.last.0.is_empty() {
             self.last = Chunk::default();
@@ -121,7 +121,12 @@ impl Chunks {
         bytes
     }
 
-    /// Returns the bytes in the pieces in which they are.
+    /// Returns the pieces in which the bytes are.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.full.iter().chain([&self.last]).map(Chunk::as_ref)
+    }
+
+    /// Gives the bytes away in the pieces in which they are, none of them empty.
     pub(super) fn into_pieces(self) -> impl Iterator<Item = Bytes> {
         let last = Some(self.last).filter(|last| !last.0.is_empty());
         self.full.into_iter().chain(last).map(Bytes::from_owner)
