@@ -3,6 +3,8 @@
 use std::time::Instant;
 
 use super::{BINARY, CONTINUATION, LIMITS, MIB, Rng, TEXT, decode_in, decoder, frame};
+#[cfg(feature = "deflate")]
+use crate::codec::Violation;
 use crate::codec::{CHUNK, Decoder, Event, Limits};
 
 #[test]
@@ -151,6 +153,49 @@ fn holds_little_ahead_in_any_fragments_pieces_and_places() {
         assert_eq!(decoder.capacity(), 0);
     }
     assert!(places > 500 && given_up > 100, "{places} {given_up}");
+}
+
+#[cfg(feature = "deflate")]
+#[test]
+fn holds_little_ahead_of_what_is_inflated() {
+    use super::{at_server, properties::deflation};
+    use crate::codec::{Compression, Rules};
+
+    let now = Instant::now();
+    let mut rng = Rng::new(15);
+    // Some of it hardly shrinks, the rest does to a thousandth.
+    let payload = [rng.bytes(20_000), vec![0; 280_000]].concat();
+    let compression = Compression::new(deflation());
+    let compressed = compression.compress(&payload).unwrap();
+    for limit in [1, 900, 30_000, CHUNK, 3 * CHUNK + 7, payload.len(), MIB] {
+        for pieces in [1, 50, 100_000] {
+            let mut decoder = Decoder::new(Rules {
+                deflation: Some(deflation()),
+                ..at_server(Limits {
+                    message: limit,
+                    ..LIMITS
+                })
+            });
+            let mut bytes = frame(BINARY, true, &compressed);
+            bytes[0] |= 0x40;
+            let mut inflated = 0;
+            let mut result = Ok(None);
+            for mut piece in bytes.chunks(pieces) {
+                result = decoder.decode(&mut piece, now);
+                inflated += decoder.take_inflated();
+                let case = format!("limit {limit}, {inflated} inflated");
+                assert!(decoder.capacity() <= bound(inflated, limit), "{case}");
+                if result != Ok(None) {
+                    break;
+                }
+            }
+            let expected = match limit < payload.len() {
+                true => Err(Violation::TooLarge),
+                false => Ok(Some(Event::Message(payload.clone().into()))),
+            };
+            assert!(result == expected, "limit {limit}");
+        }
+    }
 }
 
 #[test]

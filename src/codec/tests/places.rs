@@ -3,7 +3,7 @@
 use std::time::Instant;
 
 use super::{
-    BINARY, LIMITS, MIB, Rng, TEXT, at_server, decode_by, decoder, push_frame,
+    BINARY, CONTINUATION, LIMITS, MIB, PING, Rng, TEXT, at_server, decode_by, decoder, push_frame,
     sessions::{mutate, random_session},
 };
 use crate::codec::{Decoder, Event, Rules, Violation};
@@ -11,7 +11,7 @@ use crate::codec::{Decoder, Event, Rules, Violation};
 /// Decodes as [`decode_by`] does, and reads what has a place there.
 ///
 /// Returns the number of pieces that had one as well.
-fn decode_placed(
+pub(super) fn decode_placed(
     bytes: &[u8],
     rules: Rules,
     mut piece: impl FnMut() -> usize,
@@ -57,7 +57,8 @@ fn decode_placed(
     (events, Ok(()), places)
 }
 
-fn large(rng: &mut Rng, bytes: &mut Vec<u8>) {
+/// Writes a message that has places, whole or in fragments with a ping behind some of them.
+pub(super) fn push_large(rng: &mut Rng, bytes: &mut Vec<u8>) {
     let len = 30_000 + rng.below(300_000);
     let is_text = rng.below(2) == 0;
     let mut payload = match is_text {
@@ -68,7 +69,17 @@ fn large(rng: &mut Rng, bytes: &mut Vec<u8>) {
         let at = rng.below(payload.len());
         payload[at] = 0xff;
     }
-    push_frame(bytes, if is_text { TEXT } else { BINARY }, true, &payload);
+    let mut opcode = if is_text { TEXT } else { BINARY };
+    let mut rest = &payload[..];
+    for _ in 0..rng.below(4) {
+        let (fragment, more) = rest.split_at(rng.below(rest.len() + 1));
+        push_frame(bytes, opcode, false, fragment);
+        if rng.below(2) == 0 {
+            push_frame(bytes, PING, true, b"between");
+        }
+        (opcode, rest) = (CONTINUATION, more);
+    }
+    push_frame(bytes, opcode, true, rest);
 }
 
 #[test]
@@ -82,7 +93,7 @@ fn decodes_the_same_whether_it_is_read_to_its_place_or_not() {
             bytes.clear();
         }
         for _ in 0..rng.below(4) {
-            large(&mut rng, &mut bytes);
+            push_large(&mut rng, &mut bytes);
         }
         if round % 8 == 0 {
             mutate(&mut bytes, &mut rng);
