@@ -24,8 +24,9 @@ pub fn frames(mut data: &[u8]) {
         limits: if options & 2 == 0 { TIGHT } else { WIDE },
         deflation: None,
     };
-    let whole = however_cut(data, rules);
-    assert_repeated(data, rules);
+    let (cuts, stream) = split_cuts(data);
+    let whole = however_cut(stream, cuts, rules);
+    assert_repeated(stream, rules);
 
     let written = encode(&whole.events);
     let again = decode(&written, AT_CLIENT, |_| usize::MAX);
@@ -33,11 +34,14 @@ pub fn frames(mut data: &[u8]) {
     assert_eq!(again.events, whole.events);
 }
 
-/// Decodes a stream at once, byte by byte, and in the pieces that the first bytes say.
-pub(super) fn however_cut(mut data: &[u8], rules: Rules) -> Outcome {
+/// Takes off the bytes that say the pieces, and returns them and the stream.
+pub(super) fn split_cuts(mut data: &[u8]) -> (&[u8], &[u8]) {
     let cuts = usize::from(byte(&mut data) % 16).min(data.len());
-    let (cuts, stream) = data.split_at(cuts);
+    data.split_at(cuts)
+}
 
+/// Decodes a stream at once, byte by byte, and in the pieces that `cuts` say.
+pub(super) fn however_cut(stream: &[u8], cuts: &[u8], rules: Rules) -> Outcome {
     let whole = decode(stream, rules, |_| usize::MAX);
     let by_byte = decode(stream, rules, |_| 1);
     assert_same(&by_byte, &whole);
