@@ -135,7 +135,7 @@ impl Assembly {
         })
     }
 
-    /// Gives away the place to which nothing was read.
+    /// Gives up the place to which nothing was read.
     pub(super) fn rest(&mut self) {
         self.payload.rest();
     }
@@ -188,7 +188,12 @@ impl Assembly {
         message(Bytes::from(self.payload.join()), is_text)
     }
 
-    /// Returns the payload in the pieces in which it is.
+    /// Returns the pieces in which the payload is.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.payload.pieces()
+    }
+
+    /// Gives the payload away in the pieces in which it is, none of them empty.
     pub(super) fn into_pieces(self) -> impl Iterator<Item = Bytes> {
         self.payload.into_pieces()
     }

@@ -8,7 +8,7 @@ use std::{array, cell::RefCell, io::IoSliceMut, mem};
 use bytes::Bytes;
 
 /// The size of a buffer that is used again. Small where it is to be filled by inputs of a few bytes.
-const CHUNK: usize = if cfg!(fuzzing) { 48 } else { 64 * 1024 };
+pub(crate) const CHUNK: usize = if cfg!(fuzzing) { 48 } else { 64 * 1024 };
 /// So many of them wait on each thread at most, 2 MiB.
 const IDLE: usize = 32;
 
@@ -153,7 +153,7 @@ impl Chunks {
         Ok(())
     }
 
-    /// Gives the room away that no byte has come into.
+    /// Gives up buffers that no byte has come into.
     pub(super) fn rest(&mut self) {
         self.ahead = Vec::new();
         if self.last.filled == 0 {
@@ -184,7 +184,12 @@ impl Chunks {
         bytes
     }
 
-    /// Returns the bytes in the pieces in which they are.
+    /// Returns the pieces in which the bytes are.
+    pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        self.full.iter().chain([&self.last]).map(Chunk::as_ref)
+    }
+
+    /// Gives the bytes away in the pieces in which they are, none of them empty.
     pub(super) fn into_pieces(self) -> impl Iterator<Item = Bytes> {
         let last = Some(self.last).filter(|last| last.filled > 0);
         self.full.into_iter().chain(last).map(Bytes::from_owner)
@@ -209,5 +214,140 @@ impl<'a> Rooms<'a> {
     /// Returns the slices, at least one, none of them empty.
     pub(crate) fn slices(&mut self) -> &mut [IoSliceMut<'a>] {
         &mut self.slices[..self.used]
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{convert::Infallible, thread};
+
+    use super::*;
+
+    /// Makes some of `count` full buffers, all of the same byte.
+    fn full(count: usize, byte: u8) -> Chunks {
+        let mut chunks = Chunks::default();
+        for _ in 0..count {
+            let room = chunks.room(CHUNK, 0);
+            assert_eq!(room.len(), CHUNK);
+            room.fill(byte);
+            fill(&mut chunks, CHUNK);
+        }
+        chunks
+    }
+
+    fn fill(chunks: &mut Chunks, len: usize) {
+        let filled = chunks.fill(len, |_| Ok::<_, Infallible>(()));
+        filled.unwrap();
+    }
+
+    /// Returns how many buffers wait on this thread, all of them of full size.
+    fn idle() -> usize {
+        POOL.with_borrow(|pool| {
+            let good = |buffer: &Vec<u8>| (buffer.len(), buffer.capacity()) == (CHUNK, CHUNK);
+            assert!(pool.iter().all(good));
+            pool.len()
+        })
+    }
+
+    #[test]
+    fn uses_a_buffer_again_without_what_was_in_it() {
+        let chunks = full(1, b's');
+        let place = chunks.last.bytes.as_ptr();
+        drop(chunks.into_pieces());
+        assert_eq!(idle(), 1);
+        let mut chunks = Chunks::default();
+        let room = chunks.room(CHUNK, 0);
+        assert_eq!(room.as_ptr(), place);
+        room[0] = b'n';
+        assert_eq!(idle(), 0);
+        assert_eq!(chunks.pieces().next(), Some(&b""[..]));
+        // Nor is anything of it in what is joined.
+        fill(&mut chunks, 1);
+        assert_eq!(chunks.join(), b"n");
+    }
+
+    #[test]
+    fn has_as_many_wait_as_it_may_and_none_of_another_size() {
+        drop(full(IDLE + 5, 0));
+        assert_eq!(idle(), IDLE);
+        drop(full(3, 0).join());
+        assert_eq!(idle(), IDLE);
+
+        let others = full(IDLE, 0);
+        assert_eq!(idle(), 0);
+        let mut small = Chunks::default();
+        for (len, ahead) in [(10, 0), (100, 1000), (CHUNK / 2, CHUNK / 4)] {
+            assert!(small.room(len, ahead).len() < CHUNK);
+            fill(&mut small, len);
+        }
+        drop(small.into_pieces());
+        // One that has become a message has left.
+        drop(full(1, 0).join());
+        assert_eq!(idle(), 0);
+        drop(others);
+        assert_eq!(idle(), IDLE);
+    }
+
+    #[test]
+    fn keeps_a_buffer_on_the_thread_that_drops_it() {
+        let pieces: Vec<Bytes> = full(3, 7).into_pieces().collect();
+        let clones = pieces.clone();
+        let there = thread::spawn(move || {
+            drop(clones);
+            let clones_only = idle();
+            drop(pieces);
+            (clones_only, idle())
+        });
+        assert_eq!((there.join().unwrap(), idle()), ((0, 3), 0));
+    }
+
+    #[test]
+    fn lets_a_thread_end_that_holds_some() {
+        thread_local! {
+            static HELD: RefCell<Vec<Bytes>> = const { RefCell::new(Vec::new()) };
+        }
+        // Whichever of the two is taken down first.
+        for held_first in [true, false] {
+            let thread = thread::spawn(move || {
+                if held_first {
+                    HELD.with_borrow_mut(Vec::clear);
+                }
+                drop(full(1, 0));
+                HELD.set(full(2, 0).into_pieces().collect());
+            });
+            assert!(thread.join().is_ok());
+        }
+    }
+
+    #[test]
+    fn reads_into_several_and_keeps_none_ahead() {
+        let mut chunks = Chunks::default();
+        let mut rooms = chunks.rooms(10 * CHUNK);
+        let lens: Vec<usize> = rooms.slices().iter().map(|room| room.len()).collect();
+        assert_eq!(lens, [CHUNK; READ]);
+        for (number, room) in rooms.slices().iter_mut().enumerate() {
+            room.fill(number as u8);
+        }
+        assert_eq!(chunks.capacity(), READ * CHUNK);
+        fill(&mut chunks, CHUNK + 7);
+        assert_eq!(chunks.capacity(), 2 * CHUNK);
+
+        let mut rooms = chunks.rooms(CHUNK + 3);
+        let lens: Vec<usize> = rooms.slices().iter().map(|room| room.len()).collect();
+        assert_eq!(lens, [CHUNK - 7, 10]);
+        rooms.slices()[1].fill(9);
+        assert_eq!(chunks.capacity(), 2 * CHUNK + 10);
+        fill(&mut chunks, CHUNK + 3);
+        let joined = chunks.join();
+        assert_eq!(joined.len(), 2 * CHUNK + 10);
+        assert_eq!(
+            (joined[CHUNK - 1], joined[CHUNK], joined[2 * CHUNK]),
+            (0, 1, 9)
+        );
+
+        let mut chunks = Chunks::default();
+        assert_eq!(chunks.rooms(5).slices().len(), 1);
+        chunks.rest();
+        assert_eq!(chunks.capacity(), 0);
     }
 }

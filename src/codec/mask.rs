@@ -144,4 +144,26 @@ mod tests {
             }
         }
     }
+
+    #[test]
+    fn moves_up_by_any_distance_and_touches_nothing_else() {
+        for len in 0..=3 * PIECE + 5 {
+            for gap in 0..=PIECE + 5 {
+                for to in [0, 1, 3] {
+                    let before: Vec<u8> = (0..to + gap + len + 3).map(|i| i as u8).collect();
+                    let from = to + gap..to + gap + len;
+                    let mut bytes = before.clone();
+                    Mask::new(KEY).shift(&mut bytes, from.clone(), to);
+                    let case = format!("{len} moved by {gap} to {to}");
+                    assert_eq!(bytes[..to], before[..to], "{case}");
+                    assert_eq!(
+                        bytes[to..to + len],
+                        by_the_book(&before[from.clone()]),
+                        "{case}"
+                    );
+                    assert_eq!(bytes[from.end..], before[from.end..], "{case}");
+                }
+            }
+        }
+    }
 }

@@ -8,11 +8,22 @@
 //! # Memory
 //!
 //! A frame's head is checked, and refused, before any of its payload is kept. A message that is
-//! whole in the input is copied once, into a buffer of its exact length. One that arrives in
-//! pieces is put together in a buffer that follows what has arrived, not what a head promises: its
-//! capacity is at most the bytes received plus the larger of these bytes and 64 KiB (plus 1 KiB
-//! for the first of them), and never over the message limit. A delivered message owns exactly its
-//! length; between messages nothing is held.
+//! whole in the input is copied once, into a buffer of its exact length; one that is repeated, to
+//! where it is written, if it is not answered in its place.
+//!
+//! One that arrives in pieces is gathered in buffers of up to 64 KiB, which follow what has arrived,
+//! or was inflated, not what a head promises: after `n` bytes of a message there is memory for at
+//! most `n + min(64 KiB, max(1 KiB, 16 n))` and never for more than the message limit. Room that
+//! was made for a read which brought nothing is given up.
+//!
+//! For a handler the buffers are joined, once, into one of the message's exact length, and each is
+//! given up as soon as it is copied; a single one is cut to that length instead. A large message
+//! that is repeated is written from its buffers, which together are at most twice as large as it is,
+//! and each is given up when it is written.
+//!
+//! A buffer of 64 KiB that is given up waits for its next use, at most 32 of them (2 MiB) on each
+//! thread, whichever connection it was for: all that is readable of it is what is written to it
+//! next. A connection holds nothing between messages.
 
 mod assembly;
 mod chunks;
@@ -32,6 +43,8 @@ mod tests;
 mod utf8;
 
 pub(crate) use assembly::{Assembly, Whole};
+#[cfg(any(test, fuzzing))]
+pub(crate) use chunks::CHUNK;
 pub(crate) use control::Control;
 pub(crate) use decoder::{Decoder, Event, Limits, Next, Role, Rules, Violation};
 #[cfg(not(feature = "deflate"))]

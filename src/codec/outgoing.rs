@@ -162,16 +162,23 @@ impl Outgoing {
         Ok(len)
     }
 
-    /// Queues a message that was put together, in the pieces in which it is.
+    /// Queues a message that was put together, unmasked; a large one in the pieces in which it is.
     pub(crate) fn push_assembled(&mut self, message: Assembly) {
         let len = message.len();
         self.push_header(&data_header(message.is_text()), len);
-        self.seal();
-        let segments = self.segments.get_or_insert_default();
-        segments.extend(message.into_pieces().map(|piece| (piece, 0)));
-        // At least that of the head is there.
-        if let Some((_, messages)) = segments.back_mut() {
-            *messages += 1;
+        if len < LARGE {
+            for piece in message.pieces() {
+                self.tail.extend_from_slice(piece);
+            }
+            self.tail_messages += 1;
+        } else {
+            self.seal();
+            let segments = self.segments.get_or_insert_default();
+            segments.extend(message.into_pieces().map(|piece| (piece, 0)));
+            // The message ends in the last of them.
+            if let Some((_, messages)) = segments.back_mut() {
+                *messages += 1;
+            }
         }
         self.load.messages += 1;
         self.load.bytes += len;

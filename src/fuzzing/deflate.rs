@@ -13,7 +13,7 @@ use crate::{
 
 use super::{
     byte,
-    frames::{TIGHT, WIDE, decode, however_cut, written},
+    frames::{TIGHT, WIDE, decode, however_cut, split_cuts, written},
 };
 
 pub fn deflate(mut data: &[u8]) {
@@ -28,12 +28,9 @@ pub fn deflate(mut data: &[u8]) {
 /// Any bytes as the payload of one message.
 fn inflate(mut data: &[u8]) {
     let options = byte(&mut data);
-    let cuts = byte(&mut data) % 16;
-    let (cuts, data) = data.split_at(usize::from(cuts).min(data.len()));
+    let (cuts, data) = split_cuts(data);
     let first = if options & 1 == 0 { 0xc1 } else { 0xc2 };
-    let mut stream = vec![cuts.len() as u8];
-    stream.extend_from_slice(cuts);
-    stream.push(first);
+    let mut stream = vec![first];
     match data.len() {
         len @ 0..126 => stream.push(len as u8),
         len @ 126..0x1_0000 => {
@@ -43,14 +40,15 @@ fn inflate(mut data: &[u8]) {
         _ => return,
     }
     stream.extend_from_slice(data);
-    let outcome = however_cut(&stream, rules(options));
+    let outcome = however_cut(&stream, cuts, rules(options));
     assert!(outcome.events.len() <= 1);
 }
 
 /// Any frames, some of them compressed.
 fn frames(mut data: &[u8]) {
     let rules = rules(byte(&mut data));
-    let _ = however_cut(data, rules);
+    let (cuts, stream) = split_cuts(data);
+    let _ = however_cut(stream, cuts, rules);
 }
 
 fn rules(options: u8) -> Rules {

@@ -8,7 +8,11 @@ use tokio_tungstenite::tungstenite::{
     protocol::{self, WebSocketConfig},
 };
 
-use super::{LIMITS, Rng, control, decode, sessions::random_session};
+use super::{
+    LIMITS, Rng, at_server, control, decode,
+    places::{decode_placed, push_large},
+    sessions::random_session,
+};
 use crate::{
     close::{CloseCode, CloseFrame},
     codec::{Event, Limits, Violation},
@@ -63,6 +67,41 @@ fn decode_by_tungstenite(bytes: &[u8], limits: Limits) -> (Vec<Event>, bool) {
     }
 }
 
+#[derive(Debug, Eq, PartialEq)]
+enum Both {
+    Accept,
+    Refuse,
+    /// We refuse what the other has not seen the whole of.
+    RefuseEarly,
+    /// The other takes what we refuse.
+    Differ,
+}
+
+/// Asserts that what we made of a stream is what tungstenite makes of it, or has a good reason.
+fn compare(bytes: &[u8], ours: &[Event], result: Result<(), Violation>, round: usize) -> Both {
+    let (theirs, refused) = decode_by_tungstenite(bytes, LIMITS);
+    match result {
+        Ok(()) => {
+            assert!(!refused, "round {round}: only tungstenite refuses");
+            assert!(ours == theirs, "round {round}");
+            Both::Accept
+        }
+        // Lengths in too many bytes it takes, and goes on.
+        Err(Violation::Protocol(why)) if why.contains("more bytes") => {
+            assert!(theirs.starts_with(ours), "round {round}");
+            Both::Differ
+        }
+        // Some faults it sees only at the end of a frame, which may never come.
+        Err(violation) => {
+            assert!(ours == theirs, "round {round}: {violation:?}");
+            match refused {
+                true => Both::Refuse,
+                false => Both::RefuseEarly,
+            }
+        }
+    }
+}
+
 #[test]
 fn agrees_with_tungstenite_where_that_follows_the_rules() {
     let mut rng = Rng::new(7);
@@ -76,23 +115,41 @@ fn agrees_with_tungstenite_where_that_follows_the_rules() {
             let at = rng.below(bytes.len().min(40));
             bytes[at] ^= 1 << rng.below(8);
         }
-        let (theirs, refused) = decode_by_tungstenite(&bytes, LIMITS);
         let (ours, result) = decode(&bytes);
-        match result {
-            Ok(()) => {
-                assert!(!refused, "round {round}: only tungstenite refuses");
-                assert!(ours == theirs, "round {round}");
-            }
-            // Lengths in too many bytes it takes, and goes on.
-            Err(Violation::Protocol(why)) if why.contains("more bytes") => {
-                assert!(theirs.starts_with(&ours), "round {round}");
-            }
-            // Some faults it sees only at the end of a frame, which may never come.
-            Err(violation) => {
-                assert!(ours == theirs, "round {round}: {violation:?}");
-                *(if refused { &mut both } else { &mut early }) += 1;
-            }
+        match compare(&bytes, &ours, result, round) {
+            Both::Refuse => both += 1,
+            Both::RefuseEarly => early += 1,
+            Both::Accept | Both::Differ => {}
         }
     }
     assert!(both > 700 && early < both / 4, "{both} and {early}");
+}
+
+#[test]
+fn agrees_with_tungstenite_on_what_is_read_to_its_place() {
+    let mut rng = Rng::new(8);
+    let (mut accepted, mut refused, mut placed) = (0, 0, 0);
+    for round in 0..150 {
+        let mut bytes = Vec::new();
+        for _ in 0..=rng.below(3) {
+            push_large(&mut rng, &mut bytes);
+        }
+        if round % 3 == 0 {
+            let at = rng.below(bytes.len());
+            bytes[at] ^= 1 << rng.below(8);
+        }
+        let most = [20_000, 70_000, 300_000][round % 3];
+        let (ours, result, places) =
+            decode_placed(&bytes, at_server(LIMITS), || 1 + rng.below(most));
+        match compare(&bytes, &ours, result, round) {
+            Both::Accept => accepted += 1,
+            Both::Refuse => refused += 1,
+            Both::RefuseEarly | Both::Differ => {}
+        }
+        placed += places;
+    }
+    assert!(
+        accepted > 50 && refused > 20 && placed > 500,
+        "{accepted} {refused} {placed}"
+    );
 }

@@ -2,8 +2,10 @@
 
 use std::time::Instant;
 
-use super::{BINARY, CONTINUATION, LIMITS, MIB, Rng, TEXT, decode_in, decoder, frame};
-use crate::codec::{Decoder, Event, Limits};
+use super::{BINARY, CONTINUATION, LIMITS, MIB, Rng, TEXT, decode_in, decoder, frame, places};
+#[cfg(feature = "deflate")]
+use crate::codec::Violation;
+use crate::codec::{CHUNK, Decoder, Event, Limits};
 
 #[test]
 fn allocates_for_what_arrives_and_not_for_what_is_promised() {
@@ -61,6 +63,140 @@ fn allocates_no_more_than_fragments_bring_and_as_much_again() {
             (buffer.len(), buffer.capacity()),
             (received + 1, received + 1)
         );
+    }
+}
+
+/// What the documentation of `codec` promises to hold at most.
+fn bound(received: usize, limit: usize) -> usize {
+    let ahead = (16 * received).clamp(1024, CHUNK);
+    limit.min(received + ahead)
+}
+
+#[test]
+fn holds_little_ahead_in_any_fragments_pieces_and_places() {
+    let mut rng = Rng::new(14);
+    let now = Instant::now();
+    let (mut placed_pieces, mut given_up) = (0, 0);
+    for round in 0..400 {
+        let near = CHUNK - 3 + rng.below(6);
+        let limit = [1 + rng.below(5_000), near, near + CHUNK, usize::MAX][rng.below(4)];
+        let most = limit.min(5 * CHUNK);
+        let len = [most, 1 + rng.below(most)][rng.below(2)];
+        let payload = match round % 2 {
+            0 => rng.bytes(len),
+            _ => {
+                let mut text = "é€a".repeat(len / 6).into_bytes();
+                text.resize(len, b'a');
+                text
+            }
+        };
+        let mut opcode = [BINARY, TEXT][round % 2];
+        let fragments = [len, 70_000, 5_000, 200][rng.below(4)];
+        let pieces = [40, 4_000, 80_000][rng.below(3)].max(len / 500);
+        let mut decoder = decoder(Limits {
+            message: limit,
+            frame: limit,
+            ..LIMITS
+        });
+        let mut received = 0;
+        let mut message = None;
+        while message.is_none() {
+            let end = len.min(received + 1 + rng.below(fragments));
+            let whole = frame(opcode, end == len, &payload[received..end]);
+            let (head, mut rest) = whole.split_at(whole.len() - (end - received));
+            opcode = CONTINUATION;
+            assert_eq!(decoder.decode(&mut &*head, now), Ok(None));
+            while !rest.is_empty() {
+                let (mut piece, more) = rest.split_at(rest.len().min(1 + rng.below(pieces)));
+                let mut is_placed = false;
+                if let Some(mut rooms) = decoder.place() {
+                    is_placed = rng.below(3) > 0;
+                    if is_placed {
+                        let placed = places::fill(rooms.slices(), piece);
+                        piece = &piece[..placed];
+                        placed_pieces += 1;
+                    }
+                    // Four buffers while it is read to them.
+                    let most = bound(received, limit) + 3 * CHUNK;
+                    assert!(decoder.capacity() <= most.min(limit), "round {round}");
+                    if !is_placed && rng.below(2) == 0 {
+                        decoder.rest();
+                        given_up += 1;
+                    }
+                }
+                received += piece.len();
+                rest = if is_placed {
+                    &rest[piece.len()..]
+                } else {
+                    more
+                };
+                message = match is_placed {
+                    true => {
+                        let message = decoder.placed(piece.len(), now).unwrap();
+                        message.map(|message| Event::Message(message.into_message().unwrap()))
+                    }
+                    false => decoder.decode(&mut piece, now).unwrap(),
+                };
+                assert!(
+                    decoder.capacity() <= bound(received, limit),
+                    "round {round}"
+                );
+            }
+        }
+        let Some(Event::Message(message)) = message else {
+            panic!("{message:?} is no message");
+        };
+        assert!(message.as_bytes() == payload, "round {round}");
+        let buffer: Vec<u8> = message.into_bytes().into();
+        assert_eq!(buffer.capacity(), len, "round {round}");
+        assert_eq!(decoder.capacity(), 0);
+    }
+    assert!(
+        placed_pieces > 500 && given_up > 100,
+        "{placed_pieces} {given_up}"
+    );
+}
+
+#[cfg(feature = "deflate")]
+#[test]
+fn holds_little_ahead_of_what_is_inflated() {
+    use super::{at_server, properties::deflation};
+    use crate::codec::{Compression, Rules};
+
+    let now = Instant::now();
+    let mut rng = Rng::new(15);
+    // Some of it hardly shrinks, the rest does to a thousandth.
+    let payload = [rng.bytes(20_000), vec![0; 280_000]].concat();
+    let compression = Compression::new(deflation());
+    let compressed = compression.compress(&payload).unwrap();
+    for limit in [1, 900, 30_000, CHUNK, 3 * CHUNK + 7, payload.len(), MIB] {
+        for pieces in [1, 50, 100_000] {
+            let mut decoder = Decoder::new(Rules {
+                deflation: Some(deflation()),
+                ..at_server(Limits {
+                    message: limit,
+                    ..LIMITS
+                })
+            });
+            let mut bytes = frame(BINARY, true, &compressed);
+            bytes[0] |= 0x40;
+            let mut inflated = 0;
+            let mut result = Ok(None);
+            for mut piece in bytes.chunks(pieces) {
+                result = decoder.decode(&mut piece, now);
+                inflated += decoder.take_inflated();
+                let case = format!("limit {limit}, {inflated} inflated");
+                assert!(decoder.capacity() <= bound(inflated, limit), "{case}");
+                if result != Ok(None) {
+                    break;
+                }
+            }
+            let expected = match limit < payload.len() {
+                true => Err(Violation::TooLarge),
+                false => Ok(Some(Event::Message(payload.clone().into()))),
+            };
+            assert!(result == expected, "limit {limit}");
+        }
     }
 }
 

@@ -5,6 +5,7 @@ mod memory;
 mod places;
 mod properties;
 mod refusals;
+mod repeats;
 mod sessions;
 mod time;
 

@@ -34,7 +34,7 @@ fn settings() -> Vec<Setting> {
 }
 
 #[cfg(feature = "deflate")]
-fn deflation() -> Deflation {
+pub(super) fn deflation() -> Deflation {
     use crate::{codec::Deflate, extension::deflate};
     let direction = deflate::Direction {
         window_bits: 12,
