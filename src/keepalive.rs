@@ -67,8 +67,10 @@ impl Keepalive {
         self.pinged.is_some()
     }
 
-    /// Takes a pong, and returns how long it took if it answers our ping. Only the payload of the ping that waits for it proves anything: others may
-    /// have been sent by a peer, or a proxy, that never saw a ping.
+    /// Takes a pong, and returns how long it took if it answers our ping.
+    ///
+    /// Only the payload of the ping that waits for it proves anything: others may have been sent by
+    /// a peer, or a proxy, that never saw a ping.
     pub(crate) fn pong(&mut self, payload: &[u8], now: Instant) -> Option<Duration> {
         let sent = self.pinged?;
         if payload != self.nonce.to_be_bytes() {

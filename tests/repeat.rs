@@ -226,6 +226,7 @@ async fn pour(config: Config, step: Duration) -> (Option<u16>, Duration) {
             return (answer.close_code(), start.elapsed());
         }
         assert_eq!(answer.payload, b"more");
+        assert!(start.elapsed() < Duration::from_secs(60), "it goes on");
         sleep(step).await;
     }
 }

@@ -27,7 +27,7 @@ pub(super) struct Timer {
 }
 
 impl Timer {
-    /// Tells whether the task need not look before it is woken for it.
+    /// Tells whether it is still to wake the task, if it was set at all: nothing is due before.
     pub(super) fn is_ahead(&self, now: Instant) -> bool {
         let sleep = self.sleep.as_ref();
         sleep.is_none_or(|sleep| now < sleep.deadline().into_std())

@@ -17,9 +17,9 @@ use crate::{
 };
 
 impl<IO: Io> Driver<IO> {
-    /// Does all there is to do in the usual case of a connection that repeats: messages have
-    /// arrived, whole, and their answers can be written at once. What it does not do is left to
-    /// [`poll`](Self::poll), which can do all of it.
+    /// Does what there is to do in the usual case of a connection that repeats: messages have
+    /// arrived, whole, and their answers can be written at once. Tells whether that was all, so that
+    /// the task sleeps again as it did; else the rest is for [`poll`](Self::poll).
     ///
     /// For the task that was parked last.
     pub(in crate::socket) fn repeats_all(&mut self, cx: &mut Context<'_>) -> bool {
@@ -33,8 +33,11 @@ impl<IO: Io> Driver<IO> {
             // A message ends that wait, and what is due next may be due earlier then.
             && !self.keepalive.as_ref().is_some_and(Keepalive::waits)
             && self.link.is_parked();
+        if !is_usual {
+            return false;
+        }
         let now = now();
-        if !is_usual || !self.timer.is_ahead(now) {
+        if !self.timer.is_ahead(now) {
             return false;
         }
         let texts = prefix.is_empty();
@@ -50,6 +53,7 @@ impl<IO: Io> Driver<IO> {
                 self.spent.add(0, read + repeated.sent);
                 continue;
             }
+            // An end, or a fault: acted on where every other is.
             let ends = None;
             self.waiting = Some(Box::new(Waiting { incoming, ends }));
             break;

@@ -35,7 +35,7 @@ pub(crate) struct Link {
     /// Set before anybody sends.
     compression: OnceLock<Compression>,
     state: Mutex<State>,
-    /// The connection sleeps and has to be woken. Changed with the lock alone.
+    /// The connection sleeps and has to be woken. Changed only under the lock.
     parked: AtomicBool,
     /// Told when there may be room for more to be sent, and when the connection has ended.
     changed: Notify,
