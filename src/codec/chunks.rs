@@ -7,7 +7,8 @@ use std::{cell::RefCell, mem};
 
 use bytes::Bytes;
 
-/// The size of a buffer that is used again. Small where it is to be filled by inputs of a few bytes.
+/// The size of a buffer that is used again, and the most that is held ahead. Small where it is to be
+/// filled by inputs of a few bytes.
 pub(crate) const CHUNK: usize = if cfg!(fuzzing) { 48 } else { 64 * 1024 };
 /// So many of them wait on each thread at most, 2 MiB.
 const IDLE: usize = 32;
@@ -99,7 +100,7 @@ impl Chunks {
     }
 
     /// Gives up a buffer that no byte has come into.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn give_up_room(&mut self) {
         if self.last.0.is_empty() {
             self.last = Chunk::default();
         }

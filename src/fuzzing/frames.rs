@@ -171,7 +171,7 @@ fn decode_by(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize, place: 
             true if piece % 4 == 3 => {
                 let _ = decoder.place();
                 assert_bounded(&decoder, received, &rules);
-                decoder.rest();
+                decoder.give_up_place();
                 None
             }
             true => decoder.place(),

@@ -142,7 +142,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin> Engine<IO> {
         let mut place = buffer.limit(most);
         let poll = pin!(self.io.read_buf(&mut place)).poll(cx);
         let Poll::Ready(read) = poll else {
-            self.decoder.rest();
+            self.decoder.give_up_place();
             return Poll::Pending;
         };
         let read = read?;

@@ -121,7 +121,7 @@ fn holds_little_ahead_in_any_fragments_pieces_and_places() {
                         "round {round}"
                     );
                     if !is_placed && rng.below(2) == 0 {
-                        decoder.rest();
+                        decoder.give_up_place();
                         given_up += 1;
                     }
                 }
