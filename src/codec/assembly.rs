@@ -13,9 +13,8 @@ use super::{
     utf8::Checked,
 };
 
-/// What may be held ahead of what has arrived, if the head promises that it will come.
-const AHEAD: usize = 64 * 1024;
-/// What may be held when next to nothing has arrived.
+/// What may be held ahead when next to nothing has arrived, if the head promises that it will come.
+/// Later it is 16 times what has arrived, up to a whole buffer of [`Chunks`].
 const AT_FIRST: usize = 1024;
 /// Unmasked and checked at once, so that it stays in the first cache between the two.
 const BLOCK: usize = 4 * 1024;
@@ -92,12 +91,7 @@ impl Assembly {
         limits: &Limits,
     ) -> Result<(), Violation> {
         let received = self.len() + bytes.len();
-        let promised = missing.min(
-            received
-                .saturating_mul(16)
-                .clamp(AT_FIRST, AHEAD)
-                .max(received),
-        );
+        let promised = missing.min(received.saturating_mul(16).max(AT_FIRST));
         // Nobody knows how much further frames bring: as much again, so that the time spent on
         // copying stays in proportion.
         let guessed = if last { 0 } else { received };
@@ -136,8 +130,8 @@ impl Assembly {
     }
 
     /// Gives up the place to which nothing was read.
-    pub(super) fn rest(&mut self) {
-        self.payload.rest();
+    pub(super) fn give_up_place(&mut self) {
+        self.payload.give_up_room();
     }
 
     /// Counts bytes of a compressed message, whatever they turn out to be.

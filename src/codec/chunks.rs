@@ -7,7 +7,8 @@ use std::{array, cell::RefCell, io::IoSliceMut, mem};
 
 use bytes::Bytes;
 
-/// The size of a buffer that is used again. Small where it is to be filled by inputs of a few bytes.
+/// The size of a buffer that is used again, and the most that is held ahead. Small where it is to be
+/// filled by inputs of a few bytes.
 pub(crate) const CHUNK: usize = if cfg!(fuzzing) { 48 } else { 64 * 1024 };
 /// So many of them wait on each thread at most, 2 MiB.
 const IDLE: usize = 32;
@@ -154,7 +155,7 @@ impl Chunks {
     }
 
     /// Gives up buffers that no byte has come into.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn give_up_room(&mut self) {
         self.ahead = Vec::new();
         if self.last.filled == 0 {
             self.last = Chunk::default();
@@ -347,7 +348,7 @@ mod tests {
 
         let mut chunks = Chunks::default();
         assert_eq!(chunks.rooms(5).slices().len(), 1);
-        chunks.rest();
+        chunks.give_up_room();
         assert_eq!(chunks.capacity(), 0);
     }
 }

@@ -431,9 +431,9 @@ impl Decoder {
     }
 
     /// Gives up the place to which nothing was read.
-    pub(crate) fn rest(&mut self) {
+    pub(crate) fn give_up_place(&mut self) {
         if let Some(message) = &mut self.message {
-            message.rest();
+            message.give_up_place();
         }
     }
 

@@ -51,6 +51,7 @@ impl Decoder {
                 repeats.frames = payload.start - head..payload.start - head;
             }
             let at = repeats.frames.end;
+            // It fits: no usual head tells of more than 16 bits can.
             let [high, low] = (len as u16).to_be_bytes();
             if long {
                 input[at..at + 4].copy_from_slice(&[first, 126, high, low]);

@@ -170,7 +170,7 @@ fn decode_by(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize, place: 
             // Nothing comes to the place, and later on it comes another way.
             true if piece % 4 == 3 => {
                 let _ = decoder.place();
-                decoder.rest();
+                decoder.give_up_place();
                 assert_bounded(&decoder, received, &rules);
                 None
             }

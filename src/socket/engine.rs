@@ -139,7 +139,7 @@ impl<IO: Io> Engine<IO> {
             })));
         };
         let Poll::Ready(read) = self.io.poll_read_vectored(cx, rooms.slices()) else {
-            self.decoder.rest();
+            self.decoder.give_up_place();
             return Poll::Pending;
         };
         let read = read?;

@@ -120,7 +120,7 @@ fn holds_little_ahead_in_any_fragments_pieces_and_places() {
                     let most = bound(received, limit) + 3 * CHUNK;
                     assert!(decoder.capacity() <= most.min(limit), "round {round}");
                     if !is_placed && rng.below(2) == 0 {
-                        decoder.rest();
+                        decoder.give_up_place();
                         given_up += 1;
                     }
                 }

@@ -36,7 +36,7 @@ pub(super) fn decode_placed(
         while let Some(mut rooms) = decoder.place() {
             let placed = fill(rooms.slices(), input);
             if placed == 0 {
-                decoder.rest();
+                decoder.give_up_place();
                 break;
             }
             places += 1;
@@ -151,7 +151,7 @@ fn has_a_place_only_for_what_is_to_be_expected() {
     assert_eq!(decoder.decode(&mut rest, now), Ok(None));
     assert!(decoder.place().is_some());
     assert!(decoder.capacity() > 3 * 64 * 1024);
-    decoder.rest();
+    decoder.give_up_place();
     assert_eq!(decoder.capacity(), 2 * 64 * 1024);
     // The end of a payload comes with what is behind it.
     let mut rest = &bytes[head + 131_072..bytes.len() - 1000];
