@@ -33,9 +33,10 @@ const GRACE: Duration = Duration::from_secs(1);
 /// shutdown) that task is stopped: what the client had not taken is thrown away, and the stream reset
 /// with CANCEL. The other streams go on, and one that is closed ends as before.
 ///
-/// With another executor, and under `axum::serve`, which has its own, hyper holds up to 64 KiB and
-/// the stream itself until a client that takes nothing reads, resets the stream or leaves; and a
-/// stream that could be written to ends as if the server had finished.
+/// With another executor, under `axum::serve`, which has its own, and behind a layer that has requests
+/// answered in a task of its own, hyper holds up to 64 KiB and the stream itself until a client that
+/// takes nothing reads, resets the stream or leaves; and a stream that could be written to ends as if
+/// the server had finished.
 ///
 /// It costs each request over HTTP/2 some 40 bytes while it is answered, and each WebSocket some 70.
 ///
