@@ -18,8 +18,10 @@
 use std::{env, error::Error, net::SocketAddr, path::Path, sync::Arc, time::Duration};
 
 use axum::Router;
+#[cfg(not(feature = "http2"))]
+use hyper_util::rt::TokioExecutor as Http2Executor;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto,
     service::TowerToHyperService,
 };
@@ -37,6 +39,8 @@ use tokio_rustls::{
         version,
     },
 };
+#[cfg(feature = "http2")]
+use tower_websocket::Http2Executor;
 use tower_websocket::{Config, Echo, OriginPolicy, WebSocketLayer};
 
 const USAGE: &str =
@@ -94,7 +98,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// Serves a connection of either version of HTTP.
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, app: Router) {
-    let mut server = auto::Builder::new(TokioExecutor::new());
+    let mut server = auto::Builder::new(Http2Executor::new());
     server.http1().timer(TokioTimer::new());
     let mut server = server.http2();
     server.timer(TokioTimer::new()).max_concurrent_streams(1000);

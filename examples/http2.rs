@@ -17,7 +17,7 @@ use std::{env, error::Error, fs, net::SocketAddr, sync::Arc, time::Duration};
 
 use axum::{Router, response::Html, routing::get};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     server::conn::auto,
     service::TowerToHyperService,
 };
@@ -29,7 +29,7 @@ use tokio_rustls::{
     TlsAcceptor,
     rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer, version},
 };
-use tower_websocket::{BoxError, WebSocket, WebSocketLayer};
+use tower_websocket::{BoxError, Http2Executor, WebSocket, WebSocketLayer};
 
 /// How long a client may take for the TLS handshake.
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
@@ -101,7 +101,9 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, app: Router) {
     let Ok(Ok(stream)) = timeout(TLS_TIMEOUT, acceptor.accept(stream)).await else {
         return;
     };
-    let mut server = auto::Builder::new(TokioExecutor::new());
+    // As hyper-util's `TokioExecutor`; and a WebSocket that is given up, because its client takes
+    // nothing or answers no ping, resets its stream.
+    let mut server = auto::Builder::new(Http2Executor::new());
     server
         .http2()
         // Tells browsers that they may open WebSockets on this connection (RFC 8441 §3). Without it

@@ -189,6 +189,9 @@ impl<H: Handler> Handshake<H> {
         let response = answer::switching(self.accept_key, subprotocol.clone(), extensions, accept);
 
         // The answer is ready, and leaves with this poll: only now is there something to wait for.
+        if sent.is_none() {
+            self.handover.accept_stream();
+        }
         let introduction = Introduction {
             request: compacted(self.request),
             subprotocol,

@@ -106,9 +106,11 @@
 //! has to be told, and the settings are worth a thought:
 //!
 //! ```
-//! use hyper_util::{rt::{TokioExecutor, TokioTimer}, server::conn::auto};
+//! # #[cfg(feature = "http2")] {
+//! use hyper_util::{rt::TokioTimer, server::conn::auto};
+//! use tower_websocket::Http2Executor;
 //!
-//! let mut server = auto::Builder::new(TokioExecutor::new());
+//! let mut server = auto::Builder::new(Http2Executor::new());
 //! server
 //!     .http2()
 //!     .timer(TokioTimer::new())
@@ -117,6 +119,7 @@
 //!     .initial_stream_window_size(64 * 1024)
 //!     .initial_connection_window_size(200 * 64 * 1024)
 //!     .max_send_buf_size(64 * 1024);
+//! # }
 //! ```
 //!
 //! | Setting | hyper's default | Why |
@@ -130,9 +133,13 @@
 //! A stream that its client resets ends its connection at once, or within a second while nothing is
 //! read from it; like any other its place is given back when the handler has returned. One whose
 //! client takes nothing is given up after [`Config::write_timeout`], and the others on its connection
-//! go on. hyper does not reset it then, but keeps up to 64 KiB for it until the client reads, resets
-//! it, or ends the connection; and a server that shuts down gracefully waits for that. So bound its
-//! wait, as in `timeout(limit, server).await`.
+//! go on.
+//!
+//! With `Http2Executor` a stream that is given up is reset with CANCEL. With hyper-util's
+//! `TokioExecutor`, and under `axum::serve`, which has an executor of its own, hyper ends such a
+//! stream as if the server had finished. If its client takes nothing, hyper keeps up to 64 KiB for it
+//! until the client reads, resets it, or ends the connection; and a server that shuts down gracefully
+//! waits for that. So bound its wait there, as in `timeout(limit, server).await`.
 //!
 //! # Features
 //!
@@ -155,6 +162,11 @@ mod codec;
 mod config;
 mod connections;
 pub mod error;
+#[cfg(feature = "http2")]
+mod executor;
+#[cfg(not(feature = "http2"))]
+#[path = "without_executor.rs"]
+mod executor;
 mod extension;
 mod future;
 #[cfg(fuzzing)]
@@ -180,6 +192,8 @@ mod upgrade;
 pub use crate::codec::Deflate;
 #[doc(inline)]
 pub use crate::error::{BoxError, Error};
+#[cfg(feature = "http2")]
+pub use crate::executor::Http2Executor;
 pub use crate::{
     close::{CloseCode, CloseFrame, Closed, Side},
     config::Config,

@@ -16,6 +16,8 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
+use crate::executor::Sending;
+
 /// The most that one write hands to an HTTP/2 server: a DATA frame of the default size
 /// (RFC 9113 §4.2).
 ///
@@ -32,16 +34,20 @@ const END: Duration = Duration::from_secs(1);
 /// A connection or stream that was handed over.
 #[derive(Debug)]
 pub(crate) struct Transport<IO> {
-    io: IO,
+    /// Dropped first: what sends for the stream is stopped before it can take the end of `io` for
+    /// the end of what is sent.
     kind: Kind,
+    io: IO,
 }
 
 #[derive(Debug)]
 enum Kind {
     Connection,
-    /// With the time left to the peer, since our half has ended.
     Stream {
+        /// The time left to the peer, since our half has ended.
         end: Option<Pin<Box<Sleep>>>,
+        /// Resets the stream if its end does not come first.
+        sending: Option<Sending>,
     },
 }
 
@@ -49,13 +55,13 @@ impl<IO> Transport<IO> {
     /// Takes a connection of its own, whose I/O is passed on as it is.
     pub(crate) const fn connection(io: IO) -> Self {
         let kind = Kind::Connection;
-        Self { io, kind }
+        Self { kind, io }
     }
 
     /// Takes one stream of an HTTP/2 connection.
-    pub(crate) const fn stream(io: IO) -> Self {
-        let kind = Kind::Stream { end: None };
-        Self { io, kind }
+    pub(crate) const fn stream(io: IO, sending: Option<Sending>) -> Self {
+        let kind = Kind::Stream { end: None, sending };
+        Self { kind, io }
     }
 }
 
@@ -65,7 +71,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Transport<IO> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Kind::Stream { end: Some(end) } = &mut self.kind {
+        if let Kind::Stream { end: Some(end), .. } = &mut self.kind {
             if end.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(()));
             }
@@ -111,11 +117,13 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Transport<IO> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shutdown = Pin::new(&mut self.io).poll_shutdown(cx);
-        match &mut self.kind {
-            Kind::Stream { end } if end.is_none() && shutdown.is_ready() => {
+        if let Kind::Stream { end, sending } = &mut self.kind {
+            if let Some(sending) = sending {
+                sending.ends();
+            }
+            if end.is_none() && shutdown.is_ready() {
                 *end = Some(Box::pin(sleep(END)));
             }
-            Kind::Stream { .. } | Kind::Connection => {}
         }
         shutdown
     }

@@ -26,7 +26,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{error::BoxError, transport::Transport};
+use crate::{error::BoxError, executor::Sending, transport::Transport};
 
 /// A connection that was handed over.
 #[derive(Debug)]
@@ -59,8 +59,9 @@ impl Connection {
     }
 
     /// Takes one stream of an HTTP/2 connection.
-    fn stream(upgraded: Upgraded) -> Self {
-        Self::Other(Box::new(Transport::stream(TokioIo::new(upgraded))))
+    fn stream(upgraded: Upgraded, sending: Option<Sending>) -> Self {
+        let stream = Transport::stream(TokioIo::new(upgraded), sending);
+        Self::Other(Box::new(stream))
     }
 
     /// Has small messages sent at once, where the stream is within reach.
@@ -169,12 +170,26 @@ impl Sent {
 
 /// A handover that the HTTP server has promised.
 #[derive(Debug)]
-pub(crate) struct Handover(OnUpgrade);
+pub(crate) struct Handover {
+    promise: OnUpgrade,
+    /// What will send for a stream of HTTP/2, if that is within reach.
+    sending: Option<Sending>,
+}
 
 impl Handover {
     /// Takes the promise out of a request's extensions; `None` if the server made none.
     pub(crate) fn take(extensions: &mut Extensions) -> Option<Self> {
-        extensions.remove::<OnUpgrade>().map(Self)
+        let promise = extensions.remove::<OnUpgrade>()?;
+        Some(Self {
+            promise,
+            sending: None,
+        })
+    }
+
+    /// Is to be called for a stream of HTTP/2, in the poll in which the handshake is accepted: from
+    /// now on the stream is reset if it comes to nothing.
+    pub(crate) fn accept_stream(&mut self) {
+        self.sending = Sending::accepted();
     }
 
     /// Waits for the connection, at most `limit`; it comes with what was read of it already. Over
@@ -184,13 +199,15 @@ impl Handover {
         sent: Option<Sent>,
         limit: Duration,
     ) -> Result<(Connection, Bytes), UpgradeError> {
-        match (tokio::time::timeout(limit, self.0).await, sent) {
+        match (tokio::time::timeout(limit, self.promise).await, sent) {
             (Err(_), _) => Err(UpgradeError::Timeout),
             (Ok(Err(error)), _) if error.is_user() => Err(UpgradeError::Unsupported(error.into())),
             (Ok(Err(error)), _) => Err(UpgradeError::Failed(error.into())),
             (Ok(Ok(_)), Some(sent)) if !sent.was_noted() => Err(UpgradeError::Replaced),
             (Ok(Ok(upgraded)), Some(_)) => Ok(Connection::new(upgraded)),
-            (Ok(Ok(upgraded)), None) => Ok((Connection::stream(upgraded), Bytes::new())),
+            (Ok(Ok(upgraded)), None) => {
+                Ok((Connection::stream(upgraded, self.sending), Bytes::new()))
+            }
         }
     }
 }

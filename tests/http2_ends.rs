@@ -12,9 +12,10 @@ mod wire;
 use std::{sync::Arc, time::Duration};
 
 use h2::{Reason, client};
-use http2::{Session, Tunnel, serve};
+use http2::{Session, Tunnel, serve, serve_by};
+use hyper_util::rt::TokioExecutor;
 use tokio::{
-    io::AsyncReadExt,
+    io::{AsyncReadExt, DuplexStream, duplex},
     sync::{Notify, mpsc},
     time::{Instant, sleep, timeout},
 };
@@ -33,6 +34,13 @@ async fn session<H: Handler>(handler: H) -> (Session, Connections) {
     let connections = layer.connections();
     let service = layer.into_service();
     (Session::new(serve(service)).await, connections)
+}
+
+/// Serves by an executor that is not ours, under which hyper alone decides how a stream ends.
+fn serve_elsewhere<H: Handler>(layer: WebSocketLayer<H>) -> DuplexStream {
+    let (near, far) = duplex(1 << 16);
+    serve_by(TokioExecutor::new(), near, layer.into_service());
+    far
 }
 
 /// Waits until no connection is left, and returns how long that took.
@@ -256,7 +264,7 @@ async fn hears_a_reset_at_once_while_output_is_blocked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn gives_a_stalled_stream_up_after_ten_seconds_and_no_other() {
+async fn gives_a_stalled_stream_up_after_ten_seconds_by_any_executor() {
     // The client's window, of 64 KiB for the streams, is that of the connection as well.
     let mut settings = client::Builder::new();
     settings.initial_connection_window_size(16 << 20);
@@ -267,7 +275,7 @@ async fn gives_a_stalled_stream_up_after_ten_seconds_and_no_other() {
         }
     });
     let connections = layer.connections();
-    let session = Session::with(&settings, serve(layer.into_service())).await;
+    let session = Session::with(&settings, serve_elsewhere(layer)).await;
     let mut sibling = session.open().await;
     let start = Instant::now();
     let mut stalled = session.ask(http2::connect().header("x-push", "1")).await;
@@ -293,12 +301,14 @@ async fn gives_a_stalled_stream_up_after_ten_seconds_and_no_other() {
     assert_eq!(read_frame(&mut sibling).await.unwrap().payload, b"again");
 }
 
-/// What hyper makes of a stream that is dropped: an end without a Close, and "no error", because
-/// there is no other end of it.
+/// What hyper by itself makes of a stream that is dropped: an end without a Close, and "no error",
+/// because there is no other end of it.
 #[tokio::test(start_paused = true)]
-async fn ends_an_aborted_stream_without_a_close() {
+async fn ends_an_aborted_stream_without_a_close_by_any_executor() {
     let (handler, _ends) = Told::new();
-    let (session, connections) = session(handler).await;
+    let layer = WebSocketLayer::new(handler);
+    let connections = layer.connections();
+    let session = Session::new(serve_elsewhere(layer)).await;
     let mut tunnel = session.open().await;
     let report = connections.closed(SECOND).await;
     assert_eq!((report.clean, report.aborted), (0, 0));

@@ -11,9 +11,10 @@ mod wire;
 use std::{future::pending, sync::Arc, time::Duration};
 
 use axum::Router;
-use http2::{Session, Tunnel};
+use h2::{Reason, client};
+use http2::{Session, Tunnel, connect};
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
+    rt::TokioIo,
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
@@ -24,7 +25,7 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tower_websocket::{BoxError, Config, Echo, Handler, WebSocket, WebSocketLayer};
+use tower_websocket::{BoxError, Config, Echo, Handler, Http2Executor, WebSocket, WebSocketLayer};
 use wire::{FIN, TEXT, close, frame, read_close, read_frame, write};
 
 /// Far more than anything may take.
@@ -93,7 +94,7 @@ fn serve<H: Handler>(
 ) {
     let graceful = GracefulShutdown::new();
     let (near, far) = duplex(1 << 16);
-    let mut builder = auto::Builder::new(TokioExecutor::new());
+    let mut builder = auto::Builder::new(Http2Executor::new());
     builder.http2().enable_connect_protocol();
     let service = TowerToHyperService::new(layer.into_service());
     let connection = builder.serve_connection_with_upgrades(TokioIo::new(near), service);
@@ -143,4 +144,28 @@ async fn a_client_that_answers_nothing_is_not_waited_for_longer_than_the_closing
     assert_eq!(connections.counts().open, 1);
     let report = connections.closed(limit).await;
     assert_eq!((report.clean, report.aborted), (0, 1));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_client_that_takes_nothing_is_not_waited_for_longer_than_the_closing_takes() {
+    let push = |mut socket: WebSocket| async move {
+        while socket.send(vec![1; 100_000]).await.is_ok() {}
+        Ok::<_, BoxError>(())
+    };
+    let layer = WebSocketLayer::new(push).config(config());
+    let connections = layer.connections();
+    let (graceful, served, far) = serve(layer);
+    let mut settings = client::Builder::new();
+    settings.initial_window_size(0);
+    let session = Session::with(&settings, far).await;
+    let mut stalled = session.ask(connect()).await;
+
+    let shutdown = tokio::spawn(graceful.shutdown());
+    connections.close();
+    // The default of `write_timeout`; without our executor hyper would wait for the client.
+    let limit = Duration::from_secs(11);
+    timeout(limit, shutdown).await.unwrap().unwrap();
+    timeout(limit, served).await.unwrap().unwrap().unwrap();
+    assert_eq!(stalled.was_reset().await, Reason::CANCEL);
+    assert_eq!(connections.counts().open, 0);
 }

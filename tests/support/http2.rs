@@ -17,10 +17,12 @@ use h2::{
 };
 use http::{HeaderMap, Method, Request, Response, StatusCode, Version, request};
 use http_body::Body;
-use hyper::{body::Incoming, server::conn::http2};
+use hyper::{body::Incoming, rt::bounds::Http2ServerConnExec, server::conn::http2};
+#[cfg(not(feature = "http2"))]
+use hyper_util::rt::TokioExecutor as Http2Executor;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
-    service::TowerToHyperService,
+    rt::{TokioIo, TokioTimer},
+    service::{TowerToHyperService, TowerToHyperServiceFuture},
 };
 use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
@@ -28,13 +30,15 @@ use tokio::{
 };
 use tower::Service;
 use tower_websocket::BoxError;
+#[cfg(feature = "http2")]
+use tower_websocket::Http2Executor;
 
 /// What a pipe holds in each direction: about what a socket does.
 const PIPE: usize = 64 * 1024;
 
 /// The settings that the documentation recommends.
-pub(crate) fn server() -> http2::Builder<TokioExecutor> {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+pub(crate) fn server<E: Clone>(executor: E) -> http2::Builder<E> {
+    let mut builder = http2::Builder::new(executor);
     builder
         .timer(TokioTimer::new())
         .enable_connect_protocol()
@@ -71,7 +75,24 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    let connection = server().serve_connection(TokioIo::new(io), TowerToHyperService::new(service));
+    serve_by(Http2Executor::new(), io, service)
+}
+
+/// Serves one connection over a stream by an executor.
+pub(crate) fn serve_by<E, IO, S, B>(executor: E, io: IO, service: S) -> JoinHandle<()>
+where
+    E: Http2ServerConnExec<TowerToHyperServiceFuture<S, Request<Incoming>>, B>,
+    E: Send + Unpin + 'static,
+    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+    S::Future: Send,
+    S::Error: Into<BoxError>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    let service = TowerToHyperService::new(service);
+    let connection = server(executor).serve_connection(TokioIo::new(io), service);
     // How it ends is seen by the client.
     tokio::spawn(async { drop(connection.await) })
 }

@@ -10,10 +10,11 @@ use hyper::{
     service::{Service, service_fn},
 };
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo, TokioTimer},
+    rt::{TokioIo, TokioTimer},
     service::TowerToHyperService,
 };
 use tokio::net::TcpListener;
+use tower_websocket::Http2Executor;
 
 use super::{Stack, ours, peers};
 use crate::BoxError;
@@ -43,7 +44,7 @@ where
     S::Error: Into<BoxError>,
     B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
 {
-    let mut server = http2::Builder::new(TokioExecutor::new());
+    let mut server = http2::Builder::new(Http2Executor::new());
     server
         .timer(TokioTimer::new())
         .enable_connect_protocol()

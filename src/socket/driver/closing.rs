@@ -146,8 +146,12 @@ impl<IO: Io> Driver<IO> {
             if closing.deadline <= now || self.is_stalled(now) {
                 let mut late = closing.closed.clone();
                 late.set_clean(late.is_clean() && !matches!(step, Step::Exchange { .. }));
-                // With no time at all for the closing the Close is still sent.
-                let _ = self.poll_flush(now, cx);
+                // With no time at all for the closing the Close is still sent, and a stream that is
+                // dropped without its end might lose it.
+                let is_exchange = matches!(step, Step::Exchange { .. });
+                if matches!(self.poll_written(now, cx), Poll::Ready(Ok(()))) && is_exchange {
+                    let _ = self.engine.poll_shutdown(cx);
+                }
                 return self.finish(late, cx);
             }
             let next = match step {
