@@ -3,11 +3,12 @@
 //! The frame of a server is the client's without its mask, so it fits in its place: the payload is
 //! unmasked there, or moved up to the answer before it.
 
-use std::{ops::Range, str};
+use std::ops::Range;
 
 use super::{
     Decoder, Role, Violation,
     head::{self, DataKind},
+    utf8::check,
 };
 
 /// Answers that stand where the messages stood.
@@ -61,7 +62,7 @@ impl Decoder {
             let begin = at + head;
             repeats.taken = payload.end;
             mask.shift(input, payload, begin);
-            if is_text && str::from_utf8(&input[begin..begin + len]).is_err() {
+            if is_text && check(&input[begin..begin + len]).is_err() {
                 repeats.violation = Some(Violation::InvalidUtf8);
                 break;
             }

@@ -17,6 +17,18 @@ pub(super) fn check_start(text: &[u8]) -> Result<(), InvalidUtf8> {
     }
 }
 
+/// From this length on the vectors of the processor check faster than std does.
+const VECTORS: usize = 64;
+
+/// Checks a whole text.
+pub(super) fn check(text: &[u8]) -> Result<&str, InvalidUtf8> {
+    if text.len() < VECTORS {
+        str::from_utf8(text).map_err(|_| InvalidUtf8)
+    } else {
+        simdutf8::basic::from_utf8(text).map_err(|_| InvalidUtf8)
+    }
+}
+
 /// What is checked of a text: everything but the bytes of a character that is not whole yet.
 #[derive(Debug, Default)]
 pub(super) struct Checked {
@@ -27,7 +39,16 @@ pub(super) struct Checked {
 
 impl Checked {
     /// Checks the next bytes, wherever they are cut.
-    pub(super) fn push(&mut self, mut bytes: &[u8]) -> Result<(), InvalidUtf8> {
+    pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), InvalidUtf8> {
+        self.push_to(bytes, |_| {})
+    }
+
+    /// Checks the next bytes, wherever they are cut, and gives `to` the characters that are whole.
+    pub(super) fn push_to(
+        &mut self,
+        mut bytes: &[u8],
+        mut to: impl FnMut(&str),
+    ) -> Result<(), InvalidUtf8> {
         while self.cut_len > 0 {
             let Some((&next, rest)) = bytes.split_first() else {
                 return Ok(());
@@ -37,13 +58,16 @@ impl Checked {
             self.cut[self.cut_len] = next;
             self.cut_len += 1;
             match str::from_utf8(&self.cut[..self.cut_len]) {
-                Ok(_) => self.cut_len = 0,
+                Ok(character) => {
+                    to(character);
+                    self.cut_len = 0;
+                }
                 Err(error) if error.error_len().is_some() => return Err(InvalidUtf8),
                 Err(_) => {}
             }
         }
         let (whole, cut) = bytes.split_at(start_of_cut(bytes));
-        str::from_utf8(whole).map_err(|_| InvalidUtf8)?;
+        to(check(whole)?);
         check_start(cut)?;
         self.cut[..cut.len()].copy_from_slice(cut);
         self.cut_len = cut.len();
