@@ -139,19 +139,19 @@ impl Chunks {
         mut len: usize,
         mut finish: impl FnMut(&mut [u8]) -> Result<(), E>,
     ) -> Result<(), E> {
+        // Given up at the end, whatever that is.
+        let mut ahead = mem::take(&mut self.ahead);
         loop {
             let room = self.last.room();
             let filled = len.min(room.len());
             finish(&mut room[..filled])?;
             self.last.filled += filled;
             len -= filled;
-            match self.ahead.pop() {
+            match ahead.pop() {
                 Some(next) if len > 0 => self.seal(next),
-                _ => break,
+                _ => return Ok(()),
             }
         }
-        self.ahead = Vec::new();
-        Ok(())
     }
 
     /// Gives up buffers that no byte has come into.
@@ -345,6 +345,12 @@ mod tests {
             (joined[CHUNK - 1], joined[CHUNK], joined[2 * CHUNK]),
             (0, 1, 9)
         );
+
+        // Nor by what is refused.
+        let mut chunks = Chunks::default();
+        assert_eq!(chunks.rooms(10 * CHUNK).slices().len(), READ);
+        assert_eq!(chunks.fill(1, |_| Err(())), Err(()));
+        assert_eq!(chunks.capacity(), CHUNK);
 
         let mut chunks = Chunks::default();
         assert_eq!(chunks.rooms(5).slices().len(), 1);
