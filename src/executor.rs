@@ -38,6 +38,9 @@ const GRACE: Duration = Duration::from_secs(1);
 /// takes nothing reads, resets the stream or leaves; and a stream that could be written to ends as if
 /// the server had finished.
 ///
+/// It is for servers alone: a client that a layer gives it to may have its tasks stopped together with
+/// the WebSocket in whose answer they were spawned.
+///
 /// It costs each request over HTTP/2 some 40 bytes while it is answered, and each WebSocket some 70.
 ///
 /// # Examples

@@ -82,7 +82,7 @@
 //! - On one saturated worker of tokio's multi-thread runtime more than 256 ready tasks overflow into
 //!   the global queue, and some connections wait: set `event_interval` of the runtime's builder, or
 //!   use current-thread runtimes.
-//! - A connection of [`Echo`] holds 1.7 KB while it is idle. One with a handler also holds the
+//! - A connection of [`Echo`] holds 1.6 KB while it is idle. One with a handler also holds the
 //!   request, and what the server and other layers have put into its extensions.
 //!
 //! # What it needs
@@ -135,7 +135,8 @@
 //! client takes nothing is given up after [`Config::write_timeout`], and the others on its connection
 //! go on.
 //!
-//! With `Http2Executor` a stream that is given up is reset with CANCEL. With hyper-util's
+//! With `Http2Executor` a stream that is given up is reset with CANCEL, a second later if it was ended
+//! behind its Close, unless a layer has requests answered in a task of its own. With hyper-util's
 //! `TokioExecutor`, and under `axum::serve`, which has an executor of its own, hyper ends such a
 //! stream as if the server had finished. If its client takes nothing, hyper keeps up to 64 KiB for it
 //! until the client reads, resets it, or ends the connection; and a server that shuts down gracefully

@@ -397,7 +397,8 @@ impl Decoder {
 
     /// Returns where the next bytes of the input can be read to, if they are for nothing else: a large
     /// payload is so unmasked where it stays. What was read is to be told with
-    /// [`placed`](Self::placed), and that nothing was with [`rest`](Self::rest).
+    /// [`placed`](Self::placed), and that nothing was with
+    /// [`give_up_place`](Self::give_up_place).
     pub(crate) fn place(&mut self) -> Option<Rooms<'_>> {
         match (&self.stage, &mut self.message) {
             (Stage::Data { missing, .. }, Some(message)) => message.place(*missing),

@@ -13,13 +13,15 @@
 //!
 //! One that arrives in pieces is gathered in buffers of up to 64 KiB, which follow what has arrived,
 //! or was inflated, not what a head promises: after `n` bytes of a message there is memory for at
-//! most `n + min(64 KiB, max(1 KiB, 16 n))` and never for more than the message limit. Room that
-//! was made for a read which brought nothing is given up.
+//! most `n + min(64 KiB, max(1 KiB, 16 n))`, for 192 KiB more while a large payload is read to its
+//! place, and never for more than the message limit. Room that was made for a read which brought
+//! nothing is given up.
 //!
 //! For a handler the buffers are joined, once, into one of the message's exact length, and each is
-//! given up as soon as it is copied; a single one is cut to that length instead. A large message
-//! that is repeated is written from its buffers, which together are at most twice as large as it is,
-//! and each is given up when it is written.
+//! given up as soon as it is copied; a single one is cut to that length instead, unless it is text,
+//! which is checked again as it is copied. A large message that is repeated is written from its
+//! buffers, which together are at most twice as large as it is, and each is given up when it is
+//! written.
 //!
 //! A buffer of 64 KiB that is given up waits for its next use, at most 32 of them (2 MiB) on each
 //! thread, whichever connection it was for: all that is readable of it is what is written to it

@@ -138,13 +138,16 @@ impl<IO: Io> Engine<IO> {
                 bytes => Incoming::Bytes(bytes),
             })));
         };
-        let Poll::Ready(read) = self.io.poll_read_vectored(cx, rooms.slices()) else {
+        let read = self.io.poll_read_vectored(cx, rooms.slices());
+        // Nothing has come: not yet, never again, or with an error.
+        if !matches!(read, Poll::Ready(Ok(1..))) {
             self.decoder.give_up_place();
-            return Poll::Pending;
-        };
-        let read = read?;
+        }
+        let read = ready!(read)?;
+        if read == 0 {
+            return Poll::Ready(Ok(Arrived::Other(Incoming::End)));
+        }
         Poll::Ready(Ok(match self.decoder.placed(read, now) {
-            _ if read == 0 => Arrived::Other(Incoming::End),
             Ok(Some(message)) => Arrived::Message(message, read),
             Ok(None) => Arrived::Other(Incoming::Bytes(read)),
             Err(violation) => Arrived::Other(Incoming::Violation(violation)),

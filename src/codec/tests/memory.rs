@@ -77,7 +77,7 @@ fn holds_little_ahead_in_any_fragments_pieces_and_places() {
     let mut rng = Rng::new(14);
     let now = Instant::now();
     let (mut placed_pieces, mut given_up) = (0, 0);
-    for round in 0..400 {
+    for round in 0..120 {
         let near = CHUNK - 3 + rng.below(6);
         let limit = [1 + rng.below(5_000), near, near + CHUNK, usize::MAX][rng.below(4)];
         let most = limit.min(5 * CHUNK);
@@ -152,7 +152,7 @@ fn holds_little_ahead_in_any_fragments_pieces_and_places() {
         assert_eq!(decoder.capacity(), 0);
     }
     assert!(
-        placed_pieces > 500 && given_up > 100,
+        placed_pieces > 150 && given_up > 30,
         "{placed_pieces} {given_up}"
     );
 }

@@ -97,7 +97,7 @@ pub(super) fn push_large(rng: &mut Rng, bytes: &mut Vec<u8>) {
 fn decodes_the_same_whether_it_is_read_to_its_place_or_not() {
     let mut rng = Rng::new(11);
     let (mut placed, mut refused) = (0, 0);
-    for round in 0..300 {
+    for round in 0..64 {
         let mut bytes = random_session(&mut rng).0;
         bytes.truncate(rng.below(3000));
         if round % 4 > 0 {
@@ -109,9 +109,9 @@ fn decodes_the_same_whether_it_is_read_to_its_place_or_not() {
         if round % 8 == 0 {
             mutate(&mut bytes, &mut rng);
         }
+        let rules = at_server(LIMITS);
+        let (events, result, _) = decode_by(&bytes, rules, || usize::MAX);
         for most in [5000, 70_000, 400_000] {
-            let rules = at_server(LIMITS);
-            let (events, result, _) = decode_by(&bytes, rules, || usize::MAX);
             let (others, other, places) = decode_placed(&bytes, rules, || 1 + rng.below(most));
             assert_eq!(other, result, "round {round}, up to {most}");
             assert!(others == events, "round {round}, up to {most}");
@@ -119,7 +119,7 @@ fn decodes_the_same_whether_it_is_read_to_its_place_or_not() {
             refused += usize::from(result.is_err());
         }
     }
-    assert!(placed > 1000 && refused > 50, "{placed} {refused}");
+    assert!(placed > 300 && refused > 15, "{placed} {refused}");
 }
 
 #[test]

@@ -31,7 +31,7 @@ fn answers(events: &[Event]) -> Vec<u8> {
 fn repeats_in_place_what_is_whole_and_usual_and_leaves_the_rest() {
     let mut rng = Rng::new(12);
     let (mut repeated, mut refused, mut left) = (0, 0, 0);
-    for round in 0..3000 {
+    for round in 0..1000 {
         let mut bytes = Vec::new();
         for _ in 0..rng.below(12) {
             let len = [rng.below(126), 126, rng.below(300), rng.below(70_000)][rng.below(4)];
@@ -83,7 +83,7 @@ fn repeats_in_place_what_is_whole_and_usual_and_leaves_the_rest() {
         left += usize::from(repeats.taken < bytes.len());
     }
     assert!(
-        repeated > 5000 && refused > 50 && left > 1000,
+        repeated > 1000 && refused > 20 && left > 500,
         "{repeated} {refused} {left}"
     );
 }
