@@ -1,27 +1,21 @@
 //! Compressed messages through the decoder and the compressor, byte for byte where the RFC is.
 
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use bytes::Bytes;
 use flate2::{Compress, FlushCompress};
 
 use super::{Compression, Deflate, Deflation, TAIL};
 use crate::{
-    codec::{Control, Decoder, Event, Limits, Role, Rules, Violation, tests::Rng},
+    codec::{
+        Control, Decoder, Event, Limits, Role, Rules, Violation,
+        tests::{LIMITS, MIB, Rng},
+    },
     extension::deflate::{Direction, Terms},
     message::Message,
 };
 
 const KIB: usize = 1024;
-const MIB: usize = 1024 * KIB;
-
-const LIMITS: Limits = Limits {
-    message: MIB,
-    frame: MIB,
-    fragments: 16_384,
-    empty_fragments: 16,
-    assembly: Some(Duration::from_secs(60)),
-};
 
 const TEXT: u8 = 0x41;
 const BINARY: u8 = 0x42;

@@ -22,8 +22,8 @@ const CLOSE: u8 = 0x8;
 const PING: u8 = 0x9;
 const PONG: u8 = 0xa;
 
-const MIB: usize = 1024 * 1024;
-const LIMITS: Limits = Limits {
+pub(super) const MIB: usize = 1024 * 1024;
+pub(super) const LIMITS: Limits = Limits {
     message: MIB,
     frame: MIB,
     fragments: 16_384,

@@ -160,17 +160,14 @@ impl Link {
     /// Waits until the next message may be pushed, whatever its size: a sink does not tell it
     /// beforehand, so that one message may exceed the bound.
     pub(in crate::socket) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        let mut state = self.lock();
+        let state = self.lock();
         if state.stage != Stage::Open {
             return Poll::Ready(Err(SendError::Closed));
         }
         if self.takes(&state, 1) {
             return Poll::Ready(Ok(()));
         }
-        let replaced = register(&mut state.writer, cx);
-        drop(state);
-        drop(replaced);
-        Poll::Pending
+        wait(state, cx)
     }
 
     /// Queues a message without asking for room.
@@ -188,17 +185,14 @@ impl Link {
         &self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendError>> {
-        let mut state = self.lock();
+        let state = self.lock();
         if state.discarded {
             return Poll::Ready(Err(SendError::Closed));
         }
         if !state.unflushed {
             return Poll::Ready(Ok(()));
         }
-        let replaced = register(&mut state.writer, cx);
-        drop(state);
-        drop(replaced);
-        Poll::Pending
+        wait(state, cx)
     }
 
     pub(in crate::socket) fn buffered(&self) -> Load {
@@ -251,17 +245,14 @@ impl Link {
         &self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendError>> {
-        let mut state = self.lock();
+        let state = self.lock();
         if state.discarded {
             return Poll::Ready(Err(SendError::Closed));
         }
         if state.closed.is_some() {
             return Poll::Ready(Ok(()));
         }
-        let replaced = register(&mut state.writer, cx);
-        drop(state);
-        drop(replaced);
-        Poll::Pending
+        wait(state, cx)
     }
 
     /// Notes that nobody will receive any more.
@@ -330,4 +321,12 @@ impl Drop for Waiting<'_> {
             self.link.changed.notify_waiters();
         }
     }
+}
+
+/// Has `cx` woken when something changes for whoever sends.
+fn wait<T>(mut state: MutexGuard<'_, State>, cx: &Context<'_>) -> Poll<T> {
+    let replaced = register(&mut state.writer, cx);
+    drop(state);
+    drop(replaced);
+    Poll::Pending
 }
