@@ -3,11 +3,11 @@
 
 use std::ops::Range;
 
-/// Moved at once, in registers.
+/// Masked at once, in registers: loads that are not mixed with stores take half the time, and a
+/// quarter where the bytes are moved as well.
+const BLOCK: usize = 128;
+/// The same for what is left, and for short payloads.
 const PIECE: usize = 32;
-
-/// Unmasked and appended at once, so that the bytes stay in registers between the two.
-const BLOCK: usize = 256;
 
 /// The masking key of one frame, turned so that its first byte is for the next byte of payload.
 ///
@@ -38,65 +38,75 @@ impl Mask {
 
     /// Masks or unmasks the payload's next bytes in place.
     pub(crate) fn apply(&mut self, bytes: &mut [u8]) {
-        self.xor(bytes);
+        self.pull(bytes, 0);
         self.skip(bytes.len());
     }
 
     /// Masks or unmasks the payload's next bytes while appending them to `to`, in one pass.
     pub(crate) fn append(&mut self, from: &[u8], to: &mut Vec<u8>) {
         to.reserve_exact(from.len());
-        let mut blocks = from.chunks_exact(BLOCK);
-        for block in &mut blocks {
-            let mut unmasked = [[0; 4]; BLOCK / 4];
-            for (to, from) in unmasked.iter_mut().zip(block.chunks_exact(4)) {
-                *to = self.word(from);
-            }
-            to.extend_from_slice(unmasked.as_flattened());
+        let (blocks, rest) = from.split_at(from.len() - from.len() % BLOCK);
+        for block in blocks.chunks_exact(BLOCK) {
+            to.extend_from_slice(&self.masked::<BLOCK>(block));
         }
         let start = to.len();
-        to.extend_from_slice(blocks.remainder());
-        self.xor(&mut to[start..]);
+        to.extend_from_slice(rest);
+        self.pull(&mut to[start..], 0);
         self.skip(from.len());
     }
 
     /// Masks or unmasks `buffer[from]` while moving it up to `to`, which is not behind its start.
     #[inline]
     pub(super) fn shift(self, buffer: &mut [u8], from: Range<usize>, to: usize) {
-        if from.start == to {
-            return self.xor(&mut buffer[from]);
-        }
         // Both within the part that is read from here on, so that the checks are few.
-        let len = from.len();
-        let gap = from.start - to;
-        let buffer = &mut buffer[to..from.end];
-        let mut at = 0;
-        // What is written has been read before: blocks may overlap.
-        while at + PIECE <= len {
-            let mut piece = [0; PIECE];
-            piece.copy_from_slice(&buffer[at + gap..at + gap + PIECE]);
-            self.xor(&mut piece);
-            buffer[at..at + PIECE].copy_from_slice(&piece);
-            at += PIECE;
+        self.pull(&mut buffer[to..from.end], from.start - to);
+    }
+
+    /// Masks or unmasks what is behind the first `gap` bytes while moving it up to the front.
+    #[inline]
+    fn pull(self, buffer: &mut [u8], gap: usize) {
+        let len = buffer.len() - gap;
+        let at = self.pull_by::<BLOCK>(buffer, gap, 0);
+        let at = self.pull_by::<PIECE>(buffer, gap, at);
+        if gap > 0 {
+            buffer.copy_within(at + gap.., at);
         }
-        buffer.copy_within(at + gap.., at);
         self.xor(&mut buffer[at..len]);
     }
 
-    // Words of four bytes in plain loops: the compiler turns them into vectors.
+    /// Does so in pieces of `N` bytes, from `at` on, and returns where less than one is left.
+    #[inline]
+    fn pull_by<const N: usize>(self, buffer: &mut [u8], gap: usize, mut at: usize) -> usize {
+        // What is written has been read before: pieces may overlap.
+        while at + gap + N <= buffer.len() {
+            let piece = self.masked::<N>(&buffer[at + gap..at + gap + N]);
+            buffer[at..at + N].copy_from_slice(&piece);
+            at += N;
+        }
+        at
+    }
+
+    /// `bytes` are `N`.
+    #[inline]
+    fn masked<const N: usize>(self, bytes: &[u8]) -> [u8; N] {
+        let mut masked = [0; N];
+        masked.copy_from_slice(bytes);
+        self.xor(&mut masked);
+        masked
+    }
+
+    // Words of four bytes in a plain loop: the compiler turns them into vectors.
+    #[inline]
     fn xor(self, bytes: &mut [u8]) {
+        let key = u32::from_ne_bytes(self.0);
         let mut words = bytes.chunks_exact_mut(4);
         for word in &mut words {
-            word.copy_from_slice(&self.word(word));
+            let masked = u32::from_ne_bytes([word[0], word[1], word[2], word[3]]) ^ key;
+            word.copy_from_slice(&masked.to_ne_bytes());
         }
         for (byte, key) in words.into_remainder().iter_mut().zip(self.0) {
             *byte ^= key;
         }
-    }
-
-    /// `bytes` are four.
-    fn word(self, bytes: &[u8]) -> [u8; 4] {
-        let word = u32::from_ne_bytes([bytes[0], bytes[1], bytes[2], bytes[3]]);
-        (word ^ u32::from_ne_bytes(self.0)).to_ne_bytes()
     }
 
     fn skip(&mut self, bytes: usize) {
@@ -147,8 +157,8 @@ mod tests {
 
     #[test]
     fn moves_up_by_any_distance_and_touches_nothing_else() {
-        for len in 0..=3 * PIECE + 5 {
-            for gap in 0..=PIECE + 5 {
+        for len in (0..=3 * PIECE + 5).chain(BLOCK - 2..=2 * BLOCK + PIECE + 1) {
+            for gap in (0..=PIECE + 5).chain([BLOCK - 1, BLOCK + 1]) {
                 for to in [0, 1, 3] {
                     let before: Vec<u8> = (0..to + gap + len + 3).map(|i| i as u8).collect();
                     let from = to + gap..to + gap + len;
