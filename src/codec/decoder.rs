@@ -13,7 +13,7 @@ use crate::{
 use super::{
     Control, Mask,
     assembly::{Assembly, Whole},
-    chunks::Rooms,
+    chunks::{CHUNK, Rooms},
     control,
     deflate::{Deflation, Inflation},
     head::{self, ControlKind, Head, Kind, Partial},
@@ -135,6 +135,8 @@ enum Stage {
     Head(Partial),
     Data {
         last: bool,
+        /// Most of it is read to its place.
+        large: bool,
         missing: usize,
         mask: Mask,
     },
@@ -260,6 +262,16 @@ impl Decoder {
         self.message.is_none() && matches!(&self.stage, Stage::Head(head) if head.is_empty())
     }
 
+    /// Tells whether the rest of a large payload is to come, which costs little to take.
+    pub(crate) fn is_within_large(&self) -> bool {
+        match (&self.stage, &self.message) {
+            (Stage::Data { large, missing, .. }, Some(message)) => {
+                *large && *missing > 0 && !message.is_compressed()
+            }
+            _ => false,
+        }
+    }
+
     #[inline]
     fn advance<'a>(
         &mut self,
@@ -345,6 +357,7 @@ impl Decoder {
         }
         self.stage = Stage::Data {
             last: head.last,
+            large: head.len >= CHUNK,
             missing: head.len,
             mask: head.mask,
         };
@@ -357,6 +370,7 @@ impl Decoder {
                 last,
                 missing,
                 mask,
+                ..
             },
             Some(message),
         ) = (&mut self.stage, &mut self.message)

@@ -231,6 +231,11 @@ impl<IO: Io> Engine<IO> {
         Incoming::Bytes(read)
     }
 
+    /// Tells whether the rest of a large payload is to come, which costs little to take.
+    pub(super) fn is_within_large(&self) -> bool {
+        self.decoder.is_within_large()
+    }
+
     /// Tells whether everything that was read is decoded and everything that was sent is written.
     pub(super) fn is_at_rest(&self) -> bool {
         let is_decoded = self.input.as_ref().is_none_or(|input| input.is_empty());

@@ -3,10 +3,14 @@
 /// What one poll of the task may take in before the thread's other tasks get their turn.
 const FRAMES: u32 = 64;
 const BYTES: u32 = 256 * 1024;
+/// The same within a large payload. Left to the next poll, that much of each connection's would be
+/// held at once, and would have left the cache when the rest comes.
+const BYTES_WITHIN: u32 = 1024 * 1024;
 /// So many messages that are repeated without asking anybody count as one frame.
 pub(super) const FOR_A_FRAME: usize = 16;
 
-/// What a poll has taken in, at most a little more than [`FRAMES`] and [`BYTES`].
+/// What a poll has taken in, at most a little more than [`FRAMES`] and than [`BYTES`] or
+/// [`BYTES_WITHIN`].
 #[derive(Debug, Default)]
 pub(super) struct Spent {
     frames: u32,
@@ -30,5 +34,10 @@ impl Spent {
 
     pub(super) const fn is_enough(&self) -> bool {
         self.frames >= FRAMES || self.bytes >= BYTES
+    }
+
+    /// Tells whether it is enough also within a large payload.
+    pub(super) const fn is_enough_within(&self) -> bool {
+        self.frames >= FRAMES || self.bytes >= BYTES_WITHIN
     }
 }

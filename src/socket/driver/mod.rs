@@ -245,7 +245,7 @@ impl<IO: Io> Driver<IO> {
                 self.pause(now);
                 return Ok(delivered);
             }
-            if self.has_spent() {
+            if self.has_read_enough() {
                 return Ok(delivered);
             }
             self.resume(now);
@@ -323,6 +323,10 @@ impl<IO: Io> Driver<IO> {
 
     fn has_spent(&self) -> bool {
         self.spent.is_enough()
+    }
+
+    fn has_read_enough(&self) -> bool {
+        self.has_spent() && (self.spent.is_enough_within() || !self.engine.is_within_large())
     }
 
     /// Tells whether somebody got the message.
