@@ -14,8 +14,8 @@ MODES  separated by commas: connections x size [x depth] without spaces, as in 1
        100x32/1; or pingpong, pipelined, h2, upgrades, http, workers, memory, instructions.
        All of them by default.
 NAMES  separated by commas: raw axum axum-handler hyper axum-ws hyper-tungstenite fastwebsockets
-       tokio-websockets yawc sockudo-ws bun, and a peer's name with -batched behind it; and
-       axum-h2 axum-handler-h2 axum-ws-h2 yawc-h2, where messages are sent.
+       tokio-websockets yawc sockudo-ws bun uwebsockets, and a peer's name with -batched behind
+       it; and axum-h2 axum-handler-h2 axum-ws-h2 yawc-h2, where messages are sent.
 FILE   replaces its tables, each of which is between <!-- table:NAME --> and <!-- /table -->.";
 
 fn main() -> ExitCode {

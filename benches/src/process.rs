@@ -13,7 +13,10 @@ use std::{
 use crate::{BoxError, cores::Cores, server::Threads};
 
 /// The name that stands for Bun, which is no engine of this binary.
-pub const BUN: &str = "bun";
+const BUN: &str = "bun";
+
+/// The name that stands for µWebSockets, which is none either.
+const UWEBSOCKETS: &str = "uwebsockets";
 
 /// A running server, which ends with this value.
 #[derive(Debug)]
@@ -29,10 +32,12 @@ impl Process {
     ///
     /// When it does not start.
     pub fn start(name: &str, threads: Threads, cores: &Cores) -> Result<Self, BoxError> {
-        let mut command = if name == BUN {
-            let mut command = cores.pinned_for_server(&bun());
-            let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/bun.js");
-            command.arg(script);
+        let mut command = if let Some(program) = foreign(name) {
+            let mut command = cores.pinned_for_server(&program);
+            if name == BUN {
+                let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/bun.js");
+                command.arg(script);
+            }
             command
         } else {
             let mut command = cores.pinned_for_server(&env::current_exe()?.display().to_string());
@@ -110,19 +115,29 @@ impl Drop for Process {
     }
 }
 
-/// Returns the command that starts Bun: `BUN`, or the one on the path.
+/// Returns whether the server called `name` can be started: engines always, others where their
+/// program is found.
 #[must_use]
-pub fn bun() -> String {
-    env::var("BUN").unwrap_or_else(|_| "bun".to_owned())
-}
-
-/// Returns whether there is a Bun to start.
-#[must_use]
-pub fn has_bun() -> bool {
-    let version = Command::new(bun())
+pub fn is_there(name: &str) -> bool {
+    let Some(program) = foreign(name) else {
+        return true;
+    };
+    let version = Command::new(program)
         .arg("--version")
         .stdout(Stdio::null())
         .stderr(Stdio::null())
         .status();
     version.is_ok_and(|status| status.success())
+}
+
+/// Returns the program that is the server called `name`, or `None` if that is an engine.
+fn foreign(name: &str) -> Option<String> {
+    match name {
+        BUN => Some(env::var("BUN").unwrap_or_else(|_| "bun".to_owned())),
+        UWEBSOCKETS => Some(env::var("UWEBSOCKETS").unwrap_or_else(|_| {
+            // Where `peers/uwebsockets/build` puts it.
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../target/uwebsockets/echo").to_owned()
+        })),
+        _ => None,
+    }
 }

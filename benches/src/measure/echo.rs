@@ -16,7 +16,7 @@ use crate::{
 };
 
 /// The servers that are measured unless others are asked for.
-pub(super) const USUAL: [&str; 11] = [
+pub(super) const USUAL: [&str; 12] = [
     FLOOR,
     "axum",
     "hyper",
@@ -28,6 +28,7 @@ pub(super) const USUAL: [&str; 11] = [
     "yawc",
     "sockudo-ws",
     "bun",
+    "uwebsockets",
 ];
 
 /// Those that batch, besides, where clients send ahead.
@@ -179,5 +180,5 @@ fn as_documented(label: &str) -> bool {
 
 /// Ours batches by itself.
 fn batching(label: &str) -> bool {
-    batches(label) || ["axum", "axum-handler", "bun"].contains(&label)
+    batches(label) || ["axum", "axum-handler", "bun", "uwebsockets"].contains(&label)
 }

@@ -7,12 +7,7 @@ mod others;
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
-use crate::{
-    BoxError,
-    cores::Cores,
-    load::frames::Size,
-    process::{BUN, has_bun},
-};
+use crate::{BoxError, cores::Cores, load::frames::Size, process};
 
 /// One kind of measurement.
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -73,13 +68,13 @@ impl Plan {
         (self.time / 2).min(Duration::from_millis(300))
     }
 
-    /// Returns the servers asked for, or `usual` of them, without Bun where there is none.
+    /// Returns the servers asked for, or those of `usual` that are there.
     fn names(&self, usual: &[&str]) -> Vec<String> {
         match &self.names {
             Some(names) => names.clone(),
             None => usual
                 .iter()
-                .filter(|name| **name != BUN || has_bun())
+                .filter(|name| process::is_there(name))
                 .map(|name| (*name).to_owned())
                 .collect(),
         }
