@@ -258,6 +258,7 @@ impl Decoder {
         }
     }
 
+    #[inline]
     pub(crate) fn is_between_messages(&self) -> bool {
         self.message.is_none() && matches!(&self.stage, Stage::Head(head) if head.is_empty())
     }

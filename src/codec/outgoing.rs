@@ -334,6 +334,7 @@ impl Outgoing {
     }
 
     /// Gives the buffer away if it is empty and larger than what an idle connection keeps.
+    #[inline]
     pub(crate) fn give_back(&mut self) -> Option<Vec<u8>> {
         (self.tail.is_empty() && self.tail.capacity() > KEPT).then(|| mem::take(&mut self.tail))
     }

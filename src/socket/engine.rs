@@ -253,10 +253,10 @@ impl<IO: Io> Engine<IO> {
         texts: bool,
         most: usize,
         repeated: &mut Repeated,
-    ) -> Poll<io::Result<Incoming>> {
-        let read = ready!(self.poll_read(cx))?;
+    ) -> Poll<Result<usize, Box<io::Result<Incoming>>>> {
+        let read = ready!(self.poll_read(cx)).map_err(|error| Box::new(Err(error)))?;
         let Some(input) = self.input.as_mut().filter(|_| read > 0) else {
-            return Poll::Ready(Ok(Incoming::End));
+            return Poll::Ready(Err(Box::new(Ok(Incoming::End))));
         };
         let bytes = &mut input.buffer[input.start..input.end];
         let repeats = self.decoder.repeat(bytes, texts, most);
@@ -280,10 +280,10 @@ impl<IO: Io> Engine<IO> {
             let flushed = Pin::new(&mut self.io).poll_flush(cx);
             self.unflushed = !matches!(flushed, Poll::Ready(Ok(())));
         }
-        Poll::Ready(Ok(match repeats.violation {
-            Some(violation) => Incoming::Violation(violation),
-            None => Incoming::Bytes(read),
-        }))
+        Poll::Ready(match repeats.violation {
+            Some(violation) => Err(Box::new(Ok(Incoming::Violation(violation)))),
+            None => Ok(read),
+        })
     }
 
     /// Returns how many bytes were inflated since the last call.
@@ -391,6 +391,7 @@ impl Input {
     }
 
     /// Makes `slot` one to read into. What was in it has been decoded.
+    #[inline]
     fn borrowed(slot: &mut Option<Box<Self>>) -> &mut Self {
         if slot.as_ref().is_none_or(|input| !input.is_shared()) {
             *slot = SHARED.take();
@@ -417,6 +418,7 @@ impl Input {
     }
 
     /// Gives the buffer back if it is the shared one, and returns what was left in it.
+    #[inline]
     fn rest(self: Box<Self>) -> Option<Box<Self>> {
         if !self.is_shared() {
             return (!self.is_empty()).then_some(self);

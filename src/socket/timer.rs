@@ -13,6 +13,7 @@ use tokio::{
 };
 
 /// Returns the time of tokio's clock, which tests can stop.
+#[inline]
 pub(super) fn now() -> Instant {
     tokio::time::Instant::now().into_std()
 }
@@ -28,6 +29,7 @@ pub(super) struct Timer {
 
 impl Timer {
     /// Tells whether it is still to wake the task, if it was set at all: nothing is due before.
+    #[inline]
     pub(super) fn is_ahead(&self, now: Instant) -> bool {
         let sleep = self.sleep.as_ref();
         sleep.is_none_or(|sleep| now < sleep.deadline().into_std())

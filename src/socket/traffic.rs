@@ -18,6 +18,7 @@ struct Counter {
 }
 
 impl Counter {
+    #[inline]
     fn add(&self, messages: usize, bytes: usize) {
         self.messages.fetch_add(messages as u64, Ordering::Relaxed);
         self.bytes.fetch_add(bytes as u64, Ordering::Relaxed);
@@ -47,6 +48,7 @@ impl Traffic {
     }
 
     /// Counts messages that were received, and sent as they were: both at half the price.
+    #[inline]
     pub(crate) fn repeated(&self, messages: usize, bytes: usize) {
         self.repeated.add(messages, bytes);
     }

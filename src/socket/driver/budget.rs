@@ -18,6 +18,7 @@ pub(super) struct Spent {
 }
 
 impl Spent {
+    #[inline]
     pub(super) fn add(&mut self, frames: usize, bytes: usize) {
         let small = |number| u32::try_from(number).unwrap_or(u32::MAX);
         self.frames = self.frames.saturating_add(small(frames));
@@ -26,6 +27,7 @@ impl Spent {
 
     /// Returns how many messages may still be repeated, each behind as many bytes: what is added to
     /// them counts as what is read.
+    #[inline]
     pub(super) fn repeats_left(&self, prefix: usize) -> usize {
         let frames = FRAMES.saturating_sub(self.frames) as usize;
         let bytes = BYTES.saturating_sub(self.bytes) as usize;

@@ -44,19 +44,20 @@ impl<IO: Io> Driver<IO> {
         while self.engine.is_at_rest() && !self.has_spent() {
             let mut repeated = Repeated::default();
             let most = self.spent.repeats_left(0);
-            let incoming = match self.engine.poll_in_place(cx, texts, most, &mut repeated) {
-                Poll::Ready(incoming) => incoming,
+            let read = match self.engine.poll_in_place(cx, texts, most, &mut repeated) {
+                Poll::Ready(read) => read,
                 Poll::Pending => return true,
             };
             self.count(&repeated, now);
-            if let Ok(Incoming::Bytes(read)) = incoming {
-                self.spent.add(0, read + repeated.sent);
-                continue;
+            match read {
+                Ok(read) => self.spent.add(0, read + repeated.sent),
+                Err(incoming) => {
+                    // Acted on where every other is.
+                    let (incoming, ends) = (*incoming, None);
+                    self.waiting = Some(Box::new(Waiting { incoming, ends }));
+                    break;
+                }
             }
-            // An end, or a fault: acted on where every other is.
-            let ends = None;
-            self.waiting = Some(Box::new(Waiting { incoming, ends }));
-            break;
         }
         false
     }

@@ -214,6 +214,7 @@ impl Link {
 
     /// Tells whether the connection sleeps as [`park`](Self::park) left it, with nothing to look at.
     /// Whoever does something from now on wakes the task that was parked.
+    #[inline]
     pub(in crate::socket) fn is_parked(&self) -> bool {
         // Needs no lock: who changes this wakes the task after it, and what precedes a wake is seen by
         // the poll that follows.
