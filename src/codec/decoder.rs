@@ -1,7 +1,7 @@
 //! From bytes to messages and control frames.
 
 use std::{
-    fmt,
+    fmt, mem,
     time::{Duration, Instant},
 };
 
@@ -67,9 +67,9 @@ pub(crate) enum Event {
     /// A whole message.
     Message(Message),
     /// A ping, to be answered with the same payload.
-    Ping(Control),
+    Ping(Box<Control>),
     /// A pong.
-    Pong(Control),
+    Pong(Box<Control>),
     /// The peer's Close, its last frame, with what it says.
     Close(Option<CloseFrame>),
 }
@@ -317,30 +317,10 @@ impl Decoder {
                         return Ok(None);
                     }
                 }
-                Stage::Control {
-                    kind,
-                    payload,
-                    missing,
-                    mask,
-                } => {
-                    let bytes = split_front(input, *missing);
-                    mask.apply(payload.append(bytes));
-                    *missing -= bytes.len();
-                    if *missing > 0 {
-                        if let ControlKind::Close = kind {
-                            control::check_start_of_close(payload)?;
-                        }
-                        self.set_clock(now);
-                        return Ok(None);
-                    }
-                    let event = match kind {
-                        ControlKind::Ping => Event::Ping(**payload),
-                        ControlKind::Pong => Event::Pong(**payload),
-                        ControlKind::Close => Event::Close(control::close(payload)?),
-                    };
-                    self.stage = Stage::default();
+                Stage::Control { .. } => {
+                    let event = self.control(input)?;
                     self.set_clock(now);
-                    return Ok(Some(Next::Event(event)));
+                    return Ok(event.map(Next::Event));
                 }
             }
         }
@@ -392,6 +372,35 @@ impl Decoder {
             _ => message.append(bytes, mask, *missing, *last, limits)?,
         }
         self.end_of_data()
+    }
+
+    /// Takes payload off the front of `input`, and returns what the frame says when this ends it.
+    fn control(&mut self, input: &mut &[u8]) -> Result<Option<Event>, Violation> {
+        if let Stage::Control {
+            kind,
+            payload,
+            missing,
+            mask,
+        } = &mut self.stage
+        {
+            let bytes = split_front(input, *missing);
+            mask.apply(payload.append(bytes));
+            *missing -= bytes.len();
+            if *missing > 0 {
+                if let ControlKind::Close = kind {
+                    control::check_start_of_close(payload)?;
+                }
+                return Ok(None);
+            }
+        }
+        let Stage::Control { kind, payload, .. } = mem::take(&mut self.stage) else {
+            return Ok(None);
+        };
+        Ok(Some(match kind {
+            ControlKind::Ping => Event::Ping(payload),
+            ControlKind::Pong => Event::Pong(payload),
+            ControlKind::Close => Event::Close(control::close(&payload)?),
+        }))
     }
 
     /// Returns the message if its last frame is whole now.

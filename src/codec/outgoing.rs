@@ -73,13 +73,8 @@ impl Outgoing {
     /// that write one buffer at a time; so is one that is masked.
     pub(crate) fn push(&mut self, message: &Message, contiguous: bool) {
         let payload = message.as_bytes();
-        let header = data_header(message.is_text());
-        self.push_data(
-            &header,
-            payload,
-            || message.clone().into_bytes(),
-            contiguous,
-        );
+        let owned = || message.clone().into_bytes();
+        self.push_data(&data_header(message.is_text()), payload, owned, contiguous);
     }
 
     /// Queues a message in the form of its `compressed` payload (RFC 7692 §6.1).
@@ -104,7 +99,7 @@ impl Outgoing {
         contiguous: bool,
     ) {
         self.make_room(payload.len(), contiguous);
-        let mask = self.push_header(header, payload.len());
+        let mask = self.push_data_header(header, payload.len());
         if payload.len() < LARGE || contiguous || mask.is_some() {
             self.push_payload(payload, mask);
             self.tail_messages += 1;
@@ -134,22 +129,7 @@ impl Outgoing {
         let len = prefix.len() + whole.len();
         self.tail.reserve(MAX_HEAD + len);
         let load = self.load;
-        let opcode = if whole.is_text() { 0x81 } else { 0x82 };
-        match u16::try_from(len) {
-            // Two bytes, or four, not worth a call each.
-            Ok(len) if self.role == Role::Server && len < 126 => {
-                self.tail.extend_from_slice(&[opcode, len as u8]);
-                self.load.bytes += 2;
-            }
-            Ok(len) if self.role == Role::Server => {
-                let [high, low] = len.to_be_bytes();
-                self.tail.extend_from_slice(&[opcode, 126, high, low]);
-                self.load.bytes += 4;
-            }
-            _ => {
-                self.push_header(&data_header(whole.is_text()), len);
-            }
-        }
+        self.push_data_header(&data_header(whole.is_text()), len);
         self.tail.extend_from_slice(prefix.as_bytes());
         if let Err(violation) = whole.append_to(&mut self.tail) {
             self.load = load;
@@ -165,7 +145,7 @@ impl Outgoing {
     /// Queues a message that was put together, unmasked; a large one in the pieces in which it is.
     pub(crate) fn push_assembled(&mut self, message: Assembly) {
         let len = message.len();
-        self.push_header(&data_header(message.is_text()), len);
+        self.push_data_header(&data_header(message.is_text()), len);
         if len < LARGE {
             for piece in message.pieces() {
                 self.tail.extend_from_slice(piece);
@@ -222,6 +202,27 @@ impl Outgoing {
         let mask = self.push_header(&header, payload.len());
         self.push_payload(payload, mask);
         self.load.bytes += payload.len();
+    }
+
+    /// Appends the head of a message's only frame, and returns the mask that its payload gets.
+    #[inline]
+    fn push_data_header(&mut self, header: &FrameHeader, len: usize) -> Option<Mask> {
+        let first = 0x80 | u8::from(header.rsv1) << 6 | u8::from(header.opcode);
+        match u16::try_from(len) {
+            // Two bytes, or four, not worth a call each.
+            Ok(len) if self.role == Role::Server && len < 126 => {
+                self.tail.extend_from_slice(&[first, len as u8]);
+                self.load.bytes += 2;
+                None
+            }
+            Ok(len) if self.role == Role::Server => {
+                let [high, low] = len.to_be_bytes();
+                self.tail.extend_from_slice(&[first, 126, high, low]);
+                self.load.bytes += 4;
+                None
+            }
+            _ => self.push_header(header, len),
+        }
     }
 
     /// Appends a head, and returns the mask that its payload gets.

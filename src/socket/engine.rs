@@ -116,18 +116,21 @@ impl<IO: Io> Engine<IO> {
         cx: &mut Context<'_>,
         now: Instant,
     ) -> Poll<io::Result<Incoming>> {
-        let mut undecoded = self.input.as_deref().map_or(&[][..], Input::bytes);
-        let decoded = self.decoder.decode(&mut undecoded, now);
-        let left = undecoded.len();
-        self.keep(left);
-        match decoded {
-            Ok(Some(event)) => Poll::Ready(Ok(Incoming::Event(event, 0))),
-            Err(violation) => Poll::Ready(Ok(Incoming::Violation(violation))),
-            Ok(None) => Poll::Ready(Ok(match ready!(self.poll_bytes(cx, now))? {
-                Arrived::Message(message, read) => Incoming::assembled(*message, read),
-                Arrived::Other(incoming) => incoming,
-            })),
+        if self.input.is_some() || !self.decoder.is_between_messages() {
+            let mut undecoded = self.input.as_deref().map_or(&[][..], Input::bytes);
+            let decoded = self.decoder.decode(&mut undecoded, now);
+            let left = undecoded.len();
+            self.keep(left);
+            match decoded {
+                Ok(Some(event)) => return Poll::Ready(Ok(Incoming::Event(event, 0))),
+                Err(violation) => return Poll::Ready(Ok(Incoming::Violation(violation))),
+                Ok(None) => {}
+            }
         }
+        Poll::Ready(Ok(match ready!(self.poll_bytes(cx, now))? {
+            Arrived::Message(message, read) => Incoming::assembled(*message, read),
+            Arrived::Other(incoming) => incoming,
+        }))
     }
 
     /// Reads, a large payload to its place.

@@ -530,7 +530,7 @@ fn takes_control_frames_between_compressed_fragments() {
     let [Event::Ping(one), Event::Pong(two), Event::Message(message)] = &events[..] else {
         panic!("{events:?}");
     };
-    let payloads: [&Control; 2] = [one, two];
+    let payloads: [&Control; 2] = [&**one, &**two];
     assert_eq!(payloads.map(|payload| payload.to_vec()), [b"one", b"two"]);
     assert_eq!(*message, Message::text("Hello"));
 }

@@ -87,8 +87,8 @@ fn frame(opcode: u8, last: bool, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-fn control(bytes: &[u8]) -> Control {
-    let mut control = Control::empty();
+fn control(bytes: &[u8]) -> Box<Control> {
+    let mut control = Box::new(Control::empty());
     control.append(bytes);
     control
 }

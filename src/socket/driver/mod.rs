@@ -240,8 +240,9 @@ impl<IO: Io> Driver<IO> {
     /// Tells whether the handler got something, or what else became of the connection.
     fn read(&mut self, now: Instant, cx: &mut Context<'_>) -> Result<bool, Turn> {
         let mut delivered = false;
+        let mut has_room = self.repeat.is_some() || self.link.has_room();
         loop {
-            if self.repeat.is_none() && !self.link.has_room() {
+            if !has_room {
                 self.pause(now);
                 return Ok(delivered);
             }
@@ -281,7 +282,10 @@ impl<IO: Io> Driver<IO> {
                     self.heard(now);
                     self.spent.add(1, read + self.engine.take_inflated());
                     self.first_message_came();
-                    delivered |= self.deliver(message, cx);
+                    if let Some(more) = self.deliver(message, cx) {
+                        delivered = true;
+                        has_room = more;
+                    }
                 }
                 Incoming::Event(Event::Ping(payload), _) => {
                     self.heard(now);
@@ -329,12 +333,11 @@ impl<IO: Io> Driver<IO> {
         self.has_spent() && (self.spent.is_enough_within() || !self.engine.is_within_large())
     }
 
-    /// Tells whether somebody got the message.
-    fn deliver(&mut self, message: Message, cx: &Context<'_>) -> bool {
+    /// Tells whether there is room for another message where this one went, unless it is repeated.
+    fn deliver(&mut self, message: Message, cx: &Context<'_>) -> Option<bool> {
         self.link.traffic().received(1, message.len());
         let Some(prefix) = &self.repeat else {
-            self.link.deliver(message, cx);
-            return true;
+            return Some(self.link.deliver(message, cx));
         };
         let received = message.len();
         let answer = message.behind(prefix);
@@ -342,7 +345,7 @@ impl<IO: Io> Driver<IO> {
         self.spent.add(0, answer.len() - received);
         let contiguous = self.engine.is_contiguous();
         self.engine.output.push(&answer, contiguous);
-        false
+        None
     }
 
     fn take_pong(&mut self, payload: &[u8], now: Instant) {
@@ -364,9 +367,9 @@ impl<IO: Io> Driver<IO> {
 
     /// Answers a ping, or remembers the newest one while output is blocked: RFC 6455 §5.5.3 allows
     /// to answer only that.
-    fn answer(&mut self, payload: Control) {
+    fn answer(&mut self, payload: Box<Control>) {
         if self.blocked.is_some() {
-            self.owed = Some(Box::new(payload));
+            self.owed = Some(payload);
         } else {
             self.push_control(|engine| engine.output.push_pong(&payload));
         }

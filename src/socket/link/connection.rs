@@ -81,17 +81,20 @@ impl Link {
         self.has_room_in(&self.lock())
     }
 
-    /// Delivers a message, unless nobody wants it any more.
-    pub(in crate::socket) fn deliver(&self, message: Message, cx: &Context<'_>) {
+    /// Delivers a message, unless nobody wants it any more, and tells whether there is room for
+    /// another.
+    pub(in crate::socket) fn deliver(&self, message: Message, cx: &Context<'_>) -> bool {
         let mut state = self.lock();
         if state.input_over || state.abandoned.is_some() {
-            return;
+            return true;
         }
         state.inbox.push(message);
         state.unanswered = true;
+        let has_room = self.has_room_in(&state);
         let reader = state.reader.take();
         drop(state);
         wake_others([reader], cx);
+        has_room
     }
 
     /// Makes room for what has been written, and tells whether somebody waits for it.
