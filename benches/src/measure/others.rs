@@ -34,10 +34,25 @@ pub(super) fn upgrades(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
     table.publish("upgrades", plan.into.as_deref())
 }
 
-/// Plain requests, with our layer around the router and without it.
+/// Servers of plain requests: without our layer, with layers that do nothing, and with ours.
+const PLAIN: [&str; 8] = [
+    "axum-plain",
+    "axum-identity",
+    "axum-body",
+    "axum",
+    "axum-around",
+    "axum-route",
+    "hyper-plain",
+    "hyper",
+];
+
+/// Plain requests, with our layer and without it.
 pub(super) fn http(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
-    let without = "axum-plain";
-    let contestants = Contestant::list(&[without, "axum"].map(str::to_owned));
+    let contestants = Contestant::list(&plan.names(&PLAIN));
+    let without = |label: &str| match label.starts_with("hyper") {
+        true => "hyper-plain",
+        false => "axum-plain",
+    };
     for depth in [1, 16] {
         let rounds = compare::interleaved(&contestants, plan.rounds, |contestant| {
             let load = Load {
@@ -51,7 +66,7 @@ pub(super) fn http(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
             load::run(&contestant.start(cores)?, load)
         })?;
         println!("### plain HTTP, 100 connections, {depth} deep\n");
-        let (table, _) = compare::table(&contestants, without, &rounds);
+        let (table, _) = compare::table_by(&contestants, "plain", without, &rounds);
         table.publish(&format!("http-{depth}"), plan.into.as_deref())?;
     }
     Ok(())
