@@ -3,11 +3,11 @@
 use std::{
     any::Any,
     fmt,
-    future::{Future, poll_fn},
+    future::{Future, poll_fn, ready},
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::Arc,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
     time::Duration,
 };
 
@@ -53,12 +53,13 @@ pin_project! {
     #[project = KindProj]
     enum Kind<F> {
         Inner { #[pin] future: F },
-        Handshake { answer: Pin<Box<dyn Future<Output = Answer> + Send>> },
-        Refused { response: Option<Response<Bytes>> },
+        // Boxed in either case, so that this is hardly larger than the inner service's future.
+        Ours { answer: Pin<Box<dyn Future<Output = Answer> + Send>> },
     }
 }
 
 impl<F> ResponseFuture<F> {
+    #[inline]
     pub(crate) const fn inner(future: F) -> Self {
         Self {
             kind: Kind::Inner { future },
@@ -66,17 +67,18 @@ impl<F> ResponseFuture<F> {
     }
 
     pub(crate) fn refused(error: HandshakeError, version: Version) -> Self {
-        Self {
-            kind: Kind::Refused {
-                response: Some(answer::adapted(answer::failed(error), version)),
-            },
-        }
+        let response = answer::adapted(answer::failed(error), version);
+        Self::ours(ready(Answer::Refused(response)))
     }
 
     pub(crate) fn handshake<H: Handler>(handshake: Handshake<H>) -> Self {
+        Self::ours(handshake.answer())
+    }
+
+    fn ours(answer: impl Future<Output = Answer> + Send + 'static) -> Self {
         Self {
-            kind: Kind::Handshake {
-                answer: Box::pin(handshake.answer()),
+            kind: Kind::Ours {
+                answer: Box::pin(answer),
             },
         }
     }
@@ -88,22 +90,15 @@ where
 {
     type Output = Result<Response<ResponseBody<B>>, E>;
 
+    #[inline]
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
-        let response = match self.project().kind.project() {
-            KindProj::Inner { future } => ready!(future.poll(cx))?.map(ResponseBody::inner),
-            KindProj::Handshake { answer } => match ready!(answer.as_mut().poll(cx)) {
-                Answer::Switching(response, Some(sent)) => {
-                    response.map(|()| ResponseBody::switching(sent))
-                }
-                Answer::Switching(response, None) => response.map(|()| ResponseBody::default()),
-                Answer::Refused(response) => response.map(ResponseBody::text),
-            },
-            KindProj::Refused { response } => response
-                .take()
-                .expect("a future is not polled after it was ready")
-                .map(ResponseBody::text),
-        };
-        Poll::Ready(Ok(response))
+        match self.project().kind.project() {
+            KindProj::Inner { future } => {
+                let answer = future.poll(cx);
+                answer.map_ok(|response| response.map(ResponseBody::inner))
+            }
+            KindProj::Ours { answer } => answer.as_mut().poll(cx).map(|answer| Ok(answer.into())),
+        }
     }
 }
 
@@ -118,6 +113,18 @@ enum Answer {
     /// With a guard over HTTP/1.
     Switching(Response<()>, Option<Sent>),
     Refused(Response<Bytes>),
+}
+
+impl<B> From<Answer> for Response<ResponseBody<B>> {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Switching(response, Some(sent)) => {
+                response.map(|()| ResponseBody::switching(sent))
+            }
+            Answer::Switching(response, None) => response.map(|()| ResponseBody::default()),
+            Answer::Refused(response) => response.map(ResponseBody::text),
+        }
+    }
 }
 
 /// A valid handshake that waits for the handler's word.

@@ -28,27 +28,40 @@ pin_project! {
     #[derive(Debug)]
     enum Kind<B> {
         Inner { #[pin] body: B },
-        Text { text: Bytes },
-        Switching { sent: Sent },
+        // Boxed, so that an inner body that holds a pointer is as large as before: this one is moved
+        // with each response several times, and allocated by whoever boxes bodies.
+        Ours { body: Box<Ours> },
     }
 }
 
+/// The body of an answer that is not the inner service's.
+#[derive(Debug)]
+enum Ours {
+    Text(Bytes),
+    Switching(Sent),
+}
+
 impl<B> ResponseBody<B> {
+    #[inline]
     pub(crate) const fn inner(body: B) -> Self {
         Self {
             kind: Kind::Inner { body },
         }
     }
 
-    pub(crate) const fn text(text: Bytes) -> Self {
-        Self {
-            kind: Kind::Text { text },
-        }
+    pub(crate) fn text(text: Bytes) -> Self {
+        Self::ours(Ours::Text(text))
     }
 
-    pub(crate) const fn switching(sent: Sent) -> Self {
+    pub(crate) fn switching(sent: Sent) -> Self {
+        Self::ours(Ours::Switching(sent))
+    }
+
+    fn ours(body: Ours) -> Self {
         Self {
-            kind: Kind::Switching { sent },
+            kind: Kind::Ours {
+                body: Box::new(body),
+            },
         }
     }
 }
@@ -63,23 +76,47 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
     type Data = Bytes;
     type Error = B::Error;
 
+    #[inline]
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, B::Error>>> {
         match self.project().kind.project() {
             KindProj::Inner { body } => body.poll_frame(cx),
-            KindProj::Text { text } if text.is_empty() => Poll::Ready(None),
-            KindProj::Text { text } => Poll::Ready(Some(Ok(Frame::data(std::mem::take(text))))),
-            KindProj::Switching { .. } => Poll::Ready(None),
+            KindProj::Ours { body } => Poll::Ready(body.take().map(|text| Ok(Frame::data(text)))),
+        }
+    }
+
+    #[inline]
+    fn is_end_stream(&self) -> bool {
+        match &self.kind {
+            Kind::Inner { body } => body.is_end_stream(),
+            Kind::Ours { body } => body.is_end_stream(),
+        }
+    }
+
+    #[inline]
+    fn size_hint(&self) -> SizeHint {
+        match &self.kind {
+            Kind::Inner { body } => body.size_hint(),
+            Kind::Ours { body } => SizeHint::with_exact(body.len()),
+        }
+    }
+}
+
+impl Ours {
+    /// Takes what is still to be sent.
+    fn take(&mut self) -> Option<Bytes> {
+        match self {
+            Self::Text(text) if !text.is_empty() => Some(std::mem::take(text)),
+            Self::Text(_) | Self::Switching(_) => None,
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match &self.kind {
-            Kind::Inner { body } => body.is_end_stream(),
-            Kind::Text { text } => text.is_empty(),
-            Kind::Switching { sent } => {
+        match self {
+            Self::Text(text) => text.is_empty(),
+            Self::Switching(sent) => {
                 // Whoever asks is about to send this body, and so the 101 that it belongs to.
                 sent.note();
                 true
@@ -87,13 +124,27 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
         }
     }
 
-    fn size_hint(&self) -> SizeHint {
-        match &self.kind {
-            Kind::Inner { body } => body.size_hint(),
-            Kind::Text { text } => SizeHint::with_exact(text.len() as u64),
+    fn len(&self) -> u64 {
+        match self {
+            Self::Text(text) => text.len() as u64,
             // Exactly zero: else a compressing layer would wrap the body, in one that does not
             // forward `is_end_stream`.
-            Kind::Switching { .. } => SizeHint::with_exact(0),
+            Self::Switching(_) => 0,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::mem::size_of;
+
+    use super::*;
+
+    #[test]
+    fn is_as_large_as_the_body_that_it_passes_on() {
+        // What frameworks make of every body.
+        type Boxed = Pin<Box<dyn Body<Data = Bytes, Error = std::io::Error> + Send>>;
+        assert_eq!(size_of::<ResponseBody<Boxed>>(), size_of::<Boxed>());
+        assert_eq!(size_of::<ResponseBody<String>>(), size_of::<String>());
     }
 }

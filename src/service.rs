@@ -16,7 +16,7 @@ use crate::{
     error::HandshakeError,
     future::{Handshake, ResponseFuture},
     handler::{Echo, Handler},
-    handshake::request::opening,
+    handshake::request::{may_open, opening},
     layer::WebSocketLayer,
     report,
     response::ResponseBody,
@@ -71,11 +71,29 @@ where
     type Error = S::Error;
     type Future = ResponseFuture<S::Future>;
 
+    #[inline]
     fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
         self.inner.poll_ready(cx)
     }
 
+    #[inline]
     fn call(&mut self, request: Request<A>) -> Self::Future {
+        match may_open(&request) {
+            true => self.answer(request),
+            false => ResponseFuture::inner(self.inner.call(request)),
+        }
+    }
+}
+
+impl<S, H: Handler> WebSocketService<S, H> {
+    /// Answers a request that may be a handshake, or passes it on if it is none of ours.
+    // Apart from `call`, where the request would be copied once more, because it is taken apart here.
+    #[cold]
+    #[inline(never)]
+    fn answer<A>(&mut self, request: Request<A>) -> ResponseFuture<S::Future>
+    where
+        S: Service<Request<A>>,
+    {
         let settings = &self.layer.settings;
         let opening = match settings.enabled {
             true => opening(&request, upgrade::protocol(&request)),
@@ -108,6 +126,7 @@ where
 }
 
 impl<S: Clone, H> Clone for WebSocketService<S, H> {
+    #[inline]
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),

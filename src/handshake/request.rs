@@ -32,6 +32,17 @@ pub(crate) enum Opening {
     Unknown,
 }
 
+/// Tells whether a request may be a handshake, see [`opening`]. Almost none is, so this looks at what
+/// rules it out soonest.
+#[inline]
+pub(crate) fn may_open<A>(request: &Request<A>) -> bool {
+    match request.version() {
+        // To compare the few names that there are takes less time than to hash the one.
+        Version::HTTP_11 => request.headers().keys().any(|name| name == header::UPGRADE),
+        _ => request.method() == Method::CONNECT,
+    }
+}
+
 /// Tells whether and how a request is a handshake at all, and so this crate's to answer.
 ///
 /// `protocol` is the one that an extended CONNECT names, which no header field holds. `Upgrade` over
@@ -228,6 +239,20 @@ mod tests {
         headers.insert(header::UPGRADE, HeaderValue::from_static("h2c, WebSocket"));
         let opening = opening(&request.body(()).unwrap(), None);
         assert_eq!(opening, Some(Opening::Upgrade));
+    }
+
+    #[test]
+    fn looks_twice_at_every_handshake_and_once_at_the_rest() {
+        let h2c = Request::get("/").header("UPGRADE", "h2c");
+        for request in [handshake(), connect("https://example.com/ws"), h2c] {
+            assert!(may_open(&request.body(()).unwrap()));
+        }
+        let plain = Request::post("/ws").header(header::CONNECTION, "upgrade");
+        let ancient = handshake().version(Version::HTTP_10);
+        let shared = handshake().version(Version::HTTP_2);
+        for request in [plain, ancient, shared] {
+            assert!(!may_open(&request.body(()).unwrap()));
+        }
     }
 
     #[test]

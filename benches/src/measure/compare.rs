@@ -73,10 +73,18 @@ pub(super) fn table(
     floor_label: &str,
     rounds: &[Vec<Outcome>],
 ) -> (Table, Vec<Medians>) {
-    let floor = contestants
-        .iter()
-        .position(|contestant| contestant.label == floor_label);
-    let divided = format!("÷ {floor_label}");
+    table_by(contestants, floor_label, |_| floor_label, rounds)
+}
+
+/// Makes the table of one mode in which servers have different floors, which `floors` names
+/// together and `floor_of` one by one.
+pub(super) fn table_by<'a>(
+    contestants: &[Contestant],
+    floors: &str,
+    floor_of: impl Fn(&str) -> &'a str,
+    rounds: &[Vec<Outcome>],
+) -> (Table, Vec<Medians>) {
+    let divided = format!("÷ {floors}");
     let mut table = Table::new([
         "server",
         "per second",
@@ -91,6 +99,8 @@ pub(super) fn table(
     let mut all = Vec::new();
     for (at, contestant) in contestants.iter().enumerate() {
         let of = |value: fn(&Outcome) -> f64| median(rounds.iter().map(|round| value(&round[at])));
+        let floor_label = floor_of(&contestant.label);
+        let floor = contestants.iter().position(|c| c.label == floor_label);
         // Within a round first: what changed between rounds changed for both.
         let to_floor = |value: fn(&Outcome) -> f64| match floor {
             Some(floor) => median(rounds.iter().map(|r| value(&r[at]) / value(&r[floor]))),

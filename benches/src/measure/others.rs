@@ -1,6 +1,7 @@
 //! What is measured besides messages: upgrades, plain requests, memory, and the choice of a runtime.
 
 use std::{
+    collections::HashMap,
     thread,
     time::{Duration, Instant},
 };
@@ -34,24 +35,56 @@ pub(super) fn upgrades(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
     table.publish("upgrades", plan.into.as_deref())
 }
 
-/// Plain requests, with our layer around the router and without it.
+/// Servers of plain requests: without our layer, with layers that do nothing, and with ours.
+const PLAIN: [&str; 8] = [
+    "axum-plain",
+    "axum-identity",
+    "axum-body",
+    "axum",
+    "axum-around",
+    "axum-route",
+    "hyper-plain",
+    "hyper",
+];
+
+/// Into how many pieces a round of plain requests is cut.
+const PIECES: u32 = 20;
+
+/// Plain requests, with our layer and without it.
 pub(super) fn http(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
-    let without = "axum-plain";
-    let contestants = Contestant::list(&[without, "axum"].map(str::to_owned));
+    let contestants = Contestant::list(&plan.names(&PLAIN));
+    let without = |label: &str| match label.starts_with("hyper") {
+        true => "hyper-plain",
+        false => "axum-plain",
+    };
+    // The servers differ by less than the machine does from one second to the next: so they take
+    // turns of a few milliseconds.
+    let time = plan.time / PIECES;
     for depth in [1, 16] {
-        let rounds = compare::interleaved(&contestants, plan.rounds, |contestant| {
-            let load = Load {
-                clients: 100,
-                depth,
-                refill: 1,
-                exchange: Exchange::Http,
-                warm_up: plan.warm_up(),
-                time: plan.time,
+        let load = Load {
+            clients: 100,
+            depth,
+            refill: 1,
+            exchange: Exchange::Http,
+            warm_up: time / 2,
+            time,
+        };
+        let mut rounds = Vec::new();
+        for _ in 0..plan.rounds {
+            let start = |contestant: &Contestant| {
+                let server = contestant.start(cores)?;
+                Ok((contestant.label.clone(), server))
             };
-            load::run(&contestant.start(cores)?, load)
-        })?;
+            let servers = contestants.iter().map(start);
+            let servers = servers.collect::<Result<HashMap<_, _>, BoxError>>()?;
+            rounds.extend(compare::interleaved(
+                &contestants,
+                PIECES as usize,
+                |contestant| load::run(&servers[&contestant.label], load),
+            )?);
+        }
         println!("### plain HTTP, 100 connections, {depth} deep\n");
-        let (table, _) = compare::table(&contestants, without, &rounds);
+        let (table, _) = compare::table_by(&contestants, "plain", without, &rounds);
         table.publish(&format!("http-{depth}"), plan.into.as_deref())?;
     }
     Ok(())

@@ -3,6 +3,7 @@
 mod http2;
 mod ours;
 mod peers;
+mod plain;
 mod raw;
 pub(crate) mod sinks;
 
@@ -24,16 +25,33 @@ pub enum Engine {
     Axum,
     /// Our layer with a handler as users write it, under axum.
     AxumHandler,
-    /// axum without our layer; it answers plain requests only.
-    AxumPlain,
+    /// Our layer with `Echo`, around the whole of axum's router rather than each of its routes.
+    AxumAround,
+    /// Our service with `Echo`, as a route of axum's router.
+    AxumRoute,
     /// Our layer with `Echo`, under hyper.
     Hyper,
+    /// No WebSockets: what plain requests cost without our layer.
+    Plain(Plain),
     /// A peer, which sends each answer as its documentation does.
     Peer(Peer),
     /// A peer whose answers are fed, and flushed when there is nothing left to read.
     Batched(Peer),
     /// HTTP/2, and nothing else.
     Http2(Stack),
+}
+
+/// What answers plain requests, and no others.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Plain {
+    /// axum's router.
+    Axum,
+    /// The same with a layer that does nothing at all.
+    AxumIdentity,
+    /// The same with a layer that does nothing but to give the response's body another type.
+    AxumBody,
+    /// A service under hyper.
+    Hyper,
 }
 
 /// What answers over HTTP/2, each as it does over HTTP/1.1.
@@ -67,12 +85,17 @@ pub enum Peer {
 }
 
 /// Every engine that is written in Rust, by the name it has in arguments and tables.
-pub const ENGINES: [(&str, Engine); 20] = [
+pub const ENGINES: [(&str, Engine); 25] = [
     ("raw", Engine::Raw),
     ("axum", Engine::Axum),
     ("axum-handler", Engine::AxumHandler),
-    ("axum-plain", Engine::AxumPlain),
+    ("axum-around", Engine::AxumAround),
+    ("axum-route", Engine::AxumRoute),
+    ("axum-plain", Engine::Plain(Plain::Axum)),
+    ("axum-identity", Engine::Plain(Plain::AxumIdentity)),
+    ("axum-body", Engine::Plain(Plain::AxumBody)),
     ("hyper", Engine::Hyper),
+    ("hyper-plain", Engine::Plain(Plain::Hyper)),
     ("axum-ws", Engine::Peer(Peer::AxumWs)),
     ("hyper-tungstenite", Engine::Peer(Peer::HyperTungstenite)),
     ("fastwebsockets", Engine::Peer(Peer::Fastwebsockets)),
@@ -174,8 +197,13 @@ async fn accept(engine: Engine, listener: TcpListener) -> Result<(), BoxError> {
         Engine::Raw => raw::serve(&listener).await,
         Engine::Axum => ours::axum(listener).await,
         Engine::AxumHandler => ours::axum_handler(listener).await,
-        Engine::AxumPlain => ours::axum_plain(listener).await,
+        Engine::AxumAround => ours::axum_around(listener).await,
+        Engine::AxumRoute => ours::axum_route(listener).await,
         Engine::Hyper => ours::hyper(&listener).await,
+        Engine::Plain(Plain::Axum) => plain::axum(listener).await,
+        Engine::Plain(Plain::AxumIdentity) => plain::axum_identity(listener).await,
+        Engine::Plain(Plain::AxumBody) => plain::axum_body(listener).await,
+        Engine::Plain(Plain::Hyper) => plain::hyper(&listener).await,
         Engine::Peer(Peer::AxumWs) => peers::axum_ws(listener, false).await,
         Engine::Peer(Peer::HyperTungstenite) => peers::hyper_tungstenite(&listener, false).await,
         Engine::Peer(Peer::Fastwebsockets) => peers::fastwebsockets(&listener).await,

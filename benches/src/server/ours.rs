@@ -1,15 +1,12 @@
 //! Our layer, under the two servers it is used with most.
 
-use std::convert::Infallible;
-
-use axum::{Router, routing::get, serve::ListenerExt};
-use http::{Request, Response};
-use hyper::{body::Incoming, server::conn::http1};
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use axum::{Router, ServiceExt, body::Body, extract::Request};
+use http::Response;
 use tokio::net::TcpListener;
-use tower::{Layer, service_fn};
-use tower_websocket::{Config, Echo, Error, WebSocket, WebSocketLayer};
+use tower::{Layer, util::MapResponseLayer};
+use tower_websocket::{Config, Echo, Error, ResponseBody, WebSocket, WebSocketLayer};
 
+use super::plain;
 use crate::BoxError;
 
 /// The defaults, but for the limit on connections: some of the measurements open that many.
@@ -17,13 +14,14 @@ fn config() -> Config {
     Config::new().without_max_connections()
 }
 
-fn plain() -> Router {
-    Router::new().route("/", get(|| async { "hello over HTTP" }))
+fn layer() -> WebSocketLayer {
+    WebSocketLayer::new(Echo::new())
+        .path("/ws")
+        .config(config())
 }
 
 pub(super) fn echo() -> Router {
-    let layer = WebSocketLayer::new(Echo::new());
-    plain().layer(layer.path("/ws").config(config()))
+    plain::router().layer(layer())
 }
 
 pub(super) fn handler() -> Router {
@@ -33,40 +31,32 @@ pub(super) fn handler() -> Router {
         }
         Ok::<_, Error>(())
     });
-    plain().layer(layer.path("/ws").config(config()))
+    plain::router().layer(layer.path("/ws").config(config()))
 }
 
 pub(super) async fn axum(listener: TcpListener) -> Result<(), BoxError> {
-    serve_axum(listener, echo()).await
+    plain::serve_axum(listener, echo()).await
 }
 
 pub(super) async fn axum_handler(listener: TcpListener) -> Result<(), BoxError> {
-    serve_axum(listener, handler()).await
+    plain::serve_axum(listener, handler()).await
 }
 
-pub(super) async fn axum_plain(listener: TcpListener) -> Result<(), BoxError> {
-    serve_axum(listener, plain()).await
+pub(super) async fn axum_around(listener: TcpListener) -> Result<(), BoxError> {
+    // The state that is none is given now, as `axum::serve` would: else it is with every request.
+    let router = plain::router().with_state(());
+    // It serves responses with a body of axum's own type.
+    let boxed = |response: Response<ResponseBody<Body>>| response.map(Body::new);
+    let app = MapResponseLayer::new(boxed).layer(layer().layer(router));
+    let make = ServiceExt::<Request>::into_make_service(app);
+    Ok(axum::serve(plain::without_nagle(listener), make).await?)
 }
 
-pub(super) async fn serve_axum(listener: TcpListener, app: Router) -> Result<(), BoxError> {
-    let listener = listener.tap_io(|stream| drop(stream.set_nodelay(true)));
-    Ok(axum::serve(listener, app).await?)
+pub(super) async fn axum_route(listener: TcpListener) -> Result<(), BoxError> {
+    let app = plain::router().route_service("/ws", layer().into_service());
+    plain::serve_axum(listener, app).await
 }
 
 pub(super) async fn hyper(listener: &TcpListener) -> Result<(), BoxError> {
-    let service = WebSocketLayer::new(Echo::new())
-        .path("/ws")
-        .config(config())
-        .layer(service_fn(async |_: Request<Incoming>| {
-            Ok::<_, Infallible>(Response::new("hello over HTTP".to_owned()))
-        }));
-    loop {
-        let (stream, _) = listener.accept().await?;
-        stream.set_nodelay(true)?;
-        let service = TowerToHyperService::new(service.clone());
-        let connection = http1::Builder::new()
-            .serve_connection(TokioIo::new(stream), service)
-            .with_upgrades();
-        tokio::spawn(async move { drop(connection.await) });
-    }
+    plain::serve_hyper(listener, layer().layer(plain::service())).await
 }

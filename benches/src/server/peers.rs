@@ -26,7 +26,7 @@ use tokio_websockets::ServerBuilder;
 use yawc::{Frame, OpCode as YawcOpCode, Options};
 
 use super::{
-    ours::serve_axum,
+    plain::serve_axum,
     sinks::{batched, each},
 };
 use crate::BoxError;
