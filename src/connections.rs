@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap, VecDeque, hash_map::RandomState},
     fmt,
     future::Future,
-    hash::BuildHasher,
+    hash::{BuildHasher, BuildHasherDefault, Hasher},
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -77,7 +77,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    open: HashMap<u64, Entry>,
+    open: HashMap<u64, Entry, BuildHasherDefault<Numbered>>,
     next: u64,
     /// The layer shuts down, with this Close.
     closing: Option<CloseFrame>,
@@ -94,6 +94,27 @@ struct State {
 struct Entry {
     link: Option<Arc<Link>>,
     task: Option<AbortHandle>,
+}
+
+/// Hashes the numbers that connections have here, which nobody else chooses.
+#[derive(Default)]
+struct Numbered(u64);
+
+impl Hasher for Numbered {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // By the golden ratio (Knuth): numbers that follow each other differ in all bits.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
 }
 
 /// How many connections a shutdown ended, and how.

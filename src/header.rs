@@ -31,7 +31,10 @@ pub(crate) fn as_token(bytes: &[u8]) -> Option<&str> {
 ///
 /// Whole elements are compared: neither `no-upgrade` nor `upgrade/2` is `upgrade`.
 pub(crate) fn contains_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
-    elements(headers, name).any(|element| element.eq_ignore_ascii_case(token.as_bytes()))
+    let is_token = |bytes: &[u8]| bytes.eq_ignore_ascii_case(token.as_bytes());
+    let mut lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
+    // Most lines are the token, and need not be taken apart.
+    lines.any(|line| is_token(line) || split(line, b',').any(is_token))
 }
 
 /// Iterates over the elements of the comma-separated list in all lines of field `name`, in the

@@ -29,6 +29,10 @@ pub(crate) struct Malformed;
 /// request's requirements, and §11.3.4.
 pub(crate) fn offered(headers: &HeaderMap) -> Result<Vec<&str>, Malformed> {
     let mut names = Vec::new();
+    // Most clients offer none.
+    if !headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
+        return Ok(names);
+    }
     for element in elements(headers, &SEC_WEBSOCKET_PROTOCOL) {
         let name = as_token(element).ok_or(Malformed)?;
         // The cap comes first: it keeps the search for a repetition short.
@@ -37,7 +41,7 @@ pub(crate) fn offered(headers: &HeaderMap) -> Result<Vec<&str>, Malformed> {
         }
         names.push(name);
     }
-    if names.is_empty() && headers.contains_key(SEC_WEBSOCKET_PROTOCOL) {
+    if names.is_empty() {
         return Err(Malformed);
     }
     Ok(names)

@@ -18,6 +18,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use futures_util::FutureExt;
 use http::{Extensions, Request};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::{rt::TokioIo, server::conn::auto};
@@ -199,7 +200,13 @@ impl Handover {
         sent: Option<Sent>,
         limit: Duration,
     ) -> Result<(Connection, Bytes), UpgradeError> {
-        match (tokio::time::timeout(limit, self.promise).await, sent) {
+        let mut promise = self.promise;
+        let promised = match (&mut promise).now_or_never() {
+            // Usually the 101 was written before this task had its first turn, and no timer is needed.
+            Some(promised) => Ok(promised),
+            None => tokio::time::timeout(limit, promise).await,
+        };
+        match (promised, sent) {
             (Err(_), _) => Err(UpgradeError::Timeout),
             (Ok(Err(error)), _) if error.is_user() => Err(UpgradeError::Unsupported(error.into())),
             (Ok(Err(error)), _) => Err(UpgradeError::Failed(error.into())),

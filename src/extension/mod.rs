@@ -37,6 +37,9 @@ pub(crate) struct Unacceptable;
 ///
 /// Source: [RFC 6455 §9.1](https://www.rfc-editor.org/rfc/rfc6455#section-9.1).
 pub(crate) fn validate(headers: &HeaderMap) -> Result<(), Malformed> {
+    if !headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
+        return Ok(());
+    }
     let mut offers = 0;
     for element in elements(headers, &SEC_WEBSOCKET_EXTENSIONS) {
         offers += 1;
@@ -51,7 +54,7 @@ pub(crate) fn validate(headers: &HeaderMap) -> Result<(), Malformed> {
             parameter?;
         }
     }
-    if offers == 0 && headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
+    if offers == 0 {
         return Err(Malformed);
     }
     Ok(())

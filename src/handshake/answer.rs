@@ -126,8 +126,10 @@ fn text(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Bytes> 
 }
 
 fn without(names: &[HeaderName], mut headers: HeaderMap) -> HeaderMap {
-    for name in names {
-        headers.remove(name);
+    if !headers.is_empty() {
+        for name in names {
+            headers.remove(name);
+        }
     }
     headers
 }

@@ -115,8 +115,10 @@ fn accept_key(headers: &HeaderMap) -> Result<HeaderValue, HandshakeError> {
         return Err(HandshakeError::InvalidKey);
     };
     let key = key.as_bytes();
-    match BASE64.decode(key) {
-        Ok(nonce) if nonce.len() == 16 => {}
+    // 24 characters, the last two of them padding. Room is needed as if there were none.
+    let mut nonce = [0; 18];
+    match BASE64.decode_len(key.len()) {
+        Ok(18) if BASE64.decode_mut(key, &mut nonce) == Ok(16) => {}
         _ => return Err(HandshakeError::InvalidKey),
     }
     HeaderValue::try_from(derive_accept_key(key)).map_err(|_| HandshakeError::InvalidKey)
@@ -164,6 +166,22 @@ fn host(headers: &HeaderMap) -> Result<&str, HandshakeError> {
 /// Tells whether a field is a host with or without a port, and without the user that an authority
 /// may have elsewhere (RFC 9112 §3.2).
 fn is_host(field: &str) -> bool {
+    is_usual_host(field) || is_any_host(field)
+}
+
+/// Tells the same of names and IPv4 addresses alone, without taking them apart.
+fn is_usual_host(field: &str) -> bool {
+    let (host, port) = match field.split_once(':') {
+        Some((host, port)) => (host, Some(port)),
+        None => (field, None),
+    };
+    let is_part = |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-');
+    let is_digits = |port: &str| port.bytes().all(|digit| digit.is_ascii_digit());
+    let is_port = |port: &str| is_digits(port) && port.parse::<u16>().is_ok();
+    !host.is_empty() && host.bytes().all(is_part) && port.is_none_or(is_port)
+}
+
+fn is_any_host(field: &str) -> bool {
     let Ok(authority) = Authority::try_from(field) else {
         return false;
     };
@@ -324,6 +342,46 @@ mod tests {
                 Err(HandshakeError::UnexpectedBody),
                 "length {length}"
             );
+        }
+    }
+
+    #[test]
+    fn knows_usual_hosts_without_taking_them_apart() {
+        for host in [
+            "example.com",
+            "EXAMPLE.com",
+            "a-b.c1",
+            "localhost:3000",
+            "127.0.0.1:0",
+            "a:65535",
+            "a:00080",
+            "-",
+            ".",
+            "a..b",
+        ] {
+            assert!(is_usual_host(host) && is_any_host(host), "host {host}");
+        }
+        for host in [
+            "",
+            ":",
+            ":80",
+            "a:",
+            "a:65536",
+            "a:+80",
+            "a:80:80",
+            "a:b",
+            "[::1]:80",
+            "user@a",
+            "user:80@a",
+            "a b",
+            "a,b",
+            "a%20b",
+            "a/b",
+            "a?b",
+            "a#b",
+            "ä",
+        ] {
+            assert!(!is_usual_host(host), "host {host}");
         }
     }
 
