@@ -174,7 +174,7 @@ impl<H: Handler> Handshake<H> {
                 if let Some(error) = refused.extensions().get() {
                     layer.connections.refused(error);
                 }
-                Answer::Refused(answer::adapted(refused, version))
+                Answer::Refused(answer::adapted(*refused, version))
             }
         }
     }
@@ -184,10 +184,10 @@ impl<H: Handler> Handshake<H> {
         mut self,
         offer: Offer,
         accept: Result<Result<Accept, Refusal>, HandshakeError>,
-    ) -> Result<Answer, Response<Bytes>> {
+    ) -> Result<Answer, Box<Response<Bytes>>> {
         let accept = match accept {
-            Err(error) => return Err(answer::failed(error)),
-            Ok(Err(refusal)) => return Err(answer::refused(refusal)),
+            Err(error) => return Err(answer::failed(error).into()),
+            Ok(Err(refusal)) => return Err(answer::refused(refusal).into()),
             Ok(Ok(accept)) => accept,
         };
         let settings = &self.layer.settings;
