@@ -926,6 +926,31 @@ async fn takes_a_message_that_is_there_in_one_poll() {
     }
 }
 
+/// Else a peer that reads nothing could have two large messages held rather than one.
+#[tokio::test(start_paused = true)]
+async fn takes_little_of_a_message_behind_a_large_answer_that_waits() {
+    for (what, peer) in [
+        ("a handler", attach(Config::new(), true, repeat).await),
+        ("echo", attach(Config::new(), true, Echo::new()).await),
+    ] {
+        peer.set(|state| state.room = 0);
+        let message = frame(FIN | BINARY, &vec![1; MIB]);
+        let (most, last) = message.split_at(message.len() - 1);
+        peer.send(most.to_vec());
+        settle().await;
+        assert!(is_read(&peer.lock()), "{what}");
+        let given = [last, &message.repeat(4)].concat();
+        peer.send(given.clone());
+        settle().await;
+        let left = match peer.lock().input.front() {
+            Some(Input::Segment(left)) => left.len(),
+            _ => 0,
+        };
+        let read = given.len() - left;
+        assert!(read <= BYTES + BUFFER, "{what}: {read} bytes");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn lets_other_tasks_run_while_a_peer_pours_on_after_the_close() {
     for how in ["we close", "the peer closes", "a violation", "blocked"] {
