@@ -910,6 +910,34 @@ async fn lets_other_tasks_run_while_one_message_pours_in() {
     }
 }
 
+/// A large payload costs less a byte than a small one, so that more of it is taken; fragments that
+/// are hidden between large ones are not.
+#[tokio::test(start_paused = true)]
+async fn lets_other_tasks_run_while_tiny_fragments_among_large_ones_pour_in() {
+    let config = Config::new()
+        .max_message_size(64 * MIB)
+        .max_fragments(u32::MAX, u32::MAX);
+    let large = frame(CONTINUATION, &[1; 64 * 1024]);
+    let tiny = frame(CONTINUATION, &[1]).repeat(7000);
+    // Every read ends within a large one.
+    let (begin, rest) = large.split_at(1024);
+    let (middle, end) = rest.split_at(rest.len() - 1024);
+    let peer = attach(config, true, Echo::new()).await;
+    peer.send(frame(BINARY, b"first"));
+    peer.send(begin.to_vec());
+    settle().await;
+    for _ in 0..40 {
+        peer.lock().input.extend([
+            Input::Segment(middle.to_vec().into()),
+            Input::Segment([end, &tiny, begin].concat().into()),
+        ]);
+    }
+    let last = Input::Segment(rest.to_vec().into());
+    let (runs, worst) = run_beside(&peer, last, is_read).await;
+    println!("{worst:?} between two of {runs} runs");
+    assert!(worst.read <= BYTES + BUFFER, "{worst:?}");
+}
+
 /// Else each connection would hold some of a message, and come back to it when the cache has
 /// forgotten it.
 #[tokio::test(start_paused = true)]
@@ -923,6 +951,31 @@ async fn takes_a_message_that_is_there_in_one_poll() {
         let expected = message.len();
         let (_, worst) = run_beside(&peer, Input::Segment(message.into()), is_read).await;
         assert_eq!(worst.read, expected, "{what}");
+    }
+}
+
+/// Else a peer that reads nothing could have two large messages held rather than one.
+#[tokio::test(start_paused = true)]
+async fn takes_little_of_a_message_behind_a_large_answer_that_waits() {
+    for (what, peer) in [
+        ("a handler", attach(Config::new(), true, repeat).await),
+        ("echo", attach(Config::new(), true, Echo::new()).await),
+    ] {
+        peer.set(|state| state.room = 0);
+        let message = frame(FIN | BINARY, &vec![1; MIB]);
+        let (most, last) = message.split_at(message.len() - 1);
+        peer.send(most.to_vec());
+        settle().await;
+        assert!(is_read(&peer.lock()), "{what}");
+        let given = [last, &message.repeat(4)].concat();
+        peer.send(given.clone());
+        settle().await;
+        let left = match peer.lock().input.front() {
+            Some(Input::Segment(left)) => left.len(),
+            _ => 0,
+        };
+        let read = given.len() - left;
+        assert!(read <= BYTES + BUFFER, "{what}: {read} bytes");
     }
 }
 

@@ -20,6 +20,10 @@ use super::{
     utf8::InvalidUtf8,
 };
 
+/// A payload of this size is large: most of it is read to its place, and what one read can bring of
+/// other frames between two such is little beside them.
+const LARGE: usize = 4 * CHUNK;
+
 /// How much a peer may send, and for how long.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
@@ -135,7 +139,7 @@ enum Stage {
     Head(Partial),
     Data {
         last: bool,
-        /// Most of it is read to its place.
+        /// It has at least [`LARGE`] bytes.
         large: bool,
         missing: usize,
         mask: Mask,
@@ -338,7 +342,7 @@ impl Decoder {
         }
         self.stage = Stage::Data {
             last: head.last,
-            large: head.len >= CHUNK,
+            large: head.len >= LARGE,
             missing: head.len,
             mask: head.mask,
         };

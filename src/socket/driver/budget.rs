@@ -38,8 +38,10 @@ impl Spent {
         self.frames >= FRAMES || self.bytes >= BYTES
     }
 
-    /// Tells whether it is enough also within a large payload.
-    pub(super) const fn is_enough_within(&self) -> bool {
-        self.frames >= FRAMES || self.bytes >= BYTES_WITHIN
+    /// Tells whether it is enough also within a large payload. What is `unwritten` counts as well: a
+    /// large answer goes before the next message is held beside it.
+    pub(super) fn is_enough_within(&self, unwritten: usize) -> bool {
+        let bytes = unwritten.saturating_add(self.bytes as usize);
+        self.frames >= FRAMES || bytes >= BYTES_WITHIN as usize
     }
 }

@@ -330,7 +330,16 @@ impl<IO: Io> Driver<IO> {
     }
 
     fn has_read_enough(&self) -> bool {
-        self.has_spent() && (self.spent.is_enough_within() || !self.engine.is_within_large())
+        self.has_spent()
+            && (!self.engine.is_within_large() || self.spent.is_enough_within(self.unwritten()))
+    }
+
+    /// Returns the bytes of messages that wait to be written, here and with the holder of the link.
+    fn unwritten(&self) -> usize {
+        match self.repeat {
+            Some(_) => self.engine.output.load().bytes,
+            None => self.link.buffered().bytes,
+        }
     }
 
     /// Tells whether there is room for another message where this one went, unless it is repeated.
