@@ -14,7 +14,10 @@ use std::{
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, Version, request::Parts};
 use pin_project_lite::pin_project;
-use tokio::{runtime::Handle, time::sleep};
+use tokio::{
+    runtime::Handle,
+    time::{Sleep, sleep},
+};
 
 use crate::{
     admission::{Exceeded, Place},
@@ -157,48 +160,38 @@ impl<H: Handler> Handshake<H> {
         })
     }
 
-    async fn answer(mut self) -> Answer {
-        let config = &self.layer.settings.config;
-        // What the client offered is what it sent, whatever the handler makes of the request.
-        let offer = Offer {
-            subprotocols: offered(&self.request.headers),
-            extensions: config.agree(&self.request.headers),
-        };
-        let limit = config.accept_limit();
-        let accept = accept(&*self.layer.handler, &mut self.request, limit).await;
+    async fn answer(self) -> Answer {
         let layer = Arc::clone(&self.layer);
         let version = self.request.version;
-        match self.decide(offer, accept) {
+        match self.accept().await {
             Ok(answer) => answer,
             Err(refused) => {
                 if let Some(error) = refused.extensions().get() {
                     layer.connections.refused(error);
                 }
-                Answer::Refused(answer::adapted(*refused, version))
+                Answer::Refused(answer::adapted(refused, version))
             }
         }
     }
 
-    /// Does what the handler has decided, in the poll that yields the answer.
-    fn decide(
-        mut self,
-        offer: Offer,
-        accept: Result<Result<Accept, Refusal>, HandshakeError>,
-    ) -> Result<Answer, Box<Response<Bytes>>> {
-        let accept = match accept {
-            Err(error) => return Err(answer::failed(error).into()),
-            Ok(Err(refusal)) => return Err(answer::refused(refusal).into()),
+    async fn accept(mut self) -> Result<Answer, Response<Bytes>> {
+        let settings = Arc::clone(&self.layer.settings);
+        // What the client offered is what it sent, whatever the handler makes of the request.
+        let offered = offered(&self.request.headers);
+        let (deflation, extensions) = settings.config.agree(&self.request.headers).unzip();
+        let limit = sleep(settings.config.accept_limit());
+        let accept = match accept(&*self.layer.handler, &mut self.request, limit).await {
+            Err(error) => return Err(answer::failed(error)),
+            Ok(Err(refusal)) => return Err(answer::refused(refusal)),
             Ok(Ok(accept)) => accept,
         };
-        let settings = &self.layer.settings;
-        let places = self.admit(settings).map_err(answer::failed)?;
+        let places = self.admit(&settings).map_err(answer::failed)?;
         let preferred = match accept.subprotocols.as_slice() {
             [] => &settings.subprotocols,
             names => names,
         };
-        let chosen = subprotocol::choose(preferred, &offer.subprotocols);
+        let chosen = subprotocol::choose(preferred, &offered);
         let subprotocol = chosen.and_then(|name| HeaderValue::from_str(name).ok());
-        let (deflation, extensions) = offer.extensions.unzip();
         let sent = self.accept_key.is_some().then(Sent::default);
         let response = answer::switching(self.accept_key, subprotocol.clone(), extensions, accept);
 
@@ -206,10 +199,13 @@ impl<H: Handler> Handshake<H> {
         if sent.is_none() {
             self.handover.accept_stream();
         }
+        let introduction = Introduction {
+            request: compacted(self.request),
+            subprotocol,
+        };
         let opened = Opened {
             layer: self.layer,
-            request: self.request,
-            subprotocol,
+            introduction: Box::new(introduction),
             deflation,
             handover: self.handover,
             sent: sent.clone(),
@@ -236,17 +232,10 @@ impl<H: Handler> Handshake<H> {
     }
 }
 
-/// What a client offers, to choose from when it is accepted.
-struct Offer {
-    subprotocols: Vec<String>,
-    extensions: Option<(Deflation, HeaderValue)>,
-}
-
 /// A handshake that was accepted.
 struct Opened<H> {
     layer: Arc<WebSocketLayer<H>>,
-    request: Parts,
-    subprotocol: Option<HeaderValue>,
+    introduction: Box<Introduction>,
     deflation: Option<Deflation>,
     handover: Handover,
     sent: Option<Sent>,
@@ -271,12 +260,8 @@ impl<H: Handler> Opened<H> {
     }
 
     fn serve(self, link: Arc<Link>, permit: Permit) -> impl Future<Output = ()> + Send {
-        let span = report::connection(&self.request);
-        let probes = self.request.version == Version::HTTP_2;
-        let introduction = Box::new(Introduction {
-            request: compacted(self.request),
-            subprotocol: self.subprotocol,
-        });
+        let span = report::connection(&self.introduction.request);
+        let probes = self.introduction.request.version == Version::HTTP_2;
         span.around(async move {
             let config = Arc::clone(&self.layer.settings.config);
             let Some(((io, early), config)) = open(self.handover, self.sent, config).await else {
@@ -291,7 +276,7 @@ impl<H: Handler> Opened<H> {
                 probes,
             };
             let handle = |socket| self.layer.handler.handle(socket);
-            socket::serve(served, introduction, handle).await;
+            socket::serve(served, self.introduction, handle).await;
             end(&link, self.places, permit);
         })
     }
@@ -303,8 +288,8 @@ impl<H: Handler> Opened<H> {
         link: Arc<Link>,
         permit: Permit,
     ) -> impl Future<Output = ()> + Send {
-        let span = report::connection(&self.request);
-        let probes = self.request.version == Version::HTTP_2;
+        let span = report::connection(&self.introduction.request);
+        let probes = self.introduction.request.version == Version::HTTP_2;
         let config = Arc::clone(&self.layer.settings.config);
         // Gone when the connection is open, so that an idle one has no room for it.
         let before = Box::new((self.handover, self.sent, config, prefix));
@@ -364,30 +349,25 @@ fn offered(headers: &HeaderMap) -> Vec<String> {
     offered.into_iter().map(str::to_owned).collect()
 }
 
-/// Asks the handler, for `limit` at most from when it is first waited for: most handlers answer at
-/// once, and need no timer.
+/// Asks the handler, as long as `limit` takes.
 ///
 /// A panic here would take down the HTTP connection without an answer, and with it, on HTTP/2,
 /// every other request on it.
 async fn accept<H: Handler>(
     handler: &H,
     request: &mut Parts,
-    limit: Duration,
+    limit: Sleep,
 ) -> Result<Result<Accept, Refusal>, HandshakeError> {
-    let mut timer = pin!(None);
+    let mut limit = pin!(limit);
     let mut accept = pin!(Some(async move { handler.accept(request).await }));
     let mut poll = |cx: &mut Context<'_>| {
         let accept = accept.as_mut().as_pin_mut().map(|accept| accept.poll(cx));
         match accept.unwrap_or(Poll::Pending) {
             Poll::Ready(accept) => Poll::Ready(Ok(accept)),
-            Poll::Pending => {
-                if timer.is_none() {
-                    timer.set(Some(sleep(limit)));
-                }
-                let timer = timer.as_mut().as_pin_mut();
-                let elapsed = timer.map_or(Poll::Pending, |timer| timer.poll(cx));
-                elapsed.map(|()| Err(HandshakeError::AcceptTimeout))
-            }
+            Poll::Pending => limit
+                .as_mut()
+                .poll(cx)
+                .map(|()| Err(HandshakeError::AcceptTimeout)),
         }
     };
     let answer = poll_fn(|cx| {
