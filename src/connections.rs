@@ -108,7 +108,7 @@ impl Hasher for Numbered {
     }
 
     fn write_u64(&mut self, number: u64) {
-        // By the golden ratio (Knuth): numbers that follow each other differ in all bits.
+        // By the golden ratio (Knuth), which spreads numbers that follow each other.
         self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 

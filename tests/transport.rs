@@ -794,6 +794,14 @@ async fn run_beside(
     task.await.unwrap()
 }
 
+/// Attaches a handler that sends back what it gets, and the one that is shipped.
+async fn repeated_both_ways() -> [(&'static str, Peer); 2] {
+    [
+        ("a handler", attach(Config::new(), true, repeat).await),
+        ("echo", attach(Config::new(), true, Echo::new()).await),
+    ]
+}
+
 fn is_read(state: &State) -> bool {
     state.input.is_empty()
 }
@@ -871,10 +879,7 @@ async fn lets_other_tasks_run_while_large_messages_pour_in() {
 /// What is read to its place counts as well when it ends a message.
 #[tokio::test(start_paused = true)]
 async fn lets_other_tasks_run_while_messages_arrive_in_two_pieces() {
-    for (what, peer) in [
-        ("a handler", attach(Config::new(), true, repeat).await),
-        ("echo", attach(Config::new(), true, Echo::new()).await),
-    ] {
+    for (what, peer) in repeated_both_ways().await {
         peer.set(|state| state.swallows = true);
         for message in vec![frame(FIN | BINARY, &[1; 64 * 1024]); 200] {
             let (first, second) = message.split_at(17 * 1024);
@@ -942,10 +947,7 @@ async fn lets_other_tasks_run_while_tiny_fragments_among_large_ones_pour_in() {
 /// forgotten it.
 #[tokio::test(start_paused = true)]
 async fn takes_a_message_that_is_there_in_one_poll() {
-    for (what, peer) in [
-        ("a handler", attach(Config::new(), true, repeat).await),
-        ("echo", attach(Config::new(), true, Echo::new()).await),
-    ] {
+    for (what, peer) in repeated_both_ways().await {
         peer.set(|state| state.swallows = true);
         let message = frame(FIN | BINARY, &vec![1; MIB]);
         let expected = message.len();
@@ -957,10 +959,7 @@ async fn takes_a_message_that_is_there_in_one_poll() {
 /// Else a peer that reads nothing could have two large messages held rather than one.
 #[tokio::test(start_paused = true)]
 async fn takes_little_of_a_message_behind_a_large_answer_that_waits() {
-    for (what, peer) in [
-        ("a handler", attach(Config::new(), true, repeat).await),
-        ("echo", attach(Config::new(), true, Echo::new()).await),
-    ] {
+    for (what, peer) in repeated_both_ways().await {
         peer.set(|state| state.room = 0);
         let message = frame(FIN | BINARY, &vec![1; MIB]);
         let (most, last) = message.split_at(message.len() - 1);
