@@ -11,6 +11,9 @@ use super::{
     utf8::check,
 };
 
+/// How much shorter the head of an answer is: it has no mask.
+const UNMASKED: usize = 4;
+
 /// Answers that stand where the messages stood.
 #[derive(Debug, Default)]
 pub(crate) struct Repeats {
@@ -30,46 +33,49 @@ impl Decoder {
     /// usual form, at most `most`, and without `texts` only binary ones. Anything else is left
     /// where it is, for [`decode`](Self::decode).
     pub(crate) fn repeat(&self, input: &mut [u8], texts: bool, most: usize) -> Repeats {
-        let mut repeats = Repeats::default();
         if self.rules.role != Role::Server || !self.is_between_messages() {
-            return repeats;
+            return Repeats::default();
         }
-        while repeats.messages < most {
-            let rest = &input[repeats.taken..];
-            let Some((kind, mask, start, len)) = head::usual(rest, &self.rules.limits) else {
+        let (mut taken, mut messages, mut bytes) = (0, 0, 0);
+        // The first payload stays where it is, behind a head that has four bytes less.
+        let mut end = UNMASKED;
+        let mut violation = None;
+        while messages < most {
+            let rest = &input[taken..];
+            let Some((kind, mask, head, len)) = head::usual(rest, &self.rules.limits) else {
                 break;
             };
             let is_text = matches!(kind, DataKind::Text);
-            if len > rest.len() - start || (is_text && !texts) {
+            if len > rest.len() - head || (is_text && !texts) {
                 break;
             }
-            let payload = repeats.taken + start..repeats.taken + start + len;
-            let first = input[repeats.taken];
-            let long = len > 125;
-            let head = if long { 4 } else { 2 };
-            if repeats.messages == 0 {
-                // The first payload stays where it is.
-                repeats.frames = payload.start - head..payload.start - head;
-            }
-            let at = repeats.frames.end;
+            let first = rest[0];
             // It fits: no usual head tells of more than 16 bits can.
             let [high, low] = (len as u16).to_be_bytes();
-            if long {
-                input[at..at + 4].copy_from_slice(&[first, 126, high, low]);
+            let begin = if len > 125 {
+                input[end..end + 4].copy_from_slice(&[first, 126, high, low]);
+                end + 4
             } else {
-                input[at..at + 2].copy_from_slice(&[first, low]);
-            }
-            let begin = at + head;
-            repeats.taken = payload.end;
+                input[end..end + 2].copy_from_slice(&[first, low]);
+                end + 2
+            };
+            let payload = taken + head..taken + head + len;
+            taken = payload.end;
             mask.shift(input, payload, begin);
             if is_text && check(&input[begin..begin + len]).is_err() {
-                repeats.violation = Some(Violation::InvalidUtf8);
+                violation = Some(Violation::InvalidUtf8);
                 break;
             }
-            repeats.frames.end = begin + len;
-            repeats.messages += 1;
-            repeats.bytes += len;
+            end = begin + len;
+            messages += 1;
+            bytes += len;
         }
-        repeats
+        Repeats {
+            frames: if messages > 0 { UNMASKED..end } else { 0..0 },
+            taken,
+            messages,
+            bytes,
+            violation,
+        }
     }
 }

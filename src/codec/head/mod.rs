@@ -209,27 +209,35 @@ fn parse(
 /// up to 64 KiB long. `None` says nothing: what it does not read may be right or wrong.
 #[inline]
 pub(super) fn usual(bytes: &[u8], limits: &Limits) -> Option<(DataKind, Mask, usize, usize)> {
-    let &[first, second, c, d, e, f, ..] = bytes else {
-        return None;
+    // In one load: byte by byte, a short message that is repeated takes an eighth longer.
+    let head = match bytes.first_chunk() {
+        Some(head) => u64::from_le_bytes(*head),
+        None => u64::from_le_bytes(padded(bytes)?),
     };
-    let kind = match first {
+    let kind = match head as u8 {
         0x81 => DataKind::Text,
         0x82 => DataKind::Binary,
         _ => return None,
     };
-    let (len, key, end) = match second {
-        0x80..=0xfd => (usize::from(second & 0x7f), [c, d, e, f], 6),
-        0xfe => {
-            let &[g, h] = bytes.get(6..8)? else {
-                return None;
-            };
-            let len = usize::from(u16::from_be_bytes([c, d]));
-            (Some(len).filter(|&len| len > 125)?, [e, f, g, h], 8)
+    let (len, key, end) = match (head >> 8) as u8 {
+        second @ 0x80..=0xfd => (usize::from(second & 0x7f), head >> 16, 6),
+        0xfe if bytes.len() >= 8 => {
+            let len = usize::from(((head >> 16) as u16).swap_bytes());
+            (Some(len).filter(|&len| len > 125)?, head >> 32, 8)
         }
         _ => return None,
     };
+    let mask = Mask::new((key as u32).to_le_bytes());
     let fits = len <= limits.message && len <= limits.frame;
-    fits.then_some((kind, Mask::new(key), end, len))
+    fits.then_some((kind, mask, end, len))
+}
+
+/// The last few bytes of an input, if a whole head can be in them.
+#[cold]
+fn padded(bytes: &[u8]) -> Option<[u8; 8]> {
+    let head = *bytes.first_chunk::<6>()?;
+    let [a, b, c, d, e, f] = head;
+    Some([a, b, c, d, e, f, 0, 0])
 }
 
 #[inline]
