@@ -271,7 +271,7 @@ impl<IO: Io> Engine<IO> {
         // Errors are left to be met again, so that a Close behind the messages is heard first.
         let mut written = 0;
         if !frames.is_empty() {
-            if let Poll::Ready(Ok(taken)) = Pin::new(&mut self.io).poll_write(cx, frames) {
+            if let Poll::Ready(Ok(taken)) = self.io.poll_write_eagerly(cx, frames) {
                 written = taken;
             }
             self.unflushed = true;
@@ -344,10 +344,9 @@ impl<IO: Io> Engine<IO> {
             return Poll::Ready(Ok(Load::default()));
         }
         let mut slices = [IoSlice::new(&[]); SLICES];
-        let io = Pin::new(&mut self.io);
         let written = match self.output.slices(&mut slices) {
-            [one] => ready!(io.poll_write(cx, one))?,
-            many => ready!(io.poll_write_vectored(cx, many))?,
+            [one] => ready!(self.io.poll_write_eagerly(cx, one))?,
+            many => ready!(Pin::new(&mut self.io).poll_write_vectored(cx, many))?,
         };
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));

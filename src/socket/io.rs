@@ -19,6 +19,23 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
     /// Returns the TCP stream that it is, if it is one.
     fn tcp(&self) -> Option<&TcpStream>;
 
+    /// Writes as `poll_write` does. A TCP stream is not asked first whether it is ready, which it nearly
+    /// always is.
+    #[inline]
+    fn poll_write_eagerly(
+        &mut self,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if let Some(tcp) = (*self).tcp() {
+            match tcp.try_write(bytes) {
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+                written => return Poll::Ready(written),
+            }
+        }
+        Pin::new(self).poll_write(cx, bytes)
+    }
+
     /// Reads into several buffers at once, where the stream can; else into the first.
     fn poll_read_vectored(
         &mut self,
@@ -45,6 +62,7 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Io for IO {
+    #[inline]
     fn tcp(&self) -> Option<&TcpStream> {
         let stream = self as &dyn Any;
         match stream.downcast_ref() {
