@@ -1,7 +1,6 @@
 //! The future of a response, and what happens in it when the request is ours.
 
 use std::{
-    any::Any,
     fmt,
     future::{Future, poll_fn, ready},
     panic::{AssertUnwindSafe, catch_unwind},
@@ -21,11 +20,9 @@ use tokio::{
 
 use crate::{
     admission::{Exceeded, Place},
-    codec::Deflation,
-    config::Config,
     connections::Permit,
     error::HandshakeError,
-    handler::{Echo, Handler},
+    handler::Handler,
     handshake::{
         Accept, Refusal, answer,
         kept::compacted,
@@ -34,9 +31,10 @@ use crate::{
     layer::{Settings, WebSocketLayer},
     report,
     response::ResponseBody,
-    socket::{self, Introduction, Link, Served},
+    socket::Introduction,
     subprotocol,
-    upgrade::{Connection, Handover, Sent},
+    task::Opened,
+    upgrade::{Handover, Sent},
 };
 
 pin_project! {
@@ -230,117 +228,6 @@ impl<H: Handler> Handshake<H> {
         });
         places.collect()
     }
-}
-
-/// A handshake that was accepted.
-struct Opened<H> {
-    layer: Arc<WebSocketLayer<H>>,
-    introduction: Box<Introduction>,
-    deflation: Option<Deflation>,
-    handover: Handover,
-    sent: Option<Sent>,
-    /// Given back when all is over.
-    places: Box<[Place]>,
-}
-
-impl<H: Handler> Opened<H> {
-    /// Spawns the connection's task.
-    fn spawn(self, permit: Permit) -> Result<(), HandshakeError> {
-        let config = Arc::clone(&self.layer.settings.config);
-        let handler = &*self.layer.handler as &dyn Any;
-        // Each in a task of its own size.
-        match handler.downcast_ref::<Echo>() {
-            // Compression is for messages that somebody sends.
-            Some(echo) if self.deflation.is_none() => {
-                let prefix = Arc::clone(echo.prefix());
-                permit.spawn(config, |link, permit| self.repeat(prefix, link, permit))
-            }
-            _ => permit.spawn(config, |link, permit| self.serve(link, permit)),
-        }
-    }
-
-    fn serve(self, link: Arc<Link>, permit: Permit) -> impl Future<Output = ()> + Send {
-        let span = report::connection(&self.introduction.request);
-        let probes = self.introduction.request.version == Version::HTTP_2;
-        span.around(async move {
-            let config = Arc::clone(&self.layer.settings.config);
-            let Some(((io, early), config)) = open(self.handover, self.sent, config).await else {
-                return;
-            };
-            let served = Served {
-                io,
-                early,
-                config,
-                link: Arc::clone(&link),
-                deflation: self.deflation,
-                probes,
-            };
-            let handle = |socket| self.layer.handler.handle(socket);
-            socket::serve(served, self.introduction, handle).await;
-            end(&link, self.places, permit);
-        })
-    }
-
-    /// Serves a connection as [`Echo`] would, which needs neither a socket nor the request.
-    fn repeat(
-        self,
-        prefix: Arc<str>,
-        link: Arc<Link>,
-        permit: Permit,
-    ) -> impl Future<Output = ()> + Send {
-        let span = report::connection(&self.introduction.request);
-        let probes = self.introduction.request.version == Version::HTTP_2;
-        let config = Arc::clone(&self.layer.settings.config);
-        // Gone when the connection is open, so that an idle one has no room for it.
-        let before = Box::new((self.handover, self.sent, config, prefix));
-        let places = self.places;
-        span.around(async move {
-            let (handover, sent, config, prefix) = *before;
-            let Some(((io, early), config)) = open(handover, sent, config).await else {
-                return;
-            };
-            let served = Served {
-                io,
-                early,
-                config,
-                link: Arc::clone(&link),
-                deflation: None,
-                probes,
-            };
-            socket::repeat(served, prefix).await;
-            end(&link, places, permit);
-        })
-    }
-}
-
-/// Waits for the connection, which comes with what was read of it already, and gives the
-/// configuration back.
-async fn open(
-    handover: Handover,
-    sent: Option<Sent>,
-    config: Arc<Config>,
-) -> Option<((Connection, Bytes), Arc<Config>)> {
-    match handover.complete(sent, config.upgrade_limit()).await {
-        Err(error) => {
-            report::upgrade_failed(&error);
-            None
-        }
-        Ok((io, read)) => {
-            if config.nodelay() {
-                io.set_nodelay();
-            }
-            report::opened();
-            Some(((io, read), config))
-        }
-    }
-}
-
-fn end(link: &Link, places: Box<[Place]>, permit: Permit) {
-    if let Some(closed) = link.ending() {
-        report::closed(&closed);
-    }
-    drop(places);
-    permit.finish();
 }
 
 fn offered(headers: &HeaderMap) -> Vec<String> {

@@ -186,6 +186,7 @@ mod response;
 mod service;
 mod socket;
 mod subprotocol;
+mod task;
 mod transport;
 mod upgrade;
 

@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use tokio::io::ReadBuf;
+use tokio::io::{AsyncRead, ReadBuf};
 
 use super::io::Io;
 use crate::codec::{Assembly, Decoder, Event, Load, Next, Outgoing, Rules, Violation};
@@ -69,6 +69,48 @@ pub(super) struct Repeated {
     pub(super) messages: usize,
     pub(super) received: usize,
     pub(super) sent: usize,
+}
+
+/// What came of reading once and repeating in place.
+#[derive(Debug)]
+pub(super) struct InPlace {
+    pub(super) repeated: Repeated,
+    /// Bytes that were read.
+    pub(super) read: usize,
+    /// All of it was answered, and all answers are written.
+    pub(super) rests: bool,
+    /// What came instead of messages, or behind them.
+    pub(super) stopped: Option<Box<io::Result<Incoming>>>,
+}
+
+impl InPlace {
+    #[cold]
+    fn stopped(incoming: io::Result<Incoming>) -> Self {
+        Self {
+            repeated: Repeated::default(),
+            read: 0,
+            rests: false,
+            stopped: Some(Box::new(incoming)),
+        }
+    }
+}
+
+/// The buffer that is shared, taken for the time of one poll.
+#[derive(Debug)]
+pub(super) struct Lent(Box<Input>);
+
+impl Lent {
+    #[inline]
+    pub(super) fn take() -> Self {
+        let mut slot = None;
+        Input::borrowed(&mut slot);
+        Self(slot.unwrap_or_default())
+    }
+
+    #[inline]
+    pub(super) fn give_back(self) {
+        SHARED.set(Some(self.0));
+    }
 }
 
 /// A stream that speaks frames.
@@ -246,28 +288,29 @@ impl<IO: Io> Engine<IO> {
         is_decoded && is_written && self.decoder.is_between_messages()
     }
 
-    /// Reads once and answers messages with themselves, at most `most`, in place, as
-    /// [`poll_repeated`](Self::poll_repeated) does otherwise. It leaves the engine
-    /// [at rest](Self::is_at_rest), as it has to be before, or else there is more to do: to decode
-    /// what comes next, or to write what the stream did not take.
+    /// Reads once, into a buffer that was [lent](Lent::take), and answers messages with themselves,
+    /// at most `most`, in place, as [`poll_repeated`](Self::poll_repeated) does otherwise.
+    ///
+    /// The engine has to be [at rest](Self::is_at_rest), and is so again if nothing has come. If it is
+    /// not, the buffer is for [`take`](Self::take): there is more to decode in it, or what the stream
+    /// did not take is to be written.
+    #[inline(always)]
     pub(super) fn poll_in_place(
         &mut self,
         cx: &mut Context<'_>,
+        Lent(input): &mut Lent,
         texts: bool,
         most: usize,
-        repeated: &mut Repeated,
-    ) -> Poll<Result<usize, Box<io::Result<Incoming>>>> {
-        let read = ready!(self.poll_read(cx)).map_err(|error| Box::new(Err(error)))?;
-        let Some(input) = self.input.as_mut().filter(|_| read > 0) else {
-            return Poll::Ready(Err(Box::new(Ok(Incoming::End))));
+    ) -> Poll<InPlace> {
+        let read = match ready!(input.poll_fill(&mut self.io, cx)) {
+            Ok(0) => return Poll::Ready(InPlace::stopped(Ok(Incoming::End))),
+            Ok(read) => read,
+            Err(error) => return Poll::Ready(InPlace::stopped(Err(error))),
         };
-        let bytes = &mut input.buffer[input.start..input.end];
+        let bytes = &mut input.buffer[LEAD..LEAD + read];
         let repeats = self.decoder.repeat(bytes, texts, most);
         let frames = &bytes[repeats.frames];
         input.start += repeats.taken;
-        repeated.messages += repeats.messages;
-        repeated.received += repeats.bytes;
-        repeated.sent += repeats.bytes;
         // Errors are left to be met again, so that a Close behind the messages is heard first.
         let mut written = 0;
         if !frames.is_empty() {
@@ -283,10 +326,25 @@ impl<IO: Io> Engine<IO> {
             let flushed = Pin::new(&mut self.io).poll_flush(cx);
             self.unflushed = !matches!(flushed, Poll::Ready(Ok(())));
         }
-        Poll::Ready(match repeats.violation {
-            Some(violation) => Err(Box::new(Ok(Incoming::Violation(violation)))),
-            None => Ok(read),
+        let violation = repeats.violation.map(Incoming::Violation);
+        Poll::Ready(InPlace {
+            repeated: Repeated {
+                messages: repeats.messages,
+                received: repeats.bytes,
+                sent: repeats.bytes,
+            },
+            read,
+            rests: violation.is_none()
+                && repeats.taken == read
+                && written == frames.len()
+                && !self.unflushed,
+            stopped: violation.map(|violation| Box::new(Ok(violation))),
         })
+    }
+
+    /// Takes over a buffer with what is left in it.
+    pub(super) fn take(&mut self, Lent(input): Lent) {
+        self.input = Some(input);
     }
 
     /// Returns how many bytes were inflated since the last call.
@@ -318,12 +376,7 @@ impl<IO: Io> Engine<IO> {
 
     /// Replaces what is left in the buffer by what is read.
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
-        let input = Input::borrowed(&mut self.input);
-        let mut buffer = ReadBuf::new(&mut input.buffer[LEAD..]);
-        ready!(Pin::new(&mut self.io).poll_read(cx, &mut buffer))?;
-        let read = buffer.filled().len();
-        input.end = LEAD + read;
-        Poll::Ready(Ok(read))
+        Input::borrowed(&mut self.input).poll_fill(&mut self.io, cx)
     }
 
     /// Takes all but the last `left` bytes of the input for decoded.
@@ -399,12 +452,25 @@ impl Input {
             *slot = SHARED.take();
         }
         let input = slot.get_or_insert_default();
-        input.start = LEAD;
-        input.end = LEAD;
         // Zeroed once a thread, not once a read. Empty also when another connection is being
         // polled further up this very stack.
         input.buffer.resize(LEAD + BUFFER, 0);
         input
+    }
+
+    /// Reads once, in place of what was there.
+    #[inline]
+    fn poll_fill(
+        &mut self,
+        io: &mut (impl AsyncRead + Unpin),
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
+        (self.start, self.end) = (LEAD, LEAD);
+        let mut buffer = ReadBuf::new(&mut self.buffer[LEAD..]);
+        ready!(Pin::new(io).poll_read(cx, &mut buffer))?;
+        let read = buffer.filled().len();
+        self.end = LEAD + read;
+        Poll::Ready(Ok(read))
     }
 
     fn bytes(&self) -> &[u8] {

@@ -21,6 +21,7 @@ mod inbox;
 mod io;
 mod link;
 mod queue;
+mod repetition;
 mod sender;
 mod session;
 mod timer;
@@ -43,7 +44,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 pub use self::sender::{Buffered, Sender};
 pub(crate) use self::{
     link::Link,
-    session::{Served, repeat, serve},
+    repetition::{Repetition, repeat},
+    session::{Served, serve},
     traffic::Traffic,
 };
 use crate::{

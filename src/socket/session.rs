@@ -6,7 +6,7 @@
 use std::{
     collections::hash_map::RandomState,
     error::Error,
-    future::{Future, Pending, poll_fn},
+    future::{Future, poll_fn},
     hash::BuildHasher,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
@@ -86,24 +86,6 @@ where
     }
 }
 
-/// Serves a connection that repeats every message, text behind `prefix`, without a handler.
-pub(crate) fn repeat<IO>(
-    served: Served<IO>,
-    prefix: Arc<str>,
-) -> Session<IO, Pending<Result<(), BoxError>>>
-where
-    IO: Io,
-{
-    let link = Arc::clone(&served.link);
-    let driver = Driver::new(served, seed());
-    link.abandon(false);
-    Session {
-        link,
-        driver: Some(driver.repeating(prefix)),
-        handler: None,
-    }
-}
-
 /// Serves a connection whose `WebSocket` is held somewhere else, until that is dropped.
 pub(super) fn detached<IO>(
     served: Served<IO>,
@@ -135,12 +117,6 @@ where
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.project();
-        if let Some(driver) = this.driver {
-            if driver.repeats_all(cx) {
-                driver.rest();
-                return Poll::Pending;
-            }
-        }
         let poll = poll_both(this.driver, this.handler, this.link, cx);
         if let Some(driver) = this.driver {
             driver.rest();
@@ -149,7 +125,8 @@ where
     }
 }
 
-fn poll_both<IO, F>(
+/// Polls both in turn until neither gets on.
+pub(super) fn poll_both<IO, F>(
     driver: &mut Option<Driver<IO>>,
     mut handler: Pin<&mut Option<F>>,
     link: &Link,
@@ -252,7 +229,7 @@ fn tells_of_the_end(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// Returns what the payloads of pings start from.
-fn seed() -> u64 {
+pub(super) fn seed() -> u64 {
     // std's hash maps are seeded from the system's randomness, which is all that is needed here.
     RandomState::new().hash_one(())
 }

@@ -28,11 +28,10 @@ pub(super) struct Timer {
 }
 
 impl Timer {
-    /// Tells whether it is still to wake the task, if it was set at all: nothing is due before.
-    #[inline]
-    pub(super) fn is_ahead(&self, now: Instant) -> bool {
+    /// Returns when it wakes the task, if it was set at all: nothing is due before.
+    pub(super) fn wakes_at(&self) -> Option<Instant> {
         let sleep = self.sleep.as_ref();
-        sleep.is_none_or(|sleep| now < sleep.deadline().into_std())
+        sleep.map(|sleep| sleep.deadline().into_std())
     }
 
     /// Ready when `deadline` is reached; never without one.

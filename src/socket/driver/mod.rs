@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::{budget::Spent, clock::Terms, closing::Step};
+use self::{budget::Spent, clock::Terms, closing::Step, repeat::Rest};
 use super::{
     engine::{Engine, Incoming},
     io::Io,
@@ -57,6 +57,7 @@ pub(super) struct Driver<IO> {
     link: Arc<Link>,
     /// Messages are repeated, text behind this, rather than delivered.
     repeat: Option<Arc<str>>,
+    rest: Rest,
     phase: Phase,
     timer: Timer,
     /// What was taken in during this poll of the task.
@@ -142,6 +143,7 @@ impl<IO: Io> Driver<IO> {
             engine,
             link,
             repeat: None,
+            rest: Rest::Never,
             phase: Phase::Open,
             timer: Timer::default(),
             spent: Spent::default(),

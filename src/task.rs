@@ -1,0 +1,205 @@
+//! The task of an accepted connection, from the handover to its end.
+
+use std::{
+    any::Any,
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, ready},
+};
+
+use http::Version;
+
+use crate::{
+    admission::Place,
+    codec::Deflation,
+    config::Config,
+    connections::Permit,
+    error::HandshakeError,
+    handler::{Echo, Handler},
+    layer::WebSocketLayer,
+    report::{self, Span},
+    socket::{self, Introduction, Link, Repetition, Served},
+    upgrade::{Connection, Handover, Sent},
+};
+
+/// A handshake that was accepted.
+pub(crate) struct Opened<H> {
+    pub(crate) layer: Arc<WebSocketLayer<H>>,
+    pub(crate) introduction: Box<Introduction>,
+    pub(crate) deflation: Option<Deflation>,
+    pub(crate) handover: Handover,
+    pub(crate) sent: Option<Sent>,
+    /// Given back when all is over.
+    pub(crate) places: Box<[Place]>,
+}
+
+impl<H: Handler> Opened<H> {
+    /// Spawns the connection's task.
+    ///
+    /// # Errors
+    ///
+    /// As [`Permit::spawn`].
+    pub(crate) fn spawn(self, permit: Permit) -> Result<(), HandshakeError> {
+        let config = Arc::clone(&self.layer.settings.config);
+        let handler = &*self.layer.handler as &dyn Any;
+        // Each in a task of its own size.
+        match handler.downcast_ref::<Echo>() {
+            // Compression is for messages that somebody sends.
+            Some(echo) if self.deflation.is_none() => {
+                let prefix = Arc::clone(echo.prefix());
+                permit.spawn(config, |link, permit| self.repeat(prefix, link, permit))
+            }
+            _ => permit.spawn(config, |link, permit| self.serve(link, permit)),
+        }
+    }
+
+    fn serve(self, link: Arc<Link>, permit: Permit) -> impl Future<Output = ()> + Send {
+        let span = report::connection(&self.introduction.request);
+        let opening = Opening {
+            link: Arc::clone(&link),
+            config: Arc::clone(&self.layer.settings.config),
+            deflation: self.deflation,
+            probes: self.introduction.request.version == Version::HTTP_2,
+            handover: self.handover,
+            sent: self.sent,
+        };
+        span.around(async move {
+            let Some(served) = opening.complete().await else {
+                return;
+            };
+            let handle = |socket| self.layer.handler.handle(socket);
+            socket::serve(served, self.introduction, handle).await;
+            end(&link, self.places, permit);
+        })
+    }
+
+    /// Serves a connection as [`Echo`] would, which needs neither a socket nor the request.
+    fn repeat(self, prefix: Arc<str>, link: Arc<Link>, permit: Permit) -> Repeating {
+        let span = report::connection(&self.introduction.request);
+        let opening = Opening {
+            link,
+            config: Arc::clone(&self.layer.settings.config),
+            deflation: None,
+            probes: self.introduction.request.version == Version::HTTP_2,
+            handover: self.handover,
+            sent: self.sent,
+        };
+        Repeating {
+            stage: Stage::Opening(Box::pin(async move {
+                let served = opening.complete().await?;
+                Some(socket::repeat(served, prefix))
+            })),
+            ending: Some((self.places, permit)),
+            span,
+        }
+    }
+}
+
+/// A connection that is to be handed over.
+struct Opening {
+    link: Arc<Link>,
+    config: Arc<Config>,
+    deflation: Option<Deflation>,
+    probes: bool,
+    handover: Handover,
+    sent: Option<Sent>,
+}
+
+impl Opening {
+    /// Waits for the connection, which comes with what was read of it already.
+    async fn complete(self) -> Option<Served<Connection>> {
+        let limit = self.config.upgrade_limit();
+        match self.handover.complete(self.sent, limit).await {
+            Err(error) => {
+                report::upgrade_failed(&error);
+                None
+            }
+            Ok((io, early)) => {
+                if self.config.nodelay() {
+                    io.set_nodelay();
+                }
+                report::opened();
+                Some(Served {
+                    io,
+                    early,
+                    config: self.config,
+                    link: self.link,
+                    deflation: self.deflation,
+                    probes: self.probes,
+                })
+            }
+        }
+    }
+}
+
+fn end(link: &Link, places: Box<[Place]>, permit: Permit) {
+    if let Some(closed) = link.ending() {
+        report::closed(&closed);
+    }
+    drop(places);
+    permit.finish();
+}
+
+/// The task of a connection that repeats.
+///
+/// Written by hand, because of what happens at every message: the messages are repeated before
+/// anything else is looked at, and without the span, in which nothing would be told.
+struct Repeating {
+    stage: Stage,
+    ending: Option<(Box<[Place]>, Permit)>,
+    span: Span,
+}
+
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is the large one for nearly all of its time"
+)]
+enum Stage {
+    Opening(Pin<Box<dyn Future<Output = Option<Repetition<Connection>>> + Send>>),
+    Open(Repetition<Connection>),
+    Over,
+}
+
+impl Future for Repeating {
+    type Output = ();
+
+    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let this = self.get_mut();
+        if let Stage::Open(repetition) = &mut this.stage {
+            if repetition.repeats_all(cx) {
+                return Poll::Pending;
+            }
+        }
+        let (stage, ending) = (&mut this.stage, &mut this.ending);
+        this.span.inside(|| poll_stage(stage, ending, cx))
+    }
+}
+
+fn poll_stage(
+    stage: &mut Stage,
+    ending: &mut Option<(Box<[Place]>, Permit)>,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
+    if let Stage::Opening(opening) = stage {
+        *stage = ready!(opening.as_mut().poll(cx)).map_or(Stage::Over, Stage::Open);
+    }
+    if let Stage::Open(repetition) = stage {
+        ready!(Pin::new(&mut *repetition).poll(cx));
+        if let Some((places, permit)) = ending.take() {
+            end(repetition.link(), places, permit);
+        }
+    }
+    *stage = Stage::Over;
+    Poll::Ready(())
+}
+
+impl Drop for Repeating {
+    fn drop(&mut self) {
+        let (stage, ending) = (&mut self.stage, &mut self.ending);
+        self.span.inside(|| {
+            *stage = Stage::Over;
+            *ending = None;
+        });
+    }
+}
