@@ -123,11 +123,12 @@ impl From<InvalidUtf8> for Violation {
 }
 
 /// The receiving half of a connection.
+#[repr(C)]
 pub(crate) struct Decoder {
     pub(super) rules: Rules,
-    stage: Stage,
     /// The message of which some frames, or some of the only one, have arrived.
     message: Option<Box<Assembly>>,
+    stage: Stage,
     /// Boxed, since few connections have it.
     inflation: Option<Box<Inflation>>,
     deadline: Option<Instant>,

@@ -113,17 +113,18 @@ impl Lent {
     }
 }
 
-/// A stream that speaks frames.
+/// A stream that speaks frames. Its fields are in this order in memory, as those of the driver are.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Engine<IO> {
     io: IO,
     decoder: Decoder,
+    /// The stream itself may hold back some of what it was given.
+    unflushed: bool,
     /// What was read and is not decoded yet; mostly nothing.
     input: Option<Box<Input>>,
     /// Frames that are being written.
     pub(super) output: Outgoing,
-    /// The stream itself may hold back some of what it was given.
-    unflushed: bool,
 }
 
 /// Bytes that were read and not decoded yet: `buffer[start..end]`.

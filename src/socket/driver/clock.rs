@@ -59,6 +59,7 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
+    #[inline]
     pub(super) fn first_message_came(&mut self) {
         if let Some(terms) = &mut self.terms {
             terms.first_message_due = None;

@@ -51,41 +51,45 @@ pub(super) enum Turn {
 }
 
 /// The connection's end of a [`Link`].
+///
+/// Its fields are in this order in memory: those that every repeated message needs are next to each
+/// other, so that few lines of the cache are fetched for it.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Driver<IO> {
-    engine: Engine<IO>,
+    /// What is there to be done if messages come, where they are repeated.
+    rest: Rest,
     link: Arc<Link>,
     /// Messages are repeated, text behind this, rather than delivered.
     repeat: Option<Arc<str>>,
-    rest: Rest,
-    phase: Phase,
-    timer: Timer,
+    /// Elsewhere, because few layers ask for any.
+    terms: Option<Box<Terms>>,
+    keepalive: Option<Keepalive>,
     /// What was taken in during this poll of the task.
     spent: Spent,
+    engine: Engine<IO>,
+
+    phase: Phase,
+    timer: Timer,
     /// An end that was read and not acted on yet.
     waiting: Option<Box<Waiting>>,
-    /// The handler is another task: that it has been woken does not mean that it has run.
-    detached: bool,
-
     /// Since when the stream takes nothing of what is to be written.
     blocked: Option<Instant>,
-    /// Something was written since the stream was flushed.
-    unflushed: bool,
     /// Bytes of the output that are control frames, for which nobody waits.
     control_bytes: usize,
     /// The newest ping that could not be answered because output is blocked.
     owed: Option<Box<Control>>,
-
-    keepalive: Option<Keepalive>,
     /// Since when nothing is read, so that neither silence nor slowness can be held against the
     /// peer.
     paused: Option<Instant>,
+    control_frames: Bucket,
+    config: Arc<Config>,
+    /// The handler is another task: that it has been woken does not mean that it has run.
+    detached: bool,
+    /// Something was written since the stream was flushed.
+    unflushed: bool,
     /// The stream can tell meanwhile whether the peer has gone.
     probes: bool,
-    control_frames: Bucket,
-    /// Elsewhere, because few layers ask for any.
-    terms: Option<Box<Terms>>,
-    config: Arc<Config>,
 }
 
 #[derive(Debug)]

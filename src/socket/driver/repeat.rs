@@ -65,8 +65,16 @@ impl<IO: Io> Driver<IO> {
                 self.spent = Spent::default();
                 return true;
             };
-            self.count(&step.repeated, now);
-            self.spent.add(0, step.read + step.repeated.sent);
+            let Repeated { messages, sent, .. } = step.repeated;
+            if messages > 0 {
+                if let Some(keepalive) = &mut self.keepalive {
+                    keepalive.heard(now);
+                }
+                self.first_message_came();
+                self.link.traffic().repeated(messages, sent);
+            }
+            self.spent
+                .add(messages.div_ceil(FOR_A_FRAME), step.read + sent);
             if !step.rests || self.has_spent() {
                 self.engine.take(input);
                 // Acted on where every other is.
@@ -114,7 +122,6 @@ impl<IO: Io> Driver<IO> {
         incoming
     }
 
-    #[inline(always)]
     fn count(&mut self, repeated: &Repeated, now: Instant) {
         if repeated.messages > 0 {
             self.heard(now);

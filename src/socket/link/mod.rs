@@ -27,16 +27,19 @@ use crate::{
 };
 
 /// The shared state of one connection.
+///
+/// Its fields are in this order in memory: those that need no lock are next to each other.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Link {
+    /// The connection sleeps and has to be woken. Changed only under the lock.
+    parked: AtomicBool,
     role: Role,
-    config: Arc<Config>,
     traffic: Arc<Traffic>,
+    config: Arc<Config>,
     /// Set before anybody sends.
     compression: OnceLock<Compression>,
     state: Mutex<State>,
-    /// The connection sleeps and has to be woken. Changed only under the lock.
-    parked: AtomicBool,
     /// Told when there may be room for more to be sent, and when the connection has ended.
     changed: Notify,
 }
