@@ -8,8 +8,9 @@ mod single;
 pub mod upgrades;
 
 use std::{
+    fmt,
     io::{self, ErrorKind},
-    net,
+    net, thread,
     time::{Duration, Instant},
 };
 
@@ -17,6 +18,9 @@ use mio::{Events, Interest, Poll, Token, net::TcpStream};
 
 use self::{frames::Shape, latency::Histogram};
 use crate::{BoxError, process::Process};
+
+/// How long a server has for what is outstanding when its turn is over.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// What is done to a server.
 #[derive(Clone, Copy, Debug)]
@@ -29,10 +33,26 @@ pub struct Load {
     pub refill: usize,
     /// What they send.
     pub exchange: Exchange,
-    /// How long it goes on before anything is counted.
-    pub warm_up: Duration,
-    /// How long it is measured.
-    pub time: Duration,
+}
+
+impl Load {
+    /// Returns the bytes of payload that are outstanding at any time.
+    fn outstanding(&self) -> usize {
+        let size = match self.exchange {
+            Exchange::Echo(shape) | Exchange::Http2(shape, _) => shape.size,
+            Exchange::Http => 0,
+        };
+        self.clients * self.depth * size
+    }
+
+    /// Returns how long a turn of a server lasts at least: so long that what is outstanding goes
+    /// there and back several times.
+    #[must_use]
+    pub fn turn(&self) -> Duration {
+        let of_clients = Duration::from_micros(40) * self.clients as u32;
+        let of_bytes = Duration::from_nanos(4) * self.outstanding() as u32;
+        Duration::from_millis(20) + of_clients + of_bytes
+    }
 }
 
 /// What clients send, again and again.
@@ -94,102 +114,140 @@ struct Pattern {
     answer: Vec<u8>,
 }
 
-/// Runs `load` against a server.
-///
-/// # Errors
-///
-/// When a connection cannot be made, gets a wrong answer at first, or breaks.
-pub fn run(server: &Process, load: Load) -> Result<Outcome, BoxError> {
-    let poll = Poll::new()?;
-    let address = server.address();
-    match load.exchange {
-        Exchange::Echo(shape) => {
-            let clients = single::open(address, load.clients, &poll, |stream| {
-                if shape.websocket {
-                    client::shake_hands(stream)?;
+/// Clients that are connected to a server, and what they have outstanding.
+pub struct Session<'a> {
+    server: &'a Process,
+    poll: Poll,
+    events: Events,
+    clients: Vec<Box<dyn Client>>,
+    common: Common,
+}
+
+impl<'a> Session<'a> {
+    /// Connects to a server and has all clients send their first messages.
+    ///
+    /// # Errors
+    ///
+    /// When a connection cannot be made, or gets a wrong answer.
+    pub fn open(server: &'a Process, load: Load) -> Result<Self, BoxError> {
+        let poll = Poll::new()?;
+        let address = server.address();
+        let (mut clients, frame, answer) = match load.exchange {
+            Exchange::Echo(shape) => {
+                let clients = single::open(address, load.clients, &poll, |stream| {
+                    if shape.websocket {
+                        client::shake_hands(stream)?;
+                    }
+                    client::echo(stream, shape)
+                })?;
+                (boxed(clients), shape.request(), shape.reply())
+            }
+            Exchange::Http2(shape, connections) => {
+                let clients = http2::open(address, load.clients, connections, &poll)?;
+                (boxed(clients), shape.request(), shape.reply())
+            }
+            Exchange::Http => {
+                // Every answer is as long: only the date changes.
+                let mut answer = Vec::new();
+                let clients = single::open(address, load.clients, &poll, |stream| {
+                    answer = client::ask(stream)?;
+                    Ok(())
+                })?;
+                (boxed(clients), client::REQUEST.to_vec(), answer)
+            }
+        };
+        let common = Common {
+            pattern: Pattern {
+                bytes: frame.repeat(load.depth + 1),
+                frame: frame.len(),
+                answer,
+            },
+            depth: load.depth,
+            refill: load.refill,
+            scratch: vec![0; 256 * 1024],
+            histogram: Histogram::new(),
+        };
+        let begun = Instant::now();
+        for client in &mut clients {
+            client.begin(begun, &common)?;
+        }
+        Ok(Self {
+            server,
+            poll,
+            events: Events::with_capacity(1024),
+            clients,
+            common,
+        })
+    }
+
+    /// Goes on from where it was left, and measures for so long what comes after the warm-up.
+    ///
+    /// # Errors
+    ///
+    /// When a connection breaks.
+    pub fn measure(&mut self, warm_up: Duration, time: Duration) -> Result<Outcome, BoxError> {
+        let begun = Instant::now();
+        let mut counting = None;
+        let mut answers = 0;
+        loop {
+            wait(&mut self.poll, &mut self.events)?;
+            let now = Instant::now();
+            let mut outcome = None;
+            match counting {
+                None if now >= begun + warm_up => {
+                    counting = Some((now, self.server.cpu_time()?));
+                    answers = 0;
+                    self.common.histogram = Histogram::new();
                 }
-                client::echo(stream, shape)
-            })?;
-            measure(
-                server,
-                load,
-                poll,
-                clients,
-                (shape.request(), shape.reply()),
-            )
+                Some((since, cpu)) if now >= since + time => {
+                    let cpu = self.server.cpu_time()?.saturating_sub(cpu);
+                    let histogram = &self.common.histogram;
+                    outcome = Some(Outcome::new(answers, now - since, cpu, histogram)?);
+                }
+                _ => {}
+            }
+            for event in &self.events {
+                let client = &mut self.clients[event.token().0];
+                answers += client.turn(event.is_readable(), &mut self.common)?;
+            }
+            // Each event is told once, so the last ones are followed as well.
+            if let Some(outcome) = outcome {
+                return Ok(outcome);
+            }
         }
-        Exchange::Http2(shape, connections) => {
-            let clients = http2::open(address, load.clients, connections, &poll)?;
-            measure(
-                server,
-                load,
-                poll,
-                clients,
-                (shape.request(), shape.reply()),
-            )
+    }
+
+    /// Lets the server answer what is outstanding, which nobody reads before it is the server's turn
+    /// again, so that it leaves the core to the next one.
+    ///
+    /// # Errors
+    ///
+    /// When the server has gone.
+    pub fn pause(&self) -> Result<(), BoxError> {
+        let deadline = Instant::now() + PAUSE;
+        let mut cpu = self.server.cpu_time()?;
+        while Instant::now() < deadline {
+            thread::sleep(Duration::from_micros(500));
+            let now = self.server.cpu_time()?;
+            if now == cpu {
+                break;
+            }
+            cpu = now;
         }
-        Exchange::Http => {
-            // Every answer is as long: only the date changes.
-            let mut answer = Vec::new();
-            let clients = single::open(address, load.clients, &poll, |stream| {
-                answer = client::ask(stream)?;
-                Ok(())
-            })?;
-            measure(
-                server,
-                load,
-                poll,
-                clients,
-                (client::REQUEST.to_vec(), answer),
-            )
-        }
+        Ok(())
     }
 }
 
-fn measure<C: Client>(
-    server: &Process,
-    load: Load,
-    mut poll: Poll,
-    mut clients: Vec<C>,
-    (frame, answer): (Vec<u8>, Vec<u8>),
-) -> Result<Outcome, BoxError> {
-    let mut common = Common {
-        pattern: Pattern {
-            bytes: frame.repeat(load.depth + 1),
-            frame: frame.len(),
-            answer,
-        },
-        depth: load.depth,
-        refill: load.refill,
-        scratch: vec![0; 256 * 1024],
-        histogram: Histogram::new(),
-    };
-    let mut events = Events::with_capacity(1024);
+fn boxed(clients: Vec<impl Client + 'static>) -> Vec<Box<dyn Client>> {
+    let boxed = clients.into_iter().map(|client| Box::new(client) as _);
+    boxed.collect()
+}
 
-    let begun = Instant::now();
-    for client in &mut clients {
-        client.begin(begun, &common)?;
-    }
-    let mut counting = None;
-    let mut answers = 0;
-    loop {
-        wait(&mut poll, &mut events)?;
-        let now = Instant::now();
-        match counting {
-            None if now >= begun + load.warm_up => {
-                counting = Some((now, server.cpu_time()?));
-                answers = 0;
-                common.histogram = Histogram::new();
-            }
-            Some((since, cpu)) if now >= since + load.time => {
-                let cpu = server.cpu_time()?.saturating_sub(cpu);
-                return Outcome::new(answers, now - since, cpu, &common.histogram);
-            }
-            _ => {}
-        }
-        for event in &events {
-            answers += clients[event.token().0].turn(event.is_readable(), &mut common)?;
-        }
+impl fmt::Debug for Session<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Session")
+            .field("server", &self.server.address())
+            .finish_non_exhaustive()
     }
 }
 

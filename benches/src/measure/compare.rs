@@ -1,9 +1,12 @@
 //! Several servers in turn, and tables of what each of them did.
 
+use std::collections::HashMap;
+
+use super::Plan;
 use crate::{
     BoxError,
     cores::Cores,
-    load::Outcome,
+    load::{Load, Outcome, Session},
     process::Process,
     server::Threads,
     table::{Table, grouped, median, time},
@@ -65,6 +68,46 @@ pub(super) fn interleaved<O>(
         outcomes.push(of_round.into_iter().flatten().collect());
     }
     Ok(outcomes)
+}
+
+/// Measures all servers in every round, in turns of some milliseconds: they differ by less than the
+/// machine does from one second to the next. Each turn counts as a round of its own.
+pub(super) fn in_turns(
+    contestants: &[Contestant],
+    plan: &Plan,
+    cores: &Cores,
+    load: impl Fn(&Contestant) -> Load,
+) -> Result<Vec<Vec<Outcome>>, BoxError> {
+    let mut rounds = Vec::new();
+    for _ in 0..plan.rounds {
+        let mut servers = Vec::new();
+        for contestant in contestants {
+            servers.push((contestant, contestant.start(cores)?));
+        }
+        let mut sessions = HashMap::new();
+        for (contestant, server) in &servers {
+            let load = load(contestant);
+            let session = Session::open(server, load)
+                .map_err(|error| format!("{}: {error}", contestant.label))?;
+            session.pause()?;
+            sessions.insert(
+                contestant.label.as_str(),
+                (session, load.turn().min(plan.time)),
+            );
+        }
+        let longest = sessions.values().map(|(_, turn)| *turn).max();
+        let turn = longest.unwrap_or(plan.time);
+        let turns = (plan.time.as_secs_f64() / turn.as_secs_f64()).ceil() as usize;
+        rounds.extend(interleaved(contestants, turns, |contestant| {
+            let Some((session, _)) = sessions.get_mut(contestant.label.as_str()) else {
+                return Err("two servers of one name".into());
+            };
+            let outcome = session.measure(turn / 3, turn)?;
+            session.pause()?;
+            Ok(outcome)
+        })?);
+    }
+    Ok(rounds)
 }
 
 /// Makes the table of one mode.

@@ -10,7 +10,7 @@ use crate::{
     BoxError,
     cores::Cores,
     load::{
-        self, Exchange, Load,
+        Exchange, Load,
         frames::{Shape, Size},
     },
 };
@@ -97,8 +97,6 @@ impl Echo {
                 true => Exchange::Http2(shape, self.shared.unwrap_or(self.connections)),
                 false => Exchange::Echo(shape),
             },
-            warm_up: plan.warm_up(),
-            time: plan.time,
         }
     }
 }
@@ -137,9 +135,8 @@ fn compare_all(modes: &[Echo], plan: &Plan, cores: &Cores) -> Result<(), BoxErro
             None => USUAL.to_vec(),
         };
         let contestants = Contestant::list(&plan.names(&usual));
-        let rounds = compare::interleaved(&contestants, plan.rounds, |contestant| {
-            let server = contestant.start(cores)?;
-            load::run(&server, mode.load(plan, &contestant.name))
+        let rounds = compare::in_turns(&contestants, plan, cores, |contestant| {
+            mode.load(plan, &contestant.name)
         });
         let rounds = rounds.map_err(|error| format!("{mode}: {error}"))?;
         println!("### {mode}\n");

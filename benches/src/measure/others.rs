@@ -1,7 +1,6 @@
 //! What is measured besides messages: upgrades, plain requests, memory, and the choice of a runtime.
 
 use std::{
-    collections::HashMap,
     thread,
     time::{Duration, Instant},
 };
@@ -15,7 +14,7 @@ use crate::{
     BoxError,
     cores::Cores,
     load::{
-        self, Exchange, Load, client,
+        Exchange, Load, Session, client,
         frames::{Shape, Size},
         upgrades,
     },
@@ -47,9 +46,6 @@ const PLAIN: [&str; 8] = [
     "hyper",
 ];
 
-/// Into how many pieces a round of plain requests is cut.
-const PIECES: u32 = 20;
-
 /// Plain requests, with our layer and without it.
 pub(super) fn http(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
     let contestants = Contestant::list(&plan.names(&PLAIN));
@@ -57,32 +53,13 @@ pub(super) fn http(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
         true => "hyper-plain",
         false => "axum-plain",
     };
-    // The servers differ by less than the machine does from one second to the next: so they take
-    // turns of a few milliseconds.
-    let time = plan.time / PIECES;
     for depth in [1, 16] {
-        let load = Load {
+        let rounds = compare::in_turns(&contestants, plan, cores, |_| Load {
             clients: 100,
             depth,
             refill: 1,
             exchange: Exchange::Http,
-            warm_up: time / 2,
-            time,
-        };
-        let mut rounds = Vec::new();
-        for _ in 0..plan.rounds {
-            let start = |contestant: &Contestant| {
-                let server = contestant.start(cores)?;
-                Ok((contestant.label.clone(), server))
-            };
-            let servers = contestants.iter().map(start);
-            let servers = servers.collect::<Result<HashMap<_, _>, BoxError>>()?;
-            rounds.extend(compare::interleaved(
-                &contestants,
-                PIECES as usize,
-                |contestant| load::run(&servers[&contestant.label], load),
-            )?);
-        }
+        })?;
         println!("### plain HTTP, 100 connections, {depth} deep\n");
         let (table, _) = compare::table_by(&contestants, "plain", without, &rounds);
         table.publish(&format!("http-{depth}"), plan.into.as_deref())?;
@@ -114,7 +91,8 @@ pub(super) fn workers(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
     let mode = Echo::new(1000, Size(32), 1);
     let rounds = compare::interleaved(&contestants, plan.rounds, |contestant| {
         let server = contestant.start(cores)?;
-        load::run(&server, mode.load(plan, &contestant.name))
+        let load = mode.load(plan, &contestant.name);
+        Session::open(&server, load)?.measure(plan.warm_up(), plan.time)
     })?;
     println!("### {mode}, by runtime\n");
     let (table, _) = compare::table(&contestants, "raw, current-thread", &rounds);
