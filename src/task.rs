@@ -144,7 +144,9 @@ fn end(link: &Link, places: Box<[Place]>, permit: Permit) {
 /// The task of a connection that repeats.
 ///
 /// Written by hand, because of what happens at every message: the messages are repeated before
-/// anything else is looked at, and without the span, in which nothing would be told.
+/// anything else is looked at, and without the span, in which nothing would be told. What that needs
+/// comes first in memory.
+#[repr(C)]
 struct Repeating {
     stage: Stage,
     ending: Option<(Box<[Place]>, Permit)>,
