@@ -42,6 +42,10 @@ impl Timer {
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         let Some(deadline) = deadline.map(tokio::time::Instant::from_std) else {
+            // One that has been reached wakes nobody any more.
+            if self.sleep.as_ref().is_some_and(|sleep| sleep.is_elapsed()) {
+                self.sleep = None;
+            }
             return Poll::Pending;
         };
         let sleep = match &mut self.sleep {
@@ -72,7 +76,7 @@ impl Timer {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, pin::pin, time::Duration};
+    use std::{future::poll_fn, pin::pin, task::Waker, time::Duration};
 
     use tokio::time::timeout;
 
@@ -83,6 +87,21 @@ mod tests {
     /// Takes what tokio allows a task in one poll, as a handler does that has much to receive.
     fn spend_budget(cx: &mut Context<'_>) {
         while pin!(tokio::task::consume_budget()).poll(cx).is_ready() {}
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn forgets_a_moment_that_is_over_when_nothing_is_due() {
+        let mut timer = Timer::default();
+        let due = now() + SECOND;
+        let mut poll = |deadline| {
+            let poll = timer.poll(deadline, now(), &mut Context::from_waker(Waker::noop()));
+            (poll, timer.wakes_at())
+        };
+        assert_eq!(poll(Some(due)), (Poll::Pending, Some(due)));
+        assert_eq!(poll(None), (Poll::Pending, Some(due)));
+        tokio::time::sleep(2 * SECOND).await;
+        assert_eq!(poll(None), (Poll::Pending, None));
+        assert_eq!(poll(None), (Poll::Pending, None));
     }
 
     #[tokio::test(start_paused = true)]
