@@ -780,6 +780,44 @@ mod traced {
         assert_eq!(panicked, [(Level::ERROR, vec![sockets[2]])]);
     }
 
+    /// A key that tells when it is dropped, which is with the task.
+    #[derive(Clone, Eq, Hash, PartialEq)]
+    struct Key;
+
+    impl Drop for Key {
+        fn drop(&mut self) {
+            info!("place given back");
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_given_back_is_given_back_in_the_span() {
+        async fn assert_in_span(what: &str, layer: WebSocketLayer<impl Handler>) {
+            let layer = layer.max_per_key(1, |_| Some(Key));
+            for is_aborted in [false, true] {
+                listen();
+                let mut client = open(&layer, "/").await;
+                let (socket, _) = spans("websocket")[0];
+                assert!(events("place given back").is_empty(), "{what}");
+                if is_aborted {
+                    let _ = layer.connections().closed(Duration::ZERO).await;
+                } else {
+                    wire::write(&mut client, &close(1000, "")).await;
+                    assert_eq!(until_closed(client).await, Some(1000));
+                    until_idle(&layer.connections()).await;
+                }
+                let told = events("place given back");
+                assert!(!told.is_empty(), "{what}, aborted: {is_aborted}");
+                for (_, scope) in told {
+                    assert_eq!(scope, [socket], "{what}, aborted: {is_aborted}");
+                }
+                assert!(has_ended(socket), "{what}, aborted: {is_aborted}");
+            }
+        }
+        assert_in_span("a handler", WebSocketLayer::new(talkative)).await;
+        assert_in_span("echo", WebSocketLayer::new(Echo::new())).await;
+    }
+
     /// Asserts that nothing above TRACE holds a secret, all of which have `hush` in them.
     fn assert_discreet(doing: &str) {
         let bytes = b"hush".map(|byte| byte.to_string()).join(", ");

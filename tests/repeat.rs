@@ -300,6 +300,35 @@ async fn hears_of_a_shutdown_in_the_middle_of_an_answer() {
     }
 }
 
+/// Asked for in the same moment in which a message arrives, before or after it.
+#[tokio::test(start_paused = true)]
+async fn closes_at_once_when_a_message_arrives_as_well() {
+    for is_before in [true, false] {
+        let layer = WebSocketLayer::new(Echo::new());
+        let layer = layer.config(Config::new().shutdown_spread(Duration::ZERO));
+        let connections = layer.connections();
+        let mut client = pipe::open(layer.into_service(), 4096).await;
+        // Until the connection sleeps.
+        sleep(Duration::from_millis(1)).await;
+        let start = Instant::now();
+        if is_before {
+            connections.close();
+        }
+        client.write_all(&frame(FIN | TEXT, b"last")).await.unwrap();
+        if !is_before {
+            connections.close();
+            let answer = read_frame(&mut client).await.unwrap();
+            assert_eq!(answer.payload, b"last");
+        }
+        assert_eq!(wire::read_close(&mut client).await, Some(1001));
+        assert_eq!(start.elapsed(), Duration::ZERO, "before: {is_before}");
+        client.write_all(&close(1001, "")).await.unwrap();
+        drop(client);
+        let report = connections.closed(Duration::from_secs(1)).await;
+        assert_eq!((report.clean, report.aborted), (1, 0));
+    }
+}
+
 /// Serves a peer that has gone when its last message and its Close are read.
 async fn leave(handler: impl Handler) -> Counts {
     let layer = WebSocketLayer::new(handler);

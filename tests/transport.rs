@@ -69,6 +69,10 @@ struct State {
     /// The bytes that are taken before `then`.
     room: usize,
     then: Then,
+    /// What flushing comes to, other than being done.
+    flush: Option<Then>,
+    /// Bytes that were written before the stream was last flushed.
+    flushed: usize,
     /// Shutting down never gets done.
     stuck_in_shutdown: bool,
     calls: Calls,
@@ -256,9 +260,20 @@ impl AsyncWrite for Script {
         self.lock().vectored
     }
 
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.lock().calls.flushes += 1;
-        Poll::Ready(Ok(()))
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let mut state = self.lock();
+        state.calls.flushes += 1;
+        match state.flush {
+            None | Some(Then::Zero) => {
+                state.flushed = state.written;
+                Poll::Ready(Ok(()))
+            }
+            Some(Then::Pending) => {
+                state.writer = Some(cx.waker().clone());
+                Poll::Pending
+            }
+            Some(Then::Error(kind)) => Poll::Ready(Err(kind.into())),
+        }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -317,6 +332,7 @@ impl Peer {
             state.calls = Calls::default();
             state.output.clear();
             state.written = 0;
+            state.flushed = 0;
         });
     }
 
@@ -445,6 +461,80 @@ async fn reads_once_and_writes_once_for_what_echo_repeats() {
     let calls = peer.calls();
     assert_eq!((calls.reads, calls.idle_reads), (1, 1), "{calls:?}");
     assert_eq!((calls.writes, calls.idle_writes), (1, 0), "{calls:?}");
+}
+
+/// A stream may hold back what it was given, as one that is encrypted does.
+#[tokio::test(start_paused = true)]
+async fn flushes_an_answer_as_soon_as_the_stream_can() {
+    for (what, peer) in repeated_both_ways().await {
+        peer.set(|state| state.flush = Some(Then::Pending));
+        peer.send(frame(FIN | TEXT, b"held back"));
+        settle().await;
+        assert_eq!(peer.payloads().await, [b"held back"], "{what}");
+        assert_eq!(peer.lock().flushed, 0, "{what}");
+        peer.send(frame(FIN | TEXT, b"behind it"));
+        settle().await;
+        let writer = peer.lock().writer.take();
+        peer.set(|state| state.flush = None);
+        writer.unwrap().wake();
+        settle().await;
+        let payloads = peer.payloads().await;
+        assert_eq!(payloads, [b"held back", b"behind it"], "{what}");
+        let state = peer.lock();
+        assert_eq!(state.flushed, state.written, "{what}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn ends_when_an_answer_cannot_be_flushed() {
+    for (what, peer) in repeated_both_ways().await {
+        peer.set(|state| state.flush = Some(Then::Error(ErrorKind::BrokenPipe)));
+        peer.send(frame(FIN | TEXT, b"held back"));
+        settle().await;
+        assert!(peer.is_gone(), "{what}");
+    }
+}
+
+/// One that repeats answers each read before the next, in every turn as in the first: what turns
+/// before it took in does not count.
+#[tokio::test(start_paused = true)]
+async fn answers_what_is_read_at_once_however_many_turns_there_were() {
+    const TURNS: usize = 2 * FRAMES;
+    let peer = attach(Config::new(), true, Echo::new()).await;
+    for turn in 1..=TURNS {
+        // Three reads in one poll.
+        for _ in 0..3 {
+            let message = Input::Segment(frame(FIN | TEXT, b"more").into());
+            peer.lock().input.push_back(message);
+        }
+        let reader = peer.lock().reader.take();
+        reader.unwrap().wake();
+        settle().await;
+        let calls = peer.calls();
+        assert_eq!((calls.reads, calls.writes), (3 * turn, 3 * turn));
+        assert_eq!(calls.idle_reads, turn);
+    }
+}
+
+/// Where nothing else is waited for, a wait that is over leaves nothing behind.
+#[tokio::test(start_paused = true)]
+async fn answers_what_is_read_at_once_also_when_a_limit_has_passed() {
+    const LIMIT: Duration = Duration::from_secs(3);
+    let config = Config::new().without_keepalive();
+    let config = config.first_message_timeout(LIMIT);
+    let peer = attach(config, true, Echo::new()).await;
+    for turn in 1..=3 {
+        for _ in 0..2 {
+            let message = Input::Segment(frame(FIN | TEXT, b"more").into());
+            peer.lock().input.push_back(message);
+        }
+        let reader = peer.lock().reader.take();
+        reader.unwrap().wake();
+        settle().await;
+        let calls = peer.calls();
+        assert_eq!((calls.reads, calls.writes), (2 * turn, 2 * turn), "{turn}");
+        sleep(LIMIT).await;
+    }
 }
 
 /// Does what [`Echo`] does, without being it.
