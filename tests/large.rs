@@ -5,7 +5,10 @@
 #[path = "support/wire.rs"]
 mod wire;
 
-use std::time::Duration;
+use std::{
+    sync::atomic::{AtomicUsize, Ordering},
+    time::Duration,
+};
 
 use axum::Router;
 use tokio::{
@@ -109,6 +112,45 @@ async fn exchange(client: TcpStream, sent: &[u8], at_once: usize, expected: usiz
     };
     let both = async { tokio::join!(write, read).1 };
     timeout(GUARD, both).await.unwrap()
+}
+
+/// Writes until nothing is taken any more, and only then begins to read.
+async fn fill_and_drain(client: TcpStream, message: &[u8], count: usize) {
+    let (mut reader, mut writer) = client.into_split();
+    let written = AtomicUsize::new(0);
+    let write = async {
+        for _ in 0..count {
+            writer.write_all(message).await.unwrap();
+            written.fetch_add(1, Ordering::Relaxed);
+        }
+    };
+    let read = async {
+        let mut before = None;
+        while before != Some(written.load(Ordering::Relaxed)) {
+            before = Some(written.load(Ordering::Relaxed));
+            // The server runs in the same thread, which looks at its sockets in between.
+            for _ in 0..1000 {
+                tokio::task::yield_now().await;
+            }
+        }
+        assert!(before < Some(count), "the buffers take everything");
+        for number in 0..count {
+            let frame = read_frame(&mut reader).await;
+            assert!(frame.is_some(), "the connection is gone after {number}");
+        }
+    };
+    let both = async { tokio::join!(write, read) };
+    timeout(GUARD, both).await.unwrap();
+}
+
+#[tokio::test]
+async fn writes_on_when_a_peer_reads_again() {
+    let few = frame(FIN | BINARY, &bytes(MIB));
+    let many = frame(FIN | BINARY, &bytes(20 * KIB));
+    for (message, count) in [(few, 64), (many, 64 * 50)] {
+        fill_and_drain(connect(Echo::new()).await, &message, count).await;
+        fill_and_drain(connect(answer).await, &message, count).await;
+    }
 }
 
 #[tokio::test]
