@@ -142,6 +142,21 @@ async fn counts_the_silence_from_a_message_that_comes_instead_of_a_pong() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn counts_the_silence_from_the_last_message_that_was_repeated() {
+    let layer = WebSocketLayer::new(Echo::new());
+    let layer = layer.config(Config::new().keepalive(seconds(5), seconds(60)));
+    let mut client = pipe::open(layer.into_service(), BUFFER).await;
+    for _ in 0..3 {
+        sleep(seconds(4)).await;
+        write(&mut client, &frame(FIN | TEXT, b"hello")).await;
+        assert_eq!(read_frame(&mut client).await.unwrap().payload, b"hello");
+    }
+    let start = Instant::now();
+    read_ping(&mut client).await;
+    assert_eq!(start.elapsed(), seconds(5));
+}
+
+#[tokio::test(start_paused = true)]
 async fn keeps_a_peer_that_answers_every_ping() {
     let (mut socket, mut client) = open(Config::new());
     let mut payloads = Vec::new();

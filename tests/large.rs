@@ -24,7 +24,10 @@ const MIB: usize = 1024 * KIB;
 const GUARD: Duration = Duration::from_secs(60);
 
 fn config() -> Config {
-    Config::new().max_message_size(4 * MIB)
+    // A timer would make up for a stream that wakes nobody.
+    let config = Config::new().without_keepalive();
+    let config = config.write_timeout(Duration::from_secs(3600));
+    config.max_message_size(4 * MIB)
 }
 
 async fn connect(handler: impl Handler) -> TcpStream {
