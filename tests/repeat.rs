@@ -322,7 +322,12 @@ async fn closes_at_once_when_a_message_arrives_as_well() {
         }
         assert_eq!(wire::read_close(&mut client).await, Some(1001));
         assert_eq!(start.elapsed(), Duration::ZERO, "before: {is_before}");
+        // Nothing is answered behind our Close.
+        sleep(Duration::from_millis(1)).await;
+        client.write_all(&frame(FIN | TEXT, b"late")).await.unwrap();
+        sleep(Duration::from_millis(1)).await;
         client.write_all(&close(1001, "")).await.unwrap();
+        assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
         drop(client);
         let report = connections.closed(Duration::from_secs(1)).await;
         assert_eq!((report.clean, report.aborted), (1, 0));
