@@ -1,6 +1,6 @@
 //! Several servers in turn, and tables of what each of them did.
 
-use std::collections::HashMap;
+use std::time::Duration;
 
 use super::Plan;
 use crate::{
@@ -53,7 +53,7 @@ pub(super) struct Medians {
 pub(super) fn interleaved<O>(
     contestants: &[Contestant],
     rounds: usize,
-    mut measure: impl FnMut(&Contestant) -> Result<O, BoxError>,
+    mut measure: impl FnMut(usize) -> Result<O, BoxError>,
 ) -> Result<Vec<Vec<O>>, BoxError> {
     let mut outcomes = Vec::new();
     for round in 0..rounds {
@@ -61,8 +61,8 @@ pub(super) fn interleaved<O>(
         for step in 0..contestants.len() {
             // Nobody is always the one who comes after the slowest.
             let at = (step + round) % contestants.len();
-            let outcome = measure(&contestants[at])
-                .map_err(|error| format!("{}: {error}", contestants[at].label))?;
+            let outcome =
+                measure(at).map_err(|error| format!("{}: {error}", contestants[at].label))?;
             of_round[at] = Some(outcome);
         }
         outcomes.push(of_round.into_iter().flatten().collect());
@@ -84,26 +84,20 @@ pub(super) fn in_turns(
         for contestant in contestants {
             servers.push((contestant, contestant.start(cores)?));
         }
-        let mut sessions = HashMap::new();
+        let mut sessions = Vec::new();
+        let mut turn = Duration::ZERO;
         for (contestant, server) in &servers {
             let load = load(contestant);
             let session = Session::open(server, load)
                 .map_err(|error| format!("{}: {error}", contestant.label))?;
             session.pause()?;
-            sessions.insert(
-                contestant.label.as_str(),
-                (session, load.turn().min(plan.time)),
-            );
+            sessions.push(session);
+            turn = turn.max(load.turn()).min(plan.time);
         }
-        let longest = sessions.values().map(|(_, turn)| *turn).max();
-        let turn = longest.unwrap_or(plan.time);
         let turns = (plan.time.as_secs_f64() / turn.as_secs_f64()).ceil() as usize;
-        rounds.extend(interleaved(contestants, turns, |contestant| {
-            let Some((session, _)) = sessions.get_mut(contestant.label.as_str()) else {
-                return Err("two servers of one name".into());
-            };
-            let outcome = session.measure(turn / 3, turn)?;
-            session.pause()?;
+        rounds.extend(interleaved(contestants, turns, |at| {
+            let outcome = sessions[at].measure(turn / 3, turn)?;
+            sessions[at].pause()?;
             Ok(outcome)
         })?);
     }

@@ -26,8 +26,8 @@ use crate::{
 /// Opening handshakes, as fast as the server answers them.
 pub(super) fn upgrades(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
     let contestants = Contestant::list(&plan.names(&USUAL));
-    let rounds = compare::interleaved(&contestants, plan.rounds, |contestant| {
-        upgrades::run(&contestant.start(cores)?, plan.warm_up(), plan.time)
+    let rounds = compare::interleaved(&contestants, plan.rounds, |at| {
+        upgrades::run(&contestants[at].start(cores)?, plan.warm_up(), plan.time)
     })?;
     println!("### upgrades\n");
     let (table, _) = compare::table(&contestants, FLOOR, &rounds);
@@ -89,7 +89,8 @@ pub(super) fn workers(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
         }
     }
     let mode = Echo::new(1000, Size(32), 1);
-    let rounds = compare::interleaved(&contestants, plan.rounds, |contestant| {
+    let rounds = compare::interleaved(&contestants, plan.rounds, |at| {
+        let contestant = &contestants[at];
         let server = contestant.start(cores)?;
         let load = mode.load(plan, &contestant.name);
         Session::open(&server, load)?.measure(plan.warm_up(), plan.time)

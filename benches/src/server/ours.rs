@@ -1,5 +1,7 @@
 //! Our layer, under the two servers it is used with most.
 
+use std::time::Duration;
+
 use axum::{Router, ServiceExt, body::Body, extract::Request};
 use http::Response;
 use tokio::net::TcpListener;
@@ -9,9 +11,14 @@ use tower_websocket::{Config, Echo, Error, ResponseBody, WebSocket, WebSocketLay
 use super::plain;
 use crate::BoxError;
 
-/// The defaults, but for the limit on connections: some of the measurements open that many.
+/// The defaults, but for the limit on connections, since some of the measurements open that many, and
+/// for longer waits: a client rests while the other servers have their turns.
 fn config() -> Config {
-    Config::new().without_max_connections()
+    const MINUTE: Duration = Duration::from_secs(60);
+    Config::new()
+        .without_max_connections()
+        .keepalive(10 * MINUTE, MINUTE)
+        .write_timeout(10 * MINUTE)
 }
 
 fn layer() -> WebSocketLayer {
