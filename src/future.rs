@@ -33,7 +33,7 @@ use crate::{
     response::ResponseBody,
     socket::Introduction,
     subprotocol,
-    task::Opened,
+    task::{Connecting, Opened},
     upgrade::{Handover, Sent},
 };
 
@@ -203,10 +203,14 @@ impl<H: Handler> Handshake<H> {
         };
         let opened = Opened {
             layer: self.layer,
+            connecting: Connecting {
+                config: Arc::clone(&settings.config),
+                deflation,
+                probes: introduction.request.version == Version::HTTP_2,
+                handover: self.handover,
+                sent: sent.clone(),
+            },
             introduction: Box::new(introduction),
-            deflation,
-            handover: self.handover,
-            sent: sent.clone(),
             places,
         };
         opened.spawn(self.permit).map_err(answer::failed)?;

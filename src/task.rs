@@ -8,8 +8,6 @@ use std::{
     task::{Context, Poll, ready},
 };
 
-use http::Version;
-
 use crate::{
     admission::Place,
     codec::Deflation,
@@ -26,10 +24,8 @@ use crate::{
 /// A handshake that was accepted.
 pub(crate) struct Opened<H> {
     pub(crate) layer: Arc<WebSocketLayer<H>>,
+    pub(crate) connecting: Connecting,
     pub(crate) introduction: Box<Introduction>,
-    pub(crate) deflation: Option<Deflation>,
-    pub(crate) handover: Handover,
-    pub(crate) sent: Option<Sent>,
     /// Given back when all is over.
     pub(crate) places: Box<[Place]>,
 }
@@ -41,12 +37,12 @@ impl<H: Handler> Opened<H> {
     ///
     /// As [`Permit::spawn`].
     pub(crate) fn spawn(self, permit: Permit) -> Result<(), HandshakeError> {
-        let config = Arc::clone(&self.layer.settings.config);
+        let config = Arc::clone(&self.connecting.config);
         let handler = &*self.layer.handler as &dyn Any;
         // Each in a task of its own size.
         match handler.downcast_ref::<Echo>() {
             // Compression is for messages that somebody sends.
-            Some(echo) if self.deflation.is_none() => {
+            Some(echo) if self.connecting.deflation.is_none() => {
                 let prefix = Arc::clone(echo.prefix());
                 permit.spawn(config, |link, permit| self.repeat(prefix, link, permit))
             }
@@ -56,16 +52,8 @@ impl<H: Handler> Opened<H> {
 
     fn serve(self, link: Arc<Link>, permit: Permit) -> impl Future<Output = ()> + Send {
         let span = report::connection(&self.introduction.request);
-        let opening = Opening {
-            link: Arc::clone(&link),
-            config: Arc::clone(&self.layer.settings.config),
-            deflation: self.deflation,
-            probes: self.introduction.request.version == Version::HTTP_2,
-            handover: self.handover,
-            sent: self.sent,
-        };
         span.around(async move {
-            let Some(served) = opening.complete().await else {
+            let Some(served) = self.connecting.complete(Arc::clone(&link)).await else {
                 return;
             };
             let handle = |socket| self.layer.handler.handle(socket);
@@ -77,17 +65,9 @@ impl<H: Handler> Opened<H> {
     /// Serves a connection as [`Echo`] would, which needs neither a socket nor the request.
     fn repeat(self, prefix: Arc<str>, link: Arc<Link>, permit: Permit) -> Repeating {
         let span = report::connection(&self.introduction.request);
-        let opening = Opening {
-            link,
-            config: Arc::clone(&self.layer.settings.config),
-            deflation: None,
-            probes: self.introduction.request.version == Version::HTTP_2,
-            handover: self.handover,
-            sent: self.sent,
-        };
         Repeating {
             stage: Stage::Opening(Box::pin(async move {
-                let served = opening.complete().await?;
+                let served = self.connecting.complete(link).await?;
                 Some(socket::repeat(served, prefix))
             })),
             ending: Some((self.places, permit)),
@@ -97,18 +77,18 @@ impl<H: Handler> Opened<H> {
 }
 
 /// A connection that is to be handed over.
-struct Opening {
-    link: Arc<Link>,
-    config: Arc<Config>,
-    deflation: Option<Deflation>,
-    probes: bool,
-    handover: Handover,
-    sent: Option<Sent>,
+pub(crate) struct Connecting {
+    pub(crate) config: Arc<Config>,
+    pub(crate) deflation: Option<Deflation>,
+    /// See [`Served`].
+    pub(crate) probes: bool,
+    pub(crate) handover: Handover,
+    pub(crate) sent: Option<Sent>,
 }
 
-impl Opening {
+impl Connecting {
     /// Waits for the connection, which comes with what was read of it already.
-    async fn complete(self) -> Option<Served<Connection>> {
+    async fn complete(self, link: Arc<Link>) -> Option<Served<Connection>> {
         let limit = self.config.upgrade_limit();
         match self.handover.complete(self.sent, limit).await {
             Err(error) => {
@@ -124,7 +104,7 @@ impl Opening {
                     io,
                     early,
                     config: self.config,
-                    link: self.link,
+                    link,
                     deflation: self.deflation,
                     probes: self.probes,
                 })
@@ -144,7 +124,7 @@ fn end(link: &Link, places: Box<[Place]>, permit: Permit) {
 /// The task of a connection that repeats.
 ///
 /// Written by hand, because of what happens at every message: the messages are repeated before
-/// anything else is looked at, and without the span, in which nothing would be told. What that needs
+/// anything else is looked at, and without the span, in which we would tell nothing. What that needs
 /// comes first in memory.
 #[repr(C)]
 struct Repeating {

@@ -122,7 +122,8 @@ impl From<InvalidUtf8> for Violation {
     }
 }
 
-/// The receiving half of a connection.
+/// The receiving half of a connection. Its fields are in this order in memory: those that are looked at
+/// between messages are next to each other.
 #[repr(C)]
 pub(crate) struct Decoder {
     pub(super) rules: Rules,

@@ -74,7 +74,10 @@ pub(super) struct Repeated {
 /// What came of reading once and repeating in place.
 #[derive(Debug)]
 pub(super) struct InPlace {
-    pub(super) repeated: Repeated,
+    /// Messages that were repeated.
+    pub(super) messages: usize,
+    /// Bytes of their payloads.
+    pub(super) bytes: usize,
     /// Bytes that were read.
     pub(super) read: usize,
     /// All of it was answered, and all answers are written.
@@ -87,7 +90,8 @@ impl InPlace {
     #[cold]
     fn stopped(incoming: io::Result<Incoming>) -> Self {
         Self {
-            repeated: Repeated::default(),
+            messages: 0,
+            bytes: 0,
             read: 0,
             rests: false,
             stopped: Some(Box::new(incoming)),
@@ -282,11 +286,11 @@ impl<IO: Io> Engine<IO> {
         self.decoder.is_within_large()
     }
 
-    /// Tells whether everything that was read is decoded and everything that was sent is written.
+    /// Tells whether everything that was read is decoded and everything that was sent is written, after
+    /// [`rest`](Self::rest).
     pub(super) fn is_at_rest(&self) -> bool {
-        let is_decoded = self.input.as_ref().is_none_or(|input| input.is_empty());
         let is_written = self.output.is_empty() && !self.unflushed;
-        is_decoded && is_written && self.decoder.is_between_messages()
+        self.input.is_none() && is_written && self.decoder.is_between_messages()
     }
 
     /// Reads once, into a buffer that was [lent](Lent::take), and answers messages with themselves,
@@ -329,16 +333,11 @@ impl<IO: Io> Engine<IO> {
         }
         let violation = repeats.violation.map(Incoming::Violation);
         Poll::Ready(InPlace {
-            repeated: Repeated {
-                messages: repeats.messages,
-                received: repeats.bytes,
-                sent: repeats.bytes,
-            },
+            messages: repeats.messages,
+            bytes: repeats.bytes,
             read,
-            rests: violation.is_none()
-                && repeats.taken == read
-                && written == frames.len()
-                && !self.unflushed,
+            // What is not written is not flushed.
+            rests: violation.is_none() && repeats.taken == read && !self.unflushed,
             stopped: violation.map(|violation| Box::new(Ok(violation))),
         })
     }

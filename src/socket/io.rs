@@ -19,8 +19,8 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
     /// Returns the TCP stream that it is, if it is one.
     fn tcp(&self) -> Option<&TcpStream>;
 
-    /// Writes as `poll_write` does. A TCP stream is not asked first whether it is ready, which it nearly
-    /// always is.
+    /// Writes as `poll_write` does. A TCP stream is written to at once, without a waker and tokio's
+    /// budget for the task, and only waited for when it takes nothing.
     #[inline]
     fn poll_write_eagerly(
         &mut self,

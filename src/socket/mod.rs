@@ -7,9 +7,11 @@
 //! | `link` | what the ends of a connection share, and who wakes whom |
 //! | `inbox` | what waits for the handler |
 //! | `queue` | whose turn it is to send when there was no room |
+//! | `repetition` | how a connection repeats, without a handler |
 //! | `session` | how a handler and a connection run side by side in one task |
 //! | `driver` | when to read, write, close and give up; the end in a file of its own |
 //! | `engine` | how bytes become events and frames bytes |
+//! | `io` | how a stream is read and written best |
 //! | `form` | whether a message is queued compressed |
 //! | `timer` | one timer for all that a connection waits for |
 //! | `traffic` | what is counted |

@@ -28,7 +28,7 @@ pub(super) struct Timer {
 }
 
 impl Timer {
-    /// Returns when it wakes the task, if it was set at all: nothing is due before.
+    /// Returns when it wakes the task, if it will: nothing is due before.
     pub(super) fn wakes_at(&self) -> Option<Instant> {
         let sleep = self.sleep.as_ref();
         sleep.map(|sleep| sleep.deadline().into_std())

@@ -16,7 +16,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::{budget::Spent, clock::Terms, closing::Step, repeat::Rest};
+use self::{budget::Spent, clock::Terms, closing::Step, repeat::Idle};
 use super::{
     engine::{Engine, Incoming},
     io::Io,
@@ -57,8 +57,8 @@ pub(super) enum Turn {
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Driver<IO> {
-    /// What is there to be done if messages come, where they are repeated.
-    rest: Rest,
+    /// Until when there is nothing to do but to repeat what comes.
+    idle: Idle,
     link: Arc<Link>,
     /// Messages are repeated, text behind this, rather than delivered.
     repeat: Option<Arc<str>>,
@@ -147,7 +147,7 @@ impl<IO: Io> Driver<IO> {
             engine,
             link,
             repeat: None,
-            rest: Rest::Never,
+            idle: Idle::Never,
             phase: Phase::Open,
             timer: Timer::default(),
             spent: Spent::default(),

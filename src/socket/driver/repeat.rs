@@ -19,16 +19,16 @@ use crate::{
     },
 };
 
-/// Whether a connection that repeats has nothing to do but that.
+/// How long a connection that repeats has nothing to do but that.
 #[derive(Clone, Copy, Debug)]
-pub(super) enum Rest {
+pub(super) enum Idle {
     Never,
     /// Until the clock asks for something.
     Until(Instant),
     Always,
 }
 
-impl Rest {
+impl Idle {
     #[inline]
     fn is_over(self, now: Instant) -> bool {
         match self {
@@ -48,11 +48,11 @@ impl<IO: Io> Driver<IO> {
     // All of it in one function: behind a system call each return to another one costs some 20 ns.
     #[inline(always)]
     pub(in crate::socket) fn repeats_all(&mut self, cx: &mut Context<'_>) -> bool {
-        if matches!(self.rest, Rest::Never) || !self.link.is_parked() {
+        if matches!(self.idle, Idle::Never) || !self.link.is_parked() {
             return false;
         }
         let now = now();
-        if self.rest.is_over(now) {
+        if self.idle.is_over(now) {
             return false;
         }
         let texts = self.repeat.as_ref().is_some_and(|prefix| prefix.is_empty());
@@ -65,16 +65,15 @@ impl<IO: Io> Driver<IO> {
                 self.spent = Spent::default();
                 return true;
             };
-            let Repeated { messages, sent, .. } = step.repeated;
-            if messages > 0 {
+            if step.messages > 0 {
                 if let Some(keepalive) = &mut self.keepalive {
                     keepalive.heard(now);
                 }
                 self.first_message_came();
-                self.link.traffic().repeated(messages, sent);
+                self.link.traffic().repeated(step.messages, step.bytes);
             }
             self.spent
-                .add(messages.div_ceil(FOR_A_FRAME), step.read + sent);
+                .add(step.messages.div_ceil(FOR_A_FRAME), step.read + step.bytes);
             if !step.rests || self.has_spent() {
                 self.engine.take(input);
                 // Acted on where every other is.
@@ -92,16 +91,14 @@ impl<IO: Io> Driver<IO> {
     pub(in crate::socket) fn settle(&mut self) {
         let is_usual = self.repeat.is_some()
             && matches!(self.phase, Phase::Open)
-            && self.waiting.is_none()
-            && self.blocked.is_none()
-            && self.paused.is_none()
             // A message ends that wait, and what is due next may be due earlier then.
             && !self.keepalive.as_ref().is_some_and(Keepalive::waits)
+            // It is not where output is blocked, nor where reading has paused for that.
             && self.engine.is_at_rest();
-        self.rest = match self.timer.wakes_at() {
-            _ if !is_usual => Rest::Never,
-            Some(due) => Rest::Until(due),
-            None => Rest::Always,
+        self.idle = match self.timer.wakes_at() {
+            _ if !is_usual => Idle::Never,
+            Some(due) => Idle::Until(due),
+            None => Idle::Always,
         };
     }
 
