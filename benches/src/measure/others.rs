@@ -46,6 +46,9 @@ const PLAIN: [&str; 8] = [
     "hyper",
 ];
 
+/// Into how many turns a round of plain requests is cut.
+const PIECES: u32 = 20;
+
 /// Plain requests, with our layer and without it.
 pub(super) fn http(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
     let contestants = Contestant::list(&plan.names(&PLAIN));
@@ -53,13 +56,24 @@ pub(super) fn http(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
         true => "hyper-plain",
         false => "axum-plain",
     };
+    // Short turns as well, but on new connections each time: where a client sends ahead for longer,
+    // hyper stays with the few that it is answering.
+    let time = plan.time / PIECES;
     for depth in [1, 16] {
-        let rounds = compare::in_turns(&contestants, plan, cores, |_| Load {
+        let load = Load {
             clients: 100,
             depth,
             refill: 1,
             exchange: Exchange::Http,
-        })?;
+        };
+        let mut rounds = Vec::new();
+        for _ in 0..plan.rounds {
+            let servers = contestants.iter().map(|contestant| contestant.start(cores));
+            let servers = servers.collect::<Result<Vec<_>, BoxError>>()?;
+            rounds.extend(compare::interleaved(&contestants, PIECES as usize, |at| {
+                Session::open(&servers[at], load)?.measure(time / 2, time)
+            })?);
+        }
         println!("### plain HTTP, 100 connections, {depth} deep\n");
         let (table, _) = compare::table_by(&contestants, "plain", without, &rounds);
         table.publish(&format!("http-{depth}"), plan.into.as_deref())?;
