@@ -504,11 +504,8 @@ async fn answers_what_is_read_at_once_however_many_turns_there_were() {
     for turn in 1..=TURNS {
         // Three reads in one poll.
         for _ in 0..3 {
-            let message = Input::Segment(frame(FIN | TEXT, b"more").into());
-            peer.lock().input.push_back(message);
+            peer.send(frame(FIN | TEXT, b"more"));
         }
-        let reader = peer.lock().reader.take();
-        reader.unwrap().wake();
         settle().await;
         let calls = peer.calls();
         assert_eq!((calls.reads, calls.writes), (3 * turn, 3 * turn));
@@ -525,11 +522,8 @@ async fn answers_what_is_read_at_once_also_when_a_limit_has_passed() {
     let peer = attach(config, true, Echo::new()).await;
     for turn in 1..=3 {
         for _ in 0..2 {
-            let message = Input::Segment(frame(FIN | TEXT, b"more").into());
-            peer.lock().input.push_back(message);
+            peer.send(frame(FIN | TEXT, b"more"));
         }
-        let reader = peer.lock().reader.take();
-        reader.unwrap().wake();
         settle().await;
         let calls = peer.calls();
         assert_eq!((calls.reads, calls.writes), (2 * turn, 2 * turn), "{turn}");

@@ -50,7 +50,7 @@ impl Load {
     #[must_use]
     pub fn turn(&self) -> Duration {
         let of_clients = Duration::from_micros(40) * self.clients as u32;
-        let of_bytes = Duration::from_nanos(4) * self.outstanding() as u32;
+        let of_bytes = Duration::from_nanos(4 * self.outstanding() as u64);
         Duration::from_millis(20) + of_clients + of_bytes
     }
 }

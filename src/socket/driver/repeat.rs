@@ -65,6 +65,7 @@ impl<IO: Io> Driver<IO> {
                 self.spent = Spent::default();
                 return true;
             };
+            // What `count` does, where no ping waits and nothing is added to a message.
             if step.messages > 0 {
                 if let Some(keepalive) = &mut self.keepalive {
                     keepalive.heard(now);
