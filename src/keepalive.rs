@@ -62,11 +62,6 @@ impl Keepalive {
         self.pinged = None;
     }
 
-    /// Tells whether a ping waits for its pong.
-    pub(crate) const fn waits(&self) -> bool {
-        self.pinged.is_some()
-    }
-
     /// Takes a pong, and returns how long it took if it answers our ping.
     ///
     /// Only the payload of the ping that waits for it proves anything: others may have been sent by
@@ -93,6 +88,13 @@ impl Keepalive {
         self.nonce = self.nonce.wrapping_add(1);
         self.pinged = Some(now);
         Due::Ping(self.nonce.to_be_bytes())
+    }
+
+    /// Returns until when what is heard after the last time need not be timed: told then, it makes the
+    /// next ping later by a small part of the silence. `None` while a ping waits for its pong.
+    pub(crate) fn loose_until(&self, intervals: Intervals) -> Option<Instant> {
+        let until = self.heard + intervals.silence / 8;
+        self.pinged.is_none().then_some(until)
     }
 
     /// Returns when something is due next.

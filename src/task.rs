@@ -133,6 +133,8 @@ struct Repeating {
     span: Span,
 }
 
+// Its tag is at the front, next to what is looked at then.
+#[repr(u8)]
 #[expect(
     clippy::large_enum_variant,
     reason = "it is the large one for nearly all of its time"
@@ -168,11 +170,13 @@ fn poll_stage(
     }
     if let Stage::Open(repetition) = stage {
         ready!(Pin::new(&mut *repetition).poll(cx));
+        let link = Arc::clone(repetition.link());
+        // The stream first.
+        *stage = Stage::Over;
         if let Some((places, permit)) = ending.take() {
-            end(repetition.link(), places, permit);
+            end(&link, places, permit);
         }
     }
-    *stage = Stage::Over;
     Poll::Ready(())
 }
 

@@ -156,6 +156,41 @@ async fn counts_the_silence_from_the_last_message_that_was_repeated() {
     assert_eq!(start.elapsed(), seconds(5));
 }
 
+/// Messages that come close together are not timed one by one.
+#[tokio::test(start_paused = true)]
+async fn counts_the_silence_from_about_the_last_of_many_messages_that_were_repeated() {
+    for (step, messages) in [
+        (1, 1),
+        (7, 1000),
+        (300, 90),
+        (900, 50),
+        (1100, 50),
+        (7900, 3),
+    ] {
+        let layer = WebSocketLayer::new(Echo::new());
+        let layer = layer.config(Config::new().keepalive(seconds(8), seconds(60)));
+        let mut client = pipe::open(layer.into_service(), BUFFER).await;
+        let mut last = Instant::now();
+        for _ in 0..messages {
+            sleep(Duration::from_millis(step)).await;
+            write(&mut client, &frame(FIN | TEXT, b"hello")).await;
+            last = Instant::now();
+            assert_eq!(read_frame(&mut client).await.unwrap().payload, b"hello");
+        }
+        read_ping(&mut client).await;
+        let silence = last.elapsed();
+        let case = format!("{silence:?} behind {messages} messages, one each {step} ms");
+        assert!(silence >= seconds(8) && silence <= seconds(9), "{case}");
+        // While a ping waits, each counts from its moment again.
+        sleep(seconds(3)).await;
+        write(&mut client, &frame(FIN | TEXT, b"hello")).await;
+        assert_eq!(read_frame(&mut client).await.unwrap().payload, b"hello");
+        let start = Instant::now();
+        read_ping(&mut client).await;
+        assert_eq!(start.elapsed(), seconds(8), "{case}");
+    }
+}
+
 #[tokio::test(start_paused = true)]
 async fn keeps_a_peer_that_answers_every_ping() {
     let (mut socket, mut client) = open(Config::new());

@@ -336,6 +336,42 @@ async fn closes_at_once_when_a_message_arrives_as_well() {
     }
 }
 
+/// One connection is told something while another one is busy, and has to notice it all the same; the
+/// other one has not to.
+#[tokio::test(start_paused = true)]
+async fn hears_what_it_is_told_beside_others_that_repeat() {
+    let spread = Duration::from_secs(10);
+    let layer = WebSocketLayer::new(Echo::new());
+    let layer = layer.config(Config::new().shutdown_spread(spread));
+    let connections = layer.connections();
+    let mut clients = Vec::new();
+    for _ in 0..20 {
+        clients.push(pipe::open(layer.clone().into_service(), 4096).await);
+    }
+    connections.close();
+    let start = Instant::now();
+    let mut closed = 0;
+    while !clients.is_empty() {
+        assert!(start.elapsed() <= spread, "{} are left", clients.len());
+        sleep(Duration::from_millis(10)).await;
+        let mut open = Vec::new();
+        for mut client in clients {
+            client.write_all(&frame(FIN | TEXT, b"more")).await.unwrap();
+            let answer = read_frame(&mut client).await.unwrap();
+            if answer.first == FIN | CLOSE {
+                assert_eq!(answer.close_code(), Some(1001));
+                closed += 1;
+            } else {
+                assert_eq!(answer.payload, b"more");
+                open.push(client);
+            }
+        }
+        clients = open;
+    }
+    assert_eq!(closed, 20);
+    assert!(start.elapsed() > spread / 2, "{:?}", start.elapsed());
+}
+
 /// Serves a peer that has gone when its last message and its Close are read.
 async fn leave(handler: impl Handler) -> Counts {
     let layer = WebSocketLayer::new(handler);

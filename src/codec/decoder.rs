@@ -222,13 +222,20 @@ impl Decoder {
     /// [`advance`](Self::advance) would, in a fraction of its time.
     #[inline]
     fn usual<'a>(&self, input: &mut &'a [u8]) -> Option<Whole<'a>> {
-        if self.rules.role != Role::Server || !self.is_between_messages() {
-            return None;
-        }
-        let (kind, mask, start, len) = head::usual(input, &self.rules.limits)?;
-        let payload = input.get(start..start + len)?;
+        let limit = self.usual_limit()?;
+        let (kind, mask, start, len) = head::usual(input)?;
+        let payload = input.get(start..start + len).filter(|_| len <= limit)?;
         *input = &input[start + len..];
         Some(Whole::new(kind, payload, mask))
+    }
+
+    /// Returns how long a message of the usual form may be that comes next, if one may come: a client's,
+    /// between two messages.
+    #[inline]
+    pub(crate) fn usual_limit(&self) -> Option<usize> {
+        let limits = &self.rules.limits;
+        let may_come = self.rules.role == Role::Server && self.is_between_messages();
+        may_come.then(|| limits.message.min(limits.frame))
     }
 
     /// Returns when what has begun to arrive becomes too slow, `None` if nothing has.

@@ -56,3 +56,4 @@ pub use deflate::Deflate;
 pub(crate) use deflate::{Compression, Deflation, Turn};
 use mask::Mask;
 pub(crate) use outgoing::{Load, Outgoing};
+pub(crate) use repeat::repeat;

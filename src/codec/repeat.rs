@@ -6,7 +6,7 @@
 use std::ops::Range;
 
 use super::{
-    Decoder, Role, Violation,
+    Violation,
     head::{self, DataKind},
     utf8::check,
 };
@@ -28,54 +28,51 @@ pub(crate) struct Repeats {
     pub(crate) violation: Option<Violation>,
 }
 
-impl Decoder {
-    /// Answers messages off the front of `input`, in its place: those that are whole and of the
-    /// usual form, at most `most`, and without `texts` only binary ones. Anything else is left
-    /// where it is, for [`decode`](Self::decode).
-    pub(crate) fn repeat(&self, input: &mut [u8], texts: bool, most: usize) -> Repeats {
-        if self.rules.role != Role::Server || !self.is_between_messages() {
-            return Repeats::default();
+/// Answers messages off the front of `input`, in its place: those that are whole and of the usual form,
+/// of `limit` bytes or less, at most `most`, and without `texts` only binary ones. Anything else is left
+/// where it is, for [`decode`](super::Decoder::decode).
+///
+/// `limit` is that of the [decoder](super::Decoder::usual_limit) that would take them else.
+pub(crate) fn repeat(input: &mut [u8], limit: usize, texts: bool, most: usize) -> Repeats {
+    let (mut taken, mut messages, mut bytes) = (0, 0, 0);
+    // The first payload stays where it is, behind a head that has four bytes less.
+    let mut end = UNMASKED;
+    let mut violation = None;
+    while messages < most {
+        let rest = &input[taken..];
+        let Some((kind, mask, head, len)) = head::usual(rest) else {
+            break;
+        };
+        let is_text = matches!(kind, DataKind::Text);
+        if len > limit || len > rest.len() - head || (is_text && !texts) {
+            break;
         }
-        let (mut taken, mut messages, mut bytes) = (0, 0, 0);
-        // The first payload stays where it is, behind a head that has four bytes less.
-        let mut end = UNMASKED;
-        let mut violation = None;
-        while messages < most {
-            let rest = &input[taken..];
-            let Some((kind, mask, head, len)) = head::usual(rest, &self.rules.limits) else {
-                break;
-            };
-            let is_text = matches!(kind, DataKind::Text);
-            if len > rest.len() - head || (is_text && !texts) {
-                break;
-            }
-            let first = rest[0];
-            // It fits: no usual head tells of more than 16 bits can.
-            let [high, low] = (len as u16).to_be_bytes();
-            let begin = if len > 125 {
-                input[end..end + 4].copy_from_slice(&[first, 126, high, low]);
-                end + 4
-            } else {
-                input[end..end + 2].copy_from_slice(&[first, low]);
-                end + 2
-            };
-            let payload = taken + head..taken + head + len;
-            taken = payload.end;
-            mask.shift(input, payload, begin);
-            if is_text && check(&input[begin..begin + len]).is_err() {
-                violation = Some(Violation::InvalidUtf8);
-                break;
-            }
-            end = begin + len;
-            messages += 1;
-            bytes += len;
+        let first = rest[0];
+        // It fits: no usual head tells of more than 16 bits can.
+        let [high, low] = (len as u16).to_be_bytes();
+        let begin = if len > 125 {
+            input[end..end + 4].copy_from_slice(&[first, 126, high, low]);
+            end + 4
+        } else {
+            input[end..end + 2].copy_from_slice(&[first, low]);
+            end + 2
+        };
+        let payload = taken + head..taken + head + len;
+        taken = payload.end;
+        mask.shift(input, payload, begin);
+        if is_text && check(&input[begin..begin + len]).is_err() {
+            violation = Some(Violation::InvalidUtf8);
+            break;
         }
-        Repeats {
-            frames: if messages > 0 { UNMASKED..end } else { 0..0 },
-            taken,
-            messages,
-            bytes,
-            violation,
-        }
+        end = begin + len;
+        messages += 1;
+        bytes += len;
+    }
+    Repeats {
+        frames: if messages > 0 { UNMASKED..end } else { 0..0 },
+        taken,
+        messages,
+        bytes,
+        violation,
     }
 }

@@ -15,7 +15,7 @@ use std::{
 use tokio::io::{AsyncRead, ReadBuf};
 
 use super::io::Io;
-use crate::codec::{Assembly, Decoder, Event, Load, Next, Outgoing, Rules, Violation};
+use crate::codec::{Assembly, Decoder, Event, Load, Next, Outgoing, Rules, Violation, repeat};
 
 /// The size of the shared buffer: what one read can take.
 const BUFFER: usize = 64 * 1024;
@@ -286,24 +286,29 @@ impl<IO: Io> Engine<IO> {
         self.decoder.is_within_large()
     }
 
-    /// Tells whether everything that was read is decoded and everything that was sent is written, after
+    /// Returns how long messages may be that are [repeated in place](Self::poll_in_place), if they may
+    /// be so: everything that was read is decoded and everything that was sent is written, after
     /// [`rest`](Self::rest).
-    pub(super) fn is_at_rest(&self) -> bool {
+    pub(super) fn in_place_limit(&self) -> Option<usize> {
         let is_written = self.output.is_empty() && !self.unflushed;
-        self.input.is_none() && is_written && self.decoder.is_between_messages()
+        let is_at_rest = self.input.is_none() && is_written;
+        self.decoder.usual_limit().filter(|_| is_at_rest)
     }
 
     /// Reads once, into a buffer that was [lent](Lent::take), and answers messages with themselves,
-    /// at most `most`, in place, as [`poll_repeated`](Self::poll_repeated) does otherwise.
+    /// at most `most` of `limit` bytes or less, in place, as [`poll_repeated`](Self::poll_repeated) does
+    /// otherwise.
     ///
-    /// The engine has to be [at rest](Self::is_at_rest), and is so again if nothing has come. If it is
-    /// not, the buffer is for [`take`](Self::take): there is more to decode in it, or what the stream
-    /// did not take is to be written.
+    /// Messages have to be [allowed](Self::in_place_limit) that, and are so again if what came
+    /// [rests](InPlace::rests). If it does not, the buffer is for [`take`](Self::take): there is more to
+    /// decode in it, or what the stream did not take is to be written.
+    // Of the engine it needs nothing but the stream.
     #[inline(always)]
     pub(super) fn poll_in_place(
         &mut self,
         cx: &mut Context<'_>,
         Lent(input): &mut Lent,
+        limit: usize,
         texts: bool,
         most: usize,
     ) -> Poll<InPlace> {
@@ -313,31 +318,33 @@ impl<IO: Io> Engine<IO> {
             Err(error) => return Poll::Ready(InPlace::stopped(Err(error))),
         };
         let bytes = &mut input.buffer[LEAD..LEAD + read];
-        let repeats = self.decoder.repeat(bytes, texts, most);
+        let repeats = repeat(bytes, limit, texts, most);
         let frames = &bytes[repeats.frames];
         input.start += repeats.taken;
-        // Errors are left to be met again, so that a Close behind the messages is heard first.
-        let mut written = 0;
+        let mut is_flushed = true;
         if !frames.is_empty() {
-            if let Poll::Ready(Ok(taken)) = self.io.poll_write_eagerly(cx, frames) {
-                written = taken;
+            // Errors are left to be met again, so that a Close behind the messages is heard first.
+            let written = match self.io.poll_write_eagerly(cx, frames) {
+                Poll::Ready(Ok(written)) => written,
+                Poll::Ready(Err(_)) | Poll::Pending => 0,
+            };
+            // What is not written is not flushed.
+            is_flushed = written == frames.len()
+                && matches!(Pin::new(&mut self.io).poll_flush(cx), Poll::Ready(Ok(())));
+            if !is_flushed {
+                self.unflushed = true;
+                let rest = &frames[written..];
+                if !rest.is_empty() {
+                    self.output.push_frames(rest, repeats.messages);
+                }
             }
-            self.unflushed = true;
-        }
-        if written < frames.len() {
-            self.output
-                .push_frames(&frames[written..], repeats.messages);
-        } else if self.unflushed {
-            let flushed = Pin::new(&mut self.io).poll_flush(cx);
-            self.unflushed = !matches!(flushed, Poll::Ready(Ok(())));
         }
         let violation = repeats.violation.map(Incoming::Violation);
         Poll::Ready(InPlace {
             messages: repeats.messages,
             bytes: repeats.bytes,
             read,
-            // What is not written is not flushed.
-            rests: violation.is_none() && repeats.taken == read && !self.unflushed,
+            rests: violation.is_none() && repeats.taken == read && is_flushed,
             stopped: violation.map(|violation| Box::new(Ok(violation))),
         })
     }

@@ -1,48 +1,63 @@
 //! A connection that repeats every message, without a handler.
 
 use std::{
-    future::{Future, Pending},
-    pin::Pin,
+    future::Future,
+    pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
 };
 
 use super::{
-    driver::Driver,
+    driver::{Driver, Turn, Usual},
     io::Io,
     link::Link,
-    session::{Served, poll_both, seed},
+    session::{Served, TURNS, seed},
 };
-use crate::error::BoxError;
 
 /// The future of such a connection, until it has ended.
+///
+/// Its fields are in this order in memory: what every message needs is at the front, and the stream
+/// behind it.
+#[repr(C)]
 pub(crate) struct Repetition<IO> {
-    link: Arc<Link>,
-    driver: Option<Driver<IO>>,
+    usual: Usual,
+    driver: Driver<IO>,
 }
 
 /// Serves a connection that repeats every message, text behind `prefix`.
 pub(crate) fn repeat<IO: Io>(served: Served<IO>, prefix: Arc<str>) -> Repetition<IO> {
     let link = Arc::clone(&served.link);
-    let driver = Driver::new(served, seed());
+    let driver = Driver::new(served, seed()).repeating(prefix);
     link.abandon(false);
     Repetition {
-        link,
-        driver: Some(driver.repeating(prefix)),
+        usual: driver.usual(),
+        driver,
     }
 }
 
 impl<IO: Io> Repetition<IO> {
-    pub(crate) fn link(&self) -> &Link {
-        &self.link
+    pub(crate) fn link(&self) -> &Arc<Link> {
+        self.driver.link()
     }
 
     /// Repeats what has arrived, in the usual case, and tells whether that was all there was to do.
     /// Else it is to be polled.
     #[inline(always)]
     pub(crate) fn repeats_all(&mut self, cx: &mut Context<'_>) -> bool {
-        let driver = self.driver.as_mut();
-        driver.is_some_and(|driver| driver.repeats_all(cx))
+        self.driver.repeats_all(&mut self.usual, cx)
+    }
+
+    fn poll_driver(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        for _ in 0..TURNS {
+            match self.driver.poll(cx) {
+                Turn::Over => return Poll::Ready(()),
+                Turn::Yield => break,
+                Turn::Idle if self.driver.link().park(cx) => return Poll::Pending,
+                Turn::Again | Turn::Idle => {}
+            }
+        }
+        // As a connection with a handler does.
+        pin!(tokio::task::yield_now()).poll(cx)
     }
 }
 
@@ -51,12 +66,10 @@ impl<IO: Io> Future for Repetition<IO> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let this = self.get_mut();
-        let mut nobody = None::<Pending<Result<(), BoxError>>>;
-        let poll = poll_both(&mut this.driver, Pin::new(&mut nobody), &this.link, cx);
-        if let Some(driver) = &mut this.driver {
-            driver.rest();
-            driver.settle();
-        }
+        this.driver.catch_up(&mut this.usual);
+        let poll = this.poll_driver(cx);
+        this.driver.rest();
+        this.driver.settle(&mut this.usual);
         poll
     }
 }

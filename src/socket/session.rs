@@ -31,7 +31,7 @@ use bytes::Bytes;
 use pin_project_lite::pin_project;
 
 /// Turns taken before other tasks of the thread get theirs.
-const TURNS: usize = 64;
+pub(super) const TURNS: usize = 64;
 
 /// What a connection is served with.
 pub(crate) struct Served<IO> {

@@ -1,6 +1,6 @@
 //! What went over the connections of a layer, counted.
 
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 /// Counters that many connections add to.
 #[derive(Debug, Default)]
@@ -9,6 +9,8 @@ pub(crate) struct Traffic {
     sent: Counter,
     /// What was both.
     repeated: Counter,
+    /// See [`touches`](Self::touches).
+    touches: AtomicUsize,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +53,19 @@ impl Traffic {
     #[inline]
     pub(crate) fn repeated(&self, messages: usize, bytes: usize) {
         self.repeated.add(messages, bytes);
+    }
+
+    /// Notes that a connection that repeats has something else to do; to be called before it is woken.
+    pub(crate) fn touch(&self) {
+        self.touches.fetch_add(1, Ordering::Release);
+    }
+
+    /// Returns how often connections that repeat were given something else to do. While that does not
+    /// change, none of them has to look whether it was the one: what all of them need stays in the
+    /// cache, while what each needs for itself does not where there are many.
+    #[inline]
+    pub(crate) fn touches(&self) -> usize {
+        self.touches.load(Ordering::Acquire)
     }
 
     /// Returns the messages and bytes that arrived.

@@ -206,9 +206,10 @@ fn parse(
 }
 
 /// Reads the head that nearly every message of a client has: that of its only frame, uncompressed and
-/// up to 64 KiB long. `None` says nothing: what it does not read may be right or wrong.
+/// up to 64 KiB long, which may be over a limit. `None` says nothing: what it does not read may be right
+/// or wrong.
 #[inline]
-pub(super) fn usual(bytes: &[u8], limits: &Limits) -> Option<(DataKind, Mask, usize, usize)> {
+pub(super) fn usual(bytes: &[u8]) -> Option<(DataKind, Mask, usize, usize)> {
     // In one load: byte by byte, a short message that is repeated takes an eighth longer.
     let head = match bytes.first_chunk() {
         Some(head) => u64::from_le_bytes(*head),
@@ -228,8 +229,7 @@ pub(super) fn usual(bytes: &[u8], limits: &Limits) -> Option<(DataKind, Mask, us
         _ => return None,
     };
     let mask = Mask::new((key as u32).to_le_bytes());
-    let fits = len <= limits.message && len <= limits.frame;
-    fits.then_some((kind, mask, end, len))
+    Some((kind, mask, end, len))
 }
 
 /// The last few bytes of an input, if a whole head can be in them.

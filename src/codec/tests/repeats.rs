@@ -6,7 +6,7 @@ use super::{
     BINARY, CONTINUATION, LIMITS, Rng, TEXT, at_server, decode_by, decoder, push_frame,
     sessions::{mutate, random_session},
 };
-use crate::codec::{Decoder, Event, Limits, Load, Next, Outgoing, Role};
+use crate::codec::{Decoder, Event, Limits, Load, Next, Outgoing, Role, repeat};
 
 /// What a server answers that repeats, by the encoder.
 fn answers(events: &[Event]) -> Vec<u8> {
@@ -56,8 +56,9 @@ fn repeats_in_place_what_is_whole_and_usual_and_leaves_the_rest() {
             frame: 60_000,
             ..LIMITS
         });
+        let limit = Decoder::new(rules).usual_limit().unwrap();
         let mut input = bytes.clone();
-        let repeats = Decoder::new(rules).repeat(&mut input, texts, most);
+        let repeats = repeat(&mut input, limit, texts, most);
 
         assert!(
             input[repeats.taken..] == bytes[repeats.taken..],
@@ -89,20 +90,20 @@ fn repeats_in_place_what_is_whole_and_usual_and_leaves_the_rest() {
 }
 
 #[test]
-fn repeats_nothing_at_a_client_or_within_a_message() {
-    let mut bytes = Vec::new();
-    push_frame(&mut bytes, BINARY, true, b"whole");
+fn nothing_may_be_repeated_at_a_client_or_within_a_message() {
     let mut at_client = at_server(LIMITS);
     at_client.role = Role::Client;
-    let repeats = Decoder::new(at_client).repeat(&mut bytes.clone(), true, 9);
-    assert_eq!((repeats.messages, repeats.taken), (0, 0));
+    assert_eq!(Decoder::new(at_client).usual_limit(), None);
 
-    let mut begun = decoder(LIMITS);
-    let mut first = Vec::new();
-    push_frame(&mut first, BINARY, false, b"first of two");
-    assert_eq!(begun.decode(&mut &first[..], Instant::now()), Ok(None));
-    let repeats = begun.repeat(&mut bytes, true, 9);
-    assert_eq!((repeats.messages, repeats.taken), (0, 0));
+    let mut whole = Vec::new();
+    push_frame(&mut whole, BINARY, false, b"first of two");
+    push_frame(&mut whole, CONTINUATION, true, b"second");
+    for len in 0..=whole.len() {
+        let mut begun = decoder(LIMITS);
+        let _ = begun.decode(&mut &whole[..len], Instant::now());
+        let is_between = len == 0 || len == whole.len();
+        assert_eq!(begun.usual_limit().is_some(), is_between, "{len} bytes");
+    }
 }
 
 /// Writes a frame as a server does, by the book.
@@ -135,7 +136,7 @@ fn repeats_every_length_behind_every_other_byte_for_byte() {
         let whole = bytes.len();
         // The start of a head, left as it is.
         bytes.extend([0x82, 0xfe, 0x01]);
-        let repeats = decoder(LIMITS).repeat(&mut bytes, true, usize::MAX);
+        let repeats = repeat(&mut bytes, LIMITS.message, true, usize::MAX);
         let case = format!("{first} and {second}");
         assert_eq!((repeats.messages, repeats.taken), (3, whole), "{case}");
         assert_eq!(repeats.bytes, first + second + 3, "{case}");
@@ -157,7 +158,7 @@ fn repeats_what_is_whole_wherever_the_input_ends() {
             for most in 0..=4 {
                 let whole = most.min(end / one);
                 let mut input = bytes[..end].to_vec();
-                let repeats = decoder(LIMITS).repeat(&mut input, true, most);
+                let repeats = repeat(&mut input, LIMITS.message, true, most);
                 let case = format!("{end} bytes of frames of {one}, at most {most}");
                 assert_eq!(
                     (repeats.messages, repeats.taken),
@@ -182,7 +183,8 @@ fn leaves_what_is_over_a_limit_or_of_another_form() {
             frame,
             ..LIMITS
         };
-        let repeats = decoder(limits).repeat(&mut bytes.clone(), true, 9);
+        let limit = decoder(limits).usual_limit().unwrap();
+        let repeats = repeat(&mut bytes.clone(), limit, true, 9);
         assert_eq!(repeats.messages, messages, "limits {message} and {frame}");
     }
     let key = [1, 2, 3, 4];
@@ -198,7 +200,7 @@ fn leaves_what_is_over_a_limit_or_of_another_form() {
     ] {
         let mut bytes = [head, &key, &[0; 200]].concat();
         let before = bytes.clone();
-        let repeats = decoder(LIMITS).repeat(&mut bytes, true, 9);
+        let repeats = repeat(&mut bytes, LIMITS.message, true, 9);
         assert_eq!((repeats.messages, repeats.taken), (0, 0), "{head:x?}");
         assert!(repeats.frames.is_empty() && bytes == before, "{head:x?}");
     }

@@ -1,7 +1,8 @@
 //! What the clock asks for: deadlines, pings, and the time that does not count.
 
 use std::{
-    task::Context,
+    sync::Arc,
+    task::{Context, Poll, Waker},
     time::{Duration, Instant},
 };
 
@@ -11,7 +12,7 @@ use crate::{
     config::Config,
     error::RecvError,
     keepalive::Due,
-    socket::{io::Io, timer::now},
+    socket::io::Io,
 };
 
 /// How often a connection from which nothing is read asks whether its peer has gone.
@@ -66,7 +67,7 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    fn first_message_due(&self) -> Option<Instant> {
+    pub(super) fn first_message_due(&self) -> Option<Instant> {
         self.terms.as_ref()?.first_message_due
     }
 
@@ -122,8 +123,19 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
+    /// Ready when the clock asks for something.
+    pub(super) fn poll_timer(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        let due = self.next_due(now);
+        if self.repeat.is_none() {
+            return self.timer.poll(due, now, cx);
+        }
+        // By way of the link, which tells it from what the stream wakes the task for.
+        let alarm = Waker::from(Arc::clone(&self.link));
+        self.timer.poll(due, now, &mut Context::from_waker(&alarm))
+    }
+
     /// Returns when the clock asks for something next.
-    pub(super) fn next_due(&self) -> Option<Instant> {
+    fn next_due(&self, now: Instant) -> Option<Instant> {
         let dues = match &self.phase {
             Phase::Open => [
                 self.blocked.map(|since| since + self.config.write_limit()),
@@ -132,12 +144,8 @@ impl<IO: Io> Driver<IO> {
                 self.engine.deadline().filter(|_| self.paused.is_none()),
                 match self.paused {
                     // Being woken is enough: every poll asks.
-                    Some(_) => self.probes.then(|| now() + PROBE),
-                    None => self
-                        .keepalive
-                        .as_ref()
-                        .zip(self.config.keepalive_intervals())
-                        .map(|(keepalive, intervals)| keepalive.deadline(intervals)),
+                    Some(_) => self.probes.then(|| now + PROBE),
+                    None => self.keepalive_due(now),
                 },
                 self.waiting
                     .as_ref()
@@ -158,5 +166,28 @@ impl<IO: Io> Driver<IO> {
             Phase::Over => [None; 6],
         };
         dues.into_iter().flatten().min()
+    }
+
+    fn keepalive_due(&self, now: Instant) -> Option<Instant> {
+        let keepalive = self.keepalive.as_ref()?;
+        let intervals = self.config.keepalive_intervals()?;
+        let look = self.looks_again().filter(|&look| now < look);
+        Some(look.unwrap_or_else(|| keepalive.deadline(intervals)))
+    }
+
+    /// Returns until when messages that are repeated are not timed one by one: what has come by then
+    /// counts as heard at that moment.
+    fn looks_again(&self) -> Option<Instant> {
+        let keepalive = self.keepalive.as_ref().filter(|_| self.repeat.is_some())?;
+        keepalive.loose_until(self.config.keepalive_intervals()?)
+    }
+
+    /// Tells whether messages that are repeated need not be timed one by one.
+    pub(super) fn is_loose(&self) -> bool {
+        if self.keepalive.is_none() {
+            return true;
+        }
+        let ends = self.looks_again();
+        ends.is_some_and(|ends| self.timer.wakes_at().is_some_and(|wakes| wakes <= ends))
     }
 }

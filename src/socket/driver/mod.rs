@@ -16,7 +16,8 @@ use std::{
     time::{Duration, Instant},
 };
 
-use self::{budget::Spent, clock::Terms, closing::Step, repeat::Idle};
+pub(super) use self::repeat::Usual;
+use self::{budget::Spent, clock::Terms, closing::Step};
 use super::{
     engine::{Engine, Incoming},
     io::Io,
@@ -52,13 +53,11 @@ pub(super) enum Turn {
 
 /// The connection's end of a [`Link`].
 ///
-/// Its fields are in this order in memory: those that every repeated message needs are next to each
-/// other, so that few lines of the cache are fetched for it.
+/// Its fields are in this order in memory: the stream is at the front, next to [`Usual`].
 #[derive(Debug)]
 #[repr(C)]
 pub(super) struct Driver<IO> {
-    /// Until when there is nothing to do but to repeat what comes.
-    idle: Idle,
+    engine: Engine<IO>,
     link: Arc<Link>,
     /// Messages are repeated, text behind this, rather than delivered.
     repeat: Option<Arc<str>>,
@@ -67,8 +66,6 @@ pub(super) struct Driver<IO> {
     keepalive: Option<Keepalive>,
     /// What was taken in during this poll of the task.
     spent: Spent,
-    engine: Engine<IO>,
-
     phase: Phase,
     timer: Timer,
     /// An end that was read and not acted on yet.
@@ -147,7 +144,6 @@ impl<IO: Io> Driver<IO> {
             engine,
             link,
             repeat: None,
-            idle: Idle::Never,
             phase: Phase::Open,
             timer: Timer::default(),
             spent: Spent::default(),
@@ -169,6 +165,7 @@ impl<IO: Io> Driver<IO> {
     /// Has messages repeated, text behind `prefix`, by the connection itself: they are never seen
     /// by the holder of the link, of which there need not be one.
     pub(super) fn repeating(mut self, prefix: Arc<str>) -> Self {
+        self.link.set_repeats();
         self.repeat = Some(prefix);
         self
     }
@@ -177,6 +174,10 @@ impl<IO: Io> Driver<IO> {
     pub(super) fn detached(mut self) -> Self {
         self.detached = true;
         self
+    }
+
+    pub(super) fn link(&self) -> &Arc<Link> {
+        &self.link
     }
 
     /// Does what can be done now.
@@ -189,7 +190,7 @@ impl<IO: Io> Driver<IO> {
             Phase::Over => Turn::Over,
         };
         match turn {
-            Turn::Idle if self.timer.poll(self.next_due(), now, cx).is_ready() => Turn::Again,
+            Turn::Idle if self.poll_timer(now, cx).is_ready() => Turn::Again,
             turn => turn,
         }
     }

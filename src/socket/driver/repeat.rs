@@ -2,6 +2,7 @@
 
 use std::{
     io,
+    sync::Arc,
     task::{Context, Poll},
     time::Instant,
 };
@@ -10,72 +11,87 @@ use super::{
     Driver, Phase, Waiting,
     budget::{FOR_A_FRAME, Spent},
 };
-use crate::{
-    keepalive::Keepalive,
-    socket::{
-        engine::{Incoming, Lent, Repeated},
-        io::Io,
-        timer::now,
-    },
+use crate::socket::{
+    engine::{Incoming, Lent, Repeated},
+    io::Io,
+    timer::now,
+    traffic::Traffic,
 };
 
-/// How long a connection that repeats has nothing to do but that.
-#[derive(Clone, Copy, Debug)]
-pub(super) enum Idle {
-    Never,
-    /// Until the clock asks for something.
-    Until(Instant),
-    Always,
-}
-
-impl Idle {
-    #[inline]
-    fn is_over(self, now: Instant) -> bool {
-        match self {
-            Self::Never => true,
-            Self::Until(due) => now >= due,
-            Self::Always => false,
-        }
-    }
+/// What a connection that repeats needs at every message, beside its stream: together in memory, so that
+/// few lines of the cache are fetched for a message.
+#[derive(Debug)]
+#[repr(C)]
+pub(in crate::socket) struct Usual {
+    /// There is nothing to do but to repeat what comes.
+    is_all: bool,
+    /// Texts are repeated as they are, too.
+    texts: bool,
+    /// Something has come since the clock was looked at.
+    heard: bool,
+    /// How long a message may be.
+    limit: usize,
+    /// The [`touches`](Traffic::touches) of which none was for this connection.
+    touches: usize,
+    traffic: Arc<Traffic>,
 }
 
 impl<IO: Io> Driver<IO> {
+    /// Prepares for messages that are repeated.
+    pub(in crate::socket) fn usual(&self) -> Usual {
+        Usual {
+            is_all: false,
+            texts: self.repeat.as_ref().is_some_and(|prefix| prefix.is_empty()),
+            heard: false,
+            limit: 0,
+            touches: 0,
+            traffic: Arc::clone(self.link.traffic()),
+        }
+    }
+
     /// Does what there is to do in the usual case of a connection that repeats: messages have
     /// arrived, whole, and their answers can be written at once. Tells whether that was all, so that
     /// the task sleeps again as it did; else the rest is for [`poll`](Self::poll).
     ///
     /// For the task that was parked last.
-    // All of it in one function: behind a system call each return to another one costs some 20 ns.
+    // All of it in one function: behind a system call each return to another one costs some 20 ns. The
+    // clock, which costs twice that, is not looked at.
     #[inline(always)]
-    pub(in crate::socket) fn repeats_all(&mut self, cx: &mut Context<'_>) -> bool {
-        if matches!(self.idle, Idle::Never) || !self.link.is_parked() {
+    pub(in crate::socket) fn repeats_all(
+        &mut self,
+        usual: &mut Usual,
+        cx: &mut Context<'_>,
+    ) -> bool {
+        if !usual.is_all {
             return false;
         }
-        let now = now();
-        if self.idle.is_over(now) {
-            return false;
+        let touches = usual.traffic.touches();
+        if touches != usual.touches {
+            if !self.link.is_parked() {
+                return false;
+            }
+            usual.touches = touches;
         }
-        let texts = self.repeat.as_ref().is_some_and(|prefix| prefix.is_empty());
+        let mut spent = Spent::default();
         let mut input = Lent::take();
         loop {
-            let most = self.spent.repeats_left(0);
-            let step = self.engine.poll_in_place(cx, &mut input, texts, most);
+            let most = spent.repeats_left(0);
+            let (limit, texts) = (usual.limit, usual.texts);
+            let step = self
+                .engine
+                .poll_in_place(cx, &mut input, limit, texts, most);
             let Poll::Ready(step) = step else {
                 input.give_back();
-                self.spent = Spent::default();
                 return true;
             };
             // What `count` does, where no ping waits and nothing is added to a message.
             if step.messages > 0 {
-                if let Some(keepalive) = &mut self.keepalive {
-                    keepalive.heard(now);
-                }
-                self.first_message_came();
-                self.link.traffic().repeated(step.messages, step.bytes);
+                usual.heard = true;
+                usual.traffic.repeated(step.messages, step.bytes);
             }
-            self.spent
-                .add(step.messages.div_ceil(FOR_A_FRAME), step.read + step.bytes);
-            if !step.rests || self.has_spent() {
+            spent.add(step.messages.div_ceil(FOR_A_FRAME), step.read + step.bytes);
+            if !step.rests || spent.is_enough() {
+                self.spent = spent;
                 self.engine.take(input);
                 // Acted on where every other is.
                 self.waiting = step.stopped.map(|incoming| {
@@ -87,20 +103,27 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
+    /// Makes up for what was [left out](Self::repeats_all) when messages were repeated.
+    pub(in crate::socket) fn catch_up(&mut self, usual: &mut Usual) {
+        usual.is_all = false;
+        if std::mem::take(&mut usual.heard) {
+            self.heard(now());
+        }
+    }
+
     /// Looks whether there is nothing to do, for now, but to repeat what comes; to be called when
     /// the task has done all that there was, and is to sleep.
-    pub(in crate::socket) fn settle(&mut self) {
-        let is_usual = self.repeat.is_some()
+    pub(in crate::socket) fn settle(&mut self, usual: &mut Usual) {
+        let limit = self.engine.in_place_limit();
+        usual.limit = limit.unwrap_or_default();
+        // Before the link is asked: a touch that is counted here has been seen there.
+        usual.touches = usual.traffic.touches();
+        usual.is_all = limit.is_some()
+            // Nobody waits for the first message, which may be due later than what is next then.
+            && self.first_message_due().is_none()
             && matches!(self.phase, Phase::Open)
-            // A message ends that wait, and what is due next may be due earlier then.
-            && !self.keepalive.as_ref().is_some_and(Keepalive::waits)
-            // It is not where output is blocked, nor where reading has paused for that.
-            && self.engine.is_at_rest();
-        self.idle = match self.timer.wakes_at() {
-            _ if !is_usual => Idle::Never,
-            Some(due) => Idle::Until(due),
-            None => Idle::Always,
-        };
+            && self.is_loose()
+            && self.link.is_parked();
     }
 
     pub(super) fn poll_incoming(

@@ -2,7 +2,7 @@
 
 use std::{
     io, mem,
-    sync::atomic::Ordering,
+    sync::{Arc, atomic::Ordering},
     task::{Context, Waker},
     time::Duration,
 };
@@ -21,7 +21,7 @@ impl Link {
         self.role
     }
 
-    pub(in crate::socket) fn traffic(&self) -> &Traffic {
+    pub(in crate::socket) fn traffic(&self) -> &Arc<Traffic> {
         &self.traffic
     }
 
@@ -213,6 +213,11 @@ impl Link {
         drop(state);
         drop(replaced);
         true
+    }
+
+    /// Says that the connection repeats: it asks [`Traffic::touches`] before it looks here.
+    pub(in crate::socket) fn set_repeats(&self) {
+        self.lock().repeats = true;
     }
 
     /// Tells whether the connection sleeps as [`park`](Self::park) left it, with nothing to look at.

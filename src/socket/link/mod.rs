@@ -12,7 +12,7 @@ use std::{
         Arc, Mutex, MutexGuard, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Waker},
+    task::{Context, Wake, Waker},
     time::Duration,
 };
 
@@ -85,6 +85,8 @@ struct State {
     connection: Option<Waker>,
     /// Something was done that the connection has not looked at.
     touched: bool,
+    /// The connection repeats, and looks here only when [`Traffic::touches`] has changed.
+    repeats: bool,
 }
 
 /// How far the connection is from its end.
@@ -124,6 +126,9 @@ impl Link {
         } else {
             None
         };
+        if state.repeats {
+            self.traffic.touch();
+        }
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
@@ -133,6 +138,13 @@ impl Link {
 
     fn has_room_in(&self, state: &State) -> bool {
         state.inbox.has_room(self.config.inbox())
+    }
+}
+
+/// What is due wakes the connection as whoever else gives it something to do.
+impl Wake for Link {
+    fn wake(self: Arc<Self>) {
+        self.touch(self.lock(), ());
     }
 }
 
