@@ -14,6 +14,13 @@ use crate::{
 
 /// The server that most others are divided by.
 pub(super) const FLOOR: &str = "raw";
+/// The same with the one pass over the payload that no server of WebSockets can leave out.
+pub(super) const FLOOR_WITH_MASK: &str = "raw-xor";
+
+/// Tells whether the server called `name` speaks WebSockets.
+pub(super) fn speaks(name: &str) -> bool {
+    ![FLOOR, FLOOR_WITH_MASK].contains(&name)
+}
 
 /// A server, and how it is started.
 pub(super) struct Contestant {

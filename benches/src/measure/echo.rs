@@ -4,7 +4,7 @@ use std::fmt;
 
 use super::{
     Plan,
-    compare::{self, Contestant, FLOOR},
+    compare::{self, Contestant, FLOOR, FLOOR_WITH_MASK},
 };
 use crate::{
     BoxError,
@@ -87,7 +87,7 @@ impl Echo {
         let shape = Shape {
             size: self.size.0,
             text: plan.text,
-            websocket: name != FLOOR,
+            websocket: compare::speaks(name),
         };
         Load {
             clients: self.connections,
@@ -132,7 +132,7 @@ fn compare_all(modes: &[Echo], plan: &Plan, cores: &Cores) -> Result<(), BoxErro
         let usual = match mode.shared {
             Some(_) => SHARED.to_vec(),
             None if mode.depth > 1 => [&USUAL[..], &BATCHED].concat(),
-            None => USUAL.to_vec(),
+            None => [&[FLOOR_WITH_MASK], &USUAL[..]].concat(),
         };
         let contestants = Contestant::list(&plan.names(&usual));
         let rounds = compare::in_turns(&contestants, plan, cores, |contestant| {

@@ -134,7 +134,7 @@ fn weigh(contestant: &Contestant, cores: &Cores) -> Result<[f64; 2], BoxError> {
     let shape = Shape {
         size: 16 << 10,
         text: false,
-        websocket: contestant.name != FLOOR,
+        websocket: compare::speaks(&contestant.name),
     };
     let open = |number| {
         let mut stream = client::connect(server.address(), number)?;

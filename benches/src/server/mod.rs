@@ -21,6 +21,8 @@ use crate::BoxError;
 pub enum Engine {
     /// The same bytes back, without HTTP and WebSockets: the floor.
     Raw,
+    /// The same, once all of them were gone over as a mask is.
+    RawXor,
     /// Our layer with `Echo`, under axum.
     Axum,
     /// Our layer with a handler as users write it, under axum.
@@ -85,8 +87,9 @@ pub enum Peer {
 }
 
 /// Every engine that is written in Rust, by the name it has in arguments and tables.
-pub const ENGINES: [(&str, Engine); 25] = [
+pub const ENGINES: [(&str, Engine); 26] = [
     ("raw", Engine::Raw),
+    ("raw-xor", Engine::RawXor),
     ("axum", Engine::Axum),
     ("axum-handler", Engine::AxumHandler),
     ("axum-around", Engine::AxumAround),
@@ -194,7 +197,8 @@ pub fn serve(serve: &Serve) -> Result<(), BoxError> {
 
 async fn accept(engine: Engine, listener: TcpListener) -> Result<(), BoxError> {
     match engine {
-        Engine::Raw => raw::serve(&listener).await,
+        Engine::Raw => raw::serve(&listener, None).await,
+        Engine::RawXor => raw::serve(&listener, Some([0; 4])).await,
         Engine::Axum => ours::axum(listener).await,
         Engine::AxumHandler => ours::axum_handler(listener).await,
         Engine::AxumAround => ours::axum_around(listener).await,

@@ -3,6 +3,7 @@
 use std::{
     cell::RefCell,
     future::poll_fn,
+    hint::black_box,
     io,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -20,12 +21,15 @@ thread_local! {
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 * 1024]);
 }
 
-pub(super) async fn serve(listener: &TcpListener) -> Result<(), BoxError> {
+/// Sends back what comes, with a `mask` once all of it was XORed with that, as unmasking does.
+pub(super) async fn serve(listener: &TcpListener, mask: Option<[u8; 4]>) -> Result<(), BoxError> {
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
         tokio::spawn(async move {
             let mut echo = Echo {
+                // What it is, is known here only, so that the work is done.
+                mask: black_box(mask),
                 stream,
                 rest: Vec::new(),
                 written: 0,
@@ -37,6 +41,7 @@ pub(super) async fn serve(listener: &TcpListener) -> Result<(), BoxError> {
 }
 
 struct Echo {
+    mask: Option<[u8; 4]>,
     stream: TcpStream,
     /// What the kernel did not take at once.
     rest: Vec<u8>,
@@ -50,10 +55,14 @@ impl Echo {
             ready!(self.poll_rest(cx))?;
             let stream = &mut self.stream;
             let rest = &mut self.rest;
+            let mask = self.mask;
             let read = BUFFER.with_borrow_mut(|buffer| {
                 let mut read = ReadBuf::new(buffer);
                 ready!(Pin::new(&mut *stream).poll_read(cx, &mut read))?;
-                let bytes = read.filled();
+                let bytes = read.filled_mut();
+                if let Some(mask) = mask {
+                    xor(bytes, mask);
+                }
                 if !bytes.is_empty() {
                     let written = match Pin::new(stream).poll_write(cx, bytes) {
                         Poll::Ready(written) => written?,
@@ -77,5 +86,17 @@ impl Echo {
         self.rest.clear();
         self.written = 0;
         Poll::Ready(Ok(()))
+    }
+}
+
+fn xor(bytes: &mut [u8], mask: [u8; 4]) {
+    let mask = u32::from_ne_bytes(mask);
+    let mut words = bytes.chunks_exact_mut(4);
+    for word in &mut words {
+        let masked = u32::from_ne_bytes([word[0], word[1], word[2], word[3]]) ^ mask;
+        word.copy_from_slice(&masked.to_ne_bytes());
+    }
+    for (byte, mask) in words.into_remainder().iter_mut().zip(mask.to_ne_bytes()) {
+        *byte ^= mask;
     }
 }
