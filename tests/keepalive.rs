@@ -192,6 +192,19 @@ async fn counts_the_silence_from_about_the_last_of_many_messages_that_were_repea
 }
 
 #[tokio::test(start_paused = true)]
+async fn gives_up_in_time_where_messages_are_repeated() {
+    let layer = WebSocketLayer::new(Echo::new());
+    let layer = layer.config(Config::new().keepalive(seconds(8), Duration::from_millis(500)));
+    let mut client = pipe::open(layer.into_service(), BUFFER).await;
+    read_ping(&mut client).await;
+    let start = Instant::now();
+    sleep(Duration::from_millis(200)).await;
+    answer(&mut client, b"not to this one").await;
+    assert_dropped(client).await;
+    assert_eq!(start.elapsed(), Duration::from_millis(500));
+}
+
+#[tokio::test(start_paused = true)]
 async fn keeps_a_peer_that_answers_every_ping() {
     let (mut socket, mut client) = open(Config::new());
     let mut payloads = Vec::new();

@@ -336,6 +336,29 @@ async fn closes_at_once_when_a_message_arrives_as_well() {
     }
 }
 
+/// A connection that had so much to do that it let others have their turn is told something when it
+/// sleeps again.
+#[tokio::test(start_paused = true)]
+async fn hears_what_it_is_told_after_a_pause() {
+    // As much as is done in one turn, and about that.
+    for messages in [1, 500, 1023, 1024, 1025, 2048] {
+        let layer = WebSocketLayer::new(Echo::new());
+        let layer = layer.config(Config::new().shutdown_spread(Duration::ZERO));
+        let connections = layer.connections();
+        let mut client = pipe::open(layer.into_service(), 64 * 1024).await;
+        sleep(Duration::from_millis(1)).await;
+        let sent = frame(FIN | TEXT, b"!").repeat(messages);
+        client.write_all(&sent).await.unwrap();
+        for _ in 0..messages {
+            assert_eq!(read_frame(&mut client).await.unwrap().payload, b"!");
+        }
+        sleep(Duration::from_millis(1)).await;
+        connections.close();
+        let closed = timeout(Duration::from_millis(1), wire::read_close(&mut client)).await;
+        assert_eq!(closed, Ok(Some(1001)), "after {messages} messages");
+    }
+}
+
 /// One connection is told something while another one is busy, and has to notice it all the same; the
 /// other one has not to.
 #[tokio::test(start_paused = true)]
