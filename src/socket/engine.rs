@@ -19,9 +19,11 @@ use crate::codec::{Assembly, Decoder, Event, Load, Next, Outgoing, Rules, Violat
 
 /// The size of the shared buffer: what one read can take.
 const BUFFER: usize = 64 * 1024;
-/// Where in it is read to: behind a head of eight bytes the payload of a frame is aligned then, which
-/// is unmasked a good deal faster.
-const LEAD: usize = 8;
+/// The head of a frame that has 126 bytes and more, but less than 64 KiB.
+const HEAD: usize = 8;
+/// A line of the cache. What follows such a head is read to the start of one: vectors that lie across
+/// two of them are unmasked at half the speed.
+const LINE: usize = 64;
 /// A shared buffer that has grown beyond this is not kept.
 const GATHERED: usize = 512 * 1024;
 /// The buffers that one write can take.
@@ -317,7 +319,7 @@ impl<IO: Io> Engine<IO> {
             Ok(read) => read,
             Err(error) => return Poll::Ready(InPlace::stopped(Err(error))),
         };
-        let bytes = &mut input.buffer[LEAD..LEAD + read];
+        let bytes = &mut input.buffer[input.start..input.end];
         let repeats = repeat(bytes, limit, texts, most);
         let frames = &bytes[repeats.frames];
         input.start += repeats.taken;
@@ -461,7 +463,7 @@ impl Input {
         let input = slot.get_or_insert_default();
         // Zeroed once a thread, not once a read. Empty also when another connection is being
         // polled further up this very stack.
-        input.buffer.resize(LEAD + BUFFER, 0);
+        input.buffer.resize(LINE + BUFFER, 0);
         input
     }
 
@@ -472,11 +474,12 @@ impl Input {
         io: &mut (impl AsyncRead + Unpin),
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        (self.start, self.end) = (LEAD, LEAD);
-        let mut buffer = ReadBuf::new(&mut self.buffer[LEAD..]);
+        let start = self.buffer[HEAD..].as_ptr().align_offset(LINE).min(LINE);
+        (self.start, self.end) = (start, start);
+        let mut buffer = ReadBuf::new(&mut self.buffer[start..start + BUFFER]);
         ready!(Pin::new(io).poll_read(cx, &mut buffer))?;
         let read = buffer.filled().len();
-        self.end = LEAD + read;
+        self.end = start + read;
         Poll::Ready(Ok(read))
     }
 
@@ -489,7 +492,7 @@ impl Input {
     }
 
     fn is_shared(&self) -> bool {
-        self.buffer.len() >= LEAD + BUFFER
+        self.buffer.len() >= LINE + BUFFER
     }
 
     /// Gives the buffer back if it is the shared one, and returns what was left in it.
