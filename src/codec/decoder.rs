@@ -47,7 +47,7 @@ pub(crate) enum Role {
     Server,
     /// It asked for the handshake: what leaves is masked, what arrives is not.
     #[cfg_attr(
-        not(any(test, feature = "client")),
+        not(any(test, fuzzing, feature = "client")),
         expect(
             dead_code,
             reason = "connections are only accepted without the feature"
