@@ -188,7 +188,7 @@ impl Config {
     ///
     /// A peer that neither answers with the payload of the ping nor sends anything but pongs is
     /// taken for gone and its connection dropped ([RFC 6455 §5.5.2](https://www.rfc-editor.org/rfc/rfc6455#section-5.5.2)).
-    /// Time in which the handler lets nothing be read does not count. Behind many messages that
+    /// Time in which the handler lets nothing be read does not count. Behind messages that
     /// [`Echo`](crate::Echo) sends back the ping may come later by an eighth of the silence. Defaults:
     /// 20 s and 20 s, below the 30 to 60 s after which proxies cut silent connections.
     #[must_use]

@@ -28,7 +28,7 @@ use std::{
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     sync::oneshot,
-    task::JoinHandle,
+    task::{JoinHandle, yield_now},
     time::{Instant, sleep, timeout},
 };
 use tower_websocket::{
@@ -511,6 +511,25 @@ async fn answers_what_is_read_at_once_however_many_turns_there_were() {
         assert_eq!((calls.reads, calls.writes), (3 * turn, 3 * turn));
         assert_eq!(calls.idle_reads, turn);
     }
+}
+
+/// One that repeats takes no more in at once than any other.
+#[tokio::test(start_paused = true)]
+async fn lets_others_have_their_turn_between_messages_that_are_repeated() {
+    const MESSAGES: usize = 200;
+    let peer = attach(Config::new(), true, Echo::new()).await;
+    for _ in 0..MESSAGES {
+        peer.send(frame(FIN | BINARY, &[7; 16 * 1024]));
+    }
+    let (mut before, mut most) = (0, 0);
+    for _ in 0..10 * MESSAGES {
+        yield_now().await;
+        let reads = peer.calls().reads;
+        most = most.max(reads - before);
+        before = reads;
+    }
+    assert_eq!(before, MESSAGES);
+    assert!(most * 16 * 1024 <= 256 * 1024, "{most} reads in one turn");
 }
 
 /// Where nothing else is waited for, a wait that is over leaves nothing behind.

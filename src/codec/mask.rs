@@ -49,7 +49,9 @@ impl Mask {
     pub(crate) fn append(&mut self, from: &[u8], to: &mut Vec<u8>) {
         to.reserve_exact(from.len());
         let (blocks, rest) = from.split_at(from.len() - from.len() % BLOCK);
-        append_blocks(*self, blocks, to);
+        if !blocks.is_empty() {
+            append_blocks(*self, blocks, to);
+        }
         let start = to.len();
         to.extend_from_slice(rest);
         self.pull(&mut to[start..], 0);

@@ -27,8 +27,9 @@ pub(crate) struct Repetition<IO> {
 /// Serves a connection that repeats every message, text behind `prefix`.
 pub(crate) fn repeat<IO: Io>(served: Served<IO>, prefix: Arc<str>) -> Repetition<IO> {
     let link = Arc::clone(&served.link);
-    let driver = Driver::new(served, seed()).repeating(prefix);
+    // Before it repeats: others that do would be made to look at their links.
     link.abandon(false);
+    let driver = Driver::new(served, seed()).repeating(prefix);
     Repetition {
         usual: driver.usual(),
         driver,

@@ -126,7 +126,7 @@ where
 }
 
 /// Polls both in turn until neither gets on.
-pub(super) fn poll_both<IO, F>(
+fn poll_both<IO, F>(
     driver: &mut Option<Driver<IO>>,
     mut handler: Pin<&mut Option<F>>,
     link: &Link,

@@ -21,7 +21,7 @@ pub(super) fn now() -> Instant {
 /// A timer that follows a deadline lazily: one that has only moved away, as the deadline of a
 /// silence does with every message, costs nothing before the old one is reached.
 ///
-/// It wakes the task that polled it last with a nearer deadline: it is for one task.
+/// It wakes whom it was polled for last with a nearer deadline: it is for one connection.
 #[derive(Debug, Default)]
 pub(super) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
@@ -34,7 +34,8 @@ impl Timer {
         sleep.map(|sleep| sleep.deadline().into_std())
     }
 
-    /// Ready when `deadline` is reached; never without one.
+    /// Ready when `deadline` is reached; never without one. `now` may be a moment ago: another thread may
+    /// have seen the old deadline reached meanwhile.
     pub(super) fn poll(
         &mut self,
         deadline: Option<Instant>,
@@ -49,8 +50,12 @@ impl Timer {
             return Poll::Pending;
         };
         let sleep = match &mut self.sleep {
-            Some(sleep) if sleep.deadline() <= deadline && now < sleep.deadline().into_std() => {
-                // It will wake this task, and then there is time to look again.
+            Some(sleep)
+                if sleep.deadline() <= deadline
+                    && now < sleep.deadline().into_std()
+                    && !sleep.is_elapsed() =>
+            {
+                // It will wake who waits, and then there is time to look again.
                 return Poll::Pending;
             }
             Some(sleep) => sleep,
@@ -76,7 +81,16 @@ impl Timer {
 
 #[cfg(test)]
 mod tests {
-    use std::{future::poll_fn, pin::pin, task::Waker, time::Duration};
+    use std::{
+        future::poll_fn,
+        pin::pin,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::{Wake, Waker},
+        time::Duration,
+    };
 
     use tokio::time::timeout;
 
@@ -102,6 +116,39 @@ mod tests {
         tokio::time::sleep(2 * SECOND).await;
         assert_eq!(poll(None), (Poll::Pending, None));
         assert_eq!(poll(None), (Poll::Pending, None));
+    }
+
+    /// Counts how often it is woken.
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// As where it was reached on another thread after this one had looked at the clock.
+    #[tokio::test(start_paused = true)]
+    async fn wakes_again_where_it_was_reached_after_the_clock_was_looked_at() {
+        let woken = Arc::new(Woken::default());
+        let waker = Waker::from(Arc::clone(&woken));
+        let mut timer = Timer::default();
+        let earlier = now();
+        let mut poll = |after| {
+            let due = earlier + after;
+            timer.poll(Some(due), earlier, &mut Context::from_waker(&waker))
+        };
+        assert!(poll(SECOND).is_pending());
+        tokio::time::sleep(2 * SECOND).await;
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        assert!(poll(5 * SECOND).is_pending());
+        tokio::time::sleep(2 * SECOND).await;
+        assert_eq!(woken.0.load(Ordering::Relaxed), 1);
+        tokio::time::sleep(2 * SECOND).await;
+        assert_eq!(woken.0.load(Ordering::Relaxed), 2);
+        // Nor is it taken for one that is to come.
+        assert!(poll(4 * SECOND).is_ready());
     }
 
     #[tokio::test(start_paused = true)]

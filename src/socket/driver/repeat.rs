@@ -105,7 +105,6 @@ impl<IO: Io> Driver<IO> {
 
     /// Makes up for what was [left out](Self::repeats_all) when messages were repeated.
     pub(in crate::socket) fn catch_up(&mut self, usual: &mut Usual) {
-        usual.is_all = false;
         if std::mem::take(&mut usual.heard) {
             self.heard(now());
         }
