@@ -19,7 +19,7 @@ use mio::{Events, Interest, Poll, Token, net::TcpStream};
 use self::{frames::Shape, latency::Histogram};
 use crate::{BoxError, process::Process};
 
-/// How long a server has for what is outstanding when its turn is over.
+/// How long a server has for what is outstanding when its turn is over, and for a first answer.
 const PAUSE: Duration = Duration::from_secs(1);
 
 /// What is done to a server.
@@ -199,7 +199,11 @@ impl<'a> Session<'a> {
                     answers = 0;
                     self.common.histogram = Histogram::new();
                 }
-                Some((since, cpu)) if now >= since + time => {
+                // A machine that stood still that long is waited for, a server that does not answer
+                // is not.
+                Some((since, cpu))
+                    if now >= since + time && (answers > 0 || now >= since + time + PAUSE) =>
+                {
                     let cpu = self.server.cpu_time()?.saturating_sub(cpu);
                     let histogram = &self.common.histogram;
                     outcome = Some(Outcome::new(answers, now - since, cpu, histogram)?);
