@@ -48,7 +48,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     axum::serve(listener, app)
         .with_graceful_shutdown(interrupted)
         .await?;
-    let report = connections.closed(Duration::from_secs(30)).await;
+    let report = connections.shutdown(Duration::from_secs(30)).await;
     println!("{} closed, {} aborted", report.clean, report.aborted);
     Ok(())
 }

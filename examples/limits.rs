@@ -16,27 +16,27 @@ use std::{env, error::Error, net::SocketAddr, time::Duration};
 
 use axum::{Router, extract::ConnectInfo, routing::get};
 use tokio::net::TcpListener;
-use tower_websocket::{Config, Echo, WebSocketLayer};
+use tower_websocket::{Config, Connections, Echo, WebSocketLayer};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt::init();
     // What is not set here has a safe default, too.
     let config = Config::new()
-        .max_connections(1000)
         .max_message_size(1000)
         .max_outbox(100, 64 * 1024)
         .keepalive(Duration::from_secs(30), Duration::from_secs(10))
         .first_message_timeout(Duration::from_secs(60))
         .max_lifetime(Duration::from_secs(24 * 60 * 60));
+    let connections = Connections::new().max_connections(1000);
     let layer = WebSocketLayer::new(Echo::new())
         .path("/ws")
         .config(config)
+        .connections_in(&connections)
         .max_per_key(2, |request| {
             let peer = request.extensions.get::<ConnectInfo<SocketAddr>>()?;
             Some(peer.ip())
         });
-    let connections = layer.connections();
     let app = Router::new()
         .route("/", get("a WebSocket echoes at /ws, within limits\n"))
         .route(

@@ -1,4 +1,4 @@
-//! The limits and waits of a layer's connections.
+//! The limits and waits of a connection.
 
 use std::time::Duration;
 
@@ -14,9 +14,11 @@ use crate::{
 /// A wait that long is none, and any moment plus it can still be told.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// Limits and waits, safe as they come.
+/// Limits and waits of a connection, safe as they come.
 ///
-/// Every connection of a layer has the same ones. Sizes are in bytes. A wait that shall never end
+/// Every connection of a layer has the same ones. How many connections there may be is a setting of
+/// [`Connections`](crate::Connections); the waits of the opening handshake are settings of the
+/// [`WebSocketLayer`](crate::WebSocketLayer). Sizes are in bytes. A wait that shall never end
 /// is [`Duration::MAX`], where there is no method that says so by name.
 ///
 /// # Examples
@@ -27,7 +29,6 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 ///
 /// let config = Config::new()
 ///     .max_message_size(64 * 1024)
-///     .max_connections(500)
 ///     .keepalive(Duration::from_secs(60), Duration::from_secs(10));
 /// let layer = WebSocketLayer::new(Echo::new()).config(config);
 /// ```
@@ -43,13 +44,9 @@ pub struct Config {
     outbox: Bound,
     write_timeout: Duration,
     keepalive: Option<Intervals>,
-    accept_timeout: Duration,
-    upgrade_timeout: Duration,
     first_message_timeout: Option<Duration>,
     max_lifetime: Option<Duration>,
     close_timeout: Duration,
-    max_connections: Option<usize>,
-    shutdown_spread: Duration,
     nodelay: bool,
     deflate: Option<Deflate>,
 }
@@ -88,13 +85,9 @@ impl Config {
                 silence: Duration::from_secs(20),
                 answer: Duration::from_secs(20),
             }),
-            accept_timeout: Duration::from_secs(10),
-            upgrade_timeout: Duration::from_secs(10),
             first_message_timeout: None,
             max_lifetime: None,
             close_timeout: Duration::from_secs(5),
-            max_connections: Some(10_000),
-            shutdown_spread: Duration::from_secs(1),
             nodelay: true,
             deflate: None,
         }
@@ -208,24 +201,6 @@ impl Config {
         self
     }
 
-    /// Bounds the time that [`Handler::accept`](crate::Handler::accept) may take.
-    ///
-    /// Past it the request is answered 503. Default: 10 s.
-    #[must_use]
-    pub const fn accept_timeout(mut self, limit: Duration) -> Self {
-        self.accept_timeout = wait(limit);
-        self
-    }
-
-    /// Bounds the wait for the server to hand over the connection after the 101.
-    ///
-    /// Past it the connection is given up and the failure logged. Default: 10 s.
-    #[must_use]
-    pub const fn upgrade_timeout(mut self, limit: Duration) -> Self {
-        self.upgrade_timeout = wait(limit);
-        self
-    }
-
     /// Bounds the time from the opening to the first message, so that connections that nobody uses
     /// do not stay.
     ///
@@ -254,33 +229,6 @@ impl Config {
     #[must_use]
     pub const fn close_timeout(mut self, limit: Duration) -> Self {
         self.close_timeout = wait(limit);
-        self
-    }
-
-    /// Caps the connections of the layer with all its clones, from the handshake until connection
-    /// and handler have ended.
-    ///
-    /// Past it handshakes are answered 503 with `Retry-After`. Default: 10,000.
-    #[must_use]
-    pub const fn max_connections(mut self, connections: usize) -> Self {
-        self.max_connections = Some(connections);
-        self
-    }
-
-    /// Accepts any number of connections; file descriptors and memory set the limit then.
-    #[must_use]
-    pub const fn without_max_connections(mut self) -> Self {
-        self.max_connections = None;
-        self
-    }
-
-    /// Sets over which time [`Connections::close`](crate::Connections::close) spreads the Closes,
-    /// so that the clients do not all come back in the same moment.
-    ///
-    /// Each connection is closed at a random moment of it. Default: 1 s.
-    #[must_use]
-    pub const fn shutdown_spread(mut self, window: Duration) -> Self {
-        self.shutdown_spread = wait(window);
         self
     }
 
@@ -371,14 +319,6 @@ impl Config {
         self.keepalive
     }
 
-    pub(crate) const fn accept_limit(&self) -> Duration {
-        self.accept_timeout
-    }
-
-    pub(crate) const fn upgrade_limit(&self) -> Duration {
-        self.upgrade_timeout
-    }
-
     pub(crate) const fn first_message_limit(&self) -> Option<Duration> {
         self.first_message_timeout
     }
@@ -389,14 +329,6 @@ impl Config {
 
     pub(crate) const fn close_limit(&self) -> Duration {
         self.close_timeout
-    }
-
-    pub(crate) const fn connection_limit(&self) -> Option<usize> {
-        self.max_connections
-    }
-
-    pub(crate) const fn spread(&self) -> Duration {
-        self.shutdown_spread
     }
 }
 

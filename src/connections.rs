@@ -1,4 +1,4 @@
-//! All connections of a layer: how many there may be, what they do, and how they are ended.
+//! The connections of a layer: how many there may be, what they do, and how they are ended.
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque, hash_map::RandomState},
@@ -21,7 +21,7 @@ use tokio::{
 use crate::{
     close::{CloseCode, CloseFrame, Closed, Side},
     codec::Role,
-    config::Config,
+    config::{Config, wait},
     error::HandshakeError,
     report,
     socket::{Link, Traffic},
@@ -31,10 +31,15 @@ use crate::{
 /// poll.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
 
-/// A handle to all connections of a layer: counts them, and closes them.
+/// A handle to the connections of a layer: limits, counts and closes them.
 ///
-/// It comes from [`WebSocketLayer::connections`](crate::WebSocketLayer::connections), is cheap to
-/// clone and speaks for all clones of the layer.
+/// [`WebSocketLayer::connections`](crate::WebSocketLayer::connections) returns the handle that the
+/// layer made for itself, with the default settings. For other settings, make one with
+/// [`new`](Self::new) and give it to
+/// [`WebSocketLayer::connections_in`](crate::WebSocketLayer::connections_in).
+///
+/// A clone is cheap and a handle to the same connections. They share their settings, too: a setting
+/// that is changed through any handle counts for all of them, at once.
 ///
 /// # Examples
 ///
@@ -58,7 +63,7 @@ const ABORT_GRACE: Duration = Duration::from_secs(1);
 ///     closing.close();
 /// };
 /// axum::serve(listener, app).with_graceful_shutdown(interrupted).await?;
-/// let report = connections.closed(Duration::from_secs(30)).await;
+/// let report = connections.shutdown(Duration::from_secs(30)).await;
 /// println!("{} closed, {} aborted", report.clean, report.aborted);
 /// # Ok(())
 /// # }
@@ -75,11 +80,14 @@ struct Shared {
     emptied: Notify,
 }
 
-#[derive(Default)]
 struct State {
+    /// As many may be open.
+    max: Option<usize>,
+    /// The time over which a shutdown spreads its Closes.
+    spread: Duration,
     open: HashMap<u64, Entry, BuildHasherDefault<Numbered>>,
     next: u64,
-    /// The layer shuts down, with this Close.
+    /// They are being closed, with this Close.
     closing: Option<CloseFrame>,
     report: ShutdownReport,
     /// Those that are left are being aborted.
@@ -128,7 +136,7 @@ pub struct ShutdownReport {
     pub aborted: u64,
 }
 
-/// What the connections of a layer have done, counted since the layer was made.
+/// What the connections of a layer have done, counted since their [`Connections`] was made.
 ///
 /// Traffic is that of data messages: payloads, without frame heads and control frames.
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
@@ -153,21 +161,64 @@ pub struct Counts {
 }
 
 impl Connections {
-    pub(crate) fn new() -> Self {
+    /// Makes a handle to connections that are still to come, with the defaults named at each
+    /// setting.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_websocket::{Connections, Echo, WebSocketLayer};
+    ///
+    /// let connections = Connections::new()
+    ///     .max_connections(500)
+    ///     .shutdown_spread(Duration::from_secs(5));
+    /// let layer = WebSocketLayer::new(Echo::new()).connections_in(&connections);
+    /// ```
+    #[must_use]
+    pub fn new() -> Self {
         Self {
             shared: Arc::new(Shared {
                 traffic: Arc::default(),
-                state: Mutex::default(),
+                state: Mutex::new(State::new()),
                 emptied: Notify::new(),
             }),
         }
     }
 
+    /// Caps the connections, from the handshake until connection and handler have ended.
+    ///
+    /// Past it handshakes are answered 503 with `Retry-After`. A lower limit ends no connection that
+    /// is open already. Default: 10,000.
+    #[must_use]
+    pub fn max_connections(self, connections: usize) -> Self {
+        self.lock().max = Some(connections);
+        self
+    }
+
+    /// Accepts any number of connections; file descriptors and memory set the limit then.
+    #[must_use]
+    pub fn without_max_connections(self) -> Self {
+        self.lock().max = None;
+        self
+    }
+
+    /// Sets the time over which [`close`](Self::close) and [`shutdown`](Self::shutdown) spread the
+    /// Closes, so that the clients do not all come back in the same moment.
+    ///
+    /// Each connection is closed at a random moment of it; with [`Duration::ZERO`] all are closed at
+    /// once. Once a shutdown has begun this changes nothing. Default: 1 s.
+    #[must_use]
+    pub fn shutdown_spread(self, window: Duration) -> Self {
+        self.lock().spread = wait(window);
+        self
+    }
+
     /// Closes all connections with 1001, and refuses new ones with 503 from now on.
     ///
     /// What was sent before is flushed first; what was not received yet is discarded. The Closes
-    /// are spread over
-    /// [`Config::shutdown_spread`]. Returns at once; [`closed`](Self::closed) waits.
+    /// are spread over [`shutdown_spread`](Self::shutdown_spread). Returns at once;
+    /// [`wait`](Self::wait) waits, and [`shutdown`](Self::shutdown) ends what is left.
     pub fn close(&self) {
         self.close_with(CloseFrame::without_reason(CloseCode::GOING_AWAY));
     }
@@ -180,6 +231,7 @@ impl Connections {
             return;
         }
         state.closing = Some(frame.clone());
+        let spread = state.spread;
         let links: Vec<_> = state
             .open
             .values()
@@ -189,39 +241,62 @@ impl Connections {
         match Handle::try_current() {
             Ok(runtime) => {
                 let connections = self.clone();
-                let left = Left::new(links, frame);
+                let left = Left::new(links, frame, spread);
                 runtime.spawn(async move {
                     let closing = pin!(left.close());
                     // Whoever aborts the connections has nothing left to wait for.
-                    select(closing, pin!(connections.emptied())).await;
+                    select(closing, pin!(connections.wait())).await;
                 });
             }
             Err(_) => links.iter().for_each(|link| link.close(frame.clone())),
         }
     }
 
-    /// Waits until no connection is left, at most `limit`, then aborts those that are, which takes a
-    /// second at the most.
+    /// Waits until no connection is left, nor a handshake on the way to one.
     ///
     /// A connection is left until its closing handshake is complete and its handler has returned.
-    /// The handlers that are aborted are dropped, and their peers see the connection end without a
-    /// Close if it had not been sent; so `limit` is best longer than [`Config::shutdown_spread`]
-    /// and [`Config::close_timeout`] together. This does not close anything before the limit: call
-    /// [`close`](Self::close) first.
-    ///
-    /// The report counts from that call on.
+    /// This closes nothing and aborts nothing, and waits for ever where nothing ends the
+    /// connections: call [`close`](Self::close) first, or [`shutdown`](Self::shutdown) instead.
     ///
     /// # Cancel safety
     ///
-    /// Safe in `select!`: dropping the future before `limit` aborts nothing, and it may be called
-    /// again.
-    pub async fn closed(&self, limit: Duration) -> ShutdownReport {
-        if timeout(limit, self.emptied()).await.is_err() {
-            self.abort();
-            let _ = timeout(ABORT_GRACE, self.emptied()).await;
+    /// Safe in `select!`: dropping the future changes nothing, and several may wait at once.
+    pub async fn wait(&self) {
+        loop {
+            let emptied = self.shared.emptied.notified();
+            if self.lock().open.is_empty() {
+                return;
+            }
+            emptied.await;
         }
-        let mut state = self.lock();
-        state.aborting = false;
+    }
+
+    /// Closes all connections, waits for them at most `grace`, then aborts those that are left,
+    /// which takes a second at the most.
+    ///
+    /// They are closed as [`close`](Self::close) does it, with 1001, unless `close` or
+    /// [`close_with`](Self::close_with) was called before: then the Closes of that call are waited
+    /// for. A connection is left until its closing handshake is complete and its handler has
+    /// returned. The handlers that are aborted are dropped, and their peers see the connection end
+    /// without a Close if it had not been sent; so `grace` is best longer than
+    /// [`shutdown_spread`](Self::shutdown_spread) and
+    /// [`Config::close_timeout`](crate::Config::close_timeout) together. With [`Duration::MAX`]
+    /// nothing is aborted.
+    ///
+    /// The report counts from the first call on that closed the connections.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe in `select!`: new connections stay refused and the open ones go on closing when the
+    /// future is dropped. Dropped within `grace` it aborts nothing. It may be called again, with a
+    /// `grace` that counts from then.
+    pub async fn shutdown(&self, grace: Duration) -> ShutdownReport {
+        self.close();
+        if timeout(grace, self.wait()).await.is_err() {
+            self.abort();
+            let _ = timeout(ABORT_GRACE, self.wait()).await;
+        }
+        let state = self.lock();
         let mut report = state.report;
         // Handlers that are still in the middle of a poll end with it.
         let left = state.open.values().filter(|entry| entry.link.is_some());
@@ -257,23 +332,13 @@ impl Connections {
         }
     }
 
-    async fn emptied(&self) {
-        loop {
-            let emptied = self.shared.emptied.notified();
-            if self.lock().open.is_empty() {
-                return;
-            }
-            emptied.await;
-        }
-    }
-
     /// Admits one more connection.
-    pub(crate) fn admit(&self, limit: Option<usize>) -> Result<Permit, HandshakeError> {
+    pub(crate) fn admit(&self) -> Result<Permit, HandshakeError> {
         let mut state = self.lock();
         if state.closing.is_some() {
             return Err(HandshakeError::ShuttingDown);
         }
-        if limit.is_some_and(|limit| state.open.len() >= limit) {
+        if state.max.is_some_and(|max| state.open.len() >= max) {
             return Err(HandshakeError::TooManyConnections);
         }
         let id = state.next;
@@ -300,11 +365,40 @@ impl Connections {
     }
 }
 
+impl Default for Connections {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl fmt::Debug for Connections {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = self.counts();
+        let state = self.lock();
+        let (max, spread) = (state.max, state.spread);
+        drop(state);
         f.debug_struct("Connections")
-            .field("counts", &self.counts())
+            .field("max_connections", &max)
+            .field("shutdown_spread", &spread)
+            .field("counts", &counts)
             .finish_non_exhaustive()
+    }
+}
+
+impl State {
+    fn new() -> Self {
+        Self {
+            max: Some(10_000),
+            spread: Duration::from_secs(1),
+            open: HashMap::default(),
+            next: 0,
+            closing: None,
+            report: ShutdownReport::default(),
+            aborting: false,
+            accepted: 0,
+            refused: BTreeMap::new(),
+            closed: BTreeMap::new(),
+        }
     }
 }
 
@@ -348,7 +442,7 @@ impl Permit {
         drop(state);
         let task = tokio::spawn(serve(link, self)).abort_handle();
         let mut state = connections.lock();
-        if state.aborting && state.closing.is_some() {
+        if state.aborting {
             task.abort();
         }
         if let Some(entry) = state.open.get_mut(&id) {
@@ -409,15 +503,15 @@ struct Left {
 }
 
 impl Left {
-    /// Gives each link a random moment of its window.
-    fn new(links: Vec<Arc<Link>>, frame: CloseFrame) -> Self {
+    /// Gives each link a random moment of `spread`.
+    fn new(links: Vec<Arc<Link>>, frame: CloseFrame, spread: Duration) -> Self {
         let random = RandomState::new();
         let mut moments: Vec<_> = (0u64..)
             .zip(links)
             .map(|(number, link)| {
                 let [one, two, ..] = random.hash_one(number).to_be_bytes();
                 let fraction = f64::from(u16::from_be_bytes([one, two])) / f64::from(u16::MAX);
-                (link.spread().mul_f64(fraction), link)
+                (spread.mul_f64(fraction), link)
             })
             .collect();
         moments.sort_unstable_by_key(|(moment, _)| *moment);

@@ -118,13 +118,14 @@ pub enum HandshakeError {
     /// `Sec-WebSocket-Extensions` is malformed, makes more than 8 offers, or gives more than 16
     /// parameters to one (RFC 6455 §9.1). Answered 400.
     InvalidExtensions,
-    /// The layer has as many connections as
-    /// [`Config::max_connections`](crate::Config::max_connections) allows. Answered 503.
+    /// There are as many connections as
+    /// [`Connections::max_connections`](crate::Connections::max_connections) allows. Answered 503.
     TooManyConnections,
     /// [`WebSocketLayer::max_per_key`](crate::WebSocketLayer::max_per_key) allows no more
     /// connections of this key. Answered 429.
     TooManyOfKey,
-    /// [`Connections::close`](crate::Connections::close) was called. Answered 503.
+    /// [`Connections::close`](crate::Connections::close) or
+    /// [`Connections::shutdown`](crate::Connections::shutdown) was called. Answered 503.
     ShuttingDown,
     /// [`Handler::accept`](crate::Handler::accept) refused the request.
     Refused {
@@ -132,7 +133,7 @@ pub enum HandshakeError {
         status: StatusCode,
     },
     /// [`Handler::accept`](crate::Handler::accept) took longer than
-    /// [`Config::accept_timeout`](crate::Config::accept_timeout). Answered 503.
+    /// [`WebSocketLayer::accept_timeout`](crate::WebSocketLayer::accept_timeout). Answered 503.
     AcceptTimeout,
     /// [`Handler::accept`](crate::Handler::accept) panicked. Answered 500.
     AcceptPanicked,

@@ -148,13 +148,12 @@ impl<H: Handler> Handshake<H> {
             report::upgrade_unsupported();
             return Err(HandshakeError::UpgradeUnsupported);
         };
-        let limit = layer.settings.config.connection_limit();
         Ok(Self {
             layer: Arc::clone(layer),
             request,
             accept_key,
             handover,
-            permit: layer.connections.admit(limit)?,
+            permit: layer.connections.admit()?,
         })
     }
 
@@ -177,7 +176,7 @@ impl<H: Handler> Handshake<H> {
         // What the client offered is what it sent, whatever the handler makes of the request.
         let offered = offered(&self.request.headers);
         let (deflation, extensions) = settings.config.agree(&self.request.headers).unzip();
-        let limit = sleep(settings.config.accept_limit());
+        let limit = sleep(settings.accept_timeout);
         let accept = match accept(&*self.layer.handler, &mut self.request, limit).await {
             Err(error) => return Err(answer::failed(error)),
             Ok(Err(refusal)) => return Err(answer::refused(refusal)),
@@ -205,6 +204,7 @@ impl<H: Handler> Handshake<H> {
             layer: self.layer,
             connecting: Connecting {
                 config: Arc::clone(&settings.config),
+                limit: settings.upgrade_timeout,
                 deflation,
                 probes: introduction.request.version == Version::HTTP_2,
                 handover: self.handover,

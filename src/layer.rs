@@ -1,13 +1,13 @@
 //! The layer: which requests are answered, by which handler, under which rules.
 
-use std::{borrow::Cow, fmt, hash::Hash, sync::Arc};
+use std::{borrow::Cow, fmt, hash::Hash, sync::Arc, time::Duration};
 
 use http::request::Parts;
 use tower::Layer;
 
 use crate::{
     admission::KeyLimit,
-    config::Config,
+    config::{Config, wait},
     connections::Connections,
     handler::{Echo, Handler},
     origin::OriginPolicy,
@@ -54,6 +54,8 @@ pub(crate) struct Settings {
     pub(crate) origins: OriginPolicy,
     pub(crate) subprotocols: Arc<[Cow<'static, str>]>,
     pub(crate) key_limits: Vec<KeyLimit>,
+    pub(crate) accept_timeout: Duration,
+    pub(crate) upgrade_timeout: Duration,
     pub(crate) config: Arc<Config>,
 }
 
@@ -90,6 +92,8 @@ impl<H: Handler> WebSocketLayer<H> {
             origins: OriginPolicy::same_host(),
             subprotocols: Arc::new([]),
             key_limits: Vec::new(),
+            accept_timeout: Duration::from_secs(10),
+            upgrade_timeout: Duration::from_secs(10),
             config: Arc::new(Config::new()),
         };
         Self {
@@ -149,10 +153,45 @@ impl<H> WebSocketLayer<H> {
         })
     }
 
-    /// Sets limits and waits. Default: [`Config::new`].
+    /// Sets limits and waits of each connection. Default: [`Config::new`].
     #[must_use]
     pub fn config(self, config: Config) -> Self {
         self.with(|settings| settings.config = Arc::new(config))
+    }
+
+    /// Bounds the time that [`Handler::accept`](crate::Handler::accept) may take.
+    ///
+    /// Past it the request is answered 503. Default: 10 s.
+    #[must_use]
+    pub fn accept_timeout(self, limit: Duration) -> Self {
+        self.with(|settings| settings.accept_timeout = wait(limit))
+    }
+
+    /// Bounds the wait for the server to hand over the connection after the 101.
+    ///
+    /// Past it the connection is given up and the failure logged. Default: 10 s.
+    #[must_use]
+    pub fn upgrade_timeout(self, limit: Duration) -> Self {
+        self.with(|settings| settings.upgrade_timeout = wait(limit))
+    }
+
+    /// Takes the connections of this layer in among `connections`, which has the limit on their
+    /// number. Default: [`Connections::new`], which belongs to this layer and its clones alone.
+    ///
+    /// The layer keeps a clone of the handle: [`connections`](Self::connections) returns it.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_websocket::{Connections, Echo, WebSocketLayer};
+    ///
+    /// let connections = Connections::new().max_connections(500);
+    /// let layer = WebSocketLayer::new(Echo::new()).connections_in(&connections);
+    /// ```
+    #[must_use]
+    pub fn connections_in(mut self, connections: &Connections) -> Self {
+        self.connections = connections.clone();
+        self
     }
 
     /// Allows at most `max` connections at once that share a key, such as the peer's address or
@@ -188,7 +227,7 @@ impl<H> WebSocketLayer<H> {
     }
 
     /// Returns a handle to all connections of this layer and its clones, to count and to close
-    /// them.
+    /// them: the one given to [`connections_in`](Self::connections_in), or the layer's own.
     #[must_use]
     pub fn connections(&self) -> Connections {
         self.connections.clone()
@@ -265,6 +304,8 @@ impl fmt::Debug for Settings {
             .field("origins", &self.origins)
             .field("subprotocols", &self.subprotocols)
             .field("key_limits", &self.key_limits)
+            .field("accept_timeout", &self.accept_timeout)
+            .field("upgrade_timeout", &self.upgrade_timeout)
             .field("config", &self.config)
             .finish()
     }

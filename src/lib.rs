@@ -56,7 +56,7 @@
 //! | --- | --- |
 //! | 1000 | the handler returned `Ok` |
 //! | its own | the handler called [`WebSocket::close`], or returned a [`CloseFrame`] as its error |
-//! | 1001 | [`Connections::close`] was called, or [`Config::max_lifetime`] is over |
+//! | 1001 | the [`Connections`] were closed, or [`Config::max_lifetime`] is over |
 //! | the peer's | the peer closed first |
 //! | 1002 | the peer broke the protocol, or ended its half of the stream without a Close |
 //! | 1007 | the peer sent text that is not UTF-8 |
@@ -65,14 +65,14 @@
 //! | 1011 | the handler returned another error, or panicked |
 //!
 //! Only a peer that is gone or takes nothing is dropped without one, and what is left when the time
-//! given to [`Connections::closed`] is over.
+//! given to [`Connections::shutdown`] is over.
 //!
 //! # Limits and security
 //!
-//! The defaults are safe: [`Config`] names every limit and wait, and [`OriginPolicy`] which web
-//! pages may connect (those of the same host, unless you say more). What the peer sends never
-//! panics and never grows memory past a limit. [`WebSocketLayer::max_per_key`] limits what one
-//! user or address may open. The crate has no unsafe code.
+//! The defaults are safe: [`Config`] names the limits and waits of each connection, [`Connections`]
+//! how many there may be, and [`OriginPolicy`] which web pages may connect (those of the same host,
+//! unless you say more). What the peer sends never panics and never grows memory past a limit.
+//! [`WebSocketLayer::max_per_key`] limits what one user or address may open. The crate has no unsafe code.
 //!
 //! # In production
 //!

@@ -6,6 +6,7 @@ use std::{
     pin::Pin,
     sync::Arc,
     task::{Context, Poll, ready},
+    time::Duration,
 };
 
 use crate::{
@@ -79,6 +80,8 @@ impl<H: Handler> Opened<H> {
 /// A connection that is to be handed over.
 pub(crate) struct Connecting {
     pub(crate) config: Arc<Config>,
+    /// How long the server may take to hand the connection over.
+    pub(crate) limit: Duration,
     pub(crate) deflation: Option<Deflation>,
     /// See [`Served`].
     pub(crate) probes: bool,
@@ -89,8 +92,7 @@ pub(crate) struct Connecting {
 impl Connecting {
     /// Waits for the connection, which comes with what was read of it already.
     async fn complete(self, link: Arc<Link>) -> Option<Served<Connection>> {
-        let limit = self.config.upgrade_limit();
-        match self.handover.complete(self.sent, limit).await {
+        match self.handover.complete(self.sent, self.limit).await {
             Err(error) => {
                 report::upgrade_failed(&error);
                 None

@@ -32,7 +32,7 @@ use tokio::{
 };
 use tower::ServiceExt;
 use tower_websocket::{
-    Accept, BoxError, Config, Echo, Handler, Refusal, ResponseBody, WebSocket, WebSocketLayer,
+    Accept, BoxError, Connections, Echo, Handler, Refusal, ResponseBody, WebSocket, WebSocketLayer,
 };
 use wire::{close, handshake, read_close, read_head, write};
 
@@ -78,19 +78,19 @@ async fn assert_is_free(layer: &WebSocketLayer<impl Handler>) {
     drop(client);
 }
 
-fn one() -> Config {
-    Config::new().max_connections(1)
+fn at_most(max: usize) -> Connections {
+    Connections::new().max_connections(max)
 }
 
 /// A layer that has one place, for connections and for the only key.
 fn narrow<H: Handler>(handler: H) -> WebSocketLayer<H> {
-    let layer = WebSocketLayer::new(handler).config(one());
+    let layer = WebSocketLayer::new(handler).connections_in(&at_most(1));
     layer.max_per_key(1, |_| Some("everybody"))
 }
 
 #[tokio::test(start_paused = true)]
 async fn refuses_more_than_the_maximum_with_503_and_says_when_to_retry() {
-    let layer = WebSocketLayer::new(Echo::new()).config(Config::new().max_connections(2));
+    let layer = WebSocketLayer::new(Echo::new()).connections_in(&at_most(2));
     let connections = layer.connections();
     let first = open(&layer, "/").await;
     let _second = open(&layer, "/").await;
@@ -110,7 +110,8 @@ async fn refuses_more_than_the_maximum_with_503_and_says_when_to_retry() {
 
 #[tokio::test(start_paused = true)]
 async fn admits_any_number_without_a_maximum() {
-    let layer = WebSocketLayer::new(Echo::new()).config(one().without_max_connections());
+    let layer =
+        WebSocketLayer::new(Echo::new()).connections_in(&at_most(1).without_max_connections());
     let mut clients = Vec::new();
     for _ in 0..50 {
         clients.push(open(&layer, "/").await);
@@ -181,8 +182,7 @@ async fn frees_the_place_when_the_client_leaves_during_accept() {
         }
     }
     let accepting = Arc::new(Semaphore::new(0));
-    let config = one().accept_timeout(Duration::MAX);
-    let layer = narrow(Waits(Arc::clone(&accepting))).config(config);
+    let layer = narrow(Waits(Arc::clone(&accepting))).accept_timeout(Duration::MAX);
     let mut client = serve(layer.clone().into_service(), 1024);
     write(&mut client, handshake("/wait").as_bytes()).await;
     let _ = accepting.acquire().await.unwrap();
@@ -333,7 +333,7 @@ async fn panics_and_frees(handler: impl Handler, code: u16) {
 
 #[tokio::test(start_paused = true)]
 async fn counts_the_connections_of_all_clones_together() {
-    let layer = WebSocketLayer::new(Echo::new()).config(Config::new().max_connections(2));
+    let layer = WebSocketLayer::new(Echo::new()).connections_in(&at_most(2));
     let layer = layer.max_per_key(1, |request| {
         (request.uri.path() == "/key").then_some("the same")
     });
@@ -348,11 +348,50 @@ async fn counts_the_connections_of_all_clones_together() {
     let _first = open(&other, "/key").await;
 }
 
+#[tokio::test(start_paused = true)]
+async fn counts_the_connections_of_layers_that_share_them_together() {
+    let connections = at_most(2);
+    let layers = ["/one", "/two"].map(|path| {
+        let layer = WebSocketLayer::new(Echo::new());
+        layer.path(path).connections_in(&connections)
+    });
+    let first = open(&layers[0], "/one").await;
+    let _second = open(&layers[1], "/two").await;
+    assert_eq!(connect(&layers[0], "/one").await.0, 503);
+    assert_eq!(connect(&layers[1], "/two").await.0, 503);
+    let counts = connections.counts();
+    assert_eq!((counts.open, counts.accepted), (2, 2));
+    leave(first).await;
+    until_open(&layers[1].connections(), 1).await;
+    let _first = open(&layers[1], "/two").await;
+}
+
+/// What is set through a clone is set for all, before a layer has them and while it serves.
+#[tokio::test(start_paused = true)]
+async fn changes_the_maximum_through_any_handle() {
+    let connections = Connections::default();
+    let clone = connections.clone().max_connections(1);
+    let layer = WebSocketLayer::new(Echo::new()).connections_in(&connections);
+    let _first = open(&layer, "/").await;
+    assert_eq!(connect(&layer, "/").await.0, 503);
+    drop(clone);
+
+    let raised = layer.connections().max_connections(2);
+    let _second = open(&layer, "/").await;
+    assert_eq!(connect(&layer, "/").await.0, 503);
+
+    let _lowered = raised.max_connections(1);
+    assert_eq!(connections.counts().open, 2, "none is ended");
+    assert_eq!(connect(&layer, "/").await.0, 503);
+
+    let _none = connections.clone().without_max_connections();
+    let _third = open(&layer, "/").await;
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn admits_exactly_the_maximum_when_all_ask_at_once() {
     const MAX: usize = 50;
-    let config = Config::new().max_connections(MAX);
-    let layer = WebSocketLayer::new(Echo::new()).config(config);
+    let layer = WebSocketLayer::new(Echo::new()).connections_in(&at_most(MAX));
     for round in 0..3 {
         let asking: Vec<_> = (0..4 * MAX)
             .map(|_| {

@@ -50,6 +50,11 @@ async fn assert_gone(client: &mut DuplexStream) {
     assert!(byte.is_err(), "the server still reads");
 }
 
+/// Waits until no connection is left, at most `limit`.
+async fn emptied(connections: &Connections, limit: Duration) {
+    timeout(limit, connections.wait()).await.unwrap();
+}
+
 #[tokio::test(start_paused = true)]
 async fn answers_pings_at_once_while_the_handler_works() {
     let (mut client, _) = open(work).await;
@@ -126,7 +131,7 @@ async fn completes_the_close_of_a_client_while_the_handler_works() {
     assert_eq!(closed.code().map(CloseCode::get), Some(4000));
     assert_eq!(closed.reason(), "changed my mind");
     assert!(closed.is_clean());
-    connections.closed(seconds(1)).await;
+    emptied(&connections, seconds(1)).await;
     assert_eq!(connections.counts().open, 0);
 }
 
@@ -194,7 +199,7 @@ async fn closes_at_once_when_another_task_asks_while_the_handler_works() {
     assert!(sender.closed().await.is_clean());
     assert_eq!(start.elapsed(), Duration::ZERO);
     drop(client);
-    connections.closed(seconds(60)).await;
+    emptied(&connections, seconds(60)).await;
     assert_eq!(start.elapsed(), WORK);
 }
 
@@ -240,7 +245,7 @@ async fn drops_a_dead_client_while_the_handler_works() {
     assert_eq!(connections.counts().open, 1, "the handler still works");
     let end = ended.recv().await.unwrap();
     assert!(matches!(end, Err(RecvError::Unresponsive)), "{end:?}");
-    connections.closed(seconds(1)).await;
+    emptied(&connections, seconds(1)).await;
     let counts = connections.counts();
     assert_eq!(counts.open, 0);
     assert_eq!(counts.closed[&(Side::Local, None)], 1);
@@ -254,7 +259,7 @@ async fn drops_a_client_that_ignores_the_close_after_five_seconds() {
     assert_eq!(start.elapsed(), Duration::ZERO);
     assert_gone(&mut client).await;
     assert_eq!(start.elapsed(), seconds(5));
-    connections.closed(seconds(1)).await;
+    emptied(&connections, seconds(1)).await;
     assert_eq!(connections.counts().open, 0);
 }
 
@@ -273,7 +278,7 @@ async fn drops_a_client_that_keeps_sending_after_the_close_after_five_seconds() 
         "{took:?}"
     );
     assert_eq!(read_close(&mut client).await, Some(1000));
-    connections.closed(seconds(1)).await;
+    emptied(&connections, seconds(1)).await;
     assert_eq!(connections.counts().open, 0);
 }
 
@@ -284,9 +289,9 @@ async fn waits_for_no_handler_to_drop_a_client_that_is_gone() {
     sleep(MILLI).await;
     drop(client);
     let start = Instant::now();
-    let early = timeout(MILLI, connections.closed(seconds(60))).await;
+    let early = timeout(MILLI, connections.wait()).await;
     assert!(early.is_err(), "the handler still works");
-    connections.closed(seconds(60)).await;
+    emptied(&connections, seconds(60)).await;
     assert_eq!(start.elapsed(), WORK - MILLI);
     let counts = connections.counts();
     assert_eq!((counts.open, counts.messages_received), (0, 1));

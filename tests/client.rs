@@ -174,8 +174,7 @@ async fn goes_with_a_layer_that_shuts_down() {
     socket.send("before").await.unwrap();
     within(socket.recv()).await.unwrap().unwrap();
     let report = within(async {
-        let closed = connections.closed(Duration::from_secs(5));
-        connections.close();
+        let closed = connections.shutdown(Duration::from_secs(5));
         tokio::join!(closed, async {
             assert!(socket.recv().await.unwrap().is_none())
         })

@@ -17,7 +17,7 @@ use tokio::{
 };
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tower_websocket::{
-    Accept, Config, Refusal, WebSocket, WebSocketLayer,
+    Accept, Connections, Refusal, WebSocket, WebSocketLayer,
     client::{ConnectError, Handshake, connect, connect_with},
 };
 
@@ -455,8 +455,8 @@ async fn drops_a_dialled_connection_with_the_future() {
 
 #[tokio::test]
 async fn is_told_no_by_the_layer() {
-    let config = Config::new().max_connections(0);
-    let layer = WebSocketLayer::new(support::Recorder::new()).config(config);
+    let connections = Connections::new().max_connections(0);
+    let layer = WebSocketLayer::new(support::Recorder::new()).connections_in(&connections);
     let address = serve(layer.into_service()).await;
     match within(connect(format!("ws://{address}/"))).await {
         Err(ConnectError::Refused(response)) => {

@@ -524,12 +524,14 @@ impl Open {
             now: Arc::clone(&now),
             senders,
         };
-        let mut config = Config::new().shutdown_spread(Duration::ZERO);
+        let mut config = Config::new();
         if let Ending::Lifetime = ending {
             config = config.max_lifetime(LIFETIME).without_keepalive();
         }
-        let layer = WebSocketLayer::new(handler).config(config);
-        let connections = layer.connections();
+        let connections = Connections::new().shutdown_spread(Duration::ZERO);
+        let layer = WebSocketLayer::new(handler)
+            .config(config)
+            .connections_in(&connections);
         let client = pipe::open(layer.into_service(), 4096).await;
         Self {
             ending,
@@ -583,7 +585,7 @@ impl Open {
         drop(self.client);
         // Those that were not to end by themselves.
         self.now.notify_one();
-        let _ = self.connections.closed(GUARD).await;
+        let _ = timeout(GUARD, self.connections.wait()).await;
         let counts = self.connections.counts();
         let code = CloseCode::new(code).unwrap();
         let one = std::collections::BTreeMap::from([((side, Some(code)), 1)]);
@@ -1038,7 +1040,7 @@ async fn loses_nothing_of_900_connections_while_the_handlers_of_100_others_panic
     let all = clients.into_iter().zip(plans).enumerate();
     run(all.map(|(number, (client, plan))| converse(client, number, plan))).await;
 
-    let _ = connections.closed(GUARD).await;
+    let _ = timeout(GUARD, connections.wait()).await;
     let counts = connections.counts();
     assert_eq!((counts.open, counts.accepted), (0, 1000));
     let closed = [

@@ -276,8 +276,7 @@ impl Handler for Slow {
 
 #[tokio::test]
 async fn answers_503_when_what_is_given_up_panics() {
-    let config = Config::new().accept_timeout(Duration::ZERO);
-    let layer = WebSocketLayer::new(Slow).config(config);
+    let layer = WebSocketLayer::new(Slow).accept_timeout(Duration::ZERO);
     let app = Router::new().fallback_service(layer.into_service());
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();

@@ -21,7 +21,7 @@ use tokio::{
 };
 use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_websocket::{
-    Accept, BoxError, Config, Handler, OriginPolicy, Refusal, WebSocket, WebSocketLayer,
+    Accept, BoxError, Handler, OriginPolicy, Refusal, WebSocket, WebSocketLayer,
     error::HandshakeError,
 };
 
@@ -694,12 +694,12 @@ impl Handler for Slow {
 #[tokio::test(start_paused = true)]
 async fn answers_503_when_the_handler_takes_too_long_to_accept() {
     let limit = Duration::from_secs(3);
-    for (config, limit) in [
-        (Config::new(), Duration::from_secs(10)),
-        (Config::new().accept_timeout(limit), limit),
-    ] {
+    for (set, limit) in [(None, Duration::from_secs(10)), (Some(limit), limit)] {
         let (asked, mut question) = mpsc::unbounded_channel();
-        let slow = layer(Slow { takes: None, asked }).config(config);
+        let mut slow = layer(Slow { takes: None, asked });
+        if let Some(limit) = set {
+            slow = slow.accept_timeout(limit);
+        }
         let started = Instant::now();
         let response = slow
             .into_service()
@@ -739,10 +739,9 @@ async fn waits_for_the_handler_to_accept() {
 #[tokio::test]
 async fn stops_asking_the_handler_when_the_client_goes_away() {
     let (asked, mut question) = mpsc::unbounded_channel();
-    let slow = layer(Slow { takes: None, asked }).config(
-        // Not the reason for the end.
-        Config::new().accept_timeout(Duration::from_secs(3600)),
-    );
+    // Not the reason for the end.
+    let hour = Duration::from_secs(3600);
+    let slow = layer(Slow { takes: None, asked }).accept_timeout(hour);
     let mut client = Client::connect(serve(slow.into_service()).await).await;
     client.write(handshake().bytes()).await;
     let mut dropped = within(question.recv()).await.unwrap();

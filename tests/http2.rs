@@ -22,10 +22,11 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, 
 use http_body_util::{BodyStream, Full, StreamBody};
 use http2::{Session, Tunnel, bare_connect, connect, serve};
 use hyper::body::Incoming;
+use tokio::time::timeout;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_websocket::{
-    Accept, BoxError, CloseCode, Config, Echo, Handler, Refusal, ResponseBody, WebSocket,
-    WebSocketLayer, WebSocketService, error::HandshakeError,
+    Accept, BoxError, CloseCode, Config, Connections, Echo, Handler, Refusal, ResponseBody,
+    WebSocket, WebSocketLayer, WebSocketService, error::HandshakeError,
 };
 use wire::{FIN, TEXT, close, frame, read_close, read_frame, write};
 
@@ -348,7 +349,7 @@ async fn answers_426_without_naming_an_upgrade_where_there_is_no_inner_service()
 #[tokio::test]
 async fn holds_the_limits_of_connections() {
     let layer = WebSocketLayer::new(Echo::new())
-        .config(Config::new().max_connections(3))
+        .connections_in(&Connections::new().max_connections(3))
         .max_per_key(2, |request| {
             request.headers.get("x-user").map(HeaderValue::len)
         });
@@ -386,7 +387,7 @@ async fn holds_the_limits_of_connections() {
         tunnel.end();
         assert_eq!(read_frame(&mut tunnel).await, None);
     }
-    let report = connections.closed(Duration::from_secs(10)).await;
+    let report = connections.shutdown(Duration::from_secs(10)).await;
     assert_eq!((report.clean, report.aborted), (3, 0));
 }
 
@@ -435,7 +436,9 @@ async fn runs_no_handler_when_an_outer_layer_refuses() {
     let session = Session::new(serve(refusing)).await;
     let refused = session.ask(connect()).await;
     assert_eq!(refused.status, StatusCode::FORBIDDEN);
-    connections.closed(Duration::from_secs(10)).await;
+    timeout(Duration::from_secs(10), connections.wait())
+        .await
+        .unwrap();
     assert_eq!(connections.counts().open, 0);
     assert_eq!(handler.0.load(Ordering::Relaxed), 0);
 }

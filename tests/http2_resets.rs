@@ -141,7 +141,7 @@ async fn resets_a_stream_whose_client_answers_no_ping() {
 async fn resets_a_stream_that_is_aborted_at_a_shutdown() {
     let (session, connections) = session(Config::new()).await;
     let mut aborted = session.ask(connect().header("x-stay", "1")).await;
-    connections.closed(Duration::ZERO).await;
+    connections.shutdown(Duration::ZERO).await;
     assert_eq!(reset(&mut aborted).await.0, Reason::CANCEL);
 }
 

@@ -25,14 +25,17 @@ use tokio::{
     task::JoinHandle,
     time::timeout,
 };
-use tower_websocket::{BoxError, Config, Echo, Handler, Http2Executor, WebSocket, WebSocketLayer};
+use tower_websocket::{
+    BoxError, Connections, Echo, Handler, Http2Executor, WebSocket, WebSocketLayer,
+};
 use wire::{FIN, TEXT, close, frame, read_close, read_frame, write};
 
 /// Far more than anything may take.
 const GUARD: Duration = Duration::from_secs(30);
 
-fn config() -> Config {
-    Config::new().shutdown_spread(Duration::ZERO)
+/// Closes without delay.
+fn at_once() -> Connections {
+    Connections::new().shutdown_spread(Duration::ZERO)
 }
 
 async fn echoes(tunnel: &mut Tunnel) {
@@ -52,7 +55,7 @@ async fn is_told(tunnel: &mut Tunnel) {
 async fn axum_serve_ends_when_the_sockets_are_closed() {
     let layer = WebSocketLayer::new(Echo::new())
         .path("/ws")
-        .config(config());
+        .connections_in(&at_once());
     let connections = layer.connections();
     let app = Router::new().layer(layer);
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -80,7 +83,7 @@ async fn axum_serve_ends_when_the_sockets_are_closed() {
     }
     drop(session);
     timeout(GUARD, &mut server).await.unwrap().unwrap().unwrap();
-    let report = connections.closed(GUARD).await;
+    let report = connections.shutdown(GUARD).await;
     assert_eq!((report.clean, report.aborted), (2, 0));
 }
 
@@ -104,7 +107,7 @@ fn serve<H: Handler>(
 
 #[tokio::test]
 async fn hyper_util_ends_when_the_sockets_are_closed() {
-    let layer = WebSocketLayer::new(Echo::new()).config(config());
+    let layer = WebSocketLayer::new(Echo::new()).connections_in(&at_once());
     let connections = layer.connections();
     let (graceful, served, far) = serve(layer);
 
@@ -129,7 +132,7 @@ async fn a_client_that_answers_nothing_is_not_waited_for_longer_than_the_closing
         pending::<()>().await;
         Ok::<_, BoxError>(())
     };
-    let layer = WebSocketLayer::new(handler).config(config());
+    let layer = WebSocketLayer::new(handler).connections_in(&at_once());
     let connections = layer.connections();
     let (graceful, served, far) = serve(layer);
     let session = Session::new(far).await;
@@ -142,7 +145,7 @@ async fn a_client_that_answers_nothing_is_not_waited_for_longer_than_the_closing
     timeout(limit, shutdown).await.unwrap().unwrap();
     timeout(limit, served).await.unwrap().unwrap().unwrap();
     assert_eq!(connections.counts().open, 1);
-    let report = connections.closed(limit).await;
+    let report = connections.shutdown(limit).await;
     assert_eq!((report.clean, report.aborted), (0, 1));
 }
 
@@ -152,7 +155,7 @@ async fn a_client_that_takes_nothing_is_not_waited_for_longer_than_the_closing_t
         while socket.send(vec![1; 100_000]).await.is_ok() {}
         Ok::<_, BoxError>(())
     };
-    let layer = WebSocketLayer::new(push).config(config());
+    let layer = WebSocketLayer::new(push).connections_in(&at_once());
     let connections = layer.connections();
     let (graceful, served, far) = serve(layer);
     let mut settings = client::Builder::new();

@@ -739,13 +739,14 @@ impl Handler for Slow {
 
 #[tokio::test(start_paused = true)]
 async fn refuses_with_503_when_the_handler_takes_too_long_to_accept() {
-    for (config, limit) in [
-        (Config::new(), seconds(10)),
-        (Config::new().accept_timeout(seconds(2)), seconds(2)),
-    ] {
-        let layer = WebSocketLayer::new(Slow(limit + MILLI)).config(config.clone());
-        let connections = layer.connections();
-        let mut client = pipe::serve(layer.into_service(), BUFFER);
+    for (set, limit) in [(None, seconds(10)), (Some(seconds(2)), seconds(2))] {
+        let layer = |slow| match set {
+            Some(limit) => WebSocketLayer::new(slow).accept_timeout(limit),
+            None => WebSocketLayer::new(slow),
+        };
+        let late = layer(Slow(limit + MILLI));
+        let connections = late.connections();
+        let mut client = pipe::serve(late.into_service(), BUFFER);
         let start = Instant::now();
         write(&mut client, handshake("/").as_bytes()).await;
         let head = read_head(&mut client).await;
@@ -755,18 +756,17 @@ async fn refuses_with_503_when_the_handler_takes_too_long_to_accept() {
         assert_eq!((counts.open, counts.accepted), (0, 0));
         assert_eq!(counts.refused["accept_timeout"], 1);
 
-        let layer = WebSocketLayer::new(Slow(limit - MILLI)).config(config);
-        pipe::open(layer.into_service(), BUFFER).await;
+        pipe::open(layer(Slow(limit - MILLI)).into_service(), BUFFER).await;
     }
 }
 
 #[tokio::test(start_paused = true)]
 async fn gives_up_a_connection_that_is_not_handed_over_in_time() {
-    for (config, limit) in [
-        (Config::new(), seconds(10)),
-        (Config::new().upgrade_timeout(seconds(2)), seconds(2)),
+    let layer = WebSocketLayer::new(Echo::new());
+    for (layer, limit) in [
+        (WebSocketLayer::new(Echo::new()), seconds(10)),
+        (layer.upgrade_timeout(seconds(2)), seconds(2)),
     ] {
-        let layer = WebSocketLayer::new(Echo::new()).config(config);
         let connections = layer.connections();
         // The 101 does not fit, and is not read: hyper cannot hand over the connection.
         let mut client = pipe::serve(layer.into_service(), 16);
@@ -775,7 +775,7 @@ async fn gives_up_a_connection_that_is_not_handed_over_in_time() {
         sleep(MILLI).await;
         let counts = connections.counts();
         assert_eq!((counts.open, counts.accepted), (1, 1));
-        connections.closed(seconds(60)).await;
+        connections.wait().await;
         assert_eq!(start.elapsed(), limit);
         let counts = connections.counts();
         assert_eq!((counts.open, counts.accepted), (0, 1));

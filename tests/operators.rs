@@ -302,9 +302,10 @@ async fn counts_refusals_by_their_reason() {
     let _client = open(&layer, "/key").await;
     let service = layer.clone().into_service();
     assert_eq!(ask(service, &handshake("/key")).await.0, 429);
-    let full = layer.clone().config(Config::new().max_connections(1));
-    let service = full.into_service();
+    let connections = connections.max_connections(1);
+    let service = layer.clone().into_service();
     assert_eq!(ask(service, &handshake("/")).await.0, 503);
+    let connections = connections.without_max_connections();
     // Straight into the service, so that no server offers its connection.
     let request = Request::get("/")
         .header(header::HOST, "example.com")
@@ -412,19 +413,23 @@ async fn counts_ends_by_side_and_code() {
     let connections = layer.connections();
     let mut expected = BTreeMap::new();
     for (path, bytes, side, code) in endings() {
-        let mut client = open(&layer, path).await;
+        // There the handler goes on after its connection, so a shutdown of its own ends it.
+        let waits = path == "/wait";
+        let own = wayward();
+        let mut client = open(if waits { &own } else { &layer }, path).await;
         try_write(&mut client, &bytes).await;
         let read = until_closed(client).await;
         assert_eq!(read, code, "{path} {}", bytes.escape_ascii());
         let code = code.map(|code| CloseCode::new(code).unwrap());
-        *expected.entry((side, code)).or_insert(0) += 1;
-        if path != "/wait" {
-            let counts = until_idle(&connections).await;
-            assert_eq!(counts.closed, expected, "{path} {}", bytes.escape_ascii());
+        if waits {
+            let _ = own.connections().shutdown(Duration::ZERO).await;
+            let closed = own.connections().counts().closed;
+            assert_eq!(closed, BTreeMap::from([((side, code), 1)]), "{path}");
             continue;
         }
-        // The connection is gone and its handler is not.
-        let _ = connections.closed(Duration::ZERO).await;
+        *expected.entry((side, code)).or_insert(0) += 1;
+        let counts = until_idle(&connections).await;
+        assert_eq!(counts.closed, expected, "{path} {}", bytes.escape_ascii());
     }
 
     // Gone without a Close, also in the middle of a message, and before the connection was there.
@@ -764,7 +769,7 @@ mod traced {
             if path == "/wait" {
                 drop(client);
                 sleep(Duration::from_secs(1)).await;
-                let _ = layer.connections().closed(Duration::ZERO).await;
+                let _ = layer.connections().shutdown(Duration::ZERO).await;
             } else {
                 assert!(until_closed(client).await.is_some(), "{path}");
                 until_idle(&layer.connections()).await;
@@ -800,7 +805,7 @@ mod traced {
                 let (socket, _) = spans("websocket")[0];
                 assert!(events("place given back").is_empty(), "{what}");
                 if is_aborted {
-                    let _ = layer.connections().closed(Duration::ZERO).await;
+                    let _ = layer.connections().shutdown(Duration::ZERO).await;
                 } else {
                     wire::write(&mut client, &close(1000, "")).await;
                     assert_eq!(until_closed(client).await, Some(1000));
@@ -859,8 +864,6 @@ mod traced {
     #[tokio::test(start_paused = true)]
     async fn tells_no_secrets_about_connections_however_they_end() {
         listen();
-        let layer = wayward();
-        let connections = layer.connections();
         let secret = |path: &str| {
             let request = handshake(&format!("{path}?token=hush-query"));
             with_secrets(&request)
@@ -868,12 +871,14 @@ mod traced {
                    Sec-WebSocket-Extensions: hush-extension\r\n"
         };
         for (path, bytes, _, code) in endings() {
+            let layer = wayward();
+            let connections = layer.connections();
             let (status, mut client) = ask(in_request_span(&layer), &secret(path)).await;
             assert_eq!(status, 101, "{path}");
             try_write(&mut client, &bytes).await;
             assert_eq!(until_closed(client).await, code, "{path}");
             if path == "/wait" {
-                let _ = connections.closed(Duration::ZERO).await;
+                let _ = connections.shutdown(Duration::ZERO).await;
             }
             until_idle(&connections).await;
             assert_discreet(&format!("{path} {}", bytes.escape_ascii()));
@@ -882,6 +887,8 @@ mod traced {
         assert_eq!(events("websocket opened").len(), opened);
         assert_eq!(events("websocket closed").len(), opened - 1, "one waits");
 
+        let layer = wayward();
+        let connections = layer.connections();
         // The peer takes nothing.
         let mut client = serve(layer.clone().into_service(), 1024);
         let request = format!("{}\r\n", secret("/stuck"));

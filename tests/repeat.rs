@@ -22,7 +22,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tower_websocket::{
-    BoxError, CloseCode, Config, Counts, Echo, Handler, Side, WebSocket, WebSocketLayer,
+    BoxError, CloseCode, Config, Connections, Counts, Echo, Handler, Side, WebSocket,
+    WebSocketLayer,
 };
 use wire::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT, close, frame, read_frame};
 
@@ -167,7 +168,9 @@ async fn play(script: &Script, handler: impl Handler) -> (Vec<Frame>, Counts) {
             answered.push(frame);
         }
     }
-    connections.closed(Duration::from_secs(1)).await;
+    timeout(Duration::from_secs(1), connections.wait())
+        .await
+        .unwrap();
     (answered, connections.counts())
 }
 
@@ -272,7 +275,7 @@ async fn waits_for_the_first_message_alone() {
 async fn hears_of_a_shutdown_in_the_middle_of_an_answer() {
     for round in 0..500 {
         let layer = WebSocketLayer::new(Echo::new());
-        let layer = layer.config(Config::new().shutdown_spread(Duration::ZERO));
+        let layer = layer.connections_in(&Connections::new().shutdown_spread(Duration::ZERO));
         let connections = layer.connections();
         let mut client = pipe::open(layer.into_service(), 4096).await;
         let answers = Arc::new(AtomicUsize::new(0));
@@ -296,7 +299,7 @@ async fn hears_of_a_shutdown_in_the_middle_of_an_answer() {
             std::hint::spin_loop();
         }
         connections.close();
-        let report = connections.closed(Duration::from_secs(30)).await;
+        let report = connections.shutdown(Duration::from_secs(30)).await;
         assert_eq!((report.clean, report.aborted), (1, 0), "round {round}");
         peer.await.unwrap();
     }
@@ -307,7 +310,7 @@ async fn hears_of_a_shutdown_in_the_middle_of_an_answer() {
 async fn closes_at_once_when_a_message_arrives_as_well() {
     for is_before in [true, false] {
         let layer = WebSocketLayer::new(Echo::new());
-        let layer = layer.config(Config::new().shutdown_spread(Duration::ZERO));
+        let layer = layer.connections_in(&Connections::new().shutdown_spread(Duration::ZERO));
         let connections = layer.connections();
         let mut client = pipe::open(layer.into_service(), 4096).await;
         // Until the connection sleeps.
@@ -331,7 +334,7 @@ async fn closes_at_once_when_a_message_arrives_as_well() {
         client.write_all(&close(1001, "")).await.unwrap();
         assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
         drop(client);
-        let report = connections.closed(Duration::from_secs(1)).await;
+        let report = connections.shutdown(Duration::from_secs(1)).await;
         assert_eq!((report.clean, report.aborted), (1, 0));
     }
 }
@@ -343,7 +346,7 @@ async fn hears_what_it_is_told_after_a_pause() {
     // As much as is done in one turn, and about that.
     for messages in [1, 500, 1023, 1024, 1025, 2048] {
         let layer = WebSocketLayer::new(Echo::new());
-        let layer = layer.config(Config::new().shutdown_spread(Duration::ZERO));
+        let layer = layer.connections_in(&Connections::new().shutdown_spread(Duration::ZERO));
         let connections = layer.connections();
         let mut client = pipe::open(layer.into_service(), 64 * 1024).await;
         sleep(Duration::from_millis(1)).await;
@@ -365,7 +368,7 @@ async fn hears_what_it_is_told_after_a_pause() {
 async fn hears_what_it_is_told_beside_others_that_repeat() {
     let spread = Duration::from_secs(10);
     let layer = WebSocketLayer::new(Echo::new());
-    let layer = layer.config(Config::new().shutdown_spread(spread));
+    let layer = layer.connections_in(&Connections::new().shutdown_spread(spread));
     let connections = layer.connections();
     let mut clients = Vec::new();
     for _ in 0..20 {
@@ -405,7 +408,9 @@ async fn leave(handler: impl Handler) -> Counts {
     let last = [frame(FIN | TEXT, b"last"), close(3000, "bye")].concat();
     client.write_all(&last).await.unwrap();
     drop(client);
-    connections.closed(Duration::from_secs(1)).await;
+    timeout(Duration::from_secs(1), connections.wait())
+        .await
+        .unwrap();
     connections.counts()
 }
 

@@ -37,8 +37,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tower_websocket::{
-    Accept, BoxError, CloseCode, CloseFrame, Config, Echo, Handler, Refusal, Side, WebSocket,
-    WebSocketLayer,
+    Accept, BoxError, CloseCode, CloseFrame, Config, Connections, Echo, Handler, Refusal, Side,
+    WebSocket, WebSocketLayer,
 };
 use wire::{BINARY, FIN, TEXT, close, frame, handshake, read_close, read_frame, read_head, write};
 
@@ -75,13 +75,18 @@ async fn knock<H: Handler>(layer: &WebSocketLayer<H>) -> u16 {
     status(&ask(&mut serve(layer, 1024)).await)
 }
 
+/// Closes over this time.
+fn spread(window: Duration) -> Connections {
+    Connections::new().shutdown_spread(window)
+}
+
 /// Closes without delay.
-fn at_once() -> Config {
-    Config::new().shutdown_spread(Duration::ZERO)
+fn at_once() -> Connections {
+    spread(Duration::ZERO)
 }
 
 fn echo() -> WebSocketLayer<Echo> {
-    WebSocketLayer::new(Echo::new()).config(at_once())
+    WebSocketLayer::new(Echo::new()).connections_in(&at_once())
 }
 
 /// Reads the Close, answers it and leaves.
@@ -120,7 +125,7 @@ async fn sends_1001_to_all_and_refuses_new_ones_with_503() {
     for client in clients {
         assert_eq!(answer_close(client).await, Some(1001));
     }
-    let report = connections.closed(LIMIT).await;
+    let report = connections.shutdown(LIMIT).await;
     assert_eq!((report.clean, report.aborted), (3, 0));
     assert_eq!(knock(&layer).await, 503, "it stays shut");
 
@@ -161,12 +166,12 @@ async fn closes_with_the_code_and_reason_of_choice_and_only_the_first_counts() {
         assert_eq!(&frame.payload[2..], b"back soon");
         write(&mut client, &close(1012, "")).await;
     }
-    assert_eq!(connections.closed(LIMIT).await.clean, 20);
+    assert_eq!(connections.shutdown(LIMIT).await.clean, 20);
 }
 
 /// Closes `count` connections, and returns when each of them was, since the first could be.
 async fn moments_of_close(count: usize, window: Duration) -> Vec<Duration> {
-    let layer = WebSocketLayer::new(Echo::new()).config(Config::new().shutdown_spread(window));
+    let layer = WebSocketLayer::new(Echo::new()).connections_in(&spread(window));
     let connections = layer.connections();
     let mut clients = Vec::new();
     for _ in 0..count {
@@ -184,7 +189,7 @@ async fn moments_of_close(count: usize, window: Duration) -> Vec<Duration> {
         });
     }
     let moments = closing.join_all().await;
-    let report = connections.closed(LIMIT).await;
+    let report = connections.shutdown(LIMIT).await;
     assert_eq!((report.clean, report.aborted), (count as u64, 0));
     moments
 }
@@ -242,7 +247,7 @@ async fn closes_all_at_once_when_the_window_is_empty() {
 #[tokio::test(start_paused = true)]
 async fn serves_a_connection_until_its_close_is_due() {
     let layer = WebSocketLayer::new(Echo::new());
-    let layer = layer.config(Config::new().shutdown_spread(1000 * SECOND));
+    let layer = layer.connections_in(&spread(1000 * SECOND));
     let connections = layer.connections();
     let mut clients = Vec::new();
     for _ in 0..20 {
@@ -274,7 +279,7 @@ async fn flushes_everything_that_was_sent_before() {
             Ok::<_, BoxError>(())
         }
     });
-    let layer = layer.config(at_once());
+    let layer = layer.connections_in(&at_once());
     let connections = layer.connections();
     // Nearly nothing is on its way before it is read.
     let mut client = serve(&layer, 512);
@@ -290,7 +295,7 @@ async fn flushes_everything_that_was_sent_before() {
         assert_eq!(frame.payload.len(), 1004);
     }
     assert_eq!(answer_close(client).await, Some(1001));
-    let report = connections.closed(LIMIT).await;
+    let report = connections.shutdown(LIMIT).await;
     assert_eq!((report.clean, report.aborted), (1, 0));
 }
 
@@ -306,7 +311,9 @@ async fn wakes_a_handler_that_waits_to_receive_or_to_send() {
         #[expect(unreachable_code, reason = "names the type of the error")]
         Ok::<_, BoxError>(())
     });
-    let layer = layer.config(at_once().max_outbox(4, 4096));
+    let layer = layer
+        .config(Config::new().max_outbox(4, 4096))
+        .connections_in(&at_once());
     let connections = layer.connections();
     let receiving = open(&layer).await;
     let mut sending = serve(&layer, 256);
@@ -316,7 +323,7 @@ async fn wakes_a_handler_that_waits_to_receive_or_to_send() {
     connections.close();
     assert_eq!(answer_close(receiving).await, Some(1001));
     assert_eq!(answer_close(sending).await, Some(1001));
-    assert_eq!(connections.closed(LIMIT).await.clean, 2);
+    assert_eq!(connections.shutdown(LIMIT).await.clean, 2);
 }
 
 /// Notes that it was dropped.
@@ -340,14 +347,14 @@ async fn aborts_a_handler_that_does_not_return_in_time() {
             Ok::<_, BoxError>(())
         }
     });
-    let layer = layer.config(at_once());
+    let layer = layer.connections_in(&at_once());
     let connections = layer.connections();
     let client = open(&layer).await;
     let start = Instant::now();
     connections.close();
     assert_eq!(answer_close(client).await, Some(1001), "its peer is told");
     assert!(!dropped.load(Ordering::Relaxed));
-    let report = connections.closed(30 * SECOND).await;
+    let report = connections.shutdown(30 * SECOND).await;
     assert_eq!((report.clean, report.aborted), (0, 1));
     assert_eq!(start.elapsed(), 30 * SECOND);
     assert!(dropped.load(Ordering::Relaxed));
@@ -363,7 +370,7 @@ async fn gives_up_on_a_peer_that_never_answers_and_counts_it_as_aborted() {
     let start = Instant::now();
     connections.close();
     assert_eq!(answer_close(polite).await, Some(1001));
-    let report = connections.closed(30 * SECOND).await;
+    let report = connections.shutdown(30 * SECOND).await;
     assert_eq!((report.clean, report.aborted), (1, 1));
     // The timer counts in milliseconds.
     assert_eq!(start.elapsed().as_secs(), 5);
@@ -373,7 +380,7 @@ async fn gives_up_on_a_peer_that_never_answers_and_counts_it_as_aborted() {
 
 #[tokio::test(start_paused = true)]
 async fn counts_a_peer_that_left_without_a_close_as_aborted() {
-    let layer = WebSocketLayer::new(Echo::new()).config(at_once());
+    let layer = WebSocketLayer::new(Echo::new()).connections_in(&at_once());
     let connections = layer.connections();
     let client = open(&layer).await;
     let early = open(&layer).await;
@@ -381,7 +388,7 @@ async fn counts_a_peer_that_left_without_a_close_as_aborted() {
     until_open(&connections, 1).await;
     connections.close();
     drop(client);
-    let report = connections.closed(LIMIT).await;
+    let report = connections.shutdown(LIMIT).await;
     assert_eq!(
         (report.clean, report.aborted),
         (0, 1),
@@ -399,7 +406,7 @@ async fn counts_a_peer_that_closes_at_the_same_time_as_clean() {
     let code = read_close(&mut client).await;
     assert!(matches!(code, Some(1000 | 1001)), "{code:?}");
     drop(client);
-    assert_eq!(connections.closed(LIMIT).await.clean, 1);
+    assert_eq!(connections.shutdown(LIMIT).await.clean, 1);
 }
 
 /// Accepts when it is let.
@@ -427,7 +434,7 @@ async fn refuses_a_handshake_that_was_being_accepted_meanwhile() {
     until_open(&connections, 1).await;
     connections.close();
     let closing = connections.clone();
-    let closed = tokio::spawn(async move { closing.closed(LIMIT).await });
+    let closed = tokio::spawn(async move { closing.shutdown(LIMIT).await });
     sleep(SECOND).await;
     assert!(!closed.is_finished(), "it may still be accepted");
     gate.add_permits(1);
@@ -459,7 +466,7 @@ async fn does_not_wait_past_the_limit_for_a_handshake() {
     until_open(&connections, 1).await;
     connections.close();
     let start = Instant::now();
-    let report = connections.closed(2 * SECOND).await;
+    let report = connections.shutdown(2 * SECOND).await;
     assert_eq!((report.clean, report.aborted), (0, 0));
     // A second more is what tasks that are aborted may take.
     assert!(start.elapsed() <= 3 * SECOND, "{:?}", start.elapsed());
@@ -483,7 +490,7 @@ async fn closes_a_connection_that_still_waited_for_its_upgrade() {
     sleep(SECOND).await;
     assert_eq!(status(&read_head(&mut client).await), 101);
     assert_eq!(answer_close(client).await, Some(1001));
-    let report = connections.closed(LIMIT).await;
+    let report = connections.shutdown(LIMIT).await;
     assert_eq!((report.clean, report.aborted), (1, 0));
 }
 
@@ -499,7 +506,7 @@ async fn can_be_begun_outside_a_runtime() {
         assert_eq!(answer_close(client).await, Some(1001));
     }
     assert!(start.elapsed() <= Duration::from_millis(2));
-    assert_eq!(connections.closed(LIMIT).await.clean, 2);
+    assert_eq!(connections.shutdown(LIMIT).await.clean, 2);
 }
 
 #[tokio::test(start_paused = true)]
@@ -509,26 +516,91 @@ async fn aborts_nothing_when_the_wait_is_dropped_and_may_be_waited_for_again() {
     let client = open(&layer).await;
     connections.close();
     for _ in 0..3 {
-        let waiting = timeout(SECOND, connections.closed(2 * SECOND)).await;
+        let waiting = timeout(SECOND, connections.shutdown(2 * SECOND)).await;
         assert!(waiting.is_err(), "the peer has not answered yet");
     }
     assert_eq!(connections.counts().open, 1);
     assert_eq!(answer_close(client).await, Some(1001));
     for _ in 0..2 {
-        let report = connections.closed(LIMIT).await;
+        let report = connections.shutdown(LIMIT).await;
         assert_eq!((report.clean, report.aborted), (1, 0));
     }
 }
 
 #[tokio::test(start_paused = true)]
-async fn waits_for_connections_that_nobody_closes_and_aborts_them_at_the_limit() {
+async fn closes_what_is_open_and_waits_for_it() {
     let layer = echo();
     let connections = layer.connections();
-    let mut client = open(&layer).await;
+    let client = open(&layer).await;
     let start = Instant::now();
-    let _ = connections.closed(5 * SECOND).await;
-    assert_eq!(start.elapsed(), 5 * SECOND);
-    assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
+    let (code, report) = tokio::join!(answer_close(client), connections.shutdown(LIMIT));
+    assert_eq!(code, Some(1001));
+    assert_eq!((report.clean, report.aborted), (1, 0));
+    assert_eq!(start.elapsed(), Duration::ZERO);
+    assert_eq!(knock(&layer).await, 503, "it stays shut");
+}
+
+#[tokio::test(start_paused = true)]
+async fn keeps_the_frame_of_an_earlier_close() {
+    let layer = echo();
+    let connections = layer.connections();
+    let client = open(&layer).await;
+    connections.close_with(CloseFrame::new(CloseCode::SERVICE_RESTART, "back soon").unwrap());
+    let (code, report) = tokio::join!(answer_close(client), connections.shutdown(LIMIT));
+    assert_eq!(code, Some(1012));
+    assert_eq!((report.clean, report.aborted), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn aborts_nothing_however_long_the_grace_is() {
+    let layer = echo();
+    let connections = layer.connections();
+    let client = open(&layer).await;
+    let answers = async {
+        // A peer that is late by less than `close_timeout`.
+        sleep(4 * SECOND).await;
+        answer_close(client).await
+    };
+    let (code, report) = tokio::join!(answers, connections.shutdown(Duration::MAX));
+    assert_eq!(code, Some(1001));
+    assert_eq!((report.clean, report.aborted), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn goes_on_closing_when_the_future_of_a_shutdown_is_dropped() {
+    let layer = echo();
+    let connections = layer.connections();
+    let client = open(&layer).await;
+    let dropped = timeout(SECOND / 2, connections.shutdown(SECOND)).await;
+    assert!(dropped.is_err(), "the peer has not answered yet");
+    assert_eq!(knock(&layer).await, 503);
+    sleep(2 * SECOND).await;
+    assert_eq!(connections.counts().open, 1, "nothing is aborted");
+    assert_eq!(answer_close(client).await, Some(1001));
+    let report = connections.shutdown(SECOND).await;
+    assert_eq!((report.clean, report.aborted), (1, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_for_connections_and_neither_closes_nor_aborts_any() {
+    let layer = echo();
+    let connections = layer.connections();
+    connections.wait().await;
+    let mut client = open(&layer).await;
+    // Less than the silence after which it is pinged.
+    assert!(timeout(15 * SECOND, connections.wait()).await.is_err());
+    write(&mut client, &frame(FIN | TEXT, b"still there")).await;
+    let answer = read_frame(&mut client).await.unwrap();
+    assert_eq!(answer.payload, b"still there");
+    let late = open(&layer).await;
+    let waiting = connections.clone();
+    let waiting = tokio::spawn(async move { waiting.wait().await });
+    drop(client);
+    until_open(&connections, 1).await;
+    assert!(!waiting.is_finished());
+    drop(late);
+    timeout(SECOND, waiting).await.unwrap().unwrap();
+    assert_eq!(connections.counts().open, 0);
     assert_eq!(knock(&layer).await, 101, "it was not shut");
 }
 
@@ -537,7 +609,7 @@ async fn is_done_at_once_when_there_is_nothing_to_close() {
     let connections = echo().connections();
     let start = Instant::now();
     connections.close();
-    let report = connections.closed(LIMIT).await;
+    let report = connections.shutdown(LIMIT).await;
     assert_eq!((report.clean, report.aborted), (0, 0));
     assert_eq!(start.elapsed(), Duration::ZERO);
 }
@@ -553,7 +625,7 @@ async fn speaks_for_all_clones_of_a_layer_and_for_no_other_layer() {
     for client in ours {
         assert_eq!(answer_close(client).await, Some(1001));
     }
-    assert_eq!(layer.connections().closed(LIMIT).await.clean, 2);
+    assert_eq!(layer.connections().shutdown(LIMIT).await.clean, 2);
     assert_eq!(knock(&layer).await, 503);
     write(&mut theirs, &frame(FIN | TEXT, b"here")).await;
     assert_eq!(read_frame(&mut theirs).await.unwrap().payload, b"here");
@@ -564,13 +636,13 @@ async fn speaks_for_all_clones_of_a_layer_and_for_no_other_layer() {
 async fn leaves_no_task_behind() {
     let before = Handle::current().metrics().num_alive_tasks();
     let layer = WebSocketLayer::new(Echo::new());
-    let layer = layer.config(Config::new().shutdown_spread(3600 * SECOND));
+    let layer = layer.connections_in(&spread(3600 * SECOND));
     let connections = layer.connections();
     let clients = [open(&layer).await, open(&layer).await, open(&layer).await];
     connections.close();
     // They leave on their own, long before the server would have closed them.
     drop(clients);
-    let report = connections.closed(LIMIT).await;
+    let report = connections.shutdown(LIMIT).await;
     assert_eq!(report.clean + report.aborted, 3);
     until_tasks(before).await;
 }
@@ -579,11 +651,11 @@ async fn leaves_no_task_behind() {
 async fn leaves_no_task_behind_when_connections_are_aborted_before_their_close() {
     let before = Handle::current().metrics().num_alive_tasks();
     let layer = WebSocketLayer::new(Echo::new());
-    let layer = layer.config(Config::new().shutdown_spread(3600 * SECOND));
+    let layer = layer.connections_in(&spread(3600 * SECOND));
     let connections = layer.connections();
     let mut clients = [open(&layer).await, open(&layer).await];
     connections.close();
-    let report = connections.closed(SECOND).await;
+    let report = connections.shutdown(SECOND).await;
     assert_eq!(report.clean + report.aborted, 2);
     for client in &mut clients {
         let mut rest = Vec::new();
@@ -619,7 +691,7 @@ async fn lets_nobody_slip_through_who_connects_meanwhile() {
         }
         begin.await.unwrap();
         connections.close();
-        let report = timeout(GUARD, connections.closed(GUARD)).await.unwrap();
+        let report = timeout(GUARD, connections.shutdown(GUARD)).await.unwrap();
         let codes = timeout(GUARD, clients.join_all()).await.unwrap();
         let closed = codes.iter().flatten().count() as u64;
         assert!(codes.iter().flatten().all(|code| *code == 1001));
@@ -656,7 +728,7 @@ async fn plugs_into_the_graceful_shutdown_of_axum() {
     timeout(GUARD, server).await.unwrap().unwrap().unwrap();
     assert_eq!(connections.counts().open, 1, "axum does not wait for it");
     let closed = async {
-        let (code, report) = tokio::join!(answer_close(client), connections.closed(GUARD));
+        let (code, report) = tokio::join!(answer_close(client), connections.shutdown(GUARD));
         assert_eq!(code, Some(1001));
         assert_eq!((report.clean, report.aborted), (1, 0));
     };
@@ -691,7 +763,7 @@ async fn plugs_into_the_graceful_shutdown_of_hyper_util() {
             }
         }
         closing.close();
-        tokio::join!(graceful.shutdown(), closing.closed(GUARD)).1
+        tokio::join!(graceful.shutdown(), closing.shutdown(GUARD)).1
     });
 
     let mut client = wire::open(address, "/").await;
@@ -794,10 +866,9 @@ mod under_load {
         });
         // Some are closed at once and some with a spread that is over soon.
         let spread = Duration::from_millis(u64::from(number % 4 == 0));
-        let config = Config::new()
-            .shutdown_spread(spread)
-            .max_outbox(16, 64 * 1024);
-        let layer = layer.config(config);
+        let layer = layer
+            .config(Config::new().max_outbox(16, 64 * 1024))
+            .connections_in(&Connections::new().shutdown_spread(spread));
         let connections = layer.connections();
         let app = Router::new().fallback_service(layer.into_service());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -829,7 +900,7 @@ mod under_load {
         }
         let received = clients.join_all().await;
         server.await.unwrap().unwrap();
-        let report = connections.closed(GUARD).await;
+        let report = connections.shutdown(GUARD).await;
         assert_eq!((report.clean, report.aborted), (CLIENTS as u64, 0));
         let counts = connections.counts();
         assert_eq!(counts.open, 0);

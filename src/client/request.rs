@@ -85,9 +85,6 @@ impl Handshake {
     }
 
     /// Sets limits and waits of the connection. Default: [`Config::new`].
-    ///
-    /// What is a layer's in it (`accept_timeout`, `upgrade_timeout`, `max_connections`,
-    /// `shutdown_spread`) means nothing to a client.
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;

@@ -89,7 +89,8 @@ pub trait Handler: Send + Sync + 'static {
     ///
     /// The request has passed the checks of the crate: method, key, version, origin. It is
     /// answered 503 when this takes longer than
-    /// [`Config::accept_timeout`](crate::Config::accept_timeout), and 500 when it panics.
+    /// [`WebSocketLayer::accept_timeout`](crate::WebSocketLayer::accept_timeout), and 500 when it
+    /// panics.
     ///
     /// # Errors
     ///

@@ -6,25 +6,32 @@ use axum::{Router, ServiceExt, body::Body, extract::Request};
 use http::Response;
 use tokio::net::TcpListener;
 use tower::{Layer, util::MapResponseLayer};
-use tower_websocket::{Config, Echo, Error, ResponseBody, WebSocket, WebSocketLayer};
+use tower_websocket::{
+    Config, Connections, Echo, Error, Handler, ResponseBody, WebSocket, WebSocketLayer,
+};
 
 use super::plain;
 use crate::BoxError;
 
-/// The defaults, but for the limit on connections, since some of the measurements open that many, and
-/// for longer waits: a client rests while the other servers have their turns.
+/// The defaults, but for longer waits: a client rests while the other servers have their turns.
 fn config() -> Config {
     const MINUTE: Duration = Duration::from_secs(60);
     Config::new()
-        .without_max_connections()
         .keepalive(10 * MINUTE, MINUTE)
         .write_timeout(10 * MINUTE)
 }
 
-fn layer() -> WebSocketLayer {
-    WebSocketLayer::new(Echo::new())
+/// Without the limit on connections, since some of the measurements open that many.
+fn set<H: Handler>(layer: WebSocketLayer<H>) -> WebSocketLayer<H> {
+    let connections = Connections::new().without_max_connections();
+    layer
         .path("/ws")
         .config(config())
+        .connections_in(&connections)
+}
+
+fn layer() -> WebSocketLayer {
+    set(WebSocketLayer::new(Echo::new()))
 }
 
 pub(super) fn echo() -> Router {
@@ -38,7 +45,7 @@ pub(super) fn handler() -> Router {
         }
         Ok::<_, Error>(())
     });
-    plain::router().layer(layer.path("/ws").config(config()))
+    plain::router().layer(set(layer))
 }
 
 pub(super) async fn axum(listener: TcpListener) -> Result<(), BoxError> {

@@ -208,11 +208,6 @@ impl Link {
         self.lock().closed.as_deref().cloned()
     }
 
-    /// Returns over which time a shutdown is spread.
-    pub(crate) fn spread(&self) -> Duration {
-        self.config.spread()
-    }
-
     /// Asks for the closing handshake; the first to ask chooses the code.
     pub(crate) fn close(&self, frame: CloseFrame) {
         let mut state = self.lock();
