@@ -210,15 +210,45 @@ pub struct Closed {
     side: Side,
     frame: Option<CloseFrame>,
     clean: bool,
+    /// Why there was no Close, for the log.
+    fault: Option<&'static str>,
 }
 
 impl Closed {
     pub(crate) const fn new(side: Side, frame: Option<CloseFrame>, clean: bool) -> Self {
-        Self { side, frame, clean }
+        Self {
+            side,
+            frame,
+            clean,
+            fault: None,
+        }
+    }
+
+    /// Makes the end of a connection that was given up without a Close.
+    pub(crate) const fn lost(side: Side, fault: &'static str) -> Self {
+        Self {
+            side,
+            frame: None,
+            clean: false,
+            fault: Some(fault),
+        }
+    }
+
+    /// Returns why the connection was given up without a Close.
+    #[cfg_attr(
+        not(feature = "tracing"),
+        allow(dead_code, reason = "only the log says it")
+    )]
+    pub(crate) const fn fault(&self) -> Option<&'static str> {
+        self.fault
     }
 
     pub(crate) const fn set_clean(&mut self, clean: bool) {
         self.clean = clean;
+    }
+
+    pub(crate) const fn frame(&self) -> Option<&CloseFrame> {
+        self.frame.as_ref()
     }
 
     /// Returns who ended it: who sent the first Close, or who dropped the connection without one.

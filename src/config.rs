@@ -43,6 +43,8 @@ pub struct Config {
     inbox: Bound,
     outbox: Bound,
     write_timeout: Duration,
+    receive_timeout: Duration,
+    handler_grace: Duration,
     keepalive: Option<Intervals>,
     first_message_timeout: Option<Duration>,
     max_lifetime: Option<Duration>,
@@ -81,6 +83,8 @@ impl Config {
                 bytes: 1024 * 1024,
             },
             write_timeout: Duration::from_secs(10),
+            receive_timeout: Duration::from_secs(5 * 60),
+            handler_grace: Duration::from_secs(30),
             keepalive: Some(Intervals {
                 silence: Duration::from_secs(20),
                 answer: Duration::from_secs(20),
@@ -148,9 +152,9 @@ impl Config {
 
     /// Sets how far reading may be ahead of the handler, in messages and in bytes.
     ///
-    /// When either is reached, nothing is read until the handler has received a message; TCP then
-    /// slows the peer down. Pings behind what is not read wait as well. At least one message is
-    /// always taken. Defaults: 16 messages, 64 KiB.
+    /// When either is reached, reading stops at the next message until the handler has received
+    /// one; TCP then slows the peer down. Pings before that message are answered, those behind it
+    /// wait. At least one message is always taken. Defaults: 16 messages, 64 KiB.
     #[must_use]
     pub const fn max_inbox(mut self, messages: usize, bytes: usize) -> Self {
         self.inbox = bound(messages, bytes);
@@ -174,6 +178,34 @@ impl Config {
     #[must_use]
     pub const fn write_timeout(mut self, limit: Duration) -> Self {
         self.write_timeout = wait(limit);
+        self
+    }
+
+    /// Bounds the time for which the handler may take no message while one waits for room in the
+    /// [inbox](Self::max_inbox).
+    ///
+    /// Past it the connection ends with 1008, and a warning names the handler's type and the path:
+    /// a peer that went away without a word cannot be told from one that waits, because nothing is
+    /// read. The end of a TCP connection, and the reset of a TCP connection or of an HTTP/2 stream,
+    /// is noticed within a second meanwhile, on Linux and macOS; that of TLS is not. After the end of a
+    /// TCP connection the handler has to take a message every [`handler_grace`](Self::handler_grace),
+    /// if that is less. A handler that only sends calls
+    /// [`WebSocket::ignore_incoming`](crate::WebSocket::ignore_incoming). Default: 5 minutes.
+    #[must_use]
+    pub const fn receive_timeout(mut self, limit: Duration) -> Self {
+        self.receive_timeout = wait(limit);
+        self
+    }
+
+    /// Bounds the time for which a handler may go on after its connection is over.
+    ///
+    /// Past it the handler's future is dropped, and a warning names its type and the path. Meanwhile
+    /// it holds no place of
+    /// [`max_connections`](Self::max_connections). Tasks that the handler has spawned are not
+    /// dropped. Default: 30 s.
+    #[must_use]
+    pub const fn handler_grace(mut self, limit: Duration) -> Self {
+        self.handler_grace = wait(limit);
         self
     }
 
@@ -313,6 +345,14 @@ impl Config {
 
     pub(crate) const fn write_limit(&self) -> Duration {
         self.write_timeout
+    }
+
+    pub(crate) const fn receive_limit(&self) -> Duration {
+        self.receive_timeout
+    }
+
+    pub(crate) const fn handler_limit(&self) -> Duration {
+        self.handler_grace
     }
 
     pub(crate) const fn keepalive_intervals(&self) -> Option<Intervals> {

@@ -24,7 +24,7 @@ use crate::{
     config::{Config, wait},
     error::HandshakeError,
     report,
-    socket::{Link, Traffic},
+    socket::{Link, Name, Traffic},
 };
 
 /// How long tasks that were aborted may take to be gone: their handlers may be in the middle of a
@@ -85,8 +85,13 @@ struct State {
     max: Option<usize>,
     /// The time over which a shutdown spreads its Closes.
     spread: Duration,
-    open: HashMap<u64, Entry, BuildHasherDefault<Numbered>>,
+    entries: HashMap<u64, Entry, BuildHasherDefault<Numbered>>,
     next: u64,
+    /// How many of the entries have a connection that is not over.
+    open: usize,
+    /// The handlers that go on after their connection is over, in the order of these ends.
+    lingering: BTreeMap<u64, u64>,
+    ends: u64,
     /// They are being closed, with this Close.
     closing: Option<CloseFrame>,
     report: ShutdownReport,
@@ -97,11 +102,42 @@ struct State {
     closed: BTreeMap<(Side, Option<CloseCode>), u64>,
 }
 
-/// A connection, or a handshake on the way to one.
+/// A connection, or a handshake on the way to one, until its handler has ended as well.
 #[derive(Default)]
 struct Entry {
     link: Option<Arc<Link>>,
     task: Option<AbortHandle>,
+    /// The connection is over: it was the so-manieth end.
+    ended: Option<u64>,
+}
+
+impl State {
+    /// Notes that the connection of an entry is over, so that its place is free.
+    fn end(&mut self, id: u64) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        if entry.ended.is_some() {
+            return;
+        }
+        entry.ended = Some(self.ends);
+        self.lingering.insert(self.ends, id);
+        self.ends += 1;
+        self.open -= 1;
+        if let Some(link) = &entry.link {
+            let key = link
+                .ending()
+                .map_or((Side::Local, None), |closed| (closed.side(), closed.code()));
+            *self.closed.entry(key).or_default() += 1;
+        }
+    }
+
+    /// Takes the handler that has gone on longest off the list, if there are too many.
+    fn evict(&mut self) -> Option<Arc<Link>> {
+        self.max.filter(|&max| self.lingering.len() > max)?;
+        let (_, id) = self.lingering.pop_first()?;
+        self.entries.get(&id)?.link.clone()
+    }
 }
 
 /// Hashes the numbers that connections have here, which nobody else chooses.
@@ -144,6 +180,12 @@ pub struct ShutdownReport {
 pub struct Counts {
     /// Connections and handshakes that are open now.
     pub open: usize,
+    /// Handlers that go on after their connection is over, for at most
+    /// [`Config::handler_grace`](crate::Config::handler_grace).
+    pub lingering: usize,
+    /// Handlers that returned while their [`WebSocket`](crate::WebSocket) lived on elsewhere, and kept
+    /// the connection open.
+    pub handed_on: u64,
     /// Handshakes that were answered with 101, or over HTTP/2 with 200.
     pub accepted: u64,
     /// Handshakes that were refused, by [`HandshakeError::label`].
@@ -186,10 +228,12 @@ impl Connections {
         }
     }
 
-    /// Caps the connections, from the handshake until connection and handler have ended.
+    /// Caps the connections, from the handshake until the connection is over, and apart from them
+    /// the handlers that go on after that.
     ///
-    /// Past it handshakes are answered 503 with `Retry-After`. A lower limit ends no connection that
-    /// is open already. Default: 10,000.
+    /// Past it handshakes are answered 503 with `Retry-After`. Of the handlers that go on after their
+    /// connection is over, the one that has gone on longest is dropped when there are more. A lower
+    /// limit ends no connection that is open already. Default: 10,000.
     #[must_use]
     pub fn max_connections(self, connections: usize) -> Self {
         self.lock().max = Some(connections);
@@ -233,7 +277,7 @@ impl Connections {
         state.closing = Some(frame.clone());
         let spread = state.spread;
         let links: Vec<_> = state
-            .open
+            .entries
             .values()
             .filter_map(|entry| entry.link.clone())
             .collect();
@@ -264,7 +308,7 @@ impl Connections {
     pub async fn wait(&self) {
         loop {
             let emptied = self.shared.emptied.notified();
-            if self.lock().open.is_empty() {
+            if self.lock().entries.is_empty() {
                 return;
             }
             emptied.await;
@@ -299,7 +343,7 @@ impl Connections {
         let state = self.lock();
         let mut report = state.report;
         // Handlers that are still in the middle of a poll end with it.
-        let left = state.open.values().filter(|entry| entry.link.is_some());
+        let left = state.entries.values().filter(|entry| entry.link.is_some());
         report.aborted += left.count() as u64;
         report
     }
@@ -307,7 +351,7 @@ impl Connections {
     fn abort(&self) {
         let mut state = self.lock();
         state.aborting = true;
-        for entry in state.open.values() {
+        for entry in state.entries.values() {
             if let Some(task) = &entry.task {
                 task.abort();
             }
@@ -321,7 +365,9 @@ impl Connections {
         let (messages_sent, bytes_sent) = self.shared.traffic.total_sent();
         let state = self.lock();
         Counts {
-            open: state.open.len(),
+            open: state.open,
+            lingering: state.lingering.len(),
+            handed_on: self.shared.traffic.total_handed_on(),
             accepted: state.accepted,
             refused: state.refused.clone(),
             closed: state.closed.clone(),
@@ -338,12 +384,13 @@ impl Connections {
         if state.closing.is_some() {
             return Err(HandshakeError::ShuttingDown);
         }
-        if state.max.is_some_and(|max| state.open.len() >= max) {
+        if state.max.is_some_and(|max| state.open >= max) {
             return Err(HandshakeError::TooManyConnections);
         }
         let id = state.next;
         state.next += 1;
-        state.open.insert(id, Entry::default());
+        state.entries.insert(id, Entry::default());
+        state.open += 1;
         Ok(Permit {
             connections: self.clone(),
             id,
@@ -390,8 +437,11 @@ impl State {
         Self {
             max: Some(10_000),
             spread: Duration::from_secs(1),
-            open: HashMap::default(),
+            entries: HashMap::default(),
             next: 0,
+            open: 0,
+            lingering: BTreeMap::new(),
+            ends: 0,
             closing: None,
             report: ShutdownReport::default(),
             aborting: false,
@@ -402,7 +452,25 @@ impl State {
     }
 }
 
-/// A place among the connections of a layer, from the handshake until everything has ended.
+/// A place among the connections of a layer, given back when the connection is over.
+pub(crate) struct Seat {
+    connections: Connections,
+    id: u64,
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        let mut state = self.connections.lock();
+        state.end(self.id);
+        let evicted = state.evict();
+        drop(state);
+        if let Some(link) = evicted {
+            link.evict();
+        }
+    }
+}
+
+/// An entry among the connections of a layer, from the handshake until everything has ended.
 pub(crate) struct Permit {
     connections: Connections,
     id: u64,
@@ -418,6 +486,7 @@ impl Permit {
     pub(crate) fn spawn<F>(
         self,
         config: Arc<Config>,
+        name: Name,
         serve: impl FnOnce(Arc<Link>, Self) -> F,
     ) -> Result<(), HandshakeError>
     where
@@ -427,6 +496,7 @@ impl Permit {
         let id = self.id;
         let link = Arc::new(Link::new(
             Role::Server,
+            name,
             config,
             Arc::clone(&connections.shared.traffic),
         ));
@@ -436,7 +506,7 @@ impl Permit {
             return Err(HandshakeError::ShuttingDown);
         }
         state.accepted += 1;
-        if let Some(entry) = state.open.get_mut(&id) {
+        if let Some(entry) = state.entries.get_mut(&id) {
             entry.link = Some(Arc::clone(&link));
         }
         drop(state);
@@ -445,7 +515,7 @@ impl Permit {
         if state.aborting {
             task.abort();
         }
-        if let Some(entry) = state.open.get_mut(&id) {
+        if let Some(entry) = state.entries.get_mut(&id) {
             entry.task = Some(task);
         }
         Ok(())
@@ -453,33 +523,38 @@ impl Permit {
 }
 
 impl Permit {
-    /// Gives the place back after all has come to its end.
-    pub(crate) fn finish(self) {
-        self.give_back(true);
+    /// Returns what gives the place back when it is dropped.
+    pub(crate) fn seat(&self) -> Seat {
+        Seat {
+            connections: self.connections.clone(),
+            id: self.id,
+        }
     }
 
-    /// Gives the place back, once: `finished` says that the task came to its end, rather than to be
+    /// Removes the entry after all has come to its end.
+    pub(crate) fn finish(self) {
+        self.remove(true);
+    }
+
+    /// Removes the entry, once: `finished` says that the task came to its end, rather than to be
     /// aborted.
-    fn give_back(&self, finished: bool) {
+    fn remove(&self, finished: bool) {
         let mut state = self.connections.lock();
-        let Some(entry) = state.open.remove(&self.id) else {
+        state.end(self.id);
+        let Some(entry) = state.entries.remove(&self.id) else {
             return;
         };
-        if let Some(link) = &entry.link {
-            let closed = link.ending();
-            let key = closed
-                .as_ref()
-                .map_or((Side::Local, None), |closed| (closed.side(), closed.code()));
-            *state.closed.entry(key).or_default() += 1;
-            if state.closing.is_some() {
-                if finished && closed.as_ref().is_some_and(Closed::is_clean) {
-                    state.report.clean += 1;
-                } else {
-                    state.report.aborted += 1;
-                }
+        if let Some(end) = entry.ended {
+            state.lingering.remove(&end);
+        }
+        if let Some(link) = entry.link.as_ref().filter(|_| state.closing.is_some()) {
+            if finished && link.ending().as_ref().is_some_and(Closed::is_clean) {
+                state.report.clean += 1;
+            } else {
+                state.report.aborted += 1;
             }
         }
-        let is_last = state.open.is_empty();
+        let is_last = state.entries.is_empty();
         drop(state);
         if is_last {
             self.connections.shared.emptied.notify_waiters();
@@ -491,7 +566,7 @@ impl Permit {
 
 impl Drop for Permit {
     fn drop(&mut self) {
-        self.give_back(false);
+        self.remove(false);
     }
 }
 

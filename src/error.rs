@@ -252,6 +252,10 @@ pub enum RecvError {
     /// [`Config::first_message_timeout`](crate::Config::first_message_timeout). A Close with 1008
     /// has been sent.
     NoFirstMessage,
+    /// The handler took no message for
+    /// [`Config::receive_timeout`](crate::Config::receive_timeout), and one waited for room. A Close
+    /// with 1008 has been sent.
+    NotReceived,
     /// The peer did not answer a ping within [`Config::keepalive`](crate::Config::keepalive). The
     /// connection is gone.
     Unresponsive,
@@ -267,9 +271,9 @@ pub enum RecvError {
     Io(io::Error),
 }
 
-impl fmt::Display for RecvError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl RecvError {
+    pub(crate) const fn text(&self) -> &'static str {
+        match self {
             Self::Protocol(_) => "the peer broke the websocket protocol",
             Self::InvalidUtf8 => "the peer sent text that is not utf-8",
             Self::TooLarge => "the peer sent a message over the size limit",
@@ -277,10 +281,17 @@ impl fmt::Display for RecvError {
             Self::TooSlow => "the peer took too long to send a message",
             Self::TooManyControlFrames => "the peer sent too many pings or pongs",
             Self::NoFirstMessage => "the peer sent no first message in time",
+            Self::NotReceived => "no message was received in time",
             Self::Unresponsive => "the peer did not answer a ping in time",
             Self::Stalled => "the peer took nothing that was written",
             Self::Io(_) => "the connection is gone",
-        })
+        }
+    }
+}
+
+impl fmt::Display for RecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
     }
 }
 

@@ -2,13 +2,14 @@
 //!
 //! Header fields and payloads are never told: they are the users' secrets.
 
-use std::future::Future;
+use std::{future::Future, time::Duration};
 
 use http::request::Parts;
 
 use crate::{
     close::Closed,
     error::{BoxError, HandshakeError},
+    socket::Name,
     upgrade::UpgradeError,
 };
 
@@ -60,6 +61,70 @@ pub(crate) fn opened() {
     tracing::debug!("websocket opened");
 }
 
+/// A handler has returned, and its `WebSocket` keeps the connection open.
+pub(crate) fn handed_on() {
+    #[cfg(feature = "tracing")]
+    tracing::debug!("the websocket handler returned, and its websocket lives on elsewhere");
+}
+
+/// Reports a panic of the crate's own code, unless it is disarmed.
+#[derive(Debug)]
+pub(crate) struct PanicAlarm(());
+
+impl PanicAlarm {
+    pub(crate) const fn new() -> Self {
+        Self(())
+    }
+
+    pub(crate) const fn disarm(self) {
+        std::mem::forget(self);
+    }
+}
+
+impl Drop for PanicAlarm {
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            connection_panicked();
+        }
+    }
+}
+
+/// A connection is given up because the code that serves it panicked.
+fn connection_panicked() {
+    #[cfg(feature = "tracing")]
+    tracing::error!("serving a websocket panicked; its connection is dropped");
+}
+
+/// A connection is closed because its handler takes no messages.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn not_receiving(name: &Name, limit: Duration) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        handler = name.handler,
+        path = &*name.path,
+        "the websocket handler took no message for {limit:?} while more were waiting: closing with \
+         1008; a handler that only sends calls `WebSocket::ignore_incoming`"
+    );
+}
+
+/// A handler is dropped because its connection was over long ago.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn handler_outlived(name: &Name) {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        handler = name.handler,
+        path = &*name.path,
+        "the websocket handler went on after its connection was over, and is dropped; see \
+         `WebSocket::closed` and `Config::handler_grace`"
+    );
+}
+
 /// A connection and its handler have ended.
 #[cfg_attr(
     not(feature = "tracing"),
@@ -69,8 +134,8 @@ pub(crate) fn closed(closed: &Closed) {
     #[cfg(feature = "tracing")]
     {
         let code = closed.code().map(u16::from);
-        let (by, clean) = (closed.side(), closed.is_clean());
-        tracing::debug!(code, ?by, clean, "websocket closed");
+        let (by, clean, reason) = (closed.side(), closed.is_clean(), closed.fault());
+        tracing::debug!(code, ?by, clean, reason, "websocket closed");
     }
 }
 

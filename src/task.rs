@@ -1,7 +1,7 @@
 //! The task of an accepted connection, from the handover to its end.
 
 use std::{
-    any::Any,
+    any::{Any, type_name},
     future::Future,
     pin::Pin,
     sync::Arc,
@@ -13,12 +13,12 @@ use crate::{
     admission::Place,
     codec::Deflation,
     config::Config,
-    connections::Permit,
+    connections::{Permit, Seat},
     error::HandshakeError,
     handler::{Echo, Handler},
     layer::WebSocketLayer,
     report::{self, Span},
-    socket::{self, Introduction, Link, Repetition, Served},
+    socket::{self, Introduction, Link, Name, Repetition, Served},
     upgrade::{Connection, Handover, Sent},
 };
 
@@ -27,7 +27,7 @@ pub(crate) struct Opened<H> {
     pub(crate) layer: Arc<WebSocketLayer<H>>,
     pub(crate) connecting: Connecting,
     pub(crate) introduction: Box<Introduction>,
-    /// Given back when all is over.
+    /// Given back when the connection is over.
     pub(crate) places: Box<[Place]>,
 }
 
@@ -39,15 +39,21 @@ impl<H: Handler> Opened<H> {
     /// As [`Permit::spawn`].
     pub(crate) fn spawn(self, permit: Permit) -> Result<(), HandshakeError> {
         let config = Arc::clone(&self.connecting.config);
+        let name = Name {
+            handler: type_name::<H>(),
+            path: self.introduction.request.uri.path().into(),
+        };
         let handler = &*self.layer.handler as &dyn Any;
         // Each in a task of its own size.
         match handler.downcast_ref::<Echo>() {
             // Compression is for messages that somebody sends.
             Some(echo) if self.connecting.deflation.is_none() => {
                 let prefix = Arc::clone(echo.prefix());
-                permit.spawn(config, |link, permit| self.repeat(prefix, link, permit))
+                permit.spawn(config, name, |link, permit| {
+                    self.repeat(prefix, link, permit)
+                })
             }
-            _ => permit.spawn(config, |link, permit| self.serve(link, permit)),
+            _ => permit.spawn(config, name, |link, permit| self.serve(link, permit)),
         }
     }
 
@@ -57,21 +63,23 @@ impl<H: Handler> Opened<H> {
             let Some(served) = self.connecting.complete(Arc::clone(&link)).await else {
                 return;
             };
+            let place = Occupied::new(link, self.places, &permit);
             let handle = |socket| self.layer.handler.handle(socket);
-            socket::serve(served, self.introduction, handle).await;
-            end(&link, self.places, permit);
+            socket::serve(served, self.introduction, place, handle).await;
+            permit.finish();
         })
     }
 
     /// Serves a connection as [`Echo`] would, which needs neither a socket nor the request.
     fn repeat(self, prefix: Arc<str>, link: Arc<Link>, permit: Permit) -> Repeating {
         let span = report::connection(&self.introduction.request);
+        let place = Occupied::new(Arc::clone(&link), self.places, &permit);
         Repeating {
             stage: Stage::Opening(Box::pin(async move {
                 let served = self.connecting.complete(link).await?;
                 Some(socket::repeat(served, prefix))
             })),
-            ending: Some((self.places, permit)),
+            ending: Some((place, permit)),
             span,
         }
     }
@@ -115,12 +123,29 @@ impl Connecting {
     }
 }
 
-fn end(link: &Link, places: Box<[Place]>, permit: Permit) {
-    if let Some(closed) = link.ending() {
-        report::closed(&closed);
+/// The places that a connection takes, until it is over or its task is dropped.
+struct Occupied {
+    link: Arc<Link>,
+    _places: Box<[Place]>,
+    _seat: Seat,
+}
+
+impl Occupied {
+    fn new(link: Arc<Link>, places: Box<[Place]>, permit: &Permit) -> Self {
+        Self {
+            link,
+            _places: places,
+            _seat: permit.seat(),
+        }
     }
-    drop(places);
-    permit.finish();
+}
+
+impl Drop for Occupied {
+    fn drop(&mut self) {
+        if let Some(closed) = self.link.ending() {
+            report::closed(&closed);
+        }
+    }
 }
 
 /// The task of a connection that repeats.
@@ -131,7 +156,7 @@ fn end(link: &Link, places: Box<[Place]>, permit: Permit) {
 #[repr(C)]
 struct Repeating {
     stage: Stage,
-    ending: Option<(Box<[Place]>, Permit)>,
+    ending: Option<(Occupied, Permit)>,
     span: Span,
 }
 
@@ -164,7 +189,7 @@ impl Future for Repeating {
 
 fn poll_stage(
     stage: &mut Stage,
-    ending: &mut Option<(Box<[Place]>, Permit)>,
+    ending: &mut Option<(Occupied, Permit)>,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
     if let Stage::Opening(opening) = stage {
@@ -172,11 +197,11 @@ fn poll_stage(
     }
     if let Stage::Open(repetition) = stage {
         ready!(Pin::new(&mut *repetition).poll(cx));
-        let link = Arc::clone(repetition.link());
         // The stream first.
         *stage = Stage::Over;
-        if let Some((places, permit)) = ending.take() {
-            end(&link, places, permit);
+        if let Some((place, permit)) = ending.take() {
+            drop(place);
+            permit.finish();
         }
     }
     Poll::Ready(())

@@ -130,7 +130,7 @@ async fn takes_no_place_for_a_request_that_is_no_valid_handshake() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn holds_the_place_until_the_handler_has_returned() {
+async fn gives_the_place_back_when_the_connection_is_over_and_its_handler_still_works() {
     let returns = Arc::new(Semaphore::new(0));
     let gate = Arc::clone(&returns);
     let layer = narrow(move |mut socket: WebSocket| {
@@ -142,10 +142,12 @@ async fn holds_the_place_until_the_handler_has_returned() {
         }
     });
     leave(open(&layer, "/").await).await;
-    sleep(Duration::from_secs(60)).await;
-    assert_eq!(connect(&layer, "/").await.0, 503, "its handler still works");
-    returns.add_permits(2);
+    until_open(&layer.connections(), 0).await;
+    assert_eq!(layer.connections().counts().lingering, 1);
     assert_is_free(&layer).await;
+    returns.add_permits(2);
+    layer.connections().wait().await;
+    assert_eq!(layer.connections().counts().lingering, 0);
 }
 
 #[tokio::test(start_paused = true)]

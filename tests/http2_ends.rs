@@ -219,8 +219,8 @@ async fn hears_a_reset_at_once_while_the_handler_is_busy() {
         assert!(!end.closed.is_clean(), "{reason:?}");
         assert_eq!(end.received, 1, "{reason:?}");
         assert!(matches!(end.error, Some(RecvError::Io(_))), "{end:?}");
-        // The place is that of the handler, too, as on HTTP/1.
-        assert_eq!(connections.counts().open, 1);
+        let counts = connections.counts();
+        assert_eq!((counts.open, counts.lingering), (0, 1), "{reason:?}");
         goes_on.notify_one();
         assert_eq!(emptied(&connections).await, Duration::ZERO);
     }

@@ -885,7 +885,7 @@ mod traced {
         }
         let opened = endings().len();
         assert_eq!(events("websocket opened").len(), opened);
-        assert_eq!(events("websocket closed").len(), opened - 1, "one waits");
+        assert_eq!(events("websocket closed").len(), opened);
 
         let layer = wayward();
         let connections = layer.connections();

@@ -276,6 +276,12 @@ impl Decoder {
         self.message.is_none() && matches!(&self.stage, Stage::Head(head) if head.is_empty())
     }
 
+    /// Returns whether a message begins at the front of `input`.
+    pub(crate) fn is_data_next(&self, input: &[u8]) -> bool {
+        let opcode = input.first().map(|byte| byte & 0x0f);
+        self.is_between_messages() && matches!(opcode, Some(0..=2))
+    }
+
     /// Tells whether the rest of a large payload is to come, which costs little to take.
     pub(crate) fn is_within_large(&self) -> bool {
         match (&self.stage, &self.message) {

@@ -417,12 +417,21 @@ impl<IO: Io> Engine<IO> {
         Poll::Ready(Ok(self.output.advance(written)))
     }
 
-    /// Tells whether the peer has gone, as far as the stream knows without being read.
-    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Option<io::Error> {
-        match Pin::new(&mut self.io).poll_flush(cx) {
-            Poll::Ready(Err(error)) => Some(error),
-            Poll::Ready(Ok(())) | Poll::Pending => None,
-        }
+    /// Ready when the peer has ended its half of the stream, with an error when it is gone, as far
+    /// as the stream knows without being read.
+    pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        self.io.poll_gone(cx)
+    }
+
+    /// Returns whether the stream is one of TCP.
+    pub(super) fn is_tcp(&self) -> bool {
+        self.io.tcp().is_some()
+    }
+
+    /// Returns whether a frame of a message comes next in what was read.
+    pub(super) fn is_data_next(&self) -> bool {
+        let input = self.input.as_deref().map_or(&[][..], Input::bytes);
+        self.decoder.is_data_next(input)
     }
 
     /// Ends the writing half of the stream, which leaves the reading half open.

@@ -7,8 +7,9 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use futures_util::FutureExt;
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 
@@ -34,6 +35,29 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
             }
         }
         Pin::new(self).poll_write(cx, bytes)
+    }
+
+    /// Ready when the peer has ended its half of the stream, with an error when it is gone, as far
+    /// as that is known without reading: by a TCP stream where the system says so, by a stream of
+    /// HTTP/2 when it was reset.
+    fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let Some(tcp) = (*self).tcp() else {
+            let flushed = ready!(Pin::new(self).poll_flush(cx));
+            return flushed.map_or_else(|error| Poll::Ready(Err(error)), |()| Poll::Pending);
+        };
+        let any = Interest::READABLE | Interest::WRITABLE | Interest::ERROR;
+        let Some(known) = tcp.ready(any).now_or_never() else {
+            return Poll::Pending;
+        };
+        let known = known?;
+        if known.is_error() || known.is_write_closed() {
+            let error = tcp.take_error()?;
+            return Poll::Ready(Err(error.unwrap_or(io::ErrorKind::ConnectionReset.into())));
+        }
+        match known.is_read_closed() {
+            true => Poll::Ready(Ok(())),
+            false => Poll::Pending,
+        }
     }
 
     /// Reads into several buffers at once, where the stream can; else into the first.

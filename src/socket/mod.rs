@@ -31,7 +31,7 @@ mod traffic;
 
 use std::{
     fmt,
-    future::poll_fn,
+    future::{Future, poll_fn},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -45,13 +45,13 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use self::sender::{Buffered, Sender};
 pub(crate) use self::{
-    link::Link,
+    link::{Link, Name},
     repetition::{Repetition, repeat},
     session::{Served, serve},
     traffic::Traffic,
 };
 use crate::{
-    close::{CloseCode, CloseFrame},
+    close::{CloseCode, CloseFrame, Closed},
     codec::Role,
     config::Config,
     error::{InvalidClose, RecvError, SendError},
@@ -63,6 +63,10 @@ use crate::{
 /// A handler is given one; [`recv`](Self::recv) and [`send`](Self::send) whole messages. Ping, pong
 /// and Close frames are answered beside it while the handler works. It is a [`Stream`] and a
 /// [`Sink`] of messages as well.
+///
+/// The connection is open as long as its handler runs or its `WebSocket` lives, whichever is longer:
+/// a handler may move the `WebSocket` to another task and return. A [`Sender`] does not keep the
+/// connection open.
 ///
 /// # Examples
 ///
@@ -119,7 +123,11 @@ impl WebSocket {
     {
         let (request, ()) = http::Request::new(()).into_parts();
         let config = Arc::new(config);
-        let link = Link::new(Role::Server, Arc::clone(&config), Arc::default());
+        let name = Name {
+            handler: "WebSocket::from_io",
+            path: "".into(),
+        };
+        let link = Link::new(Role::Server, name, Arc::clone(&config), Arc::default());
         let link = Arc::new(link);
         let served = Served {
             io,
@@ -152,7 +160,11 @@ impl WebSocket {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let config = Arc::new(config);
-        let link = Link::new(Role::Client, Arc::clone(&config), Arc::default());
+        let name = Name {
+            handler: "client",
+            path: introduction.request.uri.path().into(),
+        };
+        let link = Link::new(Role::Client, name, Arc::clone(&config), Arc::default());
         let link = Arc::new(link);
         let span = crate::report::connection(&introduction.request);
         let served = Served {
@@ -261,6 +273,64 @@ impl WebSocket {
         self.link.close(CloseFrame::new(code, reason)?);
         self.link.closed_as().await;
         Ok(())
+    }
+
+    /// Waits until the connection has ended, and returns how.
+    ///
+    /// The future does not borrow the `WebSocket`, so that it can stand beside
+    /// [`send`](Self::send) in a `select!`. A handler that only sends learns by it that its peer has
+    /// gone, or by the error of its next `send`.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe in `select!`, and it may be called again.
+    ///
+    /// # Examples
+    ///
+    /// A feed, which receives nothing:
+    ///
+    /// ```
+    /// use tokio::sync::broadcast;
+    /// use tower_websocket::{BoxError, WebSocket};
+    ///
+    /// async fn feed(
+    ///     mut socket: WebSocket,
+    ///     mut news: broadcast::Receiver<String>,
+    /// ) -> Result<(), BoxError> {
+    ///     socket.ignore_incoming();
+    ///     let closed = socket.closed();
+    ///     tokio::pin!(closed);
+    ///     loop {
+    ///         tokio::select! {
+    ///             line = news.recv() => socket.send(line?).await?,
+    ///             _ = &mut closed => return Ok(()),
+    ///         }
+    ///     }
+    /// }
+    /// ```
+    pub fn closed(&self) -> impl Future<Output = Closed> + Send + use<> {
+        let link = Arc::clone(&self.link);
+        async move { link.closed_as().await }
+    }
+
+    /// Discards the messages that came and those that will come, within the limits of [`Config`].
+    ///
+    /// For a handler that only sends: messages that nobody receives fill the
+    /// [inbox](Config::max_inbox), and then neither the peer's pings nor its Close are seen.
+    /// [`recv`](Self::recv) waits for the end of the connection from now on.
+    pub fn ignore_incoming(&mut self) {
+        self.link.ignore();
+    }
+
+    /// Returns the first Close of the connection, whichever side sent it; `None` while the
+    /// connection is open, and if it ended without a Close or the first one had no code.
+    ///
+    /// It can be read as soon as [`recv`](Self::recv) has returned `None`.
+    ///
+    /// Source: [RFC 6455 §7.1.5](https://www.rfc-editor.org/rfc/rfc6455#section-7.1.5).
+    #[must_use]
+    pub fn close_frame(&self) -> Option<CloseFrame> {
+        self.link.first_close()
     }
 
     /// Returns an end for other tasks to send with, which is also told how the connection ended.

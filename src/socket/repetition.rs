@@ -10,9 +10,9 @@ use std::{
 use super::{
     driver::{Driver, Turn, Usual},
     io::Io,
-    link::Link,
     session::{Served, TURNS, seed},
 };
+use crate::report::PanicAlarm;
 
 /// The future of such a connection, until it has ended.
 ///
@@ -37,10 +37,6 @@ pub(crate) fn repeat<IO: Io>(served: Served<IO>, prefix: Arc<str>) -> Repetition
 }
 
 impl<IO: Io> Repetition<IO> {
-    pub(crate) fn link(&self) -> &Arc<Link> {
-        self.driver.link()
-    }
-
     /// Repeats what has arrived, in the usual case, and tells whether that was all there was to do.
     /// Else it is to be polled.
     #[inline(always)]
@@ -66,11 +62,13 @@ impl<IO: Io> Future for Repetition<IO> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let alarm = PanicAlarm::new();
         let this = self.get_mut();
         this.driver.catch_up(&mut this.usual);
         let poll = this.poll_driver(cx);
         this.driver.rest();
         this.driver.settle(&mut this.usual);
+        alarm.disarm();
         poll
     }
 }

@@ -6,12 +6,13 @@
 use std::{
     collections::hash_map::RandomState,
     error::Error,
-    future::{Future, poll_fn},
+    future::{Future, Pending},
     hash::BuildHasher,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
+    time::Instant,
 };
 
 use super::{
@@ -19,6 +20,7 @@ use super::{
     driver::{Driver, Turn},
     io::Io,
     link::Link,
+    timer::{Timer, now},
 };
 use crate::{
     close::{CloseCode, CloseFrame},
@@ -50,22 +52,38 @@ pub(crate) struct Served<IO> {
 pin_project! {
     /// The future of a connection and of its handler, until both have ended.
     ///
+    /// The connection is open as long as the handler runs or the `WebSocket` lives, whichever is
+    /// longer. A handler that returns `Ok` while its `WebSocket` lives elsewhere decides nothing; one
+    /// that fails or panics ends the connection with its code. When the connection is over, the
+    /// stream and the `place` are dropped, and the handler has [`Config::handler_grace`] to return.
+    ///
     /// Written by hand because every connection holds one: the compiler would keep the arguments of
     /// an `async fn` a second time.
-    pub(crate) struct Session<IO, F> {
+    pub(crate) struct Session<IO, F, P> {
         link: Arc<Link>,
         driver: Option<Driver<IO>>,
+        place: Option<P>,
+        // `None` once it has returned.
         #[pin]
         handler: Option<F>,
+        // From the end of the connection on.
+        grace: Option<Box<Grace>>,
     }
 }
 
-/// Serves a connection that was accepted.
-pub(crate) fn serve<IO, F>(
+/// The time that is left to a handler whose connection is over.
+struct Grace {
+    ends: Instant,
+    timer: Timer,
+}
+
+/// Serves a connection that was accepted, with a `place` that is dropped when the connection is over.
+pub(crate) fn serve<IO, F, P>(
     served: Served<IO>,
     introduction: Box<Introduction>,
+    place: P,
     handle: impl FnOnce(WebSocket) -> F,
-) -> Session<IO, F>
+) -> Session<IO, F, P>
 where
     IO: Io,
     F: Future<Output = Result<(), BoxError>>,
@@ -82,85 +100,132 @@ where
     Session {
         link,
         driver: Some(driver),
+        place: Some(place),
         handler,
+        grace: None,
     }
 }
 
-/// Serves a connection whose `WebSocket` is held somewhere else, until that is dropped.
-pub(super) fn detached<IO>(
+/// Serves a connection without a handler, until its `WebSocket` is dropped.
+pub(super) fn detached<IO: Io>(
     served: Served<IO>,
-) -> Session<IO, impl Future<Output = Result<(), BoxError>> + use<IO>>
-where
-    IO: Io,
-{
-    let link = Arc::clone(&served.link);
-    let driver = Driver::new(served, seed()).detached();
-    let holder = Arc::clone(&link);
-    let holder = poll_fn(move |_| match holder.abandoned() {
-        None => Poll::Pending,
-        Some(false) => Poll::Ready(Ok(())),
-        Some(true) => Poll::Ready(Err(BoxError::from("the holder of the websocket panicked"))),
-    });
+) -> Session<IO, Pending<Result<(), BoxError>>, ()> {
     Session {
-        link,
-        driver: Some(driver),
-        handler: Some(holder),
+        link: Arc::clone(&served.link),
+        driver: Some(Driver::new(served, seed())),
+        place: None,
+        handler: None,
+        grace: None,
     }
 }
 
-impl<IO, F> Future for Session<IO, F>
+impl<IO, F, P> Future for Session<IO, F, P>
 where
     IO: Io,
     F: Future<Output = Result<(), BoxError>>,
 {
     type Output = ();
 
-    fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let this = self.project();
-        let poll = poll_both(this.driver, this.handler, this.link, cx);
-        if let Some(driver) = this.driver {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let alarm = report::PanicAlarm::new();
+        let poll = self.as_mut().poll_both(cx);
+        if let Some(driver) = self.project().driver {
             driver.rest();
         }
+        alarm.disarm();
         poll
     }
 }
 
-/// Polls both in turn until neither gets on.
-fn poll_both<IO, F>(
-    driver: &mut Option<Driver<IO>>,
-    mut handler: Pin<&mut Option<F>>,
-    link: &Link,
-    cx: &mut Context<'_>,
-) -> Poll<()>
+impl<IO, F, P> Session<IO, F, P>
 where
     IO: Io,
     F: Future<Output = Result<(), BoxError>>,
 {
-    for _ in 0..TURNS {
-        let turn = driver.as_mut().map_or(Turn::Over, |driver| driver.poll(cx));
-        if turn == Turn::Over {
-            if let Some(driver) = driver {
-                driver.rest();
+    /// Polls both in turn until neither gets on.
+    fn poll_both(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let mut this = self.project();
+        let link = &*this.link;
+        for _ in 0..TURNS {
+            let driver = this.driver.as_mut();
+            let turn = driver.map_or(Turn::Over, |driver| driver.poll(cx));
+            if turn == Turn::Over {
+                if let Some(mut driver) = this.driver.take() {
+                    driver.rest();
+                }
+                *this.place = None;
             }
-            // The handler may have a lot to tidy up; the stream does not wait for it.
-            *driver = None;
+            let handler = &mut this.handler;
+            if let Poll::Ready(verdict) = poll_handler(handler.as_mut(), cx) {
+                match verdict {
+                    Some(frame) => link.close(frame),
+                    None if link.abandoned().is_some() => {
+                        link.close(CloseFrame::without_reason(CloseCode::NORMAL));
+                    }
+                    None if turn == Turn::Over => {}
+                    None => link.handed_on(),
+                }
+            } else if handler.is_none() {
+                close_with_the_socket(link);
+            }
+            if turn == Turn::Over {
+                let has_time = handler.is_some() && poll_grace(this.grace, link, cx).is_pending();
+                if !has_time {
+                    drop_handler(handler.as_mut(), link);
+                    return Poll::Ready(());
+                }
+            }
+            match turn {
+                Turn::Yield => break,
+                Turn::Idle | Turn::Over if link.park(cx) => return Poll::Pending,
+                Turn::Again | Turn::Idle | Turn::Over => {}
+            }
         }
-        if let Poll::Ready(frame) = poll_handler(handler.as_mut(), cx) {
-            link.close(frame);
-        }
-        match turn {
-            Turn::Over if handler.is_none() => return Poll::Ready(()),
-            Turn::Yield => break,
-            Turn::Idle | Turn::Over if link.park(cx) => return Poll::Pending,
-            Turn::Again | Turn::Idle | Turn::Over => {}
-        }
+        // Unlike a wake of our own this is behind what timers and streams have for other tasks.
+        pin!(tokio::task::yield_now()).poll(cx)
     }
-    // Unlike a wake of our own this is behind what timers and streams have for other tasks.
-    pin!(tokio::task::yield_now()).poll(cx)
 }
 
-/// Ready, once, with the Close that the handler's end calls for.
-fn poll_handler<F>(mut handler: Pin<&mut Option<F>>, cx: &mut Context<'_>) -> Poll<CloseFrame>
+/// Closes a connection whose handler has returned, once its `WebSocket` is dropped.
+fn close_with_the_socket(link: &Link) {
+    match link.abandoned() {
+        None => {}
+        Some(false) => link.close(CloseFrame::without_reason(CloseCode::NORMAL)),
+        Some(true) => link.close(CloseFrame::without_reason(CloseCode::INTERNAL_ERROR)),
+    }
+}
+
+/// Ready when the handler of a connection that is over has had its time, or has to make room for
+/// others.
+fn poll_grace(grace: &mut Option<Box<Grace>>, link: &Link, cx: &mut Context<'_>) -> Poll<()> {
+    let now = now();
+    let grace = grace.get_or_insert_with(|| {
+        let ends = now + link.handler_limit();
+        let timer = Timer::default();
+        Box::new(Grace { ends, timer })
+    });
+    if link.is_evicted() {
+        return Poll::Ready(());
+    }
+    grace.timer.poll(Some(grace.ends), now, cx)
+}
+
+/// Drops the handler of a connection that is over, if it is still there.
+fn drop_handler<F>(mut handler: Pin<&mut Option<F>>, link: &Link) {
+    if handler.is_none() {
+        return;
+    }
+    report::handler_outlived(link.name());
+    if catch(|| handler.set(None)).is_none() {
+        report::handler_panicked();
+    }
+}
+
+/// Ready, once, when the handler has ended, with the Close that its error or panic calls for.
+fn poll_handler<F>(
+    mut handler: Pin<&mut Option<F>>,
+    cx: &mut Context<'_>,
+) -> Poll<Option<CloseFrame>>
 where
     F: Future<Output = Result<(), BoxError>>,
 {
@@ -170,17 +235,18 @@ where
     // A handler that panicked is not polled again, so nobody sees what it left half done, except
     // through state that it shares, which is the business of whoever shares it.
     let poll = catch(|| running.poll(cx).map(frame_of));
-    let frame = match poll {
+    let verdict = match poll {
         Some(Poll::Pending) => return Poll::Pending,
-        Some(Poll::Ready(frame)) => Some(frame),
+        Some(Poll::Ready(verdict)) => Some(verdict),
         None => None,
     };
     let dropped = catch(|| handler.set(None));
-    Poll::Ready(match (frame, dropped) {
-        (Some(frame), Some(())) => frame,
-        (frame, _) => {
+    Poll::Ready(match (verdict, dropped) {
+        (Some(verdict), Some(())) => verdict,
+        (verdict, _) => {
             report::handler_panicked();
-            frame.unwrap_or_else(|| CloseFrame::without_reason(CloseCode::INTERNAL_ERROR))
+            let failed = || CloseFrame::without_reason(CloseCode::INTERNAL_ERROR);
+            Some(verdict.flatten().unwrap_or_else(failed))
         }
     })
 }
@@ -199,11 +265,9 @@ fn catch<T>(code: impl FnOnce() -> T) -> Option<T> {
     }
 }
 
-fn frame_of(result: Result<(), BoxError>) -> CloseFrame {
-    let Err(error) = result else {
-        return CloseFrame::without_reason(CloseCode::NORMAL);
-    };
-    match error.downcast::<CloseFrame>() {
+/// Returns the Close that a handler's error calls for.
+fn frame_of(result: Result<(), BoxError>) -> Option<CloseFrame> {
+    Some(match result.err()?.downcast::<CloseFrame>() {
         Ok(frame) => *frame,
         Err(error) => {
             if !tells_of_the_end(&*error) {
@@ -211,7 +275,7 @@ fn frame_of(result: Result<(), BoxError>) -> CloseFrame {
             }
             CloseFrame::without_reason(CloseCode::INTERNAL_ERROR)
         }
-    }
+    })
 }
 
 /// Tells whether an error is, or comes from, one of the connection's own, which says nothing new.

@@ -11,6 +11,7 @@ pub(crate) struct Traffic {
     repeated: Counter,
     /// See [`touches`](Self::touches).
     touches: AtomicUsize,
+    handed_on: AtomicU64,
 }
 
 #[derive(Debug, Default)]
@@ -53,6 +54,16 @@ impl Traffic {
     #[inline]
     pub(crate) fn repeated(&self, messages: usize, bytes: usize) {
         self.repeated.add(messages, bytes);
+    }
+
+    /// Counts a handler that returned while its `WebSocket` lives on elsewhere.
+    pub(crate) fn handed_on(&self) {
+        self.handed_on.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// Returns how many handlers did.
+    pub(crate) fn total_handed_on(&self) -> u64 {
+        self.handed_on.load(Ordering::Relaxed)
     }
 
     /// Notes that a connection that repeats has something else to do; to be called before it is woken.

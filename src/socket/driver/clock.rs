@@ -12,10 +12,11 @@ use crate::{
     config::Config,
     error::RecvError,
     keepalive::Due,
+    report,
     socket::io::Io,
 };
 
-/// How often a connection from which nothing is read asks whether its peer has gone.
+/// How often a connection from which nothing is read looks whether its peer has gone.
 const PROBE: Duration = Duration::from_secs(1);
 
 /// What time brings, whatever the peer does.
@@ -41,12 +42,44 @@ impl<IO: Io> Driver<IO> {
         let _ = self.paused.get_or_insert(now);
     }
 
-    fn probe(&mut self, cx: &mut Context<'_>) -> Option<Turn> {
-        if !self.probes {
+    /// Looks whether the peer has gone, and how long the handler has taken no message.
+    fn on_pause(&mut self, now: Instant, cx: &mut Context<'_>) -> Option<Turn> {
+        if self.probes {
+            match self.engine.poll_gone(cx) {
+                Poll::Pending => {}
+                Poll::Ready(Ok(())) => self.ended = true,
+                Poll::Ready(Err(error)) => return Some(self.lose(RecvError::Io(error), cx)),
+            }
+        }
+        if self.crowded_due()? > now {
             return None;
         }
-        let error = self.engine.poll_gone(cx)?;
-        Some(self.lose(RecvError::Io(error), cx))
+        // Output may have been blocked meanwhile, and nothing been delivered.
+        self.has_room();
+        self.crowded?;
+        if self.ended {
+            return Some(self.end_of_stream(now, cx));
+        }
+        report::not_receiving(self.link.name(), self.config.receive_limit());
+        let fault = RecvError::NotReceived;
+        Some(self.fail(fault, CloseCode::POLICY_VIOLATION, now, cx))
+    }
+
+    /// Returns until when the handler has to take a message, if one waits for room.
+    fn crowded_due(&self) -> Option<Instant> {
+        let limit = self.config.receive_limit();
+        let limit = match self.ended {
+            true => limit.min(self.config.handler_limit()),
+            false => limit,
+        };
+        self.crowded.map(|since| since + limit)
+    }
+
+    /// Returns when a connection from which nothing is read looks again.
+    fn pause_due(&self, now: Instant) -> Option<Instant> {
+        // Being woken is enough: every poll looks.
+        let probe = self.probes.then(|| now + PROBE);
+        probe.into_iter().chain(self.crowded_due()).min()
     }
 
     pub(super) fn resume(&mut self, now: Instant) {
@@ -97,7 +130,7 @@ impl<IO: Io> Driver<IO> {
             return Some(self.begin_closing(frame, now, cx));
         }
         if self.paused.is_some() {
-            return self.probe(cx);
+            return self.on_pause(now, cx);
         }
         if is_due(self.first_message_due()) {
             let fault = RecvError::NoFirstMessage;
@@ -143,8 +176,7 @@ impl<IO: Io> Driver<IO> {
                 self.first_message_due().filter(|_| self.paused.is_none()),
                 self.engine.deadline().filter(|_| self.paused.is_none()),
                 match self.paused {
-                    // Being woken is enough: every poll asks.
-                    Some(_) => self.probes.then(|| now + PROBE),
+                    Some(_) => self.pause_due(now),
                     None => self.keepalive_due(now),
                 },
                 self.waiting

@@ -70,8 +70,9 @@ impl<IO: Io> Driver<IO> {
             RecvError::Io(_) => Side::Remote,
             _ => Side::Local,
         };
+        let closed = Closed::lost(side, fault.text());
         self.link.end(Some(fault), None, cx);
-        self.finish(Closed::new(side, None, false), cx)
+        self.finish(closed, cx)
     }
 
     /// This side closes.
@@ -92,9 +93,11 @@ impl<IO: Io> Driver<IO> {
     /// The peer has closed: it is answered when the handler is through with what came before.
     pub(super) fn poll_answering(&mut self, now: Instant, cx: &mut Context<'_>) -> Turn {
         let is_closing = self.link.take_close().is_some();
+        let longer = self.link.has_taken().then(|| now + self.answer_grace());
         let Phase::Answering(answering) = &mut self.phase else {
             return Turn::Again;
         };
+        answering.answer_at = longer.unwrap_or(answering.answer_at);
         let ready = self.link.was_told() || is_closing || answering.answer_at <= now;
         if ready {
             let frame = answering.frame.take();

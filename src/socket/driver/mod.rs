@@ -1,8 +1,8 @@
 //! The connection's life: when to read, to write, to close and to give up.
 //!
 //! [`Driver::poll`] does what can be done without waiting and says what is next. Reading stops
-//! while the handler's inbox is full or output is blocked, so neither side can make the other
-//! one's memory grow.
+//! at a message for which the handler's inbox has no room, and while output is blocked, so neither
+//! side can make the other one's memory grow.
 
 mod budget;
 mod clock;
@@ -35,7 +35,8 @@ use crate::{
     rate::Bucket,
 };
 
-/// How long an end waits for the handler to answer what came before it.
+/// How long an end waits for the handler to answer what came before it, from the last message that
+/// the handler took.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 
 /// What a poll of the connection came to.
@@ -79,10 +80,12 @@ pub(super) struct Driver<IO> {
     /// Since when nothing is read, so that neither silence nor slowness can be held against the
     /// peer.
     paused: Option<Instant>,
+    /// Since when a message has waited for room in the inbox and the handler has taken none.
+    crowded: Option<Instant>,
+    /// The peer has ended its half of the stream, behind what is not read yet.
+    ended: bool,
     control_frames: Bucket,
     config: Arc<Config>,
-    /// The handler is another task: that it has been woken does not mean that it has run.
-    detached: bool,
     /// Something was written since the stream was flushed.
     unflushed: bool,
     /// The stream can tell meanwhile whether the peer has gone.
@@ -92,7 +95,7 @@ pub(super) struct Driver<IO> {
 #[derive(Debug)]
 struct Waiting {
     incoming: io::Result<Incoming>,
-    /// Until when it waits for a handler elsewhere.
+    /// Until when it waits for the handler's answers.
     ends: Option<Instant>,
 }
 
@@ -136,6 +139,7 @@ impl<IO: Io> Driver<IO> {
         };
         let engine = Engine::new(io, &early, rules);
         link.set_contiguous(engine.is_contiguous());
+        let probes = probes || engine.is_tcp();
         if let Some(compression) = deflation.map(Compression::new) {
             link.set_compression(compression);
         }
@@ -148,13 +152,14 @@ impl<IO: Io> Driver<IO> {
             timer: Timer::default(),
             spent: Spent::default(),
             waiting: None,
-            detached: false,
             blocked: None,
             unflushed: false,
             control_bytes: 0,
             owed: None,
             keepalive: keepalive.map(|_| Keepalive::new(seed, now)),
             paused: None,
+            crowded: None,
+            ended: false,
             probes,
             control_frames: Bucket::new(config.control_frames(), now),
             terms: Terms::new(&config, now),
@@ -167,12 +172,6 @@ impl<IO: Io> Driver<IO> {
     pub(super) fn repeating(mut self, prefix: Arc<str>) -> Self {
         self.link.set_repeats();
         self.repeat = Some(prefix);
-        self
-    }
-
-    /// Lets whoever holds the socket be another task than the one that polls this.
-    pub(super) fn detached(mut self) -> Self {
-        self.detached = true;
         self
     }
 
@@ -243,17 +242,20 @@ impl<IO: Io> Driver<IO> {
         matches!(self.link.role(), Role::Client)
     }
 
-    /// Reads and delivers until there is nothing to read, no room, or enough was done for now.
-    /// Tells whether the handler got something, or what else became of the connection.
+    /// Reads and delivers until there is nothing to read, no room for the next message, or enough
+    /// was done for now. Returns whether the handler got something, or what else became of the
+    /// connection.
     fn read(&mut self, now: Instant, cx: &mut Context<'_>) -> Result<bool, Turn> {
         let mut delivered = false;
-        let mut has_room = self.repeat.is_some() || self.link.has_room();
+        let mut has_room = self.has_room();
         loop {
-            if !has_room {
-                self.pause(now);
+            if self.has_read_enough() {
                 return Ok(delivered);
             }
-            if self.has_read_enough() {
+            // Control frames need no room.
+            if !has_room && self.engine.is_data_next() {
+                self.crowded.get_or_insert(now);
+                self.pause(now);
                 return Ok(delivered);
             }
             self.resume(now);
@@ -269,9 +271,10 @@ impl<IO: Io> Driver<IO> {
             };
             let holds_back = match next.incoming {
                 Ok(Incoming::Event(..) | Incoming::Bytes(_)) => false,
-                Ok(Incoming::End | Incoming::Violation(_)) => {
-                    delivered || self.awaits_answer(&mut next.ends, now)
+                Ok(Incoming::End) => {
+                    delivered || (!self.is_gone(cx) && self.awaits_answer(&mut next.ends, now))
                 }
+                Ok(Incoming::Violation(_)) => delivered || self.awaits_answer(&mut next.ends, now),
                 Err(_) => delivered,
             };
             if holds_back {
@@ -306,10 +309,10 @@ impl<IO: Io> Driver<IO> {
                     self.take_pong(&payload, now);
                 }
                 Incoming::Event(Event::Close(frame), _) => {
-                    self.link.end_input(cx);
+                    self.link.end_input(frame.as_ref(), cx);
                     self.phase = Phase::Answering(Box::new(Answering {
                         frame,
-                        answer_at: now + ANSWER_GRACE.min(self.config.close_limit()),
+                        answer_at: now + self.answer_grace(),
                     }));
                     return Err(Turn::Again);
                 }
@@ -323,13 +326,38 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    /// Tells whether an end has to wait for a handler elsewhere.
+    /// Returns whether there is room for another message.
+    fn has_room(&mut self) -> bool {
+        if self.repeat.is_some() {
+            return true;
+        }
+        let room = self.link.room();
+        if room.is_left || room.was_made {
+            self.crowded = None;
+        }
+        if let Some(waiting) = self.waiting.as_mut().filter(|_| room.was_made) {
+            waiting.ends = None;
+        }
+        room.is_left
+    }
+
+    /// Returns whether an end has to wait for the handler, which may still answer what came before:
+    /// for [`ANSWER_GRACE`] from the last message that it took.
     fn awaits_answer(&self, ends: &mut Option<Instant>, now: Instant) -> bool {
-        if !self.detached || !self.link.is_unanswered() {
+        if !self.link.is_unanswered() {
             return false;
         }
-        let grace = ANSWER_GRACE.min(self.config.close_limit());
-        now < *ends.get_or_insert(now + grace)
+        now < *ends.get_or_insert(now + self.answer_grace())
+    }
+
+    /// Returns whether nothing that is written can reach the peer any more, as far as that is known:
+    /// a stream of HTTP/2 that was reset reads like one that has ended.
+    fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
+        self.probes && matches!(self.engine.poll_gone(cx), Poll::Ready(Err(_)))
+    }
+
+    fn answer_grace(&self) -> Duration {
+        ANSWER_GRACE.min(self.config.close_limit())
     }
 
     fn has_spent(&self) -> bool {

@@ -7,16 +7,30 @@ use std::{
     time::Duration,
 };
 
-use super::{Link, Stage, register, wake_others};
+use super::{Link, Name, Stage, register, wake_others};
 use crate::{
     close::{CloseFrame, Closed, Side},
     codec::{Compression, Load, Outgoing, Role},
     error::RecvError,
     message::Message,
+    report,
     socket::traffic::Traffic,
 };
 
+/// What is known of the inbox.
+#[derive(Clone, Copy, Debug)]
+pub(in crate::socket) struct Room {
+    /// Another message may be delivered.
+    pub(in crate::socket) is_left: bool,
+    /// The holder took a message.
+    pub(in crate::socket) was_made: bool,
+}
+
 impl Link {
+    pub(in crate::socket) const fn name(&self) -> &Name {
+        &self.name
+    }
+
     pub(in crate::socket) const fn role(&self) -> Role {
         self.role
     }
@@ -36,23 +50,47 @@ impl Link {
         let _ = self.compression.set(compression);
     }
 
-    /// Tells whether the holder dropped its end, and if so whether in a panic.
+    /// Notes that the handler has returned while its `WebSocket` lives on elsewhere.
+    pub(in crate::socket) fn handed_on(&self) {
+        self.traffic.handed_on();
+        report::handed_on();
+    }
+
+    /// Returns whether the holder dropped its end, and if so whether in a panic.
     pub(in crate::socket) fn abandoned(&self) -> Option<bool> {
         self.lock().abandoned
     }
 
-    /// Tells whether the holder knows that nothing will come any more.
-    pub(in crate::socket) fn was_told(&self) -> bool {
-        let state = self.lock();
-        state.told || state.abandoned.is_some()
+    /// Returns how long the handler may go on after the connection is over.
+    pub(in crate::socket) fn handler_limit(&self) -> Duration {
+        self.config.handler_limit()
     }
 
-    /// Tells whether the holder may still answer what was delivered: it has not asked for more. The
-    /// connection is woken when it does.
+    /// Returns whether the handler is to be dropped.
+    pub(in crate::socket) fn is_evicted(&self) -> bool {
+        self.lock().evicted
+    }
+
+    /// Returns whether the holder knows that nothing will come any more, or does not want to know.
+    pub(in crate::socket) fn was_told(&self) -> bool {
+        let state = self.lock();
+        state.told || state.ignoring || state.abandoned.is_some()
+    }
+
+    /// Returns whether the holder may still answer what was delivered: it has not asked for more. The
+    /// connection is woken when it does, and when it takes a message.
     pub(in crate::socket) fn is_unanswered(&self) -> bool {
         let mut state = self.lock();
-        state.awaited = state.unanswered && state.abandoned.is_none();
+        state.awaited = state.unanswered && !state.discards();
         state.awaited
+    }
+
+    /// Returns whether the holder took a message since this was last asked. The connection is woken
+    /// when it takes another one.
+    pub(in crate::socket) fn has_taken(&self) -> bool {
+        let mut state = self.lock();
+        state.awaited = true;
+        mem::take(&mut state.taken)
     }
 
     /// Takes the Close that was asked for, and counts everything that was done as looked at.
@@ -76,16 +114,20 @@ impl Link {
         }
     }
 
-    /// Tells whether another message may be delivered.
-    pub(in crate::socket) fn has_room(&self) -> bool {
-        self.has_room_in(&self.lock())
+    /// Returns the room for messages, and whether the holder took one since this was last asked.
+    pub(in crate::socket) fn room(&self) -> Room {
+        let mut state = self.lock();
+        Room {
+            is_left: self.has_room_in(&state),
+            was_made: mem::take(&mut state.taken),
+        }
     }
 
     /// Delivers a message, unless nobody wants it any more, and tells whether there is room for
     /// another.
     pub(in crate::socket) fn deliver(&self, message: Message, cx: &Context<'_>) -> bool {
         let mut state = self.lock();
-        if state.input_over || state.abandoned.is_some() {
+        if state.discards() {
             return true;
         }
         state.inbox.push(message);
@@ -127,10 +169,11 @@ impl Link {
         }
     }
 
-    /// Nothing more will be received, while what is sent may still be written.
-    pub(in crate::socket) fn end_input(&self, cx: &Context<'_>) {
+    /// The peer has closed: nothing more will be received, while what is sent may still be written.
+    pub(in crate::socket) fn end_input(&self, frame: Option<&CloseFrame>, cx: &Context<'_>) {
         let mut state = self.lock();
         state.input_over = true;
+        state.first_close = frame.cloned().map(Box::new);
         let reader = state.reader.take();
         drop(state);
         wake_others([reader], cx);
@@ -170,7 +213,7 @@ impl Link {
     /// will be told anything by it any more.
     pub(in crate::socket) fn lost(&self) {
         let fault = RecvError::Io(io::ErrorKind::ConnectionAborted.into());
-        let closed = Closed::new(Side::Local, None, false);
+        let closed = Closed::lost(Side::Local, "aborted");
         let (wakers, _discarded) = self.finish(closed, Some(fault));
         wakers.into_iter().flatten().for_each(Waker::wake);
     }
@@ -183,6 +226,9 @@ impl Link {
         let mut state = self.lock();
         if state.closed.is_some() {
             return ([None, None], None);
+        }
+        if state.first_close.is_none() {
+            state.first_close = closed.frame().cloned().map(Box::new);
         }
         state.closed = Some(Box::new(closed));
         state.stage = Stage::Closed;

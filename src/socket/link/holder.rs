@@ -26,8 +26,10 @@ impl Link {
         let mut state = self.lock();
         let was_full = !self.has_room_in(&state);
         if let Some(message) = state.inbox.pop() {
+            state.taken = true;
             let result = Poll::Ready(Ok(Some(message)));
-            return if was_full && self.has_room_in(&state) {
+            let awaited = mem::take(&mut state.awaited);
+            return if awaited || (was_full && self.has_room_in(&state)) {
                 self.touch(state, result)
             } else {
                 result
@@ -203,7 +205,12 @@ impl Link {
         self.lock().round_trip
     }
 
-    /// Tells how the connection ended, once it has.
+    /// Returns the first Close of the connection, once there is one.
+    pub(in crate::socket) fn first_close(&self) -> Option<CloseFrame> {
+        self.lock().first_close.as_deref().cloned()
+    }
+
+    /// Returns how the connection ended, once it has.
     pub(crate) fn ending(&self) -> Option<Closed> {
         self.lock().closed.as_deref().cloned()
     }
@@ -213,6 +220,7 @@ impl Link {
         let mut state = self.lock();
         if state.stage == Stage::Open {
             state.stage = Stage::Closing;
+            state.first_close = Some(Box::new(frame.clone()));
             state.close = Some(Box::new(frame));
             state.input_over = true;
             let discarded = mem::take(&mut state.inbox);
@@ -224,7 +232,14 @@ impl Link {
         }
     }
 
-    /// Waits until the connection has ended, and tells how.
+    /// Has the handler of a connection that is over dropped.
+    pub(crate) fn evict(&self) {
+        let mut state = self.lock();
+        state.evicted = true;
+        self.touch(state, ());
+    }
+
+    /// Waits until the connection has ended, and returns how.
     pub(in crate::socket) async fn closed_as(&self) -> Closed {
         loop {
             let changed = self.changed.notified();
@@ -248,6 +263,15 @@ impl Link {
             return Poll::Ready(Ok(()));
         }
         wait(state, cx)
+    }
+
+    /// Discards the messages that came and those that will come.
+    pub(in crate::socket) fn ignore(&self) {
+        let mut state = self.lock();
+        state.ignoring = true;
+        let discarded = mem::take(&mut state.inbox);
+        self.touch(state, ());
+        drop(discarded);
     }
 
     /// Notes that nobody will receive any more.

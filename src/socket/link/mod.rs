@@ -35,6 +35,7 @@ pub(crate) struct Link {
     /// The connection sleeps and has to be woken. Changed only under the lock.
     parked: AtomicBool,
     role: Role,
+    name: Name,
     traffic: Arc<Traffic>,
     config: Arc<Config>,
     /// Set before anybody sends.
@@ -42,6 +43,15 @@ pub(crate) struct Link {
     state: Mutex<State>,
     /// Told when there may be room for more to be sent, and when the connection has ended.
     changed: Notify,
+}
+
+/// What warnings call a connection by.
+#[derive(Debug)]
+pub(crate) struct Name {
+    /// The type of the handler.
+    pub(crate) handler: &'static str,
+    /// The path of its request, without the query.
+    pub(crate) path: Box<str>,
 }
 
 #[derive(Debug, Default)]
@@ -55,10 +65,14 @@ struct State {
     told: bool,
     /// Something was delivered since the holder last found the inbox empty.
     unanswered: bool,
-    /// The connection waits for the holder to find it empty.
+    /// The holder took a message that the connection has not heard of.
+    taken: bool,
+    /// The connection waits for the holder to take a message, or to find that there is none.
     awaited: bool,
     /// The holder has dropped its end; the value says whether in a panic.
     abandoned: Option<bool>,
+    /// The holder receives nothing: messages that arrive are discarded.
+    ignoring: bool,
 
     /// What the connection has not taken yet. Elsewhere, because many connections only listen.
     outbox: Option<Box<Outgoing>>,
@@ -77,6 +91,8 @@ struct State {
     stage: Stage,
     /// The Close that this side wants to send.
     close: Option<Box<CloseFrame>>,
+    /// The first Close of the connection, as soon as there is one.
+    first_close: Option<Box<CloseFrame>>,
     closed: Option<Box<Closed>>,
     round_trip: Option<Duration>,
 
@@ -85,6 +101,8 @@ struct State {
     connection: Option<Waker>,
     /// Something was done that the connection has not looked at.
     touched: bool,
+    /// The handler goes on after its connection is over, and is to be dropped.
+    evicted: bool,
     /// The connection repeats, and looks here only when [`Traffic::touches`] has changed.
     repeats: bool,
 }
@@ -101,9 +119,10 @@ enum Stage {
 }
 
 impl Link {
-    pub(crate) fn new(role: Role, config: Arc<Config>, traffic: Arc<Traffic>) -> Self {
+    pub(crate) fn new(role: Role, name: Name, config: Arc<Config>, traffic: Arc<Traffic>) -> Self {
         Self {
             role,
+            name,
             config,
             traffic,
             compression: OnceLock::new(),
@@ -149,6 +168,11 @@ impl Wake for Link {
 }
 
 impl State {
+    /// Returns whether messages that arrive are discarded.
+    const fn discards(&self) -> bool {
+        self.input_over || self.ignoring || self.abandoned.is_some()
+    }
+
     fn take_wakers(&mut self) -> [Option<Waker>; 2] {
         [self.reader.take(), self.writer.take()]
     }
