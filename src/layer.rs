@@ -199,8 +199,8 @@ impl<H> WebSocketLayer<H> {
     ///
     /// `key` sees the request after [`Handler::accept`](crate::Handler::accept), with what that
     /// put into the extensions; a request for which it returns `None` is not limited. Past the
-    /// limit a handshake is answered 429. The place is given back when connection and handler have
-    /// ended.
+    /// limit a handshake is answered 429. The place is given back when the connection is
+    /// over.
     ///
     /// # Examples
     ///

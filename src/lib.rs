@@ -60,7 +60,7 @@
 //! | the peer's | the peer closed first |
 //! | 1002 | the peer broke the protocol, or ended its half of the stream without a Close |
 //! | 1007 | the peer sent text that is not UTF-8 |
-//! | 1008 | the peer went past another limit of [`Config`] |
+//! | 1008 | the peer went past another limit of [`Config`], or the handler took no message in time |
 //! | 1009 | the peer sent a message over the size limit |
 //! | 1011 | the handler returned another error, or panicked |
 //!
@@ -76,7 +76,10 @@
 //!
 //! # In production
 //!
-//! - Peers that vanish are noticed: [`Config::keepalive`].
+//! - Peers that vanish are noticed: [`Config::keepalive`], and behind a handler that takes no messages
+//!   [`Config::receive_timeout`]. A handler that only sends calls [`WebSocket::ignore_incoming`], and
+//!   learns of the end by [`WebSocket::closed`].
+//! - A handler that goes on after its connection is over is dropped after [`Config::handler_grace`].
 //! - [`WebSocketLayer::connections`] counts what goes on, and shuts everything down in order.
 //! - Each connection has a `tracing` span, `websocket`, that follows from its request's.
 //! - On one saturated worker of tokio's multi-thread runtime more than 256 ready tasks overflow into
@@ -130,8 +133,8 @@
 //! | `initial_connection_window_size` | 1 MiB | What all of these together may take. With the defaults *one* handler that does not receive can keep every other request and socket of its client from being heard, which is what `axum::serve` has. It is best as much as all streams may take, and at least 4 MiB. |
 //! | `max_send_buf_size` | 400 KiB | What is kept of each stream for a client that grants large windows and does not read its connection; beside [`Config::max_outbox`]. |
 //!
-//! A stream that its client resets ends its connection at once, or within a second while nothing is
-//! read from it; like any other its place is given back when the handler has returned. One whose
+//! If the client resets a stream, its connection ends at once, or within a second while nothing is
+//! read from it. One whose
 //! client takes nothing is given up after [`Config::write_timeout`], and the others on its connection
 //! go on.
 //!

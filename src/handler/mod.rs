@@ -104,12 +104,18 @@ pub trait Handler: Send + Sync + 'static {
         std::future::ready(Ok(Accept::new()))
     }
 
-    /// Serves one connection, from its handshake until the returned future is ready.
+    /// Serves one connection.
     ///
-    /// `Ok` closes the connection with 1000, an error or a panic with 1011
-    /// ([RFC 6455 §7.4.1](https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1)), unless it is
-    /// closing already. What was sent before is flushed first. The end of the connection does not
-    /// drop the future: [`WebSocket::recv`] says that it is over, and the handler can clean up.
+    /// The connection is open as long as the returned future runs or the `WebSocket` lives,
+    /// whichever is longer: a handler may move its socket to another task and return `Ok`. The last
+    /// of the two closes with 1000. An error or a panic of the handler closes with 1011
+    /// ([RFC 6455 §7.4.1](https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1)) wherever the socket
+    /// is. A connection that is closing already keeps its code. What was sent before is flushed
+    /// first.
+    ///
+    /// The end of the connection does not drop the future at once: [`WebSocket::recv`] and
+    /// [`WebSocket::closed`] return, and the handler has
+    /// [`Config::handler_grace`](crate::Config::handler_grace) to clean up. Then it is dropped.
     ///
     /// The connection is served in the same task: a handler must not block its thread, least of all
     /// to wait for the socket. What blocks belongs into `tokio::task::spawn_blocking`.
