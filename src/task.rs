@@ -17,7 +17,7 @@ use crate::{
     error::HandshakeError,
     handler::{Echo, Handler},
     layer::WebSocketLayer,
-    report::{self, Span},
+    report::{self, PanicAlarm, Span},
     socket::{self, Introduction, Link, Name, Repetition, Served},
     upgrade::{Connection, Handover, Sent},
 };
@@ -172,18 +172,30 @@ enum Stage {
     Over,
 }
 
+impl Stage {
+    #[inline(always)]
+    fn repeats_all(&mut self, cx: &mut Context<'_>) -> bool {
+        match self {
+            Self::Open(repetition) => repetition.repeats_all(cx),
+            Self::Opening(_) | Self::Over => false,
+        }
+    }
+}
+
 impl Future for Repeating {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        let alarm = PanicAlarm::new();
         let this = self.get_mut();
-        if let Stage::Open(repetition) = &mut this.stage {
-            if repetition.repeats_all(cx) {
-                return Poll::Pending;
-            }
-        }
-        let (stage, ending) = (&mut this.stage, &mut this.ending);
-        this.span.inside(|| poll_stage(stage, ending, cx))
+        let poll = if this.stage.repeats_all(cx) {
+            Poll::Pending
+        } else {
+            let (stage, ending) = (&mut this.stage, &mut this.ending);
+            this.span.inside(|| poll_stage(stage, ending, cx))
+        };
+        alarm.disarm();
+        poll
     }
 }
 

@@ -182,6 +182,24 @@ async fn names_handler_and_path_when_it_drops_a_handler() {
     log.names("WARN", "is dropped").await;
 }
 
+#[cfg(feature = "tracing")]
+#[tokio::test(start_paused = true)]
+async fn says_once_that_a_handler_returned_and_left_its_socket_behind() {
+    let (mut log, _guard) = support::log::capture();
+    let layer = WebSocketLayer::new(async |socket: WebSocket| {
+        forget(socket);
+        Ok::<_, Error>(())
+    });
+    let mut client = open(&layer).await;
+    for _ in 0..3 {
+        write(&mut client, &frame(FIN | PING, b"there?")).await;
+        assert_eq!(read_frame(&mut client).await.unwrap().first, FIN | PONG);
+    }
+    log.names("DEBUG", "its websocket lives on elsewhere").await;
+    assert_eq!(log.count("its websocket lives on elsewhere"), 1);
+    assert_eq!(layer.connections().counts().handed_on, 1);
+}
+
 /// How the future of [`WebSocket::closed`] ends for a handler that only sends, and after how long.
 async fn told(act: impl AsyncFnOnce(DuplexStream), config: Config) -> (Closed, Duration) {
     let (ends, mut ended) = mpsc::unbounded_channel();
@@ -223,10 +241,10 @@ async fn a_handler_that_only_sends_is_told_of_the_end() {
     assert!((40 * SECOND..41 * SECOND).contains(&after), "{after:?}");
 }
 
-/// Keeps a connection open without doing anything with it, as a peer that vanished.
-fn forget(client: DuplexStream) {
+/// Keeps one end of a connection without doing anything with it.
+fn forget(end: impl Send + 'static) {
     tokio::spawn(async move {
-        let _client = client;
+        let _end = end;
         pending::<()>().await;
     });
 }

@@ -94,6 +94,102 @@ async fn answers_a_ping_that_came_together_with_the_work() {
     }
 }
 
+/// Holds its socket and receives nothing.
+async fn hold(socket: WebSocket) -> Result<(), BoxError> {
+    socket.closed().await;
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_a_client_that_only_pings_while_the_inbox_is_full() {
+    // As many messages, or bytes, as the inbox holds.
+    for (messages, len) in [(16, 1), (1, 64 * 1024), (3, 30 * 1024)] {
+        let (mut client, connections) = open(hold).await;
+        for _ in 0..messages {
+            write(&mut client, &frame(FIN | BINARY, &vec![7; len])).await;
+        }
+        // Of each ping and of each head it is the first byte that comes first.
+        for number in 0..100 {
+            for byte in frame(FIN | PING, &[number]) {
+                write(&mut client, &[byte]).await;
+            }
+            let pong = read_frame(&mut client).await.unwrap();
+            assert_eq!((pong.first, &*pong.payload), (FIN | PONG, &[number][..]));
+            sleep(seconds(10)).await;
+        }
+        assert_eq!(connections.counts().messages_received, messages);
+        write(&mut client, &close(1000, "")).await;
+        assert_eq!(read_close(&mut client).await, Some(1000));
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn reads_no_further_than_a_message_for_which_there_is_no_room() {
+    let (mut client, connections) = open(hold).await;
+    for _ in 0..16 {
+        write(&mut client, &frame(FIN | BINARY, &[7])).await;
+    }
+    write(&mut client, &frame(FIN | PING, b"before")).await;
+    assert_eq!(read_frame(&mut client).await.unwrap().payload, b"before");
+    let segment = [
+        frame(FIN | PING, b"still before"),
+        frame(BINARY, b"no room"),
+        frame(FIN | PING, b"behind"),
+    ];
+    write(&mut client, &segment.concat()).await;
+    let pong = read_frame(&mut client).await.unwrap();
+    assert_eq!(pong.payload, b"still before");
+    let start = Instant::now();
+    // Neither is the ping answered nor is silence held against the client; the handler has five
+    // minutes.
+    assert_eq!(read_close(&mut client).await, Some(1008));
+    let took = start.elapsed();
+    assert!((seconds(300)..seconds(301)).contains(&took), "{took:?}");
+    assert_eq!(connections.counts().messages_received, 16);
+}
+
+#[tokio::test(start_paused = true)]
+async fn sees_every_end_behind_a_full_inbox() {
+    for (bytes, code) in [
+        (close(4000, "bye"), Some(4000)),
+        (frame(FIN | 0x3, b""), Some(1002)),
+        (frame(FIN | 0xb, b""), Some(1002)),
+        (Vec::new(), Some(1002)),
+    ] {
+        let (mut client, connections) = open(hold).await;
+        for _ in 0..16 {
+            write(&mut client, &frame(FIN | BINARY, &[7])).await;
+        }
+        let start = Instant::now();
+        write(&mut client, &bytes).await;
+        if bytes.is_empty() {
+            client.shutdown().await.unwrap();
+        }
+        assert_eq!(read_close(&mut client).await, code, "{bytes:?}");
+        let took = start.elapsed();
+        assert!(took < seconds(2), "{took:?}");
+        drop(client);
+        emptied(&connections, seconds(1)).await;
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_takes_a_message_now_and_then_is_left_alone() {
+    let (mut client, connections) = open(async |mut socket: WebSocket| {
+        while socket.recv().await?.is_some() {
+            sleep(seconds(299)).await;
+        }
+        Ok::<_, BoxError>(())
+    })
+    .await;
+    for _ in 0..40 {
+        write(&mut client, &frame(FIN | BINARY, &[7])).await;
+    }
+    sleep(seconds(20 * 299 + 1)).await;
+    let counts = connections.counts();
+    assert_eq!((counts.open, counts.messages_received), (1, 37));
+}
+
 #[tokio::test(start_paused = true)]
 async fn completes_the_close_of_a_client_while_the_handler_works() {
     let (ends, mut ended) = mpsc::unbounded_channel();

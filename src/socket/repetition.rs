@@ -12,8 +12,6 @@ use super::{
     io::Io,
     session::{Served, TURNS, seed},
 };
-use crate::report::PanicAlarm;
-
 /// The future of such a connection, until it has ended.
 ///
 /// Its fields are in this order in memory: what every message needs is at the front, and the stream
@@ -62,13 +60,11 @@ impl<IO: Io> Future for Repetition<IO> {
     type Output = ();
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
-        let alarm = PanicAlarm::new();
         let this = self.get_mut();
         this.driver.catch_up(&mut this.usual);
         let poll = this.poll_driver(cx);
         this.driver.rest();
         this.driver.settle(&mut this.usual);
-        alarm.disarm();
         poll
     }
 }

@@ -1,5 +1,7 @@
 //! What is logged in the thread of a test, which is where the tasks of its runtime run, too.
 
+#![allow(dead_code, reason = "each test file uses its part")]
+
 use std::{cell::RefCell, io, sync::Once};
 
 use tokio::sync::watch;
@@ -38,6 +40,12 @@ pub(crate) fn capture() -> (Log, impl Sized) {
 }
 
 impl Log {
+    /// Returns how many lines have these words in them.
+    pub(crate) fn count(&self, words: &str) -> usize {
+        let log = self.0.borrow();
+        log.lines().filter(|line| line.contains(words)).count()
+    }
+
     /// Waits for a line with both of these in it.
     pub(crate) async fn names(&mut self, level: &str, words: &str) {
         let told = |log: &String| {
