@@ -154,6 +154,15 @@ async fn sees_every_end_behind_a_full_inbox() {
         (close(4000, "bye"), Some(4000)),
         (frame(FIN | 0x3, b""), Some(1002)),
         (frame(FIN | 0xb, b""), Some(1002)),
+        // Whatever is behind them is not looked at.
+        (
+            [frame(FIN | 0x8, &[0, 5]), frame(FIN | BINARY, b"late")].concat(),
+            Some(1002),
+        ),
+        (
+            [close(4000, "bye"), frame(FIN | BINARY, b"late")].concat(),
+            Some(4000),
+        ),
         (Vec::new(), Some(1002)),
     ] {
         let (mut client, connections) = open(hold).await;

@@ -253,7 +253,7 @@ impl<IO: Io> Driver<IO> {
                 return Ok(delivered);
             }
             // Control frames need no room.
-            if !has_room && self.engine.is_data_next() {
+            if !has_room && self.waiting.is_none() && self.engine.is_data_next() {
                 self.crowded.get_or_insert(now);
                 self.pause(now);
                 return Ok(delivered);
