@@ -122,8 +122,12 @@ pub enum HandshakeError {
     /// [`Config::max_connections`](crate::Config::max_connections) allows. Answered 503.
     TooManyConnections,
     /// [`WebSocketLayer::max_per_key`](crate::WebSocketLayer::max_per_key) allows no more
-    /// connections of this key. Answered 429.
+    /// connections of this key, or [`max_per_peer`](crate::WebSocketLayer::max_per_peer) of this
+    /// peer. Answered 429.
     TooManyOfKey,
+    /// The function of [`WebSocketLayer::max_per_peer`](crate::WebSocketLayer::max_per_peer) found
+    /// no address in the request. Answered 500: the server is not set up to provide it.
+    UnknownPeer,
     /// [`Connections::close`](crate::Connections::close) was called. Answered 503.
     ShuttingDown,
     /// [`Handler::accept`](crate::Handler::accept) refused the request.
@@ -163,7 +167,9 @@ impl HandshakeError {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::TooManyOfKey => StatusCode::TOO_MANY_REQUESTS,
-            Self::AcceptPanicked | Self::UpgradeUnsupported => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::AcceptPanicked | Self::UnknownPeer | Self::UpgradeUnsupported => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         }
     }
 }
@@ -186,6 +192,7 @@ impl HandshakeError {
             Self::InvalidExtensions => "invalid_extensions",
             Self::TooManyConnections => "too_many_connections",
             Self::TooManyOfKey => "too_many_of_key",
+            Self::UnknownPeer => "unknown_peer",
             Self::ShuttingDown => "shutting_down",
             Self::Refused { .. } => "refused",
             Self::AcceptTimeout => "accept_timeout",
@@ -211,6 +218,7 @@ impl fmt::Display for HandshakeError {
             Self::InvalidExtensions => "sec-websocket-extensions is malformed or too long",
             Self::TooManyConnections => "too many connections",
             Self::TooManyOfKey => "too many connections of yours",
+            Self::UnknownPeer => "the address of the peer is not known",
             Self::ShuttingDown => "the service is going down",
             Self::Refused { status } => return write!(f, "the handler refused with {status}"),
             Self::AcceptTimeout => "the handler took too long to accept",

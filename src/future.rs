@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    admission::{Exceeded, Place},
+    admission::{Admission, Place},
     connections::Permit,
     error::HandshakeError,
     handler::Handler,
@@ -222,8 +222,20 @@ impl<H: Handler> Handshake<H> {
             // A key's function is the user's, and may panic.
             let admit = AssertUnwindSafe(|| limit.admit(&self.request));
             match catch_unwind(admit) {
-                Ok(Ok(place)) => place.map(Ok),
-                Ok(Err(Exceeded)) => Some(Err(HandshakeError::TooManyOfKey)),
+                Ok(Admission::Admitted(place)) => Some(Ok(place)),
+                Ok(Admission::Full) => Some(Err(HandshakeError::TooManyOfKey)),
+                Ok(Admission::NoKey { is_first }) => {
+                    if is_first {
+                        report::key_missing();
+                    }
+                    None
+                }
+                Ok(Admission::NoPeer { is_first }) => {
+                    if is_first {
+                        report::peer_missing();
+                    }
+                    Some(Err(HandshakeError::UnknownPeer))
+                }
                 Err(_) => {
                     report::accept_panicked();
                     Some(Err(HandshakeError::AcceptPanicked))

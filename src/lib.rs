@@ -71,8 +71,9 @@
 //!
 //! The defaults are safe: [`Config`] names every limit and wait, and [`OriginPolicy`] which web
 //! pages may connect (those of the same host, unless you say more). What the peer sends never
-//! panics and never grows memory past a limit. [`WebSocketLayer::max_per_key`] limits what one
-//! user or address may open. The crate has no unsafe code.
+//! panics and never grows memory past a limit. [`WebSocketLayer::max_per_peer`] limits what one
+//! address may open, [`max_per_key`](WebSocketLayer::max_per_key) what one user. The crate has no
+//! unsafe code.
 //!
 //! # In production
 //!

@@ -118,6 +118,26 @@ pub(crate) fn accept_panicked() {
     tracing::error!("the websocket handler panicked while accepting");
 }
 
+/// A limit by key let a request in without counting it; said once for each limit.
+pub(crate) fn key_missing() {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        "a connection is not limited by `max_per_key`, because its function returned no key; if it \
+         reads the peer's address, serve with `into_make_service_with_connect_info`, or use \
+         `max_per_peer`, which refuses; this is logged once"
+    );
+}
+
+/// A limit by peer refused a request without an address; said once for each limit.
+pub(crate) fn peer_missing() {
+    #[cfg(feature = "tracing")]
+    tracing::error!(
+        "websocket handshakes are refused, because the function of `max_per_peer` returned no \
+         address; serve with `into_make_service_with_connect_info`, or have your server put the \
+         address into the extensions of each request; this is logged once"
+    );
+}
+
 /// The handler returned an error of its own.
 #[cfg_attr(
     not(feature = "tracing"),
