@@ -57,7 +57,7 @@ impl Handler for Desk {
     }
 
     async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
-        let user = socket.request().extensions.get::<User>().cloned();
+        let user = socket.request().extensions().get::<User>().cloned();
         let user = user.ok_or("accept leaves a user in the extensions")?;
         let numbered = socket.subprotocol() == Some("desk.v2");
 

@@ -104,8 +104,8 @@ pub enum HandshakeError {
     UnknownProtocol,
     /// The request has a body, which would be read as frames. Answered 400.
     UnexpectedBody,
-    /// The header fields have more than 16 KiB, which would be kept as long as the connection.
-    /// Answered 431.
+    /// Target and header fields have more than 16 KiB together, which would be kept as long as the
+    /// connection. Answered 431.
     HeadersTooLarge,
     /// The origin policy refuses this page (RFC 6455 §10.2). Answered 403.
     OriginDenied {
@@ -212,7 +212,7 @@ impl fmt::Display for HandshakeError {
             Self::UnsupportedVersion => "sec-websocket-version 13 is the only one supported",
             Self::UnknownProtocol => "websocket is the only protocol supported",
             Self::UnexpectedBody => "a websocket handshake has no body",
-            Self::HeadersTooLarge => "the header fields have more than 16 KiB",
+            Self::HeadersTooLarge => "target and header fields have more than 16 KiB",
             Self::OriginDenied { .. } => "this origin may not connect",
             Self::InvalidSubprotocols => "sec-websocket-protocol is malformed or too long",
             Self::InvalidExtensions => "sec-websocket-extensions is malformed or too long",

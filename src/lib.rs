@@ -84,7 +84,9 @@
 //!   the global queue, and some connections wait: set `event_interval` of the runtime's builder, or
 //!   use current-thread runtimes.
 //! - A connection of [`Echo`] holds 1.6 KB while it is idle. One with a handler also holds the
-//!   request, and what the server and other layers have put into its extensions.
+//!   request, in as many bytes as it has, and what the server and other layers have put into its
+//!   extensions. axum's `Router` puts its `OriginalUri` there, which keeps 8 KiB of the server's read
+//!   buffer. [`WebSocketLayer::without_request`] drops all of it.
 //!
 //! # What it needs
 //!
@@ -203,7 +205,7 @@ pub use crate::{
     connections::{Connections, Counts, ShutdownReport},
     future::ResponseFuture,
     handler::{Echo, Handler},
-    handshake::{Accept, Refusal},
+    handshake::{Accept, HandshakeRequest, Refusal},
     layer::WebSocketLayer,
     message::{Message, Utf8Bytes},
     origin::{InvalidOrigin, OriginPolicy},

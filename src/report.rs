@@ -4,8 +4,6 @@
 
 use std::future::Future;
 
-use http::request::Parts;
-
 use crate::{
     close::Closed,
     error::{BoxError, HandshakeError},
@@ -20,16 +18,15 @@ pub(crate) struct Span {
 
 /// Makes the span of a connection, which follows from the one that its request is served in.
 ///
-/// It is no child of that: a request's span would else stay open as long as the connection.
+/// It is no child of that: a request's span would else stay open as long as the connection. `path` is
+/// without its query, which may hold a token.
 #[cfg_attr(
     not(feature = "tracing"),
     expect(unused_variables, reason = "nobody is told")
 )]
-pub(crate) fn connection(request: &Parts) -> Span {
+pub(crate) fn connection(path: &str) -> Span {
     #[cfg(feature = "tracing")]
     {
-        // The path without its query, which may hold a token.
-        let path = request.uri.path();
         let span = tracing::info_span!(parent: None, "websocket", path);
         span.follows_from(tracing::Span::current());
         Span { span }

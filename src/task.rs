@@ -51,7 +51,7 @@ impl<H: Handler> Opened<H> {
     }
 
     fn serve(self, link: Arc<Link>, permit: Permit) -> impl Future<Output = ()> + Send {
-        let span = report::connection(&self.introduction.request);
+        let span = report::connection(self.introduction.request.path());
         span.around(async move {
             let Some(served) = self.connecting.complete(Arc::clone(&link)).await else {
                 return;
@@ -64,7 +64,7 @@ impl<H: Handler> Opened<H> {
 
     /// Serves a connection as [`Echo`] would, which needs neither a socket nor the request.
     fn repeat(self, prefix: Arc<str>, link: Arc<Link>, permit: Permit) -> Repeating {
-        let span = report::connection(&self.introduction.request);
+        let span = report::connection(self.introduction.request.path());
         Repeating {
             stage: Stage::Opening(Box::pin(async move {
                 let served = self.connecting.complete(link).await?;

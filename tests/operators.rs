@@ -195,7 +195,7 @@ impl Handler for Wayward {
     }
 
     async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
-        let path = socket.request().uri.path().to_owned();
+        let path = socket.request().path().to_owned();
         match path.as_str() {
             "/return" => return Ok(()),
             "/fail" => return Err("no database".into()),

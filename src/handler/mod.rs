@@ -74,7 +74,7 @@ use crate::{
 ///     }
 ///
 ///     async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
-///         let user = socket.request().extensions.get::<User>().cloned();
+///         let user = socket.request().extensions().get::<User>().cloned();
 ///         let name = user.map_or_else(String::new, |User(name)| name);
 ///         socket.send(format!("Hello {name}")).await?;
 ///         Ok(())

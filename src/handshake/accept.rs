@@ -19,10 +19,11 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 /// ```
 ///
 /// Source: [RFC 6455 §4.2.2](https://www.rfc-editor.org/rfc/rfc6455#section-4.2.2).
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Accept {
     pub(crate) subprotocols: Vec<Cow<'static, str>>,
     pub(crate) headers: HeaderMap,
+    pub(crate) drops_request: bool,
 }
 
 impl Accept {
@@ -51,6 +52,18 @@ impl Accept {
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.append(name, value);
+        self
+    }
+
+    /// Drops the request once the handshake is answered, for handlers that do not read it.
+    ///
+    /// [`WebSocket::request`](crate::WebSocket::request) then has the method, the path and the
+    /// version, and neither query, header fields nor extensions.
+    /// [`WebSocketLayer::without_request`](crate::WebSocketLayer::without_request) does it for all
+    /// connections. Default: the request is kept as long as the connection.
+    #[must_use]
+    pub const fn without_request(mut self) -> Self {
+        self.drops_request = true;
         self
     }
 }

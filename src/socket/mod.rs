@@ -40,7 +40,6 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
-use http::{HeaderValue, request::Parts};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use self::sender::{Buffered, Sender};
@@ -55,6 +54,7 @@ use crate::{
     codec::Role,
     config::Config,
     error::{InvalidClose, RecvError, SendError},
+    handshake::HandshakeRequest,
     message::{Message, Utf8Bytes},
 };
 
@@ -84,9 +84,10 @@ pub struct WebSocket {
 }
 
 /// What is known from the opening handshake.
+#[derive(Default)]
 pub(crate) struct Introduction {
-    pub(crate) request: Parts,
-    pub(crate) subprotocol: Option<HeaderValue>,
+    pub(crate) request: HandshakeRequest,
+    pub(crate) subprotocol: Option<Box<str>>,
 }
 
 impl WebSocket {
@@ -117,7 +118,6 @@ impl WebSocket {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (request, ()) = http::Request::new(()).into_parts();
         let config = Arc::new(config);
         let link = Link::new(Role::Server, Arc::clone(&config), Arc::default());
         let link = Arc::new(link);
@@ -130,11 +130,7 @@ impl WebSocket {
             probes: false,
         };
         tokio::spawn(session::detached(served));
-        let introduction = Introduction {
-            request,
-            subprotocol: None,
-        };
-        Self::new(link, Box::new(introduction))
+        Self::new(link, Box::default())
     }
 
     /// Takes over a stream on which the opening handshake is already done, as its client.
@@ -154,7 +150,7 @@ impl WebSocket {
         let config = Arc::new(config);
         let link = Link::new(Role::Client, Arc::clone(&config), Arc::default());
         let link = Arc::new(link);
-        let span = crate::report::connection(&introduction.request);
+        let span = crate::report::connection(introduction.request.path());
         let served = Served {
             io,
             early,
@@ -280,8 +276,12 @@ impl WebSocket {
 
     /// Returns the request of the opening handshake, with what
     /// [`Handler::accept`](crate::Handler::accept) left in it; on the client's side, as it was sent.
+    ///
+    /// It has method, path and version alone if
+    /// [`WebSocketLayer::without_request`](crate::WebSocketLayer::without_request) or
+    /// [`Accept::without_request`](crate::Accept::without_request) was called.
     #[must_use]
-    pub fn request(&self) -> &Parts {
+    pub fn request(&self) -> &HandshakeRequest {
         &self.introduction.request
     }
 
@@ -289,9 +289,7 @@ impl WebSocket {
     /// ([RFC 6455 §1.9](https://www.rfc-editor.org/rfc/rfc6455#section-1.9)).
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
-        // Chosen among the client's tokens, which are ASCII.
-        let subprotocol = self.introduction.subprotocol.as_ref();
-        subprotocol.and_then(|name| name.to_str().ok())
+        self.introduction.subprotocol.as_deref()
     }
 }
 
