@@ -203,6 +203,7 @@ impl<H: Handler> Handshake<H> {
                 false => HandshakeRequest::new(self.request),
             },
             subprotocol,
+            carried: accept.carried,
         };
         let opened = Opened {
             layer: self.layer,

@@ -265,7 +265,8 @@ impl<H> WebSocketLayer<H> {
     /// version, and neither query, header fields nor extensions. Under axum's `Router` a connection
     /// then holds 9 KB less, most of which is the read buffer that axum's `OriginalUri` is a slice of.
     /// [`Accept::without_request`](crate::Accept::without_request) does it for a single connection,
-    /// Default: the request is kept as long as the connection.
+    /// and [`Accept::carry`](crate::Accept::carry) keeps what is needed. Default: the request is
+    /// kept as long as the connection.
     #[must_use]
     pub fn without_request(self) -> Self {
         self.with(|settings| settings.drops_request = true)

@@ -38,8 +38,25 @@
 //! let layer = WebSocketLayer::new(shout).path("/shout");
 //! ```
 //!
-//! A type that implements [`Handler`] can also decide on a request before it is answered: check a
-//! token, choose a subprotocol, pass the user on to the connection, or refuse with a status.
+//! Two closures can also [`decide`] on a request before it is answered: check a token, choose a
+//! subprotocol, pass the user on to the connection, or refuse with a status.
+//!
+//! ```
+//! use tower_websocket::{Accept, Error, Refusal, WebSocketLayer, decide};
+//!
+//! let layer = WebSocketLayer::new(decide(
+//!     async |request| {
+//!         let user = request.headers.get("x-user").cloned();
+//!         Ok((Accept::new(), user.ok_or_else(Refusal::unauthorized)?))
+//!     },
+//!     async |mut socket, user| {
+//!         socket.send(format!("Hello {user:?}")).await?;
+//!         Ok::<_, Error>(())
+//!     },
+//! ));
+//! ```
+//!
+//! So can a type that implements [`Handler`], which may have state and other methods.
 //! [`WebSocketService`] serves a route of its own, without an inner service.
 //!
 //! # Sending from elsewhere
@@ -204,7 +221,7 @@ pub use crate::{
     config::Config,
     connections::{Connections, Counts, ShutdownReport},
     future::ResponseFuture,
-    handler::{Echo, Handler},
+    handler::{Decide, Decision, Echo, Handler, decide},
     handshake::{Accept, HandshakeRequest, Refusal},
     layer::WebSocketLayer,
     message::{Message, Utf8Bytes},

@@ -98,7 +98,7 @@ use self::{
     response::Agreed,
 };
 use crate::{
-    handshake::HandshakeRequest,
+    handshake::{Carried, HandshakeRequest},
     socket::{Introduction, WebSocket},
 };
 
@@ -215,6 +215,7 @@ where
     let introduction = Introduction {
         request: HandshakeRequest::new(sent),
         subprotocol: subprotocol.and_then(|name| name.to_str().map(Box::from).ok()),
+        carried: Carried::default(),
     };
     let socket = WebSocket::dialled(io, early, config, deflation, introduction);
     Ok((socket, response))

@@ -8,8 +8,9 @@ pub(crate) mod answer;
 pub(crate) mod request;
 
 mod accept;
+mod carried;
 mod compact;
 mod refusal;
 
-pub(crate) use self::refusal::RefusalParts;
 pub use self::{accept::Accept, compact::HandshakeRequest, refusal::Refusal};
+pub(crate) use self::{carried::Carried, refusal::RefusalParts};

@@ -54,7 +54,7 @@ use crate::{
     codec::Role,
     config::Config,
     error::{InvalidClose, RecvError, SendError},
-    handshake::HandshakeRequest,
+    handshake::{Carried, HandshakeRequest},
     message::{Message, Utf8Bytes},
 };
 
@@ -88,6 +88,7 @@ pub struct WebSocket {
 pub(crate) struct Introduction {
     pub(crate) request: HandshakeRequest,
     pub(crate) subprotocol: Option<Box<str>>,
+    pub(crate) carried: Carried,
 }
 
 impl WebSocket {
@@ -272,6 +273,28 @@ impl WebSocket {
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {
         self.link.round_trip()
+    }
+
+    /// Takes the value that the decision on the handshake sent along with
+    /// [`Accept::carry`](crate::Accept::carry).
+    ///
+    /// Returns `None` if no value of this type was carried, or if it was taken already.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_websocket::{BoxError, WebSocket};
+    ///
+    /// struct User(String);
+    ///
+    /// async fn greet(mut socket: WebSocket) -> Result<(), BoxError> {
+    ///     let User(name) = socket.take().ok_or("accept carries a user")?;
+    ///     socket.send(format!("Hello {name}")).await?;
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn take<T: Send + 'static>(&mut self) -> Option<T> {
+        self.introduction.carried.take()
     }
 
     /// Returns the request of the opening handshake, with what
