@@ -37,7 +37,7 @@ struct Desk {
     seated: Mutex<HashMap<&'static str, Sender>>,
 }
 
-/// Who is at the other end; travels from `accept` to `handle` in the request's extensions.
+/// Who is at the other end; `accept` carries it to `handle`.
 #[derive(Clone)]
 struct User {
     name: &'static str,
@@ -51,14 +51,13 @@ impl Handler for Desk {
                 .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
                 .message("a valid token is needed\n"));
         };
-        request.extensions.insert(user);
         // In order of preference; one is chosen only if the client offers it.
-        Ok(Accept::new().subprotocol("desk.v2").subprotocol("desk.v1"))
+        let accept = Accept::new().subprotocol("desk.v2").subprotocol("desk.v1");
+        Ok(accept.carry(user))
     }
 
     async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
-        let user = socket.request().extensions.get::<User>().cloned();
-        let user = user.ok_or("accept leaves a user in the extensions")?;
+        let user: User = socket.take().ok_or("accept carries a user")?;
         let numbered = socket.subprotocol() == Some("desk.v2");
 
         let sender = socket.sender();

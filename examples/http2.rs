@@ -74,7 +74,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
 
 /// Sends back what it receives, and says first how it was reached.
 async fn echo(mut socket: WebSocket) -> Result<(), BoxError> {
-    let version = socket.request().version;
+    let version = socket.request().version();
     socket.send(format!("connected by {version:?}")).await?;
     while let Some(message) = socket.recv().await? {
         socket.send(message).await?;

@@ -9,8 +9,8 @@
 //! A third connection from the same address is refused with 429, a message over 1,000 bytes closed
 //! with 1009, and a client that sends nothing for a minute with 1008. `/counts` shows it all.
 //!
-//! Behind a proxy every peer has the proxy's address: the key is then what the proxy says, in a
-//! field that clients cannot set.
+//! Behind a proxy every peer has the proxy's address: return the address that the proxy says then,
+//! from a field that clients cannot set.
 
 use std::{env, error::Error, net::SocketAddr, time::Duration};
 
@@ -33,7 +33,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         .path("/ws")
         .config(config)
         .connections_in(&connections)
-        .max_per_key(2, |request| {
+        .max_per_peer(2, |request| {
             let peer = request.extensions.get::<ConnectInfo<SocketAddr>>()?;
             Some(peer.ip())
         });
@@ -52,7 +52,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}/", listener.local_addr()?);
-    // Without this axum does not tell who the peer is, and nobody has a key to be counted by.
+    // Without this axum does not provide the peer's address, and every handshake is refused with 500.
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, app).await?;
     Ok(())

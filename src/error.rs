@@ -104,8 +104,8 @@ pub enum HandshakeError {
     UnknownProtocol,
     /// The request has a body, which would be read as frames. Answered 400.
     UnexpectedBody,
-    /// The header fields have more than 16 KiB, which would be kept as long as the connection.
-    /// Answered 431.
+    /// Target and header fields have more than 16 KiB together, which would be kept as long as the
+    /// connection. Answered 431.
     HeadersTooLarge,
     /// The origin policy refuses this page (RFC 6455 §10.2). Answered 403.
     OriginDenied {
@@ -122,8 +122,12 @@ pub enum HandshakeError {
     /// [`Connections::max_connections`](crate::Connections::max_connections) allows. Answered 503.
     TooManyConnections,
     /// [`WebSocketLayer::max_per_key`](crate::WebSocketLayer::max_per_key) allows no more
-    /// connections of this key. Answered 429.
+    /// connections of this key, or [`max_per_peer`](crate::WebSocketLayer::max_per_peer) of this
+    /// peer. Answered 429.
     TooManyOfKey,
+    /// The function of [`WebSocketLayer::max_per_peer`](crate::WebSocketLayer::max_per_peer) found
+    /// no address in the request. Answered 500: the server is not set up to provide it.
+    UnknownPeer,
     /// [`Connections::close`](crate::Connections::close) or
     /// [`Connections::shutdown`](crate::Connections::shutdown) was called. Answered 503.
     ShuttingDown,
@@ -164,7 +168,9 @@ impl HandshakeError {
                 StatusCode::SERVICE_UNAVAILABLE
             }
             Self::TooManyOfKey => StatusCode::TOO_MANY_REQUESTS,
-            Self::AcceptPanicked | Self::UpgradeUnsupported => StatusCode::INTERNAL_SERVER_ERROR,
+            Self::AcceptPanicked | Self::UnknownPeer | Self::UpgradeUnsupported => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
         }
     }
 }
@@ -187,6 +193,7 @@ impl HandshakeError {
             Self::InvalidExtensions => "invalid_extensions",
             Self::TooManyConnections => "too_many_connections",
             Self::TooManyOfKey => "too_many_of_key",
+            Self::UnknownPeer => "unknown_peer",
             Self::ShuttingDown => "shutting_down",
             Self::Refused { .. } => "refused",
             Self::AcceptTimeout => "accept_timeout",
@@ -206,12 +213,13 @@ impl fmt::Display for HandshakeError {
             Self::UnsupportedVersion => "sec-websocket-version 13 is the only one supported",
             Self::UnknownProtocol => "websocket is the only protocol supported",
             Self::UnexpectedBody => "a websocket handshake has no body",
-            Self::HeadersTooLarge => "the header fields have more than 16 KiB",
+            Self::HeadersTooLarge => "target and header fields have more than 16 KiB",
             Self::OriginDenied { .. } => "this origin may not connect",
             Self::InvalidSubprotocols => "sec-websocket-protocol is malformed or too long",
             Self::InvalidExtensions => "sec-websocket-extensions is malformed or too long",
             Self::TooManyConnections => "too many connections",
             Self::TooManyOfKey => "too many connections of yours",
+            Self::UnknownPeer => "the address of the peer is not known",
             Self::ShuttingDown => "the service is going down",
             Self::Refused { status } => return write!(f, "the handler refused with {status}"),
             Self::AcceptTimeout => "the handler took too long to accept",

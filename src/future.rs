@@ -19,13 +19,12 @@ use tokio::{
 };
 
 use crate::{
-    admission::{Exceeded, Place},
+    admission::{Admission, Place},
     connections::Permit,
     error::HandshakeError,
     handler::Handler,
     handshake::{
-        Accept, Refusal, answer,
-        kept::compacted,
+        Accept, HandshakeRequest, Refusal, answer,
         request::{Opening, check},
     },
     layer::{Settings, WebSocketLayer},
@@ -188,17 +187,22 @@ impl<H: Handler> Handshake<H> {
             names => names,
         };
         let chosen = subprotocol::choose(preferred, &offered);
-        let subprotocol = chosen.and_then(|name| HeaderValue::from_str(name).ok());
+        let field = chosen.and_then(|name| HeaderValue::from_str(name).ok());
+        let subprotocol = chosen.map(Box::from);
         let sent = self.accept_key.is_some().then(Sent::default);
-        let response = answer::switching(self.accept_key, subprotocol.clone(), extensions, accept);
+        let response = answer::switching(self.accept_key, field, extensions, accept.headers);
 
         // The answer is ready, and leaves with this poll: only now is there something to wait for.
         if sent.is_none() {
             self.handover.accept_stream();
         }
         let introduction = Introduction {
-            request: compacted(self.request),
+            request: match settings.drops_request || accept.drops_request {
+                true => HandshakeRequest::without_details(self.request),
+                false => HandshakeRequest::new(self.request),
+            },
             subprotocol,
+            carried: accept.carried,
         };
         let opened = Opened {
             layer: self.layer,
@@ -206,7 +210,7 @@ impl<H: Handler> Handshake<H> {
                 config: Arc::clone(&settings.config),
                 limit: settings.upgrade_timeout,
                 deflation,
-                probes: introduction.request.version == Version::HTTP_2,
+                probes: introduction.request.version() == Version::HTTP_2,
                 handover: self.handover,
                 sent: sent.clone(),
             },
@@ -222,8 +226,20 @@ impl<H: Handler> Handshake<H> {
             // A key's function is the user's, and may panic.
             let admit = AssertUnwindSafe(|| limit.admit(&self.request));
             match catch_unwind(admit) {
-                Ok(Ok(place)) => place.map(Ok),
-                Ok(Err(Exceeded)) => Some(Err(HandshakeError::TooManyOfKey)),
+                Ok(Admission::Admitted(place)) => Some(Ok(place)),
+                Ok(Admission::Full) => Some(Err(HandshakeError::TooManyOfKey)),
+                Ok(Admission::NoKey { is_first }) => {
+                    if is_first {
+                        report::key_missing();
+                    }
+                    None
+                }
+                Ok(Admission::NoPeer { is_first }) => {
+                    if is_first {
+                        report::peer_missing();
+                    }
+                    Some(Err(HandshakeError::UnknownPeer))
+                }
                 Err(_) => {
                     report::accept_panicked();
                     Some(Err(HandshakeError::AcceptPanicked))

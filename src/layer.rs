@@ -1,6 +1,6 @@
 //! The layer: which requests are answered, by which handler, under which rules.
 
-use std::{borrow::Cow, fmt, hash::Hash, sync::Arc, time::Duration};
+use std::{borrow::Cow, fmt, hash::Hash, net::IpAddr, sync::Arc, time::Duration};
 
 use http::request::Parts;
 use tower::Layer;
@@ -56,6 +56,7 @@ pub(crate) struct Settings {
     pub(crate) key_limits: Vec<KeyLimit>,
     pub(crate) accept_timeout: Duration,
     pub(crate) upgrade_timeout: Duration,
+    pub(crate) drops_request: bool,
     pub(crate) config: Arc<Config>,
 }
 
@@ -94,6 +95,7 @@ impl<H: Handler> WebSocketLayer<H> {
             key_limits: Vec::new(),
             accept_timeout: Duration::from_secs(10),
             upgrade_timeout: Duration::from_secs(10),
+            drops_request: false,
             config: Arc::new(Config::new()),
         };
         Self {
@@ -194,25 +196,50 @@ impl<H> WebSocketLayer<H> {
         self
     }
 
-    /// Allows at most `max` connections at once that share a key, such as the peer's address or
-    /// the user; call it again to limit by another key, too.
+    /// Allows at most `max` connections at once that share a key, such as the user or the tenant;
+    /// call it again to limit by another key, too.
     ///
     /// `key` sees the request after [`Handler::accept`](crate::Handler::accept), with what that
-    /// put into the extensions; a request for which it returns `None` is not limited. Past the
-    /// limit a handshake is answered 429. The place is given back when the connection is
-    /// over.
+    /// put into the extensions. Past the limit a handshake is answered 429. The place is given back
+    /// when the connection is over.
+    ///
+    /// **A request for which `key` returns `None` is not limited.** The first one is logged at warn
+    /// level, once for each limit. [`max_per_peer`](Self::max_per_peer) refuses instead, and is the
+    /// method for addresses.
+    ///
+    /// The key's `Hash` and `Eq` run outside of any lock of this crate. A panic in them, or in
+    /// `key`, is answered 500.
     ///
     /// # Examples
     ///
     /// ```
-    /// use std::net::SocketAddr;
-    /// use axum::extract::ConnectInfo;
-    /// use tower_websocket::{Echo, WebSocketLayer};
+    /// use http::request::Parts;
+    /// use tower_websocket::{Accept, BoxError, Handler, Refusal, WebSocket, WebSocketLayer};
     ///
-    /// let layer = WebSocketLayer::new(Echo::new()).max_per_key(10, |request| {
-    ///     let peer = request.extensions.get::<ConnectInfo<SocketAddr>>()?;
-    ///     Some(peer.ip())
-    /// });
+    /// struct Desk;
+    ///
+    /// #[derive(Clone, Eq, Hash, PartialEq)]
+    /// struct User(String);
+    ///
+    /// impl Handler for Desk {
+    ///     async fn accept(&self, request: &mut Parts) -> Result<Accept, Refusal> {
+    ///         let name = request.headers.get("x-user").and_then(|name| name.to_str().ok());
+    ///         let user = User(name.ok_or_else(Refusal::unauthorized)?.to_owned());
+    ///         request.extensions.insert(user);
+    ///         Ok(Accept::new())
+    ///     }
+    ///
+    ///     async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
+    ///         while let Some(message) = socket.recv().await? {
+    ///             socket.send(message).await?;
+    ///         }
+    ///         Ok(())
+    ///     }
+    /// }
+    ///
+    /// // `accept` lets nobody in without a user, so there is always a key.
+    /// let layer = WebSocketLayer::new(Desk)
+    ///     .max_per_key(3, |request| request.extensions.get::<User>().cloned());
     /// ```
     #[must_use]
     pub fn max_per_key<K>(
@@ -221,9 +248,67 @@ impl<H> WebSocketLayer<H> {
         key: impl Fn(&Parts) -> Option<K> + Send + Sync + 'static,
     ) -> Self
     where
-        K: Clone + Eq + Hash + Send + Sync + 'static,
+        K: Eq + Hash + Send + Sync + 'static,
     {
-        self.with(|settings| settings.key_limits.push(KeyLimit::new(max, key)))
+        self.with(|settings| settings.key_limits.push(KeyLimit::by_key(max, key)))
+    }
+
+    /// Allows at most `max` connections at once from one peer; past that a handshake is answered
+    /// 429.
+    ///
+    /// `peer` returns the address of a request's peer: what the server has put into the extensions,
+    /// or behind a proxy what the proxy says in a field that clients cannot set. It sees the request
+    /// after [`Handler::accept`](crate::Handler::accept). The place is given back when connection
+    /// and handler have ended.
+    ///
+    /// An IPv4 address is a peer, also where it is mapped into IPv6 (`::ffff:192.0.2.1`). Of an IPv6
+    /// address only the first 64 bits count, because one customer of a provider has a /64 at least
+    /// and may use a new address of it for each connection.
+    ///
+    /// **A handshake for which `peer` returns `None` is refused** with 500 and
+    /// [`HandshakeError::UnknownPeer`](crate::error::HandshakeError::UnknownPeer): the server is not
+    /// set up to provide addresses, and a limit that counts nobody protects nobody. The first one is
+    /// logged at error level, once for each limit.
+    ///
+    /// # Examples
+    ///
+    /// ```no_run
+    /// use std::net::SocketAddr;
+    /// use axum::{Router, extract::ConnectInfo};
+    /// use tokio::net::TcpListener;
+    /// use tower_websocket::{Echo, WebSocketLayer};
+    ///
+    /// # async fn example() -> std::io::Result<()> {
+    /// let layer = WebSocketLayer::new(Echo::new()).path("/ws").max_per_peer(10, |request| {
+    ///     let peer = request.extensions.get::<ConnectInfo<SocketAddr>>()?;
+    ///     Some(peer.ip())
+    /// });
+    /// let app = Router::new().layer(layer);
+    /// let listener = TcpListener::bind("127.0.0.1:3000").await?;
+    /// // Plain `axum::serve(listener, app)` leaves `ConnectInfo` out.
+    /// axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn max_per_peer(
+        self,
+        max: usize,
+        peer: impl Fn(&Parts) -> Option<IpAddr> + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|settings| settings.key_limits.push(KeyLimit::by_peer(max, peer)))
+    }
+
+    /// Drops each request once its handshake is answered, for handlers that do not read it.
+    ///
+    /// [`WebSocket::request`](crate::WebSocket::request) then has the method, the path and the
+    /// version, and neither query, header fields nor extensions. Under axum's `Router` a connection
+    /// then holds 9 KB less, most of which is the read buffer that axum's `OriginalUri` is a slice of.
+    /// [`Accept::without_request`](crate::Accept::without_request) does it for a single connection,
+    /// and [`Accept::carry`](crate::Accept::carry) keeps what is needed. Default: the request is
+    /// kept as long as the connection.
+    #[must_use]
+    pub fn without_request(self) -> Self {
+        self.with(|settings| settings.drops_request = true)
     }
 
     /// Returns a handle to all connections of this layer and its clones, to count and to close
@@ -306,6 +391,7 @@ impl fmt::Debug for Settings {
             .field("key_limits", &self.key_limits)
             .field("accept_timeout", &self.accept_timeout)
             .field("upgrade_timeout", &self.upgrade_timeout)
+            .field("drops_request", &self.drops_request)
             .field("config", &self.config)
             .finish()
     }

@@ -38,8 +38,25 @@
 //! let layer = WebSocketLayer::new(shout).path("/shout");
 //! ```
 //!
-//! A type that implements [`Handler`] can also decide on a request before it is answered: check a
-//! token, choose a subprotocol, pass the user on to the connection, or refuse with a status.
+//! Two closures can also [`decide`] on a request before it is answered: check a token, choose a
+//! subprotocol, pass the user on to the connection, or refuse with a status.
+//!
+//! ```
+//! use tower_websocket::{Accept, Error, Refusal, WebSocketLayer, decide};
+//!
+//! let layer = WebSocketLayer::new(decide(
+//!     async |request| {
+//!         let user = request.headers.get("x-user").cloned();
+//!         Ok((Accept::new(), user.ok_or_else(Refusal::unauthorized)?))
+//!     },
+//!     async |mut socket, user| {
+//!         socket.send(format!("Hello {user:?}")).await?;
+//!         Ok::<_, Error>(())
+//!     },
+//! ));
+//! ```
+//!
+//! So can a type that implements [`Handler`], which may have state and other methods.
 //! [`WebSocketService`] serves a route of its own, without an inner service.
 //!
 //! # Sending from elsewhere
@@ -72,7 +89,8 @@
 //! The defaults are safe: [`Config`] names the limits and waits of each connection, [`Connections`]
 //! how many there may be, and [`OriginPolicy`] which web pages may connect (those of the same host,
 //! unless you say more). What the peer sends never panics and never grows memory past a limit.
-//! [`WebSocketLayer::max_per_key`] limits what one user or address may open. The crate has no unsafe code.
+//! [`WebSocketLayer::max_per_peer`] limits what one address may open,
+//! [`max_per_key`](WebSocketLayer::max_per_key) what one user. The crate has no unsafe code.
 //!
 //! # In production
 //!
@@ -86,7 +104,9 @@
 //!   the global queue, and some connections wait: set `event_interval` of the runtime's builder, or
 //!   use current-thread runtimes.
 //! - A connection of [`Echo`] holds 1.6 KB while it is idle. One with a handler also holds the
-//!   request, and what the server and other layers have put into its extensions.
+//!   request, in as many bytes as it has, and what the server and other layers have put into its
+//!   extensions. axum's `Router` puts its `OriginalUri` there, which keeps 8 KiB of the server's read
+//!   buffer. [`WebSocketLayer::without_request`] drops all of it.
 //!
 //! # What it needs
 //!
@@ -204,8 +224,8 @@ pub use crate::{
     config::Config,
     connections::{Connections, Counts, ShutdownReport},
     future::ResponseFuture,
-    handler::{Echo, Handler},
-    handshake::{Accept, Refusal},
+    handler::{Decide, Decision, Echo, Handler, decide},
+    handshake::{Accept, HandshakeRequest, Refusal},
     layer::WebSocketLayer,
     message::{Message, Utf8Bytes},
     origin::{InvalidOrigin, OriginPolicy},

@@ -4,8 +4,6 @@
 
 use std::{future::Future, time::Duration};
 
-use http::request::Parts;
-
 use crate::{
     close::Closed,
     error::{BoxError, HandshakeError},
@@ -21,16 +19,15 @@ pub(crate) struct Span {
 
 /// Makes the span of a connection, which follows from the one that its request is served in.
 ///
-/// It is no child of that: a request's span would else stay open as long as the connection.
+/// It is no child of that: a request's span would else stay open as long as the connection. `path` is
+/// without its query, which may hold a token.
 #[cfg_attr(
     not(feature = "tracing"),
     expect(unused_variables, reason = "nobody is told")
 )]
-pub(crate) fn connection(request: &Parts) -> Span {
+pub(crate) fn connection(path: &str) -> Span {
     #[cfg(feature = "tracing")]
     {
-        // The path without its query, which may hold a token.
-        let path = request.uri.path();
         let span = tracing::info_span!(parent: None, "websocket", path);
         span.follows_from(tracing::Span::current());
         Span { span }
@@ -181,6 +178,26 @@ pub(crate) fn upgrade_unsupported() {
 pub(crate) fn accept_panicked() {
     #[cfg(feature = "tracing")]
     tracing::error!("the websocket handler panicked while accepting");
+}
+
+/// A limit by key let a request in without counting it; said once for each limit.
+pub(crate) fn key_missing() {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        "a connection is not limited by `max_per_key`, because its function returned no key; if it \
+         reads the peer's address, serve with `into_make_service_with_connect_info`, or use \
+         `max_per_peer`, which refuses; this is logged once"
+    );
+}
+
+/// A limit by peer refused a request without an address; said once for each limit.
+pub(crate) fn peer_missing() {
+    #[cfg(feature = "tracing")]
+    tracing::error!(
+        "websocket handshakes are refused, because the function of `max_per_peer` returned no \
+         address; serve with `into_make_service_with_connect_info`, or have your server put the \
+         address into the extensions of each request; this is logged once"
+    );
 }
 
 /// The handler returned an error of its own.

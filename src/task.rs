@@ -41,7 +41,7 @@ impl<H: Handler> Opened<H> {
         let config = Arc::clone(&self.connecting.config);
         let name = Name {
             handler: type_name::<H>(),
-            path: self.introduction.request.uri.path().into(),
+            path: self.introduction.request.path().into(),
         };
         let handler = &*self.layer.handler as &dyn Any;
         // Each in a task of its own size.
@@ -58,7 +58,7 @@ impl<H: Handler> Opened<H> {
     }
 
     fn serve(self, link: Arc<Link>, permit: Permit) -> impl Future<Output = ()> + Send {
-        let span = report::connection(&self.introduction.request);
+        let span = report::connection(self.introduction.request.path());
         span.around(async move {
             let Some(served) = self.connecting.complete(Arc::clone(&link)).await else {
                 return;
@@ -72,7 +72,7 @@ impl<H: Handler> Opened<H> {
 
     /// Serves a connection as [`Echo`] would, which needs neither a socket nor the request.
     fn repeat(self, prefix: Arc<str>, link: Arc<Link>, permit: Permit) -> Repeating {
-        let span = report::connection(&self.introduction.request);
+        let span = report::connection(self.introduction.request.path());
         let place = Occupied::new(Arc::clone(&link), self.places, &permit);
         Repeating {
             stage: Stage::Opening(Box::pin(async move {

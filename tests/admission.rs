@@ -13,6 +13,7 @@ mod wire;
 use std::{
     collections::BTreeMap,
     future::{Ready, pending, ready},
+    hash::{Hash, Hasher},
     net::SocketAddr,
     sync::Arc,
     time::Duration,
@@ -432,16 +433,59 @@ async fn connect_from(source: [u8; 4], server: SocketAddr) -> (u16, TcpStream) {
     (status(&head), stream)
 }
 
+fn per_peer(max: usize) -> WebSocketLayer {
+    WebSocketLayer::new(Echo::new()).max_per_peer(max, |request| {
+        let peer = request.extensions.get::<ConnectInfo<SocketAddr>>()?;
+        Some(peer.ip())
+    })
+}
+
+#[tokio::test]
+async fn refuses_everybody_when_the_server_does_not_provide_the_address_of_the_peer() {
+    let layer = per_peer(2);
+    let connections = layer.connections();
+    let app = Router::new().fallback_service(layer.into_service());
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let server = listener.local_addr().unwrap();
+    tokio::spawn(async move { axum::serve(listener, app).await });
+
+    for _ in 0..2 {
+        let mut stream = TcpStream::connect(server).await.unwrap();
+        let head = ask(&mut stream, "/").await;
+        assert_eq!(status(&head), 500, "{head}");
+    }
+    let counts = connections.counts();
+    assert_eq!((counts.open, counts.accepted), (0, 0));
+    assert_eq!(counts.refused, BTreeMap::from([("unknown_peer", 2)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn counts_a_network_of_ipv6_as_one_peer() {
+    let layer = WebSocketLayer::new(Echo::new()).max_per_peer(2, |request| {
+        let address = request.uri.path().strip_prefix('/')?;
+        address.parse().ok()
+    });
+    let _first = open(&layer, "/2001:db8::1").await;
+    let second = open(&layer, "/2001:db8::2:0:0:1").await;
+    assert_eq!(connect(&layer, "/2001:db8::3").await.0, 429);
+    let _neighbour = open(&layer, "/2001:db8:0:1::1").await;
+    leave(second).await;
+    until_open(&layer.connections(), 2).await;
+    let _second = open(&layer, "/2001:db8::3").await;
+
+    let _mapped = open(&layer, "/::ffff:192.0.2.1").await;
+    let _same = open(&layer, "/192.0.2.1").await;
+    let _other = open(&layer, "/::ffff:192.0.2.2").await;
+    assert_eq!(connect(&layer, "/192.0.2.1").await.0, 429);
+}
+
 // Only Linux has all of 127.0.0.0/8 without being told.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn limits_the_connections_of_a_peer_address() {
     const ANNA: [u8; 4] = [127, 0, 0, 2];
     const BEN: [u8; 4] = [127, 0, 0, 3];
-    let layer = WebSocketLayer::new(Echo::new()).max_per_key(2, |request| {
-        let peer = request.extensions.get::<ConnectInfo<SocketAddr>>()?;
-        Some(peer.ip())
-    });
+    let layer = per_peer(2);
     let connections = layer.connections();
     let app = Router::new().fallback_service(layer.into_service());
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
@@ -536,6 +580,41 @@ async fn answers_500_when_a_key_panics_and_holds_nothing() {
     }
     assert_is_free(&layer).await;
     assert_eq!(layer.connections().counts().refused["accept_panicked"], 3);
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_500_when_the_hash_or_eq_of_a_key_panics() {
+    #[derive(Debug)]
+    struct Bad(String);
+
+    impl Hash for Bad {
+        fn hash<S: Hasher>(&self, _: &mut S) {
+            assert_ne!(self.0, "/hash");
+        }
+    }
+
+    impl PartialEq for Bad {
+        fn eq(&self, other: &Self) -> bool {
+            assert!([&self.0, &other.0].iter().all(|path| *path != "/eq"));
+            self.0 == other.0
+        }
+    }
+
+    impl Eq for Bad {}
+
+    // In this order, so that a panic in the second one finds a place of the first.
+    let layer = WebSocketLayer::new(Echo::new()).max_per_key(2, |_| Some("everybody"));
+    let layer = layer.max_per_key(1, |request| Some(Bad(request.uri.path().to_owned())));
+    let anna = open(&layer, "/anna").await;
+    for path in ["/hash", "/eq", "/hash", "/eq"] {
+        assert_eq!(connect(&layer, path).await.0, 500, "{path}");
+    }
+    assert_eq!(connect(&layer, "/anna").await.0, 429);
+    let _ben = open(&layer, "/ben").await;
+    leave(anna).await;
+    until_open(&layer.connections(), 1).await;
+    let _anna = open(&layer, "/anna").await;
+    assert_eq!(layer.connections().counts().refused["accept_panicked"], 4);
 }
 
 #[tokio::test(start_paused = true)]

@@ -204,8 +204,8 @@ async fn nest_service_serves_sockets_below_its_prefix() {
 #[tokio::test]
 async fn handler_inside_a_nest_finds_both_uris() {
     let tell = WebSocketService::new(async |mut socket: WebSocket| {
-        let seen = socket.request().uri.to_string();
-        let original = socket.request().extensions.get::<OriginalUri>();
+        let seen = socket.request().uri().to_string();
+        let original = socket.request().extensions().get::<OriginalUri>();
         let original = original.expect("axum adds it").to_string();
         socket.send(format!("{seen} of {original}")).await?;
         Ok::<_, Error>(())

@@ -137,9 +137,9 @@ async fn shows_the_request_and_the_answer() {
     assert_eq!(response.status(), 101);
     assert_eq!(response.headers()["x-hello"], "ada");
     let sent = socket.request();
-    assert_eq!(sent.uri, "/ws?a=b");
-    assert_eq!(sent.headers[header::HOST], address.to_string());
-    assert_eq!(sent.headers["x-user"], "ada");
+    assert_eq!(sent.uri(), "/ws?a=b");
+    assert_eq!(sent.header(header::HOST), Some(&*address.to_string()));
+    assert_eq!(sent.header("x-user"), Some("ada"));
 }
 
 #[tokio::test]
@@ -150,7 +150,7 @@ async fn takes_requests_and_urls_of_every_type() {
     within(connect(url.as_str())).await.unwrap();
     let request = Request::get(&url).extension("kept").body(()).unwrap();
     let (socket, _) = within(connect(request)).await.unwrap();
-    assert_eq!(socket.request().extensions.get(), Some(&"kept"));
+    assert_eq!(socket.request().extensions().get(), Some(&"kept"));
     within(connect(url)).await.unwrap();
 }
 

@@ -901,7 +901,7 @@ impl Drop for PanicsInDrop {
 
 impl Handler for Risky {
     fn handle(&self, socket: WebSocket) -> impl Future<Output = Result<(), BoxError>> + Send {
-        let number: usize = socket.request().uri.path()[1..].parse().unwrap();
+        let number: usize = socket.request().path()[1..].parse().unwrap();
         let plan = self.0[number];
         if let Panics::BeforeItAwaits = plan {
             panic!("before it awaits");

@@ -561,10 +561,10 @@ async fn sends_the_headers_and_keeps_the_extensions_of_the_handler() {
 
         async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
             let request = socket.request();
-            let outer = request.extensions.get::<&str>().unwrap();
-            let User(user) = request.extensions.get().unwrap();
-            let seen = request.headers["x-seen"].to_str().unwrap();
-            let seen = format!("{} {outer} {user} {seen}", request.uri);
+            let outer = request.extensions().get::<&str>().unwrap();
+            let User(user) = request.extensions().get().unwrap();
+            let seen = request.header("x-seen").unwrap();
+            let seen = format!("{} {outer} {user} {seen}", request.uri());
             socket.send(seen).await?;
             Ok(())
         }

@@ -176,8 +176,8 @@ impl Handler for Witness {
     }
 
     async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
-        assert_eq!(socket.request().version, Version::HTTP_2);
-        let target = socket.request().uri.to_string();
+        assert_eq!(socket.request().version(), Version::HTTP_2);
+        let target = socket.request().uri().to_string();
         socket.send(target).await?;
         socket.close(CloseCode::NORMAL, "").await?;
         Ok(())

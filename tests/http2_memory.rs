@@ -75,7 +75,7 @@ struct Push(Bytes);
 
 impl Handler for Push {
     async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
-        if !socket.request().headers.contains_key("x-push") {
+        if socket.request().header("x-push").is_none() {
             return Echo::new().handle(socket).await;
         }
         socket.recv().await?;

@@ -34,16 +34,17 @@ struct Mixed;
 
 impl Handler for Mixed {
     async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
-        let fields = &socket.request().headers;
-        if fields.contains_key("x-push") {
+        let has = |name| socket.request().header(name).is_some();
+        let [pushes, ends, stays] = ["x-push", "x-end", "x-stay"].map(has);
+        if pushes {
             loop {
                 socket.send(vec![1; 100_000]).await?;
             }
         }
-        if fields.contains_key("x-end") {
+        if ends {
             return Ok(());
         }
-        if fields.contains_key("x-stay") {
+        if stays {
             let _socket = socket;
             return pending().await;
         }

@@ -9,7 +9,7 @@ mod pipe;
 #[path = "support/wire.rs"]
 mod wire;
 
-use std::{collections::BTreeMap, future::pending, time::Duration};
+use std::{collections::BTreeMap, future::pending, net::IpAddr, time::Duration};
 
 use http::{HeaderValue, Request, StatusCode, header, request::Parts};
 use pipe::{Served, serve};
@@ -195,7 +195,7 @@ impl Handler for Wayward {
     }
 
     async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
-        let path = socket.request().uri.path().to_owned();
+        let path = socket.request().path().to_owned();
         match path.as_str() {
             "/return" => return Ok(()),
             "/fail" => return Err("no database".into()),
@@ -235,10 +235,14 @@ fn wayward() -> WebSocketLayer<Wayward> {
         .max_fragments(5, 2)
         .max_control_frames(1, 10);
     let layer = WebSocketLayer::new(Wayward).config(config);
-    layer.max_per_key(1, |request| {
+    let layer = layer.max_per_key(1, |request| {
         let path = request.uri.path();
         assert_ne!(path, "/panic-in-key");
         (path == "/key").then_some("only one")
+    });
+    layer.max_per_peer(usize::MAX, |request| {
+        let path = request.uri.path();
+        (path != "/no-peer").then_some(IpAddr::from([192, 0, 2, 1]))
     })
 }
 
@@ -283,6 +287,7 @@ fn refusals() -> Vec<(u16, &'static str, String)> {
         (401, "refused", handshake("/refuse")),
         (500, "accept_panicked", handshake("/panic-in-accept")),
         (500, "accept_panicked", handshake("/panic-in-key")),
+        (500, "unknown_peer", handshake("/no-peer")),
         (503, "accept_timeout", handshake("/late")),
     ]
 }
@@ -785,8 +790,27 @@ mod traced {
         assert_eq!(panicked, [(Level::ERROR, vec![sockets[2]])]);
     }
 
+    #[tokio::test(start_paused = true)]
+    async fn limit_without_a_key_or_a_peer_is_reported_once() {
+        listen();
+        let keyless = WebSocketLayer::new(Echo::new()).max_per_key(1, |_| None::<()>);
+        let _clients = [open(&keyless, "/").await, open(&keyless, "/").await];
+        let [(Level::WARN, _)] = events("`max_per_key`")[..] else {
+            panic!("{:?}", events("`max_per_key`"));
+        };
+        let peerless = WebSocketLayer::new(Echo::new()).max_per_peer(1, |_| None);
+        for _ in 0..2 {
+            let service = peerless.clone().into_service();
+            assert_eq!(ask(service, &handshake("/")).await.0, 500);
+        }
+        let [(Level::ERROR, _)] = events("the function of `max_per_peer`")[..] else {
+            panic!("{:?}", events("`max_per_peer`"));
+        };
+        assert_eq!(events("websocket refused").len(), 2);
+    }
+
     /// A key that tells when it is dropped, which is with the task.
-    #[derive(Clone, Eq, Hash, PartialEq)]
+    #[derive(Eq, Hash, PartialEq)]
     struct Key;
 
     impl Drop for Key {

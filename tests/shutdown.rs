@@ -916,7 +916,7 @@ mod under_load {
 
     /// Echoes, and has another task send besides.
     async fn busy(mut socket: WebSocket, taken: Taken) -> Result<(), BoxError> {
-        let client: usize = socket.request().uri.path()[1..].parse()?;
+        let client: usize = socket.request().path()[1..].parse()?;
         let pace = Arc::new(Semaphore::new(8));
         let ticking = tokio::spawn(tick(socket.sender(), Arc::clone(&pace)));
         let mut echoed = 0;

@@ -97,7 +97,10 @@ use self::{
     exchange::{Switched, exchange},
     response::Agreed,
 };
-use crate::socket::{Introduction, WebSocket};
+use crate::{
+    handshake::{Carried, HandshakeRequest},
+    socket::{Introduction, WebSocket},
+};
 
 /// Connects to a `ws://` URL over TCP and makes the opening handshake.
 ///
@@ -210,8 +213,9 @@ where
         deflation,
     } = response::check(&response, &sent.headers, &accept, &config)?;
     let introduction = Introduction {
-        request: sent,
-        subprotocol,
+        request: HandshakeRequest::new(sent),
+        subprotocol: subprotocol.and_then(|name| name.to_str().map(Box::from).ok()),
+        carried: Carried::default(),
     };
     let socket = WebSocket::dialled(io, early, config, deflation, introduction);
     Ok((socket, response))

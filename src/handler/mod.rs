@@ -3,13 +3,17 @@
 //! A handler sees whole data messages. Pings are answered, Close frames exchanged and violations
 //! refused beside it, while it works.
 
+mod decide;
 mod echo;
 
 use std::{future::Future, sync::Arc};
 
 use http::request::Parts;
 
-pub use self::echo::Echo;
+pub use self::{
+    decide::{Decide, Decision, decide},
+    echo::Echo,
+};
 use crate::{
     error::BoxError,
     handshake::{Accept, Refusal},
@@ -54,6 +58,8 @@ use crate::{
 /// });
 /// ```
 ///
+/// Two closures, of which one decides before the 101, are made a handler by [`decide`].
+///
 /// A type, which knows its users before it lets them in:
 ///
 /// ```
@@ -62,20 +68,17 @@ use crate::{
 ///
 /// struct Desk;
 ///
-/// #[derive(Clone)]
 /// struct User(String);
 ///
 /// impl Handler for Desk {
 ///     async fn accept(&self, request: &mut Parts) -> Result<Accept, Refusal> {
 ///         let name = request.headers.get("x-user").and_then(|name| name.to_str().ok());
 ///         let user = User(name.ok_or_else(Refusal::unauthorized)?.to_owned());
-///         request.extensions.insert(user);
-///         Ok(Accept::new().subprotocol("desk.v2"))
+///         Ok(Accept::new().subprotocol("desk.v2").carry(user))
 ///     }
 ///
 ///     async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
-///         let user = socket.request().extensions.get::<User>().cloned();
-///         let name = user.map_or_else(String::new, |User(name)| name);
+///         let User(name) = socket.take().ok_or("accept carries a user")?;
 ///         socket.send(format!("Hello {name}")).await?;
 ///         Ok(())
 ///     }
@@ -84,8 +87,9 @@ use crate::{
 pub trait Handler: Send + Sync + 'static {
     /// Decides on a valid handshake, before it is answered.
     ///
-    /// What is put into `request.extensions` is seen again in [`WebSocket::request`]; changes to
-    /// the rest of the request are seen there, too. By default everything is accepted.
+    /// [`Accept::carry`] sends a value along to [`handle`](Self::handle). Changes to the request,
+    /// its extensions included, are seen in [`WebSocket::request`]. By default everything is
+    /// accepted.
     ///
     /// The request has passed the checks of the crate: method, key, version, origin. It is
     /// answered 503 when this takes longer than

@@ -4,6 +4,8 @@ use std::borrow::Cow;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
+use super::Carried;
+
 /// A handler's yes to a handshake, with what the 101 shall carry.
 ///
 /// # Examples
@@ -19,10 +21,12 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 /// ```
 ///
 /// Source: [RFC 6455 §4.2.2](https://www.rfc-editor.org/rfc/rfc6455#section-4.2.2).
-#[derive(Clone, Debug, Default)]
+#[derive(Debug, Default)]
 pub struct Accept {
     pub(crate) subprotocols: Vec<Cow<'static, str>>,
     pub(crate) headers: HeaderMap,
+    pub(crate) carried: Carried,
+    pub(crate) drops_request: bool,
 }
 
 impl Accept {
@@ -51,6 +55,56 @@ impl Accept {
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.append(name, value);
+        self
+    }
+
+    /// Sends a value along to the handler, which gets it from
+    /// [`WebSocket::take`](crate::WebSocket::take).
+    ///
+    /// The value need be neither `Clone` nor `Sync`. One of each type is carried: a second one
+    /// replaces the first. It is dropped if the handshake fails, and with the socket if the handler
+    /// does not take it. For two functions, [`decide`](crate::decide) passes a value on that cannot
+    /// be missing.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::request::Parts;
+    /// use tower_websocket::{Accept, BoxError, Handler, Refusal, WebSocket};
+    ///
+    /// struct Desk;
+    ///
+    /// struct User(String);
+    ///
+    /// impl Handler for Desk {
+    ///     async fn accept(&self, request: &mut Parts) -> Result<Accept, Refusal> {
+    ///         let name = request.headers.get("x-user").and_then(|name| name.to_str().ok());
+    ///         let user = User(name.ok_or_else(Refusal::unauthorized)?.to_owned());
+    ///         Ok(Accept::new().carry(user))
+    ///     }
+    ///
+    ///     async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
+    ///         let User(name) = socket.take().ok_or("accept carries a user")?;
+    ///         socket.send(format!("Hello {name}")).await?;
+    ///         Ok(())
+    ///     }
+    /// }
+    /// ```
+    #[must_use]
+    pub fn carry<T: Send + 'static>(mut self, value: T) -> Self {
+        self.carried.put(value);
+        self
+    }
+
+    /// Drops the request once the handshake is answered, for handlers that do not read it.
+    ///
+    /// [`WebSocket::request`](crate::WebSocket::request) then has the method, the path and the
+    /// version, and neither query, header fields nor extensions.
+    /// [`WebSocketLayer::without_request`](crate::WebSocketLayer::without_request) does it for all
+    /// connections. Default: the request is kept as long as the connection.
+    #[must_use]
+    pub const fn without_request(mut self) -> Self {
+        self.drops_request = true;
         self
     }
 }

@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
 
-use super::{Accept, Refusal, RefusalParts};
+use super::{Refusal, RefusalParts};
 use crate::error::HandshakeError;
 
 /// Headers about the connection and the framing of the body, which are decided here and by the
@@ -30,10 +30,10 @@ pub(crate) fn switching(
     accept_key: Option<HeaderValue>,
     subprotocol: Option<HeaderValue>,
     extensions: Option<HeaderValue>,
-    accept: Accept,
+    headers: HeaderMap,
 ) -> Response<()> {
     let mut response = Response::new(());
-    *response.headers_mut() = without(&RESERVED, without(&HANDSHAKE, accept.headers));
+    *response.headers_mut() = without(&RESERVED, without(&HANDSHAKE, headers));
     if let Some(accept_key) = accept_key {
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let headers = response.headers_mut();
@@ -137,6 +137,7 @@ fn without(names: &[HeaderName], mut headers: HeaderMap) -> HeaderMap {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Accept;
 
     #[test]
     fn keeps_the_headers_of_the_handshake_to_itself() {
@@ -152,9 +153,9 @@ mod tests {
             )
             .header(header::UPGRADE, HeaderValue::from_static("forged"))
             .header(header::SERVER, HeaderValue::from_static("kept"));
-        let over_http2 = switching(None, None, None, accept.clone());
+        let over_http2 = switching(None, None, None, accept.headers.clone());
         let key = HeaderValue::from_static("key");
-        let response = switching(Some(key), None, None, accept);
+        let response = switching(Some(key), None, None, accept.headers);
         let mut names: Vec<_> = response
             .headers()
             .keys()

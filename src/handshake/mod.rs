@@ -1,15 +1,16 @@
 //! The opening handshake, decided on headers alone.
 //!
 //! [`request`] tells whether a request is ours and whether it is valid, [`Accept`] and [`Refusal`]
-//! are what a handler may answer, and [`answer`] writes the response's head. Nothing here waits or
-//! touches a connection.
+//! are what a handler may answer, [`answer`] writes the response's head, and [`HandshakeRequest`] is
+//! the form in which a request is kept. Nothing here waits or touches a connection.
 
 pub(crate) mod answer;
-pub(crate) mod kept;
 pub(crate) mod request;
 
 mod accept;
+mod carried;
+mod compact;
 mod refusal;
 
-pub(crate) use self::refusal::RefusalParts;
-pub use self::{accept::Accept, refusal::Refusal};
+pub use self::{accept::Accept, compact::HandshakeRequest, refusal::Refusal};
+pub(crate) use self::{carried::Carried, refusal::RefusalParts};

@@ -5,7 +5,7 @@
 
 use data_encoding::BASE64;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Version, header, request::Parts, uri::Authority,
+    HeaderMap, HeaderValue, Method, Request, Uri, Version, header, request::Parts, uri::Authority,
 };
 use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
@@ -17,9 +17,9 @@ use crate::{
     subprotocol,
 };
 
-/// The most that the header fields may have, in bytes: they are kept with the connection. Servers
-/// and proxies have limits of the same size.
-const MAX_HEADERS: usize = 16 * 1024;
+/// The most that target and header fields may have, in bytes: they are kept with the connection.
+/// Servers and proxies have limits of the same size.
+const MAX_KEPT: usize = 16 * 1024;
 
 /// How a request asks to speak another protocol than HTTP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -90,7 +90,7 @@ pub(crate) fn check(
     let lens = headers
         .iter()
         .map(|(name, value)| name.as_str().len() + value.len());
-    if lens.sum::<usize>() > MAX_HEADERS {
+    if target_len(&parts.uri) + lens.sum::<usize>() > MAX_KEPT {
         return Err(HandshakeError::HeadersTooLarge);
     }
     let authority = match opening {
@@ -104,6 +104,15 @@ pub(crate) fn check(
     extension::validate(headers).map_err(|_| HandshakeError::InvalidExtensions)?;
     subprotocol::offered(headers).map_err(|_| HandshakeError::InvalidSubprotocols)?;
     Ok(accept)
+}
+
+fn target_len(uri: &Uri) -> usize {
+    let scheme = uri.scheme_str().map_or(0, str::len);
+    let authority = uri
+        .authority()
+        .map_or(0, |authority| authority.as_str().len());
+    let path_and_query = uri.path_and_query().map_or(0, |path| path.as_str().len());
+    scheme + authority + path_and_query
 }
 
 /// Answers the client's `Sec-WebSocket-Key` with the matching `Sec-WebSocket-Accept`
@@ -390,6 +399,12 @@ mod tests {
         let with_cookie = |len| checked(handshake().header(header::COOKIE, "x".repeat(len)));
         assert!(with_cookie(15 * 1024).is_ok());
         assert_eq!(with_cookie(16 * 1024), Err(HandshakeError::HeadersTooLarge));
+        let with_query = |len| checked(handshake().uri(format!("/ws?{}", "x".repeat(len))));
+        assert!(with_query(15 * 1024).is_ok());
+        assert_eq!(with_query(16 * 1024), Err(HandshakeError::HeadersTooLarge));
+        let both = handshake().uri(format!("http://example.com/{}", "x".repeat(8 * 1024)));
+        let both = both.header(header::COOKIE, "x".repeat(8 * 1024));
+        assert_eq!(checked(both), Err(HandshakeError::HeadersTooLarge));
     }
 
     #[test]

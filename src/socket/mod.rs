@@ -40,7 +40,6 @@ use std::{
 
 use bytes::Bytes;
 use futures_util::{Sink, Stream};
-use http::{HeaderValue, request::Parts};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use self::sender::{Buffered, Sender};
@@ -55,6 +54,7 @@ use crate::{
     codec::Role,
     config::Config,
     error::{InvalidClose, RecvError, SendError},
+    handshake::{Carried, HandshakeRequest},
     message::{Message, Utf8Bytes},
 };
 
@@ -88,9 +88,11 @@ pub struct WebSocket {
 }
 
 /// What is known from the opening handshake.
+#[derive(Default)]
 pub(crate) struct Introduction {
-    pub(crate) request: Parts,
-    pub(crate) subprotocol: Option<HeaderValue>,
+    pub(crate) request: HandshakeRequest,
+    pub(crate) subprotocol: Option<Box<str>>,
+    pub(crate) carried: Carried,
 }
 
 impl WebSocket {
@@ -121,7 +123,6 @@ impl WebSocket {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (request, ()) = http::Request::new(()).into_parts();
         let config = Arc::new(config);
         let name = Name {
             handler: "WebSocket::from_io",
@@ -138,11 +139,7 @@ impl WebSocket {
             probes: false,
         };
         tokio::spawn(session::detached(served));
-        let introduction = Introduction {
-            request,
-            subprotocol: None,
-        };
-        Self::new(link, Box::new(introduction))
+        Self::new(link, Box::default())
     }
 
     /// Takes over a stream on which the opening handshake is already done, as its client.
@@ -162,11 +159,11 @@ impl WebSocket {
         let config = Arc::new(config);
         let name = Name {
             handler: "client",
-            path: introduction.request.uri.path().into(),
+            path: introduction.request.path().into(),
         };
         let link = Link::new(Role::Client, name, Arc::clone(&config), Arc::default());
         let link = Arc::new(link);
-        let span = crate::report::connection(&introduction.request);
+        let span = crate::report::connection(introduction.request.path());
         let served = Served {
             io,
             early,
@@ -348,10 +345,36 @@ impl WebSocket {
         self.link.round_trip()
     }
 
+    /// Takes the value that the decision on the handshake sent along with
+    /// [`Accept::carry`](crate::Accept::carry).
+    ///
+    /// Returns `None` if no value of this type was carried, or if it was taken already.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_websocket::{BoxError, WebSocket};
+    ///
+    /// struct User(String);
+    ///
+    /// async fn greet(mut socket: WebSocket) -> Result<(), BoxError> {
+    ///     let User(name) = socket.take().ok_or("accept carries a user")?;
+    ///     socket.send(format!("Hello {name}")).await?;
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn take<T: Send + 'static>(&mut self) -> Option<T> {
+        self.introduction.carried.take()
+    }
+
     /// Returns the request of the opening handshake, with what
     /// [`Handler::accept`](crate::Handler::accept) left in it; on the client's side, as it was sent.
+    ///
+    /// It has method, path and version alone if
+    /// [`WebSocketLayer::without_request`](crate::WebSocketLayer::without_request) or
+    /// [`Accept::without_request`](crate::Accept::without_request) was called.
     #[must_use]
-    pub fn request(&self) -> &Parts {
+    pub fn request(&self) -> &HandshakeRequest {
         &self.introduction.request
     }
 
@@ -359,9 +382,7 @@ impl WebSocket {
     /// ([RFC 6455 §1.9](https://www.rfc-editor.org/rfc/rfc6455#section-1.9)).
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
-        // Chosen among the client's tokens, which are ASCII.
-        let subprotocol = self.introduction.subprotocol.as_ref();
-        subprotocol.and_then(|name| name.to_str().ok())
+        self.introduction.subprotocol.as_deref()
     }
 }
 

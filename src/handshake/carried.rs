@@ -1,0 +1,79 @@
+//! The values that go from the decision to the handler.
+
+use std::{
+    any::Any,
+    fmt,
+    sync::{Mutex, PoisonError},
+};
+
+/// Values of the user's types, at most one of each.
+///
+/// The lock makes it `Sync`, which the values need not be, and is never waited for: whoever takes a
+/// value has it exclusively.
+#[derive(Default)]
+pub(crate) struct Carried {
+    values: Mutex<Vec<Box<dyn Any + Send>>>,
+}
+
+impl Carried {
+    /// Adds a value, in the place of one of the same type.
+    pub(crate) fn put<T: Send + 'static>(&mut self, value: T) {
+        drop(self.take::<T>());
+        let values = self.values();
+        // Usually there is one.
+        values.reserve_exact(1);
+        values.push(Box::new(value));
+    }
+
+    /// Takes the value of a type out.
+    pub(crate) fn take<T: Send + 'static>(&mut self) -> Option<T> {
+        let values = self.values();
+        let index = values.iter().position(|value| value.is::<T>())?;
+        let value = values.swap_remove(index);
+        if values.is_empty() {
+            *values = Vec::new();
+        }
+        value.downcast().ok().map(|value| *value)
+    }
+
+    fn values(&mut self) -> &mut Vec<Box<dyn Any + Send>> {
+        self.values
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl fmt::Debug for Carried {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
+        write!(f, "{} values", values.len())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use super::*;
+
+    #[test]
+    fn gives_each_value_out_once() {
+        let mut carried = Carried::default();
+        carried.put("text");
+        carried.put(Cell::new(7));
+        assert_eq!(carried.take::<Cell<i32>>(), Some(Cell::new(7)));
+        assert_eq!(carried.take::<Cell<i32>>(), None);
+        assert_eq!(carried.take::<String>(), None);
+        assert_eq!(carried.take::<&str>(), Some("text"));
+        assert_eq!(carried.take::<&str>(), None);
+    }
+
+    #[test]
+    fn replaces_a_value_of_the_same_type() {
+        let mut carried = Carried::default();
+        carried.put(1);
+        carried.put(2);
+        assert_eq!(format!("{carried:?}"), "1 values");
+        assert_eq!((carried.take(), carried.take()), (Some(2), None::<i32>));
+    }
+}

@@ -1,0 +1,97 @@
+//! What a handler sees of the request: all of it, or what is left when it is dropped.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+#[path = "support/pipe.rs"]
+mod pipe;
+#[path = "support/wire.rs"]
+mod wire;
+
+use std::time::Duration;
+
+use http::{Method, request::Parts};
+use pipe::serve;
+use tokio::{
+    io::{DuplexStream, duplex},
+    time::timeout,
+};
+use tower_websocket::{
+    Accept, BoxError, Config, Error, Handler, HandshakeRequest, Refusal, WebSocket, WebSocketLayer,
+};
+use wire::{handshake_with, read_frame, read_head, write};
+
+const GUARD: Duration = Duration::from_secs(30);
+
+/// Asks for `path` as `user`; returns the head of the answer and the connection.
+async fn ask(
+    layer: &WebSocketLayer<impl Handler>,
+    path: &str,
+    user: &str,
+) -> (String, DuplexStream) {
+    let mut client = serve(layer.clone().into_service(), 64 * 1024);
+    let request = handshake_with(path, &format!("X-User: {user}\r\n"));
+    write(&mut client, request.as_bytes()).await;
+    let head = timeout(GUARD, read_head(&mut client)).await.unwrap();
+    (head, client)
+}
+
+/// Returns what a handler sends first.
+async fn greeting(layer: &WebSocketLayer<impl Handler>, path: &str, user: &str) -> String {
+    let (head, mut client) = ask(layer, path, user).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    let frame = timeout(GUARD, read_frame(&mut client)).await.unwrap();
+    String::from_utf8(frame.unwrap().payload).unwrap()
+}
+
+/// Sends what is left of the request.
+async fn show(mut socket: WebSocket) -> Result<(), Error> {
+    let request: &HandshakeRequest = socket.request();
+    let shown = format!(
+        "{} {} {:?} {:?} {}",
+        request.method(),
+        request.path(),
+        request.query(),
+        request.header("x-user"),
+        request.extensions().len(),
+    );
+    socket.send(shown).await?;
+    Ok(())
+}
+
+#[tokio::test(start_paused = true)]
+async fn drops_the_request_for_all_connections_or_for_one() {
+    struct Forgetful;
+
+    impl Handler for Forgetful {
+        async fn accept(&self, request: &mut Parts) -> Result<Accept, Refusal> {
+            request.extensions.insert("kept");
+            let accept = Accept::new();
+            Ok(match request.uri.path() {
+                "/forget" => accept.without_request(),
+                _ => accept,
+            })
+        }
+
+        async fn handle(&self, socket: WebSocket) -> Result<(), BoxError> {
+            Ok(show(socket).await?)
+        }
+    }
+
+    let layer = WebSocketLayer::new(Forgetful);
+    let all = r#"GET /keep Some("a=b") Some("anna") 1"#;
+    assert_eq!(greeting(&layer, "/keep?a=b", "anna").await, all);
+    let path = "GET /forget None None 0";
+    assert_eq!(greeting(&layer, "/forget?a=b", "anna").await, path);
+    let path = "GET /keep None None 0";
+    let layer = layer.without_request();
+    assert_eq!(greeting(&layer, "/keep?a=b", "anna").await, path);
+}
+
+#[tokio::test(start_paused = true)]
+async fn request_of_a_socket_without_a_handshake_is_empty() {
+    let (server, _client) = duplex(1024);
+    let socket = WebSocket::from_io(server, Config::new());
+    assert_eq!(socket.request().method(), Method::GET);
+    assert_eq!(socket.request().path(), "/");
+    assert_eq!(socket.request().headers().count(), 0);
+}
