@@ -5,7 +5,7 @@ use std::{str::FromStr, time::Duration};
 use crate::{
     BoxError,
     measure::{Mode, Plan, instructions::Counted},
-    server::{Serve, Threads},
+    server::{Serve, Threads, shapes::Number},
 };
 
 /// What is asked for.
@@ -52,12 +52,25 @@ impl Arguments {
                     let names = value(&mut arguments, &argument)?;
                     plan.names = Some(names.split(',').map(str::to_owned).collect());
                 }
+                "--shape" | "--shapes" => {
+                    plan.names = Some(shapes(&value(&mut arguments, &argument)?)?);
+                }
                 _ => return Err(format!("{argument} is not understood; try --help").into()),
             }
             first = false;
         }
         Ok(Self::Measure(plan))
     }
+}
+
+/// Returns the servers that stand for the numbers of shapes, behind the floor.
+fn shapes(numbers: &str) -> Result<Vec<String>, BoxError> {
+    let mut names = vec!["raw".to_owned()];
+    for number in numbers.split(',') {
+        let Number(name) = number.parse()?;
+        names.push(name.to_owned());
+    }
+    Ok(names)
 }
 
 fn serve(mut arguments: impl Iterator<Item = String>) -> Result<Serve, BoxError> {

@@ -8,7 +8,7 @@ use std::{
 use super::Plan;
 use crate::{
     BoxError,
-    load::frames::{Shape, Size},
+    load::frames::{Answer, Shape, Size},
     subject::{ENGINES, Engine, Subject},
     table::{Table, grouped},
 };
@@ -44,6 +44,7 @@ impl Counted {
             size: self.size.0,
             text: self.text,
             websocket: true,
+            answer: Answer::Same,
         };
         let subject = Subject::new(self.engine, shape)?;
         for _ in 0..self.bursts {

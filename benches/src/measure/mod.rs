@@ -4,6 +4,7 @@ mod compare;
 pub mod echo;
 pub mod instructions;
 mod others;
+mod shapes;
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
@@ -22,6 +23,8 @@ pub enum Mode {
     Workers,
     /// What idle connections weigh.
     Memory,
+    /// Eight shapes of handler.
+    Shapes,
     /// What a message takes without a network.
     Instructions,
 }
@@ -83,9 +86,10 @@ impl Plan {
 
 impl Mode {
     /// The groups of modes, all of which make up a whole run.
-    const ALL: [&'static str; 8] = [
+    const ALL: [&'static str; 9] = [
         "pingpong",
         "pipelined",
+        "shapes",
         "h2",
         "upgrades",
         "http",
@@ -148,6 +152,7 @@ impl Mode {
             "http" => vec![Self::Http],
             "workers" => vec![Self::Workers],
             "memory" => vec![Self::Memory],
+            "shapes" => vec![Self::Shapes],
             "instructions" => vec![Self::Instructions],
             _ => Vec::new(),
         }
@@ -174,6 +179,7 @@ pub fn run(plan: &Plan) -> Result<(), BoxError> {
             Mode::Http => others::http(plan, &cores)?,
             Mode::Workers => others::workers(plan, &cores)?,
             Mode::Memory => others::memory(plan, &cores)?,
+            Mode::Shapes => shapes::run(plan, &cores)?,
             Mode::Instructions => instructions::run(plan)?,
         }
     }

@@ -6,7 +6,7 @@ use axum::{Router, ServiceExt, body::Body, extract::Request};
 use http::Response;
 use tokio::net::TcpListener;
 use tower::{Layer, util::MapResponseLayer};
-use tower_websocket::{Config, Echo, Error, ResponseBody, WebSocket, WebSocketLayer};
+use tower_websocket::{Config, Echo, Error, Handler, ResponseBody, WebSocket, WebSocketLayer};
 
 use super::plain;
 use crate::BoxError;
@@ -32,12 +32,17 @@ pub(super) fn echo() -> Router {
 }
 
 pub(super) fn handler() -> Router {
-    let layer = WebSocketLayer::new(async |mut socket: WebSocket| {
+    around(async |mut socket: WebSocket| {
         while let Some(message) = socket.recv().await? {
             socket.send(message).await?;
         }
         Ok::<_, Error>(())
-    });
+    })
+}
+
+/// Returns axum's router with our layer, whose connections `handler` serves.
+pub(super) fn around(handler: impl Handler) -> Router {
+    let layer = WebSocketLayer::new(handler);
     plain::router().layer(layer.path("/ws").config(config()))
 }
 
