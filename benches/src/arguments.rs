@@ -4,7 +4,7 @@ use std::{str::FromStr, time::Duration};
 
 use crate::{
     BoxError,
-    measure::{Mode, Plan, instructions::Counted},
+    measure::{Mode, Plan, in_memory::Counted},
     server::{Serve, Threads, shapes::Number},
 };
 
@@ -40,6 +40,8 @@ impl Arguments {
                 "--text" => plan.text = true,
                 "--burst" => plan.burst = true,
                 "--into" => plan.into = Some(value(&mut arguments, &argument)?.into()),
+                "--against" => plan.against = Some(value(&mut arguments, &argument)?.into()),
+                "--record" => plan.record = Some(value(&mut arguments, &argument)?.into()),
                 "--rounds" => plan.rounds = number::<usize>(&mut arguments, &argument)?.max(1),
                 "--seconds" => {
                     let seconds = number(&mut arguments, &argument)?;

@@ -44,9 +44,39 @@ fn eight_shapes_of_handler_are_measured_beside_raw_tcp() {
 }
 
 #[test]
+fn instructions_of_a_shape_are_more_than_those_of_raw_tcp() {
+    if Command::new("valgrind").arg("--version").output().is_err() {
+        eprintln!("not tested: valgrind is missing");
+        return;
+    }
+    let arguments = ["--mode", "instructions", "--shape", "3", "--rounds", "1"];
+    let output = bench(&arguments).output().expect("the binary runs");
+    let [(floor, raw), (title, shape)] = &rows(&output)[..] else {
+        panic!("not two rows: {output:?}");
+    };
+    assert_eq!(floor, "raw");
+    assert_eq!(title, "3 text to upper case");
+    assert_eq!([raw.len(), shape.len()], [3, 3]);
+    for (raw, shape) in raw.iter().zip(shape) {
+        assert!(shape > raw, "{shape} and {raw}");
+    }
+}
+
+#[test]
+fn instructions_are_not_counted_without_valgrind() {
+    let output = bench(&["--mode", "instructions"])
+        .env("PATH", "/nonexistent")
+        .output()
+        .expect("the binary runs");
+    assert!(!output.status.success());
+    let complaint = String::from_utf8_lossy(&output.stderr);
+    assert!(complaint.contains("needs valgrind"), "{complaint}");
+}
+
+#[test]
 fn shapes_are_one_to_eight() {
     for wrong in ["0", "9", "1,x"] {
-        let output = bench(&["--mode", "shapes", "--shape", wrong])
+        let output = bench(&["--mode", "instructions", "--shape", wrong])
             .output()
             .expect("the binary runs");
         assert!(!output.status.success());

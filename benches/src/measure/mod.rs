@@ -2,7 +2,8 @@
 
 mod compare;
 pub mod echo;
-pub mod instructions;
+pub mod in_memory;
+mod instructions;
 mod others;
 mod shapes;
 
@@ -25,8 +26,10 @@ pub enum Mode {
     Memory,
     /// Eight shapes of handler.
     Shapes,
-    /// What a message takes without a network.
+    /// The instructions of a server for a message.
     Instructions,
+    /// The instructions of an engine for a message, without a network.
+    InMemory,
 }
 
 /// What the command line asks for.
@@ -46,6 +49,10 @@ pub struct Plan {
     pub burst: bool,
     /// The file whose tables are replaced by those that are measured.
     pub into: Option<PathBuf>,
+    /// The file of recorded instructions that those which are counted are compared with.
+    pub against: Option<PathBuf>,
+    /// The file that counted instructions are written to.
+    pub record: Option<PathBuf>,
 }
 
 impl Default for Plan {
@@ -61,6 +68,8 @@ impl Default for Plan {
             text: false,
             burst: false,
             into: None,
+            against: None,
+            record: None,
         }
     }
 }
@@ -86,7 +95,7 @@ impl Plan {
 
 impl Mode {
     /// The groups of modes, all of which make up a whole run.
-    const ALL: [&'static str; 9] = [
+    const ALL: [&'static str; 10] = [
         "pingpong",
         "pipelined",
         "shapes",
@@ -96,6 +105,7 @@ impl Mode {
         "workers",
         "memory",
         "instructions",
+        "in-memory",
     ];
 
     /// Reads modes and groups of modes that are separated by commas.
@@ -154,6 +164,7 @@ impl Mode {
             "memory" => vec![Self::Memory],
             "shapes" => vec![Self::Shapes],
             "instructions" => vec![Self::Instructions],
+            "in-memory" => vec![Self::InMemory],
             _ => Vec::new(),
         }
     }
@@ -180,7 +191,8 @@ pub fn run(plan: &Plan) -> Result<(), BoxError> {
             Mode::Workers => others::workers(plan, &cores)?,
             Mode::Memory => others::memory(plan, &cores)?,
             Mode::Shapes => shapes::run(plan, &cores)?,
-            Mode::Instructions => instructions::run(plan)?,
+            Mode::Instructions => instructions::run(plan, &cores)?,
+            Mode::InMemory => in_memory::run(plan)?,
         }
     }
     Ok(())
