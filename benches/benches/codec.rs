@@ -6,7 +6,7 @@
 
 use divan::{Bencher, counter::ItemsCount};
 use tower_websocket_benches::{
-    load::frames::Shape,
+    load::frames::{Answer, Shape},
     subject::{Engine, Subject},
 };
 
@@ -21,6 +21,7 @@ fn echo(bencher: Bencher, engine: Engine, size: usize, text: bool) {
         size,
         text,
         websocket: true,
+        answer: Answer::Same,
     };
     let subject = Subject::new(engine, shape).expect("a runtime can be built");
     // As many as arrive in one read, of the small ones.

@@ -4,8 +4,8 @@ use std::{str::FromStr, time::Duration};
 
 use crate::{
     BoxError,
-    measure::{Mode, Plan, instructions::Counted},
-    server::{Serve, Threads},
+    measure::{Mode, Plan, in_memory::Counted},
+    server::{Serve, Threads, shapes::Number},
 };
 
 /// What is asked for.
@@ -40,6 +40,8 @@ impl Arguments {
                 "--text" => plan.text = true,
                 "--burst" => plan.burst = true,
                 "--into" => plan.into = Some(value(&mut arguments, &argument)?.into()),
+                "--against" => plan.against = Some(value(&mut arguments, &argument)?.into()),
+                "--record" => plan.record = Some(value(&mut arguments, &argument)?.into()),
                 "--rounds" => plan.rounds = number::<usize>(&mut arguments, &argument)?.max(1),
                 "--seconds" => {
                     let seconds = number(&mut arguments, &argument)?;
@@ -52,12 +54,25 @@ impl Arguments {
                     let names = value(&mut arguments, &argument)?;
                     plan.names = Some(names.split(',').map(str::to_owned).collect());
                 }
+                "--shape" | "--shapes" => {
+                    plan.names = Some(shapes(&value(&mut arguments, &argument)?)?);
+                }
                 _ => return Err(format!("{argument} is not understood; try --help").into()),
             }
             first = false;
         }
         Ok(Self::Measure(plan))
     }
+}
+
+/// Returns the servers that stand for the numbers of shapes, behind the floor.
+fn shapes(numbers: &str) -> Result<Vec<String>, BoxError> {
+    let mut names = vec!["raw".to_owned()];
+    for number in numbers.split(',') {
+        let Number(name) = number.parse()?;
+        names.push(name.to_owned());
+    }
+    Ok(names)
 }
 
 fn serve(mut arguments: impl Iterator<Item = String>) -> Result<Serve, BoxError> {

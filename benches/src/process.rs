@@ -2,12 +2,13 @@
 
 use std::{
     env, fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Read},
     net::SocketAddr,
     path::Path,
     process::{Child, Command, Stdio},
     str::FromStr,
-    time::Duration,
+    thread,
+    time::{Duration, Instant},
 };
 
 use crate::{BoxError, cores::Cores, server::Threads};
@@ -32,7 +33,7 @@ impl Process {
     ///
     /// When it does not start.
     pub fn start(name: &str, threads: Threads, cores: &Cores) -> Result<Self, BoxError> {
-        let mut command = if let Some(program) = foreign(name) {
+        let command = if let Some(program) = foreign(name) {
             let mut command = cores.pinned_for_server(&program);
             if name == BUN {
                 let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/bun.js");
@@ -50,6 +51,32 @@ impl Process {
             }
             command
         };
+        Self::spawn(name, command)
+    }
+
+    /// Starts the server called `name`, one of this binary's, under valgrind's callgrind.
+    ///
+    /// # Errors
+    ///
+    /// When it does not start, or is another program.
+    pub fn start_under_callgrind(name: &str, cores: &Cores) -> Result<Self, BoxError> {
+        if foreign(name).is_some() {
+            return Err(format!("{name} is another program, which is not counted").into());
+        }
+        let mut command = cores.pinned_for_server("valgrind");
+        command
+            .args([
+                "--tool=callgrind",
+                "--callgrind-out-file=/dev/null",
+                "--vgdb=no",
+            ])
+            .arg(env::current_exe()?)
+            .args(["serve", name, "--attached"])
+            .stderr(Stdio::piped());
+        Self::spawn(name, command)
+    }
+
+    fn spawn(name: &str, mut command: Command) -> Result<Self, BoxError> {
         let mut child = command
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
@@ -89,6 +116,53 @@ impl Process {
             nanoseconds += running.parse::<u64>()?;
         }
         Ok(Duration::from_nanos(nanoseconds))
+    }
+
+    /// Waits until all its threads sleep: it has nothing more to do.
+    ///
+    /// # Errors
+    ///
+    /// When it does not come to rest in ten seconds, or is gone.
+    pub fn wait_until_idle(&self) -> Result<(), BoxError> {
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while !self.is_idle()? {
+            if Instant::now() > deadline {
+                return Err("the server does not come to rest".into());
+            }
+            thread::sleep(Duration::from_micros(20));
+        }
+        Ok(())
+    }
+
+    fn is_idle(&self) -> Result<bool, BoxError> {
+        for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
+            let stat = fs::read_to_string(task?.path().join("stat"))?;
+            // The state follows the name, which is in parentheses and may hold some itself.
+            let state = stat.rsplit(") ").next().unwrap_or_default();
+            if !state.starts_with('S') {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// Ends a server that was started under callgrind, and returns the instructions of its whole life.
+    ///
+    /// # Errors
+    ///
+    /// When callgrind has counted nothing.
+    pub fn finish_under_callgrind(mut self) -> Result<u64, BoxError> {
+        // The server ends with its standard input.
+        drop(self.child.stdin.take());
+        let mut said = String::new();
+        if let Some(mut stderr) = self.child.stderr.take() {
+            stderr.read_to_string(&mut said)?;
+        }
+        let collected = said
+            .lines()
+            .find_map(|line| line.split("Collected : ").nth(1))
+            .ok_or_else(|| format!("valgrind counted nothing: {said}"))?;
+        Ok(collected.trim().parse()?)
     }
 
     /// Returns the bytes of memory that are its own, shared pages counted by their share.

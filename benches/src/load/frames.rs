@@ -11,7 +11,24 @@ pub struct Shape {
     pub text: bool,
     /// Whether the server unmasks and answers, or sends the client's own frame back.
     pub websocket: bool,
+    /// What the server answers, where it does not send the frame back.
+    pub answer: Answer,
 }
+
+/// What a server answers to a message. All answers are as long as the message.
+#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
+pub enum Answer {
+    /// The message.
+    #[default]
+    Same,
+    /// The message in upper case.
+    UpperCase,
+    /// Another message, of [`ANOTHER`] throughout.
+    Another,
+}
+
+/// Each byte of [`Answer::Another`].
+pub const ANOTHER: u8 = b'x';
 
 /// How many bytes a message has, as tables write it: `32`, `16k` or `1m`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -63,7 +80,11 @@ impl Shape {
             return self.request();
         }
         let mut frame = self.head(0);
-        frame.extend(self.payload());
+        frame.extend(self.payload().map(|byte| match self.answer {
+            Answer::Same => byte,
+            Answer::UpperCase => byte.to_ascii_uppercase(),
+            Answer::Another => ANOTHER,
+        }));
         frame
     }
 
@@ -100,9 +121,30 @@ mod tests {
                 size,
                 text: false,
                 websocket: true,
+                answer: Answer::Same,
             };
             assert_eq!(shape.reply().len(), head + size, "{size}");
             assert_eq!(shape.request().len(), head + 4 + size, "{size}");
+        }
+    }
+
+    #[test]
+    fn answers_are_as_long_as_messages_and_follow_the_servers() {
+        for (answer, payload) in [
+            (Answer::Same, b"abc"),
+            (Answer::UpperCase, b"ABC"),
+            (Answer::Another, b"xxx"),
+        ] {
+            let mut shape = Shape {
+                size: 3,
+                text: true,
+                websocket: true,
+                answer,
+            };
+            assert_eq!(shape.reply(), [&[0x81, 3], &payload[..]].concat());
+            // The floor knows nothing of messages.
+            shape.websocket = false;
+            assert_eq!(shape.reply(), shape.request());
         }
     }
 

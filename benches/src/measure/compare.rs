@@ -6,9 +6,12 @@ use super::Plan;
 use crate::{
     BoxError,
     cores::Cores,
-    load::{Load, Outcome, Session},
+    load::{
+        Load, Outcome, Session,
+        frames::{self, Answer, Size},
+    },
     process::Process,
-    server::Threads,
+    server::{Threads, shapes::Shape},
     table::{Table, grouped, median, time},
 };
 
@@ -17,9 +20,19 @@ pub(super) const FLOOR: &str = "raw";
 /// The same with the one pass over the payload that no server of WebSockets can leave out.
 pub(super) const FLOOR_WITH_MASK: &str = "raw-xor";
 
-/// Tells whether the server called `name` speaks WebSockets.
-pub(super) fn speaks(name: &str) -> bool {
-    ![FLOOR, FLOOR_WITH_MASK].contains(&name)
+/// Returns the messages that the server called `name` is sent, and what it answers: text where `text`
+/// is true, unless its handler is for one kind alone.
+pub(super) fn messages(name: &str, size: Size, text: bool) -> frames::Shape {
+    let (text, answer) = match Shape::named(name) {
+        Some(shape) => shape.exchange(text),
+        None => (text, Answer::Same),
+    };
+    frames::Shape {
+        size: size.0,
+        text,
+        websocket: ![FLOOR, FLOOR_WITH_MASK].contains(&name),
+        answer,
+    }
 }
 
 /// A server, and how it is started.
@@ -199,7 +212,7 @@ pub(super) fn summary(
     table
 }
 
-fn ratio(ratio: f64) -> String {
+pub(super) fn ratio(ratio: f64) -> String {
     match ratio.is_nan() {
         true => String::new(),
         false => format!("{ratio:.2}"),

@@ -9,10 +9,7 @@ use super::{
 use crate::{
     BoxError,
     cores::Cores,
-    load::{
-        Exchange, Load,
-        frames::{Shape, Size},
-    },
+    load::{Exchange, Load, frames::Size},
 };
 
 /// The servers that are measured unless others are asked for.
@@ -84,11 +81,7 @@ impl Echo {
 
     /// Returns what is done to the server called `name`.
     pub(super) fn load(self, plan: &Plan, name: &str) -> Load {
-        let shape = Shape {
-            size: self.size.0,
-            text: plan.text,
-            websocket: compare::speaks(name),
-        };
+        let shape = compare::messages(name, self.size, plan.text);
         Load {
             clients: self.connections,
             depth: self.depth,

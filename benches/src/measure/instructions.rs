@@ -1,110 +1,197 @@
-//! The instructions an engine takes for a message, which are the same on a busy machine.
+//! The user-space instructions that a server takes for a message: they hardly depend on what else the
+//! machine does.
+//!
+//! The server runs under callgrind, in a process of its own; the client does not, so that no
+//! instruction of it is counted. The client sends one burst at a time in one write, and waits until
+//! every answer has come and every thread of the server sleeps. That makes the server do the same work
+//! in each exchange, however slow it is. What a process takes before the messages and after them is
+//! the same in two runs, and the difference of two runs leaves it out.
 
 use std::{
-    env,
-    process::{Command, Stdio},
+    fmt::Write as _,
+    fs,
+    io::{Read, Write},
+    path::{Path, PathBuf},
+    process::Command,
 };
 
-use super::Plan;
+use super::{Plan, compare, shapes};
 use crate::{
     BoxError,
-    load::frames::{Shape, Size},
-    subject::{ENGINES, Engine, Subject},
+    cores::Cores,
+    load::{client, frames::Size},
+    process::Process,
     table::{Table, grouped},
 };
 
-const SIZES: [usize; 4] = [32, 1 << 10, 16 << 10, 1 << 20];
+/// Which messages are counted: their size, and how many of them a client sends at once.
+const CASES: [(Size, usize); 3] = [(Size(32), 1), (Size(32), 64), (Size(1 << 10), 16)];
 
-/// One engine, and how many messages it is to echo while somebody counts.
-#[derive(Clone, Debug)]
-pub struct Counted {
-    /// What echoes.
-    pub engine: Engine,
-    /// How large the messages are.
-    pub size: Size,
-    /// Text, rather than binary.
-    pub text: bool,
-    /// How many bursts of messages there are.
-    pub bursts: usize,
-}
+/// Exchanges of the shorter run. By then all buffers have the size that they keep.
+const FEW: usize = if cfg!(debug_assertions) { 10 } else { 100 };
 
-impl Counted {
-    /// Returns how many messages are read at once.
-    fn burst(&self) -> usize {
-        (64 * 1024 / self.size.0.max(1)).clamp(1, 256)
-    }
+/// By how many exchanges the longer run is longer, for each round. A debug build is compared with
+/// nothing, and only tried.
+const MORE: usize = if cfg!(debug_assertions) { 20 } else { 200 };
 
-    /// Echoes what it says, in this process.
-    ///
-    /// # Errors
-    ///
-    /// When there is no runtime to be had.
-    pub fn run(&self) -> Result<(), BoxError> {
-        let shape = Shape {
-            size: self.size.0,
-            text: self.text,
-            websocket: true,
-        };
-        let subject = Subject::new(self.engine, shape)?;
-        for _ in 0..self.bursts {
-            subject.echo(self.burst());
+/// The figures that others are compared with unless another file is asked for.
+const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions-5705e9c.tsv");
+
+/// Counts, prints the table, and writes the figures to the file that `plan` asks for.
+pub(super) fn run(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
+    let valgrind = version("valgrind").ok_or("the mode instructions needs valgrind on the path")?;
+    let recorded = match cfg!(debug_assertions) {
+        true => {
+            eprintln!("not compared with recorded figures: this is no release build");
+            None
         }
-        Ok(())
-    }
-
-    /// Returns how many instructions a process takes that does that.
-    fn count(&self, name: &str) -> Result<u64, BoxError> {
-        let mut command = Command::new("valgrind");
-        command
-            .args(["--tool=callgrind", "--callgrind-out-file=/dev/null"])
-            .arg(env::current_exe()?)
-            .args(["count", name, &self.size.0.to_string()])
-            .arg(if self.text { "text" } else { "binary" })
-            .arg(self.bursts.to_string())
-            .stdin(Stdio::null());
-        let output = command
-            .output()
-            .map_err(|error| format!("valgrind: {error}"))?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        let collected = said
-            .lines()
-            .find_map(|line| line.split("Collected : ").nth(1))
-            .ok_or_else(|| format!("valgrind counted nothing: {said}"))?;
-        Ok(collected.trim().parse()?)
-    }
-}
-
-/// Counts for each engine and size, by the difference that more messages make to a whole process.
-pub(super) fn run(plan: &Plan) -> Result<(), BoxError> {
+        false => {
+            let usual = PathBuf::from(RECORDED);
+            let path = plan
+                .against
+                .clone()
+                .or_else(|| usual.exists().then_some(usual));
+            path.map(|path| Recorded::read(&path)).transpose()?
+        }
+    };
     let mut headings = vec!["instructions per message".to_owned()];
-    for kind in ["binary", "text"] {
-        headings.extend(SIZES.map(|size| format!("{} {kind}", Size(size))));
+    for (size, depth) in CASES {
+        headings.push(match depth {
+            1 => format!("{size}"),
+            _ => format!("{size}, {depth} deep"),
+        });
+        headings.extend(
+            recorded
+                .as_ref()
+                .map(|recorded| format!("÷ {}", recorded.name)),
+        );
     }
     let mut table = Table::with(headings);
-    for (name, engine) in ENGINES {
-        // It measures the processor's clock first, for as many instructions as that takes.
-        if engine == Engine::Sockudo {
-            continue;
-        }
-        if matches!(&plan.names, Some(names) if !names.iter().any(|asked| asked == name)) {
-            continue;
-        }
-        let mut row = vec![name.to_owned()];
-        for text in [false, true] {
-            for size in SIZES.map(Size) {
-                let [few, many] = [8, 24].map(|bursts| Counted {
-                    engine,
-                    size,
-                    text,
-                    bursts,
-                });
-                let messages = (many.bursts - few.bursts) * few.burst();
-                let instructions = many.count(name)?.saturating_sub(few.count(name)?);
-                row.push(grouped(instructions as f64 / messages as f64));
+    let compiler = version("rustc").unwrap_or_default();
+    let mut record = format!("# {compiler}, {valgrind}, {}\n", std::env::consts::ARCH);
+    for name in plan.names(&shapes::names()) {
+        let mut row = vec![shapes::title(&name).to_owned()];
+        for case in CASES {
+            let (size, depth) = case;
+            let few = count(&name, case, FEW, cores)?;
+            let many = count(&name, case, FEW + MORE * plan.rounds, cores)?;
+            let messages = MORE * plan.rounds * depth;
+            let each = many.saturating_sub(few) as f64 / messages as f64;
+            row.push(grouped(each));
+            if let Some(recorded) = &recorded {
+                let then = recorded.figure(&name, case);
+                row.push(then.map_or(String::new(), |then| compare::ratio(each / then)));
             }
+            writeln!(record, "{name}\t{}\t{depth}\t{each:.0}", size.0)?;
         }
         table.row(row);
     }
     println!("### instructions\n");
-    table.publish("instructions", plan.into.as_deref())
+    table.publish("instructions", plan.into.as_deref())?;
+    if let Some(path) = &plan.record {
+        fs::write(path, record)?;
+    }
+    Ok(())
+}
+
+/// Returns the instructions of a whole server that has so many exchanges with one client.
+fn count(
+    name: &str,
+    (size, depth): (Size, usize),
+    exchanges: usize,
+    cores: &Cores,
+) -> Result<u64, BoxError> {
+    let messages = compare::messages(name, size, false);
+    let server = Process::start_under_callgrind(name, cores)?;
+    let mut stream = client::connect(server.address(), 0)?;
+    if messages.websocket {
+        client::shake_hands(&mut stream)?;
+        server.wait_until_idle()?;
+    }
+    let burst = messages.request().repeat(depth);
+    let expected = messages.reply().repeat(depth);
+    let mut answers = vec![0; expected.len()];
+    for _ in 0..exchanges {
+        stream.write_all(&burst)?;
+        stream.read_exact(&mut answers)?;
+        if answers != expected {
+            return Err(format!("{name} answers something else").into());
+        }
+        server.wait_until_idle()?;
+    }
+    // The connection is still open: what a server does at its end depends on how far it gets.
+    server.finish_under_callgrind()
+}
+
+/// Returns the first line of what a program says of its version, if there is such a program.
+fn version(program: &str) -> Option<String> {
+    let output = Command::new(program).arg("--version").output().ok()?;
+    let said = String::from_utf8(output.stdout).ok()?;
+    Some(said.lines().next()?.to_owned())
+}
+
+/// Figures that were counted before, perhaps with other code.
+struct Recorded {
+    /// What the headings of tables call them.
+    name: String,
+    figures: Vec<(String, usize, usize, f64)>,
+}
+
+impl Recorded {
+    fn read(path: &Path) -> Result<Self, BoxError> {
+        let text =
+            fs::read_to_string(path).map_err(|error| format!("{}: {error}", path.display()))?;
+        let stem = path.file_stem().unwrap_or_default().to_string_lossy();
+        let name = stem.strip_prefix("instructions-").unwrap_or(&stem);
+        Self::parse(name, &text).ok_or_else(|| format!("{} has no figures", path.display()).into())
+    }
+
+    /// Reads lines of a server's name, a size, a depth and a figure, with tabs between them.
+    fn parse(name: &str, text: &str) -> Option<Self> {
+        let lines = text.lines().filter(|line| !line.starts_with('#'));
+        let figures = lines.map(|line| {
+            let fields: Vec<_> = line.split('\t').collect();
+            let [server, size, depth, figure] = fields[..] else {
+                return None;
+            };
+            let [size, depth] = [size.parse().ok()?, depth.parse().ok()?];
+            Some((server.to_owned(), size, depth, figure.parse().ok()?))
+        });
+        Some(Self {
+            name: name.to_owned(),
+            figures: figures.collect::<Option<_>>()?,
+        })
+    }
+
+    fn figure(&self, server: &str, (size, depth): (Size, usize)) -> Option<f64> {
+        let mut figures = self.figures.iter();
+        figures
+            .find(|(name, s, d, _)| name == server && (*s, *d) == (size.0, depth))
+            .map(|(.., figure)| *figure)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn recorded_figures_are_found_by_server_size_and_depth() {
+        let text = "# rustc\nraw\t32\t1\t100\nshape-1\t32\t1\t200\nshape-1\t32\t64\t30\n";
+        let recorded = Recorded::parse("then", text).unwrap();
+        assert_eq!(recorded.figure("shape-1", (Size(32), 1)), Some(200.0));
+        assert_eq!(recorded.figure("shape-1", (Size(32), 64)), Some(30.0));
+        assert_eq!(recorded.figure("shape-1", (Size(64), 1)), None);
+        assert!(Recorded::parse("then", "shape-1\t32\t1\n").is_none());
+    }
+
+    #[test]
+    fn the_recorded_figures_are_those_of_every_shape_and_case() {
+        let recorded = Recorded::read(Path::new(RECORDED)).unwrap();
+        for (name, ..) in crate::server::shapes::SHAPES {
+            for case in CASES {
+                assert!(recorded.figure(name, case).is_some(), "{name}, {case:?}");
+            }
+        }
+    }
 }

@@ -2,8 +2,10 @@
 
 mod compare;
 pub mod echo;
-pub mod instructions;
+pub mod in_memory;
+mod instructions;
 mod others;
+mod shapes;
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
@@ -22,8 +24,12 @@ pub enum Mode {
     Workers,
     /// What idle connections weigh.
     Memory,
-    /// What a message takes without a network.
+    /// Eight shapes of handler.
+    Shapes,
+    /// The instructions of a server for a message.
     Instructions,
+    /// The instructions of an engine for a message, without a network.
+    InMemory,
 }
 
 /// What the command line asks for.
@@ -43,6 +49,10 @@ pub struct Plan {
     pub burst: bool,
     /// The file whose tables are replaced by those that are measured.
     pub into: Option<PathBuf>,
+    /// The file of recorded instructions that those which are counted are compared with.
+    pub against: Option<PathBuf>,
+    /// The file that counted instructions are written to.
+    pub record: Option<PathBuf>,
 }
 
 impl Default for Plan {
@@ -58,6 +68,8 @@ impl Default for Plan {
             text: false,
             burst: false,
             into: None,
+            against: None,
+            record: None,
         }
     }
 }
@@ -83,15 +95,17 @@ impl Plan {
 
 impl Mode {
     /// The groups of modes, all of which make up a whole run.
-    const ALL: [&'static str; 8] = [
+    const ALL: [&'static str; 10] = [
         "pingpong",
         "pipelined",
+        "shapes",
         "h2",
         "upgrades",
         "http",
         "workers",
         "memory",
         "instructions",
+        "in-memory",
     ];
 
     /// Reads modes and groups of modes that are separated by commas.
@@ -148,7 +162,9 @@ impl Mode {
             "http" => vec![Self::Http],
             "workers" => vec![Self::Workers],
             "memory" => vec![Self::Memory],
+            "shapes" => vec![Self::Shapes],
             "instructions" => vec![Self::Instructions],
+            "in-memory" => vec![Self::InMemory],
             _ => Vec::new(),
         }
     }
@@ -174,7 +190,9 @@ pub fn run(plan: &Plan) -> Result<(), BoxError> {
             Mode::Http => others::http(plan, &cores)?,
             Mode::Workers => others::workers(plan, &cores)?,
             Mode::Memory => others::memory(plan, &cores)?,
-            Mode::Instructions => instructions::run(plan)?,
+            Mode::Shapes => shapes::run(plan, &cores)?,
+            Mode::Instructions => instructions::run(plan, &cores)?,
+            Mode::InMemory => in_memory::run(plan)?,
         }
     }
     Ok(())

@@ -13,11 +13,7 @@ use super::{
 use crate::{
     BoxError,
     cores::Cores,
-    load::{
-        Exchange, Load, Session, client,
-        frames::{Shape, Size},
-        upgrades,
-    },
+    load::{Exchange, Load, Session, client, frames::Size, upgrades},
     process::Process,
     server::Threads,
     table::{Table, grouped},
@@ -131,11 +127,7 @@ pub(super) fn memory(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
 
 fn weigh(contestant: &Contestant, cores: &Cores) -> Result<[f64; 2], BoxError> {
     let server = contestant.start(cores)?;
-    let shape = Shape {
-        size: 16 << 10,
-        text: false,
-        websocket: compare::speaks(&contestant.name),
-    };
+    let shape = compare::messages(&contestant.name, Size(16 << 10), false);
     let open = |number| {
         let mut stream = client::connect(server.address(), number)?;
         if shape.websocket {

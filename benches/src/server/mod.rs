@@ -5,6 +5,7 @@ mod ours;
 mod peers;
 mod plain;
 mod raw;
+pub mod shapes;
 pub(crate) mod sinks;
 
 use std::{io, net::SocketAddr, process, str::FromStr, thread};
@@ -14,6 +15,7 @@ use tokio::{
     runtime::{Builder, Runtime},
 };
 
+use self::shapes::Shape;
 use crate::BoxError;
 
 /// What answers the connections.
@@ -27,6 +29,8 @@ pub enum Engine {
     Axum,
     /// Our layer with a handler as users write it, under axum.
     AxumHandler,
+    /// Our layer with one of eight shapes of handler, under axum.
+    Shape(Shape),
     /// Our layer with `Echo`, around the whole of axum's router rather than each of its routes.
     AxumAround,
     /// Our service with `Echo`, as a route of axum's router.
@@ -86,7 +90,8 @@ pub enum Peer {
     Sockudo,
 }
 
-/// Every engine that is written in Rust, by the name it has in arguments and tables.
+/// Every engine that is written in Rust, by the name it has in arguments and tables. The shapes of
+/// handler have a table of their own, [`shapes::SHAPES`].
 pub const ENGINES: [(&str, Engine); 26] = [
     ("raw", Engine::Raw),
     ("raw-xor", Engine::RawXor),
@@ -129,6 +134,7 @@ impl FromStr for Engine {
         let found = ENGINES.iter().find(|(known, _)| *known == name);
         found
             .map(|(_, engine)| *engine)
+            .or_else(|| Shape::named(name).map(Self::Shape))
             .ok_or_else(|| format!("no engine is called {name}"))
     }
 }
@@ -201,6 +207,7 @@ async fn accept(engine: Engine, listener: TcpListener) -> Result<(), BoxError> {
         Engine::RawXor => raw::serve(&listener, Some([0; 4])).await,
         Engine::Axum => ours::axum(listener).await,
         Engine::AxumHandler => ours::axum_handler(listener).await,
+        Engine::Shape(shape) => plain::serve_axum(listener, shapes::router(shape)).await,
         Engine::AxumAround => ours::axum_around(listener).await,
         Engine::AxumRoute => ours::axum_route(listener).await,
         Engine::Hyper => ours::hyper(&listener).await,

@@ -39,13 +39,17 @@ pub(super) fn echo() -> Router {
 }
 
 pub(super) fn handler() -> Router {
-    let layer = WebSocketLayer::new(async |mut socket: WebSocket| {
+    around(async |mut socket: WebSocket| {
         while let Some(message) = socket.recv().await? {
             socket.send(message).await?;
         }
         Ok::<_, Error>(())
-    });
-    plain::router().layer(set(layer))
+    })
+}
+
+/// Returns axum's router with our layer, whose connections `handler` serves.
+pub(super) fn around(handler: impl Handler) -> Router {
+    plain::router().layer(set(WebSocketLayer::new(handler)))
 }
 
 pub(super) async fn axum(listener: TcpListener) -> Result<(), BoxError> {
