@@ -65,8 +65,15 @@ async fn yields_one_error_and_then_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn forwards_one_half_to_the_other() {
-    for buffer in [1, 7, 1024] {
-        let config = Config::new().max_inbox(1, 1).max_outbox(1, 1);
+    let queues = [1, 2, 3, 16, 1000];
+    for (buffer, inbox, outbox) in [1, 7, 1024, 64 * 1024]
+        .into_iter()
+        .flat_map(|buffer| queues.map(|inbox| (buffer, inbox)))
+        .flat_map(|(buffer, inbox)| queues.map(|outbox| (buffer, inbox, outbox)))
+    {
+        let config = Config::new()
+            .max_inbox(inbox, 64 * 1024)
+            .max_outbox(outbox, 64 * 1024);
         let (socket, client) = open(config, buffer);
         let sender = socket.sender();
         let (sink, stream) = socket.split();
@@ -84,7 +91,7 @@ async fn forwards_one_half_to_the_other() {
         let reads = async {
             for number in 0..100 {
                 let frame = read_frame(&mut reader).await.unwrap();
-                assert_eq!(frame.payload, [number; 9]);
+                assert_eq!(frame.payload, [number; 9], "{buffer}, {inbox}, {outbox}");
             }
             assert_eq!(read_close(&mut reader).await, Some(4000));
         };

@@ -71,10 +71,12 @@ impl Link {
         self.lock().evicted
     }
 
-    /// Returns whether the holder knows that nothing will come any more, or does not want to know.
+    /// Returns whether the holder knows that nothing will come any more, and waits for no room to
+    /// answer what came before; or whether it does not want to know.
     pub(in crate::socket) fn was_told(&self) -> bool {
         let state = self.lock();
-        state.told || state.ignoring || state.abandoned.is_some()
+        let is_sending = state.called || state.writer.is_some() || state.waiting.is_some();
+        (state.told && !is_sending) || state.ignoring || state.abandoned.is_some()
     }
 
     /// Returns whether the holder may still answer what was delivered: it has not asked for more. The
@@ -149,6 +151,7 @@ impl Link {
             queue.miss();
         }
         let writer = state.writer.take();
+        state.called |= writer.is_some();
         drop(state);
         if waiting {
             self.changed.notify_waiters();

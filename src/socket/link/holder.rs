@@ -162,7 +162,8 @@ impl Link {
     /// Waits until the next message may be pushed, whatever its size: a sink does not tell it
     /// beforehand, so that one message may exceed the bound.
     pub(in crate::socket) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        let state = self.lock();
+        let mut state = self.lock();
+        state.called = false;
         if state.stage != Stage::Open {
             return Poll::Ready(Err(SendError::Closed));
         }
@@ -187,7 +188,8 @@ impl Link {
         &self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendError>> {
-        let state = self.lock();
+        let mut state = self.lock();
+        state.called = false;
         if state.discarded {
             return Poll::Ready(Err(SendError::Closed));
         }

@@ -98,6 +98,8 @@ struct State {
 
     reader: Option<Waker>,
     writer: Option<Waker>,
+    /// The writer was woken, and has not come back yet.
+    called: bool,
     connection: Option<Waker>,
     /// Something was done that the connection has not looked at.
     touched: bool,
