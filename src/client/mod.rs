@@ -90,14 +90,16 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout_at},
 };
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 pub use self::{error::ConnectError, request::Handshake};
 use self::{
     exchange::{Switched, exchange},
     response::Agreed,
 };
-use crate::socket::{Introduction, WebSocket};
+use crate::{
+    handshake::key::answer_to,
+    socket::{Introduction, WebSocket},
+};
 
 /// Connects to a `ws://` URL over TCP and makes the opening handshake.
 ///
@@ -196,7 +198,7 @@ where
 {
     let config = handshake.config.clone();
     let key = BASE64.encode(&rand::random::<[u8; 16]>());
-    let accept = derive_accept_key(key.as_bytes());
+    let accept = answer_to(key.as_bytes());
     let key = HeaderValue::try_from(key).map_err(ConnectError::request)?;
     let request = handshake.into_request(key)?;
     let (sent, ()) = request.clone().into_parts();

@@ -6,6 +6,7 @@
 
 pub(crate) mod answer;
 pub(crate) mod kept;
+pub(crate) mod key;
 pub(crate) mod request;
 
 mod accept;
