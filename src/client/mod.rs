@@ -98,6 +98,7 @@ use self::{
 };
 use crate::{
     handshake::key::answer_to,
+    random,
     socket::{Introduction, WebSocket},
 };
 
@@ -197,7 +198,8 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let config = handshake.config.clone();
-    let key = BASE64.encode(&rand::random::<[u8; 16]>());
+    let nonce = random::nonce().map_err(|error| ConnectError::Io(error.into()))?;
+    let key = BASE64.encode(&nonce);
     let accept = answer_to(key.as_bytes());
     let key = HeaderValue::try_from(key).map_err(ConnectError::request)?;
     let request = handshake.into_request(key)?;
