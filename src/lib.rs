@@ -203,6 +203,7 @@ mod keepalive;
 mod layer;
 mod message;
 mod origin;
+mod random;
 mod rate;
 mod report;
 mod response;

@@ -369,11 +369,20 @@ async fn settle() {
 
 /// Serves a handler in the task of its connection, as a server does, and does the handshake.
 async fn attach(config: Config, vectored: bool, handler: impl Handler) -> Peer {
+    attach_with(config, vectored, handler, wire::handshake("/")).await
+}
+
+async fn attach_with(
+    config: Config,
+    vectored: bool,
+    handler: impl Handler,
+    request: String,
+) -> Peer {
     let (script, peer) = Script::new();
     peer.set(|state| state.vectored = vectored);
     let layer = WebSocketLayer::new(handler).config(config);
     pipe::serve_on(script, layer.into_service());
-    peer.send(wire::handshake("/").into_bytes());
+    peer.send(request.into_bytes());
     settle().await;
     assert!(peer.lock().output.starts_with(b"HTTP/1.1 101 "));
     peer.reset();
@@ -1019,6 +1028,27 @@ async fn lets_other_tasks_run_while_one_message_pours_in() {
         println!("{what}: {worst:?} between two of {runs} runs");
         assert!(worst.read <= most + BUFFER, "{what}: {worst:?}");
     }
+}
+
+/// What arrives of a compressed message costs many times what plain bytes do, whatever comes of it.
+#[cfg(feature = "deflate")]
+#[tokio::test(start_paused = true)]
+async fn lets_other_tasks_run_while_a_compressed_message_pours_in() {
+    let config = Config::new()
+        .max_message_size(4 * MIB)
+        .deflate(tower_websocket::Deflate::new());
+    let offer = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+    let request = wire::handshake_with("/", offer);
+    let peer = attach_with(config, true, Echo::new(), request).await;
+    // Empty stored blocks, for as long as the frame's head says.
+    let frames = vec![0, 0, 0, 0xff, 0xff];
+    let head = header(FIN | 0x40 | BINARY, 4 * MIB, true);
+    peer.send([&head[..], &[0; 4]].concat());
+    let left = 4 * MIB;
+    let (runs, worst) = run_beside(&peer, Input::Flood { frames, left }, is_read).await;
+    println!("compressed: {worst:?} between two of {runs} runs");
+    assert!(worst.read <= 2 * BUFFER, "{worst:?}");
+    assert_eq!(peer.lock().output, b"", "all of it is accepted");
 }
 
 /// A large payload costs less a byte than a small one, so that more of it is taken; fragments that

@@ -32,7 +32,8 @@ pub enum ConnectError {
     /// The URL asks for TLS, which is up to the caller: open the stream, then give it to
     /// [`connect_with`](super::connect_with). Nothing was sent.
     NeedsTls,
-    /// The server could not be reached, or the stream ended or failed before the whole answer.
+    /// The server could not be reached, or the stream ended or failed before the whole answer. Or the
+    /// system has no random bytes for the handshake's key, and nothing was sent.
     Io(io::Error),
     /// The server answered with another status than 101.
     ///

@@ -90,7 +90,6 @@ use tokio::{
     net::TcpStream,
     time::{Instant, timeout_at},
 };
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 pub use self::{error::ConnectError, request::Handshake};
 use self::{
@@ -98,7 +97,8 @@ use self::{
     response::Agreed,
 };
 use crate::{
-    handshake::{Carried, HandshakeRequest},
+    handshake::{Carried, HandshakeRequest, key::answer_to},
+    random,
     socket::{Introduction, WebSocket},
 };
 
@@ -198,8 +198,9 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let config = handshake.config.clone();
-    let key = BASE64.encode(&rand::random::<[u8; 16]>());
-    let accept = derive_accept_key(key.as_bytes());
+    let nonce = random::nonce().map_err(|error| ConnectError::Io(error.into()))?;
+    let key = BASE64.encode(&nonce);
+    let accept = answer_to(key.as_bytes());
     let key = HeaderValue::try_from(key).map_err(ConnectError::request)?;
     let request = handshake.into_request(key)?;
     let (sent, ()) = request.clone().into_parts();

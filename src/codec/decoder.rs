@@ -243,11 +243,11 @@ impl Decoder {
         self.deadline
     }
 
-    /// Returns how many bytes were inflated since the last call, which is work that the length of
-    /// the input does not tell of.
-    pub(crate) fn take_inflated(&mut self) -> usize {
+    /// Returns the work of inflating since the last call, in bytes that are copied: the length of the
+    /// input does not tell of it.
+    pub(crate) fn take_work(&mut self) -> usize {
         let inflation = self.inflation.as_mut();
-        inflation.map_or(0, |inflation| inflation.take_inflated())
+        inflation.map_or(0, |inflation| inflation.take_work())
     }
 
     /// Gives what has begun as much longer: nobody took what the peer had sent.
@@ -479,6 +479,12 @@ impl Decoder {
         if let Some(message) = &mut self.message {
             message.give_up_place();
         }
+    }
+
+    /// Returns how long the message in progress is so far.
+    #[cfg(all(test, feature = "deflate"))]
+    pub(crate) fn len_so_far(&self) -> usize {
+        self.message.as_ref().map_or(0, |message| message.len())
     }
 
     /// Returns the number of bytes that are allocated.

@@ -5,6 +5,8 @@ use std::ops::Range;
 
 use multiversion::multiversion;
 
+use crate::random;
+
 /// Masked at once, in registers: loads that are not mixed with stores take a third of the time, and
 /// a fifth where the bytes are moved as well.
 const BLOCK: usize = 128;
@@ -27,11 +29,9 @@ impl Mask {
         Self(key)
     }
 
-    /// Makes the mask of a frame that is sent, which nobody can foretell (RFC 6455 §5.3).
+    /// Makes the mask of a frame that is sent, which nobody can predict (RFC 6455 §5.3).
     pub(crate) fn random() -> Self {
-        // A cryptographic generator of the thread's own, seeded by the system, which makes 64 words
-        // at a time.
-        Self(rand::random::<u32>().to_ne_bytes())
+        Self(random::mask())
     }
 
     /// Returns the four bytes that stand in the frame's head.

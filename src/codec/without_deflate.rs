@@ -49,7 +49,7 @@ impl Inflation {
         match *self {}
     }
 
-    pub(super) fn take_inflated(&mut self) -> usize {
+    pub(super) fn take_work(&mut self) -> usize {
         match *self {}
     }
 }

@@ -5,6 +5,7 @@
 //! the form in which a request is kept. Nothing here waits or touches a connection.
 
 pub(crate) mod answer;
+pub(crate) mod key;
 pub(crate) mod request;
 
 mod accept;

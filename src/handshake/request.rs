@@ -7,11 +7,11 @@ use data_encoding::BASE64;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Uri, Version, header, request::Parts, uri::Authority,
 };
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 
 use crate::{
     error::HandshakeError,
     extension,
+    handshake::key::answer_to,
     header::{contains_token, single},
     origin::OriginPolicy,
     subprotocol,
@@ -130,7 +130,7 @@ fn accept_key(headers: &HeaderMap) -> Result<HeaderValue, HandshakeError> {
         Ok(18) if BASE64.decode_mut(key, &mut nonce) == Ok(16) => {}
         _ => return Err(HandshakeError::InvalidKey),
     }
-    HeaderValue::try_from(derive_accept_key(key)).map_err(|_| HandshakeError::InvalidKey)
+    HeaderValue::try_from(answer_to(key)).map_err(|_| HandshakeError::InvalidKey)
 }
 
 /// Bytes after such a request would be its body for a proxy and frames for us, which is how

@@ -356,9 +356,9 @@ impl<IO: Io> Engine<IO> {
         self.input = Some(input);
     }
 
-    /// Returns how many bytes were inflated since the last call.
-    pub(super) fn take_inflated(&mut self) -> usize {
-        self.decoder.take_inflated()
+    /// Returns the work of inflating since the last call, in bytes.
+    pub(super) fn take_work(&mut self) -> usize {
+        self.decoder.take_work()
     }
 
     /// Tells whether a message is on its way.

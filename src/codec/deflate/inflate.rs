@@ -10,6 +10,11 @@ use crate::codec::{Mask, Violation, assembly::Assembly};
 /// Payload is unmasked, and inflated to, in pieces of this size, which stay in the first cache.
 const BLOCK: usize = 4 * 1024;
 
+/// What the work of inflating counts as, in bytes that are copied: each byte that arrives, since it may
+/// be one of a block's own codes, and each stream that zlib begins.
+const ARRIVED: usize = 4;
+const BEGUN: usize = 256;
+
 const CORRUPT: Violation = Violation::Protocol("a compressed message is no deflate stream");
 const CUT: Violation = Violation::Protocol("a compressed message ends within a deflate block");
 
@@ -25,8 +30,8 @@ pub(in crate::codec) struct Inflation {
     /// Lent from the pool while a message arrives, and kept with context takeover.
     decompressor: Option<Decompress>,
     stage: Stage,
-    /// What was inflated since somebody asked.
-    inflated: usize,
+    /// What was done since somebody asked, in bytes.
+    work: usize,
 }
 
 /// Where in its stream the message in progress is.
@@ -46,13 +51,14 @@ impl Inflation {
             context_takeover: deflation.terms.receive.context_takeover,
             decompressor: None,
             stage: Stage::Empty,
-            inflated: 0,
+            work: 0,
         }
     }
 
-    /// Returns how many bytes were inflated since the last call.
-    pub(in crate::codec) fn take_inflated(&mut self) -> usize {
-        std::mem::take(&mut self.inflated)
+    /// Returns the work of inflating since the last call: the bytes that came of it, and what else is
+    /// worth as many.
+    pub(in crate::codec) fn take_work(&mut self) -> usize {
+        std::mem::take(&mut self.work)
     }
 
     /// Appends what `bytes` of a frame's payload inflate to, within `limit` for the message.
@@ -64,6 +70,9 @@ impl Inflation {
         limit: usize,
     ) -> Result<(), Violation> {
         message.receive_compressed(bytes.len());
+        self.work = self
+            .work
+            .saturating_add(ARRIVED.saturating_mul(bytes.len()));
         let mut block = [0; BLOCK];
         for piece in bytes.chunks(BLOCK) {
             let block = &mut block[..piece.len()];
@@ -129,12 +138,13 @@ impl Inflation {
             let read = (decompressor.total_in() - read) as usize;
             let written = (decompressor.total_out() - written) as usize;
             input = &input[read..];
-            self.inflated = self.inflated.saturating_add(written);
+            self.work = self.work.saturating_add(written);
             // Also what comes before a fault in the stream: cut there, it would have been looked at.
             message.append_inflated(&output[..written], limit)?;
             match status.map_err(|_| CORRUPT)? {
                 Status::StreamEnd => {
                     decompressor.reset(false);
+                    self.work = self.work.saturating_add(BEGUN);
                     self.stage = Stage::Ended;
                     if input.is_empty() {
                         return Ok(());

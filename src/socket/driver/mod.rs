@@ -287,10 +287,13 @@ impl<IO: Io> Driver<IO> {
                 Err(error) => return Err(self.lose(RecvError::Io(error), cx)),
             };
             match incoming {
-                Incoming::Bytes(bytes) => self.spent.add(0, bytes),
+                Incoming::Bytes(bytes) => {
+                    let work = self.engine.take_work();
+                    self.spent.add(0, bytes + work);
+                }
                 Incoming::Event(Event::Message(message), read) => {
                     self.heard(now);
-                    self.spent.add(1, read + self.engine.take_inflated());
+                    self.spent.add(1, read + self.engine.take_work());
                     self.first_message_came();
                     if let Some(more) = self.deliver(message, cx) {
                         delivered = true;
