@@ -300,6 +300,21 @@ fn is_the_inverse_of_the_compressor_for_every_window_and_fragmentation() {
 }
 
 #[test]
+fn gives_up_any_number_of_messages_that_do_not_become_smaller() {
+    let compression = Compression::new(deflation(12, false));
+    let text = "the same compressor goes on ".repeat(100);
+    let before = compression.compress(text.as_bytes());
+    assert!(before.is_some());
+    for (len, count) in [(KIB, 200), (16 * KIB, 20), (64 * KIB, 5)] {
+        for number in 0..count {
+            let given_up = compression.compress(&noise(len));
+            assert_eq!(given_up, None, "message {number} of {len} bytes");
+        }
+        assert_eq!(compression.compress(text.as_bytes()), before);
+    }
+}
+
+#[test]
 fn reads_stored_fixed_and_dynamic_blocks() {
     for level in 0..=9 {
         for len in [1, 100, 5000, 300_000] {
