@@ -141,9 +141,8 @@ impl Config {
     }
 
     /// Caps the incoming pings and pongs: so many a second in the long run, and `burst` at once.
-    /// The answers to our own pings count as well.
     ///
-    /// Past that the connection ends with 1008. Defaults: 100 a second, 200 at once.
+    /// Past that the connection ends with 1008. The answers to our own pings are free. Defaults: 100 a second, 200 at once.
     #[must_use]
     pub const fn max_control_frames(mut self, per_second: u32, burst: u32) -> Self {
         self.control_frames = Rate { per_second, burst };

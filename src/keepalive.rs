@@ -27,6 +27,17 @@ pub(crate) enum Due {
     Gone,
 }
 
+/// What a pong answers.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Pong {
+    /// The ping whose answer is waited for, after this time.
+    Awaited(Duration),
+    /// A ping whose answer is not waited for any more.
+    Late,
+    /// No ping of ours.
+    Unasked,
+}
+
 /// The watch over one peer.
 #[derive(Debug)]
 pub(crate) struct Keepalive {
@@ -35,6 +46,8 @@ pub(crate) struct Keepalive {
     pinged: Option<Instant>,
     /// The payload of the last ping.
     nonce: u64,
+    /// The payload of the last ping that was answered, or of none.
+    answered: u64,
 }
 
 impl Keepalive {
@@ -45,6 +58,7 @@ impl Keepalive {
             heard: now,
             pinged: None,
             nonce: seed,
+            answered: seed,
         }
     }
 
@@ -62,18 +76,26 @@ impl Keepalive {
         self.pinged = None;
     }
 
-    /// Takes a pong, and returns how long it took if it answers our ping.
+    /// Takes a pong, and returns whether it answers a ping of ours.
     ///
-    /// Only the payload of the ping that waits for it proves anything: others may have been sent by
-    /// a peer, or a proxy, that never saw a ping.
-    pub(crate) fn pong(&mut self, payload: &[u8], now: Instant) -> Option<Duration> {
-        let sent = self.pinged?;
-        if payload != self.nonce.to_be_bytes() {
-            return None;
+    /// Only the payload of that ping proves anything: others may have been sent by a peer, or a proxy,
+    /// that never saw a ping. Each ping can be answered once, also after [`excuse`](Self::excuse),
+    /// unless a later one was answered before it.
+    pub(crate) fn pong(&mut self, payload: &[u8], now: Instant) -> Pong {
+        let Ok(payload) = <[u8; 8]>::try_from(payload) else {
+            return Pong::Unasked;
+        };
+        let nonce = u64::from_be_bytes(payload);
+        // The payloads are consecutive numbers, which may wrap around.
+        if self.nonce.wrapping_sub(nonce) >= self.nonce.wrapping_sub(self.answered) {
+            return Pong::Unasked;
         }
-        self.pinged = None;
+        self.answered = nonce;
         self.heard = now;
-        Some(now.saturating_duration_since(sent))
+        match self.pinged.take_if(|_| nonce == self.nonce) {
+            Some(sent) => Pong::Awaited(now.saturating_duration_since(sent)),
+            None => Pong::Late,
+        }
     }
 
     /// Says what is due. A ping that it returns counts as sent.
@@ -159,7 +181,7 @@ mod tests {
         let start = Instant::now();
         let (mut watch, payload) = pinged(start);
         let round_trip = watch.pong(&payload, start + 23 * SECOND);
-        assert_eq!(round_trip, Some(3 * SECOND));
+        assert_eq!(round_trip, Pong::Awaited(3 * SECOND));
         assert_eq!(
             watch.poll(start + 30 * SECOND, INTERVALS),
             Due::Later(start + 43 * SECOND)
@@ -171,7 +193,7 @@ mod tests {
         let start = Instant::now();
         let (mut watch, payload) = pinged(start);
         for other in [&payload[..7], b"", &[0; 8], &[payload, payload].concat()] {
-            assert_eq!(watch.pong(other, start + 21 * SECOND), None);
+            assert_eq!(watch.pong(other, start + 21 * SECOND), Pong::Unasked);
             watch.heard(start + 21 * SECOND);
         }
         assert_eq!(watch.poll(start + 30 * SECOND, INTERVALS), Due::Gone);
@@ -186,8 +208,36 @@ mod tests {
             Due::Ping(second) => assert_ne!(first, second),
             due => panic!("{due:?}"),
         }
-        assert_eq!(watch.pong(&first, start + 41 * SECOND), None);
+        assert_eq!(watch.pong(&first, start + 41 * SECOND), Pong::Unasked);
         assert_eq!(watch.poll(start + 50 * SECOND, INTERVALS), Due::Gone);
+    }
+
+    /// Wherever the payloads begin, also where counting them up starts again at 0.
+    #[test]
+    fn knows_the_answers_that_nobody_waits_for_any_more_once_each() {
+        for seed in [0, 7, u64::MAX, u64::MAX - 1] {
+            let mut now = Instant::now();
+            let mut watch = Keepalive::new(seed, now);
+            let none = seed.to_be_bytes();
+            assert_eq!(watch.pong(&none, now), Pong::Unasked, "no ping was sent");
+            let mut pings = Vec::new();
+            for _ in 0..3 {
+                now += 20 * SECOND;
+                match watch.poll(now, INTERVALS) {
+                    Due::Ping(payload) => pings.push(payload),
+                    due => panic!("{due:?}"),
+                }
+                watch.excuse(now);
+            }
+            let next = seed.wrapping_add(4).to_be_bytes();
+            assert_eq!(watch.pong(&next, now), Pong::Unasked, "it comes later");
+            assert_eq!(watch.pong(&pings[1], now), Pong::Late);
+            for known in &pings[..2] {
+                assert_eq!(watch.pong(known, now), Pong::Unasked, "after a later one");
+            }
+            assert_eq!(watch.pong(&pings[2], now), Pong::Late);
+            assert_eq!(watch.pong(&pings[2], now), Pong::Unasked, "a second time");
+        }
     }
 
     #[test]

@@ -127,6 +127,53 @@ async fn counts_the_silence_from_whatever_came_last() {
     }
 }
 
+/// Pongs that nobody asked for cost a token each, and there are ten at the least.
+async fn assert_tokens_left(mut client: DuplexStream, tokens: usize) {
+    write(&mut client, &frame(FIN | PONG, b"").repeat(tokens)).await;
+    sleep(Duration::from_millis(1)).await;
+    write(&mut client, &frame(FIN | PONG, b"")).await;
+    let close = read_frame(&mut client).await.unwrap();
+    assert_eq!(close.close_code(), Some(1008), "{tokens} were left");
+}
+
+/// The answers to our pings are no control frames that the peer came up with.
+#[tokio::test(start_paused = true)]
+async fn takes_the_answers_to_its_pings_for_nothing() {
+    // A token a second, and a ping each 50 ms.
+    let tiny = Duration::from_millis(50);
+    let config = Config::new().max_control_frames(1, 10);
+    let (socket, mut client) = open(config.keepalive(tiny, tiny));
+    for _ in 0..200 {
+        let ping = read_ping(&mut client).await;
+        sleep(Duration::from_millis(30)).await;
+        answer(&mut client, &ping).await;
+    }
+    sleep(Duration::from_millis(1)).await;
+    assert!(socket.round_trip().is_some());
+    assert_tokens_left(client, 10).await;
+}
+
+/// An answer is one whatever came before it, and only the first time.
+#[tokio::test(start_paused = true)]
+async fn takes_an_answer_that_it_waits_for_no_more_for_nothing() {
+    let tiny = Duration::from_millis(50);
+    let config = Config::new().max_control_frames(1, 10);
+    let (mut socket, mut client) = open(config.keepalive(tiny, tiny));
+    for _ in 0..200 {
+        let ping = read_ping(&mut client).await;
+        // A message that has come meanwhile takes the place of the answer.
+        write(&mut client, &frame(FIN | TEXT, b"busy")).await;
+        assert_eq!(socket.recv().await.unwrap(), Some("busy".into()));
+        answer(&mut client, &ping).await;
+        sleep(Duration::from_millis(1)).await;
+    }
+    let ping = read_ping(&mut client).await;
+    for _ in 0..4 {
+        answer(&mut client, &ping).await;
+    }
+    assert_tokens_left(client, 7).await;
+}
+
 /// Where an answer may take longer than a silence, the next ping is due before the answer was.
 #[tokio::test(start_paused = true)]
 async fn counts_the_silence_from_a_message_that_comes_instead_of_a_pong() {

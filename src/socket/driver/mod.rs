@@ -30,7 +30,7 @@ use crate::{
     codec::{Compression, Control, Event, Load, Role, Rules, Violation},
     config::Config,
     error::RecvError,
-    keepalive::Keepalive,
+    keepalive::{Keepalive, Pong},
     message::Message,
     rate::Bucket,
 };
@@ -308,8 +308,10 @@ impl<IO: Io> Driver<IO> {
                 }
                 Incoming::Event(Event::Pong(payload), _) => {
                     self.spent.add(1, 0);
-                    self.take_control(now, cx)?;
-                    self.take_pong(&payload, now);
+                    // Only a pong that answers none of our pings costs a token.
+                    if !self.take_pong(&payload, now) {
+                        self.take_control(now, cx)?;
+                    }
                 }
                 Incoming::Event(Event::Close(frame), _) => {
                     self.link.end_input(frame.as_ref(), cx);
@@ -395,13 +397,17 @@ impl<IO: Io> Driver<IO> {
         None
     }
 
-    fn take_pong(&mut self, payload: &[u8], now: Instant) {
-        if let Some(keepalive) = &mut self.keepalive {
-            keepalive.heard(now);
-            if let Some(round_trip) = keepalive.pong(payload, now) {
-                self.link.set_round_trip(round_trip);
-            }
+    /// Takes a pong, and returns whether it answers a ping of ours.
+    fn take_pong(&mut self, payload: &[u8], now: Instant) -> bool {
+        let Some(keepalive) = &mut self.keepalive else {
+            return false;
+        };
+        keepalive.heard(now);
+        let pong = keepalive.pong(payload, now);
+        if let Pong::Awaited(round_trip) = pong {
+            self.link.set_round_trip(round_trip);
         }
+        pong != Pong::Unasked
     }
 
     fn take_control(&mut self, now: Instant, cx: &Context<'_>) -> Result<(), Turn> {
