@@ -1,6 +1,6 @@
 //! The limits and waits of a connection.
 
-use std::time::Duration;
+use std::{fmt, time::Duration};
 
 use http::{HeaderMap, HeaderValue, header::SEC_WEBSOCKET_EXTENSIONS};
 
@@ -11,6 +11,10 @@ use crate::{
     rate::Rate,
 };
 
+/// The least time that a peer has for anything.
+const LEAST_WAIT: Duration = Duration::from_millis(50);
+/// The least that counts from the opening, after which a peer takes several steps.
+const LEAST_LIFE: Duration = Duration::from_secs(1);
 /// A wait that long is none, and any moment plus it can still be told.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
@@ -18,8 +22,12 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 ///
 /// Every connection of a layer has the same ones. How many connections there may be is a setting of
 /// [`Connections`](crate::Connections); the waits of the opening handshake are settings of the
-/// [`WebSocketLayer`](crate::WebSocketLayer). Sizes are in bytes. A wait that shall never end
-/// is [`Duration::MAX`], where there is no method that says so by name.
+/// [`WebSocketLayer`](crate::WebSocketLayer). Sizes are in bytes. Pass [`Duration::MAX`] to disable a
+/// timeout that no `without_…` method disables.
+///
+/// A duration or count below the minimum that its method names counts as that minimum: none ends the
+/// connection of a well-behaved peer that is some milliseconds late. `Debug` shows the values in
+/// effect.
 ///
 /// # Examples
 ///
@@ -32,7 +40,7 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 ///     .keepalive(Duration::from_secs(60), Duration::from_secs(10));
 /// let layer = WebSocketLayer::new(Echo::new()).config(config);
 /// ```
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Config {
     max_message_size: usize,
     max_frame_size: Option<usize>,
@@ -101,7 +109,8 @@ impl Config {
     ///
     /// A larger message ends the connection with close code 1009
     /// ([RFC 6455 §7.4.1](https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1)): a frame that
-    /// declares too much is refused at its head, before its payload is buffered. Default: 1 MiB.
+    /// declares too much is refused at its head, before its payload is buffered. With 0 only empty
+    /// messages pass. Control frames are not limited by it. Default: 1 MiB.
     #[must_use]
     pub const fn max_message_size(mut self, bytes: usize) -> Self {
         self.max_message_size = bytes;
@@ -110,7 +119,9 @@ impl Config {
 
     /// Caps one incoming frame, in bytes of payload.
     ///
-    /// A larger one ends the connection with 1009, at its head. Default: as the message.
+    /// A larger one ends the connection with 1009, at its head. A peer that does not fragment can send
+    /// no larger message than this. With 0 only empty frames pass. Control frames are not limited by
+    /// it. Default: as the message.
     #[must_use]
     pub const fn max_frame_size(mut self, bytes: usize) -> Self {
         self.max_frame_size = Some(bytes);
@@ -121,11 +132,11 @@ impl Config {
     /// last.
     ///
     /// Each frame costs work, however small it is; past either number the connection ends with
-    /// 1008. Defaults: 16,384 and 16.
+    /// 1008. Minimum: 16 frames, and 4 empty ones. Defaults: 16,384 and 16.
     #[must_use]
     pub const fn max_fragments(mut self, frames: u32, empty: u32) -> Self {
-        self.max_fragments = frames;
-        self.max_empty_fragments = empty;
+        self.max_fragments = at_least(frames, 16);
+        self.max_empty_fragments = at_least(empty, 4);
         self
     }
 
@@ -133,7 +144,7 @@ impl Config {
     ///
     /// Past it the connection ends with 1008. This is also what notices a peer that vanishes in the
     /// middle of a message: [`keepalive`](Self::keepalive) does not judge one that is sending,
-    /// because a pong cannot overtake the rest of a frame. Default: 60 s.
+    /// because a pong cannot overtake the rest of a frame. Minimum: 50 ms. Default: 60 s.
     #[must_use]
     pub const fn assembly_timeout(mut self, limit: Duration) -> Self {
         self.assembly_timeout = wait(limit);
@@ -142,10 +153,14 @@ impl Config {
 
     /// Caps the incoming pings and pongs: so many a second in the long run, and `burst` at once.
     ///
-    /// Past that the connection ends with 1008. The answers to our own pings are free. Defaults: 100 a second, 200 at once.
+    /// Past that the connection ends with 1008. The answers to our own pings are free. Minimum: 1 a
+    /// second, 10 at once. Defaults: 100 a second, 200 at once.
     #[must_use]
     pub const fn max_control_frames(mut self, per_second: u32, burst: u32) -> Self {
-        self.control_frames = Rate { per_second, burst };
+        self.control_frames = Rate {
+            per_second: at_least(per_second, 1),
+            burst: at_least(burst, 10),
+        };
         self
     }
 
@@ -153,7 +168,7 @@ impl Config {
     ///
     /// When either is reached, reading stops at the next message until the handler has received
     /// one; TCP then slows the peer down. Pings before that message are answered, those behind it
-    /// wait. At least one message is always taken. Defaults: 16 messages, 64 KiB.
+    /// wait. Minimum: 1 message of any size. Defaults: 16 messages, 64 KiB.
     #[must_use]
     pub const fn max_inbox(mut self, messages: usize, bytes: usize) -> Self {
         self.inbox = bound(messages, bytes);
@@ -164,7 +179,8 @@ impl Config {
     ///
     /// When either is reached, [`WebSocket::send`](crate::WebSocket::send) waits and
     /// [`Sender::try_send`](crate::Sender::try_send) fails. A message that is larger than the
-    /// bound is taken when nothing else waits. Defaults: 1,024 messages, 1 MiB.
+    /// bound is taken when nothing else waits. Minimum: 1 message of any size. Defaults: 1,024
+    /// messages, 1 MiB.
     #[must_use]
     pub const fn max_outbox(mut self, messages: usize, bytes: usize) -> Self {
         self.outbox = bound(messages, bytes);
@@ -173,7 +189,8 @@ impl Config {
 
     /// Bounds the time for which a peer may take none of what is to be written.
     ///
-    /// Past it the connection is dropped; no Close could reach such a peer. Default: 10 s.
+    /// Past it the connection is dropped; no Close could reach such a peer. Minimum: 50 ms.
+    /// Default: 10 s.
     #[must_use]
     pub const fn write_timeout(mut self, limit: Duration) -> Self {
         self.write_timeout = wait(limit);
@@ -189,7 +206,8 @@ impl Config {
     /// is noticed within a second meanwhile, on Linux and macOS; that of TLS is not. After the end of a
     /// TCP connection the handler has to take a message every [`handler_grace`](Self::handler_grace),
     /// if that is less. A handler that only sends calls
-    /// [`WebSocket::ignore_incoming`](crate::WebSocket::ignore_incoming). Default: 5 minutes.
+    /// [`WebSocket::ignore_incoming`](crate::WebSocket::ignore_incoming). Minimum: 50 ms. Default:
+    /// 5 minutes.
     #[must_use]
     pub const fn receive_timeout(mut self, limit: Duration) -> Self {
         self.receive_timeout = wait(limit);
@@ -200,8 +218,8 @@ impl Config {
     ///
     /// Past it the handler's future is dropped, and a warning names its type and the path. Meanwhile
     /// it holds no place of
-    /// [`max_connections`](Self::max_connections). Tasks that the handler has spawned are not
-    /// dropped. Default: 30 s.
+    /// [`Connections::max_connections`](crate::Connections::max_connections). Tasks that the handler has spawned are not
+    /// dropped. Minimum: 50 ms. Default: 30 s.
     #[must_use]
     pub const fn handler_grace(mut self, limit: Duration) -> Self {
         self.handler_grace = wait(limit);
@@ -213,8 +231,9 @@ impl Config {
     /// A peer that neither answers with the payload of the ping nor sends anything but pongs is
     /// taken for gone and its connection dropped ([RFC 6455 §5.5.2](https://www.rfc-editor.org/rfc/rfc6455#section-5.5.2)).
     /// Time in which the handler lets nothing be read does not count. Behind messages that
-    /// [`Echo`](crate::Echo) sends back the ping may come later by an eighth of the silence. Defaults:
-    /// 20 s and 20 s, below the 30 to 60 s after which proxies cut silent connections.
+    /// [`Echo`](crate::Echo) sends back the ping may come later by an eighth of the silence. Minimum:
+    /// 50 ms each. Defaults: 20 s and 20 s, below the 30 to 60 s after which proxies cut silent
+    /// connections.
     #[must_use]
     pub const fn keepalive(mut self, silence: Duration, answer: Duration) -> Self {
         self.keepalive = Some(Intervals {
@@ -235,20 +254,22 @@ impl Config {
     /// Bounds the time from the opening to the first message, so that connections that nobody uses
     /// do not stay.
     ///
-    /// Past it the connection ends with 1008. Default: no bound.
+    /// Past it the connection ends with 1008. Minimum: 1 s, because the peer reads the
+    /// answer to its handshake first. Default: no bound.
     #[must_use]
     pub const fn first_message_timeout(mut self, limit: Duration) -> Self {
-        self.first_message_timeout = Some(wait(limit));
+        self.first_message_timeout = Some(life(limit));
         self
     }
 
     /// Bounds the lifetime of a connection, so that clients spread over the nodes again, or show
     /// that their token is still good.
     ///
-    /// Past it the connection is closed with 1001. Default: no bound.
+    /// Past it the connection is closed with 1001. Minimum: 1 s, so that a peer that keeps
+    /// coming back can exchange some messages. Default: no bound.
     #[must_use]
     pub const fn max_lifetime(mut self, limit: Duration) -> Self {
-        self.max_lifetime = Some(wait(limit));
+        self.max_lifetime = Some(life(limit));
         self
     }
 
@@ -256,7 +277,7 @@ impl Config {
     ///
     /// The bound is absolute: a peer that keeps sending does not prolong it. What was waiting to be
     /// written before the Close does, by a second for each whole 16 KiB. Past it the connection is
-    /// dropped. Default: 5 s.
+    /// dropped. Minimum: 50 ms. Default: 5 s.
     #[must_use]
     pub const fn close_timeout(mut self, limit: Duration) -> Self {
         self.close_timeout = wait(limit);
@@ -377,13 +398,74 @@ impl Default for Config {
     }
 }
 
-/// Longer waits would overflow the clock when they are added to it.
+/// Shows each setting under the name of its method, with the value that counts.
+impl fmt::Debug for Config {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Rate { per_second, burst } = self.control_frames;
+        let keepalive = self.keepalive;
+        let keepalive = keepalive.map(|every| (Shown(every.silence), Shown(every.answer)));
+        let limits = self.limits();
+        f.debug_struct("Config")
+            .field("max_message_size", &limits.message)
+            .field("max_frame_size", &limits.frame.min(limits.message))
+            .field("max_fragments", &(limits.fragments, limits.empty_fragments))
+            .field("assembly_timeout", &Shown(self.assembly_timeout))
+            .field("max_control_frames", &(per_second, burst))
+            .field("max_inbox", &(self.inbox.messages, self.inbox.bytes))
+            .field("max_outbox", &(self.outbox.messages, self.outbox.bytes))
+            .field("write_timeout", &Shown(self.write_timeout))
+            .field("receive_timeout", &Shown(self.receive_timeout))
+            .field("handler_grace", &Shown(self.handler_grace))
+            .field("keepalive", &keepalive)
+            .field(
+                "first_message_timeout",
+                &self.first_message_timeout.map(Shown),
+            )
+            .field("max_lifetime", &self.max_lifetime.map(Shown))
+            .field("close_timeout", &Shown(self.close_timeout))
+            .field("nodelay", &self.nodelay)
+            .field("deflate", &self.deflate)
+            .finish()
+    }
+}
+
+/// A duration as it is printed, one that never ends by a word for that.
+pub(crate) struct Shown(pub(crate) Duration);
+
+impl fmt::Debug for Shown {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            FOREVER => f.write_str("unlimited"),
+            duration => duration.fmt(f),
+        }
+    }
+}
+
+/// Brings a wait for the peer, or for the server, to what is in effect.
 pub(crate) const fn wait(limit: Duration) -> Duration {
-    if limit.as_secs() > FOREVER.as_secs() {
+    within(LEAST_WAIT, limit)
+}
+
+/// Does so with a limit that counts from the opening.
+const fn life(limit: Duration) -> Duration {
+    within(LEAST_LIFE, limit)
+}
+
+/// Raises a limit to `least`, and lowers it to [`FOREVER`]: longer ones would overflow the clock when
+/// they are added to it.
+pub(crate) const fn within(least: Duration, limit: Duration) -> Duration {
+    // Durations themselves cannot be compared in a `const fn`.
+    if limit.as_nanos() < least.as_nanos() {
+        least
+    } else if limit.as_nanos() > FOREVER.as_nanos() {
         FOREVER
     } else {
         limit
     }
+}
+
+const fn at_least(count: u32, least: u32) -> u32 {
+    if count < least { least } else { count }
 }
 
 /// A queue that takes nothing would hang its connection.
@@ -400,20 +482,68 @@ mod tests {
 
     use super::*;
 
+    const TINY: [Duration; 2] = [Duration::ZERO, Duration::from_nanos(1)];
+
     #[test]
     fn can_add_every_wait_to_the_clock() {
-        let config = Config::new()
-            .assembly_timeout(Duration::MAX)
-            .keepalive(Duration::MAX, Duration::MAX)
-            .close_timeout(Duration::MAX);
-        let intervals = config.keepalive_intervals().unwrap();
-        for wait in [
-            intervals.silence,
-            intervals.answer,
-            config.close_limit(),
-            config.limits().assembly.unwrap(),
-        ] {
+        let max = Duration::MAX;
+        for wait in [wait(max), life(max), within(Duration::ZERO, max)] {
             assert!(Instant::now().checked_add(wait).is_some());
+        }
+    }
+
+    #[test]
+    fn raises_what_is_below_the_minimum_and_nothing_else() {
+        let minimum = Duration::from_millis(50);
+        for tiny in TINY {
+            assert_eq!((wait(tiny), life(tiny)), (minimum, 20 * minimum));
+            assert_eq!(within(Duration::ZERO, tiny), tiny);
+        }
+        assert_eq!(wait(minimum - Duration::from_nanos(1)), minimum);
+        for duration in [minimum, Duration::from_secs(7)] {
+            assert_eq!(wait(duration), duration);
+        }
+        assert_eq!(
+            (at_least(15, 16), at_least(16, 16), at_least(17, 16)),
+            (16, 16, 17)
+        );
+    }
+
+    /// What is printed is what counts, in the order of the methods and under their names.
+    #[test]
+    fn prints_the_values_that_count() {
+        let printed = format!("{:?}", Config::new().max_message_size(2000));
+        assert_eq!(
+            printed,
+            "Config { max_message_size: 2000, max_frame_size: 2000, max_fragments: (16384, 16), \
+             assembly_timeout: 60s, max_control_frames: (100, 200), max_inbox: (16, 65536), \
+             max_outbox: (1024, 1048576), write_timeout: 10s, keepalive: Some((20s, 20s)), \
+             first_message_timeout: None, max_lifetime: None, close_timeout: 5s, nodelay: true, \
+             deflate: None }"
+        );
+        for tiny in TINY {
+            let config = Config::new()
+                .max_frame_size(usize::MAX)
+                .max_fragments(0, 0)
+                .assembly_timeout(tiny)
+                .max_control_frames(0, 0)
+                .max_inbox(0, 0)
+                .max_outbox(0, 0)
+                .write_timeout(tiny)
+                .keepalive(tiny, Duration::MAX)
+                .first_message_timeout(tiny)
+                .max_lifetime(Duration::MAX)
+                .close_timeout(tiny)
+                .without_nodelay();
+            assert_eq!(
+                format!("{config:?}"),
+                "Config { max_message_size: 1048576, max_frame_size: 1048576, \
+                 max_fragments: (16, 4), assembly_timeout: 50ms, max_control_frames: (1, 10), \
+                 max_inbox: (1, 1), max_outbox: (1, 1), write_timeout: 50ms, \
+                 keepalive: Some((50ms, unlimited)), first_message_timeout: Some(1s), \
+                 max_lifetime: Some(unlimited), close_timeout: 50ms, nodelay: false, \
+                 deflate: None }"
+            );
         }
     }
 }

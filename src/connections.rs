@@ -21,7 +21,7 @@ use tokio::{
 use crate::{
     close::{CloseCode, CloseFrame, Closed, Side},
     codec::Role,
-    config::{Config, wait},
+    config::{Config, Shown, within},
     error::HandshakeError,
     report,
     socket::{Link, Name, Traffic},
@@ -233,7 +233,9 @@ impl Connections {
     ///
     /// Past it handshakes are answered 503 with `Retry-After`. Of the handlers that go on after their
     /// connection is over, the one that has gone on longest is dropped when there are more. A lower
-    /// limit ends no connection that is open already. Default: 10,000.
+    /// limit ends no connection that is open already. 0 refuses every handshake;
+    /// [`without_max_connections`](Self::without_max_connections) removes the limit.
+    /// Default: 10,000.
     #[must_use]
     pub fn max_connections(self, connections: usize) -> Self {
         self.lock().max = Some(connections);
@@ -254,7 +256,7 @@ impl Connections {
     /// once. Once a shutdown has begun this changes nothing. Default: 1 s.
     #[must_use]
     pub fn shutdown_spread(self, window: Duration) -> Self {
-        self.lock().spread = wait(window);
+        self.lock().spread = within(Duration::ZERO, window);
         self
     }
 
@@ -426,7 +428,7 @@ impl fmt::Debug for Connections {
         drop(state);
         f.debug_struct("Connections")
             .field("max_connections", &max)
-            .field("shutdown_spread", &spread)
+            .field("shutdown_spread", &Shown(spread))
             .field("counts", &counts)
             .finish_non_exhaustive()
     }

@@ -7,7 +7,7 @@ use tower::Layer;
 
 use crate::{
     admission::KeyLimit,
-    config::{Config, wait},
+    config::{Config, Shown, wait},
     connections::Connections,
     handler::{Echo, Handler},
     origin::OriginPolicy,
@@ -163,7 +163,7 @@ impl<H> WebSocketLayer<H> {
 
     /// Bounds the time that [`Handler::accept`](crate::Handler::accept) may take.
     ///
-    /// Past it the request is answered 503. Default: 10 s.
+    /// Past it the request is answered 503. Minimum: 50 ms. Default: 10 s.
     #[must_use]
     pub fn accept_timeout(self, limit: Duration) -> Self {
         self.with(|settings| settings.accept_timeout = wait(limit))
@@ -171,7 +171,7 @@ impl<H> WebSocketLayer<H> {
 
     /// Bounds the wait for the server to hand over the connection after the 101.
     ///
-    /// Past it the connection is given up and the failure logged. Default: 10 s.
+    /// Past it the connection is given up and the failure logged. Minimum: 50 ms. Default: 10 s.
     #[must_use]
     pub fn upgrade_timeout(self, limit: Duration) -> Self {
         self.with(|settings| settings.upgrade_timeout = wait(limit))
@@ -389,8 +389,8 @@ impl fmt::Debug for Settings {
             .field("origins", &self.origins)
             .field("subprotocols", &self.subprotocols)
             .field("key_limits", &self.key_limits)
-            .field("accept_timeout", &self.accept_timeout)
-            .field("upgrade_timeout", &self.upgrade_timeout)
+            .field("accept_timeout", &Shown(self.accept_timeout))
+            .field("upgrade_timeout", &Shown(self.upgrade_timeout))
             .field("drops_request", &self.drops_request)
             .field("config", &self.config)
             .finish()

@@ -156,7 +156,7 @@ async fn refuses_a_frame_over_the_limit_of_frames() {
 #[tokio::test(start_paused = true)]
 async fn refuses_one_fragment_too_many() {
     for (config, allowed) in [
-        (Config::new().max_fragments(3, 16), 3),
+        (Config::new().max_fragments(20, 16), 20),
         (Config::new(), 16_384),
     ] {
         let (mut socket, mut client) = open_with(config, 256 * 1024);
@@ -179,7 +179,7 @@ async fn refuses_one_fragment_too_many() {
 #[tokio::test(start_paused = true)]
 async fn refuses_one_empty_fragment_too_many() {
     for (config, allowed) in [
-        (Config::new().max_fragments(100, 2), 2),
+        (Config::new().max_fragments(100, 5), 5),
         (Config::new(), 16),
     ] {
         let (mut socket, mut client) = open(config);
@@ -266,7 +266,7 @@ async fn does_not_count_the_time_in_which_output_is_blocked_for_a_message() {
 async fn refuses_a_flood_of_control_frames() {
     for (config, rate, burst) in [
         (Config::new(), 100, 200),
-        (Config::new().max_control_frames(2, 5), 2, 5),
+        (Config::new().max_control_frames(2, 15), 2, 15),
     ] {
         let (socket, mut client) = open_with(config, 64 * 1024);
         // Pongs count as well, and so nobody has to read answers here.
@@ -284,7 +284,7 @@ async fn refuses_a_flood_of_control_frames() {
 
 #[tokio::test(start_paused = true)]
 async fn lets_pings_come_at_the_rate_for_ever() {
-    let (_socket, mut client) = open(Config::new().max_control_frames(10, 1));
+    let (_socket, mut client) = open(Config::new().max_control_frames(10, 10));
     for _ in 0..1000 {
         write(&mut client, &frame(FIN | PING, b"")).await;
         let pong = read_frame(&mut client).await.unwrap();

@@ -232,7 +232,7 @@ impl Handler for Wayward {
 fn wayward() -> WebSocketLayer<Wayward> {
     let config = Config::new()
         .max_message_size(1000)
-        .max_fragments(5, 2)
+        .max_fragments(16, 4)
         .max_control_frames(1, 10);
     let layer = WebSocketLayer::new(Wayward).config(config);
     let layer = layer.max_per_key(1, |request| {
@@ -388,13 +388,13 @@ fn endings() -> Vec<(&'static str, Vec<u8>, Side, Option<u16>)> {
         ),
         (
             "/",
-            [frame(TEXT, b"hush"), in_parts(9, b"hush")].concat(),
+            [frame(TEXT, b"hush"), in_parts(16, b"hush")].concat(),
             Local,
             Some(1008),
         ),
         (
             "/",
-            [frame(TEXT, b"hush"), in_parts(3, b"")].concat(),
+            [frame(TEXT, b"hush"), in_parts(5, b"")].concat(),
             Local,
             Some(1008),
         ),
@@ -463,13 +463,33 @@ async fn counts_ends_by_side_and_code() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn shows_the_counts_and_nothing_else_when_it_is_printed() {
+async fn shows_the_counts_and_no_secrets_when_it_is_printed() {
     let layer = wayward();
     let client = open(&layer, "/?token=hush-query").await;
     let printed = format!("{:?}", layer.connections());
     assert!(printed.contains("open: 1"), "{printed}");
     assert!(!printed.contains("hush"), "{printed}");
     drop(client);
+}
+
+/// The values that count are shown, rather than those that were given.
+#[test]
+fn shows_what_is_set_when_it_is_printed() {
+    let connections = Connections::new().max_connections(7);
+    let connections = connections.shutdown_spread(Duration::MAX);
+    let printed = format!("{connections:?}");
+    assert!(
+        printed.starts_with(
+            "Connections { max_connections: Some(7), shutdown_spread: unlimited, counts: Counts { "
+        ),
+        "{printed}"
+    );
+    let layer = WebSocketLayer::new(Echo::new())
+        .accept_timeout(Duration::ZERO)
+        .upgrade_timeout(Duration::MAX);
+    let printed = format!("{layer:?}");
+    let expected = "accept_timeout: 50ms, upgrade_timeout: unlimited, config: Config { ";
+    assert!(printed.contains(expected), "{printed}");
 }
 
 /// A handler's arguments end up in a log with `#[tracing::instrument]`, at any level.

@@ -15,10 +15,13 @@ use http::{
 
 use super::{ConnectError, url};
 use crate::{
-    config::{Config, wait},
+    config::{Config, within},
     header::is_token,
     subprotocol,
 };
+
+/// The least time that a server has to answer.
+const LEAST_TIMEOUT: Duration = Duration::from_millis(200);
 
 /// An opening handshake to be made: where to, what is offered, and the limits of the connection.
 ///
@@ -91,10 +94,12 @@ impl Handshake {
         self
     }
 
-    /// Bounds the time from connecting to the end of the server's answer. Default: 10 s.
+    /// Bounds the time from connecting to the end of the server's answer.
+    ///
+    /// Minimum: 200 ms, because the server takes several steps. Default: 10 s.
     #[must_use]
     pub const fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = wait(limit);
+        self.timeout = within(LEAST_TIMEOUT, limit);
         self
     }
 
