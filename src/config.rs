@@ -177,7 +177,25 @@ impl Config {
 
     /// Bounds the time for which a peer may take none of what is to be written.
     ///
-    /// Past it the connection is dropped; no Close could reach such a peer. Default: 10 s.
+    /// Past it the connection is dropped without a Close, which could not reach such a peer.
+    /// Default: 10 s.
+    ///
+    /// A peer that reads slowly is kept. Sockets, TLS and HTTP/2 take bytes long before the peer reads
+    /// them, and report room for more only in large steps. So the bound grows with what the stream has
+    /// taken: it is the time in which a peer that reads 512 bytes a second would have read all of
+    /// that, at least `limit` and at most:
+    ///
+    /// - On a TCP socket, 3 × `limit`. With Linux's default receive buffer a step is up to 128 KiB, for
+    ///   which the peer has 30 s by default. A peer that reads 5 KB/s is kept.
+    /// - On any other stream, 10 × `limit`, because the socket is out of reach. Over HTTP/2 a client
+    ///   that reads 1 KiB/s and grants windows of up to 64 KiB is kept. Over TLS a step is a third of
+    ///   the socket's send buffer, which Linux lets grow to 4 MiB: a peer that reads 20 KB/s is kept.
+    ///   A listener with a send buffer of 256 KiB, such as
+    ///   [`TcpSocket::set_send_buffer_size`](tokio::net::TcpSocket::set_send_buffer_size) sets, keeps
+    ///   those that read 5 KB/s.
+    ///
+    /// A slower peer is kept as long as everything fits the buffers. While the connection closes, the
+    /// rate is 16 KiB a second instead of 512 bytes.
     #[must_use]
     pub const fn write_timeout(mut self, limit: Duration) -> Self {
         self.write_timeout = wait(limit);

@@ -156,6 +156,7 @@
 mod readme {}
 
 mod admission;
+mod backlog;
 #[cfg(feature = "client")]
 pub mod client;
 mod close;

@@ -81,11 +81,6 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    pub(super) fn is_stalled(&self, now: Instant) -> bool {
-        self.blocked
-            .is_some_and(|since| since + self.config.write_limit() <= now)
-    }
-
     /// Does what the clock asks for; tells what became of the connection, if anything.
     pub(super) fn on_time(&mut self, now: Instant, cx: &mut Context<'_>) -> Option<Turn> {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
@@ -138,7 +133,7 @@ impl<IO: Io> Driver<IO> {
     fn next_due(&self, now: Instant) -> Option<Instant> {
         let dues = match &self.phase {
             Phase::Open => [
-                self.blocked.map(|since| since + self.config.write_limit()),
+                self.stall_due(),
                 self.lifetime_ends(),
                 self.first_message_due().filter(|_| self.paused.is_none()),
                 self.engine.deadline().filter(|_| self.paused.is_none()),
@@ -156,7 +151,7 @@ impl<IO: Io> Driver<IO> {
                 [Some(answering.answer_at), None, None, None, None, None]
             }
             Phase::Closing(closing) => [
-                self.blocked.map(|since| since + self.config.write_limit()),
+                self.stall_due(),
                 Some(closing.deadline),
                 None,
                 None,
