@@ -2,7 +2,8 @@
 //!
 //! Decides with the time as an argument. A stream takes bytes long before its peer reads them: they
 //! wait in buffers of the system, of a TLS library and of an HTTP/2 server, which report room only
-//! in large steps. So a peer that reads slowly looks for a while like one that reads nothing.
+//! in large steps. So a peer that reads slowly looks for a while like one that reads nothing, and a
+//! pong waits behind all that was written before the ping.
 
 use std::time::{Duration, Instant};
 
@@ -49,6 +50,12 @@ impl Backlog {
         }
         self.read_for(now.saturating_duration_since(self.settled));
         self.settled = self.settled.max(now);
+    }
+
+    /// Notes that the peer has read everything that was taken before the last call of
+    /// [`settle`](Self::settle).
+    pub(crate) const fn was_read(&mut self) {
+        self.unread = 0;
     }
 
     /// Returns how long the peer may take, from the last call of [`settle`](Self::settle) on, where
@@ -148,5 +155,17 @@ mod tests {
         backlog.take(16 * KIB, start);
         backlog.settle(start + 32 * SECOND);
         assert_eq!(patience(&backlog), TEN);
+    }
+
+    #[test]
+    fn learns_that_everything_was_read() {
+        let start = Instant::now();
+        let mut backlog = Backlog::new(start);
+        backlog.take(100 * KIB, start);
+        backlog.settle(start);
+        backlog.take(16 * KIB, start);
+        backlog.was_read();
+        backlog.settle(start);
+        assert_eq!(patience(&backlog), 32 * SECOND);
     }
 }

@@ -206,7 +206,11 @@ impl Config {
     ///
     /// A peer that neither answers with the payload of the ping nor sends anything but pongs is
     /// taken for gone and its connection dropped ([RFC 6455 §5.5.2](https://www.rfc-editor.org/rfc/rfc6455#section-5.5.2)).
-    /// Time in which the handler lets nothing be read does not count. Behind messages that
+    /// Time in which the handler lets nothing be read does not count.
+    ///
+    /// The peer reads what was written before the ping first. So the answer may take as long as a peer
+    /// that reads 512 bytes a second needs for what it cannot have read yet, at least `answer` and at
+    /// most 10 × `answer`. Behind messages that
     /// [`Echo`](crate::Echo) sends back the ping may come later by an eighth of the silence. Defaults:
     /// 20 s and 20 s, below the 30 to 60 s after which proxies cut silent connections.
     #[must_use]

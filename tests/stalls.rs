@@ -1,7 +1,12 @@
-//! How long a connection waits for a peer that takes nothing, after what its stream has taken before.
-//! On tokio's paused clock.
+//! How long a connection waits for a peer that takes nothing, or answers no ping, after what its
+//! stream has taken before. On tokio's paused clock.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+#[path = "support/pipe.rs"]
+mod pipe;
+#[path = "support/wire.rs"]
+mod wire;
 
 use std::{
     io,
@@ -12,10 +17,11 @@ use std::{
 };
 
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf},
+    io::{AsyncRead, AsyncWrite, ReadBuf, duplex},
     time::{Instant, sleep, timeout},
 };
-use tower_websocket::{Config, WebSocket, error::RecvError};
+use tower_websocket::{Config, Echo, WebSocket, WebSocketLayer, error::RecvError};
+use wire::{FIN, PING, PONG, TEXT, frame, read_frame, write};
 
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
@@ -187,4 +193,94 @@ async fn holds_no_more_than_the_outbox_for_a_peer_that_takes_a_byte_now_and_then
     assert!(!closed.is_clean(), "{closed:?}");
     pusher.await.unwrap();
     trickle.abort();
+}
+
+/// Waits for a ping of ours and returns its payload.
+async fn ping(client: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+    loop {
+        let frame = read_frame(client).await.unwrap();
+        if frame.first == FIN | PING {
+            return frame.payload;
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_for_a_pong_as_long_as_a_slow_reader_needs_for_what_comes_before() {
+    for (sent, answer, expected) in [
+        (1, 20, 20),
+        // Read within the silence before the ping.
+        (10 * KIB, 20, 20),
+        (40 * KIB, 20, 60),
+        (90 * KIB, 20, 160),
+        (MIB, 20, 200),
+        (MIB, 1, 10),
+        (MIB, 3600, 3600),
+    ] {
+        let (server, _client) = duplex(2 * MIB);
+        let config = Config::new().keepalive(SECOND * 20, SECOND * answer);
+        let mut socket = WebSocket::from_io(server, config);
+        let start = Instant::now();
+        socket.send(vec![7; sent]).await.unwrap();
+        let end = timeout(GUARD, socket.recv()).await.unwrap();
+        assert!(matches!(end, Err(RecvError::Unresponsive)), "{end:?}");
+        let took = start.elapsed() - SECOND * 20;
+        let expected = SECOND * expected;
+        assert_eq!(took, expected, "{sent} bytes");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn waits_for_a_pong_also_behind_what_echo_has_repeated() {
+    let layer = WebSocketLayer::new(Echo::new());
+    let connections = layer.connections();
+    let mut client = pipe::open(layer.into_service(), MIB).await;
+    for _ in 0..100 {
+        write(&mut client, &frame(FIN | TEXT, &[b'x'; KIB])).await;
+        sleep(SECOND / 100).await;
+    }
+    let start = Instant::now();
+    while connections.counts().open > 0 {
+        sleep(SECOND).await;
+    }
+    // 20 s and up to 2.5 s until the ping, and then 2 s for each KiB that is unread.
+    let took = start.elapsed();
+    assert!((SECOND * 195..SECOND * 206).contains(&took), "{took:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn takes_a_late_pong_for_a_sign_that_all_was_read() {
+    let (server, mut client) = duplex(2 * MIB);
+    let mut socket = WebSocket::from_io(server, Config::new());
+    socket.send(vec![7; MIB]).await.unwrap();
+    let receiving = tokio::spawn(async move { socket.recv().await });
+    let payload = ping(&mut client).await;
+    sleep(SECOND * 190).await;
+    write(&mut client, &frame(FIN | PONG, &payload)).await;
+    // 20 s of silence, and 20 s for the next answer.
+    sleep(SECOND * 39).await;
+    assert!(!receiving.is_finished());
+    let end = timeout(SECOND * 2, receiving).await.unwrap().unwrap();
+    assert!(matches!(end, Err(RecvError::Unresponsive)), "{end:?}");
+}
+
+/// However long a conversation has gone on, a peer that leaves it is missed as early as ever.
+#[tokio::test(start_paused = true)]
+async fn does_not_add_up_what_is_sent_in_a_long_conversation() {
+    let (server, client) = duplex(MIB);
+    let mut socket = WebSocket::from_io(server, Config::new());
+    let (mut reader, mut writer) = tokio::io::split(client);
+    tokio::spawn(async move { while read_frame(&mut reader).await.is_some() {} });
+    for _ in 0..3600 {
+        write(&mut writer, &frame(FIN | TEXT, b"hello")).await;
+        let message = timeout(GUARD, socket.recv()).await.unwrap().unwrap();
+        socket.send(message.unwrap()).await.unwrap();
+        socket.send(vec![7; 200]).await.unwrap();
+        sleep(SECOND).await;
+    }
+    let start = Instant::now();
+    let end = timeout(GUARD, socket.recv()).await.unwrap();
+    assert!(matches!(end, Err(RecvError::Unresponsive)), "{end:?}");
+    let took = start.elapsed();
+    assert!(took <= SECOND * 40, "{took:?}");
 }

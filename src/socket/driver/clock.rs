@@ -112,6 +112,8 @@ impl<IO: Io> Driver<IO> {
             Due::Later(_) => None,
             Due::Gone => Some(self.lose(RecvError::Unresponsive, cx)),
             Due::Ping(payload) => {
+                let longer = self.longer_for_pong(now, intervals.answer);
+                self.keepalive.as_mut()?.wait_longer(longer);
                 self.push_control(|engine| engine.output.push_ping(&payload));
                 None
             }
@@ -121,6 +123,10 @@ impl<IO: Io> Driver<IO> {
     /// Ready when the clock asks for something.
     pub(super) fn poll_timer(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let due = self.next_due(now);
+        if self.timer.is_set(due, now) {
+            return Poll::Pending;
+        }
+        self.settle_backlog(now);
         if self.repeat.is_none() {
             return self.timer.poll(due, now, cx);
         }

@@ -371,6 +371,7 @@ impl<IO: Io> Driver<IO> {
         if let Some(keepalive) = &mut self.keepalive {
             keepalive.heard(now);
             if let Some(round_trip) = keepalive.pong(payload, now) {
+                self.stall.backlog.was_read();
                 self.link.set_round_trip(round_trip);
             }
         }

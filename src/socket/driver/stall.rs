@@ -2,12 +2,17 @@
 //!
 //! While output flows, the [`Backlog`] counts what is written, and nothing else here runs.
 
-use std::{io, task::Poll, time::Instant};
+use std::{
+    io,
+    task::Poll,
+    time::{Duration, Instant},
+};
 
 use super::{Driver, Phase, closing};
 use crate::{
     backlog::{Backlog, SLOWEST},
     codec::Load,
+    keepalive::Keepalive,
     socket::io::Io,
 };
 
@@ -16,6 +21,8 @@ use crate::{
 const SOCKET: u32 = 3;
 /// The same for any other stream, behind which there may be buffers and windows of any size.
 const OPAQUE: u32 = 10;
+/// How many times its usual time a pong may take.
+const PONG: u32 = 10;
 /// How often in each `write_timeout` a full socket is written to without readiness.
 const TRIES: u32 = 4;
 /// Whether a socket takes a write before it is reported as writable.
@@ -98,5 +105,20 @@ impl<IO: Io> Driver<IO> {
             true => self.try_due().map(|due| due.min(ends)),
             false => Some(ends),
         }
+    }
+
+    /// Is called when the timer is set or reached, so that what is written slowly does not add up.
+    pub(super) fn settle_backlog(&mut self, now: Instant) {
+        let is_pinged = self.keepalive.as_ref().is_some_and(Keepalive::is_waiting);
+        // Both count on what was unread when they began.
+        if self.blocked.is_none() && !is_pinged {
+            self.stall.backlog.settle(now);
+        }
+    }
+
+    /// Returns how much longer than usual the pong may take to a ping that is written now.
+    pub(super) fn longer_for_pong(&mut self, now: Instant, answer: Duration) -> Duration {
+        self.stall.backlog.settle(now);
+        self.stall.backlog.patience(answer, SLOWEST, PONG) - answer
     }
 }
