@@ -189,8 +189,25 @@ impl Config {
 
     /// Bounds the time for which a peer may take none of what is to be written.
     ///
-    /// Past it the connection is dropped; no Close could reach such a peer. Minimum: 50 ms.
-    /// Default: 10 s.
+    /// Past it the connection is dropped without a Close, which could not reach such a peer.
+    /// Minimum: 50 ms. Default: 10 s.
+    ///
+    /// A peer that reads slowly is kept. Sockets, TLS and HTTP/2 take bytes long before the peer reads
+    /// them, and report room for more only in large steps. So the bound grows with what the stream has
+    /// taken: it is the time in which a peer that reads 512 bytes a second would have read all of
+    /// that, at least `limit` and at most:
+    ///
+    /// - On a TCP socket, 3 × `limit`. With Linux's default receive buffer a step is up to 128 KiB, for
+    ///   which the peer has 30 s by default. A peer that reads 5 KB/s is kept.
+    /// - On any other stream, 10 × `limit`, because the socket is out of reach. Over HTTP/2 a client
+    ///   that reads 1 KiB/s and grants windows of up to 64 KiB is kept. Over TLS a step is a third of
+    ///   the socket's send buffer, which Linux lets grow to 4 MiB: a peer that reads 20 KB/s is kept.
+    ///   A listener with a send buffer of 256 KiB, such as
+    ///   [`TcpSocket::set_send_buffer_size`](tokio::net::TcpSocket::set_send_buffer_size) sets, keeps
+    ///   those that read 5 KB/s.
+    ///
+    /// A slower peer is kept as long as everything fits the buffers. While the connection closes, the
+    /// rate is 16 KiB a second instead of 512 bytes.
     #[must_use]
     pub const fn write_timeout(mut self, limit: Duration) -> Self {
         self.write_timeout = wait(limit);
@@ -230,7 +247,11 @@ impl Config {
     ///
     /// A peer that neither answers with the payload of the ping nor sends anything but pongs is
     /// taken for gone and its connection dropped ([RFC 6455 §5.5.2](https://www.rfc-editor.org/rfc/rfc6455#section-5.5.2)).
-    /// Time in which the handler lets nothing be read does not count. Behind messages that
+    /// Time in which the handler lets nothing be read does not count.
+    ///
+    /// The peer reads what was written before the ping first. So the answer may take as long as a peer
+    /// that reads 512 bytes a second needs for what it cannot have read yet, at least `answer` and at
+    /// most 10 × `answer`. Behind messages that
     /// [`Echo`](crate::Echo) sends back the ping may come later by an eighth of the silence. Minimum:
     /// 50 ms each. Defaults: 20 s and 20 s, below the 30 to 60 s after which proxies cut silent
     /// connections.

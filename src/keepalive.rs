@@ -44,6 +44,8 @@ pub(crate) struct Keepalive {
     heard: Instant,
     /// When the ping was sent that waits for its pong.
     pinged: Option<Instant>,
+    /// How much longer than usual the pong to that ping may take.
+    longer: Duration,
     /// The payload of the last ping.
     nonce: u64,
     /// The payload of the last ping that was answered, or of none.
@@ -57,6 +59,7 @@ impl Keepalive {
         Self {
             heard: now,
             pinged: None,
+            longer: Duration::ZERO,
             nonce: seed,
             answered: seed,
         }
@@ -109,7 +112,19 @@ impl Keepalive {
         }
         self.nonce = self.nonce.wrapping_add(1);
         self.pinged = Some(now);
+        self.longer = Duration::ZERO;
         Due::Ping(self.nonce.to_be_bytes())
+    }
+
+    /// Gives the pong to the ping that was just sent so much more time: the peer has to read what was
+    /// written before the ping first.
+    pub(crate) const fn wait_longer(&mut self, longer: Duration) {
+        self.longer = longer;
+    }
+
+    /// Returns whether a ping waits for its pong.
+    pub(crate) const fn is_waiting(&self) -> bool {
+        self.pinged.is_some()
     }
 
     /// Returns until when what is heard after the last time need not be timed: told then, it makes the
@@ -122,7 +137,7 @@ impl Keepalive {
     /// Returns when something is due next.
     pub(crate) fn deadline(&self, intervals: Intervals) -> Instant {
         match self.pinged {
-            Some(sent) => sent + intervals.answer,
+            Some(sent) => sent + intervals.answer + self.longer,
             None => self.heard + intervals.silence,
         }
     }
@@ -238,6 +253,21 @@ mod tests {
             assert_eq!(watch.pong(&pings[2], now), Pong::Late);
             assert_eq!(watch.pong(&pings[2], now), Pong::Unasked, "a second time");
         }
+    }
+
+    #[test]
+    fn waits_longer_for_the_pong_to_one_ping() {
+        let start = Instant::now();
+        let (mut watch, payload) = pinged(start);
+        watch.wait_longer(5 * SECOND);
+        assert_eq!(
+            watch.poll(start + 30 * SECOND, INTERVALS),
+            Due::Later(start + 35 * SECOND)
+        );
+        let _ = watch.pong(&payload, start + 34 * SECOND);
+        let next = watch.poll(start + 54 * SECOND, INTERVALS);
+        assert!(matches!(next, Due::Ping(_)), "{next:?}");
+        assert_eq!(watch.poll(start + 64 * SECOND, INTERVALS), Due::Gone);
     }
 
     #[test]

@@ -263,7 +263,7 @@ async fn hears_a_reset_at_once_while_output_is_blocked() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn gives_a_stalled_stream_up_after_ten_seconds_by_any_executor() {
+async fn gives_a_stalled_stream_up_by_any_executor() {
     // The client's window, of 64 KiB for the streams, is that of the connection as well.
     let mut settings = client::Builder::new();
     settings.initial_connection_window_size(16 << 20);
@@ -283,8 +283,9 @@ async fn gives_a_stalled_stream_up_after_ten_seconds_by_any_executor() {
         write(&mut sibling, &frame(FIN | TEXT, b"hello")).await;
         assert_eq!(read_frame(&mut sibling).await.unwrap().payload, b"hello");
     }
+    // Ten times `write_timeout`, because the stream has taken all of the client's window.
     let took = start.elapsed();
-    assert!((SECOND * 10..SECOND * 11).contains(&took), "{took:?}");
+    assert!((SECOND * 100..SECOND * 101).contains(&took), "{took:?}");
     assert_eq!(connections.counts().closed[&(Side::Local, None)], 1);
 
     // What hyper had taken comes when the client reads again, and then the end.

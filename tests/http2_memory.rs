@@ -174,7 +174,8 @@ fn stalled(len: usize, stall: Stall) {
             }
             assert_eq!(connections.counts().open, STALLED);
             growth.assert_within(bound * STALLED, what);
-            sleep(SECOND * 3).await;
+            // Ten times `write_timeout`.
+            sleep(SECOND * 93).await;
             assert_eq!(connections.counts().open, 0);
         }
     });

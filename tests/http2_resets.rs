@@ -96,7 +96,7 @@ async fn reset(tunnel: &mut Tunnel) -> (Reason, usize) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn resets_a_stalled_stream_after_ten_seconds_and_no_other() {
+async fn resets_a_stalled_stream_and_no_other() {
     let (session, connections) = session(Config::new()).await;
     let mut sibling = session.open().await;
     let start = Instant::now();
@@ -107,8 +107,9 @@ async fn resets_a_stalled_stream_after_ten_seconds_and_no_other() {
     }
     let reason = timeout(SECOND, stalled.was_reset()).await.unwrap();
     assert_eq!(reason, Reason::CANCEL);
+    // Ten times `write_timeout`, because the stream has taken all of the client's window.
     let took = start.elapsed();
-    assert!((SECOND * 10..SECOND * 11).contains(&took), "{took:?}");
+    assert!((SECOND * 100..SECOND * 101).contains(&took), "{took:?}");
     assert_eq!(connections.counts().closed[&(Side::Local, None)], 1);
     echoes(&mut sibling).await;
     assert_eq!(get(&session, "/").await.unwrap().text().await, "plain");
@@ -239,7 +240,8 @@ async fn resets_a_stream_that_comes_too_late() {
 
 #[tokio::test(start_paused = true)]
 async fn a_panic_while_a_request_is_answered_is_left_to_its_own_stream() {
-    let (session, _) = session(Config::new()).await;
+    // The sibling answers no pings.
+    let (session, _) = session(Config::new().without_keepalive()).await;
     let mut sibling = session.open().await;
     let mut stalled = session.ask(connect().header("x-push", "1")).await;
     assert!(get(&session, "/panics").await.is_err());

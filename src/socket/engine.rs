@@ -417,6 +417,17 @@ impl<IO: Io> Engine<IO> {
         Poll::Ready(Ok(self.output.advance(written)))
     }
 
+    /// Writes some of the output to a socket that tokio takes for full, and returns what that made
+    /// room for: nothing if the socket is full.
+    pub(super) fn write_without_readiness(&mut self) -> io::Result<Load> {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let written = self
+            .io
+            .write_without_readiness(self.output.slices(&mut slices))?;
+        self.unflushed |= written > 0;
+        Ok(self.output.advance(written))
+    }
+
     /// Ready when the peer has ended its half of the stream, with an error when it is gone, as far
     /// as the stream knows without being read.
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

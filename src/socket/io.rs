@@ -2,12 +2,14 @@
 
 use std::{
     any::Any,
-    io::{self, IoSliceMut},
+    io::{self, IoSlice, IoSliceMut},
     pin::Pin,
     task::{Context, Poll, ready},
 };
 
 use futures_util::FutureExt;
+#[cfg(any(target_os = "android", target_os = "linux"))]
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
@@ -58,6 +60,30 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
             true => Poll::Ready(Ok(())),
             false => Poll::Pending,
         }
+    }
+
+    /// Writes to a TCP socket that is not known to be writable. Returns 0 if it has no room.
+    ///
+    /// Linux reports a full socket as writable only when a third of its send buffer is free again, and
+    /// that has up to 4 MiB. A write succeeds as soon as there is any room.
+    #[cfg(any(target_os = "android", target_os = "linux"))]
+    fn write_without_readiness(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        // No signal where the connection is broken. The same number on every architecture.
+        const MSG_NOSIGNAL: i32 = 0x4000;
+        let Some(tcp) = self.tcp() else {
+            return Ok(0);
+        };
+        match SockRef::from(tcp).send_vectored_with_flags(slices, MSG_NOSIGNAL) {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+            written => written,
+        }
+    }
+
+    /// Elsewhere a socket is writable as soon as there is room.
+    #[cfg(not(any(target_os = "android", target_os = "linux")))]
+    fn write_without_readiness(&self, _: &[IoSlice<'_>]) -> io::Result<usize> {
+        Ok(0)
     }
 
     /// Reads into several buffers at once, where the stream can; else into the first.

@@ -27,7 +27,23 @@ pub(super) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
 }
 
+/// Returns whether a timer wakes the task, at the deadline or before it.
+#[inline]
+fn is_set(sleep: &Sleep, deadline: tokio::time::Instant, now: Instant) -> bool {
+    sleep.deadline() <= deadline && now < sleep.deadline().into_std() && !sleep.is_elapsed()
+}
+
 impl Timer {
+    /// Returns whether polling it for `deadline` would change nothing.
+    #[inline]
+    pub(super) fn is_set(&self, deadline: Option<Instant>, now: Instant) -> bool {
+        match (&self.sleep, deadline.map(tokio::time::Instant::from_std)) {
+            (Some(sleep), Some(deadline)) => is_set(sleep, deadline, now),
+            (Some(sleep), None) => !sleep.is_elapsed(),
+            (None, deadline) => deadline.is_none(),
+        }
+    }
+
     /// Returns when it wakes the task, if it will: nothing is due before.
     pub(super) fn wakes_at(&self) -> Option<Instant> {
         let sleep = self.sleep.as_ref();
@@ -50,11 +66,7 @@ impl Timer {
             return Poll::Pending;
         };
         let sleep = match &mut self.sleep {
-            Some(sleep)
-                if sleep.deadline() <= deadline
-                    && now < sleep.deadline().into_std()
-                    && !sleep.is_elapsed() =>
-            {
+            Some(sleep) if is_set(sleep, deadline, now) => {
                 // It will wake who waits, and then there is time to look again.
                 return Poll::Pending;
             }

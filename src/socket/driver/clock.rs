@@ -114,11 +114,6 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    pub(super) fn is_stalled(&self, now: Instant) -> bool {
-        self.blocked
-            .is_some_and(|since| since + self.config.write_limit() <= now)
-    }
-
     /// Does what the clock asks for; tells what became of the connection, if anything.
     pub(super) fn on_time(&mut self, now: Instant, cx: &mut Context<'_>) -> Option<Turn> {
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
@@ -150,6 +145,8 @@ impl<IO: Io> Driver<IO> {
             Due::Later(_) => None,
             Due::Gone => Some(self.lose(RecvError::Unresponsive, cx)),
             Due::Ping(payload) => {
+                let longer = self.longer_for_pong(now, intervals.answer);
+                self.keepalive.as_mut()?.wait_longer(longer);
                 self.push_control(|engine| engine.output.push_ping(&payload));
                 None
             }
@@ -159,6 +156,10 @@ impl<IO: Io> Driver<IO> {
     /// Ready when the clock asks for something.
     pub(super) fn poll_timer(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
         let due = self.next_due(now);
+        if self.timer.is_set(due, now) {
+            return Poll::Pending;
+        }
+        self.settle_backlog(now);
         if self.repeat.is_none() {
             return self.timer.poll(due, now, cx);
         }
@@ -171,7 +172,7 @@ impl<IO: Io> Driver<IO> {
     fn next_due(&self, now: Instant) -> Option<Instant> {
         let dues = match &self.phase {
             Phase::Open => [
-                self.blocked.map(|since| since + self.config.write_limit()),
+                self.stall_due(),
                 self.lifetime_ends(),
                 self.first_message_due().filter(|_| self.paused.is_none()),
                 self.engine.deadline().filter(|_| self.paused.is_none()),
@@ -188,7 +189,7 @@ impl<IO: Io> Driver<IO> {
                 [Some(answering.answer_at), None, None, None, None, None]
             }
             Phase::Closing(closing) => [
-                self.blocked.map(|since| since + self.config.write_limit()),
+                self.stall_due(),
                 Some(closing.deadline),
                 None,
                 None,

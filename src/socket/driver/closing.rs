@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The slowest reader, in bytes a second, that a closing waits for.
-const SLOWEST: usize = 16 * 1024;
+pub(super) const SLOWEST: usize = 16 * 1024;
 
 /// What the closing waits for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]

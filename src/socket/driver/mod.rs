@@ -8,6 +8,7 @@ mod budget;
 mod clock;
 mod closing;
 mod repeat;
+mod stall;
 
 use std::{
     io,
@@ -17,7 +18,7 @@ use std::{
 };
 
 pub(super) use self::repeat::Usual;
-use self::{budget::Spent, clock::Terms, closing::Step};
+use self::{budget::Spent, clock::Terms, closing::Step, stall::Stall};
 use super::{
     engine::{Engine, Incoming},
     io::Io,
@@ -90,6 +91,7 @@ pub(super) struct Driver<IO> {
     unflushed: bool,
     /// The stream can tell meanwhile whether the peer has gone.
     probes: bool,
+    stall: Stall,
 }
 
 #[derive(Debug)]
@@ -163,6 +165,7 @@ impl<IO: Io> Driver<IO> {
             probes,
             control_frames: Bucket::new(config.control_frames(), now),
             terms: Terms::new(&config, now),
+            stall: Stall::new(now),
             config,
         }
     }
@@ -405,6 +408,7 @@ impl<IO: Io> Driver<IO> {
         keepalive.heard(now);
         let pong = keepalive.pong(payload, now);
         if let Pong::Awaited(round_trip) = pong {
+            self.stall.backlog.was_read();
             self.link.set_round_trip(round_trip);
         }
         pong != Pong::Unasked
@@ -448,10 +452,15 @@ impl<IO: Io> Driver<IO> {
         }
         let (mut moved, mut waits) = (false, false);
         loop {
-            let Poll::Ready(written) = self.engine.poll_write(cx)? else {
+            let written = match self.engine.poll_write(cx) {
+                Poll::Pending if was_blocked => self.poll_write_without_readiness(now),
+                written => written,
+            };
+            let Poll::Ready(written) = written? else {
                 // Room that was made before counts also if not everything could be written.
                 if moved || self.blocked.is_none() {
                     self.blocked = Some(now);
+                    self.stall.begins(now);
                 }
                 return if waits {
                     Poll::Ready(Ok(true))
@@ -463,6 +472,7 @@ impl<IO: Io> Driver<IO> {
                 moved = true;
                 self.unflushed = true;
                 self.spent.add(0, written.bytes);
+                self.stall.backlog.take(written.bytes, now);
                 waits |= is_shared && self.release(written, cx);
             } else if let Some(payload) = self.owed.take() {
                 self.push_control(|engine| engine.output.push_pong(&payload));

@@ -29,6 +29,8 @@ pub(in crate::socket) struct Usual {
     texts: bool,
     /// Something has come since the clock was looked at.
     heard: bool,
+    /// Bytes that were repeated since then.
+    repeated: u32,
     /// How long a message may be.
     limit: usize,
     /// The [`touches`](Traffic::touches) of which none was for this connection.
@@ -43,6 +45,7 @@ impl<IO: Io> Driver<IO> {
             is_all: false,
             texts: self.repeat.as_ref().is_some_and(|prefix| prefix.is_empty()),
             heard: false,
+            repeated: 0,
             limit: 0,
             touches: 0,
             traffic: Arc::clone(self.link.traffic()),
@@ -87,6 +90,7 @@ impl<IO: Io> Driver<IO> {
             // What `count` does, where no ping waits and nothing is added to a message.
             if step.messages > 0 {
                 usual.heard = true;
+                usual.repeated = usual.repeated.wrapping_add(step.bytes as u32);
                 usual.traffic.repeated(step.messages, step.bytes);
             }
             spent.add(step.messages.div_ceil(FOR_A_FRAME), step.read + step.bytes);
@@ -106,7 +110,10 @@ impl<IO: Io> Driver<IO> {
     /// Makes up for what was [left out](Self::repeats_all) when messages were repeated.
     pub(in crate::socket) fn catch_up(&mut self, usual: &mut Usual) {
         if std::mem::take(&mut usual.heard) {
-            self.heard(now());
+            let repeated = std::mem::take(&mut usual.repeated);
+            let now = now();
+            self.heard(now);
+            self.stall.backlog.take(repeated as usize, now);
         }
     }
 
