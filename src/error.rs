@@ -239,6 +239,9 @@ pub enum RecvError {
     /// A message has more fragments than
     /// [`Config::max_fragments`](crate::Config::max_fragments). A Close with 1008 has been sent.
     TooManyFragments,
+    /// A compressed message has more final blocks with next to nothing in front of them than
+    /// [`Deflate`](crate::Config::deflate) allows (RFC 7692 §7.2.3.4). A Close with 1008 has been sent.
+    TooManyFinalBlocks,
     /// A message took longer than
     /// [`Config::assembly_timeout`](crate::Config::assembly_timeout). A Close with 1008 has been
     /// sent.
@@ -273,6 +276,9 @@ impl fmt::Display for RecvError {
             Self::InvalidUtf8 => "the peer sent text that is not utf-8",
             Self::TooLarge => "the peer sent a message over the size limit",
             Self::TooManyFragments => "the peer sent a message in too many fragments",
+            Self::TooManyFinalBlocks => {
+                "the peer sent a compressed message with too many final blocks"
+            }
             Self::TooSlow => "the peer took too long to send a message",
             Self::TooManyControlFrames => "the peer sent too many pings or pongs",
             Self::NoFirstMessage => "the peer sent no first message in time",

@@ -311,6 +311,8 @@ async fn tells_the_peer_what_was_wrong_with_a_compressed_message() {
         (compressed(b"caf\xc3"), 1007),
         (compressed(&[b'a', 0xff, b'b']), 1007),
         (compressed(&vec![0; MIB + 1]), 1009),
+        // Final blocks that hold nothing (RFC 7692 §7.2.3.4).
+        ([3, 0].repeat(500_000), 1008),
     ] {
         let (mut client, mut held) = open_held(all(), OFFER).await;
         let mut held = held.recv().await.unwrap();
@@ -322,6 +324,7 @@ async fn tells_the_peer_what_was_wrong_with_a_compressed_message() {
                 RecvError::Protocol(_) => code == 1002,
                 RecvError::InvalidUtf8 => code == 1007,
                 RecvError::TooLarge => code == 1009,
+                RecvError::TooManyFinalBlocks => code == 1008,
                 _ => false,
             },
             "{error:?} with {code}"

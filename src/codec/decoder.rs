@@ -100,6 +100,12 @@ pub(crate) enum Violation {
     TooLarge,
     /// A message is over [`Limits::fragments`] or [`Limits::empty_fragments`].
     TooManyFragments,
+    /// A compressed message has too many streams that say next to nothing.
+    #[cfg_attr(
+        not(feature = "deflate"),
+        expect(dead_code, reason = "nothing is compressed without the feature")
+    )]
+    TooManyFinalBlocks,
     /// What has begun was not whole in time: [`Limits::assembly`].
     TooSlow,
 }
@@ -111,7 +117,9 @@ impl Violation {
             Self::Protocol(_) => CloseCode::PROTOCOL_ERROR,
             Self::InvalidUtf8 => CloseCode::INVALID_PAYLOAD,
             Self::TooLarge => CloseCode::MESSAGE_TOO_BIG,
-            Self::TooManyFragments | Self::TooSlow => CloseCode::POLICY_VIOLATION,
+            Self::TooManyFragments | Self::TooManyFinalBlocks | Self::TooSlow => {
+                CloseCode::POLICY_VIOLATION
+            }
         }
     }
 }

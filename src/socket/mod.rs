@@ -181,8 +181,8 @@ impl WebSocket {
     /// - [`RecvError::Protocol`]: the peer broke a framing rule; it is told so with 1002.
     /// - [`RecvError::InvalidUtf8`]: text that is not UTF-8; the peer is told with 1007.
     /// - [`RecvError::TooLarge`]: past [`Config::max_message_size`]; the peer is told with 1009.
-    /// - [`RecvError::TooManyFragments`], [`TooSlow`](RecvError::TooSlow),
-    ///   [`TooManyControlFrames`](RecvError::TooManyControlFrames),
+    /// - [`RecvError::TooManyFragments`], [`TooManyFinalBlocks`](RecvError::TooManyFinalBlocks),
+    ///   [`TooSlow`](RecvError::TooSlow), [`TooManyControlFrames`](RecvError::TooManyControlFrames),
     ///   [`NoFirstMessage`](RecvError::NoFirstMessage): past another limit of [`Config`]; the peer
     ///   is told with 1008.
     /// - [`RecvError::Unresponsive`], [`Stalled`](RecvError::Stalled): the peer is gone, or as good

@@ -4,11 +4,16 @@ use std::fmt;
 
 use flate2::{Decompress, FlushDecompress, Status};
 
-use super::{Deflation, TAIL, pool::Pool};
+use super::{Deflation, TAIL, pool::Pool, short};
 use crate::codec::{Mask, Violation, assembly::Assembly};
 
 /// Payload is unmasked, and inflated to, in pieces of this size, which stay in the first cache.
 const BLOCK: usize = 4 * 1024;
+
+/// A stream that inflates to less than this says next to nothing.
+const TINY: usize = 4;
+/// How many tiny streams a message may have for each of its frames.
+const TINY_STREAMS: usize = 16;
 
 /// What the work of inflating counts as, in bytes that are copied: each byte that arrives, since it may
 /// be one of a block's own codes, and each stream that zlib begins.
@@ -30,6 +35,10 @@ pub(in crate::codec) struct Inflation {
     /// Lent from the pool while a message arrives, and kept with context takeover.
     decompressor: Option<Decompress>,
     stage: Stage,
+    /// Where in the message in progress its newest stream began to be inflated.
+    start: usize,
+    /// How many tiny streams of it have ended.
+    tiny: usize,
     /// What was done since somebody asked, in bytes.
     work: usize,
 }
@@ -51,6 +60,8 @@ impl Inflation {
             context_takeover: deflation.terms.receive.context_takeover,
             decompressor: None,
             stage: Stage::Empty,
+            start: 0,
+            tiny: 0,
             work: 0,
         }
     }
@@ -89,6 +100,8 @@ impl Inflation {
         message: &mut Assembly,
         limit: usize,
     ) -> Result<(), Violation> {
+        // From here on streams end by what is appended below, and those are not the peer's.
+        self.tiny = 0;
         // What a sender cuts off (RFC 7692 §7.2.1). A stream that has ended has nothing more to
         // come, and one without a byte is that of a compressor that had nothing to flush.
         if self.stage == Stage::Within {
@@ -109,6 +122,8 @@ impl Inflation {
             }
         }
         self.stage = Stage::Empty;
+        self.start = 0;
+        self.tiny = 0;
         if !self.context_takeover {
             self.give_back();
         }
@@ -121,39 +136,57 @@ impl Inflation {
         message: &mut Assembly,
         limit: usize,
     ) -> Result<(), Violation> {
-        if input.is_empty() {
-            return Ok(());
+        let mut output = [0; BLOCK];
+        while !input.is_empty() {
+            if self.stage == Stage::Ended {
+                let read = self.inflate_short(input, &mut output, message, limit)?;
+                input = &input[read..];
+                if input.is_empty() {
+                    break;
+                }
+            }
+            let read = self.inflate_stream(input, &mut output, message, limit)?;
+            input = &input[read..];
         }
+        Ok(())
+    }
+
+    /// Inflates to the end of a stream, or of `input`, and returns how much was read.
+    fn inflate_stream(
+        &mut self,
+        input: &[u8],
+        output: &mut [u8; BLOCK],
+        message: &mut Assembly,
+        limit: usize,
+    ) -> Result<usize, Violation> {
         self.stage = Stage::Within;
         // Memory is taken for a window of 15 bits whatever was agreed on.
         let decompressor = self.decompressor.get_or_insert_with(|| {
             IDLE.take(|_| true)
                 .unwrap_or_else(|| Decompress::new(false))
         });
-        let mut output = [0; BLOCK];
+        let mut rest = input;
         loop {
             let (read, written) = (decompressor.total_in(), decompressor.total_out());
-            let status = decompressor.decompress(input, &mut output, FlushDecompress::None);
+            let status = decompressor.decompress(rest, output, FlushDecompress::None);
             // Both fit: they are parts of the two slices.
             let read = (decompressor.total_in() - read) as usize;
             let written = (decompressor.total_out() - written) as usize;
-            input = &input[read..];
+            rest = &rest[read..];
             self.work = self.work.saturating_add(written);
             // Also what comes before a fault in the stream: cut there, it would have been looked at.
             message.append_inflated(&output[..written], limit)?;
             match status.map_err(|_| CORRUPT)? {
                 Status::StreamEnd => {
                     decompressor.reset(false);
-                    self.work = self.work.saturating_add(BEGUN);
                     self.stage = Stage::Ended;
-                    if input.is_empty() {
-                        return Ok(());
-                    }
-                    self.stage = Stage::Within;
+                    self.work = self.work.saturating_add(BEGUN);
+                    self.end_stream(message.len(), most_tiny(message))?;
+                    return Ok(input.len() - rest.len());
                 }
                 Status::Ok | Status::BufError => {
-                    if input.is_empty() && written < BLOCK {
-                        return Ok(());
+                    if rest.is_empty() && written < BLOCK {
+                        return Ok(input.len());
                     }
                     if read == 0 && written == 0 {
                         return Err(CORRUPT);
@@ -163,12 +196,68 @@ impl Inflation {
         }
     }
 
+    /// Inflates the short streams at the front of `input`, and returns how much was read.
+    fn inflate_short(
+        &mut self,
+        input: &[u8],
+        output: &mut [u8; BLOCK],
+        message: &mut Assembly,
+        limit: usize,
+    ) -> Result<usize, Violation> {
+        let most_tiny = most_tiny(message);
+        let mut rest = input;
+        let mut ended = Ok(());
+        while ended.is_ok() {
+            let before = message.len();
+            let mut written = 0;
+            let mut is_last = true;
+            while written <= BLOCK / 2 {
+                let stream = short::inflate(rest, &mut output[written..]);
+                is_last = stream.is_none();
+                let Some((read, len)) = stream else { break };
+                rest = &rest[read..];
+                written += len;
+                ended = self.end_stream(before + written, most_tiny);
+                if ended.is_err() {
+                    break;
+                }
+            }
+            // What is wrong with the content comes before what is wrong with the end behind it.
+            if written > 0 {
+                self.work = self.work.saturating_add(written);
+                message.append_inflated(&output[..written], limit)?;
+            }
+            if is_last {
+                break;
+            }
+        }
+        ended.map(|()| input.len() - rest.len())
+    }
+
+    /// Counts a stream that has ended where the message is `len` bytes long.
+    #[inline]
+    fn end_stream(&mut self, len: usize, most_tiny: usize) -> Result<(), Violation> {
+        if len - self.start < TINY {
+            self.tiny += 1;
+            if self.tiny > most_tiny {
+                return Err(Violation::TooManyFinalBlocks);
+            }
+        }
+        self.start = len;
+        Ok(())
+    }
+
     fn give_back(&mut self) {
         if let Some(mut decompressor) = self.decompressor.take() {
             decompressor.reset(false);
             IDLE.give(decompressor);
         }
     }
+}
+
+/// Returns how many tiny streams a message may have that has so many frames.
+fn most_tiny(message: &Assembly) -> usize {
+    TINY_STREAMS.saturating_mul(message.progress().fragments as usize)
 }
 
 impl Drop for Inflation {

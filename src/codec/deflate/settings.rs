@@ -26,6 +26,15 @@ use crate::extension::{
 /// let layer = WebSocketLayer::new(Echo::new()).config(config);
 /// ```
 ///
+/// # What a peer may send
+///
+/// A message may end its deflate stream with a final block, and go on with another stream
+/// (RFC 7692 §7.2.3.4): a client may finish in the place of flushing. For each of its frames a message
+/// may have 16 streams that inflate to fewer than 4 bytes, and any number of longer ones. Past that the
+/// connection ends with [`TooManyFinalBlocks`](crate::error::RecvError::TooManyFinalBlocks) and 1008:
+/// half a million of them fit into a message of 1 MB, and would cost 120 times as much as stored data of
+/// that length.
+///
 /// # Security
 ///
 /// Compression tells of what it compresses: the length of a message depends on what repeats in it.

@@ -17,10 +17,10 @@ use crate::{
 
 const KIB: usize = 1024;
 
-const TEXT: u8 = 0x41;
-const BINARY: u8 = 0x42;
-const CONTINUATION: u8 = 0;
-const FIN: u8 = 0x80;
+pub(super) const TEXT: u8 = 0x41;
+pub(super) const BINARY: u8 = 0x42;
+pub(super) const CONTINUATION: u8 = 0;
+pub(super) const FIN: u8 = 0x80;
 
 fn deflation(window_bits: u8, context_takeover: bool) -> Deflation {
     let direction = Direction {
@@ -34,7 +34,7 @@ fn deflation(window_bits: u8, context_takeover: bool) -> Deflation {
 }
 
 /// A decoder of the client's role, so that frames need no mask.
-fn decoder(context_takeover: bool, limits: Limits) -> Decoder {
+pub(super) fn decoder(context_takeover: bool, limits: Limits) -> Decoder {
     Decoder::new(Rules {
         role: Role::Client,
         limits,
@@ -42,7 +42,7 @@ fn decoder(context_takeover: bool, limits: Limits) -> Decoder {
     })
 }
 
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
+pub(super) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let len = payload.len();
     let mut frame = vec![first];
     match len {
@@ -61,7 +61,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
 }
 
 /// Decodes all of `bytes`, given in pieces.
-fn events_of(
+pub(super) fn events_of(
     decoder: &mut Decoder,
     bytes: &[u8],
     mut piece: impl FnMut() -> usize,
@@ -95,7 +95,7 @@ fn texts(texts: &[&str]) -> Vec<Event> {
 }
 
 /// Compresses with zlib as a sender does that is not ours.
-fn compress(message: &[u8], level: u32) -> Vec<u8> {
+pub(super) fn compress(message: &[u8], level: u32) -> Vec<u8> {
     let mut compress = Compress::new(flate2::Compression::new(level), false);
     let mut output = Vec::with_capacity(message.len() + message.len() / 8 + 64);
     compress
@@ -106,7 +106,7 @@ fn compress(message: &[u8], level: u32) -> Vec<u8> {
     output
 }
 
-fn noise(len: usize) -> Vec<u8> {
+pub(super) fn noise(len: usize) -> Vec<u8> {
     let mut rng = Rng::new(7);
     (0..len).map(|_| rng.below(256) as u8).collect()
 }

@@ -463,6 +463,7 @@ fn fault(violation: Violation) -> RecvError {
         Violation::InvalidUtf8 => RecvError::InvalidUtf8,
         Violation::TooLarge => RecvError::TooLarge,
         Violation::TooManyFragments => RecvError::TooManyFragments,
+        Violation::TooManyFinalBlocks => RecvError::TooManyFinalBlocks,
         Violation::TooSlow => RecvError::TooSlow,
     }
 }
