@@ -538,7 +538,8 @@ mod tests {
             printed,
             "Config { max_message_size: 2000, max_frame_size: 2000, max_fragments: (16384, 16), \
              assembly_timeout: 60s, max_control_frames: (100, 200), max_inbox: (16, 65536), \
-             max_outbox: (1024, 1048576), write_timeout: 10s, keepalive: Some((20s, 20s)), \
+             max_outbox: (1024, 1048576), write_timeout: 10s, receive_timeout: 300s, \
+             handler_grace: 30s, keepalive: Some((20s, 20s)), \
              first_message_timeout: None, max_lifetime: None, close_timeout: 5s, nodelay: true, \
              deflate: None }"
         );
@@ -551,6 +552,8 @@ mod tests {
                 .max_inbox(0, 0)
                 .max_outbox(0, 0)
                 .write_timeout(tiny)
+                .receive_timeout(tiny)
+                .handler_grace(tiny)
                 .keepalive(tiny, Duration::MAX)
                 .first_message_timeout(tiny)
                 .max_lifetime(Duration::MAX)
@@ -561,6 +564,7 @@ mod tests {
                 "Config { max_message_size: 1048576, max_frame_size: 1048576, \
                  max_fragments: (16, 4), assembly_timeout: 50ms, max_control_frames: (1, 10), \
                  max_inbox: (1, 1), max_outbox: (1, 1), write_timeout: 50ms, \
+                 receive_timeout: 50ms, handler_grace: 50ms, \
                  keepalive: Some((50ms, unlimited)), first_message_timeout: Some(1s), \
                  max_lifetime: Some(unlimited), close_timeout: 50ms, nodelay: false, \
                  deflate: None }"
