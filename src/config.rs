@@ -222,7 +222,8 @@ impl Config {
     /// read. The end of a TCP connection, and the reset of a TCP connection or of an HTTP/2 stream,
     /// is noticed within a second meanwhile, on Linux and macOS; that of TLS is not. After the end of a
     /// TCP connection the handler has to take a message every [`handler_grace`](Self::handler_grace),
-    /// if that is less. A handler that only sends calls
+    /// if that is less; after the reset of an HTTP/2 stream, or the end of its connection, every
+    /// second. A handler that only sends calls
     /// [`WebSocket::ignore_incoming`](crate::WebSocket::ignore_incoming). Minimum: 50 ms. Default:
     /// 5 minutes.
     #[must_use]

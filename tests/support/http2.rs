@@ -280,7 +280,7 @@ impl AsyncWrite for Tunnel {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        self.end();
-        Poll::Ready(Ok(()))
+        let ended = self.outgoing.send_data(Bytes::new(), true);
+        Poll::Ready(ended.map_err(io::Error::other))
     }
 }

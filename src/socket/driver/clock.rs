@@ -6,7 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Driver, Phase, Turn};
+use super::{ANSWER_GRACE, Driver, Phase, Turn};
 use crate::{
     close::{CloseCode, CloseFrame},
     config::Config,
@@ -44,11 +44,15 @@ impl<IO: Io> Driver<IO> {
 
     /// Looks whether the peer has gone, and how long the handler has taken no message.
     fn on_pause(&mut self, now: Instant, cx: &mut Context<'_>) -> Option<Turn> {
-        if self.probes {
+        if self.probes && self.cut_off.is_none() {
             match self.engine.poll_gone(cx) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(())) => self.ended = true,
-                Poll::Ready(Err(error)) => return Some(self.lose(RecvError::Io(error), cx)),
+                Poll::Ready(Err(error)) => {
+                    if let Some(turn) = self.cut_off(error, cx) {
+                        return Some(turn);
+                    }
+                }
             }
         }
         if self.crowded_due()? > now {
@@ -57,6 +61,9 @@ impl<IO: Io> Driver<IO> {
         // Output may have been blocked meanwhile, and nothing been delivered.
         self.has_room();
         self.crowded?;
+        if let Some(error) = self.cut_off.take() {
+            return Some(self.lose(RecvError::Io(error), cx));
+        }
         if self.ended {
             return Some(self.end_of_stream(now, cx));
         }
@@ -68,9 +75,10 @@ impl<IO: Io> Driver<IO> {
     /// Returns until when the handler has to take a message, if one waits for room.
     fn crowded_due(&self) -> Option<Instant> {
         let limit = self.config.receive_limit();
-        let limit = match self.ended {
-            true => limit.min(self.config.handler_limit()),
-            false => limit,
+        let limit = match (&self.cut_off, self.ended) {
+            (_, true) => limit.min(self.config.handler_limit()),
+            (Some(_), false) => limit.min(ANSWER_GRACE),
+            (None, false) => limit,
         };
         self.crowded.map(|since| since + limit)
     }
@@ -136,8 +144,8 @@ impl<IO: Io> Driver<IO> {
             return Some(self.fail(fault, CloseCode::POLICY_VIOLATION, now, cx));
         }
         // A pong cannot overtake the rest of what is arriving, for which there is a time of its own.
-        // Nor can a ping be answered that does not get out.
-        if self.engine.is_receiving() || self.blocked.is_some() {
+        // Nor can a ping be answered that does not get out, and nothing comes behind an end.
+        if self.engine.is_receiving() || self.blocked.is_some() || self.waiting.is_some() {
             self.heard(now);
         }
         let intervals = self.config.keepalive_intervals()?;

@@ -85,6 +85,9 @@ pub(super) struct Driver<IO> {
     crowded: Option<Instant>,
     /// The peer has ended its half of the stream, behind what is not read yet.
     ended: bool,
+    /// Nothing can be written any more, for this error, but the stream still holds messages that the
+    /// handler takes.
+    cut_off: Option<io::Error>,
     control_frames: Bucket,
     config: Arc<Config>,
     /// Something was written since the stream was flushed.
@@ -162,6 +165,7 @@ impl<IO: Io> Driver<IO> {
             paused: None,
             crowded: None,
             ended: false,
+            cut_off: None,
             probes,
             control_frames: Bucket::new(config.control_frames(), now),
             terms: Terms::new(&config, now),
@@ -232,7 +236,7 @@ impl<IO: Io> Driver<IO> {
             return Turn::Again;
         }
         match self.poll_flush(now, cx) {
-            Poll::Ready(Err(error)) => self.lose(RecvError::Io(error), cx),
+            Poll::Ready(Err(error)) => self.cut_off(error, cx).unwrap_or(Turn::Idle),
             _ if self.has_spent() => Turn::Yield,
             Poll::Ready(Ok(true)) => Turn::Again,
             Poll::Ready(Ok(false)) | Poll::Pending => Turn::Idle,
@@ -265,7 +269,10 @@ impl<IO: Io> Driver<IO> {
             let mut next = match self.waiting.take() {
                 Some(waiting) => *waiting,
                 None => match self.poll_incoming(now, cx) {
-                    Poll::Pending => return Ok(delivered),
+                    Poll::Pending => match self.cut_off.take_if(|_| !delivered) {
+                        Some(error) => return Err(self.lose(RecvError::Io(error), cx)),
+                        None => return Ok(delivered),
+                    },
                     Poll::Ready(incoming) => Waiting {
                         incoming,
                         ends: None,
@@ -361,7 +368,20 @@ impl<IO: Io> Driver<IO> {
     /// Returns whether nothing that is written can reach the peer any more, as far as that is known:
     /// a stream of HTTP/2 that was reset reads like one that has ended.
     fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
-        self.probes && matches!(self.engine.poll_gone(cx), Poll::Ready(Err(_)))
+        self.cut_off.is_some()
+            || (self.probes && matches!(self.engine.poll_gone(cx), Poll::Ready(Err(_))))
+    }
+
+    /// Loses the connection, to which nothing can be written any more, unless messages wait for room
+    /// that the peer sent before it ended: those are still the handler's. A TCP connection that is
+    /// reset without a FIN loses them.
+    fn cut_off(&mut self, error: io::Error, cx: &Context<'_>) -> Option<Turn> {
+        let was_reset = self.engine.is_tcp() && !self.ended;
+        if self.crowded.is_none() || was_reset {
+            return Some(self.lose(RecvError::Io(error), cx));
+        }
+        self.cut_off = Some(error);
+        None
     }
 
     fn answer_grace(&self) -> Duration {
@@ -442,6 +462,14 @@ impl<IO: Io> Driver<IO> {
     /// whether there is more to do at once: the handler waits for the room that this made, or more
     /// was sent while output was blocked.
     fn poll_flush(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        if self.cut_off.is_some() {
+            return match self.phase {
+                Phase::Open | Phase::Answering(_) => Poll::Pending,
+                Phase::Closing(_) | Phase::Over => {
+                    Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+                }
+            };
+        }
         // What is sent while output is blocked waits until it has moved, and something was read:
         // else a handler that sends without end would keep the peer from being heard.
         let was_blocked = self.blocked.is_some();

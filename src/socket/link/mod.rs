@@ -47,6 +47,10 @@ pub(crate) struct Link {
 
 /// What warnings call a connection by.
 #[derive(Debug)]
+#[cfg_attr(
+    not(feature = "tracing"),
+    allow(dead_code, reason = "only the log says it")
+)]
 pub(crate) struct Name {
     /// The type of the handler.
     pub(crate) handler: &'static str,

@@ -1,0 +1,169 @@
+//! No WebSocket over HTTP/2 outlives its peer, whatever that sent before and whatever the handler
+//! does.
+
+#![cfg(feature = "http2")]
+
+#[path = "support/http2.rs"]
+mod http2;
+#[path = "support/outlive/mod.rs"]
+mod outlive;
+#[path = "support/pipe.rs"]
+mod pipe;
+#[path = "support/wire.rs"]
+mod wire;
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use http2::{Session, Tunnel};
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use outlive::{
+    Stream,
+    network::{Cable, Kind, run},
+};
+use pipe::Served;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    net::TcpStream,
+    sync::watch,
+};
+use tower_websocket::Http2Executor;
+
+/// More than any peer sends, so that no window keeps it from leaving.
+const WINDOW: u32 = 1024 * 1024;
+
+struct Http2;
+
+/// A session that knows how many bytes of DATA have left, and how many were to.
+struct Counted {
+    _session: Session,
+    left: watch::Receiver<usize>,
+    written: usize,
+}
+
+impl Kind for Http2 {
+    const STREAM: Stream = Stream::Http2;
+    type Socket = Tunnel;
+    type Session = Counted;
+
+    fn serve(&self, stream: TcpStream, service: impl Served) {
+        let service = TowerToHyperService::new(service);
+        let connection = http2::server(Http2Executor::new())
+            .initial_stream_window_size(WINDOW)
+            .serve_connection(TokioIo::new(stream), service);
+        tokio::spawn(async { drop(connection.await) });
+    }
+
+    async fn open(&self, cable: Cable) -> (Tunnel, Counted) {
+        let (counter, left) = watch::channel(0);
+        let session = Session::new(Counting {
+            cable,
+            counter,
+            unseen: PREFACE,
+            head: Vec::new(),
+            data: false,
+        })
+        .await;
+        let tunnel = session.open().await;
+        let counted = Counted {
+            _session: session,
+            left,
+            written: 0,
+        };
+        (tunnel, counted)
+    }
+
+    /// What is written to a tunnel is only queued.
+    async fn write(
+        &self,
+        tunnel: &mut Tunnel,
+        session: &mut Counted,
+        bytes: &[u8],
+    ) -> io::Result<()> {
+        tunnel.write_all(bytes).await?;
+        session.written += bytes.len();
+        let written = session.written;
+        let left = session.left.wait_for(|&left| left == written).await;
+        left.map(drop).map_err(io::Error::other)
+    }
+}
+
+/// The length of a client's preface (RFC 9113 §3.4).
+const PREFACE: usize = 24;
+/// The length of a frame's head (RFC 9113 §4.1).
+const HEAD: usize = 9;
+
+/// A client's connection that counts the bytes of the DATA frames that leave.
+struct Counting {
+    cable: Cable,
+    counter: watch::Sender<usize>,
+    /// What is left of the preface, or of a payload.
+    unseen: usize,
+    /// What has been seen of a head.
+    head: Vec<u8>,
+    /// The payload is that of a DATA frame.
+    data: bool,
+}
+
+impl Counting {
+    fn count(&mut self, mut bytes: &[u8]) {
+        while !bytes.is_empty() {
+            let passed = bytes.len().min(self.unseen);
+            self.unseen -= passed;
+            bytes = &bytes[passed..];
+            if self.data {
+                self.counter.send_modify(|left| *left += passed);
+            }
+            let rest = bytes.len().min(HEAD - self.head.len());
+            self.head.extend(&bytes[..rest]);
+            bytes = &bytes[rest..];
+            if let [high, middle, low, kind, ..] = self.head[..] {
+                if self.head.len() == HEAD {
+                    self.unseen = u32::from_be_bytes([0, high, middle, low]) as usize;
+                    self.data = kind == 0;
+                    self.head.clear();
+                }
+            }
+        }
+    }
+}
+
+impl AsyncRead for Counting {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.cable).poll_read(cx, buffer)
+    }
+}
+
+impl AsyncWrite for Counting {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.cable).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(written)) = written {
+            self.count(&bytes[..written]);
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.cable).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.cable).poll_shutdown(cx)
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn websockets_over_http2_end_with_their_peers() {
+    run(Http2).await;
+}
