@@ -127,17 +127,20 @@ impl Reader {
 
     /// Connects and has the message sent.
     async fn begin(self, config: Config) -> (Client, Connections) {
-        let (mut client, connections, message);
+        let (mut client, connections);
+        // Made before: a client that is busy answers no pings.
+        let message = match self.echo {
+            true => frame(FIN | BINARY, &vec![7; self.len]),
+            false => frame(FIN | TEXT, b"go"),
+        };
         if self.echo {
             let layer = WebSocketLayer::new(Echo::new()).config(config);
             connections = layer.connections();
             client = connect(self.transport, self.buffers, layer).await;
-            message = frame(FIN | BINARY, &vec![7; self.len]);
         } else {
             let layer = WebSocketLayer::new(Answer(self.len)).config(config);
             connections = layer.connections();
             client = connect(self.transport, self.buffers, layer).await;
-            message = frame(FIN | TEXT, b"go");
         }
         client.write(&message).await;
         (client, connections)
