@@ -57,7 +57,7 @@ impl Handler for Desk {
     }
 
     async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
-        let user: User = socket.take().ok_or("accept carries a user")?;
+        let user: User = socket.take_carried().ok_or("accept carries a user")?;
         let numbered = socket.subprotocol() == Some("desk.v2");
 
         let sender = socket.sender();

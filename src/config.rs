@@ -187,7 +187,8 @@ impl Config {
         self
     }
 
-    /// Bounds the time for which a peer may take none of what is to be written.
+    /// Bounds the time for which a peer may take none of what is to be written: `limit` where little
+    /// was written, up to 3 × `limit` on a TCP socket and 10 × `limit` on any other stream behind much.
     ///
     /// Past it the connection is dropped without a Close, which could not reach such a peer.
     /// Minimum: 50 ms. Default: 10 s.
@@ -222,7 +223,7 @@ impl Config {
     /// read. The end of a TCP connection, and the reset of a TCP connection or of an HTTP/2 stream,
     /// is noticed within a second meanwhile, on Linux and macOS; that of TLS is not. After the end of a
     /// TCP connection the handler has to take a message every [`handler_grace`](Self::handler_grace),
-    /// if that is less; after the reset of an HTTP/2 stream, or the end of its connection, every
+    /// if that is shorter than `limit`; after the reset of an HTTP/2 stream, or the end of its connection, every
     /// second. A handler that only sends calls
     /// [`WebSocket::ignore_incoming`](crate::WebSocket::ignore_incoming). Minimum: 50 ms. Default:
     /// 5 minutes.

@@ -5,6 +5,7 @@ use std::{
     fmt,
     future::Future,
     hash::{BuildHasher, BuildHasherDefault, Hasher},
+    iter,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -183,7 +184,7 @@ pub struct Counts {
     /// Handlers that go on after their connection is over, for at most
     /// [`Config::handler_grace`](crate::Config::handler_grace).
     pub lingering: usize,
-    /// Handlers that returned while their [`WebSocket`](crate::WebSocket) lived on elsewhere, and kept
+    /// Handlers so far that returned while their [`WebSocket`](crate::WebSocket) lived on elsewhere, and kept
     /// the connection open.
     pub handed_on: u64,
     /// Handshakes that were answered with 101, or over HTTP/2 with 200.
@@ -228,8 +229,8 @@ impl Connections {
         }
     }
 
-    /// Caps the connections, from the handshake until the connection is over, and apart from them
-    /// the handlers that go on after that.
+    /// Caps the open connections, of which a handshake counts as one. Handlers that go on after their
+    /// connection is over are counted apart, up to the same number.
     ///
     /// Past it handshakes are answered 503 with `Retry-After`. Of the handlers that go on after their
     /// connection is over, the one that has gone on longest is dropped when there are more. A lower
@@ -464,11 +465,9 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let mut state = self.connections.lock();
         state.end(self.id);
-        let evicted = state.evict();
+        let evicted: Vec<_> = iter::from_fn(|| state.evict()).collect();
         drop(state);
-        if let Some(link) = evicted {
-            link.evict();
-        }
+        evicted.iter().for_each(|link| link.evict());
     }
 }
 

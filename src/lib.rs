@@ -71,7 +71,7 @@
 //!
 //! | Code | When |
 //! | --- | --- |
-//! | 1000 | the handler returned `Ok` |
+//! | 1000 | the handler returned `Ok`, and its `WebSocket` is dropped |
 //! | its own | the handler called [`WebSocket::close`], or returned a [`CloseFrame`] as its error |
 //! | 1001 | the [`Connections`] were closed, or [`Config::max_lifetime`] is over |
 //! | the peer's | the peer closed first |

@@ -122,7 +122,7 @@ pub(crate) fn handler_outlived(name: &Name) {
     );
 }
 
-/// A connection and its handler have ended.
+/// A connection is over.
 #[cfg_attr(
     not(feature = "tracing"),
     expect(unused_variables, reason = "nobody is told")

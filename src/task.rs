@@ -18,7 +18,7 @@ use crate::{
     handler::{Echo, Handler},
     layer::WebSocketLayer,
     report::{self, PanicAlarm, Span},
-    socket::{self, Introduction, Link, Name, Repetition, Served},
+    socket::{self, Ended, Introduction, Link, Name, Repetition, Served},
     upgrade::{Connection, Handover, Sent},
 };
 
@@ -65,8 +65,9 @@ impl<H: Handler> Opened<H> {
             };
             let place = Occupied::new(link, self.places, &permit);
             let handle = |socket| self.layer.handler.handle(socket);
-            socket::serve(served, self.introduction, place, handle).await;
-            permit.finish();
+            if socket::serve(served, self.introduction, place, handle).await == Ended::Returned {
+                permit.finish();
+            }
         })
     }
 

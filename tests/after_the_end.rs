@@ -10,7 +10,7 @@ use std::{
     pin::Pin,
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     task::{Context, Poll},
     time::Duration,
@@ -493,4 +493,95 @@ fn a_connection_whose_runtime_is_dropped_has_its_line_in_the_log() {
         log.names("DEBUG", "reason=\"aborted\"").await;
     });
     drop(client);
+}
+
+/// Returns how many of 16 messages a handler receives that takes one every three seconds.
+async fn received_slowly(end: &[u8]) -> usize {
+    let taken = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&taken);
+    let layer = WebSocketLayer::new(move |mut socket: WebSocket| {
+        let counted = Arc::clone(&counted);
+        async move {
+            while let Ok(Some(_)) = socket.recv().await {
+                counted.fetch_add(1, Ordering::Relaxed);
+                sleep(3 * SECOND).await;
+            }
+            Ok::<_, Error>(())
+        }
+    });
+    let mut client = open(&layer).await;
+    write(&mut client, &frame(FIN | TEXT, b"one").repeat(16)).await;
+    write(&mut client, end).await;
+    client.shutdown().await.unwrap();
+    layer.connections().wait().await;
+    taken.load(Ordering::Relaxed)
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_slow_handler_receives_all_that_came_before_the_end() {
+    assert_eq!(received_slowly(b"").await, 16);
+    assert_eq!(received_slowly(&close(1000, "")).await, 16);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_first_close_stays_the_peers() {
+    for (bytes, first) in [
+        (close(4000, "theirs"), Some(4000)),
+        (frame(FIN | CLOSE, b""), None),
+    ] {
+        let (ends, mut ended) = mpsc::unbounded_channel();
+        let layer = WebSocketLayer::new(move |mut socket: WebSocket| {
+            let ends = ends.clone();
+            async move {
+                assert!(socket.recv().await?.is_none());
+                let closed = socket.closed();
+                socket.close(CloseCode::NORMAL, "ours").await?;
+                ends.send((socket.close_frame(), closed.await))?;
+                Ok::<_, Error>(())
+            }
+        });
+        let mut client = open(&layer).await;
+        write(&mut client, &bytes).await;
+        let (frame, closed) = ended.recv().await.unwrap();
+        assert_eq!(frame.map(|frame| frame.code().get()), first);
+        assert_eq!(closed.code().map(CloseCode::get), first);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_close_can_be_read_when_this_side_closes_by_itself() {
+    let (server, _client) = duplex(4096);
+    let mut socket = WebSocket::from_io(server, Config::new().max_lifetime(SECOND));
+    assert_eq!(socket.recv().await.unwrap(), None);
+    let frame = socket.close_frame().unwrap();
+    assert_eq!(frame.code(), CloseCode::GOING_AWAY);
+
+    let (server, mut client) = duplex(4096);
+    let mut socket = WebSocket::from_io(server, Config::new());
+    write(&mut client, &frame_of_no_kind()).await;
+    assert!(socket.recv().await.is_err());
+    let frame = socket.close_frame().unwrap();
+    assert_eq!(frame.code(), CloseCode::PROTOCOL_ERROR);
+}
+
+fn frame_of_no_kind() -> Vec<u8> {
+    frame(FIN | 0x3, b"")
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_was_dropped_is_no_clean_end() {
+    let (handler, mut begins) = endless();
+    let layer = WebSocketLayer::new(handler);
+    let client = open(&layer).await;
+    begins.recv().await.unwrap();
+    tokio::spawn(leave_when_told(client));
+    let report = layer.connections().shutdown(120 * SECOND).await;
+    assert_eq!((report.clean, report.aborted), (0, 1));
+}
+
+async fn leave_when_told(mut client: DuplexStream) {
+    while read_frame(&mut client).await.unwrap().first != FIN | CLOSE {}
+    write(&mut client, &close(1001, "")).await;
+    client.shutdown().await.unwrap();
+    forget(client);
 }

@@ -83,10 +83,10 @@ impl Handler for Desk {
     }
 
     async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
-        assert!(socket.take::<String>().is_none());
-        let User(name) = socket.take().ok_or("no user")?;
-        assert!(socket.take::<User>().is_none());
-        let number: u8 = socket.take().ok_or("no number")?;
+        assert!(socket.take_carried::<String>().is_none());
+        let User(name) = socket.take_carried().ok_or("no user")?;
+        assert!(socket.take_carried::<User>().is_none());
+        let number: u8 = socket.take_carried().ok_or("no number")?;
         socket.send(format!("{} {number}", name.take())).await?;
         Ok(())
     }
@@ -115,7 +115,7 @@ async fn two_functions_serve_what_one_of_them_let_in() {
         },
         async |mut socket, User(name)| {
             let seen = socket.request().header("x-seen").map(str::to_owned);
-            let besides: &str = socket.take().ok_or_else(|| Error::new("lost"))?;
+            let besides: &str = socket.take_carried().ok_or_else(|| Error::new("lost"))?;
             let line = format!("{} {seen:?} {besides}", name.take());
             socket.send(line).await?;
             Ok::<_, Error>(())
@@ -137,7 +137,7 @@ async fn functions_may_carry_a_value_of_the_type_that_they_return() {
     let layer = WebSocketLayer::new(decide(
         async |_| Ok((Accept::new().carry(1), 2)),
         async |mut socket, returned: i32| {
-            let carried = socket.take::<i32>();
+            let carried = socket.take_carried::<i32>();
             socket.send(format!("{carried:?} {returned}")).await?;
             Ok::<_, Error>(())
         },
@@ -252,7 +252,7 @@ async fn a_pair_does_not_serve_a_socket_that_it_did_not_accept() {
     let handler = decide(admit, greet);
     let (server, mut client) = duplex(1024);
     let mut socket = WebSocket::from_io(server, Config::new());
-    assert!(socket.take::<String>().is_none());
+    assert!(socket.take_carried::<String>().is_none());
     let error = handler.handle(socket).await.unwrap_err();
     assert!(
         error.to_string().contains("not accepted by this handler"),

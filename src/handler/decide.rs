@@ -36,9 +36,9 @@ use crate::{
 /// ));
 /// ```
 ///
-/// An async closure may not borrow what it captures, because its future has to be [`Send`]. One with
-/// state gives each handshake a clone of it, and takes out of the request what the future needs, or
-/// clones the request:
+/// The compiler refuses an async closure that captures anything ("does not implement `Fn` because it
+/// captures state"), also with `move`. A closure with state gives each handshake a clone of it, and
+/// takes out of the request what the future needs, or clones the request:
 ///
 /// ```
 /// use std::{collections::HashMap, sync::Arc};
@@ -126,7 +126,7 @@ where
 
     async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
         // Missing only if somebody calls this method with another handler's socket.
-        let Some(Decided(value)) = socket.take() else {
+        let Some(Decided(value)) = socket.take_carried() else {
             return Err("the connection was not accepted by this handler".into());
         };
         (self.handle)(socket, value).await.map_err(Into::into)

@@ -78,7 +78,7 @@ use crate::{
 ///     }
 ///
 ///     async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
-///         let User(name) = socket.take().ok_or("accept carries a user")?;
+///         let User(name) = socket.take_carried().ok_or("accept carries a user")?;
 ///         socket.send(format!("Hello {name}")).await?;
 ///         Ok(())
 ///     }
@@ -112,7 +112,8 @@ pub trait Handler: Send + Sync + 'static {
     ///
     /// The connection is open as long as the returned future runs or the `WebSocket` lives,
     /// whichever is longer: a handler may move its socket to another task and return `Ok`. The last
-    /// of the two closes with 1000. An error or a panic of the handler closes with 1011
+    /// of the two closes with 1000, or with 1011 if that is a `WebSocket` dropped in a panic. An error
+    /// or a panic of the handler closes with 1011
     /// ([RFC 6455 §7.4.1](https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1)) wherever the socket
     /// is. A connection that is closing already keeps its code. What was sent before is flushed
     /// first.

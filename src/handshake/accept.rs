@@ -59,7 +59,7 @@ impl Accept {
     }
 
     /// Sends a value along to the handler, which gets it from
-    /// [`WebSocket::take`](crate::WebSocket::take).
+    /// [`WebSocket::take_carried`](crate::WebSocket::take_carried).
     ///
     /// The value need be neither `Clone` nor `Sync`. One of each type is carried: a second one
     /// replaces the first. It is dropped if the handshake fails, and with the socket if the handler
@@ -84,7 +84,7 @@ impl Accept {
     ///     }
     ///
     ///     async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
-    ///         let User(name) = socket.take().ok_or("accept carries a user")?;
+    ///         let User(name) = socket.take_carried().ok_or("accept carries a user")?;
     ///         socket.send(format!("Hello {name}")).await?;
     ///         Ok(())
     ///     }

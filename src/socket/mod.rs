@@ -46,7 +46,7 @@ pub use self::sender::{Buffered, Sender};
 pub(crate) use self::{
     link::{Link, Name},
     repetition::{Repetition, repeat},
-    session::{Served, serve},
+    session::{Ended, Served, serve},
     traffic::Traffic,
 };
 use crate::{
@@ -67,6 +67,11 @@ use crate::{
 /// The connection is open as long as its handler runs or its `WebSocket` lives, whichever is longer:
 /// a handler may move the `WebSocket` to another task and return. A [`Sender`] does not keep the
 /// connection open.
+///
+/// With `futures_util`'s `StreamExt` and `SinkExt` it can be split into two halves for two tasks. The
+/// halves have no [`sender`](Self::sender), [`closed`](Self::closed) or
+/// [`ignore_incoming`](Self::ignore_incoming): call them before, or give the second task a [`Sender`]
+/// instead of a half.
 ///
 /// # Examples
 ///
@@ -192,8 +197,8 @@ impl WebSocket {
     /// - [`RecvError::TooLarge`]: past [`Config::max_message_size`]; the peer is told with 1009.
     /// - [`RecvError::TooManyFragments`], [`TooManyFinalBlocks`](RecvError::TooManyFinalBlocks),
     ///   [`TooSlow`](RecvError::TooSlow), [`TooManyControlFrames`](RecvError::TooManyControlFrames),
-    ///   [`NoFirstMessage`](RecvError::NoFirstMessage): past another limit of [`Config`]; the peer
-    ///   is told with 1008.
+    ///   [`NoFirstMessage`](RecvError::NoFirstMessage), [`NotReceived`](RecvError::NotReceived): past
+    ///   another limit of [`Config`]; the peer is told with 1008.
     /// - [`RecvError::Unresponsive`], [`Stalled`](RecvError::Stalled): the peer is gone, or as good
     ///   as that, and no Close is sent.
     /// - [`RecvError::Io`]: the connection is gone. Where only the peer's half of the stream has
@@ -287,7 +292,7 @@ impl WebSocket {
     /// A feed, which receives nothing:
     ///
     /// ```
-    /// use tokio::sync::broadcast;
+    /// use tokio::sync::broadcast::{self, error::RecvError};
     /// use tower_websocket::{BoxError, WebSocket};
     ///
     /// async fn feed(
@@ -299,7 +304,11 @@ impl WebSocket {
     ///     tokio::pin!(closed);
     ///     loop {
     ///         tokio::select! {
-    ///             line = news.recv() => socket.send(line?).await?,
+    ///             line = news.recv() => match line {
+    ///                 Ok(line) => socket.send(line).await?,
+    ///                 Err(RecvError::Lagged(_)) => {}
+    ///                 Err(RecvError::Closed) => return Ok(()),
+    ///             },
     ///             _ = &mut closed => return Ok(()),
     ///         }
     ///     }
@@ -358,12 +367,12 @@ impl WebSocket {
     /// struct User(String);
     ///
     /// async fn greet(mut socket: WebSocket) -> Result<(), BoxError> {
-    ///     let User(name) = socket.take().ok_or("accept carries a user")?;
+    ///     let User(name) = socket.take_carried().ok_or("accept carries a user")?;
     ///     socket.send(format!("Hello {name}")).await?;
     ///     Ok(())
     /// }
     /// ```
-    pub fn take<T: Send + 'static>(&mut self) -> Option<T> {
+    pub fn take_carried<T: Send + 'static>(&mut self) -> Option<T> {
         self.introduction.carried.take()
     }
 

@@ -12,8 +12,8 @@ use crate::{
 /// Sends to a connection from any task or thread, also after the handler has moved its
 /// [`WebSocket`](crate::WebSocket).
 ///
-/// It is cheap to clone. It does not keep the connection open: that lasts until the handler
-/// returns.
+/// It is cheap to clone. It does not keep the connection open: that lasts as long as the handler
+/// or the [`WebSocket`](crate::WebSocket).
 ///
 /// # Examples
 ///

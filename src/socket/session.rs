@@ -71,6 +71,14 @@ pin_project! {
     }
 }
 
+/// How the handler of a connection that is over has ended.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Ended {
+    Returned,
+    /// It went on for too long.
+    Dropped,
+}
+
 /// The time that is left to a handler whose connection is over.
 struct Grace {
     ends: Instant,
@@ -124,9 +132,9 @@ where
     IO: Io,
     F: Future<Output = Result<(), BoxError>>,
 {
-    type Output = ();
+    type Output = Ended;
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let alarm = report::PanicAlarm::new();
         let poll = self.as_mut().poll_both(cx);
         if let Some(driver) = self.project().driver {
@@ -143,7 +151,7 @@ where
     F: Future<Output = Result<(), BoxError>>,
 {
     /// Polls both in turn until neither gets on.
-    fn poll_both(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+    fn poll_both(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let mut this = self.project();
         let link = &*this.link;
         for _ in 0..TURNS {
@@ -170,9 +178,12 @@ where
             }
             if turn == Turn::Over {
                 let has_time = handler.is_some() && poll_grace(this.grace, link, cx).is_pending();
+                if handler.is_none() {
+                    return Poll::Ready(Ended::Returned);
+                }
                 if !has_time {
                     drop_handler(handler.as_mut(), link);
-                    return Poll::Ready(());
+                    return Poll::Ready(Ended::Dropped);
                 }
             }
             match turn {
@@ -182,7 +193,8 @@ where
             }
         }
         // Unlike a wake of our own this is behind what timers and streams have for other tasks.
-        pin!(tokio::task::yield_now()).poll(cx)
+        let _ = pin!(tokio::task::yield_now()).poll(cx);
+        Poll::Pending
     }
 }
 
@@ -207,14 +219,15 @@ fn poll_grace(grace: &mut Option<Box<Grace>>, link: &Link, cx: &mut Context<'_>)
     if link.is_evicted() {
         return Poll::Ready(());
     }
+    if link.has_taken() {
+        // It still receives what came before the end, of which an inbox holds no more than so much.
+        grace.ends = now + link.handler_limit();
+    }
     grace.timer.poll(Some(grace.ends), now, cx)
 }
 
-/// Drops the handler of a connection that is over, if it is still there.
+/// Drops the handler of a connection that is over.
 fn drop_handler<F>(mut handler: Pin<&mut Option<F>>, link: &Link) {
-    if handler.is_none() {
-        return;
-    }
     report::handler_outlived(link.name());
     if catch(|| handler.set(None)).is_none() {
         report::handler_panicked();

@@ -22,7 +22,7 @@ pub(crate) fn install() {
     INSTALLED.call_once(|| {
         let subscriber = tracing_subscriber::fmt()
             .with_ansi(false)
-            .with_max_level(tracing::Level::DEBUG);
+            .with_max_level(tracing_subscriber::filter::LevelFilter::DEBUG);
         subscriber.with_writer(|| Writer).init();
     });
 }

@@ -47,7 +47,9 @@ impl<IO: Io> Driver<IO> {
         if self.probes && self.cut_off.is_none() {
             match self.engine.poll_gone(cx) {
                 Poll::Pending => {}
-                Poll::Ready(Ok(())) => self.ended = true,
+                Poll::Ready(Ok(())) => {
+                    self.ended.get_or_insert(now);
+                }
                 Poll::Ready(Err(error)) => {
                     if let Some(turn) = self.cut_off(error, cx) {
                         return Some(turn);
@@ -60,11 +62,14 @@ impl<IO: Io> Driver<IO> {
         }
         // Output may have been blocked meanwhile, and nothing been delivered.
         self.has_room();
-        self.crowded?;
+        if self.crowded.is_none() {
+            self.crowded = Some(now);
+            return None;
+        }
         if let Some(error) = self.cut_off.take() {
             return Some(self.lose(RecvError::Io(error), cx));
         }
-        if self.ended {
+        if self.ended.is_some() {
             return Some(self.end_of_stream(now, cx));
         }
         report::not_receiving(self.link.name(), self.config.receive_limit());
@@ -74,13 +79,14 @@ impl<IO: Io> Driver<IO> {
 
     /// Returns until when the handler has to take a message, if one waits for room.
     fn crowded_due(&self) -> Option<Instant> {
-        let limit = self.config.receive_limit();
-        let limit = match (&self.cut_off, self.ended) {
-            (_, true) => limit.min(self.config.handler_limit()),
-            (Some(_), false) => limit.min(ANSWER_GRACE),
-            (None, false) => limit,
-        };
-        self.crowded.map(|since| since + limit)
+        let since = self.crowded?;
+        let due = since + self.config.receive_limit();
+        Some(match (&self.cut_off, self.ended) {
+            // From the end on, whatever the handler had been doing for how long.
+            (_, Some(ended)) => due.min(since.max(ended) + self.config.handler_limit()),
+            (Some(_), None) => due.min(since + ANSWER_GRACE),
+            (None, None) => due,
+        })
     }
 
     /// Returns when a connection from which nothing is read looks again.

@@ -44,6 +44,7 @@ impl<IO: Io> Driver<IO> {
             RecvError::Protocol(rule) => CloseFrame::because(code, &rule.to_string()),
             fault => CloseFrame::because(code, &fault.to_string()),
         };
+        self.link.note_close(&frame);
         self.link
             .end(Some(fault), Some(&mut self.engine.output), cx);
         self.send_close(Some(&frame));
@@ -82,11 +83,13 @@ impl<IO: Io> Driver<IO> {
         now: Instant,
         cx: &Context<'_>,
     ) -> Turn {
+        self.link.note_close(&frame);
         self.link.end(None, Some(&mut self.engine.output), cx);
         self.send_close(Some(&frame));
         let closed = Closed::new(Side::Local, Some(frame), false);
         // No answer comes behind an end that has been read already.
-        let answered = self.waiting.take().is_some();
+        let waiting = self.waiting.take();
+        let answered = waiting.is_some_and(|waiting| waiting.is_end());
         self.enter_closing(closed, answered, now)
     }
 
@@ -209,7 +212,9 @@ impl<IO: Io> Driver<IO> {
                         closing.closed.set_clean(true);
                     }
                 }
-                Poll::Ready(Ok(Incoming::Event(_, read))) => self.spent.add(1, read),
+                Poll::Ready(Ok(Incoming::Event(_, read))) => {
+                    self.spent.add(1, read + self.engine.take_work());
+                }
                 Poll::Ready(Ok(Incoming::Bytes(bytes))) => self.spent.add(0, bytes),
                 Poll::Ready(Ok(Incoming::End | Incoming::Violation(_)) | Err(_)) => answered = true,
             }

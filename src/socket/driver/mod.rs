@@ -83,8 +83,8 @@ pub(super) struct Driver<IO> {
     paused: Option<Instant>,
     /// Since when a message has waited for room in the inbox and the handler has taken none.
     crowded: Option<Instant>,
-    /// The peer has ended its half of the stream, behind what is not read yet.
-    ended: bool,
+    /// Since when the peer is known to have ended its half of the stream, behind what is not read yet.
+    ended: Option<Instant>,
     /// Nothing can be written any more, for this error, but the stream still holds messages that the
     /// handler takes.
     cut_off: Option<io::Error>,
@@ -102,6 +102,17 @@ struct Waiting {
     incoming: io::Result<Incoming>,
     /// Until when it waits for the handler's answers.
     ends: Option<Instant>,
+}
+
+impl Waiting {
+    /// Returns whether nothing that the peer says comes behind it.
+    fn is_end(&self) -> bool {
+        match &self.incoming {
+            Ok(Incoming::Event(event, _)) => matches!(event, Event::Close(_)),
+            Ok(Incoming::Bytes(_)) => false,
+            Ok(Incoming::End | Incoming::Violation(_)) | Err(_) => true,
+        }
+    }
 }
 
 #[derive(Debug)]
@@ -164,7 +175,7 @@ impl<IO: Io> Driver<IO> {
             keepalive: keepalive.map(|_| Keepalive::new(seed, now)),
             paused: None,
             crowded: None,
-            ended: false,
+            ended: None,
             cut_off: None,
             probes,
             control_frames: Bucket::new(config.control_frames(), now),
@@ -376,7 +387,7 @@ impl<IO: Io> Driver<IO> {
     /// that the peer sent before it ended: those are still the handler's. A TCP connection that is
     /// reset without a FIN loses them.
     fn cut_off(&mut self, error: io::Error, cx: &Context<'_>) -> Option<Turn> {
-        let was_reset = self.engine.is_tcp() && !self.ended;
+        let was_reset = self.engine.is_tcp() && self.ended.is_none();
         if self.crowded.is_none() || was_reset {
             return Some(self.lose(RecvError::Io(error), cx));
         }

@@ -176,10 +176,15 @@ impl Link {
     pub(in crate::socket) fn end_input(&self, frame: Option<&CloseFrame>, cx: &Context<'_>) {
         let mut state = self.lock();
         state.input_over = true;
-        state.first_close = frame.cloned().map(Box::new);
+        state.note_close(frame);
         let reader = state.reader.take();
         drop(state);
         wake_others([reader], cx);
+    }
+
+    /// Notes the Close that this side sends, unless one came before.
+    pub(in crate::socket) fn note_close(&self, frame: &CloseFrame) {
+        self.lock().note_close(Some(frame));
     }
 
     /// Nothing more will be received, for `fault` if it is not an ordinary Close, nor can anything
@@ -230,9 +235,7 @@ impl Link {
         if state.closed.is_some() {
             return ([None, None], None);
         }
-        if state.first_close.is_none() {
-            state.first_close = closed.frame().cloned().map(Box::new);
-        }
+        state.note_close(closed.frame());
         state.closed = Some(Box::new(closed));
         state.stage = Stage::Closed;
         if !mem::replace(&mut state.input_over, true) {

@@ -209,7 +209,7 @@ impl Link {
 
     /// Returns the first Close of the connection, once there is one.
     pub(in crate::socket) fn first_close(&self) -> Option<CloseFrame> {
-        self.lock().first_close.as_deref().cloned()
+        self.lock().first_close.clone()?.map(|frame| *frame)
     }
 
     /// Returns how the connection ended, once it has.
@@ -222,7 +222,7 @@ impl Link {
         let mut state = self.lock();
         if state.stage == Stage::Open {
             state.stage = Stage::Closing;
-            state.first_close = Some(Box::new(frame.clone()));
+            state.note_close(Some(&frame));
             state.close = Some(Box::new(frame));
             state.input_over = true;
             let discarded = mem::take(&mut state.inbox);

@@ -95,8 +95,8 @@ struct State {
     stage: Stage,
     /// The Close that this side wants to send.
     close: Option<Box<CloseFrame>>,
-    /// The first Close of the connection, as soon as there is one.
-    first_close: Option<Box<CloseFrame>>,
+    /// The first Close of the connection, as soon as there is one, with what it says.
+    first_close: Option<Option<Box<CloseFrame>>>,
     closed: Option<Box<Closed>>,
     round_trip: Option<Duration>,
 
@@ -177,6 +177,12 @@ impl State {
     /// Returns whether messages that arrive are discarded.
     const fn discards(&self) -> bool {
         self.input_over || self.ignoring || self.abandoned.is_some()
+    }
+
+    /// Notes a Close, unless one came before.
+    fn note_close(&mut self, frame: Option<&CloseFrame>) {
+        self.first_close
+            .get_or_insert_with(|| frame.cloned().map(Box::new));
     }
 
     fn take_wakers(&mut self) -> [Option<Waker>; 2] {
