@@ -16,6 +16,7 @@ use std::{
     io,
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use http2::{Session, Tunnel};
@@ -28,9 +29,11 @@ use pipe::Served;
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
     net::TcpStream,
-    sync::watch,
+    sync::{mpsc, watch},
+    time::sleep,
 };
-use tower_websocket::Http2Executor;
+use tower_websocket::{Error, Http2Executor, WebSocket, WebSocketLayer};
+use wire::{BINARY, FIN, frame};
 
 /// More than any peer sends, so that no window keeps it from leaving.
 const WINDOW: u32 = 1024 * 1024;
@@ -166,4 +169,37 @@ impl AsyncWrite for Counting {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn websockets_over_http2_end_with_their_peers() {
     run(Http2).await;
+}
+
+/// The answer to the first message does not fit into the client's window.
+#[tokio::test(start_paused = true)]
+async fn everything_is_received_from_a_stream_that_is_reset_while_an_answer_waits_for_its_window() {
+    const SENT: usize = 40;
+    const TICK: Duration = Duration::from_millis(20);
+    let (notes, mut heard) = mpsc::unbounded_channel();
+    let layer = WebSocketLayer::new(move |mut socket: WebSocket| {
+        let notes = notes.clone();
+        async move {
+            let mut received = 0;
+            while let Ok(Some(_)) = socket.recv().await {
+                received += 1;
+                if received == 1 {
+                    socket.send(vec![0; 128 * 1024]).await?;
+                }
+                sleep(TICK).await;
+            }
+            notes.send(received)?;
+            Ok::<_, Error>(())
+        }
+    });
+    let connections = layer.connections();
+    let session = Session::new(http2::serve(layer.into_service())).await;
+    let mut tunnel = session.open().await;
+    let message = frame(FIN | BINARY, b"and then");
+    wire::write(&mut tunnel, &message.repeat(SENT)).await;
+    sleep(3 * TICK).await;
+    assert_eq!(connections.counts().messages_received, 17, "one made room");
+    drop(tunnel);
+    assert_eq!(heard.recv().await, Some(SENT));
+    connections.wait().await;
 }

@@ -62,8 +62,10 @@ fn over(cell: Cell) -> RangeInclusive<Duration> {
     };
     let (least, most) = match (cell.bound(), cell.end) {
         // The answer to the ping finds that nobody is left, or what is sent next.
+        (_, End::Reset) if slow => (Duration::ZERO, received + late),
         (_, End::Reset) if cell.behaviour.takes() => (Duration::ZERO, Duration::ZERO),
-        (_, End::Reset) if cell.behaviour.sends() => (Duration::ZERO, TICK),
+        (Bound::Read, End::Reset) if cell.behaviour.sends() => (Duration::ZERO, TICK),
+        (_, End::Reset) if cell.behaviour.sends() => (Duration::ZERO, ANSWER_GRACE),
         // Counted from the last message that was read, which may have waited.
         (Bound::Keepalive, _) => (KEEPALIVE, KEEPALIVE + received + late),
         (Bound::ReceiveTimeout, End::Silence) => {

@@ -226,7 +226,11 @@ impl<IO: Io> Driver<IO> {
             // A server reads nothing before output moves again.
             match self.poll_flush(now, cx) {
                 Poll::Ready(Ok(_)) => {}
-                Poll::Ready(Err(error)) => return self.lose(RecvError::Io(error), cx),
+                Poll::Ready(Err(error)) => {
+                    if let Some(turn) = self.cut_off(error, cx) {
+                        return turn;
+                    }
+                }
                 Poll::Pending if self.reads_while_blocked() => {}
                 Poll::Pending => {
                     self.pause(now);
@@ -392,6 +396,7 @@ impl<IO: Io> Driver<IO> {
             return Some(self.lose(RecvError::Io(error), cx));
         }
         self.cut_off = Some(error);
+        self.blocked = None;
         None
     }
 

@@ -75,7 +75,7 @@ pub(crate) async fn run<K: Kind>(kind: K) {
 }
 
 /// Fails what does not come to its end.
-async fn within<F: Future>(step: &str, future: F) -> F::Output {
+pub(crate) async fn within<F: Future>(step: &str, future: F) -> F::Output {
     let output = timeout(GUARD, future).await;
     output.unwrap_or_else(|_| panic!("{step}: not after {GUARD:?}"))
 }
