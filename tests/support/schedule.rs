@@ -1,7 +1,8 @@
 //! Random sessions that are the same in every run: a seeded generator, and a loop that gives each
 //! session a seed of its own and a runtime whose clock is stopped.
 //!
-//! A failure prints its seed. With `SEED=<seed>` in the environment that session alone runs.
+//! A failure prints its seed. With `SEED=<seed>` in the environment that session alone runs; with
+//! `SEEDS=1` each seed is printed as its session begins.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
@@ -40,13 +41,16 @@ impl Random {
     }
 }
 
-/// Says which seed failed.
-struct Seed(u64);
+/// Says which seed failed, and how many steps others had taken before.
+struct Seed {
+    seed: u64,
+    steps: usize,
+}
 
 impl Drop for Seed {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("failed with SEED={}", self.0);
+            eprintln!("failed with SEED={} after {} steps", self.seed, self.steps);
         }
     }
 }
@@ -57,8 +61,11 @@ pub(crate) fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Outp
 
 /// Runs connections until all steps are taken, each with a seed of its own.
 pub(crate) fn run<F: Future<Output = usize>>(most: usize, connection: impl Fn(u64) -> F) {
-    let run = |seed| {
-        let _seed = Seed(seed);
+    let run = |seed, steps| {
+        let _seed = Seed { seed, steps };
+        if std::env::var_os("SEEDS").is_some() {
+            eprintln!("SEED={seed}");
+        }
         let runtime = runtime::Builder::new_current_thread()
             .enable_time()
             .start_paused(true)
@@ -67,12 +74,12 @@ pub(crate) fn run<F: Future<Output = usize>>(most: usize, connection: impl Fn(u6
         runtime.block_on(connection(seed))
     };
     if let Ok(seed) = std::env::var("SEED") {
-        run(seed.parse().unwrap());
+        run(seed.parse().unwrap(), 0);
         return;
     }
     let mut steps = 0;
     for seed in 1.. {
-        steps += run(seed);
+        steps += run(seed, steps);
         if steps >= most {
             println!("{steps} steps on {seed} connections");
             return;
