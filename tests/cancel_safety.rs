@@ -13,6 +13,8 @@
 
 #[path = "support/pipe.rs"]
 mod pipe;
+#[path = "support/schedule.rs"]
+mod schedule;
 #[path = "support/wire.rs"]
 mod wire;
 
@@ -26,6 +28,7 @@ use std::{
 };
 
 use futures_util::{StreamExt, future::join_all, stream::FuturesUnordered};
+use schedule::{Random, poll_once, run};
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
     runtime,
@@ -53,43 +56,6 @@ const CLONES: [u8; 3] = [1, 2, 3];
 const TASKS: u8 = 4;
 const SENDERS: usize = 20;
 const CLIENT: u8 = 0x7f;
-
-/// Marsaglia's xorshift: the same numbers for the same seed, everywhere.
-struct Random(u64);
-
-impl Random {
-    fn new(seed: u64) -> Self {
-        let mut random = Self(seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1);
-        (0..8).for_each(|_| _ = random.next());
-        random
-    }
-
-    fn next(&mut self) -> u64 {
-        self.0 ^= self.0 << 13;
-        self.0 ^= self.0 >> 7;
-        self.0 ^= self.0 << 17;
-        self.0
-    }
-
-    fn below(&mut self, bound: usize) -> usize {
-        usize::try_from(self.next() >> 33).unwrap() % bound
-    }
-
-    fn pick<T: Copy>(&mut self, choices: &[T]) -> T {
-        choices[self.below(choices.len())]
-    }
-}
-
-/// Says which seed failed.
-struct Seed(u64);
-
-impl Drop for Seed {
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            eprintln!("failed with SEED={}", self.0);
-        }
-    }
-}
 
 /// What has been promised, and what has been kept of it.
 struct Ledger {
@@ -350,35 +316,6 @@ fn tight(random: &mut Random) -> (Config, usize) {
         .max_fragments(16_384, 16_384)
         .without_keepalive();
     (config, buffer)
-}
-
-fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
-    future.poll(&mut Context::from_waker(Waker::noop()))
-}
-
-/// Runs connections until all steps are taken, each with a seed of its own.
-fn run<F: Future<Output = usize>>(most: usize, connection: impl Fn(u64) -> F) {
-    let run = |seed| {
-        let _seed = Seed(seed);
-        let runtime = runtime::Builder::new_current_thread()
-            .enable_time()
-            .start_paused(true)
-            .build()
-            .unwrap();
-        runtime.block_on(connection(seed))
-    };
-    if let Ok(seed) = std::env::var("SEED") {
-        run(seed.parse().unwrap());
-        return;
-    }
-    let mut steps = 0;
-    for seed in 1.. {
-        steps += run(seed);
-        if steps >= most {
-            println!("{steps} steps on {seed} connections");
-            return;
-        }
-    }
 }
 
 /// A future of `send` that is polled now and then.

@@ -1,0 +1,236 @@
+//! The words of the model: where the socket is, what may end a connection, which messages there are.
+
+use std::{io, sync::LazyLock, time::Duration};
+
+use tower_websocket::{Message, Side, error::RecvError};
+
+/// The rule for the life of a connection: it is open as long as its handler runs or its `WebSocket`
+/// lives, whichever is longer.
+///
+/// `false` is for a crate without that rule: the end of the handler closes the connection, wherever
+/// the socket is, and of the sockets in other tasks only those of `WebSocket::from_io` have time to
+/// answer what came before a violation or the end of the stream.
+pub(crate) const MOVED_SOCKETS_KEEP_OPEN: bool = false;
+/// How long an inbox may be full without the holder taking a message; comes with that rule.
+pub(crate) const INBOX_LIMIT: Duration = Duration::from_secs(5 * 60);
+
+/// A fault of the crate, in `Driver::poll_answering`: if writing fails after the peer's Close was read
+/// and before ours is queued, `Closed` has lost the peer's code and reason, although `recv` returned
+/// `None` as behind any Close. To be `false` once that is mended: then the code is there, and the end
+/// is not clean.
+pub(crate) const FORGETS_CODES_OF_BROKEN_STREAMS: bool = true;
+
+/// A fault of the crate, in `Driver::poll_closing`: while closing, `write_timeout` is judged before
+/// the connection tries to write. Where the task runs late, a peer that has just read is dropped, with
+/// what was accepted for it and the Close. To be `false` once that is mended.
+pub(crate) const JUDGES_BEFORE_WRITING: bool = true;
+
+/// A fault of the crate, in `Driver::begin_closing`: the time in which nothing was read is not excused
+/// when this side closes, unlike when reading goes on. Half a message that has waited in the stream
+/// counts as too slow then, and the peer's Close behind it is not waited for: the end is not clean.
+/// To be `false` once that is mended.
+pub(crate) const COUNTS_PAUSES_WHILE_CLOSING: bool = true;
+
+/// The senders, each with an order of its own. The holder of the socket, with the socket:
+pub(crate) const HOLDER: usize = 0;
+/// The holder, with a `Sender`. Of the actors, a handler without a socket.
+pub(crate) const BESIDE: usize = 1;
+/// The test itself.
+pub(crate) const TEST: usize = 2;
+pub(crate) const TASKS: usize = 3;
+pub(crate) const SENDERS: usize = 6;
+/// What messages of the peer carry as their sender.
+const PEER: usize = 0x7f;
+
+/// What the model knows of the configuration.
+#[derive(Clone, Debug)]
+pub(crate) struct Limits {
+    /// Bytes that the pipe holds in each direction.
+    pub(crate) capacity: usize,
+    /// The stream reads and writes in pieces, and is pending now and then without a reason.
+    pub(crate) pieces: bool,
+    pub(crate) inbox: (usize, usize),
+    pub(crate) outbox: (usize, usize),
+    /// The silence before a ping, and the time to answer it.
+    pub(crate) keepalive: Option<(Duration, Duration)>,
+    pub(crate) write: Duration,
+    pub(crate) assembly: Duration,
+    pub(crate) close: Duration,
+    pub(crate) lifetime: Option<Duration>,
+    pub(crate) message: usize,
+    /// The largest message that anybody sends on purpose.
+    pub(crate) largest: usize,
+    /// Most frames of a message, and most empty ones among them.
+    pub(crate) fragments: (u32, u32),
+}
+
+/// Where the socket and the handler are.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Place {
+    /// The handler holds its socket.
+    Inside,
+    /// Another task holds the socket, and the handler goes on without it.
+    Moved,
+    /// Another task holds the socket, and the handler waits for that task.
+    Awaited,
+    /// Another task holds the socket, and the handler has returned.
+    Left,
+    /// There is no handler: the socket was made by `from_io`.
+    Alone,
+}
+
+/// How a handler ends, or a task that holds a socket.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum End {
+    Ok,
+    Error,
+    Frame(u16),
+    Panic,
+}
+
+/// A violation by the peer.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Fault {
+    Protocol,
+    Utf8,
+    TooLarge,
+    Fragments,
+}
+
+/// What may end a connection.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Cause {
+    /// This side closed with a code.
+    Local(u16),
+    /// The peer closed, maybe with a code.
+    Peer(Option<u16>),
+    Violation(Fault),
+    /// The peer ended its half of the stream without a Close.
+    Fin,
+    /// The peer dropped the stream.
+    Reset,
+    /// No pong came in time.
+    Unresponsive,
+    /// Nothing could be written in time.
+    Stalled,
+    /// The rest of a message did not come in time.
+    TooSlow,
+    Lifetime,
+    /// Nothing was taken out of a full inbox in time.
+    Neglected,
+}
+
+impl Cause {
+    pub(crate) fn side(self) -> Side {
+        match self {
+            Self::Peer(_) | Self::Fin | Self::Reset => Side::Remote,
+            _ => Side::Local,
+        }
+    }
+
+    /// Returns the code of the first Close.
+    pub(crate) fn code(self) -> Option<u16> {
+        match self {
+            Self::Peer(code) => code,
+            Self::Fin => None,
+            cause => cause.sent(),
+        }
+    }
+
+    /// Returns the code of the Close that this side sends, if it sends one that has any.
+    pub(crate) fn sent(self) -> Option<u16> {
+        match self {
+            Self::Local(code) => Some(code),
+            Self::Peer(code) => code,
+            Self::Violation(Fault::Protocol) | Self::Fin => Some(1002),
+            Self::Violation(Fault::Utf8) => Some(1007),
+            Self::Violation(Fault::TooLarge) => Some(1009),
+            Self::Violation(Fault::Fragments) | Self::TooSlow | Self::Neglected => Some(1008),
+            Self::Lifetime => Some(1001),
+            Self::Reset | Self::Unresponsive | Self::Stalled => None,
+        }
+    }
+
+    /// Returns whether this side sends a Close.
+    pub(crate) fn is_told(self) -> bool {
+        !matches!(self, Self::Reset | Self::Unresponsive | Self::Stalled)
+    }
+
+    pub(crate) fn is_timed(self) -> bool {
+        matches!(
+            self,
+            Self::Unresponsive | Self::Stalled | Self::TooSlow | Self::Lifetime | Self::Neglected
+        )
+    }
+
+    pub(crate) fn is_of_the_stream(self) -> bool {
+        matches!(self, Self::Violation(_) | Self::Fin)
+    }
+}
+
+/// Returns the reason that goes with a code that the test chose.
+pub(crate) fn reason(code: u16) -> &'static str {
+    if code >= 3000 && code % 2 == 0 {
+        "as agreed"
+    } else {
+        ""
+    }
+}
+
+/// Returns whether a handler that receives `error` learns of that cause.
+pub(crate) fn explains(cause: Cause, error: &RecvError) -> bool {
+    match error {
+        RecvError::Protocol(_) => cause == Cause::Violation(Fault::Protocol),
+        RecvError::InvalidUtf8 => cause == Cause::Violation(Fault::Utf8),
+        RecvError::TooLarge => cause == Cause::Violation(Fault::TooLarge),
+        RecvError::TooManyFragments => cause == Cause::Violation(Fault::Fragments),
+        RecvError::TooSlow => cause == Cause::TooSlow,
+        RecvError::Unresponsive => cause == Cause::Unresponsive,
+        RecvError::Stalled => cause == Cause::Stalled,
+        RecvError::Io(error) => match error.kind() {
+            io::ErrorKind::UnexpectedEof => matches!(cause, Cause::Fin | Cause::Reset),
+            io::ErrorKind::ConnectionAborted => false,
+            _ => cause == Cause::Reset,
+        },
+        _ => MOVED_SOCKETS_KEEP_OPEN && cause == Cause::Neglected,
+    }
+}
+
+/// Builds a message of the peer.
+pub(crate) fn peer_message(number: u32, largest: usize) -> Message {
+    message(PEER, number, largest)
+}
+
+/// Builds a message that tells who sent it and which it is; its length and kind follow from that.
+pub(crate) fn message(sender: usize, number: u32, largest: usize) -> Message {
+    static PATTERN: LazyLock<String> =
+        LazyLock::new(|| "abcdeé€\u{10ffff}".chars().cycle().take(60_000).collect());
+    let mix = number.wrapping_mul(0x9e37_79b1) ^ (sender as u32).wrapping_mul(0x85eb_ca6b);
+    let len = mix as usize
+        % match mix >> 24 {
+            0 => largest,
+            1..10 => largest.min(420),
+            _ => largest.min(40),
+        };
+    let start = usize::from(mix.to_be_bytes()[1]);
+    let mut payload = vec![u8::try_from(sender).unwrap()];
+    // Seven bits a byte are UTF-8.
+    payload.extend((0..5).map(|digit| u8::try_from(number >> (7 * digit) & 0x7f).unwrap()));
+    if mix & 0x80_0000 == 0 {
+        payload.extend_from_slice(&PATTERN.as_bytes()[start..start + len]);
+        return payload.into();
+    }
+    let boundary = |at: usize| (at..).find(|&at| PATTERN.is_char_boundary(at)).unwrap();
+    payload.extend_from_slice(&PATTERN.as_bytes()[boundary(start)..boundary(start + len)]);
+    String::from_utf8(payload).unwrap().into()
+}
+
+/// Reads who sent a message, and its number.
+pub(crate) fn name(payload: &[u8]) -> (usize, u32) {
+    let (Some(sender), Some(digits)) = (payload.first(), payload.get(1..6)) else {
+        return (usize::MAX, 0);
+    };
+    let digits = digits.iter().rev();
+    let number = digits.fold(0, |number, digit| number << 7 | u32::from(*digit));
+    (usize::from(*sender), number)
+}
