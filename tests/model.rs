@@ -116,7 +116,7 @@ fn limits(random: &mut Random) -> Limits {
         assembly: random.pick(&[3 * SECOND, 30 * SECOND]),
         close: random.pick(&[500 * MILLI, 5 * SECOND]),
         lifetime: random.pick(&[None, None, None, None, None, Some(30 * SECOND)]),
-        fragments: random.pick(&[(8, 2), (40, 16)]),
+        fragments: random.pick(&[(16, 4), (40, 16)]),
     }
 }
 
@@ -209,7 +209,9 @@ struct Session {
     connections: Option<Connections>,
     weights: [(usize, Step); 9],
     limits: Limits,
-    /// Codes that nobody used yet.
+    /// The most milliseconds by which the clock moves in a step.
+    farthest: usize,
+    /// The last number that was used for a close code.
     code: u16,
 }
 
@@ -258,6 +260,7 @@ impl Session {
         });
         Self {
             weights: weights(&mut random),
+            farthest: random.pick(&[100, 900, 900, 5000]),
             peer: Peer::new(client, seed, oracle.clone()),
             random,
             oracle,
@@ -504,7 +507,7 @@ impl Session {
     }
 
     async fn move_clock(&mut self) {
-        let far = self.random.pick(&[1, 1, 10, 100, 900]);
+        let far = self.random.pick(&[1, 1, 10, 100, self.farthest]);
         let far = MILLI * u32::try_from(1 + self.random.below(far)).unwrap();
         self.oracle.lock().note("the clock moves", far.as_millis());
         if self.random.below(2) == 0 {
@@ -568,7 +571,8 @@ impl Session {
             return;
         }
         let (silence, answer) = keepalive.unwrap_or_default();
-        let all = silence + answer + 2 * write + assembly + close + 3 * SECOND;
+        // Behind what it has not read yet, a peer has up to ten times as long.
+        let all = silence + 10 * answer + 20 * write + assembly + close + 3 * SECOND;
         self.oracle
             .lock()
             .note("the peer is deaf, ms", all.as_millis());

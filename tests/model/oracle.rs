@@ -23,9 +23,9 @@ use tokio::time::Instant;
 use tower_websocket::{Closed, Message, error::RecvError};
 
 use super::words::{
-    COUNTS_PAUSES_WHILE_CLOSING, Cause, End, FORGETS_CODES_OF_BROKEN_STREAMS, Fault, INBOX_LIMIT,
-    JUDGES_BEFORE_WRITING, Limits, MOVED_SOCKETS_KEEP_OPEN, Place, SENDERS, explains, message,
-    name, peer_message, reason,
+    COUNTS_BLOCKED_TIME, COUNTS_PAUSES_WHILE_CLOSING, Cause, End, FORGETS_CODES_OF_BROKEN_STREAMS,
+    Fault, INBOX_LIMIT, JUDGES_BEFORE_WRITING, Limits, MOVED_SOCKETS_KEEP_OPEN, Place, SENDERS,
+    explains, message, name, peer_message, reason,
 };
 
 /// How long an end waits for the answers to what came before it.
@@ -67,6 +67,9 @@ pub(crate) struct Oracle {
     accepted: [VecDeque<u32>; SENDERS],
     /// Upper bound of the bytes that the peer has not read yet.
     outstanding: usize,
+    /// Bytes of messages that were accepted, and all bytes that the peer has read.
+    accepted_bytes: usize,
+    read_bytes: usize,
     /// Output may have been blocked since the peer last read everything.
     blockable: bool,
     /// Pings up to this number may lack a pong of their own, because output may have been blocked.
@@ -91,6 +94,10 @@ pub(crate) struct Oracle {
     last_heard: Instant,
     /// When the message or frame began of which the peer has written only a part.
     begun: Option<Instant>,
+    /// The connection has certainly read nothing since then.
+    paused: Option<Instant>,
+    /// Of the time since the message began, what cannot be held against the peer.
+    excused: Duration,
     /// A message may have been too slow.
     slow: bool,
 
@@ -167,6 +174,8 @@ impl Oracle {
             attempts: 0,
             accepted: Default::default(),
             outstanding: 0,
+            accepted_bytes: 0,
+            read_bytes: 0,
             blockable: pieces,
             skippable: 0,
             pings: 0,
@@ -180,6 +189,8 @@ impl Oracle {
             last_received: now,
             last_heard: now,
             begun: None,
+            paused: None,
+            excused: Duration::ZERO,
             slow: false,
             handler_runs: place != Place::Alone,
             socket_gone: None,
@@ -235,6 +246,29 @@ impl Oracle {
     /// All tasks sleep.
     pub(crate) fn settle(&mut self) {
         self.noticed_read = self.last_read;
+        if self.is_paused() && self.is_open() {
+            self.paused.get_or_insert(Instant::now());
+        } else {
+            self.resume();
+        }
+    }
+
+    /// Returns whether the connection reads nothing when all tasks sleep.
+    fn is_paused(&self) -> bool {
+        let unread = self.accepted_bytes.saturating_sub(self.read_bytes);
+        let is_blocked = !COUNTS_BLOCKED_TIME && unread > self.limits.capacity;
+        // With the rule it reads on until a message finds no room.
+        is_blocked || (!MOVED_SOCKETS_KEEP_OPEN && !self.has_room())
+    }
+
+    /// The connection may read again.
+    fn resume(&mut self) {
+        self.excused = self.excused();
+        self.paused = None;
+    }
+
+    fn excused(&self) -> Duration {
+        self.excused + self.paused.map_or(Duration::ZERO, |since| since.elapsed())
     }
 
     /// Counts a poll of the stream.
@@ -312,7 +346,10 @@ impl Oracle {
             self.begin_at(Cause::Stalled, self.stalled_at());
         }
         if let Some(begun) = self.begun {
-            self.begin_at(Cause::TooSlow, begun + self.limits.assembly);
+            self.begin_at(
+                Cause::TooSlow,
+                begun + self.limits.assembly + self.excused(),
+            );
         }
         if let Some(lifetime) = self.limits.lifetime {
             self.begin_at(Cause::Lifetime, self.opened + lifetime);
@@ -324,7 +361,12 @@ impl Oracle {
 
     /// Returns whether the peer has not completed a message in time.
     fn is_slow(&self) -> bool {
-        let is_late = |begun| Instant::now() >= begun + self.limits.assembly;
+        let excused = if COUNTS_PAUSES_WHILE_CLOSING {
+            Duration::ZERO
+        } else {
+            self.excused()
+        };
+        let is_late = |begun| Instant::now() >= begun + self.limits.assembly + excused;
         self.begun.is_some_and(is_late)
     }
 
@@ -426,6 +468,7 @@ impl Oracle {
         }
         self.accepted[sender].push_back(number);
         let len = message(sender, number, self.limits.largest).len();
+        self.accepted_bytes += 2 + len;
         self.write_to_peer(len + 10);
     }
 
@@ -483,6 +526,8 @@ impl Oracle {
         self.look_at_clock();
         // What the peer reads now may have been written before.
         self.stalled |= self.may_be_stalled();
+        self.resume();
+        self.read_bytes += bytes;
         self.last_read = Instant::now();
         self.outstanding = self.outstanding.saturating_sub(bytes);
     }
@@ -607,6 +652,8 @@ impl Oracle {
             self.begun = None;
         } else if began || self.begun.is_none() {
             self.begun = Some(Instant::now());
+            self.excused = Duration::ZERO;
+            self.paused = self.paused.map(|_| Instant::now());
         }
     }
 
@@ -745,6 +792,8 @@ impl Oracle {
         self.ensure(same, |_| {
             format!("{message:?} was received, not message {number}")
         });
+        self.look_at_clock();
+        self.resume();
         self.received += 1;
         self.unreceived.pop_front();
         self.last_received = Instant::now();
@@ -781,6 +830,7 @@ impl Oracle {
     pub(crate) fn drop_socket(&mut self, panicking: bool) {
         self.note("holder drops the socket", i64::from(panicking));
         self.look_at_clock();
+        self.resume();
         self.socket_gone = Some(panicking);
         self.unreceived.clear();
         // The connection acts on it when it is polled next. A sender may close before.

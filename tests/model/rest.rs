@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use tokio::time::Instant;
 
-use super::{GRACE, Oracle};
+use super::{GRACE, Oracle, Waits};
 use crate::words::{Cause, HOLDER};
 
 /// Timers are this late at most.
@@ -26,7 +26,8 @@ impl Oracle {
             self.rest_closing();
         }
         if self.closed.is_some() {
-            let waits = self.waits.iter().any(|waits| waits.room || waits.end);
+            let waits = |waits: &Waits| waits.message || waits.room || waits.end;
+            let waits = self.waits.iter().any(waits);
             self.ensure(!waits, |oracle| {
                 format!("it is over, and some wait: {:?}", oracle.waits)
             });
@@ -77,6 +78,10 @@ impl Oracle {
                     self.waits[HOLDER].message && self.received == self.sent
                 };
             due |= released || now > noticed + GRACE + TICKS;
+            let waits = self.waits[HOLDER].message;
+            self.ensure(!waits, |_| {
+                "the holder waits behind the peer's end".to_owned()
+            });
         }
         let ended = self.close_seen.is_some() || self.eof_seen || self.closed.is_some();
         self.ensure(ended || !due, |_| "the connection goes on".to_owned());

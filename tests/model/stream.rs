@@ -4,7 +4,7 @@
 use std::{
     io::{self, IoSlice},
     pin::Pin,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use tokio::io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf};
@@ -56,7 +56,7 @@ impl AsyncRead for Stream {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let most = std::task::ready!(self.poll_most(cx))?;
+        let most = ready!(self.poll_most(cx))?;
         if most >= buffer.remaining() {
             return Pin::new(&mut self.io).poll_read(cx, buffer);
         }
@@ -74,7 +74,7 @@ impl AsyncWrite for Stream {
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let most = std::task::ready!(self.poll_most(cx))?;
+        let most = ready!(self.poll_most(cx))?;
         let bytes = &bytes[..most.min(bytes.len())];
         Pin::new(&mut self.io).poll_write(cx, bytes)
     }
@@ -96,10 +96,12 @@ impl AsyncWrite for Stream {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_most(cx))?;
         Pin::new(&mut self.io).poll_flush(cx)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        ready!(self.poll_most(cx))?;
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 }

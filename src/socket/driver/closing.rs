@@ -83,6 +83,8 @@ impl<IO: Io> Driver<IO> {
         now: Instant,
         cx: &Context<'_>,
     ) -> Turn {
+        // The time in which nothing was read is not held against what was on its way.
+        self.resume(now);
         self.link.note_close(&frame);
         self.link.end(None, Some(&mut self.engine.output), cx);
         self.send_close(Some(&frame));
@@ -115,7 +117,12 @@ impl<IO: Io> Driver<IO> {
         match self.poll_flush(now, cx) {
             Poll::Ready(Ok(true)) => Turn::Again,
             Poll::Ready(Ok(false)) | Poll::Pending => Turn::Idle,
-            Poll::Ready(Err(error)) => self.lose(RecvError::Io(error), cx),
+            Poll::Ready(Err(_)) => {
+                // The peer's Close has come, so that it is known how this ended.
+                let frame = answering_frame(&mut self.phase);
+                self.link.end(None, None, cx);
+                self.finish(Closed::new(Side::Remote, frame, false), cx)
+            }
         }
     }
 
@@ -149,7 +156,15 @@ impl<IO: Io> Driver<IO> {
                 return Turn::Over;
             };
             let step = closing.step;
-            if closing.deadline <= now || self.is_stalled(now) {
+            // A task that runs late may have been given room meanwhile.
+            let is_late = closing.deadline <= now
+                || (self.is_stalled(now)
+                    && self.poll_written(now, cx).is_pending()
+                    && self.is_stalled(now));
+            let Phase::Closing(closing) = &self.phase else {
+                return Turn::Over;
+            };
+            if is_late {
                 let mut late = closing.closed.clone();
                 late.set_clean(late.is_clean() && !matches!(step, Step::Exchange { .. }));
                 // With no time at all for the closing the Close is still sent, and a stream that is
@@ -271,5 +286,13 @@ impl<IO: Io> Driver<IO> {
         self.link.closed(closed, cx);
         self.phase = Phase::Over;
         Turn::Over
+    }
+}
+
+/// Takes the peer's Close out of a phase in which it is answered.
+fn answering_frame(phase: &mut Phase) -> Option<CloseFrame> {
+    match phase {
+        Phase::Answering(answering) => answering.frame.take(),
+        _ => None,
     }
 }

@@ -75,7 +75,8 @@ impl Link {
     /// answer what came before; or whether it does not want to know.
     pub(in crate::socket) fn was_told(&self) -> bool {
         let state = self.lock();
-        let is_sending = state.called || state.writer.is_some() || state.waiting.is_some();
+        let wants_room = state.wants_room && state.writer.is_some();
+        let is_sending = state.called || wants_room;
         (state.told && !is_sending) || state.ignoring || state.abandoned.is_some()
     }
 
@@ -151,7 +152,7 @@ impl Link {
             queue.miss();
         }
         let writer = state.writer.take();
-        state.called |= writer.is_some();
+        state.called |= state.wants_room && writer.is_some();
         drop(state);
         if waiting {
             self.changed.notify_waiters();

@@ -24,6 +24,7 @@ impl Link {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Message>, RecvError>> {
         let mut state = self.lock();
+        state.called = false;
         let was_full = !self.has_room_in(&state);
         if let Some(message) = state.inbox.pop() {
             state.taken = true;
@@ -170,6 +171,7 @@ impl Link {
         if self.takes(&state, 1) {
             return Poll::Ready(Ok(()));
         }
+        state.wants_room = true;
         wait(state, cx)
     }
 
@@ -189,7 +191,7 @@ impl Link {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendError>> {
         let mut state = self.lock();
-        state.called = false;
+        (state.called, state.wants_room) = (false, false);
         if state.discarded {
             return Poll::Ready(Err(SendError::Closed));
         }

@@ -102,7 +102,9 @@ struct State {
 
     reader: Option<Waker>,
     writer: Option<Waker>,
-    /// The writer was woken, and has not come back yet.
+    /// The writer waits for room, rather than for what it sent to be written.
+    wants_room: bool,
+    /// It was woken, and has not come back yet.
     called: bool,
     connection: Option<Waker>,
     /// Something was done that the connection has not looked at.
