@@ -26,6 +26,9 @@
 //! A buffer of 64 KiB that is given up waits for its next use, at most 32 of them (2 MiB) on each
 //! thread, whichever connection it was for: all that is readable of it is what is written to it
 //! next. A connection holds nothing between messages.
+//!
+//! Frames that leave are gathered in buffers that the connections of a thread share, too: up to 64
+//! of them, 1 MiB together, wait for their next use. A connection keeps up to 64 bytes of its own.
 
 mod assembly;
 mod chunks;
@@ -36,6 +39,7 @@ mod deflate;
 #[cfg(not(feature = "deflate"))]
 #[path = "without_deflate.rs"]
 mod deflate;
+mod gather;
 mod head;
 mod mask;
 mod outgoing;

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
     coding::{Control as ControlCode, Data, OpCode},
 };
 
-use super::{Assembly, Mask, Role, Violation, Whole};
+use super::{Assembly, Mask, Role, Violation, Whole, gather};
 use crate::{close::CloseFrame, message::Message};
 
 /// From this size on, copying a payload costs more than writing it as a buffer of its own.
@@ -24,8 +24,10 @@ const SEGMENT: usize = 64 * 1024;
 const CONTIGUOUS: usize = 16 * 1024;
 /// The longest head: two bytes, eight of length, four of mask.
 const MAX_HEAD: usize = 14;
-/// As much of a gathering buffer is kept unused: for the next turn, or by one that is sealed.
-const KEPT: usize = 1024;
+/// Spare capacity that a sealed buffer may keep.
+const SPARE: usize = 1024;
+/// Spare capacity that an idle connection may keep: for one small message.
+const KEPT: usize = 64;
 
 /// An amount of outgoing data, in messages and bytes of frames.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -199,6 +201,9 @@ impl Outgoing {
             opcode: OpCode::Control(code),
             ..FrameHeader::default()
         };
+        if self.is_empty() {
+            self.lend();
+        }
         let mask = self.push_header(&header, payload.len());
         self.push_payload(payload, mask);
         self.load.bytes += payload.len();
@@ -258,8 +263,8 @@ impl Outgoing {
     pub(crate) fn append(&mut self, other: &mut Self) {
         self.seal();
         other.seal();
-        if let Some(segments) = &mut other.segments {
-            self.segments.get_or_insert_default().append(segments);
+        if let Some(mut segments) = other.segments.take() {
+            self.segments.get_or_insert_default().append(&mut segments);
         }
         self.load.messages += other.load.messages;
         self.load.bytes += other.load.bytes;
@@ -282,6 +287,9 @@ impl Outgoing {
         if used + more > self.tail.capacity().max(segment / 2) {
             self.tail
                 .reserve_exact(more.max(segment.saturating_sub(used)));
+        } else {
+            // At once for the head and the payload.
+            self.tail.reserve(more);
         }
     }
 
@@ -291,7 +299,7 @@ impl Outgoing {
             return;
         }
         let mut tail = mem::take(&mut self.tail);
-        if tail.capacity() - tail.len() > KEPT {
+        if tail.capacity() - tail.len() > SPARE {
             tail.shrink_to_fit();
         }
         let mut sealed = Bytes::from(tail);
@@ -326,18 +334,21 @@ impl Outgoing {
         &slices[..used]
     }
 
-    /// Takes over a buffer to gather frames in, where there is none.
-    pub(crate) fn lend(&mut self, buffer: impl FnOnce() -> Vec<u8>) {
+    /// Takes a shared buffer to gather frames in, if there is none.
+    #[inline]
+    pub(crate) fn lend(&mut self) {
         if self.tail.capacity() == 0 {
-            self.tail = buffer();
-            self.tail.clear();
+            self.tail = gather::take();
         }
     }
 
-    /// Gives the buffer away if it is empty and larger than what an idle connection keeps.
+    /// Gives the gathering buffer back, unless it is small or half of it is in use.
     #[inline]
-    pub(crate) fn give_back(&mut self) -> Option<Vec<u8>> {
-        (self.tail.is_empty() && self.tail.capacity() > KEPT).then(|| mem::take(&mut self.tail))
+    pub(crate) fn give_back(&mut self) {
+        if self.tail.capacity() > KEPT + 2 * self.tail.len() {
+            let used = self.tail.to_vec();
+            gather::give_back(mem::replace(&mut self.tail, used));
+        }
     }
 
     /// Takes off `written` bytes, and returns what that makes room for.
@@ -482,13 +493,43 @@ mod tests {
     }
 
     #[test]
+    fn keeps_no_shared_buffer_for_a_few_bytes_that_wait() {
+        let mut outgoing = Outgoing {
+            tail: Vec::with_capacity(SEGMENT),
+            ..Outgoing::default()
+        };
+        outgoing.push(&Message::text("x".repeat(100)), false);
+        let _ = outgoing.advance(1);
+        outgoing.give_back();
+        assert_eq!(outgoing.tail.capacity(), 102);
+        let (written, room) = drain(&mut outgoing, 10);
+        assert_eq!((written.len(), room.messages), (101, 1));
+        // The next one has it again.
+        outgoing.give_back();
+        outgoing.lend();
+        assert_eq!(outgoing.tail.capacity(), 102);
+        let mut other = Outgoing::default();
+        other.lend();
+        assert_eq!(other.tail.capacity(), SEGMENT);
+    }
+
+    #[test]
+    fn keeps_no_list_of_what_was_appended_elsewhere() {
+        let mut first = Outgoing::default();
+        let mut second = Outgoing::default();
+        second.push(&Message::binary(vec![1; LARGE]), false);
+        first.append(&mut second);
+        assert!(second.segments.is_none());
+    }
+
+    #[test]
     fn keeps_nothing_large_when_it_is_empty() {
         let mut outgoing = Outgoing::default();
         for _ in 0..100 {
             outgoing.push(&Message::binary(vec![0; 3000]), false);
         }
         let _ = drain(&mut outgoing, usize::MAX);
-        drop(outgoing.give_back());
+        outgoing.give_back();
         assert!(outgoing.tail.capacity() <= KEPT);
         assert!(outgoing.segments.is_none());
     }

@@ -24,16 +24,12 @@ const HEAD: usize = 8;
 /// A line of the cache. What follows such a head is read to the start of one: vectors that lie across
 /// two of them are unmasked at half the speed.
 const LINE: usize = 64;
-/// A shared buffer that has grown beyond this is not kept.
-const GATHERED: usize = 512 * 1024;
 /// The buffers that one write can take.
 const SLICES: usize = 32;
 
 thread_local! {
     /// To read into; gone while a connection has it.
     static SHARED: Cell<Option<Box<Input>>> = const { Cell::new(None) };
-    /// To gather frames in, as well.
-    static GATHER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
 }
 
 /// What arrived.
@@ -220,7 +216,7 @@ impl<IO: Io> Engine<IO> {
         most: usize,
         repeated: &mut Repeated,
     ) -> Poll<io::Result<Incoming>> {
-        self.output.lend(|| GATHER.take());
+        self.output.lend();
         let mut undecoded = self.input.as_deref().map_or(&[][..], Input::bytes);
         let mut assembled = None;
         let stopped = loop {
@@ -455,11 +451,7 @@ impl<IO: Io> Engine<IO> {
         if let Some(input) = self.input.take() {
             self.input = input.rest();
         }
-        if let Some(buffer) = self.output.give_back() {
-            if buffer.capacity() <= GATHERED {
-                GATHER.set(buffer);
-            }
-        }
+        self.output.give_back();
     }
 }
 

@@ -110,6 +110,8 @@ impl Link {
         let mut state = self.lock();
         if let Some(outbox) = &mut state.outbox {
             if outgoing.is_empty() {
+                // The link would keep its buffer.
+                outgoing.give_back();
                 mem::swap(outgoing, outbox);
             } else if !outbox.is_empty() {
                 outgoing.append(outbox);

@@ -302,6 +302,10 @@ impl State {
         let outbox = self
             .outbox
             .get_or_insert_with(|| Box::new(Outgoing::new(role)));
+        if self.unwritten.is_empty() {
+            // While output is blocked, a shared buffer would wait with it.
+            outbox.lend();
+        }
         let before = outbox.load();
         match compressed {
             None => outbox.push(message, contiguous),
