@@ -1,13 +1,23 @@
 //! Messages that arrived and wait for the handler.
 
-use std::collections::VecDeque;
+use std::{cell::RefCell, collections::VecDeque};
 
 use crate::{config::Bound, message::Message};
 
+/// The most empty queues that wait on a thread for their next use, and the room that one may have, in
+/// messages.
+const IDLE: usize = 64;
+const IDLE_ROOM: usize = 16;
+
+thread_local! {
+    #[expect(clippy::vec_box, reason = "they move between here and the inboxes")]
+    static POOL: RefCell<Vec<Box<Queue>>> = const { RefCell::new(Vec::new()) };
+}
+
 /// A queue that knows how many bytes it holds.
 ///
-/// Its memory is elsewhere and comes with the first message: many connections only listen, or are
-/// served without a handler.
+/// Its memory is elsewhere, shared by the connections of a thread: it comes with the first message and
+/// goes with the last one.
 #[derive(Debug, Default)]
 pub(super) struct Inbox(Option<Box<Queue>>);
 
@@ -19,15 +29,19 @@ struct Queue {
 
 impl Inbox {
     pub(super) fn push(&mut self, message: Message) {
-        let queue = self.0.get_or_insert_default();
+        let queue = self.0.get_or_insert_with(take);
         queue.bytes += message.len();
         queue.messages.push_back(message);
     }
 
+    #[inline]
     pub(super) fn pop(&mut self) -> Option<Message> {
         let queue = self.0.as_mut()?;
         let message = queue.messages.pop_front()?;
         queue.bytes -= message.len();
+        if queue.messages.is_empty() {
+            give_back(self.0.take());
+        }
         Some(message)
     }
 
@@ -37,4 +51,23 @@ impl Inbox {
             .as_ref()
             .is_none_or(|queue| queue.messages.len() < bound.messages && queue.bytes < bound.bytes)
     }
+}
+
+#[inline(never)]
+fn take() -> Box<Queue> {
+    // Fails when the thread is about to end.
+    let taken = POOL.try_with(|pool| pool.borrow_mut().pop());
+    taken.ok().flatten().unwrap_or_default()
+}
+
+/// Keeps an empty one for its next use.
+#[inline(never)]
+fn give_back(queue: Option<Box<Queue>>) {
+    let queue = queue.filter(|queue| queue.messages.capacity() <= IDLE_ROOM);
+    let _ = POOL.try_with(|pool| {
+        let mut pool = pool.borrow_mut();
+        if pool.len() < IDLE {
+            pool.extend(queue);
+        }
+    });
 }
