@@ -571,7 +571,6 @@ impl Session {
             return;
         }
         let (silence, answer) = keepalive.unwrap_or_default();
-        // Behind what it has not read yet, a peer has up to ten times as long.
         let all = silence + 10 * answer + 20 * write + assembly + close + 3 * SECOND;
         self.oracle
             .lock()

@@ -42,7 +42,7 @@ const SPINNING: usize = 1_000_000;
 pub(crate) struct Candidate {
     cause: Cause,
     since: Instant,
-    /// Messages that the peer had written by then.
+    /// Messages of the peer that are received before.
     sent: u32,
 }
 
@@ -94,6 +94,9 @@ pub(crate) struct Oracle {
     last_heard: Instant,
     /// When the message or frame began of which the peer has written only a part.
     begun: Option<Instant>,
+    /// When the first message or frame began that the connection may have read only a part of, and
+    /// how many messages the peer had written then.
+    unread: Option<(Instant, u32)>,
     /// The connection has certainly read nothing since then.
     paused: Option<Instant>,
     /// Of the time since the message began, what cannot be held against the peer.
@@ -189,6 +192,7 @@ impl Oracle {
             last_received: now,
             last_heard: now,
             begun: None,
+            unread: None,
             paused: None,
             excused: Duration::ZERO,
             slow: false,
@@ -250,6 +254,17 @@ impl Oracle {
             self.paused.get_or_insert(Instant::now());
         } else {
             self.resume();
+        }
+        if self.outstanding + CONTROL <= self.limits.capacity {
+            self.catch_up();
+        }
+    }
+
+    /// All tasks sleep, and output is not blocked: with room in the inbox, the connection has read
+    /// everything.
+    fn catch_up(&mut self) {
+        if self.has_room() {
+            self.unread = self.begun.map(|begun| (begun, self.sent));
         }
     }
 
@@ -314,9 +329,12 @@ impl Oracle {
     }
 
     fn begin_at(&mut self, cause: Cause, since: Instant) {
+        self.begin_behind(cause, since, self.sent);
+    }
+
+    fn begin_behind(&mut self, cause: Cause, since: Instant, sent: u32) {
         let known = self.causes.iter().any(|known| known.cause == cause);
         if !self.frozen && !known && since <= Instant::now() {
-            let sent = self.sent;
             self.causes.push(Candidate { cause, since, sent });
         }
     }
@@ -345,11 +363,9 @@ impl Oracle {
         if self.may_be_stalled() {
             self.begin_at(Cause::Stalled, self.stalled_at());
         }
-        if let Some(begun) = self.begun {
-            self.begin_at(
-                Cause::TooSlow,
-                begun + self.limits.assembly + self.excused(),
-            );
+        if let Some((begun, sent)) = self.unread {
+            let late = begun + self.limits.assembly + self.excused();
+            self.begin_behind(Cause::TooSlow, late, sent);
         }
         if let Some(lifetime) = self.limits.lifetime {
             self.begin_at(Cause::Lifetime, self.opened + lifetime);
@@ -366,8 +382,9 @@ impl Oracle {
         } else {
             self.excused()
         };
-        let is_late = |begun| Instant::now() >= begun + self.limits.assembly + excused;
-        self.begun.is_some_and(is_late)
+        let limit = self.limits.assembly + excused;
+        let unread = self.unread;
+        unread.is_some_and(|(begun, _)| Instant::now() >= begun + limit)
     }
 
     /// Returns whether output may be blocked.
@@ -654,6 +671,7 @@ impl Oracle {
             self.begun = Some(Instant::now());
             self.excused = Duration::ZERO;
             self.paused = self.paused.map(|_| Instant::now());
+            self.unread = self.unread.or(Some((Instant::now(), self.sent)));
         }
     }
 

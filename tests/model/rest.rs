@@ -33,6 +33,7 @@ impl Oracle {
             });
         }
         self.outstanding = 0;
+        self.catch_up();
         self.blockable = self.may_be_full();
     }
 
