@@ -35,7 +35,7 @@ pub(crate) const COUNTS_PAUSES_WHILE_CLOSING: bool = false;
 /// from the poll behind the one in which it was blocked. A peer that is in the middle of a message, and
 /// reads nothing for `assembly_timeout`, is too slow when it goes on, although the connection read
 /// nothing meanwhile. To be `false` once that is mended.
-pub(crate) const COUNTS_BLOCKED_TIME: bool = true;
+pub(crate) const COUNTS_BLOCKED_TIME: bool = false;
 
 /// The senders, each with an order of its own. The holder of the socket, with the socket:
 pub(crate) const HOLDER: usize = 0;

@@ -250,7 +250,11 @@ impl<IO: Io> Driver<IO> {
             // and flushed when there is nothing left to be read.
             return Turn::Again;
         }
-        match self.poll_flush(now, cx) {
+        let flushed = self.poll_flush(now, cx);
+        if self.blocked.is_some() && !self.reads_while_blocked() {
+            self.pause(now);
+        }
+        match flushed {
             Poll::Ready(Err(error)) => self.cut_off(error, cx).unwrap_or(Turn::Idle),
             _ if self.has_spent() => Turn::Yield,
             Poll::Ready(Ok(true)) => Turn::Again,
