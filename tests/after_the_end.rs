@@ -25,7 +25,7 @@ use support::{
 };
 use tokio::{
     io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
-    sync::{Notify, mpsc, oneshot},
+    sync::{mpsc, oneshot},
     time::{Instant, sleep, timeout},
 };
 use tower_websocket::{
@@ -466,7 +466,7 @@ async fn a_connection_that_a_shutdown_aborts_has_its_line_in_the_log() {
 #[test]
 fn a_connection_whose_runtime_is_dropped_has_its_line_in_the_log() {
     let (log, _guard) = support::log::capture();
-    let notify = Arc::new(Notify::new());
+    let notify = Arc::new(tokio::sync::Notify::new());
     let runtime = || {
         tokio::runtime::Builder::new_current_thread()
             .enable_all()

@@ -51,7 +51,7 @@ use tokio::{
     time::{advance, sleep},
 };
 use tower_websocket::{CloseCode, Config, Connections, Sender, WebSocket, WebSocketLayer};
-use words::{BESIDE, End, HOLDER, Limits, MOVED_SOCKETS_KEEP_OPEN, Place, SENDERS, TASKS, TEST};
+use words::{BESIDE, End, HOLDER, Limits, Place, SENDERS, TASKS, TEST};
 
 const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -70,8 +70,7 @@ fn keeps_to_the_model_with_a_handler() {
         let mut random = Random::new(seed);
         let places = [Place::Inside, Place::Inside, Place::Moved, Place::Awaited];
         let mut place = random.pick(&places);
-        // Without the rule that connection is closed at once.
-        if random.below(if MOVED_SOCKETS_KEEP_OPEN { 5 } else { 20 }) == 0 {
+        if random.below(5) == 0 {
             place = Place::Left;
         }
         Session::open(random, seed, place).await.run().await

@@ -23,9 +23,8 @@ use tokio::time::Instant;
 use tower_websocket::{Closed, Message, error::RecvError};
 
 use super::words::{
-    COUNTS_BLOCKED_TIME, COUNTS_PAUSES_WHILE_CLOSING, Cause, End, FORGETS_CODES_OF_BROKEN_STREAMS,
-    Fault, INBOX_LIMIT, JUDGES_BEFORE_WRITING, Limits, MOVED_SOCKETS_KEEP_OPEN, Place, SENDERS,
-    explains, message, name, peer_message, reason,
+    Cause, End, Fault, INBOX_LIMIT, Limits, Place, SENDERS, explains, message, name, peer_message,
+    reason,
 };
 
 /// How long an end waits for the answers to what came before it.
@@ -271,9 +270,8 @@ impl Oracle {
     /// Returns whether the connection reads nothing when all tasks sleep.
     fn is_paused(&self) -> bool {
         let unread = self.accepted_bytes.saturating_sub(self.read_bytes);
-        let is_blocked = !COUNTS_BLOCKED_TIME && unread > self.limits.capacity;
-        // With the rule it reads on until a message finds no room.
-        is_blocked || (!MOVED_SOCKETS_KEEP_OPEN && !self.has_room())
+        // It reads on until a message finds no room.
+        unread > self.limits.capacity
     }
 
     /// The connection may read again.
@@ -370,19 +368,14 @@ impl Oracle {
         if let Some(lifetime) = self.limits.lifetime {
             self.begin_at(Cause::Lifetime, self.opened + lifetime);
         }
-        if MOVED_SOCKETS_KEEP_OPEN && !self.has_room() {
+        if !self.has_room() {
             self.begin_at(Cause::Neglected, self.last_received + INBOX_LIMIT);
         }
     }
 
     /// Returns whether the peer has not completed a message in time.
     fn is_slow(&self) -> bool {
-        let excused = if COUNTS_PAUSES_WHILE_CLOSING {
-            Duration::ZERO
-        } else {
-            self.excused()
-        };
-        let limit = self.limits.assembly + excused;
+        let limit = self.limits.assembly + self.excused();
         let unread = self.unread;
         unread.is_some_and(|(begun, _)| Instant::now() >= begun + limit)
     }
@@ -397,12 +390,7 @@ impl Oracle {
     }
 
     fn stalled_at(&self) -> Instant {
-        let read = if JUDGES_BEFORE_WRITING && !self.is_open() {
-            self.noticed_read
-        } else {
-            self.last_read
-        };
-        read + self.limits.write
+        self.last_read + self.limits.write
     }
 
     /// Takes evidence that the connection has ended, and removes the causes that do not fit.
@@ -426,7 +414,7 @@ impl Oracle {
         let has_time = match self.place {
             Place::Alone => true,
             Place::Inside => false,
-            Place::Moved | Place::Awaited | Place::Left => MOVED_SOCKETS_KEEP_OPEN,
+            Place::Moved | Place::Awaited | Place::Left => true,
         };
         let now = Instant::now();
         let grace = GRACE.min(self.limits.close);
@@ -514,12 +502,8 @@ impl Oracle {
 
     /// A reply was refused that was sent in the same poll in which the message was received.
     pub(crate) fn refuse_reply(&mut self) {
-        let has_turn = match self.place {
-            Place::Alone | Place::Inside => true,
-            Place::Moved | Place::Awaited | Place::Left => MOVED_SOCKETS_KEEP_OPEN,
-        };
         let by_peer = |cause: Cause| cause.is_of_the_stream() || matches!(cause, Cause::Peer(_));
-        let early = has_turn && self.causes.iter().all(|candidate| by_peer(candidate.cause));
+        let early = self.causes.iter().all(|candidate| by_peer(candidate.cause));
         self.ensure(!early, |_| {
             "a reply in the turn of the message was refused".to_owned()
         });
@@ -664,7 +648,6 @@ impl Oracle {
     /// outside of one; with `began` another one has begun since.
     pub(crate) fn peer_wrote(&mut self, between: bool, began: bool) {
         self.look_at_clock();
-        self.slow |= COUNTS_PAUSES_WHILE_CLOSING && self.is_slow();
         if between {
             self.begun = None;
         } else if began || self.begun.is_none() {
@@ -862,7 +845,6 @@ impl Oracle {
         self.note("handler ends", 0);
         self.handler_runs = false;
         match end {
-            End::Ok if !MOVED_SOCKETS_KEEP_OPEN => self.close_now(1000),
             End::Ok => match self.socket_gone {
                 None => {}
                 Some(false) => self.close_now(1000),
@@ -889,10 +871,8 @@ impl Oracle {
         self.closed = Some(closed.clone());
         let (side, clean) = (closed.side(), closed.is_clean());
         let code = closed.code().map(|code| code.get());
-        let forgotten = FORGETS_CODES_OF_BROKEN_STREAMS && self.reset && code.is_none() && !clean;
         self.ended(&format!("{closed:?}"), |cause| {
-            let forgets = forgotten && matches!(cause, Cause::Peer(_));
-            cause.side() == side && (cause.code() == code || forgets)
+            cause.side() == side && cause.code() == code
         });
         let stream_closed = self.reset || self.may_have_given_up();
         let [Candidate { cause, .. }] = *self.causes else {
@@ -918,7 +898,7 @@ impl Oracle {
         }
         if let Cause::Local(code) | Cause::Peer(Some(code)) = cause {
             let expected = reason(code);
-            self.ensure(closed.reason() == expected || forgotten, |_| {
+            self.ensure(closed.reason() == expected, |_| {
                 format!("{expected:?} became {:?}", closed.reason())
             });
         }

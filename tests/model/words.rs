@@ -4,38 +4,8 @@ use std::{io, sync::LazyLock, time::Duration};
 
 use tower_websocket::{Message, Side, error::RecvError};
 
-/// The rule for the life of a connection: it is open as long as its handler runs or its `WebSocket`
-/// lives, whichever is longer.
-///
-/// `false` is for a crate without that rule: the end of the handler closes the connection, wherever
-/// the socket is, and of the sockets in other tasks only those of `WebSocket::from_io` have time to
-/// answer what came before a violation or the end of the stream.
-pub(crate) const MOVED_SOCKETS_KEEP_OPEN: bool = true;
-/// How long an inbox may be full without the holder taking a message; comes with that rule.
+/// How long an inbox may be full without the holder taking a message.
 pub(crate) const INBOX_LIMIT: Duration = Duration::from_secs(5 * 60);
-
-/// A fault of the crate, in `Driver::poll_answering`: if writing fails after the peer's Close was read
-/// and before ours is queued, `Closed` has lost the peer's code and reason, although `recv` returned
-/// `None` as behind any Close. To be `false` once that is mended: then the code is there, and the end
-/// is not clean.
-pub(crate) const FORGETS_CODES_OF_BROKEN_STREAMS: bool = false;
-
-/// A fault of the crate, in `Driver::poll_closing`: while closing, `write_timeout` is judged before
-/// the connection tries to write. Where the task runs late, a peer that has just read is dropped, with
-/// what was accepted for it and the Close. To be `false` once that is mended.
-pub(crate) const JUDGES_BEFORE_WRITING: bool = false;
-
-/// A fault of the crate, in `Driver::begin_closing`: the time in which nothing was read is not excused
-/// when this side closes, unlike when reading goes on. Half a message that has waited in the stream
-/// counts as too slow then, and the peer's Close behind it is not waited for: the end is not clean.
-/// To be `false` once that is mended.
-pub(crate) const COUNTS_PAUSES_WHILE_CLOSING: bool = false;
-
-/// A fault of the crate, in `Driver::poll_open`: the time in which output is blocked is excused only
-/// from the poll behind the one in which it was blocked. A peer that is in the middle of a message, and
-/// reads nothing for `assembly_timeout`, is too slow when it goes on, although the connection read
-/// nothing meanwhile. To be `false` once that is mended.
-pub(crate) const COUNTS_BLOCKED_TIME: bool = false;
 
 /// The senders, each with an order of its own. The holder of the socket, with the socket:
 pub(crate) const HOLDER: usize = 0;
@@ -198,7 +168,7 @@ pub(crate) fn explains(cause: Cause, error: &RecvError) -> bool {
             io::ErrorKind::ConnectionAborted => false,
             _ => cause == Cause::Reset,
         },
-        _ => MOVED_SOCKETS_KEEP_OPEN && cause == Cause::Neglected,
+        _ => cause == Cause::Neglected,
     }
 }
 
