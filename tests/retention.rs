@@ -130,7 +130,7 @@ const ALONE: [History; 2] = [
         name: "nothing",
         act: |socket| async { socket }.boxed(),
         drive: |peer| async { peer }.boxed(),
-        most: &[4096, 4096, 2400, 2304, 2304, 2304],
+        most: &[4096, 4096, 2400, 2400, 2400, 2400],
     },
     History {
         name: "a ping of the keepalive answered",
