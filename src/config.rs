@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use http::{HeaderMap, HeaderValue, header::SEC_WEBSOCKET_EXTENSIONS};
 
 use crate::{
-    codec::{Deflate, Deflation, Limits},
+    codec::{Deflate, Deflation, Limits, Load},
     extension::Unacceptable,
     keepalive::Intervals,
     rate::Rate,
@@ -66,6 +66,17 @@ pub struct Config {
 pub(crate) struct Bound {
     pub(crate) messages: usize,
     pub(crate) bytes: usize,
+}
+
+impl Bound {
+    /// Returns whether a message of `len` bytes may be added to two loads. One over the bound may be
+    /// when there is nothing else: else it could never be.
+    pub(crate) const fn takes(self, one: Load, other: Load, len: usize) -> bool {
+        let messages = one.messages + other.messages;
+        let bytes = one.bytes + other.bytes;
+        (messages == 0 && bytes == 0)
+            || (messages < self.messages && bytes.saturating_add(len) <= self.bytes)
+    }
 }
 
 impl Config {

@@ -75,7 +75,6 @@ pub struct Connections {
 }
 
 struct Shared {
-    traffic: Arc<Traffic>,
     state: Mutex<State>,
     /// Told when the last connection has ended.
     emptied: Notify,
@@ -93,6 +92,8 @@ struct State {
     /// The handlers that go on after their connection is over, in the order of these ends.
     lingering: BTreeMap<u64, u64>,
     ends: u64,
+    /// Of the connections whose handler has ended as well.
+    traffic: Traffic,
     /// They are being closed, with this Close.
     closing: Option<CloseFrame>,
     report: ShutdownReport,
@@ -222,7 +223,6 @@ impl Connections {
     pub fn new() -> Self {
         Self {
             shared: Arc::new(Shared {
-                traffic: Arc::default(),
                 state: Mutex::new(State::new()),
                 emptied: Notify::new(),
             }),
@@ -364,20 +364,24 @@ impl Connections {
     /// Returns what the connections have done so far.
     #[must_use]
     pub fn counts(&self) -> Counts {
-        let (messages_received, bytes_received) = self.shared.traffic.total_received();
-        let (messages_sent, bytes_sent) = self.shared.traffic.total_sent();
         let state = self.lock();
+        let mut traffic = state.traffic;
+        for entry in state.entries.values() {
+            if let Some(link) = &entry.link {
+                traffic.add(link.traffic());
+            }
+        }
         Counts {
             open: state.open,
             lingering: state.lingering.len(),
-            handed_on: self.shared.traffic.total_handed_on(),
+            handed_on: traffic.handed_on,
             accepted: state.accepted,
             refused: state.refused.clone(),
             closed: state.closed.clone(),
-            messages_received,
-            bytes_received,
-            messages_sent,
-            bytes_sent,
+            messages_received: traffic.messages_received,
+            bytes_received: traffic.bytes_received,
+            messages_sent: traffic.messages_sent,
+            bytes_sent: traffic.bytes_sent,
         }
     }
 
@@ -445,6 +449,7 @@ impl State {
             open: 0,
             lingering: BTreeMap::new(),
             ends: 0,
+            traffic: Traffic::default(),
             closing: None,
             report: ShutdownReport::default(),
             aborting: false,
@@ -495,12 +500,7 @@ impl Permit {
     {
         let connections = self.connections.clone();
         let id = self.id;
-        let link = Arc::new(Link::new(
-            Role::Server,
-            name,
-            config,
-            Arc::clone(&connections.shared.traffic),
-        ));
+        let link = Arc::new(Link::new(Role::Server, name, config));
         let mut state = connections.lock();
         if state.closing.is_some() {
             drop(state);
@@ -547,6 +547,9 @@ impl Permit {
         };
         if let Some(end) = entry.ended {
             state.lingering.remove(&end);
+        }
+        if let Some(link) = &entry.link {
+            state.traffic.add(link.traffic());
         }
         if let Some(link) = entry.link.as_ref().filter(|_| state.closing.is_some()) {
             if finished && link.ending().as_ref().is_some_and(Closed::is_clean) {

@@ -127,13 +127,6 @@ impl Keepalive {
         self.pinged.is_some()
     }
 
-    /// Returns until when what is heard after the last time need not be timed: told then, it makes the
-    /// next ping later by a small part of the silence. `None` while a ping waits for its pong.
-    pub(crate) fn loose_until(&self, intervals: Intervals) -> Option<Instant> {
-        let until = self.heard + intervals.silence / 8;
-        self.pinged.is_none().then_some(until)
-    }
-
     /// Returns when something is due next.
     pub(crate) fn deadline(&self, intervals: Intervals) -> Instant {
         match self.pinged {

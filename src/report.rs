@@ -43,13 +43,6 @@ impl Span {
         let future = tracing::Instrument::instrument(future, self.span);
         future
     }
-
-    /// Runs code inside of the span.
-    pub(crate) fn inside<T>(&self, code: impl FnOnce() -> T) -> T {
-        #[cfg(feature = "tracing")]
-        let _entered = self.span.enter();
-        code()
-    }
 }
 
 /// A connection was handed over, and its handler begins.

@@ -8,7 +8,7 @@ use super::{
     Limits, Mask, Violation,
     chunks::{Chunks, Rooms},
     head::{DataKind, Progress},
-    utf8::{Checked, check},
+    utf8::Checked,
 };
 
 /// What may be held ahead when next to nothing has arrived, if the head promises that it will come.
@@ -190,16 +190,6 @@ impl Assembly {
         Ok(Message::Text(Utf8Bytes::from(text)))
     }
 
-    /// Returns the pieces in which the payload is.
-    pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        self.payload.pieces()
-    }
-
-    /// Gives the payload away in the pieces in which it is, none of them empty.
-    pub(super) fn into_pieces(self) -> impl Iterator<Item = Bytes> {
-        self.payload.into_pieces()
-    }
-
     #[cfg(any(test, fuzzing))]
     pub(super) fn capacity(&self) -> usize {
         self.payload.capacity()
@@ -230,26 +220,6 @@ impl<'a> Whole<'a> {
 
     pub(crate) const fn is_text(&self) -> bool {
         matches!(self.kind, DataKind::Text)
-    }
-
-    /// Returns the length of the payload in bytes.
-    pub(crate) fn len(&self) -> usize {
-        self.payload.len()
-    }
-
-    /// Appends the payload to `to`.
-    ///
-    /// # Errors
-    ///
-    /// [`Violation::InvalidUtf8`] if it is a text that is none. Some of it may be appended then.
-    #[inline]
-    pub(super) fn append_to(mut self, to: &mut Vec<u8>) -> Result<(), Violation> {
-        let start = to.len();
-        self.mask.append(self.payload, to);
-        if self.is_text() && check(&to[start..]).is_err() {
-            return Err(Violation::InvalidUtf8);
-        }
-        Ok(())
     }
 
     /// Makes a message of it.

@@ -185,11 +185,6 @@ impl Chunks {
         bytes
     }
 
-    /// Returns the pieces in which the bytes are.
-    pub(super) fn pieces(&self) -> impl Iterator<Item = &[u8]> {
-        self.full.iter().chain([&self.last]).map(Chunk::as_ref)
-    }
-
     /// Gives the bytes away in the pieces in which they are, none of them empty.
     pub(super) fn into_pieces(self) -> impl Iterator<Item = Bytes> {
         let last = Some(self.last).filter(|last| last.filled > 0);
@@ -261,7 +256,6 @@ mod tests {
         assert_eq!(room.as_ptr(), place);
         room[0] = b'n';
         assert_eq!(idle(), 0);
-        assert_eq!(chunks.pieces().next(), Some(&b""[..]));
         // Nor is anything of it in what is joined.
         fill(&mut chunks, 1);
         assert_eq!(chunks.join(), b"n");

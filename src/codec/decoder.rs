@@ -78,17 +78,6 @@ pub(crate) enum Event {
     Close(Option<CloseFrame>),
 }
 
-/// What comes next in the input.
-#[derive(Debug)]
-pub(crate) enum Next<'a> {
-    /// A message in a single frame, all of it in the input.
-    Whole(Whole<'a>),
-    /// A message that was put together.
-    Assembled(Box<Assembly>),
-    /// Anything else.
-    Event(Event),
-}
-
 /// What a peer did that it may not.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Violation {
@@ -130,9 +119,7 @@ impl From<InvalidUtf8> for Violation {
     }
 }
 
-/// The receiving half of a connection. Its fields are in this order in memory: those that are looked at
-/// between messages are next to each other.
-#[repr(C)]
+/// The receiving half of a connection.
 pub(crate) struct Decoder {
     pub(super) rules: Rules,
     /// The message of which some frames, or some of the only one, have arrived.
@@ -197,28 +184,8 @@ impl Decoder {
         input: &mut &[u8],
         now: Instant,
     ) -> Result<Option<Event>, Violation> {
-        Ok(match self.next(input, now)? {
-            None => None,
-            Some(Next::Event(event)) => Some(event),
-            Some(Next::Whole(whole)) => Some(Event::Message(whole.into_message()?)),
-            Some(Next::Assembled(message)) => Some(Event::Message(message.into_message()?)),
-        })
-    }
-
-    /// Does as [`decode`](Self::decode) does, and leaves a message that is whole where it is, its
-    /// text unchecked.
-    ///
-    /// # Errors
-    ///
-    /// As there.
-    #[inline]
-    pub(crate) fn next<'a>(
-        &mut self,
-        input: &mut &'a [u8],
-        now: Instant,
-    ) -> Result<Option<Next<'a>>, Violation> {
         if let Some(whole) = self.usual(input) {
-            return Ok(Some(Next::Whole(whole)));
+            return Ok(Some(Event::Message(whole.into_message()?)));
         }
         if self.is_too_late(now) {
             return Err(Violation::TooSlow);
@@ -229,21 +196,20 @@ impl Decoder {
     /// Takes a message of the usual form off the front of `input`, if there is one: the same as
     /// [`advance`](Self::advance) would, in a fraction of its time.
     #[inline]
-    fn usual<'a>(&self, input: &mut &'a [u8]) -> Option<Whole<'a>> {
-        let limit = self.usual_limit()?;
+    pub(crate) fn usual<'a>(&self, input: &mut &'a [u8]) -> Option<Whole<'a>> {
+        if self.rules.role != Role::Server || !self.is_between_messages() {
+            return None;
+        }
+        let limit = self.rules.limits.message.min(self.rules.limits.frame);
         let (kind, mask, start, len) = head::usual(input)?;
         let payload = input.get(start..start + len).filter(|_| len <= limit)?;
         *input = &input[start + len..];
         Some(Whole::new(kind, payload, mask))
     }
 
-    /// Returns how long a message of the usual form may be that comes next, if one may come: a client's,
-    /// between two messages.
-    #[inline]
-    pub(crate) fn usual_limit(&self) -> Option<usize> {
-        let limits = &self.rules.limits;
-        let may_come = self.rules.role == Role::Server && self.is_between_messages();
-        may_come.then(|| limits.message.min(limits.frame))
+    /// Returns whether messages are compressed.
+    pub(crate) const fn inflates(&self) -> bool {
+        self.inflation.is_some()
     }
 
     /// Returns when what has begun to arrive becomes too slow, `None` if nothing has.
@@ -300,12 +266,7 @@ impl Decoder {
         }
     }
 
-    #[inline]
-    fn advance<'a>(
-        &mut self,
-        input: &mut &'a [u8],
-        now: Instant,
-    ) -> Result<Option<Next<'a>>, Violation> {
+    fn advance(&mut self, input: &mut &[u8], now: Instant) -> Result<Option<Event>, Violation> {
         loop {
             match &mut self.stage {
                 Stage::Head(partial) => {
@@ -319,7 +280,7 @@ impl Decoder {
                             let payload = split_front(input, head.len);
                             self.deadline = None;
                             let whole = Whole::new(kind, payload, head.mask);
-                            return Ok(Some(Next::Whole(whole)));
+                            return Ok(Some(Event::Message(whole.into_message()?)));
                         }
                         Kind::Start(_) | Kind::Compressed(_) | Kind::Continuation => {
                             self.begin_data(&head);
@@ -337,7 +298,7 @@ impl Decoder {
                 Stage::Data { .. } => {
                     if let Some(message) = self.data(input)? {
                         self.deadline = None;
-                        return Ok(Some(Next::Assembled(message)));
+                        return Ok(Some(Event::Message(message.into_message()?)));
                     }
                     if input.is_empty() {
                         self.set_clock(now);
@@ -347,7 +308,7 @@ impl Decoder {
                 Stage::Control { .. } => {
                     let event = self.control(input)?;
                     self.set_clock(now);
-                    return Ok(event.map(Next::Event));
+                    return Ok(event);
                 }
             }
         }

@@ -1,8 +1,6 @@
 //! Masking, which is the same operation as unmasking
 //! ([RFC 6455 §5.3](https://www.rfc-editor.org/rfc/rfc6455#section-5.3)).
 
-use std::ops::Range;
-
 use multiversion::multiversion;
 
 use crate::random;
@@ -41,7 +39,7 @@ impl Mask {
 
     /// Masks or unmasks the payload's next bytes in place.
     pub(crate) fn apply(&mut self, bytes: &mut [u8]) {
-        self.pull(bytes, 0);
+        self.apply_aligned(bytes);
         self.skip(bytes.len());
     }
 
@@ -54,42 +52,34 @@ impl Mask {
         }
         let start = to.len();
         to.extend_from_slice(rest);
-        self.pull(&mut to[start..], 0);
+        self.apply_aligned(&mut to[start..]);
         self.skip(from.len());
     }
 
-    /// Masks or unmasks `buffer[from]` while moving it up to `to`, which is not behind its start.
+    /// Masks or unmasks `bytes`, of which the first is for the mask's first byte.
     #[inline]
-    pub(super) fn shift(self, buffer: &mut [u8], from: Range<usize>, to: usize) {
-        // Both within the part that is read from here on, so that the checks are few.
-        self.pull(&mut buffer[to..from.end], from.start - to);
-    }
-
-    /// Masks or unmasks what is behind the first `gap` bytes while moving it up to the front.
-    #[inline]
-    fn pull(self, buffer: &mut [u8], gap: usize) {
-        let at = match buffer.len() - gap {
-            ..BLOCK => 0,
-            _ => pull_blocks(self, buffer, gap),
-        };
-        let at = self.pull_by::<PIECE>(buffer, gap, at);
-        let at = self.pull_by::<8>(buffer, gap, at);
-        let at = self.pull_by::<4>(buffer, gap, at);
-        for (at, key) in (at..buffer.len() - gap).zip(self.0) {
-            buffer[at] = buffer[at + gap] ^ key;
+    fn apply_aligned(self, bytes: &mut [u8]) {
+        let (blocks, rest) = bytes.split_at_mut(bytes.len() - bytes.len() % BLOCK);
+        if !blocks.is_empty() {
+            apply_blocks(self, blocks);
+        }
+        let rest = self.apply_by::<PIECE>(rest);
+        let rest = self.apply_by::<8>(rest);
+        let rest = self.apply_by::<4>(rest);
+        for (byte, key) in rest.iter_mut().zip(self.0) {
+            *byte ^= key;
         }
     }
 
-    /// Does so in pieces of `N` bytes, from `at` on, and returns where less than one is left.
+    /// Does so in pieces of `N` bytes, and returns the rest, which is less than one.
     #[inline(always)]
-    fn pull_by<const N: usize>(self, buffer: &mut [u8], gap: usize, mut at: usize) -> usize {
-        // What is written has been read before: pieces may overlap.
-        while at + gap + N <= buffer.len() {
-            let piece = self.masked::<N>(&buffer[at + gap..at + gap + N]);
-            buffer[at..at + N].copy_from_slice(&piece);
-            at += N;
+    fn apply_by<const N: usize>(self, bytes: &mut [u8]) -> &mut [u8] {
+        let mut pieces = bytes.chunks_exact_mut(N);
+        for piece in &mut pieces {
+            let masked = self.masked::<N>(piece);
+            piece.copy_from_slice(&masked);
         }
-        at
+        pieces.into_remainder()
     }
 
     /// `bytes` are `N`, a multiple of four.
@@ -112,11 +102,10 @@ impl Mask {
     }
 }
 
-/// [`Mask::pull_by`] whole blocks, with the widest vectors that the processor has.
+/// Masks or unmasks whole blocks, with the widest vectors that the processor has.
 #[multiversion(targets("x86_64+avx2"))]
-fn pull_blocks(mask: Mask, buffer: &mut [u8], gap: usize) -> usize {
-    let front = 0;
-    mask.pull_by::<BLOCK>(buffer, gap, front)
+fn apply_blocks(mask: Mask, blocks: &mut [u8]) {
+    mask.apply_by::<BLOCK>(blocks);
 }
 
 /// Appends whole blocks, in the same way.
@@ -158,33 +147,6 @@ mod tests {
                 mask.apply(front);
                 mask.apply(back);
                 assert_eq!(in_place, expected[..len], "{len} in place split at {split}");
-
-                let mut moved = bytes[..len].to_vec();
-                Mask::new(KEY).shift(&mut moved[..], split..len, 0);
-                let expected = by_the_book(&bytes[split..len]);
-                assert_eq!(moved[..len - split], expected, "{len} moved by {split}");
-            }
-        }
-    }
-
-    #[test]
-    fn moves_up_by_any_distance_and_touches_nothing_else() {
-        for len in (0..=3 * PIECE + 5).chain(BLOCK - 2..=2 * BLOCK + PIECE + 1) {
-            for gap in (0..=PIECE + 5).chain([BLOCK - 1, BLOCK + 1]) {
-                for to in [0, 1, 3] {
-                    let before: Vec<u8> = (0..to + gap + len + 3).map(|i| i as u8).collect();
-                    let from = to + gap..to + gap + len;
-                    let mut bytes = before.clone();
-                    Mask::new(KEY).shift(&mut bytes, from.clone(), to);
-                    let case = format!("{len} moved by {gap} to {to}");
-                    assert_eq!(bytes[..to], before[..to], "{case}");
-                    assert_eq!(
-                        bytes[to..to + len],
-                        by_the_book(&before[from.clone()]),
-                        "{case}"
-                    );
-                    assert_eq!(bytes[from.end..], before[from.end..], "{case}");
-                }
             }
         }
     }

@@ -8,8 +8,7 @@
 //! # Memory
 //!
 //! A frame's head is checked, and refused, before any of its payload is kept. A message that is
-//! whole in the input is copied once, into a buffer of its exact length; one that is repeated, to
-//! where it is written, if it is not answered in its place.
+//! whole in the input is copied once, into a buffer of its exact length.
 //!
 //! One that arrives in pieces is gathered in buffers of up to 64 KiB, which follow what has arrived,
 //! or was inflated, not what a head promises: after `n` bytes of a message there is memory for at
@@ -19,16 +18,14 @@
 //!
 //! For a handler the buffers are joined, once, into one of the message's exact length, and each is
 //! given up as soon as it is copied; a single one is cut to that length instead, unless it is text,
-//! which is checked again as it is copied. A large message that is repeated is written from its
-//! buffers, which together are at most twice as large as it is, and each is given up when it is
-//! written.
+//! which is checked again as it is copied.
 //!
 //! A buffer of 64 KiB that is given up waits for its next use, at most 32 of them (2 MiB) on each
 //! thread, whichever connection it was for: all that is readable of it is what is written to it
 //! next. A connection holds nothing between messages.
 //!
 //! Frames that leave are gathered in buffers that the connections of a thread share, too: up to 64
-//! of them, 1 MiB together, wait for their next use. A connection keeps up to 64 bytes of its own.
+//! of them, 1 MiB together, wait for their next use.
 
 mod assembly;
 mod chunks;
@@ -43,16 +40,15 @@ mod gather;
 mod head;
 mod mask;
 mod outgoing;
-mod repeat;
 #[cfg(test)]
 mod tests;
 mod utf8;
 
-pub(crate) use assembly::{Assembly, Whole};
 #[cfg(any(test, fuzzing))]
 pub(crate) use chunks::CHUNK;
+pub(crate) use chunks::Rooms;
 pub(crate) use control::Control;
-pub(crate) use decoder::{Decoder, Event, Limits, Next, Role, Rules, Violation};
+pub(crate) use decoder::{Decoder, Event, Limits, Role, Rules, Violation};
 #[cfg(not(feature = "deflate"))]
 pub(crate) use deflate::Deflate;
 #[cfg(feature = "deflate")]
@@ -60,4 +56,3 @@ pub use deflate::Deflate;
 pub(crate) use deflate::{Compression, Deflation, Turn};
 use mask::Mask;
 pub(crate) use outgoing::{Load, Outgoing};
-pub(crate) use repeat::repeat;

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
     coding::{Control as ControlCode, Data, OpCode},
 };
 
-use super::{Assembly, Mask, Role, Violation, Whole, gather};
+use super::{Mask, Role, gather};
 use crate::{close::CloseFrame, message::Message};
 
 /// From this size on, copying a payload costs more than writing it as a buffer of its own.
@@ -26,8 +26,6 @@ const CONTIGUOUS: usize = 16 * 1024;
 const MAX_HEAD: usize = 14;
 /// Spare capacity that a sealed buffer may keep.
 const SPARE: usize = 1024;
-/// Spare capacity that an idle connection may keep: for one small message.
-const KEPT: usize = 64;
 
 /// An amount of outgoing data, in messages and bytes of frames.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -116,62 +114,6 @@ impl Outgoing {
         }
         self.load.messages += 1;
         self.load.bytes += payload.len();
-    }
-
-    /// Queues a message that is still in the input, text behind a prefix, and returns the length of
-    /// its payload.
-    ///
-    /// # Errors
-    ///
-    /// [`Violation::InvalidUtf8`] if it is a text that is none; nothing is queued then.
-    #[inline]
-    pub(crate) fn repeat(&mut self, whole: Whole<'_>, prefix: &str) -> Result<usize, Violation> {
-        let prefix = if whole.is_text() { prefix } else { "" };
-        let before = self.tail.len();
-        let len = prefix.len() + whole.len();
-        self.tail.reserve(MAX_HEAD + len);
-        let load = self.load;
-        self.push_data_header(&data_header(whole.is_text()), len);
-        self.tail.extend_from_slice(prefix.as_bytes());
-        if let Err(violation) = whole.append_to(&mut self.tail) {
-            self.load = load;
-            self.tail.truncate(before);
-            return Err(violation);
-        }
-        self.tail_messages += 1;
-        self.load.messages += 1;
-        self.load.bytes += len;
-        Ok(len)
-    }
-
-    /// Queues a message that was put together, unmasked; a large one in the pieces in which it is.
-    pub(crate) fn push_assembled(&mut self, message: Assembly) {
-        let len = message.len();
-        self.push_data_header(&data_header(message.is_text()), len);
-        if len < LARGE {
-            for piece in message.pieces() {
-                self.tail.extend_from_slice(piece);
-            }
-            self.tail_messages += 1;
-        } else {
-            self.seal();
-            let segments = self.segments.get_or_insert_default();
-            segments.extend(message.into_pieces().map(|piece| (piece, 0)));
-            // The message ends in the last of them.
-            if let Some((_, messages)) = segments.back_mut() {
-                *messages += 1;
-            }
-        }
-        self.load.messages += 1;
-        self.load.bytes += len;
-    }
-
-    /// Queues the rest of frames that end `messages`.
-    pub(crate) fn push_frames(&mut self, frames: &[u8], messages: usize) {
-        self.tail.extend_from_slice(frames);
-        self.tail_messages += messages as u32;
-        self.load.messages += messages;
-        self.load.bytes += frames.len();
     }
 
     /// Queues a ping.
@@ -342,13 +284,18 @@ impl Outgoing {
         }
     }
 
-    /// Gives the gathering buffer back, unless it is small or half of it is in use.
+    /// Gives the gathering buffer back, unless half of it is in use. What is in it is kept.
     #[inline]
     pub(crate) fn give_back(&mut self) {
-        if self.tail.capacity() > KEPT + 2 * self.tail.len() {
-            let used = self.tail.to_vec();
-            gather::give_back(mem::replace(&mut self.tail, used));
+        let capacity = self.tail.capacity();
+        if capacity == 0 || capacity < 2 * self.tail.len() {
+            return;
         }
+        let used = match self.tail.is_empty() {
+            true => Vec::new(),
+            false => self.tail.to_vec(),
+        };
+        gather::give_back(mem::replace(&mut self.tail, used));
     }
 
     /// Takes off `written` bytes, and returns what that makes room for.
@@ -507,10 +454,7 @@ mod tests {
         // The next one has it again.
         outgoing.give_back();
         outgoing.lend();
-        assert_eq!(outgoing.tail.capacity(), 102);
-        let mut other = Outgoing::default();
-        other.lend();
-        assert_eq!(other.tail.capacity(), SEGMENT);
+        assert_eq!(outgoing.tail.capacity(), SEGMENT);
     }
 
     #[test]
@@ -523,14 +467,14 @@ mod tests {
     }
 
     #[test]
-    fn keeps_nothing_large_when_it_is_empty() {
+    fn keeps_nothing_when_it_is_empty() {
         let mut outgoing = Outgoing::default();
         for _ in 0..100 {
             outgoing.push(&Message::binary(vec![0; 3000]), false);
         }
         let _ = drain(&mut outgoing, usize::MAX);
         outgoing.give_back();
-        assert!(outgoing.tail.capacity() <= KEPT);
+        assert_eq!(outgoing.tail.capacity(), 0);
         assert!(outgoing.segments.is_none());
     }
 

@@ -77,6 +77,10 @@ impl Compression {
     pub(crate) fn turn(&self) -> Turn<'_> {
         match *self {}
     }
+
+    pub(crate) fn try_turn(&self) -> Option<Turn<'_>> {
+        match *self {}
+    }
 }
 
 pub(crate) struct Turn<'a>(&'a Compression);

@@ -42,11 +42,6 @@ impl Echo {
         }
     }
 
-    /// What comes before text.
-    pub(crate) const fn prefix(&self) -> &Arc<str> {
-        &self.prefix
-    }
-
     fn answer(&self, message: Message) -> Message {
         message.behind(&self.prefix)
     }

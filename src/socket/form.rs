@@ -16,6 +16,10 @@ pub(super) enum Form<'a> {
     InTurn(&'a Compression),
 }
 
+/// Another message is being compressed.
+#[derive(Debug)]
+pub(super) struct Busy;
+
 impl<'a> Form<'a> {
     /// Chooses the form of a message, which takes as long as it takes to compress it.
     pub(super) fn of(message: &Message, compression: Option<&'a Compression>) -> Self {
@@ -36,6 +40,14 @@ impl<'a> Form<'a> {
         match self {
             Self::InTurn(compression) => Some(compression.turn()),
             Self::Plain | Self::Compressed(_) => None,
+        }
+    }
+
+    /// Takes the message's turn, if there are turns and no other message is being compressed.
+    pub(super) fn try_turn(&self) -> Result<Option<Turn<'a>>, Busy> {
+        match self {
+            Self::InTurn(compression) => compression.try_turn().ok_or(Busy).map(Some),
+            Self::Plain | Self::Compressed(_) => Ok(None),
         }
     }
 

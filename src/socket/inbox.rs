@@ -34,6 +34,11 @@ impl Inbox {
         queue.messages.push_back(message);
     }
 
+    pub(super) fn is_empty(&self) -> bool {
+        let queue = self.0.as_ref();
+        queue.is_none_or(|queue| queue.messages.is_empty())
+    }
+
     #[inline]
     pub(super) fn pop(&mut self) -> Option<Message> {
         let queue = self.0.as_mut()?;

@@ -6,28 +6,30 @@
 //! | `sender` | what other tasks can do: [`Sender`] |
 //! | `link` | what the ends of a connection share, and who wakes whom |
 //! | `inbox` | what waits for the handler |
-//! | `queue` | whose turn it is to send when there was no room |
-//! | `repetition` | how a connection repeats, without a handler |
+//! | `waiters` | whose turn it is to send when there was no room |
 //! | `session` | how a handler and a connection run side by side in one task |
 //! | `driver` | when to read, write, close and give up; the end in a file of its own |
-//! | `engine` | how bytes become events and frames bytes |
+//! | `receiver` | what was read, and what it decodes to |
+//! | `input` | the buffers that connections share |
+//! | `engine` | how a stream is read and written |
+//! | `budget` | how much one poll may do |
 //! | `io` | how a stream is read and written best |
 //! | `form` | whether a message is queued compressed |
 //! | `timer` | one timer for all that a connection waits for |
-//! | `traffic` | what is counted |
 
+mod budget;
 mod driver;
 mod engine;
 mod form;
 mod inbox;
+mod input;
 mod io;
 mod link;
-mod queue;
-mod repetition;
+mod receiver;
 mod sender;
 mod session;
 mod timer;
-mod traffic;
+mod waiters;
 
 use std::{
     fmt,
@@ -44,10 +46,8 @@ use tokio::io::{AsyncRead, AsyncWrite};
 
 pub use self::sender::{Buffered, Sender};
 pub(crate) use self::{
-    link::{Link, Name},
-    repetition::{Repetition, repeat},
+    link::{Link, Name, Traffic},
     session::{Ended, Served, serve},
-    traffic::Traffic,
 };
 use crate::{
     close::{CloseCode, CloseFrame, Closed},
@@ -133,7 +133,7 @@ impl WebSocket {
             handler: "WebSocket::from_io",
             path: "".into(),
         };
-        let link = Link::new(Role::Server, name, Arc::clone(&config), Arc::default());
+        let link = Link::new(Role::Server, name, Arc::clone(&config));
         let link = Arc::new(link);
         let served = Served {
             io,
@@ -166,7 +166,7 @@ impl WebSocket {
             handler: "client",
             path: introduction.request.path().into(),
         };
-        let link = Link::new(Role::Client, name, Arc::clone(&config), Arc::default());
+        let link = Link::new(Role::Client, name, Arc::clone(&config));
         let link = Arc::new(link);
         let span = crate::report::connection(introduction.request.path());
         let served = Served {
@@ -226,8 +226,11 @@ impl WebSocket {
     ///
     /// Safe in `select!`: the message is wholly queued or not at all. It is dropped with the future
     /// when that happens before there was room.
-    pub async fn send(&mut self, message: impl Into<Message>) -> Result<(), SendError> {
-        self.link.send(message.into()).await
+    pub fn send(
+        &mut self,
+        message: impl Into<Message>,
+    ) -> impl Future<Output = Result<(), SendError>> + Send {
+        self.link.send(message.into())
     }
 
     /// Queues one message to be written as [`send`](Self::send) does, but not compressed.
@@ -243,11 +246,11 @@ impl WebSocket {
     ///
     /// As that of [`send`](Self::send).
     #[cfg(feature = "deflate")]
-    pub async fn send_uncompressed(
+    pub fn send_uncompressed(
         &mut self,
         message: impl Into<Message>,
-    ) -> Result<(), SendError> {
-        self.link.send_uncompressed(message.into()).await
+    ) -> impl Future<Output = Result<(), SendError>> + Send {
+        self.link.send_uncompressed(message.into())
     }
 
     /// Closes the connection with a code and a reason, and waits until that is done.

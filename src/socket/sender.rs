@@ -1,6 +1,6 @@
 //! The sending end for other tasks.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, future::Future, sync::Arc};
 
 use super::link::Link;
 use crate::{
@@ -61,8 +61,11 @@ impl Sender {
     ///
     /// Safe in `select!`: the message is wholly queued or not at all. It is dropped with the future
     /// when that happens before there was room.
-    pub async fn send(&self, message: impl Into<Message>) -> Result<(), SendError> {
-        self.link.send(message.into()).await
+    pub fn send(
+        &self,
+        message: impl Into<Message>,
+    ) -> impl Future<Output = Result<(), SendError>> + Send {
+        self.link.send(message.into())
     }
 
     /// Queues one message to be written as [`send`](Self::send) does, but not compressed.
@@ -78,8 +81,11 @@ impl Sender {
     ///
     /// As that of [`send`](Self::send).
     #[cfg(feature = "deflate")]
-    pub async fn send_uncompressed(&self, message: impl Into<Message>) -> Result<(), SendError> {
-        self.link.send_uncompressed(message.into()).await
+    pub fn send_uncompressed(
+        &self,
+        message: impl Into<Message>,
+    ) -> impl Future<Output = Result<(), SendError>> + Send {
+        self.link.send_uncompressed(message.into())
     }
 
     /// Queues one message if there is room for it now.
@@ -89,7 +95,8 @@ impl Sender {
     /// Both give the message back.
     ///
     /// - [`TrySendError::Full`]: the peer reads too slowly, and
-    ///   [`Config::max_outbox`](crate::Config::max_outbox) is reached, or others wait for room.
+    ///   [`Config::max_outbox`](crate::Config::max_outbox) is reached, or others wait for room, or
+    ///   another message is being compressed that this one would refer to.
     /// - [`TrySendError::Closed`]: the connection is closing or gone.
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), TrySendError> {
         self.link.try_send(message.into())

@@ -8,6 +8,7 @@ use std::{
     error::Error,
     future::{Future, Pending},
     hash::BuildHasher,
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::Arc,
@@ -19,7 +20,7 @@ use super::{
     Introduction, WebSocket,
     driver::{Driver, Turn},
     io::Io,
-    link::Link,
+    link::{Link, Parked},
     timer::{Timer, now},
 };
 use crate::{
@@ -33,7 +34,7 @@ use bytes::Bytes;
 use pin_project_lite::pin_project;
 
 /// Turns taken before other tasks of the thread get theirs.
-pub(super) const TURNS: usize = 64;
+const TURNS: usize = 64;
 
 /// What a connection is served with.
 pub(crate) struct Served<IO> {
@@ -154,9 +155,12 @@ where
     fn poll_both(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
         let mut this = self.project();
         let link = &*this.link;
+        // The task may have been woken for the handler.
+        let mut is_due = true;
+        let now = now();
         for _ in 0..TURNS {
             let driver = this.driver.as_mut();
-            let turn = driver.map_or(Turn::Over, |driver| driver.poll(cx));
+            let turn = driver.map_or(Turn::Over, |driver| driver.poll(now, cx));
             if turn == Turn::Over {
                 if let Some(mut driver) = this.driver.take() {
                     driver.rest();
@@ -164,7 +168,10 @@ where
                 *this.place = None;
             }
             let handler = &mut this.handler;
-            if let Poll::Ready(verdict) = poll_handler(handler.as_mut(), cx) {
+            let was_due = mem::replace(&mut is_due, false);
+            if !was_due && handler.is_some() && !matches!(turn, Turn::Again | Turn::Over) {
+                // There is nothing new for the handler.
+            } else if let Poll::Ready(verdict) = poll_handler(handler.as_mut(), cx) {
                 match verdict {
                     Some(frame) => link.close(frame),
                     None if link.abandoned().is_some() => {
@@ -186,10 +193,19 @@ where
                     return Poll::Ready(Ended::Dropped);
                 }
             }
-            match turn {
-                Turn::Yield => break,
-                Turn::Idle | Turn::Over if link.park(cx) => return Poll::Pending,
-                Turn::Again | Turn::Idle | Turn::Over => {}
+            let parked = match (turn, this.driver.as_mut()) {
+                (Turn::Again, _) => continue,
+                (Turn::Yield, Some(driver)) => {
+                    driver.yields(cx);
+                    break;
+                }
+                (_, Some(driver)) => driver.park(cx),
+                (_, None) => link.park(None, cx),
+            };
+            match parked {
+                Parked::Asleep => return Poll::Pending,
+                Parked::Awake { is_awaited } => is_due = is_awaited,
+                Parked::Yields => break,
             }
         }
         // Unlike a wake of our own this is behind what timers and streams have for other tasks.
@@ -306,7 +322,7 @@ fn tells_of_the_end(error: &(dyn Error + 'static)) -> bool {
 }
 
 /// Returns what the payloads of pings start from.
-pub(super) fn seed() -> u64 {
+fn seed() -> u64 {
     // std's hash maps are seeded from the system's randomness, which is all that is needed here.
     RandomState::new().hash_one(())
 }

@@ -25,6 +25,8 @@ pub(super) fn now() -> Instant {
 #[derive(Debug, Default)]
 pub(super) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
+    /// When it wakes the task, if it will.
+    wakes_at: Option<Instant>,
 }
 
 /// Returns whether a timer wakes the task, at the deadline or before it.
@@ -34,6 +36,12 @@ fn is_set(sleep: &Sleep, deadline: tokio::time::Instant, now: Instant) -> bool {
 }
 
 impl Timer {
+    /// Returns whether it will wake the task, later than now.
+    #[inline]
+    pub(super) fn is_before_its_end(&self, now: Instant) -> bool {
+        self.wakes_at.is_some_and(|wakes_at| now < wakes_at)
+    }
+
     /// Returns whether polling it for `deadline` would change nothing.
     #[inline]
     pub(super) fn is_set(&self, deadline: Option<Instant>, now: Instant) -> bool {
@@ -42,12 +50,6 @@ impl Timer {
             (Some(sleep), None) => !sleep.is_elapsed(),
             (None, deadline) => deadline.is_none(),
         }
-    }
-
-    /// Returns when it wakes the task, if it will: nothing is due before.
-    pub(super) fn wakes_at(&self) -> Option<Instant> {
-        let sleep = self.sleep.as_ref();
-        sleep.map(|sleep| sleep.deadline().into_std())
     }
 
     /// Ready when `deadline` is reached; never without one. `now` may be a moment ago: another thread may
@@ -62,6 +64,7 @@ impl Timer {
             // One that has been reached wakes nobody any more.
             if self.sleep.as_ref().is_some_and(|sleep| sleep.is_elapsed()) {
                 self.sleep = None;
+                self.wakes_at = None;
             }
             return Poll::Pending;
         };
@@ -83,10 +86,12 @@ impl Timer {
             .is_ready()
         {
             if deadline <= sleep.deadline() {
+                self.wakes_at = None;
                 return Poll::Ready(());
             }
             sleep.as_mut().reset(deadline);
         }
+        self.wakes_at = Some(sleep.deadline().into_std());
         Poll::Pending
     }
 }
@@ -121,7 +126,8 @@ mod tests {
         let due = now() + SECOND;
         let mut poll = |deadline| {
             let poll = timer.poll(deadline, now(), &mut Context::from_waker(Waker::noop()));
-            (poll, timer.wakes_at())
+            let sleep = timer.sleep.as_ref();
+            (poll, sleep.map(|sleep| sleep.deadline().into_std()))
         };
         assert_eq!(poll(Some(due)), (Poll::Pending, Some(due)));
         assert_eq!(poll(None), (Poll::Pending, Some(due)));

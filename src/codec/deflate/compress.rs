@@ -2,7 +2,7 @@
 
 use std::{
     fmt,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{Mutex, MutexGuard, PoisonError, TryLockError},
 };
 
 use bytes::Bytes;
@@ -59,6 +59,17 @@ impl Compression {
             // Whole whatever a thread did: the compressor is out of it while it works.
             kept: self.kept.lock().unwrap_or_else(PoisonError::into_inner),
         }
+    }
+
+    /// Takes the turn as [`turn`](Self::turn) does, unless another message has it.
+    pub(crate) fn try_turn(&self) -> Option<Turn<'_>> {
+        let kept = match self.kept.try_lock() {
+            Ok(kept) => kept,
+            Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+            Err(TryLockError::WouldBlock) => return None,
+        };
+        let compression = self;
+        Some(Turn { compression, kept })
     }
 
     fn compressor(&self) -> Compressor {

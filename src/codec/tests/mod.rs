@@ -5,7 +5,6 @@ mod memory;
 mod places;
 mod properties;
 mod refusals;
-mod repeats;
 mod sessions;
 mod time;
 

@@ -1,8 +1,7 @@
 //! What the clock asks for: deadlines, pings, and the time that does not count.
 
 use std::{
-    sync::Arc,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll},
     time::{Duration, Instant},
 };
 
@@ -11,9 +10,9 @@ use crate::{
     close::{CloseCode, CloseFrame},
     config::Config,
     error::RecvError,
-    keepalive::Due,
+    keepalive::{Due, Keepalive},
     report,
-    socket::io::Io,
+    socket::{io::Io, timer::now},
 };
 
 /// How often a connection from which nothing is read looks whether its peer has gone.
@@ -38,8 +37,26 @@ impl Terms {
 }
 
 impl<IO: Io> Driver<IO> {
-    pub(super) fn pause(&mut self, now: Instant) {
-        let _ = self.paused.get_or_insert(now);
+    pub(super) fn pause(&mut self) {
+        // The time at which the poll began may be long ago: the handler has run meanwhile.
+        self.paused.get_or_insert_with(now);
+    }
+
+    /// Returns whether nothing is waited for but what comes with time alone: the next ping, the end of
+    /// the lifetime.
+    fn is_quiet(&self) -> bool {
+        self.blocked.is_none()
+            && self.paused.is_none()
+            && self.assembly_due.is_none()
+            && self.waiting.is_none()
+            && !self.keepalive.as_ref().is_some_and(Keepalive::is_waiting)
+            && matches!(self.phase, Phase::Open)
+    }
+
+    /// Returns whether the timer is set for all that is waited for, and is not reached yet.
+    #[inline]
+    fn is_nothing_due(&self, now: Instant) -> bool {
+        self.is_timer_quiet && self.timer.is_before_its_end(now) && self.is_quiet()
     }
 
     /// Looks whether the peer has gone, and how long the handler has taken no message.
@@ -60,9 +77,8 @@ impl<IO: Io> Driver<IO> {
         if self.crowded_due()? > now {
             return None;
         }
-        // Output may have been blocked meanwhile, and nothing been delivered.
-        self.has_room();
-        if self.crowded.is_none() {
+        // Output may have been blocked meanwhile, and nothing been looked at.
+        if self.link.has_taken() {
             self.crowded = Some(now);
             return None;
         }
@@ -99,7 +115,9 @@ impl<IO: Io> Driver<IO> {
     pub(super) fn resume(&mut self, now: Instant) {
         if let Some(since) = self.paused.take() {
             let longer = now.saturating_duration_since(since);
-            self.engine.excuse(longer);
+            if self.assembly_due.is_some() {
+                self.link.excuse(longer);
+            }
             if let Some(terms) = &mut self.terms {
                 terms.first_message_due = terms.first_message_due.map(|due| due + longer);
             }
@@ -130,6 +148,9 @@ impl<IO: Io> Driver<IO> {
 
     /// Does what the clock asks for; tells what became of the connection, if anything.
     pub(super) fn on_time(&mut self, now: Instant, cx: &mut Context<'_>) -> Option<Turn> {
+        if self.is_nothing_due(now) {
+            return None;
+        }
         let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
         if self.is_stalled(now) {
             return Some(self.lose(RecvError::Stalled, cx));
@@ -145,13 +166,13 @@ impl<IO: Io> Driver<IO> {
             let fault = RecvError::NoFirstMessage;
             return Some(self.fail(fault, CloseCode::POLICY_VIOLATION, now, cx));
         }
-        if is_due(self.engine.deadline()) {
+        if is_due(self.assembly_due) {
             let fault = RecvError::TooSlow;
             return Some(self.fail(fault, CloseCode::POLICY_VIOLATION, now, cx));
         }
         // A pong cannot overtake the rest of what is arriving, for which there is a time of its own.
         // Nor can a ping be answered that does not get out, and nothing comes behind an end.
-        if self.engine.is_receiving() || self.blocked.is_some() || self.waiting.is_some() {
+        if self.assembly_due.is_some() || self.blocked.is_some() || self.waiting.is_some() {
             self.heard(now);
         }
         let intervals = self.config.keepalive_intervals()?;
@@ -169,17 +190,16 @@ impl<IO: Io> Driver<IO> {
 
     /// Ready when the clock asks for something.
     pub(super) fn poll_timer(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
+        if self.is_nothing_due(now) {
+            return Poll::Pending;
+        }
+        self.is_timer_quiet = self.is_quiet();
         let due = self.next_due(now);
         if self.timer.is_set(due, now) {
             return Poll::Pending;
         }
         self.settle_backlog(now);
-        if self.repeat.is_none() {
-            return self.timer.poll(due, now, cx);
-        }
-        // By way of the link, which tells it from what the stream wakes the task for.
-        let alarm = Waker::from(Arc::clone(&self.link));
-        self.timer.poll(due, now, &mut Context::from_waker(&alarm))
+        self.timer.poll(due, now, cx)
     }
 
     /// Returns when the clock asks for something next.
@@ -189,10 +209,10 @@ impl<IO: Io> Driver<IO> {
                 self.stall_due(),
                 self.lifetime_ends(),
                 self.first_message_due().filter(|_| self.paused.is_none()),
-                self.engine.deadline().filter(|_| self.paused.is_none()),
+                self.assembly_due.filter(|_| self.paused.is_none()),
                 match self.paused {
                     Some(_) => self.pause_due(now),
-                    None => self.keepalive_due(now),
+                    None => self.keepalive_due(),
                 },
                 self.waiting
                     .as_ref()
@@ -215,26 +235,8 @@ impl<IO: Io> Driver<IO> {
         dues.into_iter().flatten().min()
     }
 
-    fn keepalive_due(&self, now: Instant) -> Option<Instant> {
+    fn keepalive_due(&self) -> Option<Instant> {
         let keepalive = self.keepalive.as_ref()?;
-        let intervals = self.config.keepalive_intervals()?;
-        let look = self.looks_again().filter(|&look| now < look);
-        Some(look.unwrap_or_else(|| keepalive.deadline(intervals)))
-    }
-
-    /// Returns until when messages that are repeated are not timed one by one: what has come by then
-    /// counts as heard at that moment.
-    fn looks_again(&self) -> Option<Instant> {
-        let keepalive = self.keepalive.as_ref().filter(|_| self.repeat.is_some())?;
-        keepalive.loose_until(self.config.keepalive_intervals()?)
-    }
-
-    /// Tells whether messages that are repeated need not be timed one by one.
-    pub(super) fn is_loose(&self) -> bool {
-        if self.keepalive.is_none() {
-            return true;
-        }
-        let ends = self.looks_again();
-        ends.is_some_and(|ends| self.timer.wakes_at().is_some_and(|wakes| wakes <= ends))
+        Some(keepalive.deadline(self.config.keepalive_intervals()?))
     }
 }

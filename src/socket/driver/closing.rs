@@ -11,7 +11,7 @@ use crate::{
     close::{CloseCode, CloseFrame, Closed, Side},
     codec::{Event, Role},
     error::RecvError,
-    socket::{engine::Incoming, io::Io},
+    socket::{io::Io, link::Next, receiver::Found},
 };
 
 /// The slowest reader, in bytes a second, that a closing waits for.
@@ -90,8 +90,7 @@ impl<IO: Io> Driver<IO> {
         self.send_close(Some(&frame));
         let closed = Closed::new(Side::Local, Some(frame), false);
         // No answer comes behind an end that has been read already.
-        let waiting = self.waiting.take();
-        let answered = waiting.is_some_and(|waiting| waiting.is_end());
+        let answered = self.waiting.take().is_some();
         self.enter_closing(closed, answered, now)
     }
 
@@ -219,19 +218,16 @@ impl<IO: Io> Driver<IO> {
             written = self.poll_written(now, cx)?.is_ready();
         }
         while !answered && !self.has_spent() {
-            match self.engine.poll_incoming(cx, now) {
+            match self.poll_discarded(now, cx) {
                 Poll::Pending => break,
-                Poll::Ready(Ok(Incoming::Event(Event::Close(_), _))) => {
+                Poll::Ready(Some(Found::Event(Event::Close(_)))) => {
                     answered = true;
                     if let Phase::Closing(closing) = &mut self.phase {
                         closing.closed.set_clean(true);
                     }
                 }
-                Poll::Ready(Ok(Incoming::Event(_, read))) => {
-                    self.spent.add(1, read + self.engine.take_work());
-                }
-                Poll::Ready(Ok(Incoming::Bytes(bytes))) => self.spent.add(0, bytes),
-                Poll::Ready(Ok(Incoming::End | Incoming::Violation(_)) | Err(_)) => answered = true,
+                Poll::Ready(Some(Found::Event(_) | Found::Nothing)) => {}
+                Poll::Ready(Some(Found::Violation(_)) | None) => answered = true,
             }
         }
         if answered && !written {
@@ -253,6 +249,42 @@ impl<IO: Io> Driver<IO> {
             }
         }
         Poll::Pending
+    }
+
+    /// Reads and decodes what is discarded but for a Close; `None` when nothing more comes.
+    fn poll_discarded(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<Option<Found>> {
+        let mut new = None;
+        loop {
+            let look = self.link.look(new.take(), None, now, cx);
+            return Poll::Ready(match look.next {
+                Next::Act(found) => Some(found),
+                // It is closing already.
+                Next::Close(_) => continue,
+                Next::Inflate(mut receiver) => {
+                    let found = receiver.next(now);
+                    self.link.put_back(receiver);
+                    Some(found)
+                }
+                Next::ReadLarge(receiver) => match ready!(self.read_large(receiver, now, cx)) {
+                    Ok(()) => continue,
+                    Err(_) => None,
+                },
+                Next::Read(buffer) => {
+                    self.engine.keep(buffer);
+                    match ready!(self.engine.poll_read(cx)) {
+                        Ok(Some(input)) => {
+                            new = Some(input);
+                            continue;
+                        }
+                        Ok(None) | Err(_) => None,
+                    }
+                }
+                Next::Yield | Next::Receive | Next::Wait => {
+                    self.has_decoded = true;
+                    return Poll::Pending;
+                }
+            });
+        }
     }
 
     /// A stream that has something to write for its shutdown, as TLS has, may be able to only after

@@ -4,35 +4,34 @@
 //! at a message for which the handler's inbox has no room, and while output is blocked, so neither
 //! side can make the other one's memory grow.
 
-mod budget;
 mod clock;
 mod closing;
-mod repeat;
 mod stall;
 
 use std::{
-    io,
+    io, mem,
     sync::Arc,
     task::{Context, Poll},
     time::{Duration, Instant},
 };
 
-pub(super) use self::repeat::Usual;
-use self::{budget::Spent, clock::Terms, closing::Step, stall::Stall};
+use self::{clock::Terms, closing::Step, stall::Stall};
 use super::{
-    engine::{Engine, Incoming},
+    budget::Spent,
+    engine::Engine,
+    input::Input,
     io::Io,
-    link::Link,
+    link::{Link, Next, Parked},
+    receiver::{Found, Receiver},
     session::Served,
-    timer::{Timer, now},
+    timer::{self, Timer},
 };
 use crate::{
     close::{CloseCode, CloseFrame, Closed},
-    codec::{Compression, Control, Event, Load, Role, Rules, Violation},
+    codec::{Control, Event, Load, Role, Rules, Violation},
     config::Config,
     error::RecvError,
     keepalive::{Keepalive, Pong},
-    message::Message,
     rate::Bucket,
 };
 
@@ -54,22 +53,29 @@ pub(super) enum Turn {
 }
 
 /// The connection's end of a [`Link`].
-///
-/// Its fields are in this order in memory: the stream is at the front, next to [`Usual`].
 #[derive(Debug)]
-#[repr(C)]
 pub(super) struct Driver<IO> {
     engine: Engine<IO>,
     link: Arc<Link>,
-    /// Messages are repeated, text behind this, rather than delivered.
-    repeat: Option<Arc<str>>,
     /// Elsewhere, because few layers ask for any.
     terms: Option<Box<Terms>>,
     keepalive: Option<Keepalive>,
-    /// What was taken in during this poll of the task.
+    /// What was written, and read after the end, during this poll of the task.
     spent: Spent,
+    /// Enough was decoded during this poll of the task.
+    has_decoded: bool,
+    /// When what has begun to arrive becomes too slow.
+    assembly_due: Option<Instant>,
     phase: Phase,
     timer: Timer,
+    /// The timer was set while nothing else was waited for.
+    is_timer_quiet: bool,
+    /// The stream had nothing to read when the task fell asleep, and is read first of all.
+    listens: bool,
+    /// The outbox has nothing that the output lacks, as far as was seen.
+    has_taken_all: bool,
+    /// What was written and flushed, and the holder of the link is not told of yet.
+    written: Option<Load>,
     /// An end that was read and not acted on yet.
     waiting: Option<Box<Waiting>>,
     /// Since when the stream takes nothing of what is to be written.
@@ -97,22 +103,20 @@ pub(super) struct Driver<IO> {
     stall: Stall,
 }
 
+/// What ends what is received.
 #[derive(Debug)]
-struct Waiting {
-    incoming: io::Result<Incoming>,
-    /// Until when it waits for the handler's answers.
-    ends: Option<Instant>,
+enum Fault {
+    /// The end of the stream.
+    End,
+    Violation(Violation),
+    Io(io::Error),
 }
 
-impl Waiting {
-    /// Returns whether nothing that the peer says comes behind it.
-    fn is_end(&self) -> bool {
-        match &self.incoming {
-            Ok(Incoming::Event(event, _)) => matches!(event, Event::Close(_)),
-            Ok(Incoming::Bytes(_)) => false,
-            Ok(Incoming::End | Incoming::Violation(_)) | Err(_) => true,
-        }
-    }
+#[derive(Debug)]
+struct Waiting {
+    fault: Fault,
+    /// Until when it waits for the handler's answers.
+    ends: Option<Instant>,
 }
 
 #[derive(Debug)]
@@ -147,26 +151,28 @@ impl<IO: Io> Driver<IO> {
             deflation,
             probes,
         } = served;
-        let now = now();
+        let now = timer::now();
         let rules = Rules {
             role: link.role(),
             limits: config.limits(),
             deflation,
         };
-        let engine = Engine::new(io, &early, rules);
-        link.set_contiguous(engine.is_contiguous());
+        let engine = Engine::new(io, rules.role);
         let probes = probes || engine.is_tcp();
-        if let Some(compression) = deflation.map(Compression::new) {
-            link.set_compression(compression);
-        }
+        link.begin(rules, &early, engine.is_contiguous());
         let keepalive = config.keepalive_intervals();
         Self {
             engine,
             link,
-            repeat: None,
             phase: Phase::Open,
             timer: Timer::default(),
+            is_timer_quiet: false,
+            listens: false,
+            has_taken_all: false,
+            written: None,
             spent: Spent::default(),
+            has_decoded: false,
+            assembly_due: None,
             waiting: None,
             blocked: None,
             unflushed: false,
@@ -185,21 +191,12 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    /// Has messages repeated, text behind `prefix`, by the connection itself: they are never seen
-    /// by the holder of the link, of which there need not be one.
-    pub(super) fn repeating(mut self, prefix: Arc<str>) -> Self {
-        self.link.set_repeats();
-        self.repeat = Some(prefix);
-        self
-    }
-
-    pub(super) fn link(&self) -> &Arc<Link> {
-        &self.link
-    }
-
     /// Does what can be done now.
-    pub(super) fn poll(&mut self, cx: &mut Context<'_>) -> Turn {
-        let now = now();
+    ///
+    /// `now` may be as long ago as the handler has run in this poll of the task.
+    pub(super) fn poll(&mut self, now: Instant, cx: &mut Context<'_>) -> Turn {
+        self.tell_written(cx);
+        self.has_taken_all = false;
         let turn = match self.phase {
             Phase::Open => self.poll_open(now, cx),
             Phase::Answering(_) => self.poll_answering(now, cx),
@@ -212,14 +209,31 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
+    /// Lets the task sleep, unless there is more to do for the connection or the handler.
+    pub(super) fn park(&mut self, cx: &Context<'_>) -> Parked {
+        self.link.park(self.written.take(), cx)
+    }
+
+    /// Ends a poll of the task in which others have to get their turn.
+    pub(super) fn yields(&mut self, cx: &Context<'_>) {
+        self.tell_written(cx);
+        self.link.rest();
+    }
+
     /// Ends a poll of the task: what is shared with other connections is given back.
     pub(super) fn rest(&mut self) {
         self.spent = Spent::default();
+        self.has_decoded = false;
         self.engine.rest();
     }
 
     fn poll_open(&mut self, now: Instant, cx: &mut Context<'_>) -> Turn {
-        if let Some(frame) = self.link.take_close() {
+        let looks = self.blocked.is_none() && self.waiting.is_none();
+        let close = match looks {
+            true => None,
+            false => self.link.take_close(),
+        };
+        if let Some(frame) = close {
             return self.begin_closing(frame, now, cx);
         }
         if self.blocked.is_some() {
@@ -233,7 +247,7 @@ impl<IO: Io> Driver<IO> {
                 }
                 Poll::Pending if self.reads_while_blocked() => {}
                 Poll::Pending => {
-                    self.pause(now);
+                    self.pause();
                     return self.on_time(now, cx).unwrap_or(Turn::Idle);
                 }
             }
@@ -250,9 +264,9 @@ impl<IO: Io> Driver<IO> {
             // and flushed when there is nothing left to be read.
             return Turn::Again;
         }
-        let flushed = self.poll_flush(now, cx);
+        let flushed = self.poll_flush_later(now, cx);
         if self.blocked.is_some() && !self.reads_while_blocked() {
-            self.pause(now);
+            self.pause();
         }
         match flushed {
             Poll::Ready(Err(error)) => self.cut_off(error, cx).unwrap_or(Turn::Idle),
@@ -268,111 +282,193 @@ impl<IO: Io> Driver<IO> {
         matches!(self.link.role(), Role::Client)
     }
 
-    /// Reads and delivers until there is nothing to read, no room for the next message, or enough
-    /// was done for now. Returns whether the handler got something, or what else became of the
+    /// Reads and decodes until there is nothing to read, no room for the next message, or enough was
+    /// done for now. Returns whether the handler got something, or what else became of the
     /// connection.
     fn read(&mut self, now: Instant, cx: &mut Context<'_>) -> Result<bool, Turn> {
-        let mut delivered = false;
-        let mut has_room = self.has_room();
-        loop {
-            if self.has_read_enough() {
-                return Ok(delivered);
+        let (mut delivered, mut new, mut is_read_out) = (false, None, false);
+        if mem::take(&mut self.listens) {
+            match self.poll_read(cx) {
+                Poll::Pending => is_read_out = true,
+                Poll::Ready(Ok(input)) => new = Some(input),
+                Poll::Ready(Err(fault)) => {
+                    self.waiting = Some(Box::new(Waiting { fault, ends: None }));
+                    if let Some(frame) = self.link.take_close() {
+                        return Err(self.begin_closing(frame, now, cx));
+                    }
+                }
             }
-            // Control frames need no room.
-            if !has_room && self.waiting.is_none() && self.engine.is_data_next() {
-                self.crowded.get_or_insert(now);
-                self.pause(now);
-                return Ok(delivered);
+        }
+        loop {
+            if let Some(waiting) = self.waiting.take() {
+                self.resume(now);
+                return self.act_on(*waiting, delivered, now, cx);
             }
             self.resume(now);
-            let mut next = match self.waiting.take() {
-                Some(waiting) => *waiting,
-                None => match self.poll_incoming(now, cx) {
-                    Poll::Pending => match self.cut_off.take_if(|_| !delivered) {
-                        Some(error) => return Err(self.lose(RecvError::Io(error), cx)),
-                        None => return Ok(delivered),
-                    },
-                    Poll::Ready(incoming) => Waiting {
-                        incoming,
-                        ends: None,
-                    },
-                },
-            };
-            let holds_back = match next.incoming {
-                Ok(Incoming::Event(..) | Incoming::Bytes(_)) => false,
-                Ok(Incoming::End) => {
-                    delivered || (!self.is_gone(cx) && self.awaits_answer(&mut next.ends, now))
-                }
-                Ok(Incoming::Violation(_)) => delivered || self.awaits_answer(&mut next.ends, now),
-                Err(_) => delivered,
-            };
-            if holds_back {
-                // The handler may answer what came before the end.
-                self.waiting = Some(Box::new(next));
-                return Ok(delivered);
+            let output = self.blocked.is_none().then_some(&mut self.engine.output);
+            let look = self.link.look(new.take(), output, now, cx);
+            self.has_taken_all = look.has_taken_all;
+            if look.heard {
+                self.heard(now);
+                self.first_message_came();
             }
-            let incoming = match next.incoming {
-                Ok(incoming) => incoming,
-                Err(error) => return Err(self.lose(RecvError::Io(error), cx)),
-            };
-            match incoming {
-                Incoming::Bytes(bytes) => {
-                    let work = self.engine.take_work();
-                    self.spent.add(0, bytes + work);
+            self.assembly_due = look.deadline;
+            delivered |= look.delivered;
+            if look.taken || !matches!(look.next, Next::Wait) {
+                self.crowded = None;
+            }
+            let fault = match look.next {
+                Next::Receive => return Ok(true),
+                Next::Close(frame) => return Err(self.begin_closing(*frame, now, cx)),
+                Next::Wait => {
+                    self.crowded.get_or_insert_with(timer::now);
+                    self.pause();
+                    return Ok(delivered);
                 }
-                Incoming::Event(Event::Message(message), read) => {
-                    self.heard(now);
-                    self.spent.add(1, read + self.engine.take_work());
-                    self.first_message_came();
-                    if let Some(more) = self.deliver(message, cx) {
+                Next::Yield => {
+                    self.has_decoded = true;
+                    return Ok(delivered);
+                }
+                Next::Act(found) => self.act(found, now, cx)?,
+                Next::Inflate(mut receiver) => {
+                    let found = receiver.next(now);
+                    self.link.put_back(receiver);
+                    if let Found::Event(Event::Message(message)) = found {
+                        self.link.deliver(message, cx);
                         delivered = true;
-                        has_room = more;
+                        None
+                    } else {
+                        self.act(found, now, cx)?
                     }
                 }
-                Incoming::Event(Event::Ping(payload), _) => {
-                    self.heard(now);
-                    self.spent.add(1, 0);
-                    self.take_control(now, cx)?;
-                    self.answer(payload);
-                }
-                Incoming::Event(Event::Pong(payload), _) => {
-                    self.spent.add(1, 0);
-                    // Only a pong that answers none of our pings costs a token.
-                    if !self.take_pong(&payload, now) {
-                        self.take_control(now, cx)?;
+                Next::ReadLarge(receiver) => match self.read_large(receiver, now, cx) {
+                    Poll::Pending => return self.nothing_came(delivered, cx),
+                    Poll::Ready(Ok(())) => None,
+                    Poll::Ready(Err(fault)) => Some(fault),
+                },
+                Next::Read(buffer) => {
+                    self.engine.keep(buffer);
+                    let read = match is_read_out {
+                        true => Poll::Pending,
+                        false => self.poll_read(cx),
+                    };
+                    match read {
+                        Poll::Pending => {
+                            self.listens = true;
+                            return self.nothing_came(delivered, cx);
+                        }
+                        Poll::Ready(Ok(input)) => {
+                            new = Some(input);
+                            None
+                        }
+                        Poll::Ready(Err(fault)) => Some(fault),
                     }
                 }
-                Incoming::Event(Event::Close(frame), _) => {
-                    self.link.end_input(frame.as_ref(), cx);
-                    self.phase = Phase::Answering(Box::new(Answering {
-                        frame,
-                        answer_at: now + self.answer_grace(),
-                    }));
-                    return Err(Turn::Again);
-                }
-                Incoming::End => {
-                    return Err(self.end_of_stream(now, cx));
-                }
-                Incoming::Violation(violation) => {
-                    return Err(self.fail(fault(violation), violation.close_code(), now, cx));
-                }
-            }
+            };
+            self.waiting = fault.map(|fault| Box::new(Waiting { fault, ends: None }));
         }
     }
 
-    /// Returns whether there is room for another message.
-    fn has_room(&mut self) -> bool {
-        if self.repeat.is_some() {
-            return true;
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<Input>, Fault>> {
+        self.engine.poll_read(cx).map(|read| match read {
+            Ok(Some(input)) => Ok(input),
+            Ok(None) => Err(Fault::End),
+            Err(error) => Err(Fault::Io(error)),
+        })
+    }
+
+    /// The stream has nothing to read for now, which is the end where nothing can be written either.
+    fn nothing_came(&mut self, delivered: bool, cx: &Context<'_>) -> Result<bool, Turn> {
+        match self.cut_off.take_if(|_| !delivered) {
+            Some(error) => Err(self.lose(RecvError::Io(error), cx)),
+            None => Ok(delivered),
         }
-        let room = self.link.room();
-        if room.is_left || room.was_made {
-            self.crowded = None;
+    }
+
+    fn read_large(
+        &mut self,
+        mut receiver: Box<Receiver>,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), Fault>> {
+        let read = match receiver.place() {
+            Some(rooms) => self.engine.poll_read_large(cx, rooms),
+            None => Poll::Ready(Ok(0)),
+        };
+        let len = match read {
+            Poll::Ready(Ok(len)) => len,
+            Poll::Ready(Err(_)) | Poll::Pending => 0,
+        };
+        receiver.placed(len, now);
+        self.link.put_back(receiver);
+        read.map(|read| match read {
+            Ok(0) => Err(Fault::End),
+            Ok(_) => Ok(()),
+            Err(error) => Err(Fault::Io(error)),
+        })
+    }
+
+    /// Acts on a control frame; returns what a violation comes to.
+    fn act(
+        &mut self,
+        found: Found,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Result<Option<Fault>, Turn> {
+        match found {
+            Found::Event(Event::Message(_)) | Found::Nothing => {}
+            Found::Event(Event::Ping(payload)) => {
+                self.heard(now);
+                self.take_control(now, cx)?;
+                self.answer(payload);
+            }
+            Found::Event(Event::Pong(payload)) => {
+                // Only a pong that answers none of our pings costs a token.
+                if !self.take_pong(&payload, timer::now()) {
+                    self.take_control(now, cx)?;
+                }
+            }
+            Found::Event(Event::Close(frame)) => {
+                self.link.end_input(frame.as_ref(), cx);
+                self.phase = Phase::Answering(Box::new(Answering {
+                    frame,
+                    answer_at: now + self.answer_grace(),
+                }));
+                return Err(Turn::Again);
+            }
+            Found::Violation(violation) => return Ok(Some(Fault::Violation(violation))),
         }
-        if let Some(waiting) = self.waiting.as_mut().filter(|_| room.was_made) {
+        Ok(None)
+    }
+
+    /// Acts on what ends what is received, once the handler has had its time to answer what came
+    /// before.
+    fn act_on(
+        &mut self,
+        mut waiting: Waiting,
+        delivered: bool,
+        now: Instant,
+        cx: &mut Context<'_>,
+    ) -> Result<bool, Turn> {
+        if self.link.has_taken() {
             waiting.ends = None;
         }
-        room.is_left
+        let is_waited_for = match waiting.fault {
+            Fault::End => !self.is_gone(cx) && self.awaits_answer(&mut waiting.ends, now),
+            Fault::Violation(_) => self.awaits_answer(&mut waiting.ends, now),
+            Fault::Io(_) => false,
+        };
+        if delivered || is_waited_for {
+            self.waiting = Some(Box::new(waiting));
+            return Ok(delivered);
+        }
+        Err(match waiting.fault {
+            Fault::End => self.end_of_stream(now, cx),
+            Fault::Violation(violation) => {
+                self.fail(fault(violation), violation.close_code(), now, cx)
+            }
+            Fault::Io(error) => self.lose(RecvError::Io(error), cx),
+        })
     }
 
     /// Returns whether an end has to wait for the handler, which may still answer what came before:
@@ -409,35 +505,7 @@ impl<IO: Io> Driver<IO> {
     }
 
     fn has_spent(&self) -> bool {
-        self.spent.is_enough()
-    }
-
-    fn has_read_enough(&self) -> bool {
-        self.has_spent()
-            && (!self.engine.is_within_large() || self.spent.is_enough_within(self.unwritten()))
-    }
-
-    /// Returns the bytes of messages that wait to be written, here and with the holder of the link.
-    fn unwritten(&self) -> usize {
-        match self.repeat {
-            Some(_) => self.engine.output.load().bytes,
-            None => self.link.buffered().bytes,
-        }
-    }
-
-    /// Tells whether there is room for another message where this one went, unless it is repeated.
-    fn deliver(&mut self, message: Message, cx: &Context<'_>) -> Option<bool> {
-        self.link.traffic().received(1, message.len());
-        let Some(prefix) = &self.repeat else {
-            return Some(self.link.deliver(message, cx));
-        };
-        let received = message.len();
-        let answer = message.behind(prefix);
-        self.link.traffic().sent(1, answer.len());
-        self.spent.add(0, answer.len() - received);
-        let contiguous = self.engine.is_contiguous();
-        self.engine.output.push(&answer, contiguous);
-        None
+        self.has_decoded || self.spent.is_enough()
     }
 
     /// Takes a pong, and returns whether it answers a ping of ours.
@@ -482,6 +550,21 @@ impl<IO: Io> Driver<IO> {
     /// whether there is more to do at once: the handler waits for the room that this made, or more
     /// was sent while output was blocked.
     fn poll_flush(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
+        let flushed = self.poll_flush_later(now, cx);
+        let waits = self.tell_written(cx);
+        flushed.map_ok(|is_more| is_more || waits)
+    }
+
+    /// Tells the holder of the link what was written, and returns whether somebody waits for the room
+    /// that this makes.
+    fn tell_written(&mut self, cx: &Context<'_>) -> bool {
+        let written = self.written.take();
+        written.is_some_and(|written| self.link.written(written, true, cx))
+    }
+
+    /// Writes as [`poll_flush`](Self::poll_flush) does, but when everything is written, the holder of
+    /// the link is told so later.
+    fn poll_flush_later(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
         if self.cut_off.is_some() {
             return match self.phase {
                 Phase::Open | Phase::Answering(_) => Poll::Pending,
@@ -493,12 +576,10 @@ impl<IO: Io> Driver<IO> {
         // What is sent while output is blocked waits until it has moved, and something was read:
         // else a handler that sends without end would keep the peer from being heard.
         let was_blocked = self.blocked.is_some();
-        // What is repeated is in the output already, and nobody waits for its room.
-        let is_shared = self.repeat.is_none();
-        if is_shared && !was_blocked {
+        if !was_blocked && !mem::take(&mut self.has_taken_all) {
             self.link.take_outgoing(&mut self.engine.output);
         }
-        let (mut moved, mut waits) = (false, false);
+        let mut moved = Load::default();
         loop {
             let written = match self.engine.poll_write(cx) {
                 Poll::Pending if was_blocked => self.poll_write_without_readiness(now),
@@ -506,40 +587,43 @@ impl<IO: Io> Driver<IO> {
             };
             let Poll::Ready(written) = written? else {
                 // Room that was made before counts also if not everything could be written.
-                if moved || self.blocked.is_none() {
+                let has_moved = !moved.is_empty();
+                if has_moved || self.blocked.is_none() {
+                    let now = timer::now();
                     self.blocked = Some(now);
                     self.stall.begins(now);
                 }
-                return if waits {
+                return if has_moved && self.link.written(moved, false, cx) {
                     Poll::Ready(Ok(true))
                 } else {
                     Poll::Pending
                 };
             };
             if !written.is_empty() {
-                moved = true;
                 self.unflushed = true;
                 self.spent.add(0, written.bytes);
                 self.stall.backlog.take(written.bytes, now);
-                waits |= is_shared && self.release(written, cx);
+                self.release(written, &mut moved);
             } else if let Some(payload) = self.owed.take() {
                 self.push_control(|engine| engine.output.push_pong(&payload));
             } else {
                 self.blocked = None;
-                if std::mem::take(&mut self.unflushed) && is_shared {
-                    self.link.flushed(cx);
+                if mem::take(&mut self.unflushed) {
+                    self.written = Some(moved);
                 }
-                return Poll::Ready(Ok(waits || was_blocked));
+                return Poll::Ready(Ok(was_blocked));
             }
         }
     }
 
-    fn release(&mut self, mut written: Load, cx: &Context<'_>) -> bool {
-        // Room is made late rather than early: control frames count as written first.
+    /// Adds what was written of messages to `moved`. Room is made late rather than early: control
+    /// frames count as written first.
+    fn release(&mut self, mut written: Load, moved: &mut Load) {
         let control = written.bytes.min(self.control_bytes);
         self.control_bytes -= control;
         written.bytes -= control;
-        self.link.written(written, cx)
+        moved.messages += written.messages;
+        moved.bytes += written.bytes;
     }
 }
 

@@ -2,31 +2,223 @@
 
 use std::{
     io, mem,
-    sync::{Arc, atomic::Ordering},
     task::{Context, Waker},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
-use super::{Link, Name, Stage, register, wake_others};
+use super::{Link, Name, Stage, State, Traffic, Wakers, register, wake_others};
 use crate::{
     close::{CloseFrame, Closed, Side},
-    codec::{Compression, Load, Outgoing, Role},
+    codec::{Compression, Event, Load, Outgoing, Role, Rules},
+    config::Bound,
     error::RecvError,
     message::Message,
     report,
-    socket::traffic::Traffic,
+    socket::{
+        input::Input,
+        receiver::{Found, Receiver},
+    },
 };
 
-/// What is known of the inbox.
-#[derive(Clone, Copy, Debug)]
-pub(in crate::socket) struct Room {
-    /// Another message may be delivered.
-    pub(in crate::socket) is_left: bool,
-    /// The holder took a message.
-    pub(in crate::socket) was_made: bool,
+/// What the connection finds when it looks at what was read, and at what was done meanwhile.
+#[derive(Debug)]
+pub(in crate::socket) struct Look {
+    pub(in crate::socket) next: Next,
+    /// There is something for the holder of the socket.
+    pub(in crate::socket) delivered: bool,
+    /// The holder took a message since the last look.
+    pub(in crate::socket) taken: bool,
+    /// A message was decoded since the last look.
+    pub(in crate::socket) heard: bool,
+    /// When what has begun to arrive becomes too slow.
+    pub(in crate::socket) deadline: Option<Instant>,
+    /// Everything that was sent is in the output.
+    pub(in crate::socket) has_taken_all: bool,
+}
+
+/// What is to be done next.
+#[derive(Debug)]
+pub(in crate::socket) enum Next {
+    /// Reading, into this buffer if there is one.
+    Read(Option<Box<Input>>),
+    /// Reading to the place of a large payload, which takes the receiver until it is put back.
+    ReadLarge(Box<Receiver>),
+    /// Inflating, which takes the receiver until it is put back.
+    Inflate(Box<Receiver>),
+    /// Nothing before the handler of this very task has received: it decodes what has come.
+    Receive,
+    /// Nothing before there is room for another message.
+    Wait,
+    /// Letting other tasks run.
+    Yield,
+    /// Acting on this.
+    Act(Found),
+    /// Closing, as somebody has asked for.
+    Close(Box<CloseFrame>),
+}
+
+/// Whether the task may sleep.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::socket) enum Parked {
+    Asleep,
+    /// Something was done that the connection has not looked at, or the handler `is_awaited` to use
+    /// the room that was made for it.
+    Awake {
+        is_awaited: bool,
+    },
+    /// Others who wait for room get their turn first.
+    Yields,
+}
+
+/// What comes of looking at the input once.
+enum Step {
+    Deliver(Message),
+    Read,
+    Inflate,
+    Receive,
+    Wait,
+    Yield,
+    Act(Found),
+    Close(Box<CloseFrame>),
 }
 
 impl Link {
+    /// Begins a connection: what was read of it already is decoded by these rules, and its stream
+    /// writes one buffer at a time if it is `contiguous`.
+    pub(in crate::socket) fn begin(&self, rules: Rules, early: &[u8], contiguous: bool) {
+        if let Some(compression) = rules.deflation.map(Compression::new) {
+            // Set once: a link has one connection.
+            let _ = self.compression.set(compression);
+        }
+        let mut state = self.lock();
+        state.contiguous = contiguous;
+        state.receiver = Some(Box::new(Receiver::new(rules, early)));
+    }
+
+    /// Decodes what was read, and what is `new` of it, until there is something to do.
+    ///
+    /// A message that has just come is left to the handler where that waits for it in this task;
+    /// others are put into the inbox. What was sent is moved to the `output`, if that is empty and the
+    /// handler has nothing to answer first. Everything that was done counts as looked at.
+    pub(in crate::socket) fn look(
+        &self,
+        new: Option<Box<Input>>,
+        output: Option<&mut Outgoing>,
+        now: Instant,
+        cx: &Context<'_>,
+    ) -> Look {
+        let mut state = self.lock();
+        state.wake();
+        let is_new = new.is_some();
+        let mut look = Look {
+            next: Next::Yield,
+            delivered: false,
+            taken: mem::take(&mut state.taken),
+            heard: false,
+            deadline: None,
+            has_taken_all: false,
+        };
+        let mut others = None;
+        if let Some(mut receiver) = state.receiver.take() {
+            if let Some(input) = new {
+                receiver.put(input);
+            }
+            let step = loop {
+                if let Some(frame) = state.close.take() {
+                    break Step::Close(frame);
+                }
+                match self.step(&mut state, &mut receiver, is_new, now, cx) {
+                    Step::Deliver(message) => {
+                        others = state.take_reader_elsewhere(cx).or(others);
+                        state.deliver(message);
+                        look.delivered = true;
+                    }
+                    step => break step,
+                }
+            };
+            look.deadline = receiver.deadline();
+            let empty = match step {
+                Step::Read => receiver.take_empty(),
+                _ => None,
+            };
+            look.next = match step {
+                Step::Read if receiver.place().is_some() => Next::ReadLarge(receiver),
+                Step::Inflate => Next::Inflate(receiver),
+                step => {
+                    state.receiver = Some(receiver);
+                    match step {
+                        Step::Read => Next::Read(empty),
+                        Step::Receive => Next::Receive,
+                        Step::Wait => Next::Wait,
+                        Step::Act(found) => Next::Act(found),
+                        Step::Close(frame) => Next::Close(frame),
+                        Step::Yield | Step::Inflate | Step::Deliver(_) => Next::Yield,
+                    }
+                }
+            };
+        }
+        look.heard = mem::take(&mut state.heard);
+        look.delivered |= matches!(look.next, Next::Receive);
+        if let Some(output) = output.filter(|_| !look.delivered) {
+            look.has_taken_all = state.hand_over(output);
+        }
+        drop(state);
+        wake_others(others, cx);
+        look
+    }
+
+    fn step(
+        &self,
+        state: &mut State,
+        receiver: &mut Receiver,
+        is_new: bool,
+        now: Instant,
+        cx: &Context<'_>,
+    ) -> Step {
+        if receiver.has_spent(state.unwritten.bytes) {
+            return Step::Yield;
+        }
+        if !receiver.has_input() && !receiver.inflates() {
+            return Step::Read;
+        }
+        if receiver.is_message_next() && !state.discards() {
+            if !self.has_room_in(state) {
+                state.crowded = true;
+                return Step::Wait;
+            }
+            let reader = state.reader.as_ref().filter(|_| is_new);
+            let is_awaited = reader.is_some_and(|reader| reader.will_wake(cx.waker()));
+            if is_awaited && state.inbox.is_empty() && !receiver.inflates() {
+                return Step::Receive;
+            }
+        }
+        if receiver.inflates() && receiver.has_input() {
+            return Step::Inflate;
+        }
+        match receiver.next(now) {
+            Found::Event(Event::Message(message)) => Step::Deliver(message),
+            Found::Nothing => Step::Read,
+            found => Step::Act(found),
+        }
+    }
+
+    /// Puts back the receiver.
+    pub(in crate::socket) fn put_back(&self, receiver: Box<Receiver>) {
+        self.lock().receiver = Some(receiver);
+    }
+
+    /// Counts what was read, and gives what is on its way as much longer.
+    pub(in crate::socket) fn excuse(&self, longer: Duration) {
+        if let Some(receiver) = &mut self.lock().receiver {
+            receiver.excuse(longer);
+        }
+    }
+
+    /// Returns what the messages of the connection came to so far.
+    pub(crate) fn traffic(&self) -> Traffic {
+        self.lock().traffic
+    }
+
     pub(in crate::socket) const fn name(&self) -> &Name {
         &self.name
     }
@@ -35,24 +227,9 @@ impl Link {
         self.role
     }
 
-    pub(in crate::socket) fn traffic(&self) -> &Arc<Traffic> {
-        &self.traffic
-    }
-
-    /// Tells how the stream is best written to.
-    pub(in crate::socket) fn set_contiguous(&self, contiguous: bool) {
-        self.lock().contiguous = contiguous;
-    }
-
-    /// Has messages compressed as was agreed on; to be called before anybody sends.
-    pub(in crate::socket) fn set_compression(&self, compression: Compression) {
-        // Set once: a link has one connection.
-        let _ = self.compression.set(compression);
-    }
-
     /// Notes that the handler has returned while its `WebSocket` lives on elsewhere.
     pub(in crate::socket) fn handed_on(&self) {
-        self.traffic.handed_on();
+        self.lock().traffic.handed_on = 1;
         report::handed_on();
     }
 
@@ -75,8 +252,9 @@ impl Link {
     /// answer what came before; or whether it does not want to know.
     pub(in crate::socket) fn was_told(&self) -> bool {
         let state = self.lock();
-        let wants_room = state.wants_room && state.writer.is_some();
-        let is_sending = state.called || wants_room;
+        let waiters = state.waiters.as_ref();
+        let waits = |ticket| waiters.is_some_and(|waiters| waiters.has(ticket));
+        let is_sending = state.sink.is_some_and(waits);
         (state.told && !is_sending) || state.ignoring || state.abandoned.is_some()
     }
 
@@ -99,9 +277,7 @@ impl Link {
     /// Takes the Close that was asked for, and counts everything that was done as looked at.
     pub(in crate::socket) fn take_close(&self) -> Option<CloseFrame> {
         let mut state = self.lock();
-        state.touched = false;
-        // Awake, whoever woke it: what the handler does meanwhile need not wake it again.
-        self.parked.store(false, Ordering::Relaxed);
+        state.wake();
         state.close.take().map(|frame| *frame)
     }
 
@@ -119,60 +295,24 @@ impl Link {
         }
     }
 
-    /// Returns the room for messages, and whether the holder took one since this was last asked.
-    pub(in crate::socket) fn room(&self) -> Room {
+    /// Delivers a message, unless nobody wants it any more.
+    pub(in crate::socket) fn deliver(&self, message: Message, cx: &Context<'_>) {
         let mut state = self.lock();
-        Room {
-            is_left: self.has_room_in(&state),
-            was_made: mem::take(&mut state.taken),
-        }
-    }
-
-    /// Delivers a message, unless nobody wants it any more, and tells whether there is room for
-    /// another.
-    pub(in crate::socket) fn deliver(&self, message: Message, cx: &Context<'_>) -> bool {
-        let mut state = self.lock();
-        if state.discards() {
-            return true;
-        }
-        state.inbox.push(message);
-        state.unanswered = true;
-        let has_room = self.has_room_in(&state);
-        let reader = state.reader.take();
+        let others = state.take_reader_elsewhere(cx);
+        state.deliver(message);
         drop(state);
-        wake_others([reader], cx);
-        has_room
+        wake_others(others, cx);
     }
 
-    /// Makes room for what has been written, and tells whether somebody waits for it.
-    pub(in crate::socket) fn written(&self, load: Load, cx: &Context<'_>) -> bool {
+    /// Makes room for what has been written, which is `all` if the stream has taken everything, and
+    /// returns whether somebody waits for it.
+    pub(in crate::socket) fn written(&self, load: Load, all: bool, cx: &Context<'_>) -> bool {
         let mut state = self.lock();
-        state.unwritten.messages = state.unwritten.messages.saturating_sub(load.messages);
-        state.unwritten.bytes = state.unwritten.bytes.saturating_sub(load.bytes);
-        let waiting = state.waiting.is_some();
-        if let Some(queue) = &mut state.waiting {
-            queue.miss();
-        }
-        let writer = state.writer.take();
-        state.called |= state.wants_room && writer.is_some();
+        let (writer, called) = state.make_room(load, all, self.config.outbox());
+        let is_awaited = writer.is_some() || !called.is_empty() || state.waiters.is_some();
         drop(state);
-        if waiting {
-            self.changed.notify_waiters();
-        }
-        let awaited = waiting || writer.is_some();
-        wake_others([writer], cx);
-        awaited
-    }
-
-    /// Everything that the connection has taken is written, and the stream flushed.
-    pub(in crate::socket) fn flushed(&self, cx: &Context<'_>) {
-        let mut state = self.lock();
-        if state.unflushed && state.unwritten.is_empty() {
-            state.unflushed = false;
-            let writer = state.writer.take();
-            drop(state);
-            wake_others([writer], cx);
-        }
+        wake_others(writer.into_iter().chain(called), cx);
+        is_awaited
     }
 
     /// The peer has closed: nothing more will be received, while what is sent may still be written.
@@ -182,7 +322,7 @@ impl Link {
         state.note_close(frame);
         let reader = state.reader.take();
         drop(state);
-        wake_others([reader], cx);
+        wake_others(reader, cx);
     }
 
     /// Notes the Close that this side sends, unless one came before.
@@ -210,14 +350,14 @@ impl Link {
         }
         let wakers = state.take_wakers();
         drop(state);
-        self.changed.notify_waiters();
-        wake_others(wakers, cx);
+        wakers.wake_others(cx);
     }
 
     /// The closing handshake is complete, or given up; only the first call counts.
     pub(in crate::socket) fn closed(&self, closed: Closed, cx: &Context<'_>) {
-        let (wakers, _discarded) = self.finish(closed, None);
-        wake_others(wakers, cx);
+        if let Some((wakers, _discarded)) = self.finish(closed, None) {
+            wakers.wake_others(cx);
+        }
     }
 
     /// The connection is dropped before it came to an end, as when its runtime is shut down: nobody
@@ -225,18 +365,19 @@ impl Link {
     pub(in crate::socket) fn lost(&self) {
         let fault = RecvError::Io(io::ErrorKind::ConnectionAborted.into());
         let closed = Closed::lost(Side::Local, "aborted");
-        let (wakers, _discarded) = self.finish(closed, Some(fault));
-        wakers.into_iter().flatten().for_each(Waker::wake);
+        if let Some((wakers, _discarded)) = self.finish(closed, Some(fault)) {
+            wakers.wake();
+        }
     }
 
     fn finish(
         &self,
         closed: Closed,
         fault: Option<RecvError>,
-    ) -> ([Option<Waker>; 2], Option<Box<Outgoing>>) {
+    ) -> Option<(Wakers, Option<Box<Outgoing>>)> {
         let mut state = self.lock();
         if state.closed.is_some() {
-            return ([None, None], None);
+            return None;
         }
         state.note_close(closed.frame());
         state.closed = Some(Box::new(closed));
@@ -245,42 +386,129 @@ impl Link {
             state.fault = fault.map(Box::new);
         }
         state.unwritten = Load::default();
-        state.discarded = mem::take(&mut state.unflushed);
         let discarded = mem::take(&mut state.outbox);
         let wakers = state.take_wakers();
         drop(state);
-        self.changed.notify_waiters();
-        (wakers, discarded)
+        self.ended.notify_waiters();
+        Some((wakers, discarded))
     }
 
     pub(in crate::socket) fn set_round_trip(&self, round_trip: Duration) {
         self.lock().round_trip = Some(round_trip);
     }
 
-    /// Lets the connection sleep, unless something was done that it has not looked at.
-    pub(in crate::socket) fn park(&self, cx: &Context<'_>) -> bool {
+    /// Makes room for what has been `written` and flushed, and lets the connection sleep, unless
+    /// something was done that it has not looked at.
+    pub(in crate::socket) fn park(&self, written: Option<Load>, cx: &Context<'_>) -> Parked {
         let mut state = self.lock();
-        if mem::take(&mut state.touched) {
-            return false;
+        state.rest();
+        let bound = self.config.outbox();
+        let (writer, mut called) = match written {
+            Some(load) => state.make_room(load, true, bound),
+            None => (None, Vec::new()),
+        };
+        let is_awaited = writer.is_some() || !called.is_empty();
+        let others_first = !is_awaited && state.awaits_waiters();
+        if others_first && mem::replace(&mut state.has_waited, true) {
+            called = state.pass_over(bound);
+        }
+        if mem::take(&mut state.touched) || is_awaited || others_first {
+            drop(state);
+            wake_others(writer.into_iter().chain(called), cx);
+            return match others_first {
+                true => Parked::Yields,
+                false => Parked::Awake { is_awaited },
+            };
         }
         let replaced = register(&mut state.connection, cx);
-        self.parked.store(true, Ordering::Relaxed);
+        state.parked = true;
         drop(state);
         drop(replaced);
+        Parked::Asleep
+    }
+
+    /// Gives back the buffers that are shared with other connections; to be called when a poll ends.
+    pub(in crate::socket) fn rest(&self) {
+        self.lock().rest();
+    }
+}
+
+impl State {
+    /// Counts everything that was done as looked at.
+    fn wake(&mut self) {
+        self.touched = false;
+        // Whoever woke the connection: what the handler does meanwhile need not wake it again.
+        self.parked = false;
+    }
+
+    /// Moves what was sent to the output, if that is empty; returns whether nothing is left.
+    fn hand_over(&mut self, output: &mut Outgoing) -> bool {
+        let Some(outbox) = self.outbox.as_mut().filter(|outbox| !outbox.is_empty()) else {
+            return true;
+        };
+        if !output.is_empty() {
+            return false;
+        }
+        mem::swap(output, outbox);
         true
     }
 
-    /// Says that the connection repeats: it asks [`Traffic::touches`] before it looks here.
-    pub(in crate::socket) fn set_repeats(&self) {
-        self.lock().repeats = true;
+    /// Makes room for what has been written, which is `all` if the stream has taken everything.
+    /// Returns whom to wake: whoever waits for a flush, and those who get the room.
+    fn make_room(&mut self, load: Load, all: bool, bound: Bound) -> (Option<Waker>, Vec<Waker>) {
+        self.unwritten.messages = self.unwritten.messages.saturating_sub(load.messages);
+        self.unwritten.bytes = self.unwritten.bytes.saturating_sub(load.bytes);
+        let mut writer = None;
+        if all {
+            self.flushed = self.queued - self.unwritten.bytes as u64;
+            let is_flushed = |up_to| up_to <= self.flushed;
+            if self.flushes_up_to.is_some_and(is_flushed) {
+                writer = self.writer.take();
+            }
+        }
+        (writer, self.call_waiters(bound))
     }
 
-    /// Tells whether the connection sleeps as [`park`](Self::park) left it, with nothing to look at.
-    /// Whoever does something from now on wakes the task that was parked.
-    #[inline]
-    pub(in crate::socket) fn is_parked(&self) -> bool {
-        // Needs no lock: who changes this wakes the task after it, and what precedes a wake is seen by
-        // the poll that follows.
-        self.parked.load(Ordering::Relaxed)
+    /// Returns whether some who wait for room were called and have not come, and nothing else will
+    /// make room.
+    fn awaits_waiters(&self) -> bool {
+        let waiters = self.waiters.as_ref();
+        self.unwritten.is_empty() && waiters.is_some_and(|waiters| waiters.awaits_some())
+    }
+
+    /// Passes over those who were called and have not come, and calls others.
+    fn pass_over(&mut self, bound: Bound) -> Vec<Waker> {
+        if let Some(waiters) = &mut self.waiters {
+            waiters.pass_over();
+        }
+        self.call_waiters(bound)
+    }
+
+    fn rest(&mut self) {
+        if let Some(receiver) = &mut self.receiver {
+            receiver.rest();
+        }
+        if let Some(outbox) = &mut self.outbox {
+            outbox.give_back();
+        }
+    }
+
+    fn deliver(&mut self, message: Message) {
+        self.count_received(&message);
+        if !self.discards() {
+            self.inbox.push(message);
+            self.unanswered = true;
+        }
+    }
+
+    pub(super) fn count_received(&mut self, message: &Message) {
+        self.heard = true;
+        self.traffic.messages_received += 1;
+        self.traffic.bytes_received += message.len() as u64;
+    }
+
+    /// Takes the waker of a holder that is another task than this one.
+    fn take_reader_elsewhere(&mut self, cx: &Context<'_>) -> Option<Waker> {
+        self.reader.take_if(|reader| !reader.will_wake(cx.waker()))
     }
 }

@@ -1,9 +1,11 @@
 //! The side of whoever holds the socket or a sender: what is received and sent, and the end of both.
 
 use std::{
+    future::Future,
     mem,
+    pin::Pin,
     sync::MutexGuard,
-    task::{Context, Poll, Waker},
+    task::{Context, Poll, Waker, ready},
     time::Duration,
 };
 
@@ -15,7 +17,11 @@ use crate::{
     codec::{Load, Outgoing, Role, Turn},
     error::{RecvError, SendError, TrySendError},
     message::Message,
-    socket::{form::Form, queue::Ticket},
+    socket::{
+        form::Form,
+        timer::now,
+        waiters::{self, Ticket, Waiters},
+    },
 };
 
 impl Link {
@@ -24,13 +30,12 @@ impl Link {
         cx: &mut Context<'_>,
     ) -> Poll<Result<Option<Message>, RecvError>> {
         let mut state = self.lock();
-        state.called = false;
-        let was_full = !self.has_room_in(&state);
-        if let Some(message) = state.inbox.pop() {
+        if let Some(message) = state.receive() {
             state.taken = true;
+            let has_room = state.crowded && self.has_room_in(&state);
             let result = Poll::Ready(Ok(Some(message)));
-            let awaited = mem::take(&mut state.awaited);
-            return if awaited || (was_full && self.has_room_in(&state)) {
+            return if has_room || mem::take(&mut state.awaited) {
+                state.crowded = false;
                 self.touch(state, result)
             } else {
                 result
@@ -39,7 +44,11 @@ impl Link {
         if !state.input_over {
             let replaced = register(&mut state.reader, cx);
             state.unanswered = false;
-            if mem::take(&mut state.awaited) {
+            let has_more = state
+                .receiver
+                .as_ref()
+                .is_some_and(|receiver| receiver.has_input());
+            if mem::take(&mut state.awaited) || has_more {
                 self.touch(state, ());
             } else {
                 drop(state);
@@ -58,74 +67,46 @@ impl Link {
 
     /// Queues a message, when there is room for it and its turn has come: else a large message
     /// might never find room among small ones.
-    pub(in crate::socket) async fn send(&self, message: Message) -> Result<(), SendError> {
-        let form = Form::of(&message, self.compression.get());
-        self.send_as(&message, &form).await
+    pub(in crate::socket) fn send(&self, message: Message) -> Sending<'_> {
+        Sending::new(self, message, None)
     }
 
     /// Queues a message as [`send`](Self::send) does, but not compressed.
     #[cfg(feature = "deflate")]
-    pub(in crate::socket) async fn send_uncompressed(
-        &self,
-        message: Message,
-    ) -> Result<(), SendError> {
-        self.send_as(&message, &Form::Plain).await
-    }
-
-    async fn send_as(&self, message: &Message, form: &Form<'_>) -> Result<(), SendError> {
-        if self.offer(message, form, None)? {
-            return Ok(());
-        }
-        let turn = Waiting::new(self);
-        loop {
-            let changed = self.changed.notified();
-            if self.offer(message, form, Some(turn.ticket))? {
-                return Ok(());
-            }
-            if self.buffered().is_empty() {
-                // There is room for all, but no more will be made: whoever is first may take it.
-                tokio::task::yield_now().await;
-            } else {
-                changed.await;
-            }
-        }
+    pub(in crate::socket) fn send_uncompressed(&self, message: Message) -> Sending<'_> {
+        Sending::new(self, message, Some(Form::Plain))
     }
 
     pub(in crate::socket) fn try_send(&self, message: Message) -> Result<(), TrySendError> {
+        let state = self.lock();
+        if state.stage != Stage::Open {
+            drop(state);
+            return Err(TrySendError::Closed(message));
+        }
         // Compressing is work, which is not done where it would be for nothing.
-        let compression = self.compression.get().filter(|_| self.has_outbox_room());
-        let offered = self.offer(&message, &Form::of(&message, compression), None);
-        match offered {
-            Ok(true) => Ok(()),
-            Ok(false) => Err(TrySendError::Full(message)),
+        if !self.is_free(&state, 1) {
+            drop(state);
+            return Err(TrySendError::Full(message));
+        }
+        drop(state);
+        let form = Form::of(&message, self.compression.get());
+        let Ok(turn) = form.try_turn() else {
+            // The turn is another thread's, which is compressing.
+            return Err(TrySendError::Full(message));
+        };
+        let state = self.lock();
+        if state.stage != Stage::Open {
+            drop(state);
+            return Err(TrySendError::Closed(message));
+        }
+        if !self.is_free(&state, form.len(&message)) {
+            drop(state);
+            return Err(TrySendError::Full(message));
+        }
+        match self.queue(state, &message, &form, turn) {
+            Ok(()) => Ok(()),
             Err(SendError::Closed) => Err(TrySendError::Closed(message)),
         }
-    }
-
-    /// Queues a message if there is room for it now, and nobody waits before it.
-    fn offer(
-        &self,
-        message: &Message,
-        form: &Form<'_>,
-        ticket: Option<Ticket>,
-    ) -> Result<bool, SendError> {
-        let turn = form.turn();
-        let mut state = self.lock();
-        if state.stage != Stage::Open {
-            return Err(SendError::Closed);
-        }
-        let nothing_unwritten = state.unwritten.is_empty();
-        let is_in_turn = state.waiting.as_mut().is_none_or(|queue| {
-            let is_in_turn = queue.is_turn_of(ticket);
-            if !is_in_turn && nothing_unwritten {
-                queue.miss();
-            }
-            is_in_turn
-        });
-        if !is_in_turn || !self.takes(&state, form.len(message)) {
-            return Ok(false);
-        }
-        self.queue(state, message, form, turn).map(|()| true)
     }
 
     /// Queues a message for which there is room. What is compressed in its turn is so without the
@@ -148,55 +129,54 @@ impl Link {
                 state.push(message, compressed.as_ref(), self.role);
             }
             (Form::Compressed(compressed), None) => {
-                state.push(message, Some(compressed), self.role)
+                state.push(message, Some(compressed), self.role);
             }
             (Form::Plain | Form::InTurn(_), None) => state.push(message, None, self.role),
         }
-        self.traffic.sent(1, message.len());
         self.touch(state, Ok(()))
-    }
-
-    fn has_outbox_room(&self) -> bool {
-        self.takes(&self.lock(), 1)
     }
 
     /// Waits until the next message may be pushed, whatever its size: a sink does not tell it
     /// beforehand, so that one message may exceed the bound.
     pub(in crate::socket) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         let mut state = self.lock();
-        state.called = false;
         if state.stage != Stage::Open {
             return Poll::Ready(Err(SendError::Closed));
         }
-        if self.takes(&state, 1) {
-            return Poll::Ready(Ok(()));
-        }
-        state.wants_room = true;
-        wait(state, cx)
+        let mut place = state.sink.take();
+        let polled = self.poll_place(&mut state, &mut place, 1, cx);
+        state.sink = place;
+        let left = polled.is_ready().then(|| state.take_no_waiters());
+        drop(state);
+        drop(left);
+        polled.map(|_| Ok(()))
     }
 
     /// Queues a message without asking for room.
     pub(in crate::socket) fn push(&self, message: &Message) -> Result<(), SendError> {
         let form = Form::of(message, self.compression.get());
         let turn = form.turn();
-        let state = self.lock();
+        let mut state = self.lock();
         if state.stage != Stage::Open {
             return Err(SendError::Closed);
         }
+        state.flushes_up_to = None;
         self.queue(state, message, &form, turn)
     }
 
+    /// Waits until everything is written that had been sent when this was called first.
     pub(in crate::socket) fn poll_flushed(
         &self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendError>> {
         let mut state = self.lock();
-        (state.called, state.wants_room) = (false, false);
-        if state.discarded {
-            return Poll::Ready(Err(SendError::Closed));
-        }
-        if !state.unflushed {
+        let queued = state.queued;
+        if state.flushed >= *state.flushes_up_to.get_or_insert(queued) {
+            state.flushes_up_to = None;
             return Poll::Ready(Ok(()));
+        }
+        if state.closed.is_some() {
+            return Poll::Ready(Err(SendError::Closed));
         }
         wait(state, cx)
     }
@@ -219,6 +199,21 @@ impl Link {
         self.lock().closed.as_deref().cloned()
     }
 
+    /// Takes somebody out of those who wait for room.
+    fn give_up(&self, ticket: Ticket) {
+        let mut state = self.lock();
+        let left = state.waiters.as_mut().map(|waiters| waiters.leave(ticket));
+        let called = state.call_waiters(self.config.outbox());
+        let none_left = state.take_no_waiters();
+        match called.is_empty() {
+            true => drop(state),
+            // It looks whether they come.
+            false => self.touch(state, ()),
+        }
+        drop((left, none_left));
+        called.into_iter().for_each(Waker::wake);
+    }
+
     /// Asks for the closing handshake; the first to ask chooses the code.
     pub(crate) fn close(&self, frame: CloseFrame) {
         let mut state = self.lock();
@@ -231,8 +226,7 @@ impl Link {
             let wakers = state.take_wakers();
             self.touch(state, ());
             drop(discarded);
-            self.changed.notify_waiters();
-            wakers.into_iter().flatten().for_each(Waker::wake);
+            wakers.wake();
         }
     }
 
@@ -246,11 +240,11 @@ impl Link {
     /// Waits until the connection has ended, and returns how.
     pub(in crate::socket) async fn closed_as(&self) -> Closed {
         loop {
-            let changed = self.changed.notified();
+            let ended = self.ended.notified();
             if let Some(closed) = self.ending() {
                 return closed;
             }
-            changed.await;
+            ended.await;
         }
     }
 
@@ -260,13 +254,13 @@ impl Link {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendError>> {
         let state = self.lock();
-        if state.discarded {
-            return Poll::Ready(Err(SendError::Closed));
+        if state.closed.is_none() {
+            return wait(state, cx);
         }
-        if state.closed.is_some() {
-            return Poll::Ready(Ok(()));
-        }
-        wait(state, cx)
+        Poll::Ready(match state.flushed < state.queued {
+            true => Err(SendError::Closed),
+            false => Ok(()),
+        })
     }
 
     /// Discards the messages that came and those that will come.
@@ -287,16 +281,75 @@ impl Link {
         drop(discarded);
     }
 
-    /// A message over the bound is taken when nothing else waits: else it could never be sent.
+    /// Returns whether whoever comes now may queue a message of `len` bytes.
+    fn is_free(&self, state: &State, len: usize) -> bool {
+        let waiters = state.waiters.as_deref();
+        waiters.is_none_or(|waiters| !waiters.are_first()) && self.takes(state, len)
+    }
+
     fn takes(&self, state: &State, len: usize) -> bool {
-        let bound = self.config.outbox();
-        state.unwritten.is_empty()
-            || (state.unwritten.messages < bound.messages
-                && state.unwritten.bytes.saturating_add(len) <= bound.bytes)
+        let waiters = state.waiters.as_deref();
+        let reserved = waiters.map_or(Load::default(), Waiters::reserved);
+        self.config.outbox().takes(state.unwritten, reserved, len)
+    }
+
+    /// Ready when there is room for `len` bytes and nobody waits for some who came before; else with a
+    /// `place` among those who wait.
+    fn poll_place(
+        &self,
+        state: &mut State,
+        place: &mut Option<Ticket>,
+        len: usize,
+        cx: &Context<'_>,
+    ) -> Poll<Option<Waker>> {
+        let Some(ticket) = *place else {
+            if self.is_free(state, len) {
+                return Poll::Ready(None);
+            }
+            let waiters = state.waiters.get_or_insert_default();
+            *place = Some(waiters.join(len, cx.waker().clone()));
+            return Poll::Pending;
+        };
+        let has_room = self.takes(state, len);
+        let waiters = state.waiters.get_or_insert_default();
+        match waiters.turn_of(ticket) {
+            waiters::Turn::First if has_room => {}
+            waiters::Turn::Called => {}
+            waiters::Turn::First | waiters::Turn::Later => {
+                let _replaced = waiters.wait_on(ticket, len, cx.waker());
+                return Poll::Pending;
+            }
+        }
+        *place = None;
+        Poll::Ready(waiters.leave(ticket))
     }
 }
 
 impl State {
+    /// Takes the next message out of the inbox, or decodes it.
+    fn receive(&mut self) -> Option<Message> {
+        if let Some(message) = self.inbox.pop() {
+            return Some(message);
+        }
+        if self.discards() {
+            return None;
+        }
+        // One that is compressed takes too long to be inflated under the lock.
+        let receiver = self
+            .receiver
+            .as_mut()
+            .filter(|receiver| !receiver.inflates())?;
+        let message = receiver.message(now)?;
+        self.count_received(&message);
+        self.unanswered = true;
+        Some(message)
+    }
+
+    /// Takes the list of those who wait if there are none, to be dropped without the lock.
+    fn take_no_waiters(&mut self) -> Option<Box<Waiters>> {
+        self.waiters.take_if(|waiters| waiters.is_empty())
+    }
+
     fn push(&mut self, message: &Message, compressed: Option<&Bytes>, role: Role) {
         let contiguous = self.contiguous;
         let outbox = self
@@ -311,41 +364,74 @@ impl State {
             None => outbox.push(message, contiguous),
             Some(compressed) => outbox.push_compressed(message, compressed, contiguous),
         }
-        let after = outbox.load();
-        self.unflushed = true;
-        self.unwritten.messages += after.messages - before.messages;
-        self.unwritten.bytes += after.bytes - before.bytes;
+        let more = outbox.load().bytes - before.bytes;
+        self.queued += more as u64;
+        self.unwritten.messages += 1;
+        self.unwritten.bytes += more;
+        self.traffic.messages_sent += 1;
+        self.traffic.bytes_sent += message.len() as u64;
     }
 }
 
-/// A place among those who wait for room.
-struct Waiting<'a> {
+/// The future of a message that is sent.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless they are polled"]
+pub(in crate::socket) struct Sending<'a> {
     link: &'a Link,
-    ticket: Ticket,
+    message: Message,
+    /// Chosen when it is polled first: that may take long.
+    form: Option<Form<'a>>,
+    place: Option<Ticket>,
 }
 
-impl<'a> Waiting<'a> {
-    fn new(link: &'a Link) -> Self {
-        let ticket = link.lock().waiting.get_or_insert_default().join();
-        Self { link, ticket }
+impl<'a> Sending<'a> {
+    fn new(link: &'a Link, message: Message, form: Option<Form<'a>>) -> Self {
+        Self {
+            link,
+            message,
+            form,
+            place: None,
+        }
     }
 }
 
-impl Drop for Waiting<'_> {
-    fn drop(&mut self) {
-        let mut state = self.link.lock();
-        let queue = state.waiting.as_mut().map(|queue| {
-            queue.leave(self.ticket);
-            queue.is_empty()
-        });
-        let left = match queue {
-            Some(true) => state.waiting.take(),
-            _ => None,
+impl Future for Sending<'_> {
+    type Output = Result<(), SendError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        let link = this.link;
+        let form = this
+            .form
+            .get_or_insert_with(|| Form::of(&this.message, link.compression.get()));
+        let mut state = link.lock();
+        if state.stage != Stage::Open {
+            return Poll::Ready(Err(SendError::Closed));
+        }
+        let len = form.len(&this.message);
+        let _left = ready!(link.poll_place(&mut state, &mut this.place, len, cx));
+        let _none_left = state.take_no_waiters();
+        let turn = match form {
+            Form::Plain | Form::Compressed(_) => None,
+            // A turn comes before the lock.
+            Form::InTurn(_) => {
+                drop(state);
+                let turn = form.turn();
+                state = link.lock();
+                if state.stage != Stage::Open {
+                    return Poll::Ready(Err(SendError::Closed));
+                }
+                turn
+            }
         };
-        drop(state);
-        drop(left);
-        if queue == Some(false) {
-            self.link.changed.notify_waiters();
+        Poll::Ready(link.queue(state, &this.message, form, turn))
+    }
+}
+
+impl Drop for Sending<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.place {
+            self.link.give_up(ticket);
         }
     }
 }

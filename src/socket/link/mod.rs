@@ -1,48 +1,46 @@
-//! What the ends of a connection share: two bounded queues and who waits for what.
+//! What the ends of a connection share: what was read, what is to be written, and who waits for what.
 //!
-//! The lock is held for a few moves and never across an await; wakers are called after it is
-//! released. Messages are compressed without it; those that refer to each other, in the order in
-//! which they are queued, which a lock of their own keeps, taken before this one.
+//! One lock guards it. It is held for as long as it takes to decode or to encode one message, never
+//! across an await, and no code of others runs meanwhile: wakers are called after it is released, and
+//! messages are compressed and inflated without it. Compressed messages that refer to each other are
+//! kept in the order in which they are queued by a lock of their own, taken before this one.
 
 mod connection;
 mod holder;
 
 use std::{
-    sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
-    task::{Context, Wake, Waker},
+    mem,
+    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    task::{Context, Waker},
     time::Duration,
 };
 
 use tokio::sync::Notify;
 
-use super::{inbox::Inbox, queue::Queue, traffic::Traffic};
+pub(in crate::socket) use self::connection::{Next, Parked};
+use super::{
+    inbox::Inbox,
+    receiver::Receiver,
+    waiters::{Ticket, Waiters},
+};
 use crate::{
     close::{CloseFrame, Closed},
     codec::{Compression, Load, Outgoing, Role},
-    config::Config,
+    config::{Bound, Config},
     error::RecvError,
 };
 
 /// The shared state of one connection.
-///
-/// Its fields are in this order in memory: those that need no lock are next to each other.
 #[derive(Debug)]
-#[repr(C)]
 pub(crate) struct Link {
-    /// The connection sleeps and has to be woken. Changed only under the lock.
-    parked: AtomicBool,
     role: Role,
     name: Name,
-    traffic: Arc<Traffic>,
     config: Arc<Config>,
     /// Set before anybody sends.
     compression: OnceLock<Compression>,
     state: Mutex<State>,
-    /// Told when there may be room for more to be sent, and when the connection has ended.
-    changed: Notify,
+    /// Told when the connection has ended.
+    ended: Notify,
 }
 
 /// What warnings call a connection by.
@@ -58,8 +56,31 @@ pub(crate) struct Name {
     pub(crate) path: Box<str>,
 }
 
+/// The messages of a connection, counted.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Traffic {
+    pub(crate) messages_received: u64,
+    pub(crate) bytes_received: u64,
+    pub(crate) messages_sent: u64,
+    pub(crate) bytes_sent: u64,
+    /// The handler returned while its `WebSocket` lived on elsewhere.
+    pub(crate) handed_on: u64,
+}
+
+impl Traffic {
+    pub(crate) const fn add(&mut self, other: Self) {
+        self.messages_received += other.messages_received;
+        self.bytes_received += other.bytes_received;
+        self.messages_sent += other.messages_sent;
+        self.bytes_sent += other.bytes_sent;
+        self.handed_on += other.handed_on;
+    }
+}
+
 #[derive(Debug, Default)]
 struct State {
+    /// `None` before the connection begins, and while the connection decodes without the lock.
+    receiver: Option<Box<Receiver>>,
     inbox: Inbox,
     /// Nothing will be added to the inbox any more.
     input_over: bool,
@@ -67,28 +88,37 @@ struct State {
     fault: Option<Box<RecvError>>,
     /// The holder has been told that nothing will come any more.
     told: bool,
-    /// Something was delivered since the holder last found the inbox empty.
+    /// Something was delivered since the holder last found that there is none.
     unanswered: bool,
     /// The holder took a message that the connection has not heard of.
     taken: bool,
     /// The connection waits for the holder to take a message, or to find that there is none.
     awaited: bool,
+    /// The connection waits for room in the inbox.
+    crowded: bool,
+    /// A message was decoded that the connection has not heard of.
+    heard: bool,
     /// The holder has dropped its end; the value says whether in a panic.
     abandoned: Option<bool>,
     /// The holder receives nothing: messages that arrive are discarded.
     ignoring: bool,
 
-    /// What the connection has not taken yet. Elsewhere, because many connections only listen.
+    /// What the connection has not taken yet. Boxed, because many connections only listen.
     outbox: Option<Box<Outgoing>>,
     /// What is not written yet: the outbox, and what the connection has taken of it.
     unwritten: Load,
-    /// Some of it will never be.
-    discarded: bool,
-    /// Something was sent since the stream was flushed.
-    unflushed: bool,
-    /// Those who wait for room, in the order in which they get it; elsewhere, because hardly ever
+    /// All bytes of frames that were queued so far, and how many of them were written and flushed.
+    queued: u64,
+    flushed: u64,
+    /// How many have to be flushed for a flush that the holder waits for.
+    flushes_up_to: Option<u64>,
+    /// Those who wait for room, in the order in which they get it; boxed, because hardly ever
     /// anybody does.
-    waiting: Option<Box<Queue>>,
+    waiters: Option<Box<Waiters>>,
+    /// The place of the socket as a `Sink` among them.
+    sink: Option<Ticket>,
+    /// Others had their turn since some were called.
+    has_waited: bool,
     /// The stream writes one buffer at a time.
     contiguous: bool,
 
@@ -99,20 +129,17 @@ struct State {
     first_close: Option<Option<Box<CloseFrame>>>,
     closed: Option<Box<Closed>>,
     round_trip: Option<Duration>,
+    traffic: Traffic,
 
     reader: Option<Waker>,
     writer: Option<Waker>,
-    /// The writer waits for room, rather than for what it sent to be written.
-    wants_room: bool,
-    /// It was woken, and has not come back yet.
-    called: bool,
     connection: Option<Waker>,
+    /// The connection sleeps and has to be woken.
+    parked: bool,
     /// Something was done that the connection has not looked at.
     touched: bool,
     /// The handler goes on after its connection is over, and is to be dropped.
     evicted: bool,
-    /// The connection repeats, and looks here only when [`Traffic::touches`] has changed.
-    repeats: bool,
 }
 
 /// How far the connection is from its end.
@@ -127,16 +154,14 @@ enum Stage {
 }
 
 impl Link {
-    pub(crate) fn new(role: Role, name: Name, config: Arc<Config>, traffic: Arc<Traffic>) -> Self {
+    pub(crate) fn new(role: Role, name: Name, config: Arc<Config>) -> Self {
         Self {
             role,
             name,
             config,
-            traffic,
             compression: OnceLock::new(),
             state: Mutex::default(),
-            parked: AtomicBool::new(false),
-            changed: Notify::new(),
+            ended: Notify::new(),
         }
     }
 
@@ -148,14 +173,11 @@ impl Link {
     /// Changes the state and wakes the connection if it sleeps.
     fn touch<T>(&self, mut state: MutexGuard<'_, State>, result: T) -> T {
         state.touched = true;
-        let waker = if self.parked.swap(false, Ordering::Relaxed) {
+        let waker = if mem::take(&mut state.parked) {
             state.connection.take()
         } else {
             None
         };
-        if state.repeats {
-            self.traffic.touch();
-        }
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
@@ -165,13 +187,6 @@ impl Link {
 
     fn has_room_in(&self, state: &State) -> bool {
         state.inbox.has_room(self.config.inbox())
-    }
-}
-
-/// What is due wakes the connection as whoever else gives it something to do.
-impl Wake for Link {
-    fn wake(self: Arc<Self>) {
-        self.touch(self.lock(), ());
     }
 }
 
@@ -187,8 +202,43 @@ impl State {
             .get_or_insert_with(|| frame.cloned().map(Box::new));
     }
 
-    fn take_wakers(&mut self) -> [Option<Waker>; 2] {
-        [self.reader.take(), self.writer.take()]
+    /// Takes the wakers of all who wait for the connection: it comes to its end.
+    fn take_wakers(&mut self) -> Wakers {
+        let waiters = self.waiters.as_mut();
+        Wakers {
+            ends: [self.reader.take(), self.writer.take()],
+            waiters: waiters.map_or_else(Vec::new, |waiters| waiters.take_wakers()),
+        }
+    }
+
+    /// Calls as many of those who wait for room as there is room for, and returns their wakers.
+    fn call_waiters(&mut self, bound: Bound) -> Vec<Waker> {
+        let unwritten = self.unwritten;
+        let Some(waiters) = &mut self.waiters else {
+            return Vec::new();
+        };
+        let called = waiters.call(|reserved, len| bound.takes(unwritten, reserved, len));
+        self.has_waited &= called.is_empty();
+        called
+    }
+}
+
+/// Those who wait for a connection, to be woken without the lock.
+struct Wakers {
+    ends: [Option<Waker>; 2],
+    waiters: Vec<Waker>,
+}
+
+impl Wakers {
+    fn wake(self) {
+        let ends = self.ends.into_iter().flatten();
+        ends.chain(self.waiters).for_each(Waker::wake);
+    }
+
+    /// Wakes all but the task that runs right now.
+    fn wake_others(self, cx: &Context<'_>) {
+        let ends = self.ends.into_iter().flatten();
+        wake_others(ends.chain(self.waiters), cx);
     }
 }
 
@@ -202,8 +252,8 @@ fn register(slot: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
 
 /// Wakes all but the task that runs right now: it polls the handler next anyway, and waking it
 /// would only have it scheduled once more for nothing.
-fn wake_others(wakers: impl IntoIterator<Item = Option<Waker>>, cx: &Context<'_>) {
-    for waker in wakers.into_iter().flatten() {
+fn wake_others(wakers: impl IntoIterator<Item = Waker>, cx: &Context<'_>) {
+    for waker in wakers {
         if !waker.will_wake(cx.waker()) {
             waker.wake();
         }

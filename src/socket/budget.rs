@@ -6,9 +6,6 @@ const BYTES: u32 = 256 * 1024;
 /// The same within a large payload. Left to the next poll, that much of each connection's would be
 /// held at once, and would have left the cache when the rest comes.
 const BYTES_WITHIN: u32 = 1024 * 1024;
-/// So many messages that are repeated without asking anybody count as one frame.
-pub(super) const FOR_A_FRAME: usize = 16;
-
 /// What a poll has taken in, at most a little more than [`FRAMES`] and than [`BYTES`] or
 /// [`BYTES_WITHIN`].
 #[derive(Debug, Default)]
@@ -23,15 +20,6 @@ impl Spent {
         let small = |number| u32::try_from(number).unwrap_or(u32::MAX);
         self.frames = self.frames.saturating_add(small(frames));
         self.bytes = self.bytes.saturating_add(small(bytes));
-    }
-
-    /// Returns how many messages may still be repeated, each behind as many bytes: what is added to
-    /// them counts as what is read.
-    #[inline]
-    pub(super) fn repeats_left(&self, prefix: usize) -> usize {
-        let frames = FRAMES.saturating_sub(self.frames) as usize;
-        let bytes = BYTES.saturating_sub(self.bytes) as usize;
-        (frames * FOR_A_FRAME).min(bytes / prefix.max(1) + 1)
     }
 
     pub(super) const fn is_enough(&self) -> bool {

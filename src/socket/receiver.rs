@@ -1,0 +1,191 @@
+//! What was read of a connection, and what it decodes to.
+
+use std::time::{Duration, Instant};
+
+use super::{budget::Spent, input::Input};
+use crate::{
+    codec::{Decoder, Event, Rooms, Rules, Violation},
+    message::Message,
+};
+
+/// The receiving half of a connection, without its stream.
+#[derive(Debug)]
+pub(super) struct Receiver {
+    decoder: Decoder,
+    /// Mostly nothing.
+    input: Option<Box<Input>>,
+    /// What was decoded and is not a message: it is the connection's to act on, before anything
+    /// behind it is decoded.
+    stopped: Option<Box<Found>>,
+    /// What was decoded during this poll of the connection.
+    spent: Spent,
+    /// A Close or a violation was decoded: nothing behind it is.
+    is_over: bool,
+}
+
+/// What comes next.
+#[derive(Debug)]
+pub(super) enum Found {
+    /// A whole message, or a control frame.
+    Event(Event),
+    /// The peer broke a rule: nothing more is decoded.
+    Violation(Violation),
+    /// Nothing is whole: more has to be read.
+    Nothing,
+}
+
+impl Receiver {
+    /// Makes one for a stream of which `early` has been read already.
+    pub(super) fn new(rules: Rules, early: &[u8]) -> Self {
+        Self {
+            decoder: Decoder::new(rules),
+            input: Input::holding(early),
+            stopped: None,
+            spent: Spent::default(),
+            is_over: false,
+        }
+    }
+
+    /// Takes over what was read, when everything before it is decoded.
+    pub(super) fn put(&mut self, input: Box<Input>) {
+        self.spent.add(0, input.bytes().len());
+        self.input = Some(input);
+    }
+
+    /// Returns the shared buffer if it is empty, to be read into.
+    pub(super) fn take_empty(&mut self) -> Option<Box<Input>> {
+        Input::take_empty(&mut self.input)
+    }
+
+    /// Gives the shared buffer back; to be called when a poll of the connection ends.
+    pub(super) fn rest(&mut self) {
+        Input::rest(&mut self.input);
+        self.spent = Spent::default();
+    }
+
+    /// Returns whether a message begins at the front of the input.
+    pub(super) fn is_message_next(&self) -> bool {
+        self.stopped.is_none() && self.decoder.is_data_next(self.bytes())
+    }
+
+    /// Returns whether there is something to decode.
+    pub(super) fn has_input(&self) -> bool {
+        self.stopped.is_some() || !self.bytes().is_empty()
+    }
+
+    /// Returns the next message, if it is whole and nothing else comes before it.
+    pub(super) fn message(&mut self, now: impl FnOnce() -> Instant) -> Option<Message> {
+        if self.stopped.is_some() || self.spent.is_enough() || self.bytes().is_empty() {
+            return None;
+        }
+        match self.decode(now) {
+            Found::Event(Event::Message(message)) => Some(message),
+            Found::Nothing => None,
+            found => {
+                self.stopped = Some(Box::new(found));
+                None
+            }
+        }
+    }
+
+    /// Returns what comes next.
+    pub(super) fn next(&mut self, now: Instant) -> Found {
+        match self.stopped.take() {
+            Some(found) => *found,
+            None => self.decode(|| now),
+        }
+    }
+
+    fn decode(&mut self, now: impl FnOnce() -> Instant) -> Found {
+        let mut undecoded = self.input.as_deref().map_or(&[][..], Input::bytes);
+        if self.is_over {
+            self.discard();
+            return Found::Nothing;
+        }
+        if undecoded.is_empty() && self.decoder.is_between_messages() {
+            return Found::Nothing;
+        }
+        let decoded = match self.decoder.usual(&mut undecoded) {
+            Some(whole) => whole
+                .into_message()
+                .map(|message| Some(Event::Message(message))),
+            None => self.decoder.decode(&mut undecoded, now()),
+        };
+        let left = undecoded.len();
+        if let Some(input) = &mut self.input {
+            input.keep(left);
+        }
+        self.is_over = matches!(decoded, Ok(Some(Event::Close(_))) | Err(_));
+        if self.is_over {
+            self.discard();
+        }
+        match decoded {
+            Ok(Some(event)) => {
+                self.spent.add(1, self.decoder.take_work());
+                Found::Event(event)
+            }
+            Ok(None) => {
+                self.spent.add(0, self.decoder.take_work());
+                Found::Nothing
+            }
+            Err(violation) => Found::Violation(violation),
+        }
+    }
+
+    /// Returns where the next bytes can be read to, if they are for a large payload alone.
+    pub(super) fn place(&mut self) -> Option<Rooms<'_>> {
+        self.decoder.place()
+    }
+
+    /// Takes `len` bytes that were read to their place; none if nothing was read.
+    pub(super) fn placed(&mut self, len: usize, now: Instant) {
+        if len == 0 {
+            return self.decoder.give_up_place();
+        }
+        self.spent.add(0, len);
+        let message = match self.decoder.placed(len, now) {
+            Ok(None) => return,
+            Ok(Some(message)) => message.into_message(),
+            Err(violation) => Err(violation),
+        };
+        self.spent.add(1, 0);
+        self.is_over = message.is_err();
+        self.stopped = Some(Box::new(match message {
+            Ok(message) => Found::Event(Event::Message(message)),
+            Err(violation) => Found::Violation(violation),
+        }));
+    }
+
+    /// Returns whether other tasks have to get their turn, while `unwritten` bytes wait to be
+    /// written.
+    pub(super) fn has_spent(&self, unwritten: usize) -> bool {
+        self.spent.is_enough()
+            && (!self.decoder.is_within_large() || self.spent.is_enough_within(unwritten))
+    }
+
+    /// Returns whether messages are compressed, so that decoding one takes long.
+    pub(super) fn inflates(&self) -> bool {
+        self.decoder.inflates()
+    }
+
+    /// Returns when what has begun to arrive becomes too slow.
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        self.decoder.deadline()
+    }
+
+    /// Gives what is on its way as much longer, in which nothing was read.
+    pub(super) fn excuse(&mut self, longer: Duration) {
+        self.decoder.excuse(longer);
+    }
+
+    /// Discards what is not decoded yet.
+    fn discard(&mut self) {
+        if let Some(input) = self.input.take() {
+            input.give_back();
+        }
+    }
+
+    fn bytes(&self) -> &[u8] {
+        self.input.as_deref().map_or(&[], Input::bytes)
+    }
+}

@@ -1,0 +1,208 @@
+//! Those who wait for room to send, in the order in which they get it.
+//!
+//! Room that is made is set aside for the first of them, and for as many more as there is room for:
+//! they are called. Each is woken once for the room that it takes, and nobody who comes later gets it
+//! first. One that is called and does not come, because nobody polls its future, is passed over and
+//! keeps its place.
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    task::Waker,
+};
+
+use crate::codec::Load;
+
+/// A place in the queue: lower ones are in front.
+pub(super) type Ticket = u64;
+
+#[derive(Debug, Default)]
+pub(super) struct Waiters {
+    waiting: BTreeMap<Ticket, Waiter>,
+    /// Those for whom room is set aside, and how many bytes of it.
+    called: BTreeMap<Ticket, usize>,
+    passed_over: BTreeSet<Ticket>,
+    next: Ticket,
+    /// The room that is set aside.
+    reserved: Load,
+}
+
+#[derive(Debug)]
+struct Waiter {
+    len: usize,
+    waker: Waker,
+}
+
+/// What becomes of somebody who asks again.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Turn {
+    /// Room is set aside for it.
+    Called,
+    /// Nobody is in front of it, so that it may take the room that is left.
+    First,
+    Later,
+}
+
+impl Waiters {
+    /// Adds somebody who needs room for `len` bytes behind all others.
+    pub(super) fn join(&mut self, len: usize, waker: Waker) -> Ticket {
+        let ticket = self.next;
+        self.next += 1;
+        self.waiting.insert(ticket, Waiter { len, waker });
+        ticket
+    }
+
+    /// Has somebody wait on, and returns the waker that is replaced.
+    pub(super) fn wait_on(&mut self, ticket: Ticket, len: usize, waker: &Waker) -> Option<Waker> {
+        let waiter = self.waiting.get(&ticket);
+        if waiter.is_some_and(|waiter| waiter.waker.will_wake(waker)) {
+            return None;
+        }
+        self.passed_over.remove(&ticket);
+        let waker = waker.clone();
+        let replaced = self.waiting.insert(ticket, Waiter { len, waker });
+        replaced.map(|waiter| waiter.waker)
+    }
+
+    /// Takes somebody out, and returns its waker if it was not called yet.
+    pub(super) fn leave(&mut self, ticket: Ticket) -> Option<Waker> {
+        if let Some(len) = self.called.remove(&ticket) {
+            self.reserved.messages -= 1;
+            self.reserved.bytes -= len;
+            return None;
+        }
+        self.passed_over.remove(&ticket);
+        self.waiting.remove(&ticket).map(|waiter| waiter.waker)
+    }
+
+    pub(super) fn turn_of(&self, ticket: Ticket) -> Turn {
+        if self.called.contains_key(&ticket) {
+            return Turn::Called;
+        }
+        let first = self.waiting.keys().next();
+        match self.passed_over.contains(&ticket) || first == Some(&ticket) {
+            true => Turn::First,
+            false => Turn::Later,
+        }
+    }
+
+    /// Calls the first of those who wait, as long as there `is_room` for so many bytes beside what is
+    /// set aside already. They are to be woken by these wakers.
+    pub(super) fn call(&mut self, is_room: impl Fn(Load, usize) -> bool) -> Vec<Waker> {
+        let mut wakers = Vec::new();
+        while let Some(first) = self.waiting.first_entry() {
+            if !is_room(self.reserved, first.get().len) {
+                break;
+            }
+            let (ticket, waiter) = first.remove_entry();
+            self.called.insert(ticket, waiter.len);
+            self.reserved.messages += 1;
+            self.reserved.bytes += waiter.len;
+            wakers.push(waiter.waker);
+        }
+        wakers
+    }
+
+    /// Passes over those who were called and have not come.
+    pub(super) fn pass_over(&mut self) {
+        self.passed_over.extend(self.called.keys());
+        self.called.clear();
+        self.reserved = Load::default();
+    }
+
+    /// Returns the room that is set aside.
+    pub(super) const fn reserved(&self) -> Load {
+        self.reserved
+    }
+
+    /// Returns whether somebody was called and has not come.
+    pub(super) fn awaits_some(&self) -> bool {
+        !self.called.is_empty()
+    }
+
+    /// Returns whether somebody waits, or was called and has not come.
+    pub(super) fn has(&self, ticket: Ticket) -> bool {
+        self.waiting.contains_key(&ticket) || self.called.contains_key(&ticket)
+    }
+
+    /// Returns whether whoever comes now has to wait.
+    pub(super) fn are_first(&self) -> bool {
+        !self.waiting.is_empty() || !self.called.is_empty()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        !self.are_first() && self.passed_over.is_empty()
+    }
+
+    /// Takes everybody's waker: there is nothing to wait for any more.
+    pub(super) fn take_wakers(&mut self) -> Vec<Waker> {
+        let waiting = std::mem::take(&mut self.waiting);
+        waiting.into_values().map(|waiter| waiter.waker).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn join(waiters: &mut Waiters, len: usize) -> Ticket {
+        waiters.join(len, Waker::noop().clone())
+    }
+
+    /// Calls those for whom there is room for ten bytes in all.
+    fn call(waiters: &mut Waiters) -> usize {
+        let is_room = |reserved: Load, len| reserved.bytes + len <= 10;
+        waiters.call(is_room).len()
+    }
+
+    #[test]
+    fn calls_as_many_as_there_is_room_for_in_order() {
+        let mut waiters = Waiters::default();
+        let tickets = [6, 4, 1].map(|len| join(&mut waiters, len));
+        assert_eq!(call(&mut waiters), 2);
+        let turns = tickets.map(|ticket| waiters.turn_of(ticket));
+        assert_eq!(turns, [Turn::Called, Turn::Called, Turn::First]);
+        assert_eq!(waiters.reserved().bytes, 10);
+        assert_eq!(call(&mut waiters), 0);
+        assert!(waiters.leave(tickets[0]).is_none());
+        assert_eq!(call(&mut waiters), 1);
+        assert_eq!(
+            waiters.reserved(),
+            Load {
+                messages: 2,
+                bytes: 5
+            }
+        );
+    }
+
+    #[test]
+    fn a_large_one_is_not_overtaken_by_small_ones() {
+        let mut waiters = Waiters::default();
+        let tickets = [11, 1].map(|len| join(&mut waiters, len));
+        assert_eq!(call(&mut waiters), 0);
+        assert_eq!(waiters.turn_of(tickets[0]), Turn::First);
+        assert_eq!(waiters.turn_of(tickets[1]), Turn::Later);
+        assert!(waiters.leave(tickets[0]).is_some());
+        assert_eq!(call(&mut waiters), 1);
+    }
+
+    #[test]
+    fn one_that_is_passed_over_keeps_its_place() {
+        let mut waiters = Waiters::default();
+        let tickets = [9, 9, 9].map(|len| join(&mut waiters, len));
+        assert_eq!(call(&mut waiters), 1);
+        assert!(waiters.awaits_some());
+        waiters.pass_over();
+        assert_eq!(waiters.reserved(), Load::default());
+        assert_eq!(waiters.turn_of(tickets[0]), Turn::First);
+        assert_eq!(call(&mut waiters), 1);
+        assert_eq!(waiters.turn_of(tickets[1]), Turn::Called);
+        assert!(waiters.wait_on(tickets[0], 9, Waker::noop()).is_none());
+        waiters.leave(tickets[1]);
+        assert_eq!(call(&mut waiters), 1);
+        assert_eq!(waiters.turn_of(tickets[0]), Turn::Called);
+        for ticket in tickets {
+            waiters.leave(ticket);
+        }
+        assert!(waiters.is_empty());
+    }
+}
