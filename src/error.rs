@@ -379,6 +379,37 @@ impl fmt::Display for TrySendError {
 
 impl StdError for TrySendError {}
 
+/// Why [`WebSocket::try_recv`](crate::WebSocket::try_recv) returned no message.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TryRecvError {
+    /// No whole message is there yet.
+    Empty,
+    /// The peer has closed the connection, or this side has: nothing will come any more.
+    Ended,
+    /// Nothing will come any more, for this reason. Later calls return [`Ended`](Self::Ended).
+    Failed(RecvError),
+}
+
+impl fmt::Display for TryRecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("no message has arrived"),
+            Self::Ended => f.write_str("the connection has ended"),
+            Self::Failed(_) => f.write_str("receiving failed"),
+        }
+    }
+}
+
+impl StdError for TryRecvError {
+    fn source(&self) -> Option<&(dyn StdError + 'static)> {
+        match self {
+            Self::Failed(fault) => Some(fault),
+            Self::Empty | Self::Ended => None,
+        }
+    }
+}
+
 /// Why a close code or reason was refused.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]

@@ -1,6 +1,6 @@
 //! A message that is put together from what arrives.
 
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 
 use crate::message::{Message, Utf8Bytes};
 
@@ -16,6 +16,9 @@ use super::{
 const AT_FIRST: usize = 1024;
 /// Unmasked and checked at once, so that it stays in the first cache between the two.
 const BLOCK: usize = 4 * 1024;
+/// Messages of this size are small, and those that come together share a buffer.
+const SMALL: usize = 128;
+const SLAB: usize = 1024;
 /// A payload of which so much has arrived, and so much is missing, is read to its place. What is less
 /// comes with what is behind it, in one read.
 const DIRECT: usize = if cfg!(fuzzing) { 8 } else { 16 * 1024 };
@@ -230,13 +233,28 @@ impl<'a> Whole<'a> {
         }
         let mut buffer = Vec::with_capacity(len);
         self.mask.append(self.payload, &mut buffer);
-        let buffer = Bytes::from(buffer);
-        match self.kind {
-            DataKind::Text => Utf8Bytes::try_from(buffer)
-                .map(Message::Text)
-                .map_err(|_| Violation::InvalidUtf8),
-            DataKind::Binary => Ok(Message::Binary(buffer)),
+        message(self.kind, buffer.into())
+    }
+
+    /// Makes a message of it; a small one in `slab`, which is made for those that may be in `more` bytes
+    /// as well. One of them keeps alive at most [`SLAB`] bytes.
+    #[inline]
+    pub(crate) fn into_message_in(
+        self,
+        slab: &mut BytesMut,
+        more: usize,
+    ) -> Result<Message, Violation> {
+        let len = self.payload.len();
+        if len > SMALL || more <= len {
+            return self.into_message();
         }
+        if slab.capacity() < len {
+            *slab = BytesMut::with_capacity((len + more).min(SLAB));
+        }
+        // It is empty: what was in it is a message.
+        slab.extend_from_slice(self.payload);
+        self.mask.apply_aligned(slab);
+        message(self.kind, slab.split().freeze())
     }
 
     /// Unmasks and checks piece by piece: `Utf8Bytes` checks bytes as std does, many times slower.
@@ -252,5 +270,15 @@ impl<'a> Whole<'a> {
         }
         checked.finish()?;
         Ok(Message::Text(Utf8Bytes::from(text)))
+    }
+}
+
+#[inline]
+fn message(kind: DataKind, payload: Bytes) -> Result<Message, Violation> {
+    match kind {
+        DataKind::Text => Utf8Bytes::try_from(payload)
+            .map(Message::Text)
+            .map_err(|_| Violation::InvalidUtf8),
+        DataKind::Binary => Ok(Message::Binary(payload)),
     }
 }

@@ -58,7 +58,7 @@ impl Mask {
 
     /// Masks or unmasks `bytes`, of which the first is for the mask's first byte.
     #[inline]
-    fn apply_aligned(self, bytes: &mut [u8]) {
+    pub(super) fn apply_aligned(self, bytes: &mut [u8]) {
         let (blocks, rest) = bytes.split_at_mut(bytes.len() - bytes.len() % BLOCK);
         if !blocks.is_empty() {
             apply_blocks(self, blocks);

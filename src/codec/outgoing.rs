@@ -71,8 +71,30 @@ impl Outgoing {
 
     /// Queues a message. With `contiguous` its payload is copied whatever its size, for streams
     /// that write one buffer at a time; so is one that is masked.
+    #[inline]
     pub(crate) fn push(&mut self, message: &Message, contiguous: bool) {
         let payload = message.as_bytes();
+        let len = payload.len();
+        // What nearly always comes: a small one, for which there is room.
+        let end = self.tail.len() + len + 4;
+        let segment = if contiguous { CONTIGUOUS } else { SEGMENT };
+        if self.role == Role::Server && len < LARGE && end <= self.tail.capacity() && end < segment
+        {
+            let first = if message.is_text() { 0x81 } else { 0x82 };
+            let [high, low] = (len as u16).to_be_bytes();
+            let head = if len < 126 {
+                self.tail.extend_from_slice(&[first, low]);
+                2
+            } else {
+                self.tail.extend_from_slice(&[first, 126, high, low]);
+                4
+            };
+            self.tail.extend_from_slice(payload);
+            self.tail_messages += 1;
+            self.load.messages += 1;
+            self.load.bytes += head + len;
+            return;
+        }
         let owned = || message.clone().into_bytes();
         self.push_data(&data_header(message.is_text()), payload, owned, contiguous);
     }
@@ -274,6 +296,15 @@ impl Outgoing {
             used += 1;
         }
         &slices[..used]
+    }
+
+    /// Returns the bytes to write next, if they are all that there are and lie in one piece.
+    #[inline]
+    pub(crate) fn only_slice(&self) -> Option<&[u8]> {
+        match self.segments {
+            None => Some(&self.tail[self.tail_written..]),
+            Some(_) => None,
+        }
     }
 
     /// Takes a shared buffer to gather frames in, if there is none.

@@ -22,6 +22,13 @@ impl Spent {
         self.bytes = self.bytes.saturating_add(small(bytes));
     }
 
+    /// Adds a frame whose bytes were added when they were read, while it is not enough yet.
+    #[inline]
+    pub(super) const fn add_frame(&mut self) {
+        self.frames += 1;
+    }
+
+    #[inline]
     pub(super) const fn is_enough(&self) -> bool {
         self.frames >= FRAMES || self.bytes >= BYTES
     }

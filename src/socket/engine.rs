@@ -84,10 +84,13 @@ impl<IO: Io> Engine<IO> {
             }
             return Poll::Ready(Ok(Load::default()));
         }
-        let mut slices = [IoSlice::new(&[]); SLICES];
-        let written = match self.output.slices(&mut slices) {
-            [one] => ready!(self.io.poll_write_eagerly(cx, one))?,
-            many => ready!(Pin::new(&mut self.io).poll_write_vectored(cx, many))?,
+        let written = match self.output.only_slice() {
+            Some(slice) => ready!(self.io.poll_write_eagerly(cx, slice))?,
+            None => {
+                let mut slices = [IoSlice::new(&[]); SLICES];
+                let slices = self.output.slices(&mut slices);
+                ready!(Pin::new(&mut self.io).poll_write_vectored(cx, slices))?
+            }
         };
         if written == 0 {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));

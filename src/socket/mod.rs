@@ -53,7 +53,7 @@ use crate::{
     close::{CloseCode, CloseFrame, Closed},
     codec::Role,
     config::Config,
-    error::{InvalidClose, RecvError, SendError},
+    error::{InvalidClose, RecvError, SendError, TryRecvError},
     handshake::{Carried, HandshakeRequest},
     message::{Message, Utf8Bytes},
 };
@@ -209,8 +209,55 @@ impl WebSocket {
     /// # Cancel safety
     ///
     /// Safe in `select!`: a message is wholly received or waits for the next call.
-    pub async fn recv(&mut self) -> Result<Option<Message>, RecvError> {
-        poll_fn(|cx| self.link.poll_recv(cx)).await
+    pub fn recv(&mut self) -> impl Future<Output = Result<Option<Message>, RecvError>> + Send {
+        poll_fn(|cx| self.link.poll_recv(cx))
+    }
+
+    /// Waits for a message, and receives as many as have come by then: at most `limit`, appended to
+    /// `messages`. Returns how many there were, 0 at the end and if `limit` is 0.
+    ///
+    /// For a handler that answers many small messages: what it sends is written when it waits again.
+    ///
+    /// # Errors
+    ///
+    /// As those of [`recv`](Self::recv). Messages that came before are received first.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe in `select!`: a message is in `messages` or waits for the next call.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_websocket::{BoxError, WebSocket};
+    ///
+    /// async fn echo(mut socket: WebSocket) -> Result<(), BoxError> {
+    ///     let mut messages = Vec::new();
+    ///     while socket.recv_many(&mut messages, 64).await? > 0 {
+    ///         for message in messages.drain(..) {
+    ///             socket.send(message).await?;
+    ///         }
+    ///     }
+    ///     Ok(())
+    /// }
+    /// ```
+    pub fn recv_many(
+        &mut self,
+        messages: &mut Vec<Message>,
+        limit: usize,
+    ) -> impl Future<Output = Result<usize, RecvError>> + Send {
+        poll_fn(move |cx| self.link.poll_recv_many(messages, limit, cx))
+    }
+
+    /// Receives the next message if one has come.
+    ///
+    /// # Errors
+    ///
+    /// - [`TryRecvError::Empty`]: none has come yet, as far as the connection's task has read.
+    /// - [`TryRecvError::Ended`]: [`recv`](Self::recv) would return `None`.
+    /// - [`TryRecvError::Failed`]: `recv` would fail in this way.
+    pub fn try_recv(&mut self) -> Result<Message, TryRecvError> {
+        self.link.try_recv()
     }
 
     /// Queues one message to be written.

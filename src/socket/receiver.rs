@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use bytes::BytesMut;
+
 use super::{budget::Spent, input::Input};
 use crate::{
     codec::{Decoder, Event, Rooms, Rules, Violation},
@@ -21,6 +23,8 @@ pub(super) struct Receiver {
     spent: Spent,
     /// A Close or a violation was decoded: nothing behind it is.
     is_over: bool,
+    /// For small messages that come together.
+    slab: BytesMut,
 }
 
 /// What comes next.
@@ -43,6 +47,7 @@ impl Receiver {
             stopped: None,
             spent: Spent::default(),
             is_over: false,
+            slab: BytesMut::new(),
         }
     }
 
@@ -60,12 +65,30 @@ impl Receiver {
     /// Gives the shared buffer back; to be called when a poll of the connection ends.
     pub(super) fn rest(&mut self) {
         Input::rest(&mut self.input);
+        if self.slab.capacity() > 0 {
+            self.slab = BytesMut::new();
+        }
         self.spent = Spent::default();
+    }
+
+    /// Returns whether nothing has begun and nothing is left to be acted on, and what comes next may be
+    /// decoded in this poll.
+    pub(super) fn is_at_rest(&self) -> bool {
+        self.stopped.is_none()
+            && !self.is_over
+            && !self.inflates()
+            && self.decoder.is_between_messages()
+            && !self.spent.is_enough()
     }
 
     /// Returns whether a message begins at the front of the input.
     pub(super) fn is_message_next(&self) -> bool {
         self.stopped.is_none() && self.decoder.is_data_next(self.bytes())
+    }
+
+    /// Returns whether a message begins at the front of what was read, behind all that is decoded.
+    pub(super) fn is_message(&self, input: &Input) -> bool {
+        self.decoder.is_data_next(input.bytes())
     }
 
     /// Returns whether there is something to decode.
@@ -74,10 +97,29 @@ impl Receiver {
     }
 
     /// Returns the next message, if it is whole and nothing else comes before it.
+    #[inline(always)]
     pub(super) fn message(&mut self, now: impl FnOnce() -> Instant) -> Option<Message> {
-        if self.stopped.is_some() || self.spent.is_enough() || self.bytes().is_empty() {
+        if self.stopped.is_some() || self.spent.is_enough() {
             return None;
         }
+        let input = self.input.as_deref_mut()?;
+        let mut undecoded = input.bytes();
+        if undecoded.is_empty() {
+            return None;
+        }
+        if let Some(whole) = self.decoder.usual(&mut undecoded) {
+            let left = undecoded.len();
+            if let Ok(message) = whole.into_message_in(&mut self.slab, left) {
+                input.keep(left);
+                self.spent.add_frame();
+                return Some(message);
+            }
+        }
+        self.message_of_any_kind(now)
+    }
+
+    #[cold]
+    fn message_of_any_kind(&mut self, now: impl FnOnce() -> Instant) -> Option<Message> {
         match self.decode(now) {
             Found::Event(Event::Message(message)) => Some(message),
             Found::Nothing => None,

@@ -21,7 +21,7 @@ use super::{
     engine::Engine,
     input::Input,
     io::Io,
-    link::{Link, Next, Parked},
+    link::{Glance, Link, Next, Parked},
     receiver::{Found, Receiver},
     session::Served,
     timer::{self, Timer},
@@ -305,6 +305,38 @@ impl<IO: Io> Driver<IO> {
                 return self.act_on(*waiting, delivered, now, cx);
             }
             self.resume(now);
+            if self.blocked.is_none() {
+                match self.link.glance(&mut new, &mut self.engine.output, cx) {
+                    Glance::Receive => {
+                        self.crowded = None;
+                        self.assembly_due = None;
+                        // Time is looked at when the handler has what has come.
+                        return Err(Turn::Again);
+                    }
+                    Glance::Read {
+                        buffer,
+                        heard,
+                        has_taken_all,
+                    } => {
+                        self.crowded = None;
+                        self.assembly_due = None;
+                        self.has_taken_all = has_taken_all;
+                        if heard {
+                            self.heard(now);
+                            self.first_message_came();
+                        }
+                        match self.read_into(buffer, is_read_out, cx) {
+                            Poll::Pending => return self.nothing_came(delivered, cx),
+                            Poll::Ready(Ok(input)) => new = Some(input),
+                            Poll::Ready(Err(fault)) => {
+                                self.waiting = Some(Box::new(Waiting { fault, ends: None }));
+                            }
+                        }
+                        continue;
+                    }
+                    Glance::Look => {}
+                }
+            }
             let output = self.blocked.is_none().then_some(&mut self.engine.output);
             let look = self.link.look(new.take(), output, now, cx);
             self.has_taken_all = look.has_taken_all;
@@ -346,27 +378,33 @@ impl<IO: Io> Driver<IO> {
                     Poll::Ready(Ok(())) => None,
                     Poll::Ready(Err(fault)) => Some(fault),
                 },
-                Next::Read(buffer) => {
-                    self.engine.keep(buffer);
-                    let read = match is_read_out {
-                        true => Poll::Pending,
-                        false => self.poll_read(cx),
-                    };
-                    match read {
-                        Poll::Pending => {
-                            self.listens = true;
-                            return self.nothing_came(delivered, cx);
-                        }
-                        Poll::Ready(Ok(input)) => {
-                            new = Some(input);
-                            None
-                        }
-                        Poll::Ready(Err(fault)) => Some(fault),
+                Next::Read(buffer) => match self.read_into(buffer, is_read_out, cx) {
+                    Poll::Pending => return self.nothing_came(delivered, cx),
+                    Poll::Ready(Ok(input)) => {
+                        new = Some(input);
+                        None
                     }
-                }
+                    Poll::Ready(Err(fault)) => Some(fault),
+                },
             };
             self.waiting = fault.map(|fault| Box::new(Waiting { fault, ends: None }));
         }
+    }
+
+    /// Reads into a buffer, unless it is known that there `is_nothing` to read.
+    fn read_into(
+        &mut self,
+        buffer: Option<Box<Input>>,
+        is_nothing: bool,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<Box<Input>, Fault>> {
+        self.engine.keep(buffer);
+        let read = match is_nothing {
+            true => Poll::Pending,
+            false => self.poll_read(cx),
+        };
+        self.listens = read.is_pending();
+        read
     }
 
     fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<Input>, Fault>> {

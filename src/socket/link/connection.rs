@@ -36,6 +36,21 @@ pub(in crate::socket) struct Look {
     pub(in crate::socket) has_taken_all: bool,
 }
 
+/// What is found at a glance.
+#[derive(Debug)]
+pub(in crate::socket) enum Glance {
+    /// As [`Next::Receive`].
+    Receive,
+    /// As [`Next::Read`], behind a message that was `heard` or not.
+    Read {
+        buffer: Option<Box<Input>>,
+        heard: bool,
+        has_taken_all: bool,
+    },
+    /// Anything else: it has to be looked at.
+    Look,
+}
+
 /// What is to be done next.
 #[derive(Debug)]
 pub(in crate::socket) enum Next {
@@ -93,6 +108,52 @@ impl Link {
         let mut state = self.lock();
         state.contiguous = contiguous;
         state.receiver = Some(Box::new(Receiver::new(rules, early)));
+    }
+
+    /// Finds what nearly always comes next, with the same effect as [`look`](Self::look): the handler of
+    /// this task waits for a message that begins with what is `new`, or everything was decoded.
+    pub(in crate::socket) fn glance(
+        &self,
+        new: &mut Option<Box<Input>>,
+        output: &mut Outgoing,
+        cx: &Context<'_>,
+    ) -> Glance {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let Some(receiver) = state.receiver.as_deref_mut() else {
+            return Glance::Look;
+        };
+        if state.close.is_some() || !receiver.is_at_rest() {
+            return Glance::Look;
+        }
+        if new.is_none() {
+            if receiver.has_input() {
+                return Glance::Look;
+            }
+            let buffer = receiver.take_empty();
+            state.wake();
+            state.taken = false;
+            let heard = mem::take(&mut state.heard);
+            let has_taken_all = state.hand_over(output);
+            return Glance::Read {
+                buffer,
+                heard,
+                has_taken_all,
+            };
+        }
+        let reader = state.reader.as_ref();
+        let is_awaited = reader.is_some_and(|reader| reader.will_wake(cx.waker()));
+        let begins = new
+            .as_deref()
+            .is_some_and(|input| receiver.is_message(input));
+        if !is_awaited || !begins || state.heard || !state.inbox.is_empty() {
+            return Glance::Look;
+        }
+        if let Some(input) = new.take() {
+            receiver.put(input);
+        }
+        state.wake();
+        Glance::Receive
     }
 
     /// Decodes what was read, and what is `new` of it, until there is something to do.

@@ -15,7 +15,7 @@ use super::{Link, Stage, State, register};
 use crate::{
     close::{CloseFrame, Closed},
     codec::{Load, Outgoing, Role, Turn},
-    error::{RecvError, SendError, TrySendError},
+    error::{RecvError, SendError, TryRecvError, TrySendError},
     message::Message,
     socket::{
         form::Form,
@@ -32,36 +32,95 @@ impl Link {
         let mut state = self.lock();
         if let Some(message) = state.receive() {
             state.taken = true;
-            let has_room = state.crowded && self.has_room_in(&state);
-            let result = Poll::Ready(Ok(Some(message)));
-            return if has_room || mem::take(&mut state.awaited) {
-                state.crowded = false;
-                self.touch(state, result)
-            } else {
-                result
-            };
+            if state.crowded || state.awaited {
+                self.tell_taken(state);
+            }
+            return Poll::Ready(Ok(Some(message)));
         }
         if !state.input_over {
             let replaced = register(&mut state.reader, cx);
-            state.unanswered = false;
-            let has_more = state
-                .receiver
-                .as_ref()
-                .is_some_and(|receiver| receiver.has_input());
-            if mem::take(&mut state.awaited) || has_more {
-                self.touch(state, ());
-            } else {
-                drop(state);
-            }
+            self.tell_empty(state);
             drop(replaced);
             return Poll::Pending;
         }
-        let fault = state.fault.take();
-        let result = Poll::Ready(fault.map_or(Ok(None), |fault| Err(*fault)));
-        if mem::replace(&mut state.told, true) {
-            result
-        } else {
-            self.touch(state, result)
+        Poll::Ready(self.tell_end(state).map_or(Ok(None), Err))
+    }
+
+    /// Receives as many messages as have come, at most `limit`.
+    pub(in crate::socket) fn poll_recv_many(
+        &self,
+        messages: &mut Vec<Message>,
+        limit: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<usize, RecvError>> {
+        if limit == 0 {
+            return Poll::Ready(Ok(0));
+        }
+        let first = ready!(self.poll_recv(cx))?;
+        let Some(first) = first else {
+            return Poll::Ready(Ok(0));
+        };
+        messages.push(first);
+        let mut received = 1;
+        let mut state = self.lock();
+        while received < limit {
+            let Some(message) = state.receive() else {
+                break;
+            };
+            messages.push(message);
+            received += 1;
+        }
+        if state.crowded || state.awaited {
+            self.tell_taken(state);
+        }
+        Poll::Ready(Ok(received))
+    }
+
+    pub(in crate::socket) fn try_recv(&self) -> Result<Message, TryRecvError> {
+        let mut state = self.lock();
+        if let Some(message) = state.receive() {
+            state.taken = true;
+            if state.crowded || state.awaited {
+                self.tell_taken(state);
+            }
+            return Ok(message);
+        }
+        if !state.input_over {
+            self.tell_empty(state);
+            return Err(TryRecvError::Empty);
+        }
+        Err(match self.tell_end(state) {
+            None => TryRecvError::Ended,
+            Some(fault) => TryRecvError::Failed(fault),
+        })
+    }
+
+    /// Notes that the holder has found nothing to receive.
+    fn tell_empty(&self, mut state: MutexGuard<'_, State>) {
+        state.unanswered = false;
+        let receiver = state.receiver.as_ref();
+        let has_more = receiver.is_some_and(|receiver| receiver.has_input());
+        if mem::take(&mut state.awaited) || has_more {
+            self.touch(state, ());
+        }
+    }
+
+    /// Notes that the holder has found that nothing will come any more, and returns why, once.
+    fn tell_end(&self, mut state: MutexGuard<'_, State>) -> Option<RecvError> {
+        let fault = state.fault.take().map(|fault| *fault);
+        match mem::replace(&mut state.told, true) {
+            true => fault,
+            false => self.touch(state, fault),
+        }
+    }
+
+    /// Wakes the connection if it waits for a message to be taken.
+    #[cold]
+    fn tell_taken(&self, mut state: MutexGuard<'_, State>) {
+        let has_room = state.crowded && self.has_room_in(&state);
+        if mem::take(&mut state.awaited) || has_room {
+            state.crowded = false;
+            self.touch(state, ());
         }
     }
 
@@ -327,6 +386,7 @@ impl Link {
 
 impl State {
     /// Takes the next message out of the inbox, or decodes it.
+    #[inline(always)]
     fn receive(&mut self) -> Option<Message> {
         if let Some(message) = self.inbox.pop() {
             return Some(message);
@@ -350,6 +410,7 @@ impl State {
         self.waiters.take_if(|waiters| waiters.is_empty())
     }
 
+    #[inline(always)]
     fn push(&mut self, message: &Message, compressed: Option<&Bytes>, role: Role) {
         let contiguous = self.contiguous;
         let outbox = self
@@ -400,6 +461,28 @@ impl Future for Sending<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        let link = this.link;
+        if this.place.is_none() && link.compression.get().is_none() {
+            // What nearly always comes: there is room, and nobody waits for it.
+            let mut state = link.lock();
+            let bound = link.config.outbox();
+            if state.stage == Stage::Open
+                && state.waiters.is_none()
+                && bound.takes(state.unwritten, Load::default(), this.message.len())
+            {
+                state.push(&this.message, None, link.role);
+                return Poll::Ready(link.touch(state, Ok(())));
+            }
+            drop(state);
+        }
+        this.poll_thoroughly(cx)
+    }
+}
+
+impl Sending<'_> {
+    #[cold]
+    fn poll_thoroughly(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let this = self;
         let link = this.link;
         let form = this
             .form

@@ -17,7 +17,7 @@ use std::{
 
 use tokio::sync::Notify;
 
-pub(in crate::socket) use self::connection::{Next, Parked};
+pub(in crate::socket) use self::connection::{Glance, Next, Parked};
 use super::{
     inbox::Inbox,
     receiver::Receiver,
