@@ -14,9 +14,9 @@ MODES  separated by commas: connections x size [x depth] without spaces, as in 1
        1x1kx64, and /N behind it for N connections of HTTP/2 that carry all of them, as in
        100x32/1; or pingpong, pipelined, shapes, h2, upgrades, http, workers, memory,
        instructions, in-memory. All of them by default.
-NAMES  separated by commas: raw axum axum-handler hyper axum-ws hyper-tungstenite fastwebsockets
+NAMES  separated by commas: raw axum hyper axum-ws hyper-tungstenite fastwebsockets
        tokio-websockets yawc sockudo-ws bun uwebsockets, and a peer's name with -batched behind
-       it; and axum-h2 axum-handler-h2 axum-ws-h2 yawc-h2, where messages are sent;
+       it; and axum-h2 axum-ws-h2 yawc-h2, where messages are sent;
        and shape-1 to shape-8, which --shape names by their numbers, beside raw.
 FILE   replaces its tables, each of which is between <!-- table:NAME --> and <!-- /table -->.
 FIGURES

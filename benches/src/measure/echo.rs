@@ -13,11 +13,10 @@ use crate::{
 };
 
 /// The servers that are measured unless others are asked for.
-pub(super) const USUAL: [&str; 12] = [
+pub(super) const USUAL: [&str; 11] = [
     FLOOR,
     "axum",
     "hyper",
-    "axum-handler",
     "axum-ws",
     "hyper-tungstenite",
     "fastwebsockets",
@@ -29,7 +28,8 @@ pub(super) const USUAL: [&str; 12] = [
 ];
 
 /// Those that batch, besides, where clients send ahead.
-const BATCHED: [&str; 5] = [
+const BATCHED: [&str; 6] = [
+    "axum-batched",
     "axum-ws-batched",
     "hyper-tungstenite-batched",
     "tokio-websockets-batched",
@@ -38,12 +38,10 @@ const BATCHED: [&str; 5] = [
 ];
 
 /// Those that are measured where HTTP/2 is: beside each what it does over HTTP/1.1.
-const SHARED: [&str; 9] = [
+const SHARED: [&str; 7] = [
     FLOOR,
     "axum",
     "axum-h2",
-    "axum-handler",
-    "axum-handler-h2",
     "axum-ws",
     "axum-ws-h2",
     "yawc",
@@ -170,5 +168,5 @@ fn as_documented(label: &str) -> bool {
 
 /// Ours batches by itself.
 fn batching(label: &str) -> bool {
-    batches(label) || ["axum", "axum-handler", "bun", "uwebsockets"].contains(&label)
+    batches(label) || ["axum", "bun", "uwebsockets"].contains(&label)
 }

@@ -26,7 +26,6 @@ const STREAM_WINDOW: u32 = 64 * 1024;
 pub(super) async fn serve(listener: &TcpListener, stack: Stack) -> Result<(), BoxError> {
     match stack {
         Stack::Axum => accept(listener, TowerToHyperService::new(ours::echo())).await,
-        Stack::AxumHandler => accept(listener, TowerToHyperService::new(ours::handler())).await,
         Stack::AxumWs => accept(listener, TowerToHyperService::new(peers::axum_app(false))).await,
         Stack::Yawc => {
             let service = service_fn(async |mut request: Request<Incoming>| {

@@ -25,17 +25,17 @@ pub enum Engine {
     Raw,
     /// The same, once all of them were gone over as a mask is.
     RawXor,
-    /// Our layer with `Echo`, under axum.
+    /// Our layer, under axum. Its handler receives and sends, here and where nothing else is said.
     Axum,
-    /// Our layer with a handler as users write it, under axum.
-    AxumHandler,
+    /// Our layer with a handler that receives as many messages as have come, under axum.
+    AxumBatched,
     /// Our layer with one of eight shapes of handler, under axum.
     Shape(Shape),
-    /// Our layer with `Echo`, around the whole of axum's router rather than each of its routes.
+    /// Our layer around the whole of axum's router rather than each of its routes.
     AxumAround,
-    /// Our service with `Echo`, as a route of axum's router.
+    /// Our service as a route of axum's router.
     AxumRoute,
-    /// Our layer with `Echo`, under hyper.
+    /// Our layer under hyper.
     Hyper,
     /// No WebSockets: what plain requests cost without our layer.
     Plain(Plain),
@@ -63,10 +63,8 @@ pub enum Plain {
 /// What answers over HTTP/2, each as it does over HTTP/1.1.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stack {
-    /// Our layer with `Echo`, around axum's router.
+    /// Our layer around axum's router.
     Axum,
-    /// Our layer with a handler as users write it, around axum's router.
-    AxumHandler,
     /// axum's `extract::ws`.
     AxumWs,
     /// yawc, with its own upgrade.
@@ -92,11 +90,11 @@ pub enum Peer {
 
 /// Every engine that is written in Rust, by the name it has in arguments and tables. The shapes of
 /// handler have a table of their own, [`shapes::SHAPES`].
-pub const ENGINES: [(&str, Engine); 26] = [
+pub const ENGINES: [(&str, Engine); 25] = [
     ("raw", Engine::Raw),
     ("raw-xor", Engine::RawXor),
     ("axum", Engine::Axum),
-    ("axum-handler", Engine::AxumHandler),
+    ("axum-batched", Engine::AxumBatched),
     ("axum-around", Engine::AxumAround),
     ("axum-route", Engine::AxumRoute),
     ("axum-plain", Engine::Plain(Plain::Axum)),
@@ -122,7 +120,6 @@ pub const ENGINES: [(&str, Engine); 26] = [
     ("yawc-batched", Engine::Batched(Peer::Yawc)),
     ("sockudo-ws-batched", Engine::Batched(Peer::Sockudo)),
     ("axum-h2", Engine::Http2(Stack::Axum)),
-    ("axum-handler-h2", Engine::Http2(Stack::AxumHandler)),
     ("axum-ws-h2", Engine::Http2(Stack::AxumWs)),
     ("yawc-h2", Engine::Http2(Stack::Yawc)),
 ];
@@ -206,7 +203,7 @@ async fn accept(engine: Engine, listener: TcpListener) -> Result<(), BoxError> {
         Engine::Raw => raw::serve(&listener, None).await,
         Engine::RawXor => raw::serve(&listener, Some([0; 4])).await,
         Engine::Axum => ours::axum(listener).await,
-        Engine::AxumHandler => ours::axum_handler(listener).await,
+        Engine::AxumBatched => ours::axum_batched(listener).await,
         Engine::Shape(shape) => plain::serve_axum(listener, shapes::router(shape)).await,
         Engine::AxumAround => ours::axum_around(listener).await,
         Engine::AxumRoute => ours::axum_route(listener).await,

@@ -7,7 +7,7 @@ use http::Response;
 use tokio::net::TcpListener;
 use tower::{Layer, util::MapResponseLayer};
 use tower_websocket::{
-    Config, Connections, Echo, Error, Handler, ResponseBody, WebSocket, WebSocketLayer,
+    Config, Connections, Error, Handler, ResponseBody, WebSocket, WebSocketLayer,
 };
 
 use super::plain;
@@ -30,21 +30,18 @@ fn set<H: Handler>(layer: WebSocketLayer<H>) -> WebSocketLayer<H> {
         .connections_in(&connections)
 }
 
-fn layer() -> WebSocketLayer {
-    set(WebSocketLayer::new(Echo::new()))
-}
-
-pub(super) fn echo() -> Router {
-    plain::router().layer(layer())
-}
-
-pub(super) fn handler() -> Router {
-    around(async |mut socket: WebSocket| {
+/// The first of the shapes of handler.
+fn layer() -> WebSocketLayer<impl Handler> {
+    set(WebSocketLayer::new(async |mut socket: WebSocket| {
         while let Some(message) = socket.recv().await? {
             socket.send(message).await?;
         }
         Ok::<_, Error>(())
-    })
+    }))
+}
+
+pub(super) fn echo() -> Router {
+    plain::router().layer(layer())
 }
 
 /// Returns axum's router with our layer, whose connections `handler` serves.
@@ -56,8 +53,18 @@ pub(super) async fn axum(listener: TcpListener) -> Result<(), BoxError> {
     plain::serve_axum(listener, echo()).await
 }
 
-pub(super) async fn axum_handler(listener: TcpListener) -> Result<(), BoxError> {
-    plain::serve_axum(listener, handler()).await
+/// A handler that receives as many messages as have come.
+pub(super) async fn axum_batched(listener: TcpListener) -> Result<(), BoxError> {
+    let router = around(async |mut socket: WebSocket| {
+        let mut messages = Vec::new();
+        while socket.recv_many(&mut messages, 64).await? > 0 {
+            for message in messages.drain(..) {
+                socket.send(message).await?;
+            }
+        }
+        Ok::<_, Error>(())
+    });
+    plain::serve_axum(listener, router).await
 }
 
 pub(super) async fn axum_around(listener: TcpListener) -> Result<(), BoxError> {
