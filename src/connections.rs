@@ -23,7 +23,7 @@ use crate::{
     close::{CloseCode, CloseFrame, Closed, Side},
     codec::Role,
     config::{Config, Shown, within},
-    error::HandshakeError,
+    handshake::HandshakeError,
     report,
     socket::{Link, Name, Traffic},
 };

@@ -21,10 +21,9 @@ use tokio::{
 use crate::{
     admission::{Admission, Place},
     connections::Permit,
-    error::HandshakeError,
     handler::Handler,
     handshake::{
-        Accept, HandshakeRequest, Refusal, answer,
+        Accept, HandshakeError, HandshakeRequest, Refusal, answer,
         request::{Opening, check},
     },
     layer::{Settings, WebSocketLayer},

@@ -179,6 +179,7 @@
 mod readme {}
 
 mod admission;
+mod any_error;
 mod backlog;
 #[cfg(feature = "client")]
 pub mod client;

@@ -5,9 +5,7 @@
 use std::{future::Future, time::Duration};
 
 use crate::{
-    close::Closed,
-    error::{BoxError, HandshakeError},
-    socket::Name,
+    any_error::BoxError, close::Closed, handshake::HandshakeError, socket::Name,
     upgrade::UpgradeError,
 };
 

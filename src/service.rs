@@ -13,10 +13,12 @@ use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use tower::Service;
 
 use crate::{
-    error::HandshakeError,
     future::{Handshake, ResponseFuture},
     handler::{Echo, Handler},
-    handshake::request::{may_open, opening},
+    handshake::{
+        HandshakeError,
+        request::{may_open, opening},
+    },
     layer::WebSocketLayer,
     report,
     response::ResponseBody,

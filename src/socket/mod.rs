@@ -11,6 +11,7 @@
 //! | `driver` | when to read, write, close and give up; the end in a file of its own |
 //! | `receiver` | what was read, and what it decodes to |
 //! | `input` | the buffers that connections share |
+//! | `error` | why nothing is received or sent any more |
 //! | `engine` | how a stream is read and written |
 //! | `budget` | how much one poll may do |
 //! | `io` | how a stream is read and written best |
@@ -20,6 +21,7 @@
 mod budget;
 mod driver;
 mod engine;
+mod error;
 mod form;
 mod inbox;
 mod input;
@@ -44,16 +46,18 @@ use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use self::sender::{Buffered, Sender};
+pub use self::{
+    error::{RecvError, SendError, TrySendError},
+    sender::{Buffered, Sender},
+};
 pub(crate) use self::{
     link::{Link, Name, Traffic},
     session::{Ended, Served, serve},
 };
 use crate::{
-    close::{CloseCode, CloseFrame, Closed},
+    close::{CloseCode, CloseFrame, Closed, InvalidClose},
     codec::Role,
     config::Config,
-    error::{InvalidClose, RecvError, SendError},
     handshake::{Carried, HandshakeRequest},
     message::{Message, Utf8Bytes},
 };

@@ -19,15 +19,16 @@ use std::{
 use super::{
     Introduction, WebSocket,
     driver::{Driver, Turn},
+    error::{RecvError, SendError},
     io::Io,
     link::{Link, Parked},
     timer::{Timer, now},
 };
 use crate::{
+    any_error::BoxError,
     close::{CloseCode, CloseFrame},
     codec::Deflation,
     config::Config,
-    error::{BoxError, RecvError, SendError},
     report,
 };
 use bytes::Bytes;

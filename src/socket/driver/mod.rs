@@ -30,9 +30,9 @@ use crate::{
     close::{CloseCode, CloseFrame, Closed},
     codec::{Control, Event, Load, Role, Rules, Violation},
     config::Config,
-    error::RecvError,
     keepalive::{Keepalive, Pong},
     rate::Bucket,
+    socket::RecvError,
 };
 
 /// How long an end waits for the handler to answer what came before it, from the last message that

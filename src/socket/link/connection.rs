@@ -11,9 +11,9 @@ use crate::{
     close::{CloseFrame, Closed, Side},
     codec::{Compression, Event, Load, Outgoing, Role, Rules},
     config::Bound,
-    error::RecvError,
     message::Message,
     report,
+    socket::RecvError,
     socket::{
         input::Input,
         receiver::{Found, Receiver},

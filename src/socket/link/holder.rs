@@ -15,8 +15,8 @@ use super::{Link, Stage, State, register};
 use crate::{
     close::{CloseFrame, Closed},
     codec::{Load, Outgoing, Role, Turn},
-    error::{RecvError, SendError, TrySendError},
     message::Message,
+    socket::{RecvError, SendError, TrySendError},
     socket::{
         form::Form,
         timer::now,

@@ -27,7 +27,7 @@ use crate::{
     close::{CloseFrame, Closed},
     codec::{Compression, Load, Outgoing, Role},
     config::{Bound, Config},
-    error::RecvError,
+    socket::RecvError,
 };
 
 /// The shared state of one connection.
