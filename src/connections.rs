@@ -24,8 +24,8 @@ use crate::{
     codec::Role,
     config::{Config, Shown, within},
     handshake::HandshakeError,
-    report,
-    socket::{Link, Name, Traffic},
+    report::{self, Name},
+    socket::{Link, Traffic},
 };
 
 /// How long tasks that were aborted may take to be gone: their handlers may be in the middle of a

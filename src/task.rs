@@ -10,8 +10,8 @@ use crate::{
     handler::Handler,
     handshake::HandshakeError,
     layer::WebSocketLayer,
-    report,
-    socket::{self, Ended, Introduction, Link, Name, Served},
+    report::{self, Name},
+    socket::{self, Ended, Introduction, Link, Served},
     upgrade::{Connection, Handover, Sent},
 };
 

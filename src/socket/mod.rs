@@ -51,7 +51,7 @@ pub use self::{
     sender::{Buffered, Sender},
 };
 pub(crate) use self::{
-    link::{Link, Name, Traffic},
+    link::{Link, Traffic},
     session::{Ended, Served, serve},
 };
 use crate::{
@@ -60,6 +60,7 @@ use crate::{
     config::Config,
     handshake::{Carried, HandshakeRequest},
     message::{Message, Utf8Bytes},
+    report::Name,
 };
 
 /// One end of an open WebSocket connection.
