@@ -210,6 +210,7 @@ mod rate;
 mod report;
 mod response;
 mod service;
+mod shared;
 mod socket;
 mod subprotocol;
 mod task;

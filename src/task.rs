@@ -9,15 +9,15 @@ use crate::{
     connections::{Permit, Seat},
     handler::Handler,
     handshake::HandshakeError,
-    layer::WebSocketLayer,
     report::{self, Name},
+    shared::Shared,
     socket::{self, Ended, Introduction, Link, Served},
     upgrade::{Connection, Handover, Sent},
 };
 
 /// A handshake that was accepted.
 pub(crate) struct Opened<H> {
-    pub(crate) layer: Arc<WebSocketLayer<H>>,
+    pub(crate) shared: Arc<Shared<H>>,
     pub(crate) connecting: Connecting,
     pub(crate) introduction: Box<Introduction>,
     /// Given back when the connection is over.
@@ -46,7 +46,7 @@ impl<H: Handler> Opened<H> {
                 return;
             };
             let place = Occupied::new(link, self.places, &permit);
-            let handle = |socket| self.layer.handler.handle(socket);
+            let handle = |socket| self.shared.handler.handle(socket);
             if socket::serve(served, self.introduction, place, handle).await == Ended::Returned {
                 permit.finish();
             }
