@@ -29,9 +29,9 @@ use crate::{
     report,
     response::ResponseBody,
     shared::{Settings, Shared},
-    socket::Introduction,
+    socket::{Introduction, Setup},
     subprotocol,
-    task::{Connecting, Opened},
+    task::Opened,
     upgrade::{Handover, Sent},
 };
 
@@ -206,13 +206,12 @@ impl<H: Handler> Handshake<H> {
         };
         let opened = Opened {
             shared: self.shared,
-            connecting: Connecting {
-                config: Arc::clone(&settings.config),
-                limit: settings.upgrade_timeout,
+            handover: self.handover,
+            sent: sent.clone(),
+            setup: Setup {
                 deflation,
                 probes: introduction.request.version() == Version::HTTP_2,
-                handover: self.handover,
-                sent: sent.clone(),
+                ..Setup::new(Arc::clone(&settings.config))
             },
             introduction: Box::new(introduction),
             places,

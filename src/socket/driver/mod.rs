@@ -23,7 +23,7 @@ use super::{
     io::Io,
     link::{Link, Next, Parked},
     receiver::{Found, Receiver},
-    session::Served,
+    setup::{Served, Setup},
     timer::{self, Timer},
 };
 use crate::{
@@ -146,10 +146,13 @@ impl<IO: Io> Driver<IO> {
         let Served {
             io,
             early,
-            config,
             link,
-            deflation,
-            probes,
+            setup:
+                Setup {
+                    config,
+                    deflation,
+                    probes,
+                },
         } = served;
         let now = timer::now();
         let rules = Rules {
