@@ -3,9 +3,9 @@
 //! What is legal on the wire is decided here, when the value is made, so that nothing illegal can
 //! be sent later ([RFC 6455 §7.4](https://www.rfc-editor.org/rfc/rfc6455#section-7.4)).
 
-use std::fmt;
+use std::{error::Error, fmt};
 
-use crate::{error::InvalidClose, message::Utf8Bytes};
+use crate::message::Utf8Bytes;
 
 /// The reason for which a connection is closed, as a number.
 ///
@@ -190,7 +190,7 @@ impl fmt::Display for CloseFrame {
 ///     Ok(())
 /// }
 /// ```
-impl std::error::Error for CloseFrame {}
+impl Error for CloseFrame {}
 
 /// One of the two ends of a connection.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -277,6 +277,33 @@ impl Closed {
         self.clean
     }
 }
+
+/// Why a close code or reason was refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum InvalidClose {
+    /// The number may not stand in a Close frame (RFC 6455 §7.4).
+    Code {
+        /// The number.
+        code: u16,
+    },
+    /// The reason is longer than the 123 bytes that fit a control frame (RFC 6455 §5.5).
+    Reason {
+        /// Its length in bytes.
+        len: usize,
+    },
+}
+
+impl fmt::Display for InvalidClose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code { code } => write!(f, "close code {code} may not be sent"),
+            Self::Reason { len } => write!(f, "close reason of {len} bytes is over 123"),
+        }
+    }
+}
+
+impl Error for InvalidClose {}
 
 #[cfg(test)]
 mod tests {

@@ -23,9 +23,9 @@ use crate::{
     close::{CloseCode, CloseFrame, Closed, Side},
     codec::Role,
     config::{Config, Shown, within},
-    error::HandshakeError,
-    report,
-    socket::{Link, Name, Traffic},
+    handshake::HandshakeError,
+    report::{self, Name},
+    socket::{Link, Traffic},
 };
 
 /// How long tasks that were aborted may take to be gone: their handlers may be in the middle of a

@@ -21,18 +21,17 @@ use tokio::{
 use crate::{
     admission::{Admission, Place},
     connections::Permit,
-    error::HandshakeError,
     handler::Handler,
     handshake::{
-        Accept, HandshakeRequest, Refusal, answer,
+        Accept, HandshakeError, HandshakeRequest, Refusal, answer,
         request::{Opening, check},
     },
-    layer::{Settings, WebSocketLayer},
     report,
     response::ResponseBody,
-    socket::Introduction,
+    shared::{Settings, Shared},
+    socket::{Introduction, Setup},
     subprotocol,
-    task::{Connecting, Opened},
+    task::Opened,
     upgrade::{Handover, Sent},
 };
 
@@ -126,7 +125,7 @@ impl<B> From<Answer> for Response<ResponseBody<B>> {
 
 /// A valid handshake that waits for the handler's word.
 pub(crate) struct Handshake<H> {
-    layer: Arc<WebSocketLayer<H>>,
+    shared: Arc<Shared<H>>,
     request: Parts,
     /// Over HTTP/1 there is one.
     accept_key: Option<HeaderValue>,
@@ -137,33 +136,33 @@ pub(crate) struct Handshake<H> {
 impl<H: Handler> Handshake<H> {
     /// Checks a request that is ours, and takes a place among the connections for it.
     pub(crate) fn begin(
-        layer: &Arc<WebSocketLayer<H>>,
+        shared: &Arc<Shared<H>>,
         mut request: Parts,
         opening: Opening,
     ) -> Result<Self, HandshakeError> {
-        let accept_key = check(&request, opening, &layer.settings.origins)?;
+        let accept_key = check(&request, opening, &shared.settings.origins)?;
         let handover = Handover::take(&mut request.extensions);
         let (Some(handover), true) = (handover, runs_in_tokio()) else {
             report::upgrade_unsupported();
             return Err(HandshakeError::UpgradeUnsupported);
         };
         Ok(Self {
-            layer: Arc::clone(layer),
+            shared: Arc::clone(shared),
             request,
             accept_key,
             handover,
-            permit: layer.connections.admit()?,
+            permit: shared.connections.admit()?,
         })
     }
 
     async fn answer(self) -> Answer {
-        let layer = Arc::clone(&self.layer);
+        let shared = Arc::clone(&self.shared);
         let version = self.request.version;
         match self.accept().await {
             Ok(answer) => answer,
             Err(refused) => {
                 if let Some(error) = refused.extensions().get() {
-                    layer.connections.refused(error);
+                    shared.connections.refused(error);
                 }
                 Answer::Refused(answer::adapted(refused, version))
             }
@@ -171,17 +170,18 @@ impl<H: Handler> Handshake<H> {
     }
 
     async fn accept(mut self) -> Result<Answer, Response<Bytes>> {
-        let settings = Arc::clone(&self.layer.settings);
+        let shared = Arc::clone(&self.shared);
+        let settings = &shared.settings;
         // What the client offered is what it sent, whatever the handler makes of the request.
         let offered = offered(&self.request.headers);
         let (deflation, extensions) = settings.config.agree(&self.request.headers).unzip();
         let limit = sleep(settings.accept_timeout);
-        let accept = match accept(&*self.layer.handler, &mut self.request, limit).await {
+        let accept = match accept(&*shared.handler, &mut self.request, limit).await {
             Err(error) => return Err(answer::failed(error)),
             Ok(Err(refusal)) => return Err(answer::refused(refusal)),
             Ok(Ok(accept)) => accept,
         };
-        let places = self.admit(&settings).map_err(answer::failed)?;
+        let places = self.admit(settings).map_err(answer::failed)?;
         let preferred = match accept.subprotocols.as_slice() {
             [] => &settings.subprotocols,
             names => names,
@@ -205,14 +205,13 @@ impl<H: Handler> Handshake<H> {
             carried: accept.carried,
         };
         let opened = Opened {
-            layer: self.layer,
-            connecting: Connecting {
-                config: Arc::clone(&settings.config),
-                limit: settings.upgrade_timeout,
+            shared: self.shared,
+            handover: self.handover,
+            sent: sent.clone(),
+            setup: Setup {
                 deflation,
                 probes: introduction.request.version() == Version::HTTP_2,
-                handover: self.handover,
-                sent: sent.clone(),
+                ..Setup::new(Arc::clone(&settings.config))
             },
             introduction: Box::new(introduction),
             places,

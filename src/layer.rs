@@ -7,11 +7,12 @@ use tower::Layer;
 
 use crate::{
     admission::KeyLimit,
-    config::{Config, Shown, wait},
+    config::{Config, wait},
     connections::Connections,
     handler::{Echo, Handler},
     origin::OriginPolicy,
     service::{UpgradeRequired, WebSocketService},
+    shared::{Settings, Shared},
 };
 
 /// Adds WebSockets to a service: answers the handshakes, passes everything else on.
@@ -41,67 +42,15 @@ use crate::{
 ///     .layer(WebSocketLayer::new(Echo::new()).path("/ws"));
 /// ```
 pub struct WebSocketLayer<H = Echo> {
-    pub(crate) handler: Arc<H>,
-    pub(crate) connections: Connections,
-    pub(crate) settings: Arc<Settings>,
-}
-
-/// What a layer decides with.
-#[derive(Clone)]
-pub(crate) struct Settings {
-    pub(crate) enabled: bool,
-    pub(crate) target: Target,
-    pub(crate) origins: OriginPolicy,
-    pub(crate) subprotocols: Arc<[Cow<'static, str>]>,
-    pub(crate) key_limits: Vec<KeyLimit>,
-    pub(crate) accept_timeout: Duration,
-    pub(crate) upgrade_timeout: Duration,
-    pub(crate) drops_request: bool,
-    pub(crate) config: Arc<Config>,
-}
-
-/// The requests that a layer answers: those on one of the paths, if there are any, for which the
-/// predicate, if there is one, is true.
-#[derive(Clone, Default)]
-pub(crate) struct Target {
-    paths: Vec<Cow<'static, str>>,
-    predicate: Option<Arc<Predicate>>,
-}
-
-type Predicate = dyn Fn(&Parts) -> bool + Send + Sync;
-
-impl Target {
-    /// Tells whether a request is the layer's to answer. The predicate is the user's, and may
-    /// panic.
-    pub(crate) fn includes(&self, request: &Parts) -> bool {
-        let path = request.uri.path();
-        (self.paths.is_empty() || self.paths.iter().any(|one| one == path))
-            && self
-                .predicate
-                .as_ref()
-                .is_none_or(|includes| includes(request))
-    }
+    shared: Arc<Shared<H>>,
 }
 
 impl<H: Handler> WebSocketLayer<H> {
     /// Makes a layer that serves every connection with `handler`.
     #[must_use]
     pub fn new(handler: H) -> Self {
-        let settings = Settings {
-            enabled: true,
-            target: Target::default(),
-            origins: OriginPolicy::same_host(),
-            subprotocols: Arc::new([]),
-            key_limits: Vec::new(),
-            accept_timeout: Duration::from_secs(10),
-            upgrade_timeout: Duration::from_secs(10),
-            drops_request: false,
-            config: Arc::new(Config::new()),
-        };
         Self {
-            handler: Arc::new(handler),
-            connections: Connections::new(),
-            settings: Arc::new(settings),
+            shared: Arc::new(Shared::new(handler)),
         }
     }
 }
@@ -192,7 +141,7 @@ impl<H> WebSocketLayer<H> {
     /// ```
     #[must_use]
     pub fn connections_in(mut self, connections: &Connections) -> Self {
-        self.connections = connections.clone();
+        Arc::make_mut(&mut self.shared).connections = connections.clone();
         self
     }
 
@@ -315,7 +264,7 @@ impl<H> WebSocketLayer<H> {
     /// them: the one given to [`connections_in`](Self::connections_in), or the layer's own.
     #[must_use]
     pub fn connections(&self) -> Connections {
-        self.connections.clone()
+        self.shared.connections.clone()
     }
 
     /// Switches the layer on or off. Switched off it passes every request on. Default: on.
@@ -344,7 +293,7 @@ impl<H> WebSocketLayer<H> {
     }
 
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {
-        change(Arc::make_mut(&mut self.settings));
+        change(&mut Arc::make_mut(&mut self.shared).settings);
         self
     }
 }
@@ -358,9 +307,7 @@ impl Default for WebSocketLayer {
 impl<H> Clone for WebSocketLayer<H> {
     fn clone(&self) -> Self {
         Self {
-            handler: Arc::clone(&self.handler),
-            connections: self.connections.clone(),
-            settings: Arc::clone(&self.settings),
+            shared: Arc::clone(&self.shared),
         }
     }
 }
@@ -368,7 +315,7 @@ impl<H> Clone for WebSocketLayer<H> {
 impl<H> fmt::Debug for WebSocketLayer<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebSocketLayer")
-            .field("settings", &self.settings)
+            .field("settings", &self.shared.settings)
             .finish_non_exhaustive()
     }
 }
@@ -377,31 +324,6 @@ impl<S, H> Layer<S> for WebSocketLayer<H> {
     type Service = WebSocketService<S, H>;
 
     fn layer(&self, inner: S) -> Self::Service {
-        WebSocketService::with(inner, self.clone())
-    }
-}
-
-impl fmt::Debug for Settings {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Settings")
-            .field("enabled", &self.enabled)
-            .field("target", &self.target)
-            .field("origins", &self.origins)
-            .field("subprotocols", &self.subprotocols)
-            .field("key_limits", &self.key_limits)
-            .field("accept_timeout", &Shown(self.accept_timeout))
-            .field("upgrade_timeout", &Shown(self.upgrade_timeout))
-            .field("drops_request", &self.drops_request)
-            .field("config", &self.config)
-            .finish()
-    }
-}
-
-impl fmt::Debug for Target {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Target")
-            .field("paths", &self.paths)
-            .field("predicate", &self.predicate.is_some())
-            .finish()
+        WebSocketService::with(inner, Arc::clone(&self.shared))
     }
 }

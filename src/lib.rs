@@ -179,6 +179,7 @@
 mod readme {}
 
 mod admission;
+mod any_error;
 mod backlog;
 #[cfg(feature = "client")]
 pub mod client;
@@ -209,6 +210,7 @@ mod rate;
 mod report;
 mod response;
 mod service;
+mod shared;
 mod socket;
 mod subprotocol;
 mod task;

@@ -2,12 +2,10 @@
 //!
 //! Ping, pong and Close are the crate's business and have no value here.
 
-use std::{borrow::Borrow, fmt, ops::Deref, str::Utf8Error};
+use std::{borrow::Borrow, error::Error, fmt, ops::Deref, str::Utf8Error};
 
 use bytes::Bytes;
 use tokio_tungstenite::tungstenite::protocol::frame;
-
-use crate::error::NotText;
 
 /// One whole message, after reassembly of its fragments.
 ///
@@ -159,6 +157,19 @@ impl From<&[u8]> for Message {
         Self::Binary(Bytes::copy_from_slice(bytes))
     }
 }
+
+/// [`Message::into_text`](crate::Message::into_text) was called on a binary message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub struct NotText;
+
+impl fmt::Display for NotText {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the message is binary, not text")
+    }
+}
+
+impl Error for NotText {}
 
 /// Text in a shared buffer: a [`Bytes`] that is known to be UTF-8.
 ///

@@ -4,12 +4,20 @@
 
 use std::{future::Future, time::Duration};
 
-use crate::{
-    close::Closed,
-    error::{BoxError, HandshakeError},
-    socket::Name,
-    upgrade::UpgradeError,
-};
+use crate::{any_error::BoxError, close::Closed, handshake::HandshakeError, upgrade::UpgradeError};
+
+/// What warnings call a connection by.
+#[derive(Debug)]
+#[cfg_attr(
+    not(feature = "tracing"),
+    allow(dead_code, reason = "only the log says it")
+)]
+pub(crate) struct Name {
+    /// The type of the handler.
+    pub(crate) handler: &'static str,
+    /// The path of its request, without the query.
+    pub(crate) path: Box<str>,
+}
 
 /// The span of one connection, from its 101 to its end.
 pub(crate) struct Span {

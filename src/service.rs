@@ -13,31 +13,32 @@ use http::{HeaderValue, Request, Response, StatusCode, Version, header};
 use tower::Service;
 
 use crate::{
-    error::HandshakeError,
     future::{Handshake, ResponseFuture},
     handler::{Echo, Handler},
-    handshake::request::{may_open, opening},
-    layer::WebSocketLayer,
+    handshake::{
+        HandshakeError,
+        request::{may_open, opening},
+    },
     report,
     response::ResponseBody,
+    shared::Shared,
     upgrade,
 };
 
 /// A service that answers WebSocket handshakes and passes everything else to `S`, untouched.
 ///
-/// Made by a [`WebSocketLayer`], or by [`new`](WebSocketService::new) without an inner service.
+/// Made by a [`WebSocketLayer`](crate::WebSocketLayer), or by [`new`](WebSocketService::new) without an inner service.
 /// It asks nothing of the bodies: `S` may be any service from `Request<A>` to `Response<B>`.
 pub struct WebSocketService<S, H = Echo> {
     inner: S,
-    /// One pointer for all of it, because routers clone their services with every request.
-    layer: Arc<WebSocketLayer<H>>,
+    shared: Arc<Shared<H>>,
 }
 
 impl<H: Handler> WebSocketService<UpgradeRequired, H> {
     /// Makes a complete service without an inner one, for a route of its own.
     ///
-    /// Settings are those of a [`WebSocketLayer`], whose
-    /// [`into_service`](WebSocketLayer::into_service) makes such a service, too.
+    /// Settings are those of a [`WebSocketLayer`](crate::WebSocketLayer), whose
+    /// [`into_service`](crate::WebSocketLayer::into_service) makes such a service, too.
     ///
     /// # Examples
     ///
@@ -49,16 +50,13 @@ impl<H: Handler> WebSocketService<UpgradeRequired, H> {
     /// ```
     #[must_use]
     pub fn new(handler: H) -> Self {
-        WebSocketLayer::new(handler).into_service()
+        Self::with(UpgradeRequired::new(), Arc::new(Shared::new(handler)))
     }
 }
 
 impl<S, H> WebSocketService<S, H> {
-    pub(crate) fn with(inner: S, layer: WebSocketLayer<H>) -> Self {
-        Self {
-            inner,
-            layer: Arc::new(layer),
-        }
+    pub(crate) const fn with(inner: S, shared: Arc<Shared<H>>) -> Self {
+        Self { inner, shared }
     }
 }
 
@@ -94,7 +92,7 @@ impl<S, H: Handler> WebSocketService<S, H> {
     where
         S: Service<Request<A>>,
     {
-        let settings = &self.layer.settings;
+        let settings = &self.shared.settings;
         let opening = match settings.enabled {
             true => opening(&request, upgrade::protocol(&request)),
             false => None,
@@ -106,7 +104,7 @@ impl<S, H: Handler> WebSocketService<S, H> {
         let version = request.version;
         let included = AssertUnwindSafe(|| settings.target.includes(&request));
         let handshake = match catch_unwind(included) {
-            Ok(true) => Handshake::begin(&self.layer, request, opening),
+            Ok(true) => Handshake::begin(&self.shared, request, opening),
             Ok(false) => {
                 return ResponseFuture::inner(self.inner.call(Request::from_parts(request, body)));
             }
@@ -118,7 +116,7 @@ impl<S, H: Handler> WebSocketService<S, H> {
         match handshake {
             Ok(handshake) => ResponseFuture::handshake(handshake),
             Err(error) => {
-                self.layer.connections.refused(&error);
+                self.shared.connections.refused(&error);
                 ResponseFuture::refused(error, version)
             }
         }
@@ -130,7 +128,7 @@ impl<S: Clone, H> Clone for WebSocketService<S, H> {
     fn clone(&self) -> Self {
         Self {
             inner: self.inner.clone(),
-            layer: Arc::clone(&self.layer),
+            shared: Arc::clone(&self.shared),
         }
     }
 }
@@ -139,7 +137,7 @@ impl<S: fmt::Debug, H> fmt::Debug for WebSocketService<S, H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebSocketService")
             .field("inner", &self.inner)
-            .field("settings", &self.layer.settings)
+            .field("settings", &self.shared.settings)
             .finish_non_exhaustive()
     }
 }

@@ -1,24 +1,25 @@
 //! The task of an accepted connection, from the handover to its end.
 
-use std::{any::type_name, future::Future, sync::Arc, time::Duration};
+use std::{any::type_name, future::Future, sync::Arc};
 
 use crate::{
     admission::Place,
-    codec::Deflation,
-    config::Config,
     connections::{Permit, Seat},
-    error::HandshakeError,
     handler::Handler,
-    layer::WebSocketLayer,
-    report,
-    socket::{self, Ended, Introduction, Link, Name, Served},
-    upgrade::{Connection, Handover, Sent},
+    handshake::HandshakeError,
+    report::{self, Name},
+    shared::Shared,
+    socket::{self, Ended, Introduction, Link, Served, Setup},
+    upgrade::{Handover, Sent},
 };
 
 /// A handshake that was accepted.
 pub(crate) struct Opened<H> {
-    pub(crate) layer: Arc<WebSocketLayer<H>>,
-    pub(crate) connecting: Connecting,
+    pub(crate) shared: Arc<Shared<H>>,
+    pub(crate) handover: Handover,
+    /// Over HTTP/1 the guard of the 101.
+    pub(crate) sent: Option<Sent>,
+    pub(crate) setup: Setup,
     pub(crate) introduction: Box<Introduction>,
     /// Given back when the connection is over.
     pub(crate) places: Box<[Place]>,
@@ -31,7 +32,7 @@ impl<H: Handler> Opened<H> {
     ///
     /// As [`Permit::spawn`].
     pub(crate) fn spawn(self, permit: Permit) -> Result<(), HandshakeError> {
-        let config = Arc::clone(&self.connecting.config);
+        let config = Arc::clone(&self.setup.config);
         let name = Name {
             handler: type_name::<H>(),
             path: self.introduction.request.path().into(),
@@ -42,53 +43,30 @@ impl<H: Handler> Opened<H> {
     fn serve(self, link: Arc<Link>, permit: Permit) -> impl Future<Output = ()> + Send {
         let span = report::connection(self.introduction.request.path());
         span.around(async move {
-            let Some(served) = self.connecting.complete(Arc::clone(&link)).await else {
-                return;
+            let limit = self.shared.settings.upgrade_timeout;
+            let served = match self.handover.complete(self.sent, limit).await {
+                Err(error) => return report::upgrade_failed(&error),
+                // The stream is borrowed in this arm alone: the future would keep the place of a
+                // borrowed local for as long as the connection lasts.
+                Ok((io, early)) => {
+                    if self.setup.config.nodelay() {
+                        io.set_nodelay();
+                    }
+                    report::opened();
+                    Served {
+                        io,
+                        early,
+                        link: Arc::clone(&link),
+                        setup: self.setup,
+                    }
+                }
             };
             let place = Occupied::new(link, self.places, &permit);
-            let handle = |socket| self.layer.handler.handle(socket);
+            let handle = |socket| self.shared.handler.handle(socket);
             if socket::serve(served, self.introduction, place, handle).await == Ended::Returned {
                 permit.finish();
             }
         })
-    }
-}
-
-/// A connection that is to be handed over.
-pub(crate) struct Connecting {
-    pub(crate) config: Arc<Config>,
-    /// How long the server may take to hand the connection over.
-    pub(crate) limit: Duration,
-    pub(crate) deflation: Option<Deflation>,
-    /// See [`Served`].
-    pub(crate) probes: bool,
-    pub(crate) handover: Handover,
-    pub(crate) sent: Option<Sent>,
-}
-
-impl Connecting {
-    /// Waits for the connection, which comes with what was read of it already.
-    async fn complete(self, link: Arc<Link>) -> Option<Served<Connection>> {
-        match self.handover.complete(self.sent, self.limit).await {
-            Err(error) => {
-                report::upgrade_failed(&error);
-                None
-            }
-            Ok((io, early)) => {
-                if self.config.nodelay() {
-                    io.set_nodelay();
-                }
-                report::opened();
-                Some(Served {
-                    io,
-                    early,
-                    config: self.config,
-                    link,
-                    deflation: self.deflation,
-                    probes: self.probes,
-                })
-            }
-        }
     }
 }
 

@@ -27,7 +27,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::{error::BoxError, executor::Sending, transport::Transport};
+use crate::{any_error::BoxError, executor::Sending, transport::Transport};
 
 /// A connection that was handed over.
 #[derive(Debug)]

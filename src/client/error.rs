@@ -5,7 +5,7 @@ use std::{convert::Infallible, error::Error, fmt, io};
 use bytes::Bytes;
 use http::Response;
 
-use crate::error::BoxError;
+use crate::any_error::BoxError;
 
 /// Why [`connect`](super::connect) or [`connect_with`](super::connect_with) made no connection.
 ///

@@ -83,6 +83,8 @@ mod request;
 mod response;
 mod url;
 
+use std::sync::Arc;
+
 use data_encoding::BASE64;
 use http::{HeaderValue, Response};
 use tokio::{
@@ -99,7 +101,7 @@ use self::{
 use crate::{
     handshake::{Carried, HandshakeRequest, key::answer_to},
     random,
-    socket::{Introduction, WebSocket},
+    socket::{Introduction, Setup, WebSocket},
 };
 
 /// Connects to a `ws://` URL over TCP and makes the opening handshake.
@@ -218,6 +220,10 @@ where
         subprotocol: subprotocol.and_then(|name| name.to_str().map(Box::from).ok()),
         carried: Carried::default(),
     };
-    let socket = WebSocket::dialled(io, early, config, deflation, introduction);
+    let setup = Setup {
+        deflation,
+        ..Setup::new(Arc::new(config))
+    };
+    let socket = WebSocket::dialled(io, early, setup, introduction);
     Ok((socket, response))
 }

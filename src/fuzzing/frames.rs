@@ -6,8 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
+use bytes::BytesMut;
+
 use crate::{
-    codec::{CHUNK, Decoder, Event, Limits, Outgoing, Role, Rules, Violation, repeat},
+    codec::{CHUNK, Decoder, Event, Limits, Outgoing, Role, Rules, Violation},
     message::Message,
 };
 
@@ -26,9 +28,11 @@ pub fn frames(mut data: &[u8]) {
     };
     let (cuts, stream) = split_cuts(data);
     let whole = however_cut(stream, cuts, rules);
-    assert_repeated(stream, rules);
+    assert_usual(stream, rules, &whole);
 
-    let written = encode(&whole.events);
+    let written = encode(&whole.events, false);
+    // There is room already, so that nearly all of it goes the short way.
+    assert_eq!(encode(&whole.events, true), written);
     let again = decode(&written, AT_CLIENT, |_| usize::MAX);
     assert_eq!((again.end, again.begun), (Ok(()), false));
     assert_eq!(again.events, whole.events);
@@ -59,35 +63,43 @@ pub(super) fn however_cut(stream: &[u8], cuts: &[u8], rules: Rules) -> Outcome {
     whole
 }
 
-/// Has a stream answered in place, as far as that goes: with what is in it, and the rest is left as
-/// it is.
-fn assert_repeated(stream: &[u8], rules: Rules) {
-    for texts in [true, false] {
-        let Some(limit) = Decoder::new(rules).usual_limit() else {
-            return;
+/// Decodes a stream as `socket` does it: messages of the usual form, of which small ones share a buffer,
+/// before all others.
+fn assert_usual(stream: &[u8], rules: Rules, whole: &Outcome) {
+    let now = Instant::now();
+    let mut decoder = Decoder::new(rules);
+    let mut slab = BytesMut::new();
+    let mut events = Vec::new();
+    let mut input = stream;
+    let end = loop {
+        let decoded = match decoder.usual(&mut input) {
+            Some(usual) => usual
+                .into_message_in(&mut slab, input.len())
+                .map(|message| Some(Event::Message(message))),
+            None => decoder.decode(&mut input, now),
         };
-        let mut input = stream.to_vec();
-        let repeats = repeat(&mut input, limit, texts, 5);
-        assert!(repeats.messages <= 5);
-        assert_eq!(input[repeats.taken..], stream[repeats.taken..]);
-        let taken = decode(&stream[..repeats.taken], rules, |_| usize::MAX);
-        assert_eq!(taken.end.err(), repeats.violation);
-        assert_eq!(taken.events.len(), repeats.messages);
-        assert_eq!(input[repeats.frames], encode(&taken.events));
-        let bytes = taken.events.iter().map(|event| match event {
-            Event::Message(message) => {
-                assert!(texts || !message.is_text());
-                message.len()
+        match decoded {
+            Ok(None) => break Ok(()),
+            Ok(Some(event)) => {
+                let is_last = matches!(event, Event::Close(_));
+                events.push(event);
+                if is_last {
+                    break Ok(());
+                }
             }
-            event => panic!("{event:?} is no message"),
-        });
-        assert_eq!(bytes.sum::<usize>(), repeats.bytes);
-    }
+            Err(violation) => break Err(violation),
+        }
+    };
+    assert_eq!(end, whole.end);
+    assert_eq!(events, whole.events);
 }
 
 /// Writes what was decoded as a server does.
-fn encode(events: &[Event]) -> Vec<u8> {
+fn encode(events: &[Event], lends: bool) -> Vec<u8> {
     let mut outgoing = Outgoing::new(Role::Server);
+    if lends {
+        outgoing.lend();
+    }
     for event in events {
         match event {
             Event::Message(message) => outgoing.push(message, false),

@@ -6,7 +6,7 @@ use http::request::Parts;
 
 use super::Handler;
 use crate::{
-    error::BoxError,
+    any_error::BoxError,
     handshake::{Accept, Refusal},
     socket::WebSocket,
 };

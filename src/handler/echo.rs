@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::Handler;
 use crate::{
-    error::BoxError,
+    any_error::BoxError,
     message::{Message, Utf8Bytes},
     socket::WebSocket,
 };

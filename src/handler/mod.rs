@@ -15,7 +15,7 @@ pub use self::{
     echo::Echo,
 };
 use crate::{
-    error::BoxError,
+    any_error::BoxError,
     handshake::{Accept, Refusal},
     socket::WebSocket,
 };

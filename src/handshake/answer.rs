@@ -3,8 +3,7 @@
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
 
-use super::{Refusal, RefusalParts};
-use crate::error::HandshakeError;
+use super::{HandshakeError, Refusal, RefusalParts};
 
 /// Headers about the connection and the framing of the body, which are decided here and by the
 /// HTTP server.

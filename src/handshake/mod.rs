@@ -11,7 +11,10 @@ pub(crate) mod request;
 mod accept;
 mod carried;
 mod compact;
+mod error;
 mod refusal;
 
-pub use self::{accept::Accept, compact::HandshakeRequest, refusal::Refusal};
+pub use self::{
+    accept::Accept, compact::HandshakeRequest, error::HandshakeError, refusal::Refusal,
+};
 pub(crate) use self::{carried::Carried, refusal::RefusalParts};

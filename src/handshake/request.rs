@@ -8,10 +8,9 @@ use http::{
     HeaderMap, HeaderValue, Method, Request, Uri, Version, header, request::Parts, uri::Authority,
 };
 
+use super::{HandshakeError, key::answer_to};
 use crate::{
-    error::HandshakeError,
     extension,
-    handshake::key::answer_to,
     header::{contains_token, single},
     origin::OriginPolicy,
     subprotocol,

@@ -7,10 +7,12 @@
 //! | `link` | what the ends of a connection share, and who wakes whom |
 //! | `inbox` | what waits for the handler |
 //! | `waiters` | whose turn it is to send when there was no room |
+//! | `setup` | what is known about a connection before it is served |
 //! | `session` | how a handler and a connection run side by side in one task |
 //! | `driver` | when to read, write, close and give up; the end in a file of its own |
 //! | `receiver` | what was read, and what it decodes to |
 //! | `input` | the buffers that connections share |
+//! | `error` | why nothing is received or sent any more |
 //! | `engine` | how a stream is read and written |
 //! | `budget` | how much one poll may do |
 //! | `io` | how a stream is read and written best |
@@ -20,6 +22,7 @@
 mod budget;
 mod driver;
 mod engine;
+mod error;
 mod form;
 mod inbox;
 mod input;
@@ -28,6 +31,7 @@ mod link;
 mod receiver;
 mod sender;
 mod session;
+mod setup;
 mod timer;
 mod waiters;
 
@@ -44,18 +48,22 @@ use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-pub use self::sender::{Buffered, Sender};
+pub use self::{
+    error::{RecvError, SendError, TryRecvError, TrySendError},
+    sender::{Buffered, Sender},
+};
 pub(crate) use self::{
-    link::{Link, Name, Traffic},
-    session::{Ended, Served, serve},
+    link::{Link, Traffic},
+    session::{Ended, serve},
+    setup::{Served, Setup},
 };
 use crate::{
-    close::{CloseCode, CloseFrame, Closed},
+    close::{CloseCode, CloseFrame, Closed, InvalidClose},
     codec::Role,
     config::Config,
-    error::{InvalidClose, RecvError, SendError, TryRecvError},
     handshake::{Carried, HandshakeRequest},
     message::{Message, Utf8Bytes},
+    report::Name,
 };
 
 /// One end of an open WebSocket connection.
@@ -138,10 +146,8 @@ impl WebSocket {
         let served = Served {
             io,
             early: Bytes::new(),
-            config,
             link: Arc::clone(&link),
-            deflation: None,
-            probes: false,
+            setup: Setup::new(config),
         };
         tokio::spawn(session::detached(served));
         Self::new(link, Box::default())
@@ -154,28 +160,24 @@ impl WebSocket {
     pub(crate) fn dialled<IO>(
         io: IO,
         early: Bytes,
-        config: Config,
-        deflation: Option<crate::codec::Deflation>,
+        setup: Setup,
         introduction: Introduction,
     ) -> Self
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let config = Arc::new(config);
         let name = Name {
             handler: "client",
             path: introduction.request.path().into(),
         };
-        let link = Link::new(Role::Client, name, Arc::clone(&config));
+        let link = Link::new(Role::Client, name, Arc::clone(&setup.config));
         let link = Arc::new(link);
         let span = crate::report::connection(introduction.request.path());
         let served = Served {
             io,
             early,
-            config,
             link: Arc::clone(&link),
-            deflation,
-            probes: false,
+            setup,
         };
         tokio::spawn(span.around(session::detached(served)));
         Self::new(link, Box::new(introduction))

@@ -2,10 +2,12 @@
 
 use std::{fmt, future::Future, sync::Arc};
 
-use super::link::Link;
+use super::{
+    error::{SendError, TrySendError},
+    link::Link,
+};
 use crate::{
-    close::{CloseCode, CloseFrame, Closed},
-    error::{InvalidClose, SendError, TrySendError},
+    close::{CloseCode, CloseFrame, Closed, InvalidClose},
     message::{Message, Utf8Bytes},
 };
 

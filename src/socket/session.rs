@@ -19,36 +19,21 @@ use std::{
 use super::{
     Introduction, WebSocket,
     driver::{Driver, Turn},
+    error::{RecvError, SendError},
     io::Io,
     link::{Link, Parked},
+    setup::Served,
     timer::{Timer, now},
 };
 use crate::{
+    any_error::BoxError,
     close::{CloseCode, CloseFrame},
-    codec::Deflation,
-    config::Config,
-    error::{BoxError, RecvError, SendError},
     report,
 };
-use bytes::Bytes;
 use pin_project_lite::pin_project;
 
 /// Turns taken before other tasks of the thread get theirs.
 const TURNS: usize = 64;
-
-/// What a connection is served with.
-pub(crate) struct Served<IO> {
-    pub(crate) io: IO,
-    /// What was read of it already.
-    pub(crate) early: Bytes,
-    pub(crate) config: Arc<Config>,
-    pub(crate) link: Arc<Link>,
-    /// What the handshake agreed on.
-    pub(crate) deflation: Option<Deflation>,
-    /// While nothing is read, the stream tells that its peer has gone only when it is asked: one of
-    /// HTTP/2 that was reset wakes nobody.
-    pub(crate) probes: bool,
-}
 
 pin_project! {
     /// The future of a connection and of its handler, until both have ended.

@@ -9,9 +9,9 @@ use super::{ANSWER_GRACE, Driver, Phase, Turn};
 use crate::{
     close::{CloseCode, CloseFrame},
     config::Config,
-    error::RecvError,
     keepalive::{Due, Keepalive},
     report,
+    socket::RecvError,
     socket::{io::Io, timer::now},
 };
 

@@ -10,7 +10,7 @@ use super::{Closing, Driver, Phase, Turn};
 use crate::{
     close::{CloseCode, CloseFrame, Closed, Side},
     codec::{Event, Role},
-    error::RecvError,
+    socket::RecvError,
     socket::{io::Io, link::Next, receiver::Found},
 };
 

@@ -23,16 +23,16 @@ use super::{
     io::Io,
     link::{Glance, Link, Next, Parked},
     receiver::{Found, Receiver},
-    session::Served,
+    setup::{Served, Setup},
     timer::{self, Timer},
 };
 use crate::{
     close::{CloseCode, CloseFrame, Closed},
     codec::{Control, Event, Load, Role, Rules, Violation},
     config::Config,
-    error::RecvError,
     keepalive::{Keepalive, Pong},
     rate::Bucket,
+    socket::RecvError,
 };
 
 /// How long an end waits for the handler to answer what came before it, from the last message that
@@ -146,10 +146,13 @@ impl<IO: Io> Driver<IO> {
         let Served {
             io,
             early,
-            config,
             link,
-            deflation,
-            probes,
+            setup:
+                Setup {
+                    config,
+                    deflation,
+                    probes,
+                },
         } = served;
         let now = timer::now();
         let rules = Rules {

@@ -6,15 +6,15 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Link, Name, Stage, State, Traffic, Wakers, register, wake_others};
+use super::{Link, Stage, State, Traffic, Wakers, register, wake_others};
 use crate::{
     close::{CloseFrame, Closed, Side},
     codec::{Compression, Event, Load, Outgoing, Role, Rules},
     config::Bound,
-    error::RecvError,
     message::Message,
-    report,
+    report::{self, Name},
     socket::{
+        RecvError,
         input::Input,
         receiver::{Found, Receiver},
     },

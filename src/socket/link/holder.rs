@@ -15,9 +15,9 @@ use super::{Link, Stage, State, register};
 use crate::{
     close::{CloseFrame, Closed},
     codec::{Load, Outgoing, Role, Turn},
-    error::{RecvError, SendError, TryRecvError, TrySendError},
     message::Message,
     socket::{
+        RecvError, SendError, TryRecvError, TrySendError,
         form::Form,
         timer::now,
         waiters::{self, Ticket, Waiters},

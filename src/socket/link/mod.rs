@@ -27,7 +27,8 @@ use crate::{
     close::{CloseFrame, Closed},
     codec::{Compression, Load, Outgoing, Role},
     config::{Bound, Config},
-    error::RecvError,
+    report::Name,
+    socket::RecvError,
 };
 
 /// The shared state of one connection.
@@ -41,19 +42,6 @@ pub(crate) struct Link {
     state: Mutex<State>,
     /// Told when the connection has ended.
     ended: Notify,
-}
-
-/// What warnings call a connection by.
-#[derive(Debug)]
-#[cfg_attr(
-    not(feature = "tracing"),
-    allow(dead_code, reason = "only the log says it")
-)]
-pub(crate) struct Name {
-    /// The type of the handler.
-    pub(crate) handler: &'static str,
-    /// The path of its request, without the query.
-    pub(crate) path: Box<str>,
 }
 
 /// The messages of a connection, counted.

@@ -1,0 +1,169 @@
+//! Why a handshake is refused, and the status that says so.
+
+use std::{error::Error, fmt};
+
+use http::{HeaderValue, StatusCode};
+
+/// Why an opening handshake was refused.
+///
+/// The peer has been answered with [`status`](Self::status) when this value is seen: it is left in
+/// the extensions of the response, for outer layers to log or count.
+///
+/// # Examples
+///
+/// ```
+/// use http::Response;
+/// use tower_websocket::error::HandshakeError;
+///
+/// fn log<B>(response: &Response<B>) {
+///     if let Some(refused) = response.extensions().get::<HandshakeError>() {
+///         println!("{}: {refused}", response.status());
+///     }
+/// }
+/// ```
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum HandshakeError {
+    /// The method is not GET (RFC 6455 §4.2.1 item 1). Answered 405.
+    InvalidMethod,
+    /// `Host`, or `:authority` over HTTP/2, is missing, repeated, or not a host with or without a
+    /// port (RFC 6455 §4.2.1 item 2, RFC 9112 §3.2, RFC 9113 §8.3.1). Answered 400.
+    InvalidHost,
+    /// No `Connection` line names `upgrade` (RFC 6455 §4.2.1 item 4). Answered 400.
+    MissingConnectionUpgrade,
+    /// `Sec-WebSocket-Key` is missing, repeated, or not base64 of 16 bytes
+    /// (RFC 6455 §4.2.1 item 5). Answered 400.
+    InvalidKey,
+    /// `Sec-WebSocket-Version` is not 13 (RFC 6455 §4.2.1 item 6). Answered 426.
+    UnsupportedVersion,
+    /// The `:protocol` of an extended CONNECT is not `websocket` (RFC 8441 §4, RFC 9220 §3).
+    /// Answered 501.
+    UnknownProtocol,
+    /// The request has a body, which would be read as frames. Answered 400.
+    UnexpectedBody,
+    /// Target and header fields have more than 16 KiB together, which would be kept as long as the
+    /// connection. Answered 431.
+    HeadersTooLarge,
+    /// The origin policy refuses this page (RFC 6455 §10.2). Answered 403.
+    OriginDenied {
+        /// The first `Origin` field as received.
+        origin: Option<HeaderValue>,
+    },
+    /// `Sec-WebSocket-Protocol` is malformed or lists more than 32 subprotocols
+    /// (RFC 6455 §4.2.1 item 8). Answered 400.
+    InvalidSubprotocols,
+    /// `Sec-WebSocket-Extensions` is malformed, makes more than 8 offers, or gives more than 16
+    /// parameters to one (RFC 6455 §9.1). Answered 400.
+    InvalidExtensions,
+    /// There are as many connections as
+    /// [`Connections::max_connections`](crate::Connections::max_connections) allows. Answered 503.
+    TooManyConnections,
+    /// [`WebSocketLayer::max_per_key`](crate::WebSocketLayer::max_per_key) allows no more
+    /// connections of this key, or [`max_per_peer`](crate::WebSocketLayer::max_per_peer) of this
+    /// peer. Answered 429.
+    TooManyOfKey,
+    /// The function of [`WebSocketLayer::max_per_peer`](crate::WebSocketLayer::max_per_peer) found
+    /// no address in the request. Answered 500: the server is not set up to provide it.
+    UnknownPeer,
+    /// [`Connections::close`](crate::Connections::close) or
+    /// [`Connections::shutdown`](crate::Connections::shutdown) was called. Answered 503.
+    ShuttingDown,
+    /// [`Handler::accept`](crate::Handler::accept) refused the request.
+    Refused {
+        /// What it was answered with.
+        status: StatusCode,
+    },
+    /// [`Handler::accept`](crate::Handler::accept) took longer than
+    /// [`WebSocketLayer::accept_timeout`](crate::WebSocketLayer::accept_timeout). Answered 503.
+    AcceptTimeout,
+    /// [`Handler::accept`](crate::Handler::accept) panicked. Answered 500.
+    AcceptPanicked,
+    /// The HTTP server does not hand out its connections, or no tokio runtime runs here. Answered
+    /// 500: this is a mistake of whoever set up the server.
+    UpgradeUnsupported,
+}
+
+impl HandshakeError {
+    /// Returns the status that the peer was answered with.
+    #[must_use]
+    pub const fn status(&self) -> StatusCode {
+        match self {
+            Self::InvalidMethod => StatusCode::METHOD_NOT_ALLOWED,
+            Self::InvalidHost
+            | Self::MissingConnectionUpgrade
+            | Self::InvalidKey
+            | Self::UnexpectedBody
+            | Self::InvalidSubprotocols
+            | Self::InvalidExtensions => StatusCode::BAD_REQUEST,
+            // 426 rather than 400: it names the version that would be accepted (RFC 6455 §4.4).
+            Self::UnsupportedVersion => StatusCode::UPGRADE_REQUIRED,
+            Self::UnknownProtocol => StatusCode::NOT_IMPLEMENTED,
+            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::OriginDenied { .. } => StatusCode::FORBIDDEN,
+            Self::Refused { status } => *status,
+            Self::AcceptTimeout | Self::TooManyConnections | Self::ShuttingDown => {
+                StatusCode::SERVICE_UNAVAILABLE
+            }
+            Self::TooManyOfKey => StatusCode::TOO_MANY_REQUESTS,
+            Self::AcceptPanicked | Self::UnknownPeer | Self::UpgradeUnsupported => {
+                StatusCode::INTERNAL_SERVER_ERROR
+            }
+        }
+    }
+}
+
+impl HandshakeError {
+    /// Returns a short name for it that does not change, for the label of a metric.
+    #[must_use]
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::InvalidMethod => "invalid_method",
+            Self::InvalidHost => "invalid_host",
+            Self::MissingConnectionUpgrade => "missing_connection_upgrade",
+            Self::InvalidKey => "invalid_key",
+            Self::UnsupportedVersion => "unsupported_version",
+            Self::UnknownProtocol => "unknown_protocol",
+            Self::UnexpectedBody => "unexpected_body",
+            Self::HeadersTooLarge => "headers_too_large",
+            Self::OriginDenied { .. } => "origin_denied",
+            Self::InvalidSubprotocols => "invalid_subprotocols",
+            Self::InvalidExtensions => "invalid_extensions",
+            Self::TooManyConnections => "too_many_connections",
+            Self::TooManyOfKey => "too_many_of_key",
+            Self::UnknownPeer => "unknown_peer",
+            Self::ShuttingDown => "shutting_down",
+            Self::Refused { .. } => "refused",
+            Self::AcceptTimeout => "accept_timeout",
+            Self::AcceptPanicked => "accept_panicked",
+            Self::UpgradeUnsupported => "upgrade_unsupported",
+        }
+    }
+}
+
+impl fmt::Display for HandshakeError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::InvalidMethod => "a websocket handshake is a GET request",
+            Self::InvalidHost => "the host is not a host and port, given once",
+            Self::MissingConnectionUpgrade => "connection does not name upgrade",
+            Self::InvalidKey => "sec-websocket-key is not the base64 of 16 bytes, given once",
+            Self::UnsupportedVersion => "sec-websocket-version 13 is the only one supported",
+            Self::UnknownProtocol => "websocket is the only protocol supported",
+            Self::UnexpectedBody => "a websocket handshake has no body",
+            Self::HeadersTooLarge => "target and header fields have more than 16 KiB",
+            Self::OriginDenied { .. } => "this origin may not connect",
+            Self::InvalidSubprotocols => "sec-websocket-protocol is malformed or too long",
+            Self::InvalidExtensions => "sec-websocket-extensions is malformed or too long",
+            Self::TooManyConnections => "too many connections",
+            Self::TooManyOfKey => "too many connections of yours",
+            Self::UnknownPeer => "the address of the peer is not known",
+            Self::ShuttingDown => "the service is going down",
+            Self::Refused { status } => return write!(f, "the handler refused with {status}"),
+            Self::AcceptTimeout => "the handler took too long to accept",
+            Self::AcceptPanicked => "the handler panicked while accepting",
+            Self::UpgradeUnsupported => "this server is not set up for websockets",
+        })
+    }
+}
+
+impl Error for HandshakeError {}

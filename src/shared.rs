@@ -1,0 +1,115 @@
+//! What a layer, its services and its connections share: the handler and what it is served with.
+
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+
+use http::request::Parts;
+
+use crate::{
+    admission::KeyLimit,
+    config::{Config, Shown},
+    connections::Connections,
+    origin::OriginPolicy,
+};
+
+/// What a layer has been given.
+///
+/// All of it stands behind one pointer, because routers clone their services with every request.
+/// A layer that is changed after it was cloned, or has made services, gets a copy of its own.
+pub(crate) struct Shared<H> {
+    pub(crate) handler: Arc<H>,
+    pub(crate) connections: Connections,
+    pub(crate) settings: Settings,
+}
+
+impl<H> Shared<H> {
+    /// Takes a handler and the default settings.
+    pub(crate) fn new(handler: H) -> Self {
+        let settings = Settings {
+            enabled: true,
+            target: Target::default(),
+            origins: OriginPolicy::same_host(),
+            subprotocols: Arc::new([]),
+            key_limits: Vec::new(),
+            accept_timeout: Duration::from_secs(10),
+            upgrade_timeout: Duration::from_secs(10),
+            drops_request: false,
+            config: Arc::new(Config::new()),
+        };
+        Self {
+            handler: Arc::new(handler),
+            connections: Connections::new(),
+            settings,
+        }
+    }
+}
+
+impl<H> Clone for Shared<H> {
+    fn clone(&self) -> Self {
+        Self {
+            handler: Arc::clone(&self.handler),
+            connections: self.connections.clone(),
+            settings: self.settings.clone(),
+        }
+    }
+}
+
+/// The settings of a layer.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) enabled: bool,
+    pub(crate) target: Target,
+    pub(crate) origins: OriginPolicy,
+    pub(crate) subprotocols: Arc<[Cow<'static, str>]>,
+    pub(crate) key_limits: Vec<KeyLimit>,
+    pub(crate) accept_timeout: Duration,
+    pub(crate) upgrade_timeout: Duration,
+    pub(crate) drops_request: bool,
+    pub(crate) config: Arc<Config>,
+}
+
+/// The requests that a layer answers: those on one of the paths, if there are any, for which the
+/// predicate, if there is one, is true.
+#[derive(Clone, Default)]
+pub(crate) struct Target {
+    pub(crate) paths: Vec<Cow<'static, str>>,
+    pub(crate) predicate: Option<Arc<Predicate>>,
+}
+
+type Predicate = dyn Fn(&Parts) -> bool + Send + Sync;
+
+impl Target {
+    /// Returns whether the layer answers a request. The predicate is the user's, and may panic.
+    pub(crate) fn includes(&self, request: &Parts) -> bool {
+        let path = request.uri.path();
+        (self.paths.is_empty() || self.paths.iter().any(|one| one == path))
+            && self
+                .predicate
+                .as_ref()
+                .is_none_or(|includes| includes(request))
+    }
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("enabled", &self.enabled)
+            .field("target", &self.target)
+            .field("origins", &self.origins)
+            .field("subprotocols", &self.subprotocols)
+            .field("key_limits", &self.key_limits)
+            .field("accept_timeout", &Shown(self.accept_timeout))
+            .field("upgrade_timeout", &Shown(self.upgrade_timeout))
+            .field("drops_request", &self.drops_request)
+            .field("config", &self.config)
+            .finish()
+    }
+}
+
+impl fmt::Debug for Target {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Target")
+            .field("paths", &self.paths)
+            .field("predicate", &self.predicate.is_some())
+            .finish()
+    }
+}

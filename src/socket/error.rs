@@ -1,0 +1,196 @@
+//! Why nothing is received or sent any more.
+
+use std::{error::Error, fmt, io};
+
+use crate::{any_error::BoxError, message::Message};
+
+/// Why [`WebSocket::recv`](crate::WebSocket::recv) could not deliver another message.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum RecvError {
+    /// The peer broke a framing rule (RFC 6455 §5), or what it sent as compressed is no deflate
+    /// stream (RFC 7692). A Close with 1002 has been sent.
+    Protocol(BoxError),
+    /// A text message, or the reason of a Close, is not UTF-8 (RFC 6455 §8.1). A Close with 1007
+    /// has been sent.
+    InvalidUtf8,
+    /// A message or frame is larger than
+    /// [`Config::max_message_size`](crate::Config::max_message_size) or
+    /// [`max_frame_size`](crate::Config::max_frame_size). A Close with 1009 has been sent.
+    TooLarge,
+    /// A message has more fragments than
+    /// [`Config::max_fragments`](crate::Config::max_fragments). A Close with 1008 has been sent.
+    TooManyFragments,
+    /// A compressed message has more final blocks with next to nothing in front of them than
+    /// [`Deflate`](crate::Config::deflate) allows (RFC 7692 §7.2.3.4). A Close with 1008 has been sent.
+    TooManyFinalBlocks,
+    /// A message took longer than
+    /// [`Config::assembly_timeout`](crate::Config::assembly_timeout). A Close with 1008 has been
+    /// sent.
+    TooSlow,
+    /// More pings and pongs than
+    /// [`Config::max_control_frames`](crate::Config::max_control_frames). A Close with 1008 has
+    /// been sent.
+    TooManyControlFrames,
+    /// No message within
+    /// [`Config::first_message_timeout`](crate::Config::first_message_timeout). A Close with 1008
+    /// has been sent.
+    NoFirstMessage,
+    /// The handler took no message for
+    /// [`Config::receive_timeout`](crate::Config::receive_timeout), and one waited for room. A Close
+    /// with 1008 has been sent.
+    NotReceived,
+    /// The peer did not answer a ping within [`Config::keepalive`](crate::Config::keepalive). The
+    /// connection is gone.
+    Unresponsive,
+    /// The peer took nothing of what was to be written for
+    /// [`Config::write_timeout`](crate::Config::write_timeout). The connection is gone.
+    Stalled,
+    /// The connection is gone without a closing handshake.
+    ///
+    /// The kind is [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) when the stream just ended, as
+    /// it does when a browser is killed; a Close with 1002 is tried then, for a peer that ended
+    /// only its own half. It is [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) when this
+    /// side gave the connection up, as when its runtime ends.
+    Io(io::Error),
+}
+
+impl RecvError {
+    pub(crate) const fn text(&self) -> &'static str {
+        match self {
+            Self::Protocol(_) => "the peer broke the websocket protocol",
+            Self::InvalidUtf8 => "the peer sent text that is not utf-8",
+            Self::TooLarge => "the peer sent a message over the size limit",
+            Self::TooManyFragments => "the peer sent a message in too many fragments",
+            Self::TooManyFinalBlocks => {
+                "the peer sent a compressed message with too many final blocks"
+            }
+            Self::TooSlow => "the peer took too long to send a message",
+            Self::TooManyControlFrames => "the peer sent too many pings or pongs",
+            Self::NoFirstMessage => "the peer sent no first message in time",
+            Self::NotReceived => "no message was received in time",
+            Self::Unresponsive => "the peer did not answer a ping in time",
+            Self::Stalled => "the peer took nothing that was written",
+            Self::Io(_) => "the connection is gone",
+        }
+    }
+}
+
+impl fmt::Display for RecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.text())
+    }
+}
+
+impl Error for RecvError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Protocol(source) => Some(&**source),
+            Self::Io(source) => Some(source),
+            _ => None,
+        }
+    }
+}
+
+/// Why [`WebSocket::send`](crate::WebSocket::send) did not queue a message.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum SendError {
+    /// The connection is closing or gone; nothing can be sent any more.
+    Closed,
+}
+
+impl fmt::Display for SendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Closed => f.write_str("the connection is closed"),
+        }
+    }
+}
+
+impl Error for SendError {}
+
+/// Why [`WebSocket::try_recv`](crate::WebSocket::try_recv) returned no message.
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum TryRecvError {
+    /// No whole message is there yet.
+    Empty,
+    /// The peer has closed the connection, or this side has: nothing will come any more.
+    Ended,
+    /// Nothing will come any more, for this reason. Later calls return [`Ended`](Self::Ended).
+    Failed(RecvError),
+}
+
+impl fmt::Display for TryRecvError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Empty => f.write_str("no message has arrived"),
+            Self::Ended => f.write_str("the connection has ended"),
+            Self::Failed(_) => f.write_str("receiving failed"),
+        }
+    }
+}
+
+impl Error for TryRecvError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Failed(fault) => Some(fault),
+            Self::Empty | Self::Ended => None,
+        }
+    }
+}
+
+/// Why [`Sender::try_send`](crate::Sender::try_send) did not queue a message, which it gives back.
+#[derive(Clone, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum TrySendError {
+    /// There is no room before more has been written
+    /// ([`Config::max_outbox`](crate::Config::max_outbox)), or others wait for what there is.
+    Full(Message),
+    /// The connection is closing or gone; nothing can be sent any more.
+    Closed(Message),
+}
+
+impl TrySendError {
+    /// Returns the message.
+    #[must_use]
+    pub fn into_message(self) -> Message {
+        match self {
+            Self::Full(message) | Self::Closed(message) => message,
+        }
+    }
+}
+
+// Without the message: errors are logged, and messages are the users' secrets.
+impl fmt::Debug for TrySendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "Full(..)",
+            Self::Closed(_) => "Closed(..)",
+        })
+    }
+}
+
+impl fmt::Display for TrySendError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Full(_) => "no room for another message",
+            Self::Closed(_) => "the connection is closed",
+        })
+    }
+}
+
+impl Error for TrySendError {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn keeps_the_source_out_of_the_message() {
+        let error = RecvError::Io(io::Error::other("cable cut"));
+        assert!(!error.to_string().contains("cable cut"));
+        assert_eq!(error.source().unwrap().to_string(), "cable cut");
+    }
+}
