@@ -4,13 +4,14 @@ use std::{any::type_name, future::Future, sync::Arc};
 
 use crate::{
     admission::Place,
+    any_error::BoxError,
     connections::{Permit, Seat},
     handler::Handler,
     handshake::HandshakeError,
     report::{self, Name},
     shared::Shared,
-    socket::{self, Ended, Introduction, Link, Served, Setup},
-    upgrade::{Handover, Sent},
+    socket::{self, Ended, Introduction, Link, Served, Session, Setup},
+    upgrade::{Connection, Handover, Sent},
 };
 
 /// A handshake that was accepted.
@@ -42,31 +43,70 @@ impl<H: Handler> Opened<H> {
 
     fn serve(self, link: Arc<Link>, permit: Permit) -> impl Future<Output = ()> + Send {
         let span = report::connection(self.introduction.request.path());
+        // In boxes, and what takes several steps in functions of their own: the future would keep a
+        // place for each local as long as the connection lasts.
+        let opened = Box::new(self);
         span.around(async move {
-            let limit = self.shared.settings.upgrade_timeout;
-            let served = match self.handover.complete(self.sent, limit).await {
-                Err(error) => return report::upgrade_failed(&error),
-                // The stream is borrowed in this arm alone: the future would keep the place of a
-                // borrowed local for as long as the connection lasts.
-                Ok((io, early)) => {
-                    if self.setup.config.nodelay() {
-                        io.set_nodelay();
-                    }
-                    report::opened();
-                    Served {
-                        io,
-                        early,
-                        link: Arc::clone(&link),
-                        setup: self.setup,
-                    }
-                }
+            let shared = Arc::clone(&opened.shared);
+            let Some(handed) = opened.complete(link, &permit).await else {
+                return;
             };
-            let place = Occupied::new(link, self.places, &permit);
-            let handle = |socket| self.shared.handler.handle(socket);
-            if socket::serve(served, self.introduction, place, handle).await == Ended::Returned {
+            if handed.serve(&shared.handler).await == Ended::Returned {
                 permit.finish();
             }
         })
+    }
+
+    /// Waits for the connection; `None` if there is none.
+    async fn complete(self: Box<Self>, link: Arc<Link>, permit: &Permit) -> Option<Box<Handed>> {
+        let limit = self.shared.settings.upgrade_timeout;
+        let (io, early) = match self.handover.complete(self.sent, limit).await {
+            Ok(handed) => handed,
+            Err(error) => {
+                report::upgrade_failed(&error);
+                return None;
+            }
+        };
+        if self.setup.config.nodelay() {
+            io.set_nodelay();
+        }
+        report::opened();
+        let place = Occupied {
+            link: Arc::clone(&link),
+            _places: self.places,
+            _seat: permit.seat(),
+        };
+        Some(Box::new(Handed {
+            served: Served {
+                io,
+                early,
+                link,
+                setup: self.setup,
+            },
+            introduction: self.introduction,
+            place,
+        }))
+    }
+}
+
+/// A connection that the HTTP server has handed over.
+struct Handed {
+    served: Served<Connection>,
+    introduction: Box<Introduction>,
+    place: Occupied,
+}
+
+impl Handed {
+    fn serve<H: Handler>(
+        self: Box<Self>,
+        handler: &H,
+    ) -> Session<Connection, impl Future<Output = Result<(), BoxError>> + Send, Occupied> {
+        let Self {
+            served,
+            introduction,
+            place,
+        } = *self;
+        socket::serve(served, introduction, place, |socket| handler.handle(socket))
     }
 }
 
@@ -75,16 +115,6 @@ struct Occupied {
     link: Arc<Link>,
     _places: Box<[Place]>,
     _seat: Seat,
-}
-
-impl Occupied {
-    fn new(link: Arc<Link>, places: Box<[Place]>, permit: &Permit) -> Self {
-        Self {
-            link,
-            _places: places,
-            _seat: permit.seat(),
-        }
-    }
 }
 
 impl Drop for Occupied {

@@ -57,7 +57,7 @@ impl Mask {
     }
 
     /// Masks or unmasks `bytes`, of which the first is for the mask's first byte.
-    #[inline]
+    #[inline(always)]
     pub(super) fn apply_aligned(self, bytes: &mut [u8]) {
         let (blocks, rest) = bytes.split_at_mut(bytes.len() - bytes.len() % BLOCK);
         if !blocks.is_empty() {

@@ -11,6 +11,7 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
 
 /// The size of the shared buffer: the most that one read can bring.
@@ -33,6 +34,8 @@ pub(super) struct Input {
     buffer: Vec<u8>,
     start: usize,
     end: usize,
+    /// For small messages that come together. Those of several connections never share it.
+    slab: BytesMut,
 }
 
 impl Input {
@@ -42,6 +45,7 @@ impl Input {
             buffer: bytes.to_vec(),
             start: 0,
             end: bytes.len(),
+            slab: BytesMut::new(),
         };
         (!bytes.is_empty()).then(|| Box::new(input))
     }
@@ -74,6 +78,11 @@ impl Input {
         &self.buffer[self.start..self.end]
     }
 
+    /// Returns the bytes that are not decoded yet, and the buffer for small messages among them.
+    pub(super) fn bytes_and_slab(&mut self) -> (&[u8], &mut BytesMut) {
+        (&self.buffer[self.start..self.end], &mut self.slab)
+    }
+
     /// Takes all but the last `left` bytes for decoded.
     pub(super) const fn keep(&mut self, left: usize) {
         self.start = self.end - left;
@@ -99,8 +108,11 @@ impl Input {
     }
 
     /// Gives the shared buffer back, without what is in it.
-    pub(super) fn give_back(self: Box<Self>) {
+    pub(super) fn give_back(mut self: Box<Self>) {
         if self.is_shared() {
+            if self.slab.capacity() > 0 {
+                self.slab = BytesMut::new();
+            }
             SHARED.set(Some(self));
         }
     }

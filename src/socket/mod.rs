@@ -54,7 +54,7 @@ pub use self::{
 };
 pub(crate) use self::{
     link::{Link, Traffic},
-    session::{Ended, serve},
+    session::{Ended, Session, serve},
     setup::{Served, Setup},
 };
 use crate::{

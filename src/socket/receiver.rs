@@ -2,8 +2,6 @@
 
 use std::time::{Duration, Instant};
 
-use bytes::BytesMut;
-
 use super::{budget::Spent, input::Input};
 use crate::{
     codec::{Decoder, Event, Rooms, Rules, Violation},
@@ -23,8 +21,6 @@ pub(super) struct Receiver {
     spent: Spent,
     /// A Close or a violation was decoded: nothing behind it is.
     is_over: bool,
-    /// For small messages that come together.
-    slab: BytesMut,
 }
 
 /// What comes next.
@@ -47,7 +43,6 @@ impl Receiver {
             stopped: None,
             spent: Spent::default(),
             is_over: false,
-            slab: BytesMut::new(),
         }
     }
 
@@ -65,9 +60,6 @@ impl Receiver {
     /// Gives the shared buffer back; to be called when a poll of the connection ends.
     pub(super) fn rest(&mut self) {
         Input::rest(&mut self.input);
-        if self.slab.capacity() > 0 {
-            self.slab = BytesMut::new();
-        }
         self.spent = Spent::default();
     }
 
@@ -103,13 +95,13 @@ impl Receiver {
             return None;
         }
         let input = self.input.as_deref_mut()?;
-        let mut undecoded = input.bytes();
+        let (mut undecoded, slab) = input.bytes_and_slab();
         if undecoded.is_empty() {
             return None;
         }
         if let Some(whole) = self.decoder.usual(&mut undecoded) {
             let left = undecoded.len();
-            if let Ok(message) = whole.into_message_in(&mut self.slab, left) {
+            if let Ok(message) = whole.into_message_in(slab, left) {
                 input.keep(left);
                 self.spent.add_frame();
                 return Some(message);

@@ -7,13 +7,14 @@
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    num::NonZeroU64,
     task::Waker,
 };
 
 use crate::codec::Load;
 
 /// A place in the queue: lower ones are in front.
-pub(super) type Ticket = u64;
+pub(super) type Ticket = NonZeroU64;
 
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
@@ -21,7 +22,8 @@ pub(super) struct Waiters {
     /// Those for whom room is set aside, and how many bytes of it.
     called: BTreeMap<Ticket, usize>,
     passed_over: BTreeSet<Ticket>,
-    next: Ticket,
+    /// How many have come.
+    came: u64,
     /// The room that is set aside.
     reserved: Load,
 }
@@ -45,8 +47,8 @@ pub(super) enum Turn {
 impl Waiters {
     /// Adds somebody who needs room for `len` bytes behind all others.
     pub(super) fn join(&mut self, len: usize, waker: Waker) -> Ticket {
-        let ticket = self.next;
-        self.next += 1;
+        self.came += 1;
+        let ticket = Ticket::new(self.came).unwrap_or(Ticket::MAX);
         self.waiting.insert(ticket, Waiter { len, waker });
         ticket
     }

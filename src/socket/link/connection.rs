@@ -103,7 +103,7 @@ impl Link {
     pub(in crate::socket) fn begin(&self, rules: Rules, early: &[u8], contiguous: bool) {
         if let Some(compression) = rules.deflation.map(Compression::new) {
             // Set once: a link has one connection.
-            let _ = self.compression.set(compression);
+            let _ = self.compression.set(Box::new(compression));
         }
         let mut state = self.lock();
         state.contiguous = contiguous;
@@ -236,7 +236,7 @@ impl Link {
         now: Instant,
         cx: &Context<'_>,
     ) -> Step {
-        if receiver.has_spent(state.unwritten.bytes) {
+        if receiver.has_spent(state.unwritten().bytes) {
             return Step::Yield;
         }
         if !receiver.has_input() && !receiver.inflates() {
@@ -345,14 +345,8 @@ impl Link {
     /// Moves what waits to be written behind what is in `outgoing`.
     pub(in crate::socket) fn take_outgoing(&self, outgoing: &mut Outgoing) {
         let mut state = self.lock();
-        if let Some(outbox) = &mut state.outbox {
-            if outgoing.is_empty() {
-                // The link would keep its buffer.
-                outgoing.give_back();
-                mem::swap(outgoing, outbox);
-            } else if !outbox.is_empty() {
-                outgoing.append(outbox);
-            }
+        if !state.hand_over(outgoing) {
+            state.append_to(outgoing);
         }
     }
 
@@ -406,8 +400,8 @@ impl Link {
         if !mem::replace(&mut state.input_over, true) {
             state.fault = fault.map(Box::new);
         }
-        if let (Some(outgoing), Some(outbox)) = (outgoing, &mut state.outbox) {
-            outgoing.append(outbox);
+        if let Some(outgoing) = outgoing {
+            state.append_to(outgoing);
         }
         let wakers = state.take_wakers();
         drop(state);
@@ -446,7 +440,8 @@ impl Link {
         if !mem::replace(&mut state.input_over, true) {
             state.fault = fault.map(Box::new);
         }
-        state.unwritten = Load::default();
+        state.lost = state.unwritten().bytes as u64;
+        state.writing = Load::default();
         let discarded = mem::take(&mut state.outbox);
         let wakers = state.take_wakers();
         drop(state);
@@ -510,18 +505,35 @@ impl State {
         if !output.is_empty() {
             return false;
         }
+        let load = outbox.load();
         mem::swap(output, outbox);
+        self.begin_writing(load);
         true
+    }
+
+    /// Moves what was sent behind what is in the output.
+    fn append_to(&mut self, output: &mut Outgoing) {
+        if let Some(outbox) = &mut self.outbox {
+            let load = outbox.load();
+            output.append(outbox);
+            self.begin_writing(load);
+        }
+    }
+
+    fn begin_writing(&mut self, load: Load) {
+        self.writing.messages += load.messages;
+        self.writing.bytes += load.bytes;
     }
 
     /// Makes room for what has been written, which is `all` if the stream has taken everything.
     /// Returns whom to wake: whoever waits for a flush, and those who get the room.
     fn make_room(&mut self, load: Load, all: bool, bound: Bound) -> (Option<Waker>, Vec<Waker>) {
-        self.unwritten.messages = self.unwritten.messages.saturating_sub(load.messages);
-        self.unwritten.bytes = self.unwritten.bytes.saturating_sub(load.bytes);
+        self.writing.messages = self.writing.messages.saturating_sub(load.messages);
+        self.writing.bytes = self.writing.bytes.saturating_sub(load.bytes);
+        self.written += load.bytes as u64;
         let mut writer = None;
         if all {
-            self.flushed = self.queued - self.unwritten.bytes as u64;
+            self.flushed = self.written;
             let is_flushed = |up_to| up_to <= self.flushed;
             if self.flushes_up_to.is_some_and(is_flushed) {
                 writer = self.writer.take();
@@ -534,7 +546,7 @@ impl State {
     /// make room.
     fn awaits_waiters(&self) -> bool {
         let waiters = self.waiters.as_ref();
-        self.unwritten.is_empty() && waiters.is_some_and(|waiters| waiters.awaits_some())
+        self.unwritten().is_empty() && waiters.is_some_and(|waiters| waiters.awaits_some())
     }
 
     /// Passes over those who were called and have not come, and calls others.

@@ -127,13 +127,13 @@ impl Link {
     /// Queues a message, when there is room for it and its turn has come: else a large message
     /// might never find room among small ones.
     pub(in crate::socket) fn send(&self, message: Message) -> Sending<'_> {
-        Sending::new(self, message, None)
+        Sending::new(self, message, true)
     }
 
     /// Queues a message as [`send`](Self::send) does, but not compressed.
     #[cfg(feature = "deflate")]
     pub(in crate::socket) fn send_uncompressed(&self, message: Message) -> Sending<'_> {
-        Sending::new(self, message, Some(Form::Plain))
+        Sending::new(self, message, false)
     }
 
     pub(in crate::socket) fn try_send(&self, message: Message) -> Result<(), TrySendError> {
@@ -148,7 +148,7 @@ impl Link {
             return Err(TrySendError::Full(message));
         }
         drop(state);
-        let form = Form::of(&message, self.compression.get());
+        let form = Form::of(&message, self.compression());
         let Ok(turn) = form.try_turn() else {
             // The turn is another thread's, which is compressing.
             return Err(TrySendError::Full(message));
@@ -203,17 +203,20 @@ impl Link {
             return Poll::Ready(Err(SendError::Closed));
         }
         let mut place = state.sink.take();
-        let polled = self.poll_place(&mut state, &mut place, 1, cx);
+        let taken = self.take_place(&mut state, &mut place, 1, cx);
         state.sink = place;
-        let left = polled.is_ready().then(|| state.take_no_waiters());
+        let none_left = state.take_no_waiters();
         drop(state);
-        drop(left);
-        polled.map(|_| Ok(()))
+        drop(none_left);
+        match taken {
+            Ok(_) => Poll::Ready(Ok(())),
+            Err(_) => Poll::Pending,
+        }
     }
 
     /// Queues a message without asking for room.
     pub(in crate::socket) fn push(&self, message: &Message) -> Result<(), SendError> {
-        let form = Form::of(message, self.compression.get());
+        let form = Form::of(message, self.compression());
         let turn = form.turn();
         let mut state = self.lock();
         if state.stage != Stage::Open {
@@ -229,8 +232,8 @@ impl Link {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendError>> {
         let mut state = self.lock();
-        let queued = state.queued;
-        if state.flushed >= *state.flushes_up_to.get_or_insert(queued) {
+        let sent = state.sent();
+        if state.flushed >= *state.flushes_up_to.get_or_insert(sent) {
             state.flushes_up_to = None;
             return Poll::Ready(Ok(()));
         }
@@ -241,7 +244,7 @@ impl Link {
     }
 
     pub(in crate::socket) fn buffered(&self) -> Load {
-        self.lock().unwritten
+        self.lock().unwritten()
     }
 
     pub(in crate::socket) fn round_trip(&self) -> Option<Duration> {
@@ -316,7 +319,7 @@ impl Link {
         if state.closed.is_none() {
             return wait(state, cx);
         }
-        Poll::Ready(match state.flushed < state.queued {
+        Poll::Ready(match state.flushed < state.sent() {
             true => Err(SendError::Closed),
             false => Ok(()),
         })
@@ -349,25 +352,25 @@ impl Link {
     fn takes(&self, state: &State, len: usize) -> bool {
         let waiters = state.waiters.as_deref();
         let reserved = waiters.map_or(Load::default(), Waiters::reserved);
-        self.config.outbox().takes(state.unwritten, reserved, len)
+        self.config.outbox().takes(state.unwritten(), reserved, len)
     }
 
-    /// Ready when there is room for `len` bytes and nobody waits for some who came before; else with a
-    /// `place` among those who wait.
-    fn poll_place(
+    /// Takes the room for `len` bytes if there is some and nobody who came before waits for it; else a
+    /// `place` among those who wait. Returns the waker that is not needed any more in both cases.
+    fn take_place(
         &self,
         state: &mut State,
         place: &mut Option<Ticket>,
         len: usize,
         cx: &Context<'_>,
-    ) -> Poll<Option<Waker>> {
+    ) -> Result<Option<Waker>, Option<Waker>> {
         let Some(ticket) = *place else {
             if self.is_free(state, len) {
-                return Poll::Ready(None);
+                return Ok(None);
             }
             let waiters = state.waiters.get_or_insert_default();
             *place = Some(waiters.join(len, cx.waker().clone()));
-            return Poll::Pending;
+            return Err(None);
         };
         let has_room = self.takes(state, len);
         let waiters = state.waiters.get_or_insert_default();
@@ -375,12 +378,11 @@ impl Link {
             waiters::Turn::First if has_room => {}
             waiters::Turn::Called => {}
             waiters::Turn::First | waiters::Turn::Later => {
-                let _replaced = waiters.wait_on(ticket, len, cx.waker());
-                return Poll::Pending;
+                return Err(waiters.wait_on(ticket, len, cx.waker()));
             }
         }
         *place = None;
-        Poll::Ready(waiters.leave(ticket))
+        Ok(waiters.leave(ticket))
     }
 }
 
@@ -416,19 +418,14 @@ impl State {
         let outbox = self
             .outbox
             .get_or_insert_with(|| Box::new(Outgoing::new(role)));
-        if self.unwritten.is_empty() {
+        if self.writing.is_empty() {
             // While output is blocked, a shared buffer would wait with it.
             outbox.lend();
         }
-        let before = outbox.load();
         match compressed {
             None => outbox.push(message, contiguous),
             Some(compressed) => outbox.push_compressed(message, compressed, contiguous),
         }
-        let more = outbox.load().bytes - before.bytes;
-        self.queued += more as u64;
-        self.unwritten.messages += 1;
-        self.unwritten.bytes += more;
         self.traffic.messages_sent += 1;
         self.traffic.bytes_sent += message.len() as u64;
     }
@@ -440,17 +437,19 @@ impl State {
 pub(in crate::socket) struct Sending<'a> {
     link: &'a Link,
     message: Message,
-    /// Chosen when it is polled first: that may take long.
-    form: Option<Form<'a>>,
+    compresses: bool,
+    /// Where messages are compressed, chosen when it is polled first: that may take long.
+    form: Option<Box<Form<'a>>>,
     place: Option<Ticket>,
 }
 
 impl<'a> Sending<'a> {
-    fn new(link: &'a Link, message: Message, form: Option<Form<'a>>) -> Self {
+    const fn new(link: &'a Link, message: Message, compresses: bool) -> Self {
         Self {
             link,
             message,
-            form,
+            compresses,
+            form: None,
             place: None,
         }
     }
@@ -462,13 +461,13 @@ impl Future for Sending<'_> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
         let link = this.link;
-        if this.place.is_none() && link.compression.get().is_none() {
+        if this.place.is_none() && link.compression().is_none() {
             // What nearly always comes: there is room, and nobody waits for it.
             let mut state = link.lock();
             let bound = link.config.outbox();
             if state.stage == Stage::Open
                 && state.waiters.is_none()
-                && bound.takes(state.unwritten, Load::default(), this.message.len())
+                && bound.takes(state.unwritten(), Load::default(), this.message.len())
             {
                 state.push(&this.message, None, link.role);
                 return Poll::Ready(link.touch(state, Ok(())));
@@ -484,15 +483,26 @@ impl Sending<'_> {
     fn poll_thoroughly(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         let this = self;
         let link = this.link;
-        let form = this
-            .form
-            .get_or_insert_with(|| Form::of(&this.message, link.compression.get()));
+        let form = match link.compression().filter(|_| this.compresses) {
+            None => &Form::Plain,
+            Some(compression) => this
+                .form
+                .get_or_insert_with(|| Box::new(Form::of(&this.message, Some(compression)))),
+        };
         let mut state = link.lock();
         if state.stage != Stage::Open {
             return Poll::Ready(Err(SendError::Closed));
         }
         let len = form.len(&this.message);
-        let _left = ready!(link.poll_place(&mut state, &mut this.place, len, cx));
+        // Wakers are dropped behind the lock.
+        let _left = match link.take_place(&mut state, &mut this.place, len, cx) {
+            Ok(left) => left,
+            Err(replaced) => {
+                drop(state);
+                drop(replaced);
+                return Poll::Pending;
+            }
+        };
         let _none_left = state.take_no_waiters();
         let turn = match form {
             Form::Plain | Form::Compressed(_) => None,

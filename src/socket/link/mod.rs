@@ -37,8 +37,8 @@ pub(crate) struct Link {
     role: Role,
     name: Name,
     config: Arc<Config>,
-    /// Set before anybody sends.
-    compression: OnceLock<Compression>,
+    /// Set before anybody sends. Elsewhere, because few connections compress.
+    compression: OnceLock<Box<Compression>>,
     state: Mutex<State>,
     /// Told when the connection has ended.
     ended: Notify,
@@ -93,11 +93,13 @@ struct State {
 
     /// What the connection has not taken yet. Boxed, because many connections only listen.
     outbox: Option<Box<Outgoing>>,
-    /// What is not written yet: the outbox, and what the connection has taken of it.
-    unwritten: Load,
-    /// All bytes of frames that were queued so far, and how many of them were written and flushed.
-    queued: u64,
+    /// What the connection has taken of it and not written yet.
+    writing: Load,
+    /// Bytes of frames that were written so far, those that were flushed as well, and those that will
+    /// never be written.
+    written: u64,
     flushed: u64,
+    lost: u64,
     /// How many have to be flushed for a flush that the holder waits for.
     flushes_up_to: Option<u64>,
     /// Those who wait for room, in the order in which they get it; boxed, because hardly ever
@@ -153,6 +155,10 @@ impl Link {
         }
     }
 
+    fn compression(&self) -> Option<&Compression> {
+        self.compression.get().map(|compression| &**compression)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while the lock is held, so the state is whole whatever a thread did.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
@@ -190,6 +196,22 @@ impl State {
             .get_or_insert_with(|| frame.cloned().map(Box::new));
     }
 
+    /// Returns what is not written yet.
+    #[inline]
+    fn unwritten(&self) -> Load {
+        let outbox = self.outbox.as_ref();
+        let queued = outbox.map_or(Load::default(), |outbox| outbox.load());
+        Load {
+            messages: queued.messages + self.writing.messages,
+            bytes: queued.bytes + self.writing.bytes,
+        }
+    }
+
+    /// Returns how many bytes of frames were sent so far.
+    fn sent(&self) -> u64 {
+        self.written + self.lost + self.unwritten().bytes as u64
+    }
+
     /// Takes the wakers of all who wait for the connection: it comes to its end.
     fn take_wakers(&mut self) -> Wakers {
         let waiters = self.waiters.as_mut();
@@ -201,7 +223,7 @@ impl State {
 
     /// Calls as many of those who wait for room as there is room for, and returns their wakers.
     fn call_waiters(&mut self, bound: Bound) -> Vec<Waker> {
-        let unwritten = self.unwritten;
+        let unwritten = self.unwritten();
         let Some(waiters) = &mut self.waiters else {
             return Vec::new();
         };
