@@ -61,11 +61,11 @@ impl<IO: Io> Driver<IO> {
 
     /// Looks whether the peer has gone, and how long the handler has taken no message.
     fn on_pause(&mut self, now: Instant, cx: &mut Context<'_>) -> Option<Turn> {
-        if self.probes && self.cut_off.is_none() {
+        if self.probes && !self.is_cut_off() {
             match self.engine.poll_gone(cx) {
                 Poll::Pending => {}
                 Poll::Ready(Ok(())) => {
-                    self.ended.get_or_insert(now);
+                    self.crowd().ended.get_or_insert(now);
                 }
                 Poll::Ready(Err(error)) => {
                     if let Some(turn) = self.cut_off(error, cx) {
@@ -79,13 +79,13 @@ impl<IO: Io> Driver<IO> {
         }
         // Output may have been blocked meanwhile, and nothing been looked at.
         if self.link.has_taken() {
-            self.crowded = Some(now);
+            self.crowd().since = Some(now);
             return None;
         }
-        if let Some(error) = self.cut_off.take() {
+        if let Some(error) = self.take_cut_off() {
             return Some(self.lose(RecvError::Io(error), cx));
         }
-        if self.ended.is_some() {
+        if self.crowd().ended.is_some() {
             return Some(self.end_of_stream(now, cx));
         }
         report::not_receiving(self.link.name(), self.config.receive_limit());
@@ -95,9 +95,10 @@ impl<IO: Io> Driver<IO> {
 
     /// Returns until when the handler has to take a message, if one waits for room.
     fn crowded_due(&self) -> Option<Instant> {
-        let since = self.crowded?;
+        let crowd = self.crowd.as_ref()?;
+        let since = crowd.since?;
         let due = since + self.config.receive_limit();
-        Some(match (&self.cut_off, self.ended) {
+        Some(match (&crowd.cut_off, crowd.ended) {
             // From the end on, whatever the handler had been doing for how long.
             (_, Some(ended)) => due.min(since.max(ended) + self.config.handler_limit()),
             (Some(_), None) => due.min(since + ANSWER_GRACE),

@@ -74,8 +74,9 @@ pub(super) struct Driver<IO> {
     listens: bool,
     /// The outbox has nothing that the output lacks, as far as was seen.
     has_taken_all: bool,
-    /// What was written and flushed, and the holder of the link is not told of yet.
-    written: Option<Load>,
+    /// What was written, and flushed if `is_flushed`, and the holder of the link is not told of yet.
+    written: Load,
+    is_flushed: bool,
     /// An end that was read and not acted on yet.
     waiting: Option<Box<Waiting>>,
     /// Since when the stream takes nothing of what is to be written.
@@ -87,13 +88,8 @@ pub(super) struct Driver<IO> {
     /// Since when nothing is read, so that neither silence nor slowness can be held against the
     /// peer.
     paused: Option<Instant>,
-    /// Since when a message has waited for room in the inbox and the handler has taken none.
-    crowded: Option<Instant>,
-    /// Since when the peer is known to have ended its half of the stream, behind what is not read yet.
-    ended: Option<Instant>,
-    /// Nothing can be written any more, for this error, but the stream still holds messages that the
-    /// handler takes.
-    cut_off: Option<io::Error>,
+    /// Elsewhere, because few handlers let messages wait.
+    crowd: Option<Box<Crowd>>,
     control_frames: Bucket,
     config: Arc<Config>,
     /// Something was written since the stream was flushed.
@@ -101,6 +97,18 @@ pub(super) struct Driver<IO> {
     /// The stream can tell meanwhile whether the peer has gone.
     probes: bool,
     stall: Stall,
+}
+
+/// What is known of a connection that has stopped reading.
+#[derive(Debug, Default)]
+struct Crowd {
+    /// Since when a message has waited for room in the inbox and the handler has taken none.
+    since: Option<Instant>,
+    /// Since when the peer is known to have ended its half of the stream, behind what is not read yet.
+    ended: Option<Instant>,
+    /// Nothing can be written any more, for this error, but the stream still holds messages that the
+    /// handler takes.
+    cut_off: Option<io::Error>,
 }
 
 /// What ends what is received.
@@ -172,7 +180,8 @@ impl<IO: Io> Driver<IO> {
             is_timer_quiet: false,
             listens: false,
             has_taken_all: false,
-            written: None,
+            written: Load::default(),
+            is_flushed: false,
             spent: Spent::default(),
             has_decoded: false,
             assembly_due: None,
@@ -183,9 +192,7 @@ impl<IO: Io> Driver<IO> {
             owed: None,
             keepalive: keepalive.map(|_| Keepalive::new(seed, now)),
             paused: None,
-            crowded: None,
-            ended: None,
-            cut_off: None,
+            crowd: None,
             probes,
             control_frames: Bucket::new(config.control_frames(), now),
             terms: Terms::new(&config, now),
@@ -214,7 +221,8 @@ impl<IO: Io> Driver<IO> {
 
     /// Lets the task sleep, unless there is more to do for the connection or the handler.
     pub(super) fn park(&mut self, cx: &Context<'_>) -> Parked {
-        self.link.park(self.written.take(), cx)
+        let written = self.take_written();
+        self.link.park(written, cx)
     }
 
     /// Ends a poll of the task in which others have to get their turn.
@@ -311,7 +319,7 @@ impl<IO: Io> Driver<IO> {
             if self.blocked.is_none() {
                 match self.link.glance(&mut new, &mut self.engine.output, cx) {
                     Glance::Receive => {
-                        self.crowded = None;
+                        self.has_room();
                         self.assembly_due = None;
                         // Time is looked at when the handler has what has come.
                         return Err(Turn::Again);
@@ -321,7 +329,7 @@ impl<IO: Io> Driver<IO> {
                         heard,
                         has_taken_all,
                     } => {
-                        self.crowded = None;
+                        self.has_room();
                         self.assembly_due = None;
                         self.has_taken_all = has_taken_all;
                         if heard {
@@ -350,13 +358,13 @@ impl<IO: Io> Driver<IO> {
             self.assembly_due = look.deadline;
             delivered |= look.delivered;
             if look.taken || !matches!(look.next, Next::Wait) {
-                self.crowded = None;
+                self.has_room();
             }
             let fault = match look.next {
                 Next::Receive => return Ok(true),
                 Next::Close(frame) => return Err(self.begin_closing(*frame, now, cx)),
                 Next::Wait => {
-                    self.crowded.get_or_insert_with(timer::now);
+                    self.crowd().since.get_or_insert_with(timer::now);
                     self.pause();
                     return Ok(delivered);
                 }
@@ -420,7 +428,11 @@ impl<IO: Io> Driver<IO> {
 
     /// The stream has nothing to read for now, which is the end where nothing can be written either.
     fn nothing_came(&mut self, delivered: bool, cx: &Context<'_>) -> Result<bool, Turn> {
-        match self.cut_off.take_if(|_| !delivered) {
+        let error = match delivered {
+            true => None,
+            false => self.take_cut_off(),
+        };
+        match error {
             Some(error) => Err(self.lose(RecvError::Io(error), cx)),
             None => Ok(delivered),
         }
@@ -524,7 +536,7 @@ impl<IO: Io> Driver<IO> {
     /// Returns whether nothing that is written can reach the peer any more, as far as that is known:
     /// a stream of HTTP/2 that was reset reads like one that has ended.
     fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
-        self.cut_off.is_some()
+        self.is_cut_off()
             || (self.probes && matches!(self.engine.poll_gone(cx), Poll::Ready(Err(_))))
     }
 
@@ -532,13 +544,37 @@ impl<IO: Io> Driver<IO> {
     /// that the peer sent before it ended: those are still the handler's. A TCP connection that is
     /// reset without a FIN loses them.
     fn cut_off(&mut self, error: io::Error, cx: &Context<'_>) -> Option<Turn> {
-        let was_reset = self.engine.is_tcp() && self.ended.is_none();
-        if self.crowded.is_none() || was_reset {
+        let is_tcp = self.engine.is_tcp();
+        let crowd = self.crowd();
+        if crowd.since.is_none() || (is_tcp && crowd.ended.is_none()) {
             return Some(self.lose(RecvError::Io(error), cx));
         }
-        self.cut_off = Some(error);
+        crowd.cut_off = Some(error);
         self.blocked = None;
         None
+    }
+
+    fn crowd(&mut self) -> &mut Crowd {
+        self.crowd.get_or_insert_default()
+    }
+
+    /// Notes that no message waits for room.
+    #[inline]
+    fn has_room(&mut self) {
+        let Some(crowd) = &mut self.crowd else { return };
+        crowd.since = None;
+        if crowd.ended.is_none() && crowd.cut_off.is_none() {
+            self.crowd = None;
+        }
+    }
+
+    fn is_cut_off(&self) -> bool {
+        let crowd = self.crowd.as_ref();
+        crowd.is_some_and(|crowd| crowd.cut_off.is_some())
+    }
+
+    fn take_cut_off(&mut self) -> Option<io::Error> {
+        self.crowd.as_mut()?.cut_off.take()
     }
 
     fn answer_grace(&self) -> Duration {
@@ -596,17 +632,21 @@ impl<IO: Io> Driver<IO> {
         flushed.map_ok(|is_more| is_more || waits)
     }
 
+    fn take_written(&mut self) -> Option<Load> {
+        mem::take(&mut self.is_flushed).then(|| mem::take(&mut self.written))
+    }
+
     /// Tells the holder of the link what was written, and returns whether somebody waits for the room
     /// that this makes.
     fn tell_written(&mut self, cx: &Context<'_>) -> bool {
-        let written = self.written.take();
+        let written = self.take_written();
         written.is_some_and(|written| self.link.written(written, true, cx))
     }
 
     /// Writes as [`poll_flush`](Self::poll_flush) does, but when everything is written, the holder of
     /// the link is told so later.
     fn poll_flush_later(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<io::Result<bool>> {
-        if self.cut_off.is_some() {
+        if self.is_cut_off() {
             return match self.phase {
                 Phase::Open | Phase::Answering(_) => Poll::Pending,
                 Phase::Closing(_) | Phase::Over => {
@@ -650,7 +690,7 @@ impl<IO: Io> Driver<IO> {
             } else {
                 self.blocked = None;
                 if mem::take(&mut self.unflushed) {
-                    self.written = Some(moved);
+                    (self.written, self.is_flushed) = (moved, true);
                 }
                 return Poll::Ready(Ok(was_blocked));
             }
