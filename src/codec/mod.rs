@@ -40,6 +40,7 @@ mod gather;
 mod head;
 mod mask;
 mod outgoing;
+mod segments;
 #[cfg(test)]
 mod tests;
 mod utf8;
