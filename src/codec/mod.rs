@@ -45,6 +45,7 @@ mod segments;
 mod tests;
 mod utf8;
 
+pub(crate) use assembly::Assembly;
 #[cfg(any(test, fuzzing))]
 pub(crate) use chunks::CHUNK;
 pub(crate) use chunks::Rooms;
