@@ -21,7 +21,7 @@ use std::{
 use axum::Router;
 use bytes::Bytes;
 use http::{Request, Response};
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
@@ -47,6 +47,11 @@ fn main() {
     }
     let allocated = echoed(repeat, 16 * KIB);
     assert!(allocated <= 2 * MESSAGES, "{allocated} for 16 KiB");
+
+    // The message itself, and no buffer to read into.
+    let len = 128 * KIB;
+    let bytes = exchanged(repeat, &frame(FIN | BINARY, &vec![b'x'; len]), len + 10).bytes_allocated;
+    assert!(bytes < MESSAGES * len * 5 / 4, "{bytes} bytes for 128 KiB");
 
     // The request alone: sending allocates nothing.
     for (len, count) in [
@@ -171,17 +176,17 @@ fn echoed(handler: impl Handler, len: usize) -> usize {
     let frame = frame(FIN | BINARY, &vec![b'x'; len]);
     // What comes back has no mask.
     let answer = frame.len() - 4;
-    exchanged(handler, &frame, answer)
+    exchanged(handler, &frame, answer).allocations
 }
 
 /// Returns the allocations for as many requests, once a few are answered.
 fn answered(handler: impl Handler, answers: &Answers) -> usize {
     let len = answers.payload.len();
     let answer = answers.count * (wire::header(FIN | BINARY, len, false).len() + len);
-    exchanged(handler, &frame(FIN | BINARY, b"request"), answer)
+    exchanged(handler, &frame(FIN | BINARY, b"request"), answer).allocations
 }
 
-fn exchanged(handler: impl Handler, frame: &[u8], answer: usize) -> usize {
+fn exchanged(handler: impl Handler, frame: &[u8], answer: usize) -> Stats {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -197,7 +202,7 @@ fn exchanged(handler: impl Handler, frame: &[u8], answer: usize) -> usize {
         exchange(&mut client, frame, &mut received, 10).await;
         let region = Region::new(ALLOCATOR);
         exchange(&mut client, frame, &mut received, MESSAGES).await;
-        region.change().allocations
+        region.change()
     })
 }
 
