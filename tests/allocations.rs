@@ -12,43 +12,64 @@ use std::{
     alloc::System,
     convert::Infallible,
     future::{Future, Ready, ready},
+    iter,
     pin::pin,
+    sync::Arc,
     task::{Context, Poll, Waker},
 };
 
 use axum::Router;
+use bytes::Bytes;
 use http::{Request, Response};
-use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
     net::{TcpListener, TcpStream},
+    sync::Notify,
 };
 use tower::{Layer, Service};
-use tower_websocket::{Echo, Error, Handler, WebSocket, WebSocketLayer};
+use tower_websocket::{BoxError, Echo, Error, Handler, Message, WebSocket, WebSocketLayer};
 use wire::{BINARY, FIN, frame};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
+const KIB: usize = 1024;
 const MESSAGES: usize = 1000;
 
 fn main() {
     assert_eq!(passing_on(), 0, "a request that is passed on");
-    println!(
-        "{} {} {} {} {}",
-        echoed(Echo::new(), 32),
-        echoed(repeat, 32),
-        echoed(repeat, 1000),
-        echoed(repeat, 2000),
-        echoed(repeat, 16384)
-    );
     // The message itself, which the handler owns.
     assert_eq!(echoed(Echo::new(), 32), MESSAGES, "32 bytes, echoed");
-    for len in [32, 1000, 2000] {
+    for len in [32, KIB, 2 * KIB] {
+        let allocated = echoed(repeat, len);
+        assert_eq!(allocated, MESSAGES, "{len} bytes through a handler");
+    }
+    let allocated = echoed(repeat, 16 * KIB);
+    assert!(allocated <= 2 * MESSAGES, "{allocated} for 16 KiB");
+
+    // The message itself, and no buffer to read into.
+    let len = 128 * KIB;
+    let bytes = exchanged(repeat, &frame(FIN | BINARY, &vec![b'x'; len]), len + 10).bytes_allocated;
+    assert!(bytes < MESSAGES * len * 5 / 4, "{bytes} bytes for 128 KiB");
+
+    // The request alone: sending allocates nothing.
+    for (len, count) in [
+        (32, 1),
+        (KIB, 1),
+        (2 * KIB, 1),
+        (16 * KIB, 1),
+        (KIB * KIB, 1),
+        // Half of what may wait to be written.
+        (16 * KIB, 32),
+    ] {
+        let case = format!("{count} x {len} bytes");
+        let answers = Answers::new(len, count);
+        assert_eq!(answered(answers.here(), &answers), MESSAGES, "{case}");
         assert_eq!(
-            echoed(repeat, len),
+            answered(answers.elsewhere(), &answers),
             MESSAGES,
-            "{len} bytes through a handler"
+            "{case} from another task"
         );
     }
     println!("what is allocated is as little as it should be");
@@ -59,6 +80,64 @@ async fn repeat(mut socket: WebSocket) -> Result<(), Error> {
         socket.send(message).await?;
     }
     Ok(())
+}
+
+/// What is sent for each message that comes.
+#[derive(Clone)]
+struct Answers {
+    payload: Bytes,
+    count: usize,
+}
+
+impl Answers {
+    fn new(len: usize, count: usize) -> Self {
+        let payload = Bytes::from_owner(vec![b'x'; len]);
+        Self { payload, count }
+    }
+
+    fn messages(&self) -> impl Iterator<Item = Message> {
+        iter::repeat_n(Message::Binary(self.payload.clone()), self.count)
+    }
+
+    fn here(&self) -> impl Handler {
+        let answers = self.clone();
+        move |mut socket: WebSocket| {
+            let answers = answers.clone();
+            async move {
+                while socket.recv().await?.is_some() {
+                    for message in answers.messages() {
+                        socket.send(message).await?;
+                    }
+                }
+                Ok::<_, BoxError>(())
+            }
+        }
+    }
+
+    /// Has another task send them.
+    fn elsewhere(&self) -> impl Handler {
+        let answers = self.clone();
+        move |mut socket: WebSocket| {
+            let answers = answers.clone();
+            async move {
+                let came = Arc::new(Notify::new());
+                let (sender, comes) = (socket.sender(), Arc::clone(&came));
+                let task = tokio::spawn(async move {
+                    loop {
+                        comes.notified().await;
+                        for message in answers.messages() {
+                            sender.send(message).await.unwrap();
+                        }
+                    }
+                });
+                while socket.recv().await?.is_some() {
+                    came.notify_one();
+                }
+                task.abort();
+                Ok::<_, BoxError>(())
+            }
+        }
+    }
 }
 
 /// Returns the allocations of plain requests through the layer, in all.
@@ -94,6 +173,20 @@ fn passing_on() -> usize {
 
 /// Returns the allocations for as many messages of `len` bytes, once a few have come and gone.
 fn echoed(handler: impl Handler, len: usize) -> usize {
+    let frame = frame(FIN | BINARY, &vec![b'x'; len]);
+    // What comes back has no mask.
+    let answer = frame.len() - 4;
+    exchanged(handler, &frame, answer).allocations
+}
+
+/// Returns the allocations for as many requests, once a few are answered.
+fn answered(handler: impl Handler, answers: &Answers) -> usize {
+    let len = answers.payload.len();
+    let answer = answers.count * (wire::header(FIN | BINARY, len, false).len() + len);
+    exchanged(handler, &frame(FIN | BINARY, b"request"), answer).allocations
+}
+
+fn exchanged(handler: impl Handler, frame: &[u8], answer: usize) -> Stats {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -105,13 +198,11 @@ fn echoed(handler: impl Handler, len: usize) -> usize {
         tokio::spawn(async move { axum::serve(listener, app).await });
         let mut client = wire::open(address, "/").await;
 
-        let frame = frame(FIN | BINARY, &vec![b'x'; len]);
-        // What comes back has no mask.
-        let mut received = vec![0; frame.len() - 4];
-        exchange(&mut client, &frame, &mut received, 10).await;
+        let mut received = vec![0; answer];
+        exchange(&mut client, frame, &mut received, 10).await;
         let region = Region::new(ALLOCATOR);
-        exchange(&mut client, &frame, &mut received, MESSAGES).await;
-        region.change().allocations
+        exchange(&mut client, frame, &mut received, MESSAGES).await;
+        region.change()
     })
 }
 

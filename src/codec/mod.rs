@@ -40,10 +40,12 @@ mod gather;
 mod head;
 mod mask;
 mod outgoing;
+mod segments;
 #[cfg(test)]
 mod tests;
 mod utf8;
 
+pub(crate) use assembly::Assembly;
 #[cfg(any(test, fuzzing))]
 pub(crate) use chunks::CHUNK;
 pub(crate) use chunks::Rooms;

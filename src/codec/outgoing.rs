@@ -2,9 +2,9 @@
 //!
 //! Small frames are gathered in one buffer, so that all that is sent in one turn leaves in one
 //! write. Large payloads are kept as they are, where the stream can write several buffers at once
-//! and nothing has to be masked.
+//! and nothing has to be masked; they are written between the small frames, in one write as well.
 
-use std::{collections::VecDeque, io::IoSlice, mem};
+use std::{io::IoSlice, mem};
 
 use bytes::{Buf, Bytes};
 use tokio_tungstenite::tungstenite::protocol::frame::{
@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
     coding::{Control as ControlCode, Data, OpCode},
 };
 
-use super::{Mask, Role, gather};
+use super::{Mask, Role, gather, segments::Segments};
 use crate::{close::CloseFrame, message::Message};
 
 /// From this size on, copying a payload costs more than writing it as a buffer of its own.
@@ -44,18 +44,14 @@ impl Load {
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     role: Role,
-    /// Whole buffers, oldest first, each with the messages that end in it. Elsewhere, because mostly
-    /// the tail is all there is.
-    #[expect(
-        clippy::box_collection,
-        reason = "every connection has room for this twice"
-    )]
-    segments: Option<Box<VecDeque<(Bytes, usize)>>>,
-    /// The newest frames.
+    /// Large payloads, and buffers that were full.
+    segments: Segments,
+    /// The newest frames, some of which go before segments.
     tail: Vec<u8>,
+    /// Messages that end in the tail behind the last segment.
     // A `usize` would not fit beside the role, and every connection has room for this twice.
     tail_messages: u32,
-    /// How much of the tail is written; segments are shortened instead.
+    /// How much of the tail is written.
     tail_written: usize,
     load: Load,
 }
@@ -69,10 +65,10 @@ impl Outgoing {
         }
     }
 
-    /// Queues a message. With `contiguous` its payload is copied whatever its size, for streams
-    /// that write one buffer at a time; so is one that is masked.
+    /// Queues a message, and leaves an empty one if it is large. With `contiguous` its payload is copied
+    /// whatever its size, for streams that write one buffer at a time; so is one that is masked.
     #[inline]
-    pub(crate) fn push(&mut self, message: &Message, contiguous: bool) {
+    pub(crate) fn push(&mut self, message: &mut Message, contiguous: bool) {
         let payload = message.as_bytes();
         let len = payload.len();
         // What nearly always comes: a small one, for which there is room.
@@ -95,8 +91,18 @@ impl Outgoing {
             self.load.bytes += head + len;
             return;
         }
-        let owned = || message.clone().into_bytes();
-        self.push_data(&data_header(message.is_text()), payload, owned, contiguous);
+        self.push_any(message, contiguous);
+    }
+
+    #[inline(never)]
+    fn push_any(&mut self, message: &mut Message, contiguous: bool) {
+        let header = data_header(message.is_text());
+        if self.is_kept(message.len(), contiguous) {
+            let empty = Message::Binary(Bytes::new());
+            self.push_large(&header, mem::replace(message, empty).into_bytes());
+        } else {
+            self.push_small(&header, message.as_bytes(), contiguous);
+        }
     }
 
     /// Queues a message in the form of its `compressed` payload (RFC 7692 §6.1).
@@ -110,29 +116,34 @@ impl Outgoing {
             rsv1: true,
             ..data_header(message.is_text())
         };
-        self.push_data(&header, compressed, || compressed.clone(), contiguous);
+        if self.is_kept(compressed.len(), contiguous) {
+            self.push_large(&header, compressed.clone());
+        } else {
+            self.push_small(&header, compressed, contiguous);
+        }
     }
 
-    fn push_data(
-        &mut self,
-        header: &FrameHeader,
-        payload: &[u8],
-        owned: impl FnOnce() -> Bytes,
-        contiguous: bool,
-    ) {
+    /// Returns whether a payload is written as it is.
+    fn is_kept(&self, len: usize, contiguous: bool) -> bool {
+        len >= LARGE && !contiguous && self.role == Role::Server
+    }
+
+    fn push_large(&mut self, header: &FrameHeader, payload: Bytes) {
+        let gathered = self.tail.len() - self.tail_written;
+        let messages = mem::take(&mut self.tail_messages);
+        let len = payload.len();
+        let head = self.segments.push(gathered, messages, header, payload);
+        self.load.messages += 1;
+        self.load.bytes += head + len;
+    }
+
+    fn push_small(&mut self, header: &FrameHeader, payload: &[u8], contiguous: bool) {
         self.make_room(payload.len(), contiguous);
         let mask = self.push_data_header(header, payload.len());
-        if payload.len() < LARGE || contiguous || mask.is_some() {
-            self.push_payload(payload, mask);
-            self.tail_messages += 1;
-            if self.tail.len() >= SEGMENT {
-                self.seal();
-            }
-        } else {
+        self.push_payload(payload, mask);
+        self.tail_messages += 1;
+        if self.tail.len() >= SEGMENT {
             self.seal();
-            self.segments
-                .get_or_insert_default()
-                .push_back((owned(), 1));
         }
         self.load.messages += 1;
         self.load.bytes += payload.len();
@@ -227,9 +238,7 @@ impl Outgoing {
     pub(crate) fn append(&mut self, other: &mut Self) {
         self.seal();
         other.seal();
-        if let Some(mut segments) = other.segments.take() {
-            self.segments.get_or_insert_default().append(&mut segments);
-        }
+        self.segments.append(&mut other.segments);
         self.load.messages += other.load.messages;
         self.load.bytes += other.load.bytes;
         other.load = Load::default();
@@ -257,7 +266,7 @@ impl Outgoing {
         }
     }
 
-    /// Makes the tail a segment.
+    /// Makes segments of the tail.
     fn seal(&mut self) {
         if self.tail.is_empty() {
             return;
@@ -268,10 +277,8 @@ impl Outgoing {
         }
         let mut sealed = Bytes::from(tail);
         sealed.advance(mem::take(&mut self.tail_written));
-        let messages = mem::take(&mut self.tail_messages) as usize;
-        self.segments
-            .get_or_insert_default()
-            .push_back((sealed, messages));
+        let messages = mem::take(&mut self.tail_messages);
+        self.segments.seal(sealed, messages);
     }
 
     /// Returns how much is queued.
@@ -287,23 +294,16 @@ impl Outgoing {
     /// it is empty.
     pub(crate) fn slices<'a, 's>(&'a self, slices: &'s mut [IoSlice<'a>]) -> &'s [IoSlice<'a>] {
         let tail = &self.tail[self.tail_written..];
-        let tail = (!tail.is_empty()).then_some(tail);
-        let segments = self.segments.iter().flat_map(|segments| segments.iter());
-        let segments = segments.map(|(segment, _)| &**segment);
-        let mut used = 0;
-        for (slot, bytes) in slices.iter_mut().zip(segments.chain(tail)) {
-            *slot = IoSlice::new(bytes);
-            used += 1;
-        }
+        let used = self.segments.fill(tail, slices);
         &slices[..used]
     }
 
     /// Returns the bytes to write next, if they are all that there are and lie in one piece.
     #[inline]
     pub(crate) fn only_slice(&self) -> Option<&[u8]> {
-        match self.segments {
-            None => Some(&self.tail[self.tail_written..]),
-            Some(_) => None,
+        match self.segments.is_empty() {
+            true => Some(&self.tail[self.tail_written..]),
+            false => None,
         }
     }
 
@@ -330,26 +330,18 @@ impl Outgoing {
     }
 
     /// Takes off `written` bytes, and returns what that makes room for.
+    #[inline]
     pub(crate) fn advance(&mut self, written: usize) -> Load {
         let mut messages = 0;
-        let mut left = written;
-        if let Some(segments) = &mut self.segments {
-            while let Some((segment, ends)) = segments.front_mut() {
-                if left < segment.len() {
-                    segment.advance(left);
-                    left = 0;
-                    break;
-                }
-                left -= segment.len();
-                messages += *ends;
-                segments.pop_front();
-            }
-            if segments.is_empty() {
-                self.segments = None;
-            }
+        if self.segments.is_empty() {
+            self.tail_written += written;
+        } else {
+            let taken = self.segments.advance(written);
+            messages = taken.messages;
+            self.tail_written += taken.gathered;
         }
-        self.tail_written += left;
-        if self.segments.is_none() && self.tail_written == self.tail.len() {
+        if self.tail_written == self.tail.len() {
+            // Segments that are left have nothing before them.
             messages += mem::take(&mut self.tail_messages) as usize;
             self.tail_written = 0;
             self.tail.clear();
@@ -402,7 +394,7 @@ mod tests {
             (65_536, &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
         ] {
             let mut outgoing = Outgoing::default();
-            outgoing.push(&Message::binary(vec![7; len]), false);
+            outgoing.push(&mut Message::binary(vec![7; len]), false);
             let (written, _) = drain(&mut outgoing, usize::MAX);
             assert_eq!(&written[..head.len()], head, "length {len}");
             assert_eq!(&written[head.len()..], vec![7; len], "length {len}");
@@ -413,7 +405,7 @@ mod tests {
     fn gathers_small_frames_in_one_slice() {
         let mut outgoing = Outgoing::default();
         for _ in 0..64 {
-            outgoing.push(&Message::text("x".repeat(32)), false);
+            outgoing.push(&mut Message::text("x".repeat(32)), false);
         }
         let mut slices = [IoSlice::new(&[]); 4];
         assert_eq!(outgoing.slices(&mut slices).len(), 1);
@@ -423,16 +415,87 @@ mod tests {
     fn does_not_copy_a_large_payload_unless_it_has_to() {
         let payload = Bytes::from(vec![1; LARGE]);
         let mut outgoing = Outgoing::default();
-        outgoing.push(&Message::Binary(payload.clone()), false);
+        outgoing.push(&mut Message::Binary(payload.clone()), false);
         let mut slices = [IoSlice::new(&[]); 4];
         let slices = outgoing.slices(&mut slices);
         assert_eq!(slices.len(), 2);
         assert_eq!(slices[1].as_ptr(), payload.as_ptr());
 
         let mut outgoing = Outgoing::default();
-        outgoing.push(&Message::Binary(payload), true);
+        outgoing.push(&mut Message::Binary(payload), true);
         let mut slices = [IoSlice::new(&[]); 4];
         assert_eq!(outgoing.slices(&mut slices).len(), 1);
+    }
+
+    #[test]
+    fn writes_large_payloads_between_small_frames_in_one_write() {
+        let payload = Bytes::from(vec![1; LARGE]);
+        let mut outgoing = Outgoing::default();
+        for text in ["a", "b"] {
+            outgoing.push(&mut Message::text(text), false);
+            outgoing.push(&mut Message::Binary(payload.clone()), false);
+        }
+        outgoing.push_ping(b"");
+        let mut slices = [IoSlice::new(&[]); 8];
+        let slices = outgoing.slices(&mut slices);
+        let small: Vec<&[u8]> = slices
+            .iter()
+            .map(|slice| &**slice)
+            .filter(|slice| slice.len() < LARGE)
+            .collect();
+        let head = [0x82, 126, 0x10, 0].as_slice();
+        assert_eq!(small, [b"\x81\x01a", head, b"\x81\x01b", head, b"\x89\0"]);
+        for at in [2, 5] {
+            assert_eq!(slices[at].as_ptr(), payload.as_ptr(), "slice {at}");
+        }
+        // A message has ended when all of its bytes are written.
+        let (mut ended, mut load) = (Vec::new(), outgoing.load());
+        while !outgoing.is_empty() {
+            let made = outgoing.advance(1);
+            load.bytes -= made.bytes;
+            if made.messages > 0 {
+                ended.push((load.bytes, made.messages));
+            }
+        }
+        let frame = 4 + LARGE;
+        assert_eq!(
+            ended,
+            [(2 * frame + 5, 1), (frame + 5, 1), (frame + 2, 1), (2, 1)]
+        );
+    }
+
+    #[test]
+    fn keeps_the_order_when_the_buffer_is_full_or_moved() {
+        let fill = |outgoing: &mut Outgoing, contiguous: bool| {
+            for number in 0..300_usize {
+                let len = [1000, LARGE, 500, 7, LARGE + 1][number % 5];
+                let payload = vec![number as u8; len];
+                outgoing.push(&mut Message::binary(payload), contiguous);
+            }
+        };
+        let mut whole = Outgoing::default();
+        fill(&mut whole, true);
+        fill(&mut whole, true);
+        let load = whole.load();
+        let (whole, _) = drain(&mut whole, usize::MAX);
+        for at_once in [1, 333, 4099, 70_000] {
+            let mut outgoing = Outgoing::default();
+            fill(&mut outgoing, false);
+            let bytes = 999;
+            let mut written = whole[..bytes].to_vec();
+            let mut room = outgoing.advance(bytes);
+            let mut more = Outgoing::default();
+            fill(&mut more, false);
+            outgoing.append(&mut more);
+            assert!(more.is_empty() && more.segments.is_empty());
+            outgoing.give_back();
+            let (rest, made) = drain(&mut outgoing, at_once);
+            written.extend(rest);
+            room.messages += made.messages;
+            room.bytes += made.bytes;
+            assert!(written == whole, "{at_once} at once");
+            assert_eq!(room, load, "{at_once} at once");
+        }
     }
 
     #[test]
@@ -440,7 +503,7 @@ mod tests {
         let fill = |contiguous| {
             let mut outgoing = Outgoing::default();
             for len in [0, 1, 5000, 3, 200_000, 4096, 10] {
-                outgoing.push(&Message::binary(vec![b'm'; len]), contiguous);
+                outgoing.push(&mut Message::binary(vec![b'm'; len]), contiguous);
                 outgoing.push_ping(b"ping");
             }
             outgoing.push_close(Some(&CloseFrame::new(CloseCode::NORMAL, "bye").unwrap()));
@@ -459,10 +522,10 @@ mod tests {
     #[test]
     fn appends_behind_what_is_half_written() {
         let mut first = Outgoing::default();
-        first.push(&Message::text("first"), false);
+        first.push(&mut Message::text("first"), false);
         let _ = first.advance(3);
         let mut second = Outgoing::default();
-        second.push(&Message::text("second"), false);
+        second.push(&mut Message::text("second"), false);
         first.append(&mut second);
         assert!(second.is_empty());
         let (written, room) = drain(&mut first, 1);
@@ -476,7 +539,7 @@ mod tests {
             tail: Vec::with_capacity(SEGMENT),
             ..Outgoing::default()
         };
-        outgoing.push(&Message::text("x".repeat(100)), false);
+        outgoing.push(&mut Message::text("x".repeat(100)), false);
         let _ = outgoing.advance(1);
         outgoing.give_back();
         assert_eq!(outgoing.tail.capacity(), 102);
@@ -492,21 +555,21 @@ mod tests {
     fn keeps_no_list_of_what_was_appended_elsewhere() {
         let mut first = Outgoing::default();
         let mut second = Outgoing::default();
-        second.push(&Message::binary(vec![1; LARGE]), false);
+        second.push(&mut Message::binary(vec![1; LARGE]), false);
         first.append(&mut second);
-        assert!(second.segments.is_none());
+        assert!(second.segments.is_empty());
     }
 
     #[test]
     fn keeps_nothing_when_it_is_empty() {
         let mut outgoing = Outgoing::default();
         for _ in 0..100 {
-            outgoing.push(&Message::binary(vec![0; 3000]), false);
+            outgoing.push(&mut Message::binary(vec![0; 3000]), false);
         }
         let _ = drain(&mut outgoing, usize::MAX);
         outgoing.give_back();
         assert_eq!(outgoing.tail.capacity(), 0);
-        assert!(outgoing.segments.is_none());
+        assert!(outgoing.segments.is_empty());
     }
 
     /// Splits what a client wrote into the heads of its frames, without the keys, and the payloads.
@@ -542,7 +605,7 @@ mod tests {
             (SEGMENT, vec![0x82, 0x80 | 127, 0, 0, 0, 0, 0, 1, 0, 0]),
         ];
         for (len, _) in &cases {
-            outgoing.push(&Message::binary(payload(*len)), false);
+            outgoing.push(&mut Message::binary(payload(*len)), false);
         }
         outgoing.push_ping(b"ping");
         outgoing.push_close(None);
@@ -562,7 +625,7 @@ mod tests {
         let mut moves = 0;
         let mut place = outgoing.tail.as_ptr();
         for _ in 0..1000 {
-            outgoing.push(&Message::text("x".repeat(32)), false);
+            outgoing.push(&mut Message::text("x".repeat(32)), false);
             moves += usize::from(outgoing.tail.as_ptr() != place);
             place = outgoing.tail.as_ptr();
         }

@@ -85,7 +85,7 @@ fn round_trip(mut data: &[u8]) {
         };
         match compressed {
             Some(bytes) => outgoing.push_compressed(&message, &bytes, false),
-            None => outgoing.push(&message, false),
+            None => outgoing.push(&mut message.clone(), false),
         }
         events.push(Event::Message(message));
     }

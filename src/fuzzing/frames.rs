@@ -102,7 +102,7 @@ fn encode(events: &[Event], lends: bool) -> Vec<u8> {
     }
     for event in events {
         match event {
-            Event::Message(message) => outgoing.push(message, false),
+            Event::Message(message) => outgoing.push(&mut message.clone(), false),
             Event::Ping(payload) => outgoing.push_ping(payload),
             Event::Pong(payload) => outgoing.push_pong(payload),
             Event::Close(frame) => outgoing.push_close(frame.as_ref()),

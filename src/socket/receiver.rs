@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use super::{budget::Spent, input::Input};
 use crate::{
-    codec::{Decoder, Event, Rooms, Rules, Violation},
+    codec::{Assembly, Decoder, Event, Rooms, Rules, Violation},
     message::Message,
 };
 
@@ -14,13 +14,19 @@ pub(super) struct Receiver {
     decoder: Decoder,
     /// Mostly nothing.
     input: Option<Box<Input>>,
-    /// What was decoded and is not a message: it is the connection's to act on, before anything
-    /// behind it is decoded.
-    stopped: Option<Box<Found>>,
+    /// What was decoded and is the connection's to act on, before anything behind it is decoded.
+    stopped: Option<Stopped>,
     /// What was decoded during this poll of the connection.
     spent: Spent,
     /// A Close or a violation was decoded: nothing behind it is.
     is_over: bool,
+}
+
+#[derive(Debug)]
+enum Stopped {
+    Found(Box<Found>),
+    /// A large message that was read to its place.
+    Placed(Box<Assembly>),
 }
 
 /// What comes next.
@@ -116,7 +122,7 @@ impl Receiver {
             Found::Event(Event::Message(message)) => Some(message),
             Found::Nothing => None,
             found => {
-                self.stopped = Some(Box::new(found));
+                self.stopped = Some(Stopped::Found(Box::new(found)));
                 None
             }
         }
@@ -125,7 +131,14 @@ impl Receiver {
     /// Returns what comes next.
     pub(super) fn next(&mut self, now: Instant) -> Found {
         match self.stopped.take() {
-            Some(found) => *found,
+            Some(Stopped::Found(found)) => *found,
+            Some(Stopped::Placed(message)) => match message.into_message() {
+                Ok(message) => Found::Event(Event::Message(message)),
+                Err(violation) => {
+                    self.is_over = true;
+                    Found::Violation(violation)
+                }
+            },
             None => self.decode(|| now),
         }
     }
@@ -177,17 +190,15 @@ impl Receiver {
             return self.decoder.give_up_place();
         }
         self.spent.add(0, len);
-        let message = match self.decoder.placed(len, now) {
+        self.stopped = Some(match self.decoder.placed(len, now) {
             Ok(None) => return,
-            Ok(Some(message)) => message.into_message(),
-            Err(violation) => Err(violation),
-        };
+            Ok(Some(message)) => Stopped::Placed(message),
+            Err(violation) => {
+                self.is_over = true;
+                Stopped::Found(Box::new(Found::Violation(violation)))
+            }
+        });
         self.spent.add(1, 0);
-        self.is_over = message.is_err();
-        self.stopped = Some(Box::new(match message {
-            Ok(message) => Found::Event(Event::Message(message)),
-            Err(violation) => Found::Violation(violation),
-        }));
     }
 
     /// Returns whether other tasks have to get their turn, while `unwritten` bytes wait to be

@@ -196,7 +196,7 @@ fn decodes_what_is_sent_whatever_a_write_takes() {
         let mut written = Vec::new();
         for event in &sent {
             match event {
-                Event::Message(message) => outgoing.push(message, contiguous),
+                Event::Message(message) => outgoing.push(&mut message.clone(), contiguous),
                 Event::Ping(payload) => outgoing.push_ping(payload),
                 Event::Pong(payload) => outgoing.push_pong(payload),
                 Event::Close(close) => outgoing.push_close(close.as_ref()),

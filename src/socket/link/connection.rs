@@ -198,12 +198,14 @@ impl Link {
                 }
             };
             look.deadline = receiver.deadline();
+            let has_place = matches!(step, Step::Read) && receiver.place().is_some();
+            // What is read to its place needs no buffer: the receiver keeps it.
             let empty = match step {
-                Step::Read => receiver.take_empty(),
+                Step::Read if !has_place => receiver.take_empty(),
                 _ => None,
             };
             look.next = match step {
-                Step::Read if receiver.place().is_some() => Next::ReadLarge(receiver),
+                Step::Read if has_place => Next::ReadLarge(receiver),
                 Step::Inflate => Next::Inflate(receiver),
                 step => {
                     state.receiver = Some(receiver);

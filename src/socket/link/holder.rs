@@ -136,7 +136,7 @@ impl Link {
         Sending::new(self, message, false)
     }
 
-    pub(in crate::socket) fn try_send(&self, message: Message) -> Result<(), TrySendError> {
+    pub(in crate::socket) fn try_send(&self, mut message: Message) -> Result<(), TrySendError> {
         let state = self.lock();
         if state.stage != Stage::Open {
             drop(state);
@@ -162,18 +162,19 @@ impl Link {
             drop(state);
             return Err(TrySendError::Full(message));
         }
-        match self.queue(state, &message, &form, turn) {
+        match self.queue(state, &mut message, &form, turn) {
             Ok(()) => Ok(()),
             Err(SendError::Closed) => Err(TrySendError::Closed(message)),
         }
     }
 
     /// Queues a message for which there is room. What is compressed in its turn is so without the
-    /// lock, so that another one that does not wait for a turn may come before it.
+    /// lock, so that another one that does not wait for a turn may come before it. After an error the
+    /// message is as it was.
     fn queue<'a>(
         &'a self,
         mut state: MutexGuard<'a, State>,
-        message: &Message,
+        message: &mut Message,
         form: &Form<'_>,
         turn: Option<Turn<'_>>,
     ) -> Result<(), SendError> {
@@ -215,15 +216,15 @@ impl Link {
     }
 
     /// Queues a message without asking for room.
-    pub(in crate::socket) fn push(&self, message: &Message) -> Result<(), SendError> {
-        let form = Form::of(message, self.compression());
+    pub(in crate::socket) fn push(&self, mut message: Message) -> Result<(), SendError> {
+        let form = Form::of(&message, self.compression());
         let turn = form.turn();
         let mut state = self.lock();
         if state.stage != Stage::Open {
             return Err(SendError::Closed);
         }
         state.flushes_up_to = None;
-        self.queue(state, message, &form, turn)
+        self.queue(state, &mut message, &form, turn)
     }
 
     /// Waits until everything is written that had been sent when this was called first.
@@ -412,8 +413,9 @@ impl State {
         self.waiters.take_if(|waiters| waiters.is_empty())
     }
 
+    /// Queues a message, which may be empty afterwards.
     #[inline(always)]
-    fn push(&mut self, message: &Message, compressed: Option<&Bytes>, role: Role) {
+    fn push(&mut self, message: &mut Message, compressed: Option<&Bytes>, role: Role) {
         let contiguous = self.contiguous;
         let outbox = self
             .outbox
@@ -422,12 +424,13 @@ impl State {
             // While output is blocked, a shared buffer would wait with it.
             outbox.lend();
         }
+        let len = message.len();
         match compressed {
             None => outbox.push(message, contiguous),
             Some(compressed) => outbox.push_compressed(message, compressed, contiguous),
         }
         self.traffic.messages_sent += 1;
-        self.traffic.bytes_sent += message.len() as u64;
+        self.traffic.bytes_sent += len as u64;
     }
 }
 
@@ -469,7 +472,7 @@ impl Future for Sending<'_> {
                 && state.waiters.is_none()
                 && bound.takes(state.unwritten(), Load::default(), this.message.len())
             {
-                state.push(&this.message, None, link.role);
+                state.push(&mut this.message, None, link.role);
                 return Poll::Ready(link.touch(state, Ok(())));
             }
             drop(state);
@@ -517,7 +520,7 @@ impl Sending<'_> {
                 turn
             }
         };
-        Poll::Ready(link.queue(state, &this.message, form, turn))
+        Poll::Ready(link.queue(state, &mut this.message, form, turn))
     }
 }
 
