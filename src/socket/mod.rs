@@ -48,6 +48,7 @@ use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+use self::link::By;
 pub use self::{
     error::{RecvError, SendError, TryRecvError, TrySendError},
     sender::{Buffered, Sender},
@@ -279,7 +280,7 @@ impl WebSocket {
         &mut self,
         message: impl Into<Message>,
     ) -> impl Future<Output = Result<(), SendError>> + Send {
-        self.link.send(message.into())
+        self.link.send(message.into(), By::Holder)
     }
 
     /// Queues one message to be written as [`send`](Self::send) does, but not compressed.
@@ -299,7 +300,7 @@ impl WebSocket {
         &mut self,
         message: impl Into<Message>,
     ) -> impl Future<Output = Result<(), SendError>> + Send {
-        self.link.send_uncompressed(message.into())
+        self.link.send_uncompressed(message.into(), By::Holder)
     }
 
     /// Closes the connection with a code and a reason, and waits until that is done.

@@ -224,7 +224,7 @@ impl Receiver {
     }
 
     /// Discards what is not decoded yet.
-    fn discard(&mut self) {
+    pub(super) fn discard(&mut self) {
         if let Some(input) = self.input.take() {
             input.give_back();
         }

@@ -4,7 +4,7 @@ use std::{fmt, future::Future, sync::Arc};
 
 use super::{
     error::{SendError, TrySendError},
-    link::Link,
+    link::{By, Link},
 };
 use crate::{
     close::{CloseCode, CloseFrame, Closed, InvalidClose},
@@ -67,7 +67,7 @@ impl Sender {
         &self,
         message: impl Into<Message>,
     ) -> impl Future<Output = Result<(), SendError>> + Send {
-        self.link.send(message.into())
+        self.link.send(message.into(), By::Sender)
     }
 
     /// Queues one message to be written as [`send`](Self::send) does, but not compressed.
@@ -87,7 +87,7 @@ impl Sender {
         &self,
         message: impl Into<Message>,
     ) -> impl Future<Output = Result<(), SendError>> + Send {
-        self.link.send_uncompressed(message.into())
+        self.link.send_uncompressed(message.into(), By::Sender)
     }
 
     /// Queues one message if there is room for it now.

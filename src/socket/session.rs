@@ -142,10 +142,10 @@ where
         let link = &*this.link;
         // The task may have been woken for the handler.
         let mut is_due = true;
-        let now = now();
+        let mut now = now();
         for _ in 0..TURNS {
             let driver = this.driver.as_mut();
-            let turn = driver.map_or(Turn::Over, |driver| driver.poll(now, cx));
+            let turn = driver.map_or(Turn::Over, |driver| driver.poll(&mut now, cx));
             if turn == Turn::Over {
                 if let Some(mut driver) = this.driver.take() {
                     driver.rest();
@@ -153,6 +153,7 @@ where
                 *this.place = None;
             }
             let handler = &mut this.handler;
+            is_due |= link.is_own_due();
             let was_due = mem::replace(&mut is_due, false);
             if !was_due && handler.is_some() && !matches!(turn, Turn::Again | Turn::Over) {
                 // There is nothing new for the handler.
@@ -180,10 +181,7 @@ where
             }
             let parked = match (turn, this.driver.as_mut()) {
                 (Turn::Again, _) => continue,
-                (Turn::Yield, Some(driver)) => {
-                    driver.yields(cx);
-                    break;
-                }
+                (Turn::Yield, Some(_)) => break,
                 (_, Some(driver)) => driver.park(cx),
                 (_, None) => link.park(None, cx),
             };
@@ -192,6 +190,9 @@ where
                 Parked::Awake { is_awaited } => is_due = is_awaited,
                 Parked::Yields => break,
             }
+        }
+        if let Some(driver) = this.driver {
+            driver.yields(cx);
         }
         // Unlike a wake of our own this is behind what timers and streams have for other tasks.
         let _ = pin!(tokio::task::yield_now()).poll(cx);

@@ -65,6 +65,17 @@ impl Waiters {
         replaced.map(|waiter| waiter.waker)
     }
 
+    /// Sets room aside for somebody whose turn it is, and returns its waker if it was not called yet.
+    pub(super) fn set_aside(&mut self, ticket: Ticket, len: usize) -> Option<Waker> {
+        if self.called.insert(ticket, len).is_some() {
+            return None;
+        }
+        self.reserved.messages += 1;
+        self.reserved.bytes += len;
+        self.passed_over.remove(&ticket);
+        self.waiting.remove(&ticket).map(|waiter| waiter.waker)
+    }
+
     /// Takes somebody out, and returns its waker if it was not called yet.
     pub(super) fn leave(&mut self, ticket: Ticket) -> Option<Waker> {
         if let Some(len) = self.called.remove(&ticket) {

@@ -86,11 +86,11 @@ impl<IO: Io> Driver<IO> {
             return Some(self.lose(RecvError::Io(error), cx));
         }
         if self.crowd().ended.is_some() {
-            return Some(self.end_of_stream(now, cx));
+            return Some(self.end_of_stream(cx));
         }
         report::not_receiving(self.link.name(), self.config.receive_limit());
         let fault = RecvError::NotReceived;
-        Some(self.fail(fault, CloseCode::POLICY_VIOLATION, now, cx))
+        Some(self.fail(fault, CloseCode::POLICY_VIOLATION, cx))
     }
 
     /// Returns until when the handler has to take a message, if one waits for room.
@@ -165,11 +165,11 @@ impl<IO: Io> Driver<IO> {
         }
         if is_due(self.first_message_due()) {
             let fault = RecvError::NoFirstMessage;
-            return Some(self.fail(fault, CloseCode::POLICY_VIOLATION, now, cx));
+            return Some(self.fail(fault, CloseCode::POLICY_VIOLATION, cx));
         }
         if is_due(self.assembly_due) {
             let fault = RecvError::TooSlow;
-            return Some(self.fail(fault, CloseCode::POLICY_VIOLATION, now, cx));
+            return Some(self.fail(fault, CloseCode::POLICY_VIOLATION, cx));
         }
         // A pong cannot overtake the rest of what is arriving, for which there is a time of its own.
         // Nor can a ping be answered that does not get out, and nothing comes behind an end.

@@ -11,7 +11,7 @@ use crate::{
     close::{CloseCode, CloseFrame, Closed, Side},
     codec::{Event, Role},
     socket::RecvError,
-    socket::{io::Io, link::Next, receiver::Found},
+    socket::{io::Io, link::Next, receiver::Found, timer},
 };
 
 /// The slowest reader, in bytes a second, that a closing waits for.
@@ -33,13 +33,7 @@ pub(super) enum Step {
 
 impl<IO: Io> Driver<IO> {
     /// The peer broke a rule: it is told, behind what had been sent before.
-    pub(super) fn fail(
-        &mut self,
-        fault: RecvError,
-        code: CloseCode,
-        now: Instant,
-        cx: &Context<'_>,
-    ) -> Turn {
+    pub(super) fn fail(&mut self, fault: RecvError, code: CloseCode, cx: &Context<'_>) -> Turn {
         let frame = match &fault {
             RecvError::Protocol(rule) => CloseFrame::because(code, &rule.to_string()),
             fault => CloseFrame::because(code, &fault.to_string()),
@@ -49,12 +43,12 @@ impl<IO: Io> Driver<IO> {
             .end(Some(fault), Some(&mut self.engine.output), cx);
         self.send_close(Some(&frame));
         let closed = Closed::new(Side::Local, Some(frame), false);
-        self.enter_closing(closed, true, now)
+        self.enter_closing(closed, true)
     }
 
     /// The peer has ended its half of the stream, and maybe the other, too: it gets what was sent
     /// before and a Close, if it still reads.
-    pub(super) fn end_of_stream(&mut self, now: Instant, cx: &Context<'_>) -> Turn {
+    pub(super) fn end_of_stream(&mut self, cx: &Context<'_>) -> Turn {
         let gone = RecvError::Io(io::ErrorKind::UnexpectedEof.into());
         self.link.end(Some(gone), Some(&mut self.engine.output), cx);
         let code = CloseCode::PROTOCOL_ERROR;
@@ -62,7 +56,7 @@ impl<IO: Io> Driver<IO> {
             code,
             "the stream ended without a close",
         )));
-        self.enter_closing(Closed::new(Side::Remote, None, false), true, now)
+        self.enter_closing(Closed::new(Side::Remote, None, false), true)
     }
 
     /// The connection is gone, or has to be given up: nobody can be told.
@@ -91,13 +85,16 @@ impl<IO: Io> Driver<IO> {
         let closed = Closed::new(Side::Local, Some(frame), false);
         // No answer comes behind an end that has been read already.
         let answered = self.waiting.take().is_some();
-        self.enter_closing(closed, answered, now)
+        self.enter_closing(closed, answered)
     }
 
     /// The peer has closed: it is answered when the handler is through with what came before.
     pub(super) fn poll_answering(&mut self, now: Instant, cx: &mut Context<'_>) -> Turn {
         let is_closing = self.link.take_close().is_some();
-        let longer = self.link.has_taken().then(|| now + self.answer_grace());
+        let longer = self
+            .link
+            .has_taken()
+            .then(|| timer::now() + self.answer_grace());
         let Phase::Answering(answering) = &mut self.phase else {
             return Turn::Again;
         };
@@ -111,7 +108,7 @@ impl<IO: Io> Driver<IO> {
                 .map(|frame| CloseFrame::without_reason(frame.code()));
             self.send_close(echoed.as_ref());
             // Both Closes are there as soon as ours is written.
-            return self.enter_closing(Closed::new(Side::Remote, frame, true), true, now);
+            return self.enter_closing(Closed::new(Side::Remote, frame, true), true);
         }
         match self.poll_flush(now, cx) {
             Poll::Ready(Ok(true)) => Turn::Again,
@@ -133,14 +130,16 @@ impl<IO: Io> Driver<IO> {
         self.push_control(|engine| engine.output.push_close(frame));
     }
 
-    fn enter_closing(&mut self, closed: Closed, answered: bool, now: Instant) -> Turn {
+    fn enter_closing(&mut self, closed: Closed, answered: bool) -> Turn {
         // What was accepted before is still to be written, so that a slow reader gets the time that
         // it takes at the slowest rate that is put up with.
         let seconds = self.engine.output.load().bytes / SLOWEST;
         let written = false;
         self.phase = Phase::Closing(Box::new(Closing {
             closed,
-            deadline: now + self.config.close_limit() + Duration::from_secs(seconds as u64),
+            deadline: timer::now()
+                + self.config.close_limit()
+                + Duration::from_secs(seconds as u64),
             step: Step::Exchange { written, answered },
         }));
         Turn::Again
@@ -237,7 +236,8 @@ impl<IO: Io> Driver<IO> {
         if let Phase::Closing(closing) = &mut self.phase {
             if written && matches!(closing.step, Step::Exchange { written: false, .. }) {
                 // Everything is with the peer, and so there is no reason to wait longer for it.
-                closing.deadline = closing.deadline.min(now + self.config.close_limit());
+                let limit = self.config.close_limit();
+                closing.deadline = closing.deadline.min(timer::now() + limit);
             }
             closing.step = Step::Exchange { written, answered };
             if written && answered {

@@ -203,8 +203,10 @@ impl<IO: Io> Driver<IO> {
 
     /// Does what can be done now.
     ///
-    /// `now` may be as long ago as the handler has run in this poll of the task.
-    pub(super) fn poll(&mut self, now: Instant, cx: &mut Context<'_>) -> Turn {
+    /// `now` may be as long ago as the handler has run in this poll of the task. It is asked for again
+    /// where a wait begins, and when a timer is reached.
+    pub(super) fn poll(&mut self, clock: &mut Instant, cx: &mut Context<'_>) -> Turn {
+        let now = *clock;
         self.tell_written(cx);
         self.has_taken_all = false;
         let turn = match self.phase {
@@ -214,7 +216,10 @@ impl<IO: Io> Driver<IO> {
             Phase::Over => Turn::Over,
         };
         match turn {
-            Turn::Idle if self.poll_timer(now, cx).is_ready() => Turn::Again,
+            Turn::Idle if self.poll_timer(now, cx).is_ready() => {
+                *clock = timer::now();
+                Turn::Again
+            }
             turn => turn,
         }
     }
@@ -485,7 +490,7 @@ impl<IO: Io> Driver<IO> {
                 self.link.end_input(frame.as_ref(), cx);
                 self.phase = Phase::Answering(Box::new(Answering {
                     frame,
-                    answer_at: now + self.answer_grace(),
+                    answer_at: timer::now() + self.answer_grace(),
                 }));
                 return Err(Turn::Again);
             }
@@ -516,10 +521,8 @@ impl<IO: Io> Driver<IO> {
             return Ok(delivered);
         }
         Err(match waiting.fault {
-            Fault::End => self.end_of_stream(now, cx),
-            Fault::Violation(violation) => {
-                self.fail(fault(violation), violation.close_code(), now, cx)
-            }
+            Fault::End => self.end_of_stream(cx),
+            Fault::Violation(violation) => self.fail(fault(violation), violation.close_code(), cx),
             Fault::Io(error) => self.lose(RecvError::Io(error), cx),
         })
     }
@@ -530,7 +533,7 @@ impl<IO: Io> Driver<IO> {
         if !self.link.is_unanswered() {
             return false;
         }
-        now < *ends.get_or_insert(now + self.answer_grace())
+        now < *ends.get_or_insert_with(|| timer::now() + self.answer_grace())
     }
 
     /// Returns whether nothing that is written can reach the peer any more, as far as that is known:
@@ -604,7 +607,7 @@ impl<IO: Io> Driver<IO> {
             return Ok(());
         }
         let fault = RecvError::TooManyControlFrames;
-        Err(self.fail(fault, CloseCode::POLICY_VIOLATION, now, cx))
+        Err(self.fail(fault, CloseCode::POLICY_VIOLATION, cx))
     }
 
     /// Answers a ping, or remembers the newest one while output is blocked: RFC 6455 §5.5.3 allows

@@ -2,11 +2,12 @@
 
 use std::{
     io, mem,
+    sync::atomic::Ordering,
     task::{Context, Waker},
     time::{Duration, Instant},
 };
 
-use super::{Link, Stage, State, Traffic, Wakers, register, wake_others};
+use super::{Link, Stage, State, Traffic, Wakers, register};
 use crate::{
     close::{CloseFrame, Closed, Side},
     codec::{Compression, Event, Load, Outgoing, Role, Rules},
@@ -226,7 +227,7 @@ impl Link {
             look.has_taken_all = state.hand_over(output);
         }
         drop(state);
-        wake_others(others, cx);
+        self.wake_others(others, cx);
         look
     }
 
@@ -296,6 +297,16 @@ impl Link {
         report::handed_on();
     }
 
+    /// Returns whether something was done for a holder in the connection's own task since this was last
+    /// asked.
+    pub(in crate::socket) fn is_own_due(&self) -> bool {
+        let is_due = self.own_is_due.load(Ordering::Relaxed);
+        if is_due {
+            self.own_is_due.store(false, Ordering::Relaxed);
+        }
+        is_due
+    }
+
     /// Returns whether the holder dropped its end, and if so whether in a panic.
     pub(in crate::socket) fn abandoned(&self) -> Option<bool> {
         self.lock().abandoned
@@ -358,7 +369,7 @@ impl Link {
         let others = state.take_reader_elsewhere(cx);
         state.deliver(message);
         drop(state);
-        wake_others(others, cx);
+        self.wake_others(others, cx);
     }
 
     /// Makes room for what has been written, which is `all` if the stream has taken everything, and
@@ -368,7 +379,7 @@ impl Link {
         let (writer, called) = state.make_room(load, all, self.config.outbox());
         let is_awaited = writer.is_some() || !called.is_empty() || state.waiters.is_some();
         drop(state);
-        wake_others(writer.into_iter().chain(called), cx);
+        self.wake_others(writer.into_iter().chain(called), cx);
         is_awaited
     }
 
@@ -379,7 +390,7 @@ impl Link {
         state.note_close(frame);
         let reader = state.reader.take();
         drop(state);
-        wake_others(reader, cx);
+        self.wake_others(reader, cx);
     }
 
     /// Notes the Close that this side sends, unless one came before.
@@ -407,13 +418,13 @@ impl Link {
         }
         let wakers = state.take_wakers();
         drop(state);
-        wakers.wake_others(cx);
+        self.wake_others(wakers.all(), cx);
     }
 
     /// The closing handshake is complete, or given up; only the first call counts.
     pub(in crate::socket) fn closed(&self, closed: Closed, cx: &Context<'_>) {
-        if let Some((wakers, _discarded)) = self.finish(closed, None) {
-            wakers.wake_others(cx);
+        if let Some(wakers) = self.finish(closed, None) {
+            self.wake_others(wakers.all(), cx);
         }
     }
 
@@ -422,16 +433,13 @@ impl Link {
     pub(in crate::socket) fn lost(&self) {
         let fault = RecvError::Io(io::ErrorKind::ConnectionAborted.into());
         let closed = Closed::lost(Side::Local, "aborted");
-        if let Some((wakers, _discarded)) = self.finish(closed, Some(fault)) {
-            wakers.wake();
+        if let Some(wakers) = self.finish(closed, Some(fault)) {
+            wakers.all().for_each(Waker::wake);
         }
     }
 
-    fn finish(
-        &self,
-        closed: Closed,
-        fault: Option<RecvError>,
-    ) -> Option<(Wakers, Option<Box<Outgoing>>)> {
+    /// Returns whom to wake, the first time.
+    fn finish(&self, closed: Closed, fault: Option<RecvError>) -> Option<Wakers> {
         let mut state = self.lock();
         if state.closed.is_some() {
             return None;
@@ -444,11 +452,17 @@ impl Link {
         }
         state.lost = state.unwritten().bytes as u64;
         state.writing = Load::default();
-        let discarded = mem::take(&mut state.outbox);
+        // Whoever keeps an end of the link keeps nothing that was on its way.
+        let discarded = state.outbox.take();
+        let receiver = state.receiver.take();
         let wakers = state.take_wakers();
         drop(state);
+        drop(discarded);
+        if let Some(mut receiver) = receiver {
+            receiver.discard();
+        }
         self.ended.notify_waiters();
-        Some((wakers, discarded))
+        Some(wakers)
     }
 
     pub(in crate::socket) fn set_round_trip(&self, round_trip: Duration) {
@@ -472,7 +486,7 @@ impl Link {
         }
         if mem::take(&mut state.touched) || is_awaited || others_first {
             drop(state);
-            wake_others(writer.into_iter().chain(called), cx);
+            self.wake_others(writer.into_iter().chain(called), cx);
             return match others_first {
                 true => Parked::Yields,
                 false => Parked::Awake { is_awaited },

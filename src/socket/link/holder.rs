@@ -10,6 +10,7 @@ use std::{
 };
 
 use bytes::Bytes;
+use tokio::task::coop;
 
 use super::{Link, Stage, State, register};
 use crate::{
@@ -126,14 +127,14 @@ impl Link {
 
     /// Queues a message, when there is room for it and its turn has come: else a large message
     /// might never find room among small ones.
-    pub(in crate::socket) fn send(&self, message: Message) -> Sending<'_> {
-        Sending::new(self, message, true)
+    pub(in crate::socket) fn send(&self, message: Message, by: By) -> Sending<'_> {
+        Sending::new(self, message, by, true)
     }
 
     /// Queues a message as [`send`](Self::send) does, but not compressed.
     #[cfg(feature = "deflate")]
-    pub(in crate::socket) fn send_uncompressed(&self, message: Message) -> Sending<'_> {
-        Sending::new(self, message, false)
+    pub(in crate::socket) fn send_uncompressed(&self, message: Message, by: By) -> Sending<'_> {
+        Sending::new(self, message, by, false)
     }
 
     pub(in crate::socket) fn try_send(&self, mut message: Message) -> Result<(), TrySendError> {
@@ -204,12 +205,17 @@ impl Link {
             return Poll::Ready(Err(SendError::Closed));
         }
         let mut place = state.sink.take();
-        let taken = self.take_place(&mut state, &mut place, 1, cx);
+        // The room stays set aside until the message comes: it may never come.
+        let unneeded = match place {
+            Some(ticket) if self.is_turn(&state, ticket, 1) => {
+                let waiters = state.waiters.get_or_insert_default();
+                Ok(waiters.set_aside(ticket, 1))
+            }
+            _ => self.take_place(&mut state, &mut place, 1, cx),
+        };
         state.sink = place;
-        let none_left = state.take_no_waiters();
         drop(state);
-        drop(none_left);
-        match taken {
+        match unneeded {
             Ok(_) => Poll::Ready(Ok(())),
             Err(_) => Poll::Pending,
         }
@@ -224,6 +230,14 @@ impl Link {
             return Err(SendError::Closed);
         }
         state.flushes_up_to = None;
+        let sink = state.sink.take();
+        let left = match (sink, &mut state.waiters) {
+            (Some(ticket), Some(waiters)) => waiters.leave(ticket),
+            _ => None,
+        };
+        let none_left = state.take_no_waiters();
+        // Dropped behind the lock.
+        let _unneeded = (left, none_left);
         self.queue(state, &mut message, &form, turn)
     }
 
@@ -289,7 +303,7 @@ impl Link {
             let wakers = state.take_wakers();
             self.touch(state, ());
             drop(discarded);
-            wakers.wake();
+            wakers.all().for_each(Waker::wake);
         }
     }
 
@@ -356,6 +370,16 @@ impl Link {
         self.config.outbox().takes(state.unwritten(), reserved, len)
     }
 
+    /// Returns whether somebody who waits may take the room for `len` bytes.
+    fn is_turn(&self, state: &State, ticket: Ticket, len: usize) -> bool {
+        let waiters = state.waiters.as_ref();
+        match waiters.map(|waiters| waiters.turn_of(ticket)) {
+            Some(waiters::Turn::Called) => true,
+            Some(waiters::Turn::First) => self.takes(state, len),
+            Some(waiters::Turn::Later) | None => false,
+        }
+    }
+
     /// Takes the room for `len` bytes if there is some and nobody who came before waits for it; else a
     /// `place` among those who wait. Returns the waker that is not needed any more in both cases.
     fn take_place(
@@ -373,14 +397,10 @@ impl Link {
             *place = Some(waiters.join(len, cx.waker().clone()));
             return Err(None);
         };
-        let has_room = self.takes(state, len);
+        let is_turn = self.is_turn(state, ticket, len);
         let waiters = state.waiters.get_or_insert_default();
-        match waiters.turn_of(ticket) {
-            waiters::Turn::First if has_room => {}
-            waiters::Turn::Called => {}
-            waiters::Turn::First | waiters::Turn::Later => {
-                return Err(waiters.wait_on(ticket, len, cx.waker()));
-            }
+        if !is_turn {
+            return Err(waiters.wait_on(ticket, len, cx.waker()));
         }
         *place = None;
         Ok(waiters.leave(ticket))
@@ -434,12 +454,22 @@ impl State {
     }
 }
 
+/// Who sends.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(in crate::socket) enum By {
+    /// The holder of the socket, usually in the connection's own task.
+    Holder,
+    /// Another task, which spends its budget of tokio's.
+    Sender,
+}
+
 /// The future of a message that is sent.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless they are polled"]
 pub(in crate::socket) struct Sending<'a> {
     link: &'a Link,
     message: Message,
+    by: By,
     compresses: bool,
     /// Where messages are compressed, chosen when it is polled first: that may take long.
     form: Option<Box<Form<'a>>>,
@@ -447,10 +477,11 @@ pub(in crate::socket) struct Sending<'a> {
 }
 
 impl<'a> Sending<'a> {
-    const fn new(link: &'a Link, message: Message, compresses: bool) -> Self {
+    const fn new(link: &'a Link, message: Message, by: By, compresses: bool) -> Self {
         Self {
             link,
             message,
+            by,
             compresses,
             form: None,
             place: None,
@@ -463,6 +494,22 @@ impl Future for Sending<'_> {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
+        if this.by == By::Sender {
+            let budget = ready!(coop::poll_proceed(cx));
+            let sent = this.poll_send(cx);
+            if sent.is_ready() {
+                budget.made_progress();
+            }
+            return sent;
+        }
+        this.poll_send(cx)
+    }
+}
+
+impl Sending<'_> {
+    #[inline(always)]
+    fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+        let this = self;
         let link = this.link;
         if this.place.is_none() && link.compression().is_none() {
             // What nearly always comes: there is room, and nobody waits for it.
@@ -472,6 +519,9 @@ impl Future for Sending<'_> {
                 && state.waiters.is_none()
                 && bound.takes(state.unwritten(), Load::default(), this.message.len())
             {
+                if this.by == By::Holder {
+                    state.flushes_up_to = None;
+                }
                 state.push(&mut this.message, None, link.role);
                 return Poll::Ready(link.touch(state, Ok(())));
             }
@@ -479,9 +529,7 @@ impl Future for Sending<'_> {
         }
         this.poll_thoroughly(cx)
     }
-}
 
-impl Sending<'_> {
     #[cold]
     fn poll_thoroughly(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         let this = self;
@@ -507,6 +555,9 @@ impl Sending<'_> {
             }
         };
         let _none_left = state.take_no_waiters();
+        if this.by == By::Holder {
+            state.flushes_up_to = None;
+        }
         let turn = match form {
             Form::Plain | Form::Compressed(_) => None,
             // A turn comes before the lock.
@@ -515,6 +566,7 @@ impl Sending<'_> {
                 let turn = form.turn();
                 state = link.lock();
                 if state.stage != Stage::Open {
+                    drop(state);
                     return Poll::Ready(Err(SendError::Closed));
                 }
                 turn

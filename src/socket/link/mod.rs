@@ -10,14 +10,20 @@ mod holder;
 
 use std::{
     mem,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     task::{Context, Waker},
     time::Duration,
 };
 
 use tokio::sync::Notify;
 
-pub(in crate::socket) use self::connection::{Glance, Next, Parked};
+pub(in crate::socket) use self::{
+    connection::{Glance, Next, Parked},
+    holder::By,
+};
 use super::{
     inbox::Inbox,
     receiver::Receiver,
@@ -42,6 +48,8 @@ pub(crate) struct Link {
     state: Mutex<State>,
     /// Told when the connection has ended.
     ended: Notify,
+    /// Something was done for a holder in the connection's own task, which was not woken.
+    own_is_due: AtomicBool,
 }
 
 /// The messages of a connection, counted.
@@ -152,6 +160,7 @@ impl Link {
             compression: OnceLock::new(),
             state: Mutex::default(),
             ended: Notify::new(),
+            own_is_due: AtomicBool::new(false),
         }
     }
 
@@ -177,6 +186,17 @@ impl Link {
             waker.wake();
         }
         result
+    }
+
+    /// Wakes all but the task that runs right now, which polls the handler next anyway: waking it would
+    /// only have it scheduled once more for nothing.
+    fn wake_others(&self, wakers: impl IntoIterator<Item = Waker>, cx: &Context<'_>) {
+        for waker in wakers {
+            match waker.will_wake(cx.waker()) {
+                true => self.own_is_due.store(true, Ordering::Relaxed),
+                false => waker.wake(),
+            }
+        }
     }
 
     fn has_room_in(&self, state: &State) -> bool {
@@ -240,15 +260,9 @@ struct Wakers {
 }
 
 impl Wakers {
-    fn wake(self) {
+    fn all(self) -> impl Iterator<Item = Waker> {
         let ends = self.ends.into_iter().flatten();
-        ends.chain(self.waiters).for_each(Waker::wake);
-    }
-
-    /// Wakes all but the task that runs right now.
-    fn wake_others(self, cx: &Context<'_>) {
-        let ends = self.ends.into_iter().flatten();
-        wake_others(ends.chain(self.waiters), cx);
+        ends.chain(self.waiters)
     }
 }
 
@@ -257,15 +271,5 @@ fn register(slot: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
     match slot {
         Some(waker) if waker.will_wake(cx.waker()) => None,
         _ => slot.replace(cx.waker().clone()),
-    }
-}
-
-/// Wakes all but the task that runs right now: it polls the handler next anyway, and waking it
-/// would only have it scheduled once more for nothing.
-fn wake_others(wakers: impl IntoIterator<Item = Waker>, cx: &Context<'_>) {
-    for waker in wakers {
-        if !waker.will_wake(cx.waker()) {
-            waker.wake();
-        }
     }
 }

@@ -1,0 +1,175 @@
+//! What a connection gives back: at its end, and when it lets others run.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+#[path = "support/pipe.rs"]
+mod pipe;
+#[path = "support/wire.rs"]
+mod wire;
+
+use std::{
+    alloc::System,
+    io,
+    pin::Pin,
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
+    sync::mpsc,
+    task::yield_now,
+    time::{sleep, timeout},
+};
+use tower_websocket::{BoxError, Config, Sender, WebSocket, WebSocketLayer};
+use wire::{BINARY, FIN, frame, write};
+
+#[global_allocator]
+static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+/// What is measured is of the whole process.
+static ONE: Mutex<()> = Mutex::new(());
+
+const KIB: usize = 1024;
+
+fn live() -> usize {
+    let stats = GLOBAL.stats();
+    stats.bytes_allocated - stats.bytes_deallocated
+}
+
+fn run(test: impl Future<Output = ()>) {
+    let _one = ONE.lock();
+    tokio::runtime::Builder::new_current_thread()
+        .enable_time()
+        .start_paused(true)
+        .build()
+        .unwrap()
+        .block_on(test);
+}
+
+/// The peers are gone in the middle of a message; the application still has a `Sender` for each.
+#[test]
+fn a_sender_of_a_connection_that_is_gone_holds_nothing_that_was_received() {
+    const CONNECTIONS: usize = 20;
+    run(async {
+        let mut senders: Vec<Sender> = Vec::new();
+        let mut before = 0;
+        for round in 0..2 * CONNECTIONS {
+            if round == CONNECTIONS {
+                // What the first ones needed once is there.
+                before = live();
+            }
+            let (server, mut client) = duplex(64 * KIB);
+            let mut socket = WebSocket::from_io(server, Config::new());
+            senders.push(socket.sender());
+            let whole = frame(FIN | BINARY, &vec![1; 1000 * KIB]);
+            write(&mut client, &whole[..900 * KIB]).await;
+            drop(client);
+            timeout(Duration::from_secs(60), socket.recv())
+                .await
+                .unwrap()
+                .unwrap_err();
+            drop(socket);
+            senders[round].closed().await;
+            sleep(Duration::from_millis(1)).await;
+        }
+        let each = live().saturating_sub(before) / CONNECTIONS;
+        assert!(each <= 4 * KIB, "{each} bytes each");
+        drop(senders);
+    });
+}
+
+/// A stream on which the next message is always there, once it is `full`.
+struct Endless {
+    stream: DuplexStream,
+    message: Vec<u8>,
+    full: Arc<AtomicBool>,
+}
+
+impl AsyncRead for Endless {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.full.load(Ordering::SeqCst) {
+            buf.put_slice(&self.message);
+            return Poll::Ready(Ok(()));
+        }
+        Pin::new(&mut self.stream).poll_read(cx, buf)
+    }
+}
+
+impl AsyncWrite for Endless {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.full.load(Ordering::SeqCst) {
+            return Poll::Ready(Ok(buf.len()));
+        }
+        Pin::new(&mut self.stream).poll_write(cx, buf)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+/// Each poll of the task ends because others have to get their turn.
+#[test]
+fn connections_that_let_others_run_hold_no_read_buffer() {
+    const CONNECTIONS: usize = 50;
+    run(async {
+        let (told, mut begun) = mpsc::unbounded_channel();
+        let handler = move |mut socket: WebSocket| {
+            let told = told.clone();
+            async move {
+                let _ = told.send(());
+                while let Some(message) = socket.recv().await? {
+                    socket.send(message).await?;
+                }
+                Ok::<_, BoxError>(())
+            }
+        };
+        let layer = WebSocketLayer::new(handler);
+        let full = Arc::new(AtomicBool::new(false));
+        let mut clients = Vec::new();
+        for _ in 0..CONNECTIONS {
+            let (server, mut client) = duplex(4096);
+            let message = frame(FIN | BINARY, b"ping");
+            let stream = Endless {
+                stream: server,
+                message,
+                full: Arc::clone(&full),
+            };
+            pipe::serve_on(stream, layer.clone().into_service());
+            wire::upgrade(&mut client, &wire::handshake("/")).await;
+            begun.recv().await.unwrap();
+            clients.push(client);
+        }
+        sleep(Duration::from_millis(1)).await;
+        let before = live();
+        full.store(true, Ordering::SeqCst);
+        for client in &mut clients {
+            write(client, b"x").await;
+        }
+        let mut most = 0;
+        for _ in 0..10 {
+            yield_now().await;
+            most = most.max(live().saturating_sub(before));
+        }
+        let each = most / CONNECTIONS;
+        assert!(each <= 8 * KIB, "{each} bytes each");
+    });
+}
