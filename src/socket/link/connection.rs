@@ -449,8 +449,9 @@ impl Link {
         state.unwritten = Load::default();
         let discarded = mem::take(&mut state.outbox);
         let wakers = state.take_wakers();
+        let watchers = mem::take(&mut state.watchers);
         drop(state);
-        self.ended.notify_waiters();
+        watchers.wake();
         Some((wakers, discarded))
     }
 

@@ -13,7 +13,7 @@ use bytes::Bytes;
 
 use super::{Link, Stage, State, register};
 use crate::{
-    close::{CloseFrame, Closed},
+    close::CloseFrame,
     codec::{Load, Outgoing, Role, Turn},
     message::Message,
     socket::{
@@ -253,11 +253,6 @@ impl Link {
         self.lock().first_close.clone()?.map(|frame| *frame)
     }
 
-    /// Returns how the connection ended, once it has.
-    pub(crate) fn ending(&self) -> Option<Closed> {
-        self.lock().closed.as_deref().cloned()
-    }
-
     /// Takes somebody out of those who wait for room.
     fn give_up(&self, ticket: Ticket) {
         let mut state = self.lock();
@@ -294,17 +289,6 @@ impl Link {
         let mut state = self.lock();
         state.evicted = true;
         self.touch(state, ());
-    }
-
-    /// Waits until the connection has ended, and returns how.
-    pub(in crate::socket) async fn closed_as(&self) -> Closed {
-        loop {
-            let ended = self.ended.notified();
-            if let Some(closed) = self.ending() {
-                return closed;
-            }
-            ended.await;
-        }
     }
 
     /// Waits until the connection has ended, which fails if not everything was written before.

@@ -6,6 +6,7 @@
 //! kept in the order in which they are queued by a lock of their own, taken before this one.
 
 mod connection;
+mod ending;
 mod holder;
 
 use std::{
@@ -15,9 +16,8 @@ use std::{
     time::Duration,
 };
 
-use tokio::sync::Notify;
-
 pub(in crate::socket) use self::connection::{Glance, Next, Parked};
+use self::ending::Watchers;
 use super::{
     inbox::Inbox,
     receiver::Receiver,
@@ -40,8 +40,6 @@ pub(crate) struct Link {
     /// Set before anybody sends.
     compression: OnceLock<Compression>,
     state: Mutex<State>,
-    /// Told when the connection has ended.
-    ended: Notify,
 }
 
 /// The messages of a connection, counted.
@@ -122,6 +120,7 @@ struct State {
     reader: Option<Waker>,
     writer: Option<Waker>,
     connection: Option<Waker>,
+    watchers: Watchers,
     /// The connection sleeps and has to be woken.
     parked: bool,
     /// Something was done that the connection has not looked at.
@@ -149,7 +148,6 @@ impl Link {
             config,
             compression: OnceLock::new(),
             state: Mutex::default(),
-            ended: Notify::new(),
         }
     }
 
