@@ -4,7 +4,6 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
-    sync::MutexGuard,
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
@@ -19,6 +18,7 @@ use crate::{
     socket::{
         RecvError, SendError, TryRecvError, TrySendError,
         form::Form,
+        sync::MutexGuard,
         timer::now,
         waiters::{self, Ticket, Waiters},
     },

@@ -11,7 +11,7 @@ mod holder;
 
 use std::{
     mem,
-    sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError},
+    sync::{Arc, OnceLock, PoisonError},
     task::{Context, Waker},
     time::Duration,
 };
@@ -21,6 +21,7 @@ use self::ending::Watchers;
 use super::{
     inbox::Inbox,
     receiver::Receiver,
+    sync::{Mutex, MutexGuard},
     waiters::{Ticket, Waiters},
 };
 use crate::{
