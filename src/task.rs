@@ -97,6 +97,10 @@ struct Handed {
 }
 
 impl Handed {
+    #[expect(
+        clippy::boxed_local,
+        reason = "the caller's future has room for the box alone"
+    )]
     fn serve<H: Handler>(
         self: Box<Self>,
         handler: &H,

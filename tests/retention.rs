@@ -51,7 +51,7 @@ const MIB: usize = 1024 * KIB;
 /// Connections that are open at once.
 const CONNECTIONS: usize = 50;
 /// Rounds of them in which pools may fill.
-const MOST_ROUNDS: usize = 8;
+const MOST_ROUNDS: usize = 32;
 /// Pools may still take a few buffers.
 const BUFFERS: isize = 128 * 1024;
 /// The capacity of a stream in each direction: enough for two flushes of 60 KB in one poll.

@@ -28,10 +28,14 @@ mod inbox;
 mod input;
 mod io;
 mod link;
+#[cfg(test)]
+#[cfg(tower_websocket_loom)]
+mod loom;
 mod receiver;
 mod sender;
 mod session;
 mod setup;
+mod sync;
 mod timer;
 mod waiters;
 

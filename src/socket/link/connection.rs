@@ -456,12 +456,13 @@ impl Link {
         let discarded = state.outbox.take();
         let receiver = state.receiver.take();
         let wakers = state.take_wakers();
+        let watchers = mem::take(&mut state.watchers);
         drop(state);
         drop(discarded);
         if let Some(mut receiver) = receiver {
             receiver.discard();
         }
-        self.ended.notify_waiters();
+        watchers.wake();
         Some(wakers)
     }
 

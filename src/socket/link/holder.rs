@@ -4,7 +4,6 @@ use std::{
     future::Future,
     mem,
     pin::Pin,
-    sync::MutexGuard,
     task::{Context, Poll, Waker, ready},
     time::Duration,
 };
@@ -14,12 +13,13 @@ use tokio::task::coop;
 
 use super::{Link, Stage, State, register};
 use crate::{
-    close::{CloseFrame, Closed},
+    close::CloseFrame,
     codec::{Load, Outgoing, Role, Turn},
     message::Message,
     socket::{
         RecvError, SendError, TryRecvError, TrySendError,
         form::Form,
+        sync::MutexGuard,
         timer::now,
         waiters::{self, Ticket, Waiters},
     },
@@ -70,6 +70,7 @@ impl Link {
             };
             messages.push(message);
             received += 1;
+            state.taken = true;
         }
         if state.crowded || state.awaited {
             self.tell_taken(state);
@@ -271,11 +272,6 @@ impl Link {
         self.lock().first_close.clone()?.map(|frame| *frame)
     }
 
-    /// Returns how the connection ended, once it has.
-    pub(crate) fn ending(&self) -> Option<Closed> {
-        self.lock().closed.as_deref().cloned()
-    }
-
     /// Takes somebody out of those who wait for room.
     fn give_up(&self, ticket: Ticket) {
         let mut state = self.lock();
@@ -312,17 +308,6 @@ impl Link {
         let mut state = self.lock();
         state.evicted = true;
         self.touch(state, ());
-    }
-
-    /// Waits until the connection has ended, and returns how.
-    pub(in crate::socket) async fn closed_as(&self) -> Closed {
-        loop {
-            let ended = self.ended.notified();
-            if let Some(closed) = self.ending() {
-                return closed;
-            }
-            ended.await;
-        }
     }
 
     /// Waits until the connection has ended, which fails if not everything was written before.

@@ -6,20 +6,20 @@
 //! kept in the order in which they are queued by a lock of their own, taken before this one.
 
 mod connection;
+mod ending;
 mod holder;
 
 use std::{
     mem,
     sync::{
-        Arc, Mutex, MutexGuard, OnceLock, PoisonError,
+        Arc, OnceLock, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Waker},
     time::Duration,
 };
 
-use tokio::sync::Notify;
-
+use self::ending::Watchers;
 pub(in crate::socket) use self::{
     connection::{Glance, Next, Parked},
     holder::By,
@@ -27,6 +27,7 @@ pub(in crate::socket) use self::{
 use super::{
     inbox::Inbox,
     receiver::Receiver,
+    sync::{Mutex, MutexGuard},
     waiters::{Ticket, Waiters},
 };
 use crate::{
@@ -46,8 +47,6 @@ pub(crate) struct Link {
     /// Set before anybody sends. Elsewhere, because few connections compress.
     compression: OnceLock<Box<Compression>>,
     state: Mutex<State>,
-    /// Told when the connection has ended.
-    ended: Notify,
     /// Something was done for a holder in the connection's own task, which was not woken.
     own_is_due: AtomicBool,
 }
@@ -132,6 +131,7 @@ struct State {
     reader: Option<Waker>,
     writer: Option<Waker>,
     connection: Option<Waker>,
+    watchers: Watchers,
     /// The connection sleeps and has to be woken.
     parked: bool,
     /// Something was done that the connection has not looked at.
@@ -159,7 +159,6 @@ impl Link {
             config,
             compression: OnceLock::new(),
             state: Mutex::default(),
-            ended: Notify::new(),
             own_is_due: AtomicBool::new(false),
         }
     }

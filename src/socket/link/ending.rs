@@ -1,0 +1,146 @@
+//! Waiting for the end of a connection.
+
+use std::{
+    collections::BTreeMap,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+};
+
+use super::Link;
+use crate::{close::Closed, socket::waiters::Ticket};
+
+/// Those who wait for the end.
+#[derive(Debug, Default)]
+pub(super) struct Watchers(BTreeMap<Ticket, Waker>);
+
+impl Watchers {
+    /// Adds a waker, or replaces the one under `ticket` and returns that.
+    fn register(&mut self, ticket: &mut Option<Ticket>, waker: &Waker) -> Option<Waker> {
+        let last = self.0.last_key_value();
+        let next = last.map_or(Ticket::MIN, |(last, _)| last.saturating_add(1));
+        let ticket = *ticket.get_or_insert(next);
+        let registered = self.0.get(&ticket);
+        if registered.is_some_and(|registered| registered.will_wake(waker)) {
+            return None;
+        }
+        self.0.insert(ticket, waker.clone())
+    }
+
+    fn remove(&mut self, ticket: Ticket) -> Option<Waker> {
+        let waker = self.0.remove(&ticket);
+        if self.0.is_empty() {
+            // An empty map that had entries keeps memory for the next ones.
+            self.0 = BTreeMap::new();
+        }
+        waker
+    }
+
+    pub(super) fn wake(self) {
+        self.0.into_values().for_each(Waker::wake);
+    }
+}
+
+impl Link {
+    /// Waits until the connection has ended, and returns how.
+    pub(in crate::socket) const fn closed_as(&self) -> Ending<'_> {
+        Ending {
+            link: self,
+            ticket: None,
+        }
+    }
+
+    /// Returns how the connection ended, once it has.
+    pub(crate) fn ending(&self) -> Option<Closed> {
+        self.lock().closed.as_deref().cloned()
+    }
+}
+
+/// The future of the end of a connection.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless they are polled"]
+pub(in crate::socket) struct Ending<'a> {
+    link: &'a Link,
+    ticket: Option<Ticket>,
+}
+
+impl Future for Ending<'_> {
+    type Output = Closed;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Closed> {
+        let link = self.link;
+        let mut state = link.lock();
+        if let Some(closed) = state.closed.as_deref() {
+            return Poll::Ready(closed.clone());
+        }
+        let replaced = state.watchers.register(&mut self.ticket, cx.waker());
+        drop(state);
+        drop(replaced);
+        Poll::Pending
+    }
+}
+
+impl Drop for Ending<'_> {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.ticket {
+            let waker = self.link.lock().watchers.remove(ticket);
+            drop(waker);
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        pin::pin,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+        task::Wake,
+    };
+
+    use super::*;
+    use crate::{codec::Role, config::Config, report::Name};
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    fn poll(ending: Pin<&mut Ending<'_>>, woken: &Arc<Woken>) -> bool {
+        let waker = Waker::from(Arc::clone(woken));
+        ending.poll(&mut Context::from_waker(&waker)).is_ready()
+    }
+
+    #[test]
+    fn wakes_each_once_by_its_last_waker_and_none_that_was_dropped() {
+        let name = Name {
+            handler: "",
+            path: "".into(),
+        };
+        let link = Link::new(Role::Server, name, Arc::new(Config::new()));
+        let wakers: [Arc<Woken>; 4] = Default::default();
+        let mut first = pin!(link.closed_as());
+        {
+            let dropped = pin!(link.closed_as());
+            assert!(!poll(dropped, &wakers[0]));
+        }
+        let mut second = pin!(link.closed_as());
+        assert!(!poll(second.as_mut(), &wakers[1]));
+        assert!(!poll(first.as_mut(), &wakers[2]));
+        assert!(!poll(second.as_mut(), &wakers[3]));
+        link.lost();
+        let woken = wakers
+            .each_ref()
+            .map(|woken| woken.0.load(Ordering::Relaxed));
+        assert_eq!(woken, [0, 0, 1, 1]);
+        assert!(poll(first, &wakers[2]) && poll(second, &wakers[3]));
+        // Their wakers are freed with them.
+        assert!(wakers.iter().all(|woken| Arc::strong_count(woken) == 1));
+    }
+}
