@@ -6,7 +6,7 @@ use std::{future::Future, time::Duration};
 
 use crate::{any_error::BoxError, close::Closed, handshake::HandshakeError, upgrade::UpgradeError};
 
-/// What warnings call a connection by.
+/// The name of a connection in warnings.
 #[derive(Debug)]
 #[cfg_attr(
     not(feature = "tracing"),

@@ -1,4 +1,4 @@
-//! What a layer, its services and its connections share: the handler and what it is served with.
+//! The handler and its settings, which a layer shares with its services and connections.
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
@@ -11,7 +11,7 @@ use crate::{
     origin::OriginPolicy,
 };
 
-/// What a layer has been given.
+/// The handler of a layer, and the layer's settings.
 ///
 /// All of it stands behind one pointer, because routers clone their services with every request.
 /// A layer that is changed after it was cloned, or has made services, gets a copy of its own.

@@ -56,7 +56,7 @@ impl Mask {
         self.skip(from.len());
     }
 
-    /// Masks or unmasks `bytes`, of which the first is for the mask's first byte.
+    /// Masks or unmasks `bytes`, from the first byte of the mask on.
     #[inline(always)]
     pub(super) fn apply_aligned(self, bytes: &mut [u8]) {
         let (blocks, rest) = bytes.split_at_mut(bytes.len() - bytes.len() % BLOCK);

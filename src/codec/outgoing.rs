@@ -72,7 +72,7 @@ impl Outgoing {
     pub(crate) fn push(&mut self, message: &mut Message, contiguous: bool) {
         let payload = message.as_bytes();
         let len = payload.len();
-        // What nearly always comes: a small one, for which there is room.
+        // The usual case: the message is small, and the tail has room for it.
         let end = self.tail.len() + len + 4;
         let segment = if contiguous { CONTIGUOUS } else { SEGMENT };
         if self.role == Role::Server && len < LARGE && end <= self.tail.capacity() && end < segment

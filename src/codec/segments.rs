@@ -51,7 +51,7 @@ struct Segment {
     messages: u32,
 }
 
-/// What was written.
+/// How much a write has taken off.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(super) struct Taken {
     /// Gathered bytes, also behind the last segment.

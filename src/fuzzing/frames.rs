@@ -63,8 +63,7 @@ pub(super) fn however_cut(stream: &[u8], cuts: &[u8], rules: Rules) -> Outcome {
     whole
 }
 
-/// Decodes a stream as `socket` does it: messages of the usual form, of which small ones share a buffer,
-/// before all others.
+/// Decodes a stream as `socket` does: it tries the usual form first, and small messages share a buffer.
 fn assert_usual(stream: &[u8], rules: Rules, whole: &Outcome) {
     let now = Instant::now();
     let mut decoder = Decoder::new(rules);

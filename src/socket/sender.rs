@@ -55,6 +55,9 @@ pub struct Buffered {
 impl Sender {
     /// Queues one message to be written, as [`WebSocket::send`](crate::WebSocket::send) does.
     ///
+    /// It spends tokio's cooperative budget: a task that sends many messages lets other tasks run in
+    /// between.
+    ///
     /// # Errors
     ///
     /// [`SendError::Closed`] once the connection is closing or gone.

@@ -138,12 +138,12 @@ impl Waiters {
     }
 
     /// Returns whether whoever comes now has to wait.
-    pub(super) fn are_first(&self) -> bool {
+    pub(super) fn come_first(&self) -> bool {
         !self.waiting.is_empty() || !self.called.is_empty()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        !self.are_first() && self.passed_over.is_empty()
+        !self.come_first() && self.passed_over.is_empty()
     }
 
     /// Takes everybody's waker: there is nothing to wait for any more.

@@ -2,21 +2,16 @@
 
 use std::{
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Instant,
 };
 
-use super::{ANSWER_GRACE, Driver, Phase, Turn};
+use super::{Driver, Phase, Turn};
 use crate::{
     close::{CloseCode, CloseFrame},
     config::Config,
     keepalive::{Due, Keepalive},
-    report,
-    socket::RecvError,
-    socket::{io::Io, timer::now},
+    socket::{RecvError, io::Io, timer::now},
 };
-
-/// How often a connection from which nothing is read looks whether its peer has gone.
-const PROBE: Duration = Duration::from_secs(1);
 
 /// What time brings, whatever the peer does.
 #[derive(Debug)]
@@ -57,60 +52,6 @@ impl<IO: Io> Driver<IO> {
     #[inline]
     fn is_nothing_due(&self, now: Instant) -> bool {
         self.is_timer_quiet && self.timer.is_before_its_end(now) && self.is_quiet()
-    }
-
-    /// Looks whether the peer has gone, and how long the handler has taken no message.
-    fn on_pause(&mut self, now: Instant, cx: &mut Context<'_>) -> Option<Turn> {
-        if self.probes && !self.is_cut_off() {
-            match self.engine.poll_gone(cx) {
-                Poll::Pending => {}
-                Poll::Ready(Ok(())) => {
-                    self.crowd().ended.get_or_insert(now);
-                }
-                Poll::Ready(Err(error)) => {
-                    if let Some(turn) = self.cut_off(error, cx) {
-                        return Some(turn);
-                    }
-                }
-            }
-        }
-        if self.crowded_due()? > now {
-            return None;
-        }
-        // Output may have been blocked meanwhile, and nothing been looked at.
-        if self.link.has_taken() {
-            self.crowd().since = Some(now);
-            return None;
-        }
-        if let Some(error) = self.take_cut_off() {
-            return Some(self.lose(RecvError::Io(error), cx));
-        }
-        if self.crowd().ended.is_some() {
-            return Some(self.end_of_stream(cx));
-        }
-        report::not_receiving(self.link.name(), self.config.receive_limit());
-        let fault = RecvError::NotReceived;
-        Some(self.fail(fault, CloseCode::POLICY_VIOLATION, cx))
-    }
-
-    /// Returns until when the handler has to take a message, if one waits for room.
-    fn crowded_due(&self) -> Option<Instant> {
-        let crowd = self.crowd.as_ref()?;
-        let since = crowd.since?;
-        let due = since + self.config.receive_limit();
-        Some(match (&crowd.cut_off, crowd.ended) {
-            // From the end on, whatever the handler had been doing for how long.
-            (_, Some(ended)) => due.min(since.max(ended) + self.config.handler_limit()),
-            (Some(_), None) => due.min(since + ANSWER_GRACE),
-            (None, None) => due,
-        })
-    }
-
-    /// Returns when a connection from which nothing is read looks again.
-    fn pause_due(&self, now: Instant) -> Option<Instant> {
-        // Being woken is enough: every poll looks.
-        let probe = self.probes.then(|| now + PROBE);
-        probe.into_iter().chain(self.crowded_due()).min()
     }
 
     pub(super) fn resume(&mut self, now: Instant) {

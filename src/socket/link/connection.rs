@@ -4,74 +4,18 @@ use std::{
     io, mem,
     sync::atomic::Ordering,
     task::{Context, Waker},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::{Link, Stage, State, Traffic, Wakers, register};
 use crate::{
     close::{CloseFrame, Closed, Side},
-    codec::{Compression, Event, Load, Outgoing, Role, Rules},
+    codec::{Load, Outgoing, Role},
     config::Bound,
     message::Message,
     report::{self, Name},
-    socket::{
-        RecvError,
-        input::Input,
-        receiver::{Found, Receiver},
-    },
+    socket::RecvError,
 };
-
-/// What the connection finds when it looks at what was read, and at what was done meanwhile.
-#[derive(Debug)]
-pub(in crate::socket) struct Look {
-    pub(in crate::socket) next: Next,
-    /// There is something for the holder of the socket.
-    pub(in crate::socket) delivered: bool,
-    /// The holder took a message since the last look.
-    pub(in crate::socket) taken: bool,
-    /// A message was decoded since the last look.
-    pub(in crate::socket) heard: bool,
-    /// When what has begun to arrive becomes too slow.
-    pub(in crate::socket) deadline: Option<Instant>,
-    /// Everything that was sent is in the output.
-    pub(in crate::socket) has_taken_all: bool,
-}
-
-/// What is found at a glance.
-#[derive(Debug)]
-pub(in crate::socket) enum Glance {
-    /// As [`Next::Receive`].
-    Receive,
-    /// As [`Next::Read`], behind a message that was `heard` or not.
-    Read {
-        buffer: Option<Box<Input>>,
-        heard: bool,
-        has_taken_all: bool,
-    },
-    /// Anything else: it has to be looked at.
-    Look,
-}
-
-/// What is to be done next.
-#[derive(Debug)]
-pub(in crate::socket) enum Next {
-    /// Reading, into this buffer if there is one.
-    Read(Option<Box<Input>>),
-    /// Reading to the place of a large payload, which takes the receiver until it is put back.
-    ReadLarge(Box<Receiver>),
-    /// Inflating, which takes the receiver until it is put back.
-    Inflate(Box<Receiver>),
-    /// Nothing before the handler of this very task has received: it decodes what has come.
-    Receive,
-    /// Nothing before there is room for another message.
-    Wait,
-    /// Letting other tasks run.
-    Yield,
-    /// Acting on this.
-    Act(Found),
-    /// Closing, as somebody has asked for.
-    Close(Box<CloseFrame>),
-}
 
 /// Whether the task may sleep.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -86,198 +30,7 @@ pub(in crate::socket) enum Parked {
     Yields,
 }
 
-/// What comes of looking at the input once.
-enum Step {
-    Deliver(Message),
-    Read,
-    Inflate,
-    Receive,
-    Wait,
-    Yield,
-    Act(Found),
-    Close(Box<CloseFrame>),
-}
-
 impl Link {
-    /// Begins a connection: what was read of it already is decoded by these rules, and its stream
-    /// writes one buffer at a time if it is `contiguous`.
-    pub(in crate::socket) fn begin(&self, rules: Rules, early: &[u8], contiguous: bool) {
-        if let Some(compression) = rules.deflation.map(Compression::new) {
-            // Set once: a link has one connection.
-            let _ = self.compression.set(Box::new(compression));
-        }
-        let mut state = self.lock();
-        state.contiguous = contiguous;
-        state.receiver = Some(Box::new(Receiver::new(rules, early)));
-    }
-
-    /// Finds what nearly always comes next, with the same effect as [`look`](Self::look): the handler of
-    /// this task waits for a message that begins with what is `new`, or everything was decoded.
-    pub(in crate::socket) fn glance(
-        &self,
-        new: &mut Option<Box<Input>>,
-        output: &mut Outgoing,
-        cx: &Context<'_>,
-    ) -> Glance {
-        let mut guard = self.lock();
-        let state = &mut *guard;
-        let Some(receiver) = state.receiver.as_deref_mut() else {
-            return Glance::Look;
-        };
-        if state.close.is_some() || !receiver.is_at_rest() {
-            return Glance::Look;
-        }
-        if new.is_none() {
-            if receiver.has_input() {
-                return Glance::Look;
-            }
-            let buffer = receiver.take_empty();
-            state.wake();
-            state.taken = false;
-            let heard = mem::take(&mut state.heard);
-            let has_taken_all = state.hand_over(output);
-            return Glance::Read {
-                buffer,
-                heard,
-                has_taken_all,
-            };
-        }
-        let reader = state.reader.as_ref();
-        let is_awaited = reader.is_some_and(|reader| reader.will_wake(cx.waker()));
-        let begins = new
-            .as_deref()
-            .is_some_and(|input| receiver.is_message(input));
-        if !is_awaited || !begins || state.heard || !state.inbox.is_empty() {
-            return Glance::Look;
-        }
-        if let Some(input) = new.take() {
-            receiver.put(input);
-        }
-        state.wake();
-        Glance::Receive
-    }
-
-    /// Decodes what was read, and what is `new` of it, until there is something to do.
-    ///
-    /// A message that has just come is left to the handler where that waits for it in this task;
-    /// others are put into the inbox. What was sent is moved to the `output`, if that is empty and the
-    /// handler has nothing to answer first. Everything that was done counts as looked at.
-    pub(in crate::socket) fn look(
-        &self,
-        new: Option<Box<Input>>,
-        output: Option<&mut Outgoing>,
-        now: Instant,
-        cx: &Context<'_>,
-    ) -> Look {
-        let mut state = self.lock();
-        state.wake();
-        let is_new = new.is_some();
-        let mut look = Look {
-            next: Next::Yield,
-            delivered: false,
-            taken: mem::take(&mut state.taken),
-            heard: false,
-            deadline: None,
-            has_taken_all: false,
-        };
-        let mut others = None;
-        if let Some(mut receiver) = state.receiver.take() {
-            if let Some(input) = new {
-                receiver.put(input);
-            }
-            let step = loop {
-                if let Some(frame) = state.close.take() {
-                    break Step::Close(frame);
-                }
-                match self.step(&mut state, &mut receiver, is_new, now, cx) {
-                    Step::Deliver(message) => {
-                        others = state.take_reader_elsewhere(cx).or(others);
-                        state.deliver(message);
-                        look.delivered = true;
-                    }
-                    step => break step,
-                }
-            };
-            look.deadline = receiver.deadline();
-            let has_place = matches!(step, Step::Read) && receiver.place().is_some();
-            // What is read to its place needs no buffer: the receiver keeps it.
-            let empty = match step {
-                Step::Read if !has_place => receiver.take_empty(),
-                _ => None,
-            };
-            look.next = match step {
-                Step::Read if has_place => Next::ReadLarge(receiver),
-                Step::Inflate => Next::Inflate(receiver),
-                step => {
-                    state.receiver = Some(receiver);
-                    match step {
-                        Step::Read => Next::Read(empty),
-                        Step::Receive => Next::Receive,
-                        Step::Wait => Next::Wait,
-                        Step::Act(found) => Next::Act(found),
-                        Step::Close(frame) => Next::Close(frame),
-                        Step::Yield | Step::Inflate | Step::Deliver(_) => Next::Yield,
-                    }
-                }
-            };
-        }
-        look.heard = mem::take(&mut state.heard);
-        look.delivered |= matches!(look.next, Next::Receive);
-        if let Some(output) = output.filter(|_| !look.delivered) {
-            look.has_taken_all = state.hand_over(output);
-        }
-        drop(state);
-        self.wake_others(others, cx);
-        look
-    }
-
-    fn step(
-        &self,
-        state: &mut State,
-        receiver: &mut Receiver,
-        is_new: bool,
-        now: Instant,
-        cx: &Context<'_>,
-    ) -> Step {
-        if receiver.has_spent(state.unwritten().bytes) {
-            return Step::Yield;
-        }
-        if !receiver.has_input() && !receiver.inflates() {
-            return Step::Read;
-        }
-        if receiver.is_message_next() && !state.discards() {
-            if !self.has_room_in(state) {
-                state.crowded = true;
-                return Step::Wait;
-            }
-            let reader = state.reader.as_ref().filter(|_| is_new);
-            let is_awaited = reader.is_some_and(|reader| reader.will_wake(cx.waker()));
-            if is_awaited && state.inbox.is_empty() && !receiver.inflates() {
-                return Step::Receive;
-            }
-        }
-        if receiver.inflates() && receiver.has_input() {
-            return Step::Inflate;
-        }
-        match receiver.next(now) {
-            Found::Event(Event::Message(message)) => Step::Deliver(message),
-            Found::Nothing => Step::Read,
-            found => Step::Act(found),
-        }
-    }
-
-    /// Puts back the receiver.
-    pub(in crate::socket) fn put_back(&self, receiver: Box<Receiver>) {
-        self.lock().receiver = Some(receiver);
-    }
-
-    /// Counts what was read, and gives what is on its way as much longer.
-    pub(in crate::socket) fn excuse(&self, longer: Duration) {
-        if let Some(receiver) = &mut self.lock().receiver {
-            receiver.excuse(longer);
-        }
-    }
-
     /// Returns what the messages of the connection came to so far.
     pub(crate) fn traffic(&self) -> Traffic {
         self.lock().traffic
@@ -508,14 +261,14 @@ impl Link {
 
 impl State {
     /// Counts everything that was done as looked at.
-    fn wake(&mut self) {
+    pub(super) fn wake(&mut self) {
         self.touched = false;
         // Whoever woke the connection: what the handler does meanwhile need not wake it again.
         self.parked = false;
     }
 
     /// Moves what was sent to the output, if that is empty; returns whether nothing is left.
-    fn hand_over(&mut self, output: &mut Outgoing) -> bool {
+    pub(super) fn hand_over(&mut self, output: &mut Outgoing) -> bool {
         let Some(outbox) = self.outbox.as_mut().filter(|outbox| !outbox.is_empty()) else {
             return true;
         };
@@ -583,7 +336,7 @@ impl State {
         }
     }
 
-    fn deliver(&mut self, message: Message) {
+    pub(super) fn deliver(&mut self, message: Message) {
         self.count_received(&message);
         if !self.discards() {
             self.inbox.push(message);
@@ -598,7 +351,7 @@ impl State {
     }
 
     /// Takes the waker of a holder that is another task than this one.
-    fn take_reader_elsewhere(&mut self, cx: &Context<'_>) -> Option<Waker> {
+    pub(super) fn take_reader_elsewhere(&mut self, cx: &Context<'_>) -> Option<Waker> {
         self.reader.take_if(|reader| !reader.will_wake(cx.waker()))
     }
 }

@@ -4,10 +4,20 @@
 //! across an await, and no code of others runs meanwhile: wakers are called after it is released, and
 //! messages are compressed and inflated without it. Compressed messages that refer to each other are
 //! kept in the order in which they are queued by a lock of their own, taken before this one.
+//!
+//! | File | Holds |
+//! | --- | --- |
+//! | `look` | what the connection finds when it looks: what was read, and what was done meanwhile |
+//! | `connection` | the rest of the connection's side: what was written, the end, sleeping |
+//! | `holder` | receiving, and what else the holder of the socket does |
+//! | `sending` | sending, and waiting for room |
+//! | `ending` | waiting for the end |
 
 mod connection;
 mod ending;
 mod holder;
+mod look;
+mod sending;
 
 use std::{
     mem,
@@ -21,8 +31,9 @@ use std::{
 
 use self::ending::Watchers;
 pub(in crate::socket) use self::{
-    connection::{Glance, Next, Parked},
-    holder::By,
+    connection::Parked,
+    look::{Glance, Next},
+    sending::By,
 };
 use super::{
     inbox::Inbox,
