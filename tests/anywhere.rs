@@ -1,5 +1,5 @@
-//! `Echo` is served without a handler, and nobody can tell: random sessions are answered as by a
-//! handler that hands each message on to it.
+//! A session is answered alike wherever its socket is held: in the connection's own task, in another one,
+//! or received in batches.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -22,19 +22,41 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tower_websocket::{
-    BoxError, CloseCode, Config, Connections, Counts, Echo, Handler, Side, WebSocket,
+    BoxError, CloseCode, Config, Connections, Counts, Echo, Handler, Message, Side, WebSocket,
     WebSocketLayer,
 };
 use wire::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT, close, frame, read_frame};
 
 const PREFIX: &str = "Écho: ";
 
-/// Serves as [`Echo`] does, which its type does not tell.
-struct Delegate(Echo);
+/// Does what [`Echo`] does, in another task than the connection's.
+struct Elsewhere(Echo);
 
-impl Handler for Delegate {
+impl Handler for Elsewhere {
     async fn handle(&self, socket: WebSocket) -> Result<(), BoxError> {
-        self.0.handle(socket).await
+        let echo = self.0.clone();
+        tokio::spawn(async move { echo.handle(socket).await }).await?
+    }
+}
+
+/// Does what [`Echo`] does, for as many messages as have come.
+struct Batches {
+    prefix: &'static str,
+}
+
+impl Handler for Batches {
+    async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
+        let mut messages = Vec::new();
+        while socket.recv_many(&mut messages, 10).await? > 0 {
+            for message in messages.drain(..) {
+                let answer = match message {
+                    Message::Text(text) => format!("{}{text}", self.prefix).into(),
+                    binary => binary,
+                };
+                socket.send(answer).await?;
+            }
+        }
+        Ok(())
     }
 }
 
@@ -174,42 +196,40 @@ async fn play(script: &Script, handler: impl Handler) -> (Vec<Frame>, Counts) {
     (answered, connections.counts())
 }
 
+/// Compares what came back, and the counts.
+fn assert_alike(what: &str, one: &(Vec<Frame>, Counts), other: &(Vec<Frame>, Counts)) {
+    let summary = |frames: &[Frame]| {
+        let last = frames.last();
+        let last = last.map(|frame| (frame.first, frame.payload.len()));
+        (frames.len(), last)
+    };
+    assert!(
+        one.0 == other.0,
+        "{what}: {:?} instead of {:?}",
+        summary(&one.0),
+        summary(&other.0)
+    );
+    let numbers = |counts: &Counts| {
+        let received = (counts.messages_received, counts.bytes_received);
+        (received, (counts.messages_sent, counts.bytes_sent))
+    };
+    assert_eq!(one.1.closed, other.1.closed, "{what}");
+    assert_eq!(numbers(&one.1), numbers(&other.1), "{what}");
+}
+
 #[tokio::test(start_paused = true)]
-async fn answers_as_the_handler_does() {
+async fn answers_alike_wherever_the_socket_is() {
     let mut messages = 0;
     for seed in 1..=100 {
         let script = script(seed);
-        // Without a prefix text is answered in place as well.
-        let echo = Echo::prefixed(if seed % 2 == 0 { PREFIX } else { "" });
-        let (expected, expected_counts) = play(&script, Delegate(echo.clone())).await;
-        let (answered, counts) = play(&script, echo).await;
-        let summary = |frames: &[Frame]| {
-            let last = frames
-                .last()
-                .map(|frame| (frame.first, frame.payload.len()));
-            (frames.len(), last)
-        };
-        assert!(
-            answered == expected,
-            "seed {seed}: {:?} instead of {:?}",
-            summary(&answered),
-            summary(&expected)
-        );
-        assert_eq!(counts.closed, expected_counts.closed, "seed {seed}");
-        assert_eq!(
-            (counts.messages_received, counts.bytes_received),
-            (
-                expected_counts.messages_received,
-                expected_counts.bytes_received
-            ),
-            "seed {seed}"
-        );
-        assert_eq!(
-            (counts.messages_sent, counts.bytes_sent),
-            (expected_counts.messages_sent, expected_counts.bytes_sent),
-            "seed {seed}"
-        );
-        messages += counts.messages_sent;
+        let prefix = if seed % 2 == 0 { PREFIX } else { "" };
+        let echo = Echo::prefixed(prefix);
+        let expected = play(&script, echo.clone()).await;
+        let elsewhere = play(&script, Elsewhere(echo)).await;
+        assert_alike(&format!("seed {seed}, elsewhere"), &elsewhere, &expected);
+        let batches = play(&script, Batches { prefix }).await;
+        assert_alike(&format!("seed {seed}, in batches"), &batches, &expected);
+        messages += expected.1.messages_sent;
     }
     assert!(messages > 1000, "{messages}");
 }
@@ -418,8 +438,11 @@ async fn leave(handler: impl Handler) -> Counts {
 async fn hears_the_close_of_a_peer_to_which_nothing_can_be_written() {
     let code = CloseCode::new(3000).unwrap();
     let expected = BTreeMap::from([((Side::Remote, Some(code)), 1)]);
-    assert_eq!(leave(Delegate(Echo::new())).await.closed, expected);
-    let counts = leave(Echo::new()).await;
-    assert_eq!(counts.closed, expected);
-    assert_eq!((counts.messages_received, counts.messages_sent), (1, 1));
+    for counts in [
+        leave(Echo::new()).await,
+        leave(Elsewhere(Echo::new())).await,
+    ] {
+        assert_eq!(counts.closed, expected);
+        assert_eq!((counts.messages_received, counts.messages_sent), (1, 1));
+    }
 }

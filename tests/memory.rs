@@ -72,18 +72,18 @@ const PARTS: &[(&str, fn())] = &[
     ("100 KiB sent without end, one buffer a write", || {
         send_without_end(100 * KIB, false)
     }),
-    ("empty texts repeated behind 64 KiB, nothing read", || {
-        repeat_behind(64 * KIB, &frame(FIN | TEXT, b""));
+    ("empty texts echoed behind 64 KiB, nothing read", || {
+        echo_behind(64 * KIB, &frame(FIN | TEXT, b""));
     }),
     (
-        "empty texts in two frames repeated behind 64 KiB, nothing read",
+        "empty texts in two frames echoed behind 64 KiB, nothing read",
         || {
             let frames = [frame(TEXT, b""), frame(FIN | CONTINUATION, b"")];
-            repeat_behind(64 * KIB, &frames.concat());
+            echo_behind(64 * KIB, &frames.concat());
         },
     ),
-    ("32 bytes repeated, nothing read", || {
-        repeat_behind(0, &frame(FIN | TEXT, &[b'x'; 32]));
+    ("32 bytes echoed, nothing read", || {
+        echo_behind(0, &frame(FIN | TEXT, &[b'x'; 32]));
     }),
     ("2,000,000 empty fragments", empty_fragments),
     (
@@ -316,9 +316,9 @@ fn swallowed_pongs() {
 }
 
 // ---------------------------------------------------------------------------------------------
-// A peer that has everything repeated, and never reads.
+// A peer that has everything echoed, and never reads.
 
-fn repeat_behind(prefix: usize, frames: &[u8]) {
+fn echo_behind(prefix: usize, frames: &[u8]) {
     run(async {
         let prefix = "x".repeat(prefix);
         let service = WebSocketLayer::new(Echo::prefixed(prefix)).into_service();

@@ -455,14 +455,14 @@ async fn echoes_a_pipelined_burst_with_one_read_and_few_writes() {
 
 #[tokio::test(start_paused = true)]
 async fn is_not_woken_by_what_its_own_handler_sends() {
-    let peer = attach(Config::new(), true, repeat).await;
+    let peer = attach(Config::new(), true, echo).await;
     peer.send(frame(FIN | TEXT, b"one"));
     settle().await;
     assert_eq!(peer.calls().idle_reads, 1, "{:?}", peer.calls());
 }
 
 #[tokio::test(start_paused = true)]
-async fn reads_once_and_writes_once_for_what_echo_repeats() {
+async fn reads_once_and_writes_once_for_a_message() {
     let peer = attach(Config::new(), true, Echo::new()).await;
     peer.send(frame(FIN | TEXT, b"one"));
     settle().await;
@@ -474,7 +474,7 @@ async fn reads_once_and_writes_once_for_what_echo_repeats() {
 /// A stream may hold back what it was given, as one that is encrypted does.
 #[tokio::test(start_paused = true)]
 async fn flushes_an_answer_as_soon_as_the_stream_can() {
-    for (what, peer) in repeated_both_ways().await {
+    for (what, peer) in echoed_both_ways().await {
         peer.set(|state| state.flush = Some(Then::Pending));
         peer.send(frame(FIN | TEXT, b"held back"));
         settle().await;
@@ -495,7 +495,7 @@ async fn flushes_an_answer_as_soon_as_the_stream_can() {
 
 #[tokio::test(start_paused = true)]
 async fn ends_when_an_answer_cannot_be_flushed() {
-    for (what, peer) in repeated_both_ways().await {
+    for (what, peer) in echoed_both_ways().await {
         peer.set(|state| state.flush = Some(Then::Error(ErrorKind::BrokenPipe)));
         peer.send(frame(FIN | TEXT, b"held back"));
         settle().await;
@@ -504,7 +504,7 @@ async fn ends_when_an_answer_cannot_be_flushed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lets_others_have_their_turn_between_messages_that_are_repeated() {
+async fn lets_others_have_their_turn_between_messages_that_are_echoed() {
     const MESSAGES: usize = 200;
     let peer = attach(Config::new(), true, Echo::new()).await;
     for _ in 0..MESSAGES {
@@ -521,8 +521,8 @@ async fn lets_others_have_their_turn_between_messages_that_are_repeated() {
     assert!(most * 16 * 1024 <= 256 * 1024, "{most} reads in one turn");
 }
 
-/// Does what [`Echo`] does, without being it.
-async fn repeat(mut socket: WebSocket) -> Result<(), BoxError> {
+/// Sends back what it gets.
+async fn echo(mut socket: WebSocket) -> Result<(), BoxError> {
     while let Some(message) = socket.recv().await? {
         socket.send(message).await?;
     }
@@ -866,11 +866,12 @@ async fn run_beside(
     task.await.unwrap()
 }
 
-/// Attaches a handler that sends back what it gets, and the one that is shipped.
-async fn repeated_both_ways() -> [(&'static str, Peer); 2] {
+/// Attaches a handler that sends back what it gets, in its own task and in another one.
+async fn echoed_both_ways() -> [(&'static str, Peer); 2] {
+    let elsewhere = async |socket: WebSocket| tokio::spawn(echo(socket)).await?;
     [
-        ("a handler", attach(Config::new(), true, repeat).await),
-        ("echo", attach(Config::new(), true, Echo::new()).await),
+        ("own task", attach(Config::new(), true, echo).await),
+        ("another task", attach(Config::new(), true, elsewhere).await),
     ]
 }
 
@@ -903,30 +904,17 @@ async fn lets_other_tasks_run_while_pings_pour_in() {
 #[tokio::test(start_paused = true)]
 async fn lets_other_tasks_run_while_tiny_messages_pour_in() {
     for vectored in [true, false] {
-        let peer = attach(Config::new(), vectored, repeat).await;
-        pour_in_tiny_messages(&peer, FRAMES).await;
+        let peer = attach(Config::new(), vectored, echo).await;
+        let frames = frame(FIN | BINARY, b"");
+        let count = 50_000;
+        let left = frames.len() * count;
+        let (runs, worst) = run_beside(&peer, Input::Flood { frames, left }, is_read).await;
+        println!("tiny messages: {worst:?} between two of {runs} runs");
+        settle().await;
+        assert_eq!(peer.lock().output.len(), 2 * count, "every one comes back");
+        assert!(worst.written <= 2 * FRAMES, "{worst:?}");
+        assert!(worst.read <= BYTES, "{worst:?}");
     }
-}
-
-/// Without a handler to ask, a message costs a small part of what it does otherwise.
-#[tokio::test(start_paused = true)]
-async fn lets_other_tasks_run_while_echo_repeats_tiny_messages() {
-    for vectored in [true, false] {
-        let peer = attach(Config::new(), vectored, Echo::new()).await;
-        pour_in_tiny_messages(&peer, 16 * FRAMES).await;
-    }
-}
-
-async fn pour_in_tiny_messages(peer: &Peer, most: usize) {
-    let frames = frame(FIN | BINARY, b"");
-    let count = 50_000;
-    let left = frames.len() * count;
-    let (runs, worst) = run_beside(peer, Input::Flood { frames, left }, is_read).await;
-    println!("tiny messages: {worst:?} between two of {runs} runs");
-    settle().await;
-    assert_eq!(peer.lock().output.len(), 2 * count, "every one comes back");
-    assert!(worst.written <= 2 * most, "{worst:?}");
-    assert!(worst.read <= BYTES, "{worst:?}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -951,7 +939,7 @@ async fn lets_other_tasks_run_while_large_messages_pour_in() {
 /// What is read to its place counts as well when it ends a message.
 #[tokio::test(start_paused = true)]
 async fn lets_other_tasks_run_while_messages_arrive_in_two_pieces() {
-    for (what, peer) in repeated_both_ways().await {
+    for (what, peer) in echoed_both_ways().await {
         peer.set(|state| state.swallows = true);
         for message in vec![frame(FIN | BINARY, &[1; 64 * 1024]); 200] {
             let (first, second) = message.split_at(17 * 1024);
@@ -1040,7 +1028,7 @@ async fn lets_other_tasks_run_while_tiny_fragments_among_large_ones_pour_in() {
 /// forgotten it.
 #[tokio::test(start_paused = true)]
 async fn takes_a_message_that_is_there_in_one_poll() {
-    for (what, peer) in repeated_both_ways().await {
+    for (what, peer) in echoed_both_ways().await {
         peer.set(|state| state.swallows = true);
         let message = frame(FIN | BINARY, &vec![1; MIB]);
         let expected = message.len();
@@ -1052,23 +1040,22 @@ async fn takes_a_message_that_is_there_in_one_poll() {
 /// Else a peer that reads nothing could have two large messages held rather than one.
 #[tokio::test(start_paused = true)]
 async fn takes_little_of_a_message_behind_a_large_answer_that_waits() {
-    for (what, peer) in repeated_both_ways().await {
-        peer.set(|state| state.room = 0);
-        let message = frame(FIN | BINARY, &vec![1; MIB]);
-        let (most, last) = message.split_at(message.len() - 1);
-        peer.send(most.to_vec());
-        settle().await;
-        assert!(is_read(&peer.lock()), "{what}");
-        let given = [last, &message.repeat(4)].concat();
-        peer.send(given.clone());
-        settle().await;
-        let left = match peer.lock().input.front() {
-            Some(Input::Segment(left)) => left.len(),
-            _ => 0,
-        };
-        let read = given.len() - left;
-        assert!(read <= BYTES + BUFFER, "{what}: {read} bytes");
-    }
+    let peer = attach(Config::new(), true, echo).await;
+    peer.set(|state| state.room = 0);
+    let message = frame(FIN | BINARY, &vec![1; MIB]);
+    let (most, last) = message.split_at(message.len() - 1);
+    peer.send(most.to_vec());
+    settle().await;
+    assert!(is_read(&peer.lock()));
+    let given = [last, &message.repeat(4)].concat();
+    peer.send(given.clone());
+    settle().await;
+    let left = match peer.lock().input.front() {
+        Some(Input::Segment(left)) => left.len(),
+        _ => 0,
+    };
+    let read = given.len() - left;
+    assert!(read <= BYTES + BUFFER, "{read} bytes");
 }
 
 #[tokio::test(start_paused = true)]
