@@ -5,7 +5,9 @@
 //! in large steps. So a peer that reads slowly looks for a while like one that reads nothing, and a
 //! pong waits behind all that was written before the ping.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::moment::Moment;
 
 /// The slowest reading that is waited for, in bytes a second: half of the 1 KiB a second that the
 /// documentation promises, because room is reported late.
@@ -16,14 +18,14 @@ pub(crate) const SLOWEST: usize = 512;
 pub(crate) struct Backlog {
     /// Bytes that were unread at the moment `settled`.
     unread: usize,
-    settled: Instant,
+    settled: Moment,
     /// Bytes that the stream has taken since then, the last of them at `last_taken`.
     taken: usize,
-    last_taken: Instant,
+    last_taken: Moment,
 }
 
 impl Backlog {
-    pub(crate) const fn new(now: Instant) -> Self {
+    pub(crate) const fn new(now: Moment) -> Self {
         Self {
             unread: 0,
             settled: now,
@@ -34,21 +36,21 @@ impl Backlog {
 
     /// Notes that the stream has taken bytes. It happens at every write, so nothing is computed.
     #[inline]
-    pub(crate) const fn take(&mut self, bytes: usize, now: Instant) {
+    pub(crate) const fn take(&mut self, bytes: usize, now: Moment) {
         self.taken += bytes;
         self.last_taken = now;
     }
 
     /// Computes what is unread now. Bytes taken since the last call count as taken all at once, with
     /// the last of them.
-    pub(crate) fn settle(&mut self, now: Instant) {
+    pub(crate) fn settle(&mut self, now: Moment) {
         if self.taken > 0 {
-            self.read_for(self.last_taken.saturating_duration_since(self.settled));
+            self.read_for(self.last_taken.since(self.settled));
             self.unread += self.taken;
             self.taken = 0;
             self.settled = self.settled.max(self.last_taken);
         }
-        self.read_for(now.saturating_duration_since(self.settled));
+        self.read_for(now.since(self.settled));
         self.settled = self.settled.max(now);
     }
 
@@ -88,7 +90,7 @@ mod tests {
 
     #[test]
     fn waits_for_the_limit_where_little_is_unread() {
-        let start = Instant::now();
+        let start = Moment::now();
         let mut backlog = Backlog::new(start);
         assert_eq!(patience(&backlog), TEN);
         backlog.take(5 * KIB, start);
@@ -98,7 +100,7 @@ mod tests {
 
     #[test]
     fn waits_as_long_as_a_slow_reader_needs() {
-        let start = Instant::now();
+        let start = Moment::now();
         let mut backlog = Backlog::new(start);
         backlog.take(16 * KIB, start);
         backlog.settle(start);
@@ -108,7 +110,7 @@ mod tests {
 
     #[test]
     fn waits_no_longer_than_the_largest_multiple() {
-        let start = Instant::now();
+        let start = Moment::now();
         let mut backlog = Backlog::new(start);
         backlog.take(usize::MAX / 2, start);
         backlog.settle(start);
@@ -119,7 +121,7 @@ mod tests {
 
     #[test]
     fn forgets_what_has_been_read_meanwhile() {
-        let start = Instant::now();
+        let start = Moment::now();
         let mut backlog = Backlog::new(start);
         backlog.take(16 * KIB, start);
         backlog.settle(start + 8 * SECOND);
@@ -135,7 +137,7 @@ mod tests {
     /// A message a second is read as it comes, however long that goes on.
     #[test]
     fn does_not_add_up_what_is_taken_slowly() {
-        let start = Instant::now();
+        let start = Moment::now();
         let mut backlog = Backlog::new(start);
         for second in 0..10_000_u32 {
             backlog.take(400, start + second * SECOND);
@@ -150,7 +152,7 @@ mod tests {
 
     #[test]
     fn counts_what_was_taken_long_ago_from_then_on() {
-        let start = Instant::now();
+        let start = Moment::now();
         let mut backlog = Backlog::new(start);
         backlog.take(16 * KIB, start);
         backlog.settle(start + 32 * SECOND);
@@ -159,7 +161,7 @@ mod tests {
 
     #[test]
     fn learns_that_everything_was_read() {
-        let start = Instant::now();
+        let start = Moment::now();
         let mut backlog = Backlog::new(start);
         backlog.take(100 * KIB, start);
         backlog.settle(start);

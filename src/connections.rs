@@ -460,22 +460,6 @@ impl State {
     }
 }
 
-/// A place among the connections of a layer, given back when the connection is over.
-pub(crate) struct Seat {
-    connections: Connections,
-    id: u64,
-}
-
-impl Drop for Seat {
-    fn drop(&mut self) {
-        let mut state = self.connections.lock();
-        state.end(self.id);
-        let evicted: Vec<_> = iter::from_fn(|| state.evict()).collect();
-        drop(state);
-        evicted.iter().for_each(|link| link.evict());
-    }
-}
-
 /// An entry among the connections of a layer, from the handshake until everything has ended.
 pub(crate) struct Permit {
     connections: Connections,
@@ -524,16 +508,17 @@ impl Permit {
 }
 
 impl Permit {
-    /// Returns what gives the place back when it is dropped.
-    pub(crate) fn seat(&self) -> Seat {
-        Seat {
-            connections: self.connections.clone(),
-            id: self.id,
-        }
+    /// Gives the place among the connections back: the connection is over, and its handler may go on.
+    pub(crate) fn end(&self) {
+        let mut state = self.connections.lock();
+        state.end(self.id);
+        let evicted: Vec<_> = iter::from_fn(|| state.evict()).collect();
+        drop(state);
+        evicted.iter().for_each(|link| link.evict());
     }
 
     /// Removes the entry after all has come to its end.
-    pub(crate) fn finish(self) {
+    pub(crate) fn finish(&self) {
         self.remove(true);
     }
 

@@ -5,7 +5,9 @@
 //! lost its network an hour ago: only a ping that has to be answered tells them apart
 //! ([RFC 6455 §5.5.2](https://www.rfc-editor.org/rfc/rfc6455#section-5.5.2)).
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::moment::Moment;
 
 /// When pings are sent, and how long their answers may take.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -20,7 +22,7 @@ pub(crate) struct Intervals {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Due {
     /// Nothing before this moment.
-    Later(Instant),
+    Later(Moment),
     /// A ping with this payload.
     Ping([u8; 8]),
     /// The end: the peer has not answered in time.
@@ -41,9 +43,9 @@ pub(crate) enum Pong {
 /// The watch over one peer.
 #[derive(Debug)]
 pub(crate) struct Keepalive {
-    heard: Instant,
+    heard: Moment,
     /// When the ping was sent that waits for its pong.
-    pinged: Option<Instant>,
+    pinged: Option<Moment>,
     /// How much longer than usual the pong to that ping may take.
     longer: Duration,
     /// The payload of the last ping.
@@ -55,7 +57,7 @@ pub(crate) struct Keepalive {
 impl Keepalive {
     /// Starts the watch. `seed` is what the payloads of the pings start from: an unguessable one
     /// keeps a peer from answering a ping before it has arrived.
-    pub(crate) const fn new(seed: u64, now: Instant) -> Self {
+    pub(crate) const fn new(seed: u64, now: Moment) -> Self {
         Self {
             heard: now,
             pinged: None,
@@ -66,7 +68,7 @@ impl Keepalive {
     }
 
     /// Notes that bytes have arrived, which ends the silence but answers no ping.
-    pub(crate) const fn heard(&mut self, now: Instant) {
+    pub(crate) const fn heard(&mut self, now: Moment) {
         self.heard = now;
     }
 
@@ -74,7 +76,7 @@ impl Keepalive {
     ///
     /// A pong cannot overtake the frame that a peer is in the middle of sending, nor can it be
     /// seen while reading is paused.
-    pub(crate) const fn excuse(&mut self, now: Instant) {
+    pub(crate) const fn excuse(&mut self, now: Moment) {
         self.heard = now;
         self.pinged = None;
     }
@@ -84,7 +86,7 @@ impl Keepalive {
     /// Only the payload of that ping proves anything: others may have been sent by a peer, or a proxy,
     /// that never saw a ping. Each ping can be answered once, also after [`excuse`](Self::excuse),
     /// unless a later one was answered before it.
-    pub(crate) fn pong(&mut self, payload: &[u8], now: Instant) -> Pong {
+    pub(crate) fn pong(&mut self, payload: &[u8], now: Moment) -> Pong {
         let Ok(payload) = <[u8; 8]>::try_from(payload) else {
             return Pong::Unasked;
         };
@@ -96,13 +98,13 @@ impl Keepalive {
         self.answered = nonce;
         self.heard = now;
         match self.pinged.take_if(|_| nonce == self.nonce) {
-            Some(sent) => Pong::Awaited(now.saturating_duration_since(sent)),
+            Some(sent) => Pong::Awaited(now.since(sent)),
             None => Pong::Late,
         }
     }
 
     /// Says what is due. A ping that it returns counts as sent.
-    pub(crate) fn poll(&mut self, now: Instant, intervals: Intervals) -> Due {
+    pub(crate) fn poll(&mut self, now: Moment, intervals: Intervals) -> Due {
         let due = self.deadline(intervals);
         if now < due {
             return Due::Later(due);
@@ -128,7 +130,7 @@ impl Keepalive {
     }
 
     /// Returns when something is due next.
-    pub(crate) fn deadline(&self, intervals: Intervals) -> Instant {
+    pub(crate) fn deadline(&self, intervals: Intervals) -> Moment {
         match self.pinged {
             Some(sent) => sent + intervals.answer + self.longer,
             None => self.heard + intervals.silence,
@@ -146,7 +148,7 @@ mod tests {
         answer: Duration::from_secs(10),
     };
 
-    fn pinged(now: Instant) -> (Keepalive, [u8; 8]) {
+    fn pinged(now: Moment) -> (Keepalive, [u8; 8]) {
         let mut watch = Keepalive::new(7, now);
         match watch.poll(now + 20 * SECOND, INTERVALS) {
             Due::Ping(payload) => (watch, payload),
@@ -156,7 +158,7 @@ mod tests {
 
     #[test]
     fn pings_after_the_silence_and_not_before() {
-        let start = Instant::now();
+        let start = Moment::now();
         let mut watch = Keepalive::new(7, start);
         assert_eq!(
             watch.poll(start, INTERVALS),
@@ -175,7 +177,7 @@ mod tests {
 
     #[test]
     fn gives_up_when_the_pong_does_not_come() {
-        let start = Instant::now();
+        let start = Moment::now();
         let (mut watch, _) = pinged(start);
         assert_eq!(
             watch.poll(start + 29 * SECOND, INTERVALS),
@@ -186,7 +188,7 @@ mod tests {
 
     #[test]
     fn is_satisfied_by_the_matching_pong_and_measures_it() {
-        let start = Instant::now();
+        let start = Moment::now();
         let (mut watch, payload) = pinged(start);
         let round_trip = watch.pong(&payload, start + 23 * SECOND);
         assert_eq!(round_trip, Pong::Awaited(3 * SECOND));
@@ -198,7 +200,7 @@ mod tests {
 
     #[test]
     fn learns_nothing_from_any_other_pong() {
-        let start = Instant::now();
+        let start = Moment::now();
         let (mut watch, payload) = pinged(start);
         for other in [&payload[..7], b"", &[0; 8], &[payload, payload].concat()] {
             assert_eq!(watch.pong(other, start + 21 * SECOND), Pong::Unasked);
@@ -209,7 +211,7 @@ mod tests {
 
     #[test]
     fn never_pings_twice_with_the_same_payload() {
-        let start = Instant::now();
+        let start = Moment::now();
         let (mut watch, first) = pinged(start);
         let _ = watch.pong(&first, start + 20 * SECOND);
         match watch.poll(start + 40 * SECOND, INTERVALS) {
@@ -224,7 +226,7 @@ mod tests {
     #[test]
     fn knows_the_answers_that_nobody_waits_for_any_more_once_each() {
         for seed in [0, 7, u64::MAX, u64::MAX - 1] {
-            let mut now = Instant::now();
+            let mut now = Moment::now();
             let mut watch = Keepalive::new(seed, now);
             let none = seed.to_be_bytes();
             assert_eq!(watch.pong(&none, now), Pong::Unasked, "no ping was sent");
@@ -250,7 +252,7 @@ mod tests {
 
     #[test]
     fn waits_longer_for_the_pong_to_one_ping() {
-        let start = Instant::now();
+        let start = Moment::now();
         let (mut watch, payload) = pinged(start);
         watch.wait_longer(5 * SECOND);
         assert_eq!(
@@ -265,7 +267,7 @@ mod tests {
 
     #[test]
     fn excuses_a_peer_that_is_sending_a_message() {
-        let start = Instant::now();
+        let start = Moment::now();
         let (mut watch, _) = pinged(start);
         watch.excuse(start + 29 * SECOND);
         assert_eq!(

@@ -204,6 +204,7 @@ mod header;
 mod keepalive;
 mod layer;
 mod message;
+mod moment;
 mod origin;
 mod random;
 mod rate;

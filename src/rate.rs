@@ -3,7 +3,9 @@
 //! Decides with the time as an argument. A control frame costs its sender six bytes and the
 //! receiver an answer, so a flood of them is the cheapest way to keep a server busy.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::moment::Moment;
 
 /// A steady rate and what may come at once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -17,11 +19,11 @@ pub(crate) struct Rate {
 pub(crate) struct Bucket {
     tokens: u32,
     /// The moment up to which tokens have been handed out.
-    refilled: Instant,
+    refilled: Moment,
 }
 
 impl Bucket {
-    pub(crate) const fn new(rate: Rate, now: Instant) -> Self {
+    pub(crate) const fn new(rate: Rate, now: Moment) -> Self {
         Self {
             tokens: rate.burst,
             refilled: now,
@@ -29,16 +31,16 @@ impl Bucket {
     }
 
     /// Takes a token at the rate of [`new`](Self::new); false if there is none.
-    pub(crate) fn take(&mut self, rate: Rate, now: Instant) -> bool {
+    pub(crate) fn take(&mut self, rate: Rate, now: Moment) -> bool {
         self.refill(rate, now);
         let taken = self.tokens > 0;
         self.tokens -= u32::from(taken);
         taken
     }
 
-    fn refill(&mut self, rate: Rate, now: Instant) {
+    fn refill(&mut self, rate: Rate, now: Moment) {
         let Rate { per_second, burst } = rate;
-        let elapsed = now.saturating_duration_since(self.refilled);
+        let elapsed = now.since(self.refilled);
         let earned = elapsed.as_micros() * u128::from(per_second) / 1_000_000;
         match u32::try_from(earned) {
             Ok(0) => {}
@@ -65,13 +67,13 @@ mod tests {
         burst: 200,
     };
 
-    fn take(bucket: &mut Bucket, now: Instant) -> usize {
+    fn take(bucket: &mut Bucket, now: Moment) -> usize {
         (0..1000).take_while(|_| bucket.take(RATE, now)).count()
     }
 
     #[test]
     fn allows_the_burst_and_then_the_rate() {
-        let start = Instant::now();
+        let start = Moment::now();
         let mut bucket = Bucket::new(RATE, start);
         assert_eq!(take(&mut bucket, start), 200);
         assert_eq!(take(&mut bucket, start), 0);
@@ -81,7 +83,7 @@ mod tests {
 
     #[test]
     fn does_not_save_more_than_a_burst() {
-        let start = Instant::now();
+        let start = Moment::now();
         let mut bucket = Bucket::new(RATE, start);
         assert_eq!(take(&mut bucket, start), 200);
         assert_eq!(take(&mut bucket, start + Duration::from_secs(3600)), 200);
@@ -89,7 +91,7 @@ mod tests {
 
     #[test]
     fn counts_what_was_not_spent_into_the_burst() {
-        let start = Instant::now();
+        let start = Moment::now();
         let mut bucket = Bucket::new(RATE, start);
         assert!((0..150).all(|_| bucket.take(RATE, start)));
         assert_eq!(take(&mut bucket, start + Duration::from_secs(3600)), 200);
@@ -97,7 +99,7 @@ mod tests {
 
     #[test]
     fn keeps_what_is_left_of_a_token() {
-        let start = Instant::now();
+        let start = Moment::now();
         let mut bucket = Bucket::new(RATE, start);
         assert_eq!(take(&mut bucket, start), 200);
         // Asked every 3 ms, a token is there every 10 ms.
@@ -107,7 +109,7 @@ mod tests {
 
     #[test]
     fn allows_nothing_at_a_rate_of_zero() {
-        let start = Instant::now();
+        let start = Moment::now();
         let rate = Rate {
             per_second: 0,
             burst: 1,

@@ -5,12 +5,12 @@ use std::{any::type_name, future::Future, sync::Arc};
 use crate::{
     admission::Place,
     any_error::BoxError,
-    connections::{Permit, Seat},
+    connections::Permit,
     handler::Handler,
     handshake::HandshakeError,
     report::{self, Name},
     shared::Shared,
-    socket::{self, Ended, Introduction, Link, Served, Session, Setup},
+    socket::{self, Introduction, Link, Occupies, Served, Session, Setup},
     upgrade::{Connection, Handover, Sent},
 };
 
@@ -38,53 +38,64 @@ impl<H: Handler> Opened<H> {
             handler: type_name::<H>(),
             path: self.introduction.request.path().into(),
         };
-        permit.spawn(config, name, |link, permit| self.serve(link, permit))
+        permit.spawn(config, name, |link, permit| {
+            let started = Box::new(Started {
+                opened: self,
+                link,
+                permit,
+            });
+            started.serve()
+        })
     }
+}
 
-    fn serve(self, link: Arc<Link>, permit: Permit) -> impl Future<Output = ()> + Send {
-        let span = report::connection(self.introduction.request.path());
-        // In boxes, and what takes several steps in functions of their own: the future would keep a
-        // place for each local as long as the connection lasts.
-        let opened = Box::new(self);
+/// A connection whose task has started.
+// In a box, and what takes several steps in functions of their own: the future would keep a place for
+// each local as long as the connection lasts.
+struct Started<H> {
+    opened: Opened<H>,
+    link: Arc<Link>,
+    permit: Permit,
+}
+
+impl<H: Handler> Started<H> {
+    fn serve(self: Box<Self>) -> impl Future<Output = ()> + Send {
+        let span = report::connection(self.opened.introduction.request.path());
         span.around(async move {
-            let shared = Arc::clone(&opened.shared);
-            let Some(handed) = opened.complete(link, &permit).await else {
-                return;
-            };
-            if handed.serve(&shared.handler).await == Ended::Returned {
-                permit.finish();
+            let shared = Arc::clone(&self.opened.shared);
+            if let Some(handed) = self.complete().await {
+                handed.serve(&shared.handler).await;
             }
         })
     }
 
     /// Waits for the connection; `None` if there is none.
-    async fn complete(self: Box<Self>, link: Arc<Link>, permit: &Permit) -> Option<Box<Handed>> {
-        let limit = self.shared.settings.upgrade_timeout;
-        let (io, early) = match self.handover.complete(self.sent, limit).await {
+    async fn complete(self: Box<Self>) -> Option<Box<Handed>> {
+        let opened = self.opened;
+        let limit = opened.shared.settings.upgrade_timeout;
+        let (io, early) = match opened.handover.complete(opened.sent, limit).await {
             Ok(handed) => handed,
             Err(error) => {
                 report::upgrade_failed(&error);
                 return None;
             }
         };
-        if self.setup.config.nodelay() {
+        if opened.setup.config.nodelay() {
             io.set_nodelay();
         }
         report::opened();
-        let place = Occupied {
-            link: Arc::clone(&link),
-            _places: self.places,
-            _seat: permit.seat(),
-        };
         Some(Box::new(Handed {
             served: Served {
                 io,
                 early,
-                link,
-                setup: self.setup,
+                link: self.link,
+                setup: opened.setup,
             },
-            introduction: self.introduction,
-            place,
+            introduction: opened.introduction,
+            occupied: Occupied {
+                places: opened.places,
+                permit: self.permit,
+            },
         }))
     }
 }
@@ -93,7 +104,7 @@ impl<H: Handler> Opened<H> {
 struct Handed {
     served: Served<Connection>,
     introduction: Box<Introduction>,
-    place: Occupied,
+    occupied: Occupied,
 }
 
 impl Handed {
@@ -108,23 +119,31 @@ impl Handed {
         let Self {
             served,
             introduction,
-            place,
+            occupied,
         } = *self;
-        socket::serve(served, introduction, place, |socket| handler.handle(socket))
+        socket::serve(served, introduction, occupied, |socket| {
+            handler.handle(socket)
+        })
     }
 }
 
-/// The places that a connection takes, until it is over or its task is dropped.
+/// What a connection takes of what is limited.
 struct Occupied {
-    link: Arc<Link>,
-    _places: Box<[Place]>,
-    _seat: Seat,
+    /// The places of its keys.
+    places: Box<[Place]>,
+    permit: Permit,
 }
 
-impl Drop for Occupied {
-    fn drop(&mut self) {
-        if let Some(closed) = self.link.ending() {
+impl Occupies for Occupied {
+    fn connection_over(&mut self, link: &Link) {
+        if let Some(closed) = link.ending() {
             report::closed(&closed);
         }
+        self.places = Box::default();
+        self.permit.end();
+    }
+
+    fn handler_over(&mut self) {
+        self.permit.finish();
     }
 }

@@ -1,13 +1,11 @@
 //! From bytes to messages and control frames.
 
-use std::{
-    fmt, mem,
-    time::{Duration, Instant},
-};
+use std::{fmt, mem, time::Duration};
 
 use crate::{
     close::{CloseCode, CloseFrame},
     message::Message,
+    moment::Moment,
 };
 
 use super::{
@@ -127,7 +125,7 @@ pub(crate) struct Decoder {
     stage: Stage,
     /// Boxed, since few connections have it.
     inflation: Option<Box<Inflation>>,
-    deadline: Option<Instant>,
+    deadline: Option<Moment>,
 }
 
 /// Where in a frame the input goes on.
@@ -182,7 +180,7 @@ impl Decoder {
     pub(crate) fn decode(
         &mut self,
         input: &mut &[u8],
-        now: Instant,
+        now: Moment,
     ) -> Result<Option<Event>, Violation> {
         if let Some(whole) = self.usual(input) {
             return Ok(Some(Event::Message(whole.into_message()?)));
@@ -213,7 +211,7 @@ impl Decoder {
     }
 
     /// Returns when what has begun to arrive becomes too slow, `None` if nothing has.
-    pub(crate) fn deadline(&self) -> Option<Instant> {
+    pub(crate) fn deadline(&self) -> Option<Moment> {
         self.deadline
     }
 
@@ -226,22 +224,20 @@ impl Decoder {
 
     /// Gives what has begun as much longer: nobody took what the peer had sent.
     pub(crate) fn excuse(&mut self, longer: Duration) {
-        self.deadline = self
-            .deadline
-            .and_then(|deadline| deadline.checked_add(longer));
+        self.deadline = self.deadline.map(|deadline| deadline + longer);
     }
 
-    fn is_too_late(&self, now: Instant) -> bool {
+    fn is_too_late(&self, now: Moment) -> bool {
         self.deadline.is_some_and(|deadline| now >= deadline)
     }
 
     /// Starts the clock if something has begun, and stops it if nothing has.
-    fn set_clock(&mut self, now: Instant) {
+    fn set_clock(&mut self, now: Moment) {
         if self.is_between_messages() {
             self.deadline = None;
         } else if let (None, Some(assembly)) = (self.deadline, self.rules.limits.assembly) {
             // A time that cannot be expressed never comes.
-            self.deadline = now.checked_add(assembly);
+            self.deadline = Some(now + assembly);
         }
     }
 
@@ -266,7 +262,7 @@ impl Decoder {
         }
     }
 
-    fn advance(&mut self, input: &mut &[u8], now: Instant) -> Result<Option<Event>, Violation> {
+    fn advance(&mut self, input: &mut &[u8], now: Moment) -> Result<Option<Event>, Violation> {
         loop {
             match &mut self.stage {
                 Stage::Head(partial) => {
@@ -427,7 +423,7 @@ impl Decoder {
     pub(crate) fn placed(
         &mut self,
         len: usize,
-        now: Instant,
+        now: Moment,
     ) -> Result<Option<Box<Assembly>>, Violation> {
         if self.is_too_late(now) {
             return Err(Violation::TooSlow);

@@ -36,10 +36,10 @@ mod deflate;
 #[cfg(not(feature = "deflate"))]
 #[path = "without_deflate.rs"]
 mod deflate;
-mod gather;
 mod head;
 mod mask;
 mod outgoing;
+mod pool;
 mod segments;
 #[cfg(test)]
 mod tests;

@@ -12,7 +12,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
     coding::{Control as ControlCode, Data, OpCode},
 };
 
-use super::{Mask, Role, gather, segments::Segments};
+use super::{Mask, Role, pool, segments::Segments};
 use crate::{close::CloseFrame, message::Message};
 
 /// From this size on, copying a payload costs more than writing it as a buffer of its own.
@@ -41,15 +41,25 @@ impl Load {
 }
 
 /// Frames in the order in which they are written.
+///
+/// Their memory is elsewhere, and shared by the connections of a thread: it comes with the first frame and
+/// goes when all are written.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
+    frames: Option<Box<Frames>>,
     role: Role,
+    contiguous: bool,
+}
+
+/// The frames of an [`Outgoing`].
+#[derive(Debug, Default)]
+pub(super) struct Frames {
+    pub(super) role: Role,
     /// Large payloads, and buffers that were full.
-    segments: Segments,
+    pub(super) segments: Segments,
     /// The newest frames, some of which go before segments.
-    tail: Vec<u8>,
+    pub(super) tail: Vec<u8>,
     /// Messages that end in the tail behind the last segment.
-    // A `usize` would not fit beside the role, and every connection has room for this twice.
     tail_messages: u32,
     /// How much of the tail is written.
     tail_written: usize,
@@ -57,19 +67,168 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Makes an empty one for the frames of one side.
-    pub(crate) fn new(role: Role) -> Self {
+    /// Makes an empty one for the frames of one side. If it is `contiguous`, every payload is copied
+    /// whatever its size, for streams that write one buffer at a time.
+    pub(crate) const fn new(role: Role, contiguous: bool) -> Self {
+        Self {
+            frames: None,
+            role,
+            contiguous,
+        }
+    }
+
+    /// Queues a message, and leaves an empty one if it is large.
+    #[inline(always)]
+    pub(crate) fn push(&mut self, message: &mut Message) {
+        let contiguous = self.contiguous;
+        self.frames().push(message, contiguous);
+    }
+
+    /// Queues a message in the form of its `compressed` payload (RFC 7692 §6.1).
+    pub(crate) fn push_compressed(&mut self, message: &Message, compressed: &Bytes) {
+        let contiguous = self.contiguous;
+        self.frames()
+            .push_compressed(message, compressed, contiguous);
+    }
+
+    /// Queues a ping.
+    pub(crate) fn push_ping(&mut self, payload: &[u8]) {
+        self.push_control(ControlCode::Ping, payload);
+    }
+
+    /// Queues a pong.
+    pub(crate) fn push_pong(&mut self, payload: &[u8]) {
+        self.push_control(ControlCode::Pong, payload);
+    }
+
+    /// Queues a Close, empty without a `frame` (RFC 6455 §5.5.1).
+    pub(crate) fn push_close(&mut self, frame: Option<&CloseFrame>) {
+        match frame {
+            None => self.push_control(ControlCode::Close, &[]),
+            Some(frame) => {
+                let code = frame.code().get().to_be_bytes();
+                let payload = [&code, frame.reason().as_bytes()].concat();
+                self.push_control(ControlCode::Close, &payload);
+            }
+        }
+    }
+
+    fn push_control(&mut self, code: ControlCode, payload: &[u8]) {
+        self.lend();
+        self.frames().push_control(code, payload);
+    }
+
+    /// Takes over all of `other`, if nothing is queued here.
+    #[inline]
+    pub(crate) fn swap(&mut self, other: &mut Self) {
+        mem::swap(&mut self.frames, &mut other.frames);
+    }
+
+    /// Queues all of `other` behind what is queued here.
+    pub(crate) fn append(&mut self, other: &mut Self) {
+        if self.is_empty() {
+            self.swap(other);
+        } else if let Some(mut others) = other.frames.take_if(|frames| !frames.load.is_empty()) {
+            self.frames().append(&mut others);
+            others.clear();
+            pool::give_back(others);
+        }
+    }
+
+    /// Returns how much is queued.
+    #[inline]
+    pub(crate) fn load(&self) -> Load {
+        let frames = self.frames.as_ref();
+        frames.map_or(Load::default(), |frames| frames.load)
+    }
+
+    #[inline]
+    pub(crate) fn is_empty(&self) -> bool {
+        self.load().is_empty()
+    }
+
+    /// Returns the bytes to write next, in as many slices as there are and fit; at least one unless
+    /// it is empty.
+    pub(crate) fn slices<'a, 's>(&'a self, slices: &'s mut [IoSlice<'a>]) -> &'s [IoSlice<'a>] {
+        let used = match &self.frames {
+            Some(frames) => {
+                let tail = &frames.tail[frames.tail_written..];
+                frames.segments.fill(tail, slices)
+            }
+            None => 0,
+        };
+        &slices[..used]
+    }
+
+    /// Returns the bytes to write next, if they are all that there are and lie in one piece.
+    #[inline]
+    pub(crate) fn only_slice(&self) -> Option<&[u8]> {
+        let frames = self.frames.as_ref()?;
+        let is_all = frames.segments.is_empty();
+        is_all.then(|| &frames.tail[frames.tail_written..])
+    }
+
+    /// Takes off `written` bytes, and returns what that makes room for.
+    #[inline]
+    pub(crate) fn advance(&mut self, written: usize) -> Load {
+        let frames = self.frames.as_mut();
+        frames.map_or(Load::default(), |frames| frames.advance(written))
+    }
+
+    /// Takes shared memory to gather frames in, if there is none.
+    #[inline]
+    pub(crate) fn lend(&mut self) {
+        if self.frames.is_none() {
+            self.frames = Some(pool::take(self.role));
+        }
+    }
+
+    /// Gives the shared memory back, or what of it is not in use. What is queued is kept.
+    #[inline]
+    pub(crate) fn give_back(&mut self) {
+        let Some(frames) = &mut self.frames else {
+            return;
+        };
+        if frames.load.is_empty() {
+            self.frames.take().into_iter().for_each(pool::give_back);
+        } else if frames.tail.capacity() > 2 * frames.tail.len() {
+            let used = frames.tail.as_slice().to_vec();
+            let mut unused = Box::new(Frames::default());
+            unused.tail = mem::replace(&mut frames.tail, used);
+            unused.clear();
+            pool::give_back(unused);
+        }
+    }
+
+    #[inline]
+    fn frames(&mut self) -> &mut Frames {
+        let role = self.role;
+        self.frames
+            .get_or_insert_with(|| Box::new(Frames::new(role, 0)))
+    }
+}
+
+impl Frames {
+    /// Makes an empty one with room for so many gathered bytes.
+    pub(super) fn new(role: Role, room: usize) -> Self {
         Self {
             role,
+            tail: Vec::with_capacity(room),
             ..Self::default()
         }
     }
 
-    /// Queues a message, and leaves an empty one if it is large. With `contiguous` its payload is copied
-    /// whatever its size, for streams that write one buffer at a time; so is one that is masked.
+    /// Forgets what is queued, and keeps memory that was used for it.
+    pub(super) fn clear(&mut self) {
+        self.tail.clear();
+        self.segments = Segments::default();
+        (self.tail_messages, self.tail_written) = (0, 0);
+        self.load = Load::default();
+    }
+
     // A call would cost a small message a tenth of its instructions.
     #[inline(always)]
-    pub(crate) fn push(&mut self, message: &mut Message, contiguous: bool) {
+    fn push(&mut self, message: &mut Message, contiguous: bool) {
         let payload = message.as_bytes();
         let len = payload.len();
         // The usual case: the message is small, and the tail has room for it.
@@ -106,13 +265,7 @@ impl Outgoing {
         }
     }
 
-    /// Queues a message in the form of its `compressed` payload (RFC 7692 §6.1).
-    pub(crate) fn push_compressed(
-        &mut self,
-        message: &Message,
-        compressed: &Bytes,
-        contiguous: bool,
-    ) {
+    fn push_compressed(&mut self, message: &Message, compressed: &Bytes, contiguous: bool) {
         let header = FrameHeader {
             rsv1: true,
             ..data_header(message.is_text())
@@ -150,36 +303,11 @@ impl Outgoing {
         self.load.bytes += payload.len();
     }
 
-    /// Queues a ping.
-    pub(crate) fn push_ping(&mut self, payload: &[u8]) {
-        self.push_control(ControlCode::Ping, payload);
-    }
-
-    /// Queues a pong.
-    pub(crate) fn push_pong(&mut self, payload: &[u8]) {
-        self.push_control(ControlCode::Pong, payload);
-    }
-
-    /// Queues a Close, empty without a `frame` (RFC 6455 §5.5.1).
-    pub(crate) fn push_close(&mut self, frame: Option<&CloseFrame>) {
-        match frame {
-            None => self.push_control(ControlCode::Close, &[]),
-            Some(frame) => {
-                let code = frame.code().get().to_be_bytes();
-                let payload = [&code, frame.reason().as_bytes()].concat();
-                self.push_control(ControlCode::Close, &payload);
-            }
-        }
-    }
-
     fn push_control(&mut self, code: ControlCode, payload: &[u8]) {
         let header = FrameHeader {
             opcode: OpCode::Control(code),
             ..FrameHeader::default()
         };
-        if self.is_empty() {
-            self.lend();
-        }
         let mask = self.push_header(&header, payload.len());
         self.push_payload(payload, mask);
         self.load.bytes += payload.len();
@@ -235,8 +363,7 @@ impl Outgoing {
         }
     }
 
-    /// Queues all of `other` behind what is queued here.
-    pub(crate) fn append(&mut self, other: &mut Self) {
+    fn append(&mut self, other: &mut Self) {
         self.seal();
         other.seal();
         self.segments.append(&mut other.segments);
@@ -282,57 +409,8 @@ impl Outgoing {
         self.segments.seal(sealed, messages);
     }
 
-    /// Returns how much is queued.
-    pub(crate) const fn load(&self) -> Load {
-        self.load
-    }
-
-    pub(crate) const fn is_empty(&self) -> bool {
-        self.load.is_empty()
-    }
-
-    /// Returns the bytes to write next, in as many slices as there are and fit; at least one unless
-    /// it is empty.
-    pub(crate) fn slices<'a, 's>(&'a self, slices: &'s mut [IoSlice<'a>]) -> &'s [IoSlice<'a>] {
-        let tail = &self.tail[self.tail_written..];
-        let used = self.segments.fill(tail, slices);
-        &slices[..used]
-    }
-
-    /// Returns the bytes to write next, if they are all that there are and lie in one piece.
     #[inline]
-    pub(crate) fn only_slice(&self) -> Option<&[u8]> {
-        match self.segments.is_empty() {
-            true => Some(&self.tail[self.tail_written..]),
-            false => None,
-        }
-    }
-
-    /// Takes a shared buffer to gather frames in, if there is none.
-    #[inline]
-    pub(crate) fn lend(&mut self) {
-        if self.tail.capacity() == 0 {
-            self.tail = gather::take();
-        }
-    }
-
-    /// Gives the gathering buffer back, unless half of it is in use. What is in it is kept.
-    #[inline]
-    pub(crate) fn give_back(&mut self) {
-        let capacity = self.tail.capacity();
-        if capacity == 0 || capacity < 2 * self.tail.len() {
-            return;
-        }
-        let used = match self.tail.is_empty() {
-            true => Vec::new(),
-            false => self.tail.to_vec(),
-        };
-        gather::give_back(mem::replace(&mut self.tail, used));
-    }
-
-    /// Takes off `written` bytes, and returns what that makes room for.
-    #[inline]
-    pub(crate) fn advance(&mut self, written: usize) -> Load {
+    fn advance(&mut self, written: usize) -> Load {
         let mut messages = 0;
         if self.segments.is_empty() {
             self.tail_written += written;
@@ -368,6 +446,14 @@ mod tests {
     use super::*;
     use crate::close::CloseCode;
 
+    fn contiguous() -> Outgoing {
+        Outgoing::new(Role::Server, true)
+    }
+
+    fn tail(outgoing: &Outgoing) -> &[u8] {
+        outgoing.frames.as_ref().map_or(&[], |frames| &frames.tail)
+    }
+
     /// Writes everything, `at_once` bytes at a time, and returns what was written and made room.
     fn drain(outgoing: &mut Outgoing, at_once: usize) -> (Vec<u8>, Load) {
         let mut written = Vec::new();
@@ -395,7 +481,7 @@ mod tests {
             (65_536, &[0x82, 127, 0, 0, 0, 0, 0, 1, 0, 0]),
         ] {
             let mut outgoing = Outgoing::default();
-            outgoing.push(&mut Message::binary(vec![7; len]), false);
+            outgoing.push(&mut Message::binary(vec![7; len]));
             let (written, _) = drain(&mut outgoing, usize::MAX);
             assert_eq!(&written[..head.len()], head, "length {len}");
             assert_eq!(&written[head.len()..], vec![7; len], "length {len}");
@@ -406,7 +492,7 @@ mod tests {
     fn gathers_small_frames_in_one_slice() {
         let mut outgoing = Outgoing::default();
         for _ in 0..64 {
-            outgoing.push(&mut Message::text("x".repeat(32)), false);
+            outgoing.push(&mut Message::text("x".repeat(32)));
         }
         let mut slices = [IoSlice::new(&[]); 4];
         assert_eq!(outgoing.slices(&mut slices).len(), 1);
@@ -416,14 +502,14 @@ mod tests {
     fn does_not_copy_a_large_payload_unless_it_has_to() {
         let payload = Bytes::from(vec![1; LARGE]);
         let mut outgoing = Outgoing::default();
-        outgoing.push(&mut Message::Binary(payload.clone()), false);
+        outgoing.push(&mut Message::Binary(payload.clone()));
         let mut slices = [IoSlice::new(&[]); 4];
         let slices = outgoing.slices(&mut slices);
         assert_eq!(slices.len(), 2);
         assert_eq!(slices[1].as_ptr(), payload.as_ptr());
 
-        let mut outgoing = Outgoing::default();
-        outgoing.push(&mut Message::Binary(payload), true);
+        let mut outgoing = contiguous();
+        outgoing.push(&mut Message::Binary(payload));
         let mut slices = [IoSlice::new(&[]); 4];
         assert_eq!(outgoing.slices(&mut slices).len(), 1);
     }
@@ -433,8 +519,8 @@ mod tests {
         let payload = Bytes::from(vec![1; LARGE]);
         let mut outgoing = Outgoing::default();
         for text in ["a", "b"] {
-            outgoing.push(&mut Message::text(text), false);
-            outgoing.push(&mut Message::Binary(payload.clone()), false);
+            outgoing.push(&mut Message::text(text));
+            outgoing.push(&mut Message::Binary(payload.clone()));
         }
         outgoing.push_ping(b"");
         let mut slices = [IoSlice::new(&[]); 8];
@@ -467,28 +553,28 @@ mod tests {
 
     #[test]
     fn keeps_the_order_when_the_buffer_is_full_or_moved() {
-        let fill = |outgoing: &mut Outgoing, contiguous: bool| {
+        let fill = |outgoing: &mut Outgoing| {
             for number in 0..300_usize {
                 let len = [1000, LARGE, 500, 7, LARGE + 1][number % 5];
                 let payload = vec![number as u8; len];
-                outgoing.push(&mut Message::binary(payload), contiguous);
+                outgoing.push(&mut Message::binary(payload));
             }
         };
-        let mut whole = Outgoing::default();
-        fill(&mut whole, true);
-        fill(&mut whole, true);
+        let mut whole = contiguous();
+        fill(&mut whole);
+        fill(&mut whole);
         let load = whole.load();
         let (whole, _) = drain(&mut whole, usize::MAX);
         for at_once in [1, 333, 4099, 70_000] {
             let mut outgoing = Outgoing::default();
-            fill(&mut outgoing, false);
+            fill(&mut outgoing);
             let bytes = 999;
             let mut written = whole[..bytes].to_vec();
             let mut room = outgoing.advance(bytes);
             let mut more = Outgoing::default();
-            fill(&mut more, false);
+            fill(&mut more);
             outgoing.append(&mut more);
-            assert!(more.is_empty() && more.segments.is_empty());
+            assert!(more.is_empty() && more.frames.is_none());
             outgoing.give_back();
             let (rest, made) = drain(&mut outgoing, at_once);
             written.extend(rest);
@@ -502,9 +588,9 @@ mod tests {
     #[test]
     fn writes_the_same_bytes_whatever_a_write_takes() {
         let fill = |contiguous| {
-            let mut outgoing = Outgoing::default();
+            let mut outgoing = Outgoing::new(Role::Server, contiguous);
             for len in [0, 1, 5000, 3, 200_000, 4096, 10] {
-                outgoing.push(&mut Message::binary(vec![b'm'; len]), contiguous);
+                outgoing.push(&mut Message::binary(vec![b'm'; len]));
                 outgoing.push_ping(b"ping");
             }
             outgoing.push_close(Some(&CloseFrame::new(CloseCode::NORMAL, "bye").unwrap()));
@@ -523,10 +609,10 @@ mod tests {
     #[test]
     fn appends_behind_what_is_half_written() {
         let mut first = Outgoing::default();
-        first.push(&mut Message::text("first"), false);
+        first.push(&mut Message::text("first"));
         let _ = first.advance(3);
         let mut second = Outgoing::default();
-        second.push(&mut Message::text("second"), false);
+        second.push(&mut Message::text("second"));
         first.append(&mut second);
         assert!(second.is_empty());
         let (written, room) = drain(&mut first, 1);
@@ -534,43 +620,76 @@ mod tests {
         assert_eq!(room.messages, 2);
     }
 
+    fn capacity(outgoing: &Outgoing) -> Option<usize> {
+        let frames = outgoing.frames.as_ref();
+        frames.map(|frames| frames.tail.capacity())
+    }
+
     #[test]
     fn keeps_no_shared_buffer_for_a_few_bytes_that_wait() {
         let mut outgoing = Outgoing {
-            tail: Vec::with_capacity(SEGMENT),
+            frames: Some(Box::new(Frames::new(Role::Server, SEGMENT))),
             ..Outgoing::default()
         };
-        outgoing.push(&mut Message::text("x".repeat(100)), false);
+        outgoing.push(&mut Message::text("x".repeat(100)));
         let _ = outgoing.advance(1);
         outgoing.give_back();
-        assert_eq!(outgoing.tail.capacity(), 102);
+        assert_eq!(capacity(&outgoing), Some(102));
         let (written, room) = drain(&mut outgoing, 10);
         assert_eq!((written.len(), room.messages), (101, 1));
         // The next one has it again.
         outgoing.give_back();
         outgoing.lend();
-        assert_eq!(outgoing.tail.capacity(), SEGMENT);
+        assert_eq!(capacity(&outgoing), Some(SEGMENT));
     }
 
     #[test]
-    fn keeps_no_list_of_what_was_appended_elsewhere() {
-        let mut first = Outgoing::default();
-        let mut second = Outgoing::default();
-        second.push(&mut Message::binary(vec![1; LARGE]), false);
-        first.append(&mut second);
-        assert!(second.segments.is_empty());
+    fn keeps_nothing_of_what_was_appended_elsewhere() {
+        for queued in [0, 1] {
+            let mut first = Outgoing::default();
+            for _ in 0..queued {
+                first.push(&mut Message::text("first"));
+            }
+            let mut second = Outgoing::default();
+            second.push(&mut Message::binary(vec![1; LARGE]));
+            first.append(&mut second);
+            assert!(second.frames.is_none());
+        }
     }
 
     #[test]
     fn keeps_nothing_when_it_is_empty() {
         let mut outgoing = Outgoing::default();
         for _ in 0..100 {
-            outgoing.push(&mut Message::binary(vec![0; 3000]), false);
+            outgoing.push(&mut Message::binary(vec![0; 3000]));
         }
         let _ = drain(&mut outgoing, usize::MAX);
         outgoing.give_back();
-        assert_eq!(outgoing.tail.capacity(), 0);
-        assert!(outgoing.segments.is_empty());
+        assert!(outgoing.frames.is_none());
+    }
+
+    /// Also where the memory is used by both sides of a thread in turn.
+    #[test]
+    fn uses_memory_again_without_what_was_in_it() {
+        for role in [Role::Server, Role::Client, Role::Server] {
+            let mut outgoing = Outgoing::new(role, false);
+            outgoing.lend();
+            assert!(outgoing.is_empty());
+            outgoing.push(&mut Message::text("small"));
+            outgoing.push(&mut Message::binary(vec![0; LARGE]));
+            let half = outgoing.load().bytes / 2;
+            let _ = outgoing.advance(half);
+            // As at the end of a connection that was lost.
+            let mut frames = outgoing.frames.take().unwrap();
+            frames.clear();
+            pool::give_back(frames);
+            outgoing.lend();
+            assert!(outgoing.is_empty());
+            outgoing.push_ping(b"");
+            let len = if role == Role::Client { 6 } else { 2 };
+            assert_eq!(drain(&mut outgoing, usize::MAX).0.len(), len);
+            outgoing.give_back();
+        }
     }
 
     /// Splits what a client wrote into the heads of its frames, without the keys, and the payloads.
@@ -596,7 +715,7 @@ mod tests {
 
     #[test]
     fn masks_what_a_client_sends() {
-        let mut outgoing = Outgoing::new(Role::Client);
+        let mut outgoing = Outgoing::new(Role::Client, false);
         let payload = |len: usize| -> Vec<u8> { (0..len).map(|at| at as u8).collect() };
         let cases = [
             (0, vec![0x82, 0x80]),
@@ -606,7 +725,7 @@ mod tests {
             (SEGMENT, vec![0x82, 0x80 | 127, 0, 0, 0, 0, 0, 1, 0, 0]),
         ];
         for (len, _) in &cases {
-            outgoing.push(&mut Message::binary(payload(*len)), false);
+            outgoing.push(&mut Message::binary(payload(*len)));
         }
         outgoing.push_ping(b"ping");
         outgoing.push_close(None);
@@ -622,13 +741,13 @@ mod tests {
 
     #[test]
     fn gathers_masked_frames_without_moving_them_again_and_again() {
-        let mut outgoing = Outgoing::new(Role::Client);
+        let mut outgoing = Outgoing::new(Role::Client, false);
         let mut moves = 0;
-        let mut place = outgoing.tail.as_ptr();
+        let mut place = tail(&outgoing).as_ptr();
         for _ in 0..1000 {
-            outgoing.push(&mut Message::text("x".repeat(32)), false);
-            moves += usize::from(outgoing.tail.as_ptr() != place);
-            place = outgoing.tail.as_ptr();
+            outgoing.push(&mut Message::text("x".repeat(32)));
+            moves += usize::from(tail(&outgoing).as_ptr() != place);
+            place = tail(&outgoing).as_ptr();
         }
         assert!(moves < 20, "{moves} moves");
     }

@@ -67,7 +67,7 @@ fn round_trip(mut data: &[u8]) {
     let there = terms(sends, receives);
     let deflate = Deflate::new().level(level).min_size(0);
     let compression = Compression::new(deflate.agreed(there));
-    let mut outgoing = Outgoing::new(Role::Server);
+    let mut outgoing = Outgoing::new(Role::Server, false);
     let mut events = Vec::new();
     while !data.is_empty() {
         let message = message(&mut data);
@@ -84,8 +84,8 @@ fn round_trip(mut data: &[u8]) {
             compressed
         };
         match compressed {
-            Some(bytes) => outgoing.push_compressed(&message, &bytes, false),
-            None => outgoing.push(&mut message.clone(), false),
+            Some(bytes) => outgoing.push_compressed(&message, &bytes),
+            None => outgoing.push(&mut message.clone()),
         }
         events.push(Event::Message(message));
     }

@@ -1,10 +1,6 @@
 //! Frames: however a stream is cut, its events and its end are the same.
 
-use std::{
-    io::IoSlice,
-    mem,
-    time::{Duration, Instant},
-};
+use std::{io::IoSlice, mem, time::Duration};
 
 use bytes::BytesMut;
 
@@ -65,7 +61,7 @@ pub(super) fn however_cut(stream: &[u8], cuts: &[u8], rules: Rules) -> Outcome {
 
 /// Decodes a stream as `socket` does: it tries the usual form first, and small messages share a buffer.
 fn assert_usual(stream: &[u8], rules: Rules, whole: &Outcome) {
-    let now = Instant::now();
+    let now = Moment::now();
     let mut decoder = Decoder::new(rules);
     let mut slab = BytesMut::new();
     let mut events = Vec::new();
@@ -101,7 +97,7 @@ fn encode(events: &[Event], lends: bool) -> Vec<u8> {
     }
     for event in events {
         match event {
-            Event::Message(message) => outgoing.push(&mut message.clone(), false),
+            Event::Message(message) => outgoing.push(&mut message.clone()),
             Event::Ping(payload) => outgoing.push_ping(payload),
             Event::Pong(payload) => outgoing.push_pong(payload),
             Event::Close(frame) => outgoing.push_close(frame.as_ref()),
@@ -166,7 +162,7 @@ pub(super) fn decode(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize)
 
 /// Decodes in pieces, with `place` those that have a place there, as far as they fit.
 fn decode_by(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize, place: bool) -> Outcome {
-    let now = Instant::now();
+    let now = Moment::now();
     let mut decoder = Decoder::new(rules);
     let mut outcome = Outcome {
         events: Vec::new(),
@@ -278,7 +274,7 @@ pub fn conversation(mut stream: &[u8], max_message_size: usize) -> Conversation 
         frame: max_message_size,
         ..WIDE
     };
-    let now = Instant::now();
+    let now = Moment::now();
     let mut decoder = Decoder::new(Rules {
         role: Role::Server,
         limits,

@@ -28,7 +28,7 @@ impl<IO: Io> Engine<IO> {
     pub(super) fn new(io: IO, role: Role) -> Self {
         Self {
             io,
-            output: Outgoing::new(role),
+            output: Outgoing::new(role, false),
             buffer: None,
             unflushed: false,
         }

@@ -59,7 +59,7 @@ pub use self::{
 };
 pub(crate) use self::{
     link::{Link, Traffic},
-    session::{Ended, Session, serve},
+    session::{Occupies, Session, serve},
     setup::{Served, Setup},
 };
 use crate::{

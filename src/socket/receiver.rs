@@ -1,6 +1,8 @@
 //! What was read of a connection, and what it decodes to.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::moment::Moment;
 
 use super::{budget::Spent, input::Input};
 use crate::{
@@ -96,7 +98,7 @@ impl Receiver {
 
     /// Returns the next message, if it is whole and nothing else comes before it.
     #[inline(always)]
-    pub(super) fn message(&mut self, now: impl FnOnce() -> Instant) -> Option<Message> {
+    pub(super) fn message(&mut self, now: impl FnOnce() -> Moment) -> Option<Message> {
         if self.stopped.is_some() || self.spent.is_enough() {
             return None;
         }
@@ -117,7 +119,7 @@ impl Receiver {
     }
 
     #[cold]
-    fn message_of_any_kind(&mut self, now: impl FnOnce() -> Instant) -> Option<Message> {
+    fn message_of_any_kind(&mut self, now: impl FnOnce() -> Moment) -> Option<Message> {
         match self.decode(now) {
             Found::Event(Event::Message(message)) => Some(message),
             Found::Nothing => None,
@@ -129,7 +131,7 @@ impl Receiver {
     }
 
     /// Returns what comes next.
-    pub(super) fn next(&mut self, now: Instant) -> Found {
+    pub(super) fn next(&mut self, now: Moment) -> Found {
         match self.stopped.take() {
             Some(Stopped::Found(found)) => *found,
             Some(Stopped::Placed(message)) => match message.into_message() {
@@ -143,7 +145,7 @@ impl Receiver {
         }
     }
 
-    fn decode(&mut self, now: impl FnOnce() -> Instant) -> Found {
+    fn decode(&mut self, now: impl FnOnce() -> Moment) -> Found {
         let mut undecoded = self.input.as_deref().map_or(&[][..], Input::bytes);
         if self.is_over {
             self.discard();
@@ -185,7 +187,7 @@ impl Receiver {
     }
 
     /// Takes `len` bytes that were read to their place; none if nothing was read.
-    pub(super) fn placed(&mut self, len: usize, now: Instant) {
+    pub(super) fn placed(&mut self, len: usize, now: Moment) {
         if len == 0 {
             return self.decoder.give_up_place();
         }
@@ -214,7 +216,7 @@ impl Receiver {
     }
 
     /// Returns when what has begun to arrive becomes too slow.
-    pub(super) fn deadline(&self) -> Option<Instant> {
+    pub(super) fn deadline(&self) -> Option<Moment> {
         self.decoder.deadline()
     }
 

@@ -13,7 +13,6 @@ use std::{
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
-    time::Instant,
 };
 
 use super::{
@@ -28,6 +27,7 @@ use super::{
 use crate::{
     any_error::BoxError,
     close::{CloseCode, CloseFrame},
+    moment::Moment,
     report,
 };
 use pin_project_lite::pin_project;
@@ -41,46 +41,70 @@ pin_project! {
     /// The connection is open as long as the handler runs or the `WebSocket` lives, whichever is
     /// longer. A handler that returns `Ok` while its `WebSocket` lives elsewhere decides nothing; one
     /// that fails or panics ends the connection with its code. When the connection is over, the
-    /// stream and the `place` are dropped, and the handler has [`Config::handler_grace`] to return.
+    /// stream is dropped, and the handler has [`Config::handler_grace`] to return.
     ///
     /// Written by hand because every connection holds one: the compiler would keep the arguments of
     /// an `async fn` a second time.
-    pub(crate) struct Session<IO, F, P> {
+    pub(crate) struct Session<IO, F, P>
+    where
+        P: Occupies,
+    {
         link: Arc<Link>,
+        // `None` once the connection is over.
         driver: Option<Driver<IO>>,
-        place: Option<P>,
+        occupied: P,
         // `None` once it has returned.
         #[pin]
         handler: Option<F>,
         // From the end of the connection on.
         grace: Option<Box<Grace>>,
     }
+
+    impl<IO, F, P> PinnedDrop for Session<IO, F, P>
+    where
+        P: Occupies,
+    {
+        fn drop(this: Pin<&mut Self>) {
+            let this = this.project();
+            if this.driver.take().is_some() {
+                this.occupied.connection_over(this.link);
+            }
+        }
+    }
 }
 
-/// How the handler of a connection that is over has ended.
-#[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(crate) enum Ended {
-    Returned,
-    /// It went on for too long.
-    Dropped,
+/// What a connection takes of what is limited, and gives back.
+pub(crate) trait Occupies {
+    /// The connection is over, or its task is dropped.
+    fn connection_over(&mut self, link: &Link);
+
+    /// The handler of a connection that is over has returned.
+    fn handler_over(&mut self);
+}
+
+impl Occupies for () {
+    fn connection_over(&mut self, _: &Link) {}
+
+    fn handler_over(&mut self) {}
 }
 
 /// The time that is left to a handler whose connection is over.
 struct Grace {
-    ends: Instant,
+    ends: Moment,
     timer: Timer,
 }
 
-/// Serves a connection that was accepted, with a `place` that is dropped when the connection is over.
+/// Serves a connection that was accepted, and gives back what it has `occupied`.
 pub(crate) fn serve<IO, F, P>(
     served: Served<IO>,
     introduction: Box<Introduction>,
-    place: P,
+    occupied: P,
     handle: impl FnOnce(WebSocket) -> F,
 ) -> Session<IO, F, P>
 where
     IO: Io,
     F: Future<Output = Result<(), BoxError>>,
+    P: Occupies,
 {
     let link = Arc::clone(&served.link);
     let driver = Driver::new(served, seed());
@@ -94,7 +118,7 @@ where
     Session {
         link,
         driver: Some(driver),
-        place: Some(place),
+        occupied,
         handler,
         grace: None,
     }
@@ -107,7 +131,7 @@ pub(super) fn detached<IO: Io>(
     Session {
         link: Arc::clone(&served.link),
         driver: Some(Driver::new(served, seed())),
-        place: None,
+        occupied: (),
         handler: None,
         grace: None,
     }
@@ -117,10 +141,11 @@ impl<IO, F, P> Future for Session<IO, F, P>
 where
     IO: Io,
     F: Future<Output = Result<(), BoxError>>,
+    P: Occupies,
 {
-    type Output = Ended;
+    type Output = ();
 
-    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let alarm = report::PanicAlarm::new();
         let poll = self.as_mut().poll_both(cx);
         if let Some(driver) = self.project().driver {
@@ -135,9 +160,10 @@ impl<IO, F, P> Session<IO, F, P>
 where
     IO: Io,
     F: Future<Output = Result<(), BoxError>>,
+    P: Occupies,
 {
     /// Polls both in turn until neither gets on.
-    fn poll_both(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Ended> {
+    fn poll_both(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
         let link = &*this.link;
         // The task may have been woken for the handler.
@@ -149,8 +175,9 @@ where
             if turn == Turn::Over {
                 if let Some(mut driver) = this.driver.take() {
                     driver.rest();
+                    drop(driver);
+                    this.occupied.connection_over(link);
                 }
-                *this.place = None;
             }
             let handler = &mut this.handler;
             is_due |= link.is_own_due();
@@ -172,11 +199,12 @@ where
             if turn == Turn::Over {
                 let has_time = handler.is_some() && poll_grace(this.grace, link, cx).is_pending();
                 if handler.is_none() {
-                    return Poll::Ready(Ended::Returned);
+                    this.occupied.handler_over();
+                    return Poll::Ready(());
                 }
                 if !has_time {
                     drop_handler(handler.as_mut(), link);
-                    return Poll::Ready(Ended::Dropped);
+                    return Poll::Ready(());
                 }
             }
             let parked = match (turn, this.driver.as_mut()) {
@@ -214,7 +242,7 @@ fn close_with_the_socket(link: &Link) {
 fn poll_grace(grace: &mut Option<Box<Grace>>, link: &Link, cx: &mut Context<'_>) -> Poll<()> {
     let now = now();
     let grace = grace.get_or_insert_with(|| {
-        let ends = now + link.handler_limit();
+        let ends = now + link.config().handler_limit();
         let timer = Timer::default();
         Box::new(Grace { ends, timer })
     });
@@ -223,7 +251,7 @@ fn poll_grace(grace: &mut Option<Box<Grace>>, link: &Link, cx: &mut Context<'_>)
     }
     if link.has_taken() {
         // It still receives what came before the end, of which an inbox holds no more than so much.
-        grace.ends = now + link.handler_limit();
+        grace.ends = now + link.config().handler_limit();
     }
     grace.timer.poll(Some(grace.ends), now, cx)
 }

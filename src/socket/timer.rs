@@ -4,18 +4,19 @@ use std::{
     future::Future,
     pin::Pin,
     task::{Context, Poll},
-    time::Instant,
 };
 
 use tokio::{
     task::unconstrained,
-    time::{Sleep, sleep_until},
+    time::{Instant, Sleep, sleep_until},
 };
+
+use crate::moment::Moment;
 
 /// Returns the time of tokio's clock, which tests can stop.
 #[inline]
-pub(super) fn now() -> Instant {
-    tokio::time::Instant::now().into_std()
+pub(super) fn now() -> Moment {
+    Instant::now().into_std().into()
 }
 
 /// A timer that follows a deadline lazily: one that has only moved away, as the deadline of a
@@ -26,26 +27,35 @@ pub(super) fn now() -> Instant {
 pub(super) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
     /// When it wakes the task, if it will.
-    wakes_at: Option<Instant>,
+    wakes_at: Option<Moment>,
 }
 
 /// Returns whether a timer wakes the task, at the deadline or before it.
 #[inline]
-fn is_set(sleep: &Sleep, deadline: tokio::time::Instant, now: Instant) -> bool {
-    sleep.deadline() <= deadline && now < sleep.deadline().into_std() && !sleep.is_elapsed()
+fn is_set(sleep: &Sleep, deadline: Moment, now: Moment) -> bool {
+    let wakes_at = wakes_at(sleep);
+    wakes_at <= deadline && now < wakes_at && !sleep.is_elapsed()
+}
+
+fn wakes_at(sleep: &Sleep) -> Moment {
+    sleep.deadline().into_std().into()
+}
+
+fn instant(moment: Moment) -> Instant {
+    Instant::from_std(moment.into())
 }
 
 impl Timer {
     /// Returns whether it will wake the task, later than now.
     #[inline]
-    pub(super) fn is_before_its_end(&self, now: Instant) -> bool {
+    pub(super) fn is_before_its_end(&self, now: Moment) -> bool {
         self.wakes_at.is_some_and(|wakes_at| now < wakes_at)
     }
 
     /// Returns whether polling it for `deadline` would change nothing.
     #[inline]
-    pub(super) fn is_set(&self, deadline: Option<Instant>, now: Instant) -> bool {
-        match (&self.sleep, deadline.map(tokio::time::Instant::from_std)) {
+    pub(super) fn is_set(&self, deadline: Option<Moment>, now: Moment) -> bool {
+        match (&self.sleep, deadline) {
             (Some(sleep), Some(deadline)) => is_set(sleep, deadline, now),
             (Some(sleep), None) => !sleep.is_elapsed(),
             (None, deadline) => deadline.is_none(),
@@ -56,11 +66,11 @@ impl Timer {
     /// have seen the old deadline reached meanwhile.
     pub(super) fn poll(
         &mut self,
-        deadline: Option<Instant>,
-        now: Instant,
+        deadline: Option<Moment>,
+        now: Moment,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        let Some(deadline) = deadline.map(tokio::time::Instant::from_std) else {
+        let Some(deadline) = deadline else {
             // One that has been reached wakes nobody any more.
             if self.sleep.as_ref().is_some_and(|sleep| sleep.is_elapsed()) {
                 self.sleep = None;
@@ -74,10 +84,10 @@ impl Timer {
                 return Poll::Pending;
             }
             Some(sleep) => sleep,
-            none => none.insert(Box::pin(sleep_until(deadline))),
+            none => none.insert(Box::pin(sleep_until(instant(deadline)))),
         };
-        if deadline < sleep.deadline() {
-            sleep.as_mut().reset(deadline);
+        if deadline < wakes_at(sleep) {
+            sleep.as_mut().reset(instant(deadline));
         }
         // A handler that has spent the task's budget would keep it from being registered, and it is
         // not polled again before it is reached.
@@ -85,13 +95,13 @@ impl Timer {
             .poll(cx)
             .is_ready()
         {
-            if deadline <= sleep.deadline() {
+            if deadline <= wakes_at(sleep) {
                 self.wakes_at = None;
                 return Poll::Ready(());
             }
-            sleep.as_mut().reset(deadline);
+            sleep.as_mut().reset(instant(deadline));
         }
-        self.wakes_at = Some(sleep.deadline().into_std());
+        self.wakes_at = Some(wakes_at(sleep));
         Poll::Pending
     }
 }
@@ -127,7 +137,7 @@ mod tests {
         let mut poll = |deadline| {
             let poll = timer.poll(deadline, now(), &mut Context::from_waker(Waker::noop()));
             let sleep = timer.sleep.as_ref();
-            (poll, sleep.map(|sleep| sleep.deadline().into_std()))
+            (poll, sleep.map(|sleep| wakes_at(sleep)))
         };
         assert_eq!(poll(Some(due)), (Poll::Pending, Some(due)));
         assert_eq!(poll(None), (Poll::Pending, Some(due)));

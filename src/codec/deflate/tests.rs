@@ -1,6 +1,6 @@
 //! Compressed messages through the decoder and the compressor, byte for byte where the RFC is.
 
-use std::time::Instant;
+use crate::moment::Moment;
 
 use bytes::Bytes;
 use flate2::{Compress, FlushCompress};
@@ -66,7 +66,7 @@ pub(super) fn events_of(
     bytes: &[u8],
     mut piece: impl FnMut() -> usize,
 ) -> Result<Vec<Event>, Violation> {
-    let now = Instant::now();
+    let now = Moment::now();
     let mut events = Vec::new();
     let mut rest = bytes;
     while !rest.is_empty() {
@@ -480,7 +480,7 @@ fn stops_a_bomb_at_the_limit_with_no_more_memory_than_that() {
     let mut taken = 0;
     for piece in bomb.chunks(100) {
         let mut input = piece;
-        match decoder.decode(&mut input, Instant::now()) {
+        match decoder.decode(&mut input, Moment::now()) {
             Ok(None) => assert!(decoder.capacity() <= MIB),
             Ok(Some(event)) => panic!("{event:?}"),
             Err(violation) => {

@@ -1,6 +1,6 @@
 //! What is held of a message in progress, and what one owns that was delivered.
 
-use std::time::Instant;
+use crate::moment::Moment;
 
 use super::{BINARY, CONTINUATION, LIMITS, MIB, Rng, TEXT, decode_in, decoder, frame, places};
 #[cfg(feature = "deflate")]
@@ -18,7 +18,7 @@ fn allocates_for_what_arrives_and_not_for_what_is_promised() {
                 message: if last { MIB } else { LEN },
                 ..LIMITS
             });
-            let now = Instant::now();
+            let now = Moment::now();
             assert_eq!(decoder.decode(&mut &whole[..head], now), Ok(None));
             assert_eq!(decoder.capacity(), 0);
             for received in 1..LEN {
@@ -40,7 +40,7 @@ fn allocates_no_more_than_fragments_bring_and_as_much_again() {
     for opcode in [TEXT, BINARY] {
         let mut rng = Rng::new(6);
         let mut decoder = decoder(LIMITS);
-        let now = Instant::now();
+        let now = Moment::now();
         let mut received = 0;
         let mut opcode = opcode;
         while received < MIB - 5_000 {
@@ -75,7 +75,7 @@ fn bound(received: usize, limit: usize) -> usize {
 #[test]
 fn holds_little_ahead_in_any_fragments_pieces_and_places() {
     let mut rng = Rng::new(14);
-    let now = Instant::now();
+    let now = Moment::now();
     let (mut placed_pieces, mut given_up) = (0, 0);
     for round in 0..120 {
         let near = CHUNK - 3 + rng.below(6);
@@ -163,7 +163,7 @@ fn holds_little_ahead_of_what_is_inflated() {
     use super::{at_server, properties::deflation};
     use crate::codec::{Compression, Rules};
 
-    let now = Instant::now();
+    let now = Moment::now();
     let mut rng = Rng::new(15);
     // Some of it hardly shrinks, the rest does to a thousandth.
     let payload = [rng.bytes(20_000), vec![0; 280_000]].concat();

@@ -8,7 +8,9 @@ mod refusals;
 mod sessions;
 mod time;
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
+
+use crate::moment::Moment;
 
 use tokio_tungstenite::tungstenite::protocol::frame::{FrameHeader, coding::OpCode};
 
@@ -108,7 +110,7 @@ fn decode_by(
     rules: Rules,
     mut piece: impl FnMut() -> usize,
 ) -> (Vec<Event>, Result<(), Violation>, usize) {
-    let now = Instant::now();
+    let now = Moment::now();
     let mut decoder = Decoder::new(rules);
     let mut events = Vec::new();
     let mut given = 0;

@@ -1,6 +1,8 @@
 //! Large payloads that are read to their place.
 
-use std::{io::IoSliceMut, time::Instant};
+use std::io::IoSliceMut;
+
+use crate::moment::Moment;
 
 use super::{
     BINARY, CONTINUATION, LIMITS, MIB, PING, Rng, TEXT, at_server, decode_by, decoder, push_frame,
@@ -28,7 +30,7 @@ pub(super) fn decode_placed(
     rules: Rules,
     mut piece: impl FnMut() -> usize,
 ) -> (Vec<Event>, Result<(), Violation>, usize) {
-    let now = Instant::now();
+    let now = Moment::now();
     let mut decoder = Decoder::new(rules);
     let (mut events, mut places, mut rest) = (Vec::new(), 0, bytes);
     while !rest.is_empty() {
@@ -128,7 +130,7 @@ fn has_a_place_only_for_what_is_to_be_expected() {
     let mut bytes = Vec::new();
     push_frame(&mut bytes, BINARY, true, &vec![7; LEN]);
     let head = bytes.len() - LEN;
-    let now = Instant::now();
+    let now = Moment::now();
     let mut decoder = decoder(LIMITS);
     // A peer that has sent next to nothing has no room made for it.
     let mut few = &bytes[..head + 1000];
@@ -163,7 +165,7 @@ fn has_a_place_only_for_what_is_to_be_expected() {
 fn refuses_what_is_placed_too_late() {
     let mut bytes = Vec::new();
     push_frame(&mut bytes, BINARY, true, &[7; 100_000]);
-    let now = Instant::now();
+    let now = Moment::now();
     let mut decoder = decoder(LIMITS);
     let mut input = &bytes[..50_000];
     assert_eq!(decoder.decode(&mut input, now), Ok(None));

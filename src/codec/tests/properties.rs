@@ -192,11 +192,11 @@ fn decodes_what_is_sent_whatever_a_write_takes() {
         };
         let sent = random_events(&mut rng);
         let contiguous = rng.below(2) == 0;
-        let mut outgoing = Outgoing::new(sends);
+        let mut outgoing = Outgoing::new(sends, contiguous);
         let mut written = Vec::new();
         for event in &sent {
             match event {
-                Event::Message(message) => outgoing.push(&mut message.clone(), contiguous),
+                Event::Message(message) => outgoing.push(&mut message.clone()),
                 Event::Ping(payload) => outgoing.push_ping(payload),
                 Event::Pong(payload) => outgoing.push_pong(payload),
                 Event::Close(close) => outgoing.push_close(close.as_ref()),

@@ -1,27 +1,25 @@
 //! What the clock asks for: deadlines, pings, and the time that does not count.
 
-use std::{
-    task::{Context, Poll},
-    time::Instant,
-};
+use std::task::{Context, Poll};
 
 use super::{Driver, Phase, Turn};
 use crate::{
     close::{CloseCode, CloseFrame},
     config::Config,
     keepalive::{Due, Keepalive},
+    moment::Moment,
     socket::{RecvError, io::Io, timer::now},
 };
 
 /// What time brings, whatever the peer does.
 #[derive(Debug)]
 pub(super) struct Terms {
-    first_message_due: Option<Instant>,
-    lifetime_ends: Option<Instant>,
+    first_message_due: Option<Moment>,
+    lifetime_ends: Option<Moment>,
 }
 
 impl Terms {
-    pub(super) fn new(config: &Config, now: Instant) -> Option<Box<Self>> {
+    pub(super) fn new(config: &Config, now: Moment) -> Option<Box<Self>> {
         let terms = Self {
             first_message_due: config.first_message_limit().map(|limit| now + limit),
             lifetime_ends: config.lifetime_limit().map(|limit| now + limit),
@@ -50,13 +48,13 @@ impl<IO: Io> Driver<IO> {
 
     /// Returns whether the timer is set for all that is waited for, and is not reached yet.
     #[inline]
-    fn is_nothing_due(&self, now: Instant) -> bool {
+    fn is_nothing_due(&self, now: Moment) -> bool {
         self.is_timer_quiet && self.timer.is_before_its_end(now) && self.is_quiet()
     }
 
-    pub(super) fn resume(&mut self, now: Instant) {
+    pub(super) fn resume(&mut self, now: Moment) {
         if let Some(since) = self.paused.take() {
-            let longer = now.saturating_duration_since(since);
+            let longer = now.since(since);
             if self.assembly_due.is_some() {
                 self.link.excuse(longer);
             }
@@ -74,26 +72,26 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    pub(super) fn first_message_due(&self) -> Option<Instant> {
+    pub(super) fn first_message_due(&self) -> Option<Moment> {
         self.terms.as_ref()?.first_message_due
     }
 
-    fn lifetime_ends(&self) -> Option<Instant> {
+    fn lifetime_ends(&self) -> Option<Moment> {
         self.terms.as_ref()?.lifetime_ends
     }
 
-    pub(super) fn heard(&mut self, now: Instant) {
+    pub(super) fn heard(&mut self, now: Moment) {
         if let Some(keepalive) = &mut self.keepalive {
             keepalive.excuse(now);
         }
     }
 
     /// Does what the clock asks for; tells what became of the connection, if anything.
-    pub(super) fn on_time(&mut self, now: Instant, cx: &mut Context<'_>) -> Option<Turn> {
+    pub(super) fn on_time(&mut self, now: Moment, cx: &mut Context<'_>) -> Option<Turn> {
         if self.is_nothing_due(now) {
             return None;
         }
-        let is_due = |at: Option<Instant>| at.is_some_and(|at| at <= now);
+        let is_due = |at: Option<Moment>| at.is_some_and(|at| at <= now);
         if self.is_stalled(now) {
             return Some(self.lose(RecvError::Stalled, cx));
         }
@@ -117,7 +115,7 @@ impl<IO: Io> Driver<IO> {
         if self.assembly_due.is_some() || self.blocked.is_some() || self.waiting.is_some() {
             self.heard(now);
         }
-        let intervals = self.config.keepalive_intervals()?;
+        let intervals = self.link.config().keepalive_intervals()?;
         match self.keepalive.as_mut()?.poll(now, intervals) {
             Due::Later(_) => None,
             Due::Gone => Some(self.lose(RecvError::Unresponsive, cx)),
@@ -131,7 +129,7 @@ impl<IO: Io> Driver<IO> {
     }
 
     /// Ready when the clock asks for something.
-    pub(super) fn poll_timer(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_timer(&mut self, now: Moment, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_nothing_due(now) {
             return Poll::Pending;
         }
@@ -145,7 +143,7 @@ impl<IO: Io> Driver<IO> {
     }
 
     /// Returns when the clock asks for something next.
-    fn next_due(&self, now: Instant) -> Option<Instant> {
+    fn next_due(&self, now: Moment) -> Option<Moment> {
         let dues = match &self.phase {
             Phase::Open => [
                 self.stall_due(),
@@ -177,8 +175,8 @@ impl<IO: Io> Driver<IO> {
         dues.into_iter().flatten().min()
     }
 
-    fn keepalive_due(&self) -> Option<Instant> {
+    fn keepalive_due(&self) -> Option<Moment> {
         let keepalive = self.keepalive.as_ref()?;
-        Some(keepalive.deadline(self.config.keepalive_intervals()?))
+        Some(keepalive.deadline(self.link.config().keepalive_intervals()?))
     }
 }

@@ -3,13 +3,14 @@
 use std::{
     io,
     task::{Context, Poll, ready},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::{Closing, Driver, Phase, Turn};
 use crate::{
     close::{CloseCode, CloseFrame, Closed, Side},
     codec::{Event, Role},
+    moment::Moment,
     socket::RecvError,
     socket::{io::Io, link::Next, receiver::Found, timer},
 };
@@ -74,7 +75,7 @@ impl<IO: Io> Driver<IO> {
     pub(super) fn begin_closing(
         &mut self,
         frame: CloseFrame,
-        now: Instant,
+        now: Moment,
         cx: &Context<'_>,
     ) -> Turn {
         // The time in which nothing was read is not held against what was on its way.
@@ -89,7 +90,7 @@ impl<IO: Io> Driver<IO> {
     }
 
     /// The peer has closed: it is answered when the handler is through with what came before.
-    pub(super) fn poll_answering(&mut self, now: Instant, cx: &mut Context<'_>) -> Turn {
+    pub(super) fn poll_answering(&mut self, now: Moment, cx: &mut Context<'_>) -> Turn {
         let is_closing = self.link.take_close().is_some();
         let longer = self
             .link
@@ -138,7 +139,7 @@ impl<IO: Io> Driver<IO> {
         self.phase = Phase::Closing(Box::new(Closing {
             closed,
             deadline: timer::now()
-                + self.config.close_limit()
+                + self.link.config().close_limit()
                 + Duration::from_secs(seconds as u64),
             step: Step::Exchange { written, answered },
         }));
@@ -146,7 +147,7 @@ impl<IO: Io> Driver<IO> {
     }
 
     /// Errors end the closing, too: nobody is left to be told.
-    pub(super) fn poll_closing(&mut self, now: Instant, cx: &mut Context<'_>) -> Turn {
+    pub(super) fn poll_closing(&mut self, now: Moment, cx: &mut Context<'_>) -> Turn {
         let _ = self.link.take_close();
         let role = self.link.role();
         loop {
@@ -210,7 +211,7 @@ impl<IO: Io> Driver<IO> {
         &mut self,
         mut written: bool,
         mut answered: bool,
-        now: Instant,
+        now: Moment,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<Option<Step>>> {
         if !written {
@@ -236,7 +237,7 @@ impl<IO: Io> Driver<IO> {
         if let Phase::Closing(closing) = &mut self.phase {
             if written && matches!(closing.step, Step::Exchange { written: false, .. }) {
                 // Everything is with the peer, and so there is no reason to wait longer for it.
-                let limit = self.config.close_limit();
+                let limit = self.link.config().close_limit();
                 closing.deadline = closing.deadline.min(timer::now() + limit);
             }
             closing.step = Step::Exchange { written, answered };
@@ -252,7 +253,7 @@ impl<IO: Io> Driver<IO> {
     }
 
     /// Reads and decodes what is discarded but for a Close; `None` when nothing more comes.
-    fn poll_discarded(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<Option<Found>> {
+    fn poll_discarded(&mut self, now: Moment, cx: &mut Context<'_>) -> Poll<Option<Found>> {
         let mut new = None;
         loop {
             let look = self.link.look(new.take(), None, now, cx);
@@ -309,7 +310,7 @@ impl<IO: Io> Driver<IO> {
     }
 
     /// Ready when everything is written.
-    fn poll_written(&mut self, now: Instant, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+    fn poll_written(&mut self, now: Moment, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while ready!(self.poll_flush(now, cx))? {}
         Poll::Ready(Ok(()))
     }

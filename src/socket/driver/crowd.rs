@@ -4,12 +4,13 @@
 use std::{
     io,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use super::{ANSWER_GRACE, Driver, Turn};
 use crate::{
     close::CloseCode,
+    moment::Moment,
     report,
     socket::{RecvError, io::Io, timer},
 };
@@ -21,9 +22,9 @@ const PROBE: Duration = Duration::from_secs(1);
 #[derive(Debug, Default)]
 pub(super) struct Crowd {
     /// Since when a message has waited for room in the inbox and the handler has taken none.
-    since: Option<Instant>,
+    since: Option<Moment>,
     /// Since when the peer is known to have ended its half of the stream, behind what is not read yet.
-    ended: Option<Instant>,
+    ended: Option<Moment>,
     /// Nothing can be written any more, for this error, but the stream still holds messages that the
     /// handler takes.
     cut_off: Option<io::Error>,
@@ -73,7 +74,7 @@ impl<IO: Io> Driver<IO> {
     }
 
     /// Looks whether the peer has gone, and how long the handler has taken no message.
-    pub(super) fn on_pause(&mut self, now: Instant, cx: &mut Context<'_>) -> Option<Turn> {
+    pub(super) fn on_pause(&mut self, now: Moment, cx: &mut Context<'_>) -> Option<Turn> {
         if self.probes && !self.is_cut_off() {
             match self.engine.poll_gone(cx) {
                 Poll::Pending => {}
@@ -101,26 +102,26 @@ impl<IO: Io> Driver<IO> {
         if self.crowd().ended.is_some() {
             return Some(self.end_of_stream(cx));
         }
-        report::not_receiving(self.link.name(), self.config.receive_limit());
+        report::not_receiving(self.link.name(), self.link.config().receive_limit());
         let fault = RecvError::NotReceived;
         Some(self.fail(fault, CloseCode::POLICY_VIOLATION, cx))
     }
 
     /// Returns until when the handler has to take a message, if one waits for room.
-    fn crowded_due(&self) -> Option<Instant> {
+    fn crowded_due(&self) -> Option<Moment> {
         let crowd = self.crowd.as_ref()?;
         let since = crowd.since?;
-        let due = since + self.config.receive_limit();
+        let due = since + self.link.config().receive_limit();
         Some(match (&crowd.cut_off, crowd.ended) {
             // From the end on, whatever the handler had been doing for how long.
-            (_, Some(ended)) => due.min(since.max(ended) + self.config.handler_limit()),
+            (_, Some(ended)) => due.min(since.max(ended) + self.link.config().handler_limit()),
             (Some(_), None) => due.min(since + ANSWER_GRACE),
             (None, None) => due,
         })
     }
 
     /// Returns when a connection from which nothing is read looks again.
-    pub(super) fn pause_due(&self, now: Instant) -> Option<Instant> {
+    pub(super) fn pause_due(&self, now: Moment) -> Option<Moment> {
         // Being woken is enough: every poll looks.
         let probe = self.probes.then(|| now + PROBE);
         probe.into_iter().chain(self.crowded_due()).min()

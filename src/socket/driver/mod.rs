@@ -24,7 +24,7 @@ use std::{
     io,
     sync::Arc,
     task::{Context, Poll},
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 use self::{clock::Terms, closing::Step, crowd::Crowd, stall::Stall};
@@ -39,8 +39,8 @@ use super::{
 use crate::{
     close::{CloseFrame, Closed},
     codec::{Control, Load, Role, Rules, Violation},
-    config::Config,
     keepalive::Keepalive,
+    moment::Moment,
     rate::Bucket,
 };
 
@@ -74,7 +74,7 @@ pub(super) struct Driver<IO> {
     /// Enough was decoded during this poll of the task.
     has_decoded: bool,
     /// When what has begun to arrive becomes too slow.
-    assembly_due: Option<Instant>,
+    assembly_due: Option<Moment>,
     phase: Phase,
     timer: Timer,
     /// The timer was set while nothing else was waited for.
@@ -89,18 +89,17 @@ pub(super) struct Driver<IO> {
     /// An end that was read and not acted on yet.
     waiting: Option<Box<Waiting>>,
     /// Since when the stream takes nothing of what is to be written.
-    blocked: Option<Instant>,
+    blocked: Option<Moment>,
     /// Bytes of the output that are control frames, for which nobody waits.
     control_bytes: usize,
     /// The newest ping that could not be answered because output is blocked.
     owed: Option<Box<Control>>,
     /// Since when nothing is read, so that neither silence nor slowness can be held against the
     /// peer.
-    paused: Option<Instant>,
+    paused: Option<Moment>,
     /// Elsewhere, because few handlers let messages wait.
     crowd: Option<Box<Crowd>>,
     control_frames: Bucket,
-    config: Arc<Config>,
     /// Something was written since the stream was flushed.
     unflushed: bool,
     /// The stream can tell meanwhile whether the peer has gone.
@@ -121,7 +120,7 @@ enum Fault {
 struct Waiting {
     fault: Fault,
     /// Until when it waits for the handler's answers.
-    ends: Option<Instant>,
+    ends: Option<Moment>,
 }
 
 #[derive(Debug)]
@@ -136,13 +135,13 @@ enum Phase {
 #[derive(Debug)]
 struct Answering {
     frame: Option<CloseFrame>,
-    answer_at: Instant,
+    answer_at: Moment,
 }
 
 #[derive(Debug)]
 struct Closing {
     closed: Closed,
-    deadline: Instant,
+    deadline: Moment,
     step: Step,
 }
 
@@ -194,7 +193,6 @@ impl<IO: Io> Driver<IO> {
             control_frames: Bucket::new(config.control_frames(), now),
             terms: Terms::new(&config, now),
             stall: Stall::new(now),
-            config,
         }
     }
 
@@ -202,7 +200,7 @@ impl<IO: Io> Driver<IO> {
     ///
     /// The `clock` may be late by as long as the handler has run in this poll of the task. The time is asked
     /// for again where a wait begins, and when a timer is reached.
-    pub(super) fn poll(&mut self, clock: &mut Instant, cx: &mut Context<'_>) -> Turn {
+    pub(super) fn poll(&mut self, clock: &mut Moment, cx: &mut Context<'_>) -> Turn {
         let now = *clock;
         self.tell_written(cx);
         self.has_taken_all = false;
@@ -240,7 +238,7 @@ impl<IO: Io> Driver<IO> {
         self.engine.rest();
     }
 
-    fn poll_open(&mut self, now: Instant, cx: &mut Context<'_>) -> Turn {
+    fn poll_open(&mut self, now: Moment, cx: &mut Context<'_>) -> Turn {
         let looks = self.blocked.is_none() && self.waiting.is_none();
         let close = match looks {
             true => None,
@@ -296,7 +294,7 @@ impl<IO: Io> Driver<IO> {
     }
 
     fn answer_grace(&self) -> Duration {
-        ANSWER_GRACE.min(self.config.close_limit())
+        ANSWER_GRACE.min(self.link.config().close_limit())
     }
 
     fn has_spent(&self) -> bool {

@@ -3,7 +3,6 @@
 use std::{
     mem,
     task::{Context, Poll},
-    time::Instant,
 };
 
 use super::{Answering, Driver, Fault, Phase, Turn, Waiting};
@@ -11,6 +10,7 @@ use crate::{
     close::CloseCode,
     codec::{Control, Event, Violation},
     keepalive::Pong,
+    moment::Moment,
     socket::{
         RecvError,
         input::Input,
@@ -25,7 +25,7 @@ impl<IO: Io> Driver<IO> {
     /// Reads and decodes until there is nothing to read, no room for the next message, or enough was
     /// done for now. Returns whether the handler got something, or what else became of the
     /// connection.
-    pub(super) fn read(&mut self, now: Instant, cx: &mut Context<'_>) -> Result<bool, Turn> {
+    pub(super) fn read(&mut self, now: Moment, cx: &mut Context<'_>) -> Result<bool, Turn> {
         let (mut delivered, mut new, mut is_read_out) = (false, None, false);
         if mem::take(&mut self.listens) {
             match self.poll_read(cx) {
@@ -170,7 +170,7 @@ impl<IO: Io> Driver<IO> {
     pub(super) fn read_large(
         &mut self,
         mut receiver: Box<Receiver>,
-        now: Instant,
+        now: Moment,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Fault>> {
         let read = match receiver.place() {
@@ -194,7 +194,7 @@ impl<IO: Io> Driver<IO> {
     fn act(
         &mut self,
         found: Found,
-        now: Instant,
+        now: Moment,
         cx: &mut Context<'_>,
     ) -> Result<Option<Fault>, Turn> {
         match found {
@@ -229,7 +229,7 @@ impl<IO: Io> Driver<IO> {
         &mut self,
         mut waiting: Waiting,
         delivered: bool,
-        now: Instant,
+        now: Moment,
         cx: &mut Context<'_>,
     ) -> Result<bool, Turn> {
         if self.link.has_taken() {
@@ -253,7 +253,7 @@ impl<IO: Io> Driver<IO> {
 
     /// Returns whether an end has to wait for the handler, which may still answer what came before:
     /// for [`ANSWER_GRACE`] from the last message that it took.
-    fn awaits_answer(&self, ends: &mut Option<Instant>, now: Instant) -> bool {
+    fn awaits_answer(&self, ends: &mut Option<Moment>, now: Moment) -> bool {
         if !self.link.is_unanswered() {
             return false;
         }
@@ -268,7 +268,7 @@ impl<IO: Io> Driver<IO> {
     }
 
     /// Takes a pong, and returns whether it answers a ping of ours.
-    fn take_pong(&mut self, payload: &[u8], now: Instant) -> bool {
+    fn take_pong(&mut self, payload: &[u8], now: Moment) -> bool {
         let Some(keepalive) = &mut self.keepalive else {
             return false;
         };
@@ -281,8 +281,11 @@ impl<IO: Io> Driver<IO> {
         pong != Pong::Unasked
     }
 
-    fn take_control(&mut self, now: Instant, cx: &Context<'_>) -> Result<(), Turn> {
-        if self.control_frames.take(self.config.control_frames(), now) {
+    fn take_control(&mut self, now: Moment, cx: &Context<'_>) -> Result<(), Turn> {
+        if self
+            .control_frames
+            .take(self.link.config().control_frames(), now)
+        {
             return Ok(());
         }
         let fault = RecvError::TooManyControlFrames;

@@ -2,17 +2,14 @@
 //!
 //! While output flows, the [`Backlog`] counts what is written, and nothing else here runs.
 
-use std::{
-    io,
-    task::Poll,
-    time::{Duration, Instant},
-};
+use std::{io, task::Poll, time::Duration};
 
 use super::{Driver, Phase, closing};
 use crate::{
     backlog::{Backlog, SLOWEST},
     codec::Load,
     keepalive::Keepalive,
+    moment::Moment,
     socket::io::Io,
 };
 
@@ -37,7 +34,7 @@ pub(super) struct Stall {
 }
 
 impl Stall {
-    pub(super) const fn new(now: Instant) -> Self {
+    pub(super) const fn new(now: Moment) -> Self {
         Self {
             backlog: Backlog::new(now),
             tries: 0,
@@ -45,7 +42,7 @@ impl Stall {
     }
 
     /// Notes that the stream takes nothing more: for the first time, or after output has moved.
-    pub(super) fn begins(&mut self, now: Instant) {
+    pub(super) fn begins(&mut self, now: Moment) {
         self.backlog.settle(now);
         self.tries = 0;
     }
@@ -54,7 +51,7 @@ impl Stall {
 impl<IO: Io> Driver<IO> {
     /// Writes some of the output to a TCP socket that is not known to be writable, when it is time
     /// for that. Ready with what that made room for.
-    pub(super) fn poll_write_without_readiness(&mut self, now: Instant) -> Poll<io::Result<Load>> {
+    pub(super) fn poll_write_without_readiness(&mut self, now: Moment) -> Poll<io::Result<Load>> {
         if !self.engine.is_tcp() || !self.is_try_due(now) {
             return Poll::Pending;
         }
@@ -66,20 +63,20 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    fn is_try_due(&self, now: Instant) -> bool {
+    fn is_try_due(&self, now: Moment) -> bool {
         // Also before the peer is given up.
         self.try_due().is_some_and(|due| due <= now) || self.is_stalled(now)
     }
 
     /// Returns when the socket is written to without readiness next, if output is blocked.
-    fn try_due(&self) -> Option<Instant> {
+    fn try_due(&self) -> Option<Moment> {
         let tries = self.stall.tries.saturating_add(1);
-        let wait = (self.config.write_limit() / TRIES).saturating_mul(tries);
+        let wait = (self.link.config().write_limit() / TRIES).saturating_mul(tries);
         Some(self.blocked? + wait)
     }
 
     /// Returns when the peer is given up, if output is blocked.
-    fn stall_ends(&self) -> Option<Instant> {
+    fn stall_ends(&self) -> Option<Moment> {
         let since = self.blocked?;
         let rate = match self.phase {
             Phase::Closing(_) => closing::SLOWEST,
@@ -89,17 +86,17 @@ impl<IO: Io> Driver<IO> {
             true => SOCKET,
             false => OPAQUE,
         };
-        let limit = self.config.write_limit();
+        let limit = self.link.config().write_limit();
         Some(since + self.stall.backlog.patience(limit, rate, most))
     }
 
     /// Returns whether the peer has taken nothing for too long.
-    pub(super) fn is_stalled(&self, now: Instant) -> bool {
+    pub(super) fn is_stalled(&self, now: Moment) -> bool {
         self.stall_ends().is_some_and(|ends| ends <= now)
     }
 
     /// Returns when blocked output is to be looked at next.
-    pub(super) fn stall_due(&self) -> Option<Instant> {
+    pub(super) fn stall_due(&self) -> Option<Moment> {
         let ends = self.stall_ends()?;
         match IS_LATE && self.engine.is_tcp() {
             true => self.try_due().map(|due| due.min(ends)),
@@ -108,7 +105,7 @@ impl<IO: Io> Driver<IO> {
     }
 
     /// Is called when the timer is set or reached, so that what is written slowly does not add up.
-    pub(super) fn settle_backlog(&mut self, now: Instant) {
+    pub(super) fn settle_backlog(&mut self, now: Moment) {
         let is_pinged = self.keepalive.as_ref().is_some_and(Keepalive::is_waiting);
         // Both count on what was unread when they began.
         if self.blocked.is_none() && !is_pinged {
@@ -117,7 +114,7 @@ impl<IO: Io> Driver<IO> {
     }
 
     /// Returns how much longer than usual the pong may take to a ping that is written now.
-    pub(super) fn longer_for_pong(&mut self, now: Instant, answer: Duration) -> Duration {
+    pub(super) fn longer_for_pong(&mut self, now: Moment, answer: Duration) -> Duration {
         self.stall.backlog.settle(now);
         self.stall.backlog.patience(answer, SLOWEST, PONG) - answer
     }

@@ -3,12 +3,12 @@
 use std::{
     io, mem,
     task::{Context, Poll},
-    time::Instant,
 };
 
 use super::{Driver, Phase};
 use crate::{
     codec::Load,
+    moment::Moment,
     socket::{engine::Engine, io::Io, timer},
 };
 
@@ -35,7 +35,7 @@ impl<IO: Io> Driver<IO> {
     /// was sent while output was blocked.
     pub(super) fn poll_flush(
         &mut self,
-        now: Instant,
+        now: Moment,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<bool>> {
         let flushed = self.poll_flush_later(now, cx);
@@ -47,7 +47,7 @@ impl<IO: Io> Driver<IO> {
     /// the link is told so later.
     pub(super) fn poll_flush_later(
         &mut self,
-        now: Instant,
+        now: Moment,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<bool>> {
         if self.is_cut_off() {

@@ -11,7 +11,7 @@ use super::{Link, Stage, State, Traffic, Wakers, register};
 use crate::{
     close::{CloseFrame, Closed, Side},
     codec::{Load, Outgoing, Role},
-    config::Bound,
+    config::{Bound, Config},
     message::Message,
     report::{self, Name},
     socket::RecvError,
@@ -65,9 +65,8 @@ impl Link {
         self.lock().abandoned
     }
 
-    /// Returns how long the handler may go on after the connection is over.
-    pub(in crate::socket) fn handler_limit(&self) -> Duration {
-        self.config.handler_limit()
+    pub(in crate::socket) fn config(&self) -> &Config {
+        &self.config
     }
 
     /// Returns whether the handler is to be dropped.
@@ -206,7 +205,7 @@ impl Link {
         state.lost = state.unwritten().bytes as u64;
         state.writing = Load::default();
         // Whoever keeps an end of the link keeps nothing that was on its way.
-        let discarded = state.outbox.take();
+        let discarded = mem::take(&mut state.outbox);
         let receiver = state.receiver.take();
         let wakers = state.take_wakers();
         let watchers = mem::take(&mut state.watchers);
@@ -269,25 +268,23 @@ impl State {
 
     /// Moves what was sent to the output, if that is empty; returns whether nothing is left.
     pub(super) fn hand_over(&mut self, output: &mut Outgoing) -> bool {
-        let Some(outbox) = self.outbox.as_mut().filter(|outbox| !outbox.is_empty()) else {
+        let load = self.outbox.load();
+        if load.is_empty() {
             return true;
-        };
+        }
         if !output.is_empty() {
             return false;
         }
-        let load = outbox.load();
-        mem::swap(output, outbox);
+        output.swap(&mut self.outbox);
         self.begin_writing(load);
         true
     }
 
     /// Moves what was sent behind what is in the output.
     fn append_to(&mut self, output: &mut Outgoing) {
-        if let Some(outbox) = &mut self.outbox {
-            let load = outbox.load();
-            output.append(outbox);
-            self.begin_writing(load);
-        }
+        let load = self.outbox.load();
+        output.append(&mut self.outbox);
+        self.begin_writing(load);
     }
 
     fn begin_writing(&mut self, load: Load) {
@@ -331,9 +328,7 @@ impl State {
         if let Some(receiver) = &mut self.receiver {
             receiver.rest();
         }
-        if let Some(outbox) = &mut self.outbox {
-            outbox.give_back();
-        }
+        self.outbox.give_back();
     }
 
     pub(super) fn deliver(&mut self, message: Message) {

@@ -1,16 +1,13 @@
 //! What the connection finds when it looks at what was read, and at what was done meanwhile.
 
-use std::{
-    mem,
-    task::Context,
-    time::{Duration, Instant},
-};
+use std::{mem, task::Context, time::Duration};
 
 use super::{Link, State};
 use crate::{
     close::CloseFrame,
     codec::{Compression, Event, Outgoing, Rules},
     message::Message,
+    moment::Moment,
     socket::{
         input::Input,
         receiver::{Found, Receiver},
@@ -28,7 +25,7 @@ pub(in crate::socket) struct Look {
     /// A message was decoded since the last look.
     pub(in crate::socket) heard: bool,
     /// When what has begun to arrive becomes too slow.
-    pub(in crate::socket) deadline: Option<Instant>,
+    pub(in crate::socket) deadline: Option<Moment>,
     /// Everything that was sent is in the output.
     pub(in crate::socket) has_taken_all: bool,
 }
@@ -90,7 +87,7 @@ impl Link {
             let _ = self.compression.set(Box::new(compression));
         }
         let mut state = self.lock();
-        state.contiguous = contiguous;
+        state.outbox = Outgoing::new(self.role, contiguous);
         state.receiver = Some(Box::new(Receiver::new(rules, early)));
     }
 
@@ -149,7 +146,7 @@ impl Link {
         &self,
         new: Option<Box<Input>>,
         output: Option<&mut Outgoing>,
-        now: Instant,
+        now: Moment,
         cx: &Context<'_>,
     ) -> Look {
         let mut state = self.lock();
@@ -219,7 +216,7 @@ impl Link {
         state: &mut State,
         receiver: &mut Receiver,
         is_new: bool,
-        now: Instant,
+        now: Moment,
         cx: &Context<'_>,
     ) -> Step {
         if receiver.has_spent(state.unwritten().bytes) {

@@ -109,8 +109,8 @@ struct State {
     /// The holder receives nothing: messages that arrive are discarded.
     ignoring: bool,
 
-    /// What the connection has not taken yet. Boxed, because many connections only listen.
-    outbox: Option<Box<Outgoing>>,
+    /// What the connection has not taken yet.
+    outbox: Outgoing,
     /// What the connection has taken of it and not written yet.
     writing: Load,
     /// Bytes of frames that were written so far, those that were flushed as well, and those that will
@@ -127,8 +127,6 @@ struct State {
     sink: Option<Ticket>,
     /// Others had their turn since some were called.
     has_waited: bool,
-    /// The stream writes one buffer at a time.
-    contiguous: bool,
 
     stage: Stage,
     /// The Close that this side wants to send.
@@ -229,8 +227,7 @@ impl State {
     /// Returns what is not written yet.
     #[inline]
     fn unwritten(&self) -> Load {
-        let outbox = self.outbox.as_ref();
-        let queued = outbox.map_or(Load::default(), |outbox| outbox.load());
+        let queued = self.outbox.load();
         Load {
             messages: queued.messages + self.writing.messages,
             bytes: queued.bytes + self.writing.bytes,

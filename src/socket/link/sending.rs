@@ -11,7 +11,7 @@ use tokio::task::coop;
 
 use super::{Link, Stage, State, holder::wait};
 use crate::{
-    codec::{Load, Outgoing, Role, Turn},
+    codec::{Load, Turn},
     message::Message,
     socket::{
         SendError, TrySendError,
@@ -89,7 +89,7 @@ impl Sending<'_> {
                 if this.by == By::Holder {
                     state.flushes_up_to = None;
                 }
-                state.push(&mut this.message, None, link.role);
+                state.push(&mut this.message, None);
                 return Poll::Ready(link.touch(state, Ok(())));
             }
             drop(state);
@@ -216,12 +216,12 @@ impl Link {
                 if state.stage != Stage::Open {
                     return Err(SendError::Closed);
                 }
-                state.push(message, compressed.as_ref(), self.role);
+                state.push(message, compressed.as_ref());
             }
             (Form::Compressed(compressed), None) => {
-                state.push(message, Some(compressed), self.role);
+                state.push(message, Some(compressed));
             }
-            (Form::Plain | Form::InTurn(_), None) => state.push(message, None, self.role),
+            (Form::Plain | Form::InTurn(_), None) => state.push(message, None),
         }
         self.touch(state, Ok(()))
     }
@@ -359,19 +359,16 @@ impl State {
 
     /// Queues a message, which may be empty afterwards.
     #[inline(always)]
-    fn push(&mut self, message: &mut Message, compressed: Option<&Bytes>, role: Role) {
-        let contiguous = self.contiguous;
-        let outbox = self
-            .outbox
-            .get_or_insert_with(|| Box::new(Outgoing::new(role)));
+    fn push(&mut self, message: &mut Message, compressed: Option<&Bytes>) {
+        let outbox = &mut self.outbox;
         if self.writing.is_empty() {
             // While output is blocked, a shared buffer would wait with it.
             outbox.lend();
         }
         let len = message.len();
         match compressed {
-            None => outbox.push(message, contiguous),
-            Some(compressed) => outbox.push_compressed(message, compressed, contiguous),
+            None => outbox.push(message),
+            Some(compressed) => outbox.push_compressed(message, compressed),
         }
         self.traffic.messages_sent += 1;
         self.traffic.bytes_sent += len as u64;
