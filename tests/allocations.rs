@@ -45,8 +45,10 @@ fn main() {
         let allocated = echoed(repeat, len);
         assert_eq!(allocated, MESSAGES, "{len} bytes through a handler");
     }
-    let allocated = echoed(repeat, 16 * KIB);
-    assert!(allocated <= 2 * MESSAGES, "{allocated} for 16 KiB");
+    for len in [16 * KIB, KIB * KIB] {
+        let allocated = echoed(repeat, len);
+        assert!(allocated <= 2 * MESSAGES, "{allocated} for {len} bytes");
+    }
 
     // The message itself, and no buffer to read into.
     let len = 128 * KIB;

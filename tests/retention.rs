@@ -156,7 +156,7 @@ const HISTORIES: &[History] = &[
         name: "1,000 x 2,000 B by `send`",
         act: |socket| sends(socket, 1000, 2000).boxed(),
         drive: |peer| drains(peer, 1000 * 2004).boxed(),
-        most: &[64, 64, 64, 64],
+        most: &[144, 144, 144, 144],
     },
     History {
         name: "1 MiB by `send`",
@@ -168,7 +168,7 @@ const HISTORIES: &[History] = &[
         name: "1,000 x 2,000 B by `send`, read in two halves",
         act: |socket| sends(socket, 1000, 2000).boxed(),
         drive: |peer| drains_in_halves(peer, 1000 * 2004).boxed(),
-        most: &[64, 64, 64, 64],
+        most: &[144, 144, 144, 144],
     },
     History {
         name: "60 x 1,000 B fed to a `Sink`",
@@ -204,7 +204,7 @@ const HISTORIES: &[History] = &[
         name: "1,000 x 2,000 B by a `Sender` in another task",
         act: |socket| sends_elsewhere(socket, 1, 1000, 2000).boxed(),
         drive: |peer| drains(peer, 1000 * 2004).boxed(),
-        most: &[64, 64, 64, 64],
+        most: &[144, 144, 144, 144],
     },
     History {
         name: "64 KiB by a `Sender` in each of 20 tasks",
@@ -222,19 +222,19 @@ const HISTORIES: &[History] = &[
         name: "an outbox full of 2,000 B drained",
         act: |socket| fills(socket, 2000).boxed(),
         drive: |peer| drains_late(peer, 523 * 2004).boxed(),
-        most: &[64, 64, 64, 64],
+        most: &[144, 144, 144, 144],
     },
     History {
         name: "an outbox full of 8 KiB drained",
         act: |socket| fills(socket, 8 * KIB).boxed(),
         drive: |peer| drains_late(peer, 127 * 8196).boxed(),
-        most: &[64, 64, 64, 64],
+        most: &[144, 144, 144, 144],
     },
     History {
         name: "an outbox full of 1,000 B drained, 10 `send` cancelled",
         act: |socket| cancels(socket).boxed(),
         drive: |peer| drains_late(peer, 1024 * 1004).boxed(),
-        most: &[64, 64, 64, 64],
+        most: &[144, 144, 144, 144],
     },
     History {
         name: "100 `recv` cancelled",

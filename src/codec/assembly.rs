@@ -1,5 +1,7 @@
 //! A message that is put together from what arrives.
 
+use std::{cell::RefCell, mem};
+
 use bytes::{Bytes, BytesMut};
 
 use crate::message::{Message, Utf8Bytes};
@@ -23,6 +25,15 @@ const SLAB: usize = 1024;
 /// comes with what is behind it, in one read.
 const DIRECT: usize = if cfg!(fuzzing) { 8 } else { 16 * 1024 };
 
+/// So many empty ones wait on each thread at most, of which each has room to list so many buffers.
+const SPARES: usize = 64;
+const LISTED: usize = 16;
+
+thread_local! {
+    #[expect(clippy::vec_box, reason = "they move between here and the connections")]
+    static SPARE: RefCell<Vec<Box<Assembly>>> = const { RefCell::new(Vec::new()) };
+}
+
 /// A message of which some has arrived, or all of it.
 #[derive(Debug)]
 pub(crate) struct Assembly {
@@ -36,6 +47,20 @@ pub(crate) struct Assembly {
 }
 
 impl Assembly {
+    /// Begins a message in memory that was used before.
+    pub(super) fn begin(kind: DataKind) -> Box<Self> {
+        let spare = SPARE.try_with(|spare| spare.borrow_mut().pop());
+        let Some(mut begun) = spare.ok().flatten() else {
+            return Box::new(Self::new(kind));
+        };
+        let payload = mem::take(&mut begun.payload);
+        *begun = Self {
+            payload,
+            ..Self::new(kind)
+        };
+        begun
+    }
+
     /// Begins a message without any frame.
     pub(super) fn new(kind: DataKind) -> Self {
         Self {
@@ -178,7 +203,21 @@ impl Assembly {
     }
 
     /// Makes a message of it, in one piece.
-    pub(crate) fn into_message(self) -> Result<Message, Violation> {
+    pub(crate) fn into_message(mut self: Box<Self>) -> Result<Message, Violation> {
+        let message = self.take_message();
+        if self.payload.list_room() <= LISTED {
+            // Fails when the thread is about to end.
+            let _ = SPARE.try_with(|spare| {
+                let mut spare = spare.borrow_mut();
+                if spare.len() < SPARES {
+                    spare.push(self);
+                }
+            });
+        }
+        message
+    }
+
+    fn take_message(&mut self) -> Result<Message, Violation> {
         if !self.is_text() {
             return Ok(Message::Binary(Bytes::from(self.payload.join())));
         }
@@ -186,7 +225,7 @@ impl Assembly {
         // they are copied.
         let mut text = String::with_capacity(self.len());
         let mut checked = Checked::default();
-        for piece in self.payload.into_pieces() {
+        for piece in self.payload.take_pieces() {
             checked.push_to(&piece, |part| text.push_str(part))?;
         }
         checked.finish()?;

@@ -1,76 +1,83 @@
-//! Bytes that are gathered in buffers of bounded size, which are used again.
+//! Bytes that are gathered in buffers of bounded size.
 //!
-//! A large message would else be moved each time its buffer grows, and its memory fetched from the
-//! system for each one anew.
+//! A large message would else be moved each time its buffer grows.
 
-use std::{array, cell::RefCell, io::IoSliceMut, mem};
+use std::{array, io::IoSliceMut, mem};
 
 use bytes::Bytes;
 
-/// The size of a buffer that is used again, and the most that is held ahead. Small where it is to be
-/// filled by inputs of a few bytes.
-pub(crate) const CHUNK: usize = if cfg!(fuzzing) { 48 } else { 64 * 1024 };
-/// So many of them wait on each thread at most, 2 MiB.
-const IDLE: usize = 32;
+use super::buffers::{Buffer, CHUNK};
 
 /// So many can be read into at once.
 const READ: usize = 4;
 
-thread_local! {
-    static POOL: RefCell<Vec<Vec<u8>>> = const { RefCell::new(Vec::new()) };
-}
-
-/// A buffer, which waits for its next use when it is dropped.
-#[derive(Debug, Default)]
+/// Bytes, and room for more.
+#[derive(Debug)]
 struct Chunk {
     /// All of it can be written to, so that nothing is filled with zeros twice.
-    bytes: Vec<u8>,
+    memory: Memory,
     filled: usize,
 }
 
+#[derive(Debug)]
+enum Memory {
+    /// Less than [`CHUNK`].
+    Small(Vec<u8>),
+    Full(Buffer),
+}
+
 impl Chunk {
-    /// Makes an empty one of [`CHUNK`] bytes.
     fn full_size() -> Self {
-        let idle = POOL.with_borrow_mut(Vec::pop);
         Self {
-            bytes: idle.unwrap_or_else(|| vec![0; CHUNK]),
+            memory: Memory::Full(Buffer::take()),
             filled: 0,
         }
     }
 
+    fn size(&self) -> usize {
+        match &self.memory {
+            Memory::Small(bytes) => bytes.len(),
+            Memory::Full(_) => CHUNK,
+        }
+    }
+
     fn room(&mut self) -> &mut [u8] {
-        &mut self.bytes[self.filled..]
+        let bytes = match &mut self.memory {
+            Memory::Small(bytes) => &mut bytes[..],
+            Memory::Full(buffer) => buffer,
+        };
+        &mut bytes[self.filled..]
     }
 
     fn grow(&mut self, size: usize) {
-        if size == CHUNK && self.filled == 0 {
-            *self = Self::full_size();
-        } else if size > self.bytes.len() {
-            self.bytes.reserve_exact(size - self.bytes.len());
-            self.bytes.resize(size, 0);
+        if size >= CHUNK {
+            let mut full = Self::full_size();
+            full.room()[..self.filled].copy_from_slice(self.as_ref());
+            full.filled = self.filled;
+            *self = full;
+        } else if let Memory::Small(bytes) = &mut self.memory {
+            bytes.reserve_exact(size.saturating_sub(bytes.len()));
+            bytes.resize(size.max(bytes.len()), 0);
+        }
+    }
+}
+
+impl Default for Chunk {
+    fn default() -> Self {
+        Self {
+            memory: Memory::Small(Vec::new()),
+            filled: 0,
         }
     }
 }
 
 impl AsRef<[u8]> for Chunk {
     fn as_ref(&self) -> &[u8] {
-        &self.bytes[..self.filled]
-    }
-}
-
-impl Drop for Chunk {
-    fn drop(&mut self) {
-        let bytes = mem::take(&mut self.bytes);
-        if bytes.len() != CHUNK {
-            return;
-        }
-        // Fails when the thread is about to end.
-        let _ = POOL.try_with(|pool| {
-            let mut pool = pool.borrow_mut();
-            if pool.len() < IDLE {
-                pool.push(bytes);
-            }
-        });
+        let bytes = match &self.memory {
+            Memory::Small(bytes) => bytes,
+            Memory::Full(buffer) => &buffer[..],
+        };
+        &bytes[..self.filled]
     }
 }
 
@@ -93,8 +100,8 @@ impl Chunks {
     /// Returns the number of bytes for which there is memory.
     #[cfg(any(test, fuzzing))]
     pub(super) fn capacity(&self) -> usize {
-        let ahead = self.ahead.iter().map(|chunk| chunk.bytes.len());
-        self.before + self.last.bytes.len() + ahead.sum::<usize>()
+        let ahead = self.ahead.iter().map(Chunk::size);
+        self.before + self.last.size() + ahead.sum::<usize>()
     }
 
     /// Returns where the next bytes belong, which is room for some of `len`. If there was none, it
@@ -105,8 +112,12 @@ impl Chunks {
             self.seal(Chunk::default());
         }
         let last = &mut self.last;
-        if last.bytes.len() - last.filled < len {
-            last.grow((last.filled + len + ahead).min(CHUNK));
+        if last.size() - last.filled < len && last.size() < CHUNK {
+            last.grow(match self.before {
+                0 => last.filled + len + ahead,
+                // A large message has only whole buffers.
+                _ => CHUNK,
+            });
         }
         last.room()
     }
@@ -115,10 +126,8 @@ impl Chunks {
     pub(super) fn rooms(&mut self, most: usize) -> Rooms<'_> {
         let mut left = most.saturating_sub(self.room(most, 0).len());
         while left > 0 && self.ahead.len() + 1 < READ {
-            let mut chunk = Chunk::default();
-            chunk.grow(left.min(CHUNK));
-            left -= chunk.bytes.len();
-            self.ahead.insert(0, chunk);
+            left = left.saturating_sub(CHUNK);
+            self.ahead.insert(0, Chunk::full_size());
         }
         let mut rooms = Rooms::default();
         let mut left = most;
@@ -139,24 +148,28 @@ impl Chunks {
         mut len: usize,
         mut finish: impl FnMut(&mut [u8]) -> Result<(), E>,
     ) -> Result<(), E> {
-        // Given up at the end, whatever that is.
-        let mut ahead = mem::take(&mut self.ahead);
-        loop {
+        let filled = loop {
             let room = self.last.room();
             let filled = len.min(room.len());
-            finish(&mut room[..filled])?;
+            let finished = finish(&mut room[..filled]);
+            if finished.is_err() {
+                break finished;
+            }
             self.last.filled += filled;
             len -= filled;
-            match ahead.pop() {
+            match self.ahead.pop() {
                 Some(next) if len > 0 => self.seal(next),
-                _ => return Ok(()),
+                _ => break Ok(()),
             }
-        }
+        };
+        // Given up at the end, whatever that is. The list is used again.
+        self.ahead.clear();
+        filled
     }
 
     /// Gives up buffers that no byte has come into.
     pub(super) fn give_up_room(&mut self) {
-        self.ahead = Vec::new();
+        self.ahead.clear();
         if self.last.filled == 0 {
             self.last = Chunk::default();
         }
@@ -168,27 +181,35 @@ impl Chunks {
         self.full.push(full);
     }
 
-    /// Returns the bytes in one piece, of exactly their length.
-    pub(super) fn join(mut self) -> Vec<u8> {
-        if self.full.is_empty() {
-            let mut bytes = mem::take(&mut self.last.bytes);
+    /// Takes the bytes in one piece, of exactly their length. The lists are used again.
+    pub(super) fn join(&mut self) -> Vec<u8> {
+        if let (true, Memory::Small(bytes)) = (self.full.is_empty(), &mut self.last.memory) {
+            let mut bytes = mem::take(bytes);
             bytes.truncate(self.last.filled);
             bytes.shrink_to_fit();
+            self.last = Chunk::default();
             return bytes;
         }
         let mut bytes = Vec::with_capacity(self.len());
         // Each is given away as soon as it is copied.
-        for chunk in self.full {
+        for chunk in self.full.drain(..) {
             bytes.extend_from_slice(chunk.as_ref());
         }
-        bytes.extend_from_slice(self.last.as_ref());
+        bytes.extend_from_slice(mem::take(&mut self.last).as_ref());
+        self.before = 0;
         bytes
     }
 
-    /// Gives the bytes away in the pieces in which they are, none of them empty.
-    pub(super) fn into_pieces(self) -> impl Iterator<Item = Bytes> {
-        let last = Some(self.last).filter(|last| last.filled > 0);
-        self.full.into_iter().chain(last).map(Bytes::from_owner)
+    /// Takes the bytes in the pieces in which they are, none of them empty. The lists are used again.
+    pub(super) fn take_pieces(&mut self) -> impl Iterator<Item = Bytes> {
+        self.before = 0;
+        let last = Some(mem::take(&mut self.last)).filter(|last| last.filled > 0);
+        self.full.drain(..).chain(last).map(Bytes::from_owner)
+    }
+
+    /// Returns how many full buffers the list has room for.
+    pub(super) fn list_room(&self) -> usize {
+        self.full.capacity()
     }
 }
 
@@ -215,7 +236,7 @@ impl<'a> Rooms<'a> {
 
 #[cfg(test)]
 mod tests {
-    use std::{convert::Infallible, thread};
+    use std::{cell::RefCell, convert::Infallible, thread};
 
     use super::*;
 
@@ -236,64 +257,35 @@ mod tests {
         filled.unwrap();
     }
 
-    /// Returns how many buffers wait on this thread, all of them of full size.
-    fn idle() -> usize {
-        POOL.with_borrow(|pool| {
-            let good = |buffer: &Vec<u8>| (buffer.len(), buffer.capacity()) == (CHUNK, CHUNK);
-            assert!(pool.iter().all(good));
-            pool.len()
-        })
-    }
-
     #[test]
     fn uses_a_buffer_again_without_what_was_in_it() {
-        let chunks = full(1, b's');
-        let place = chunks.last.bytes.as_ptr();
-        drop(chunks.into_pieces());
-        assert_eq!(idle(), 1);
+        drop(full(1, b's').take_pieces());
         let mut chunks = Chunks::default();
-        let room = chunks.room(CHUNK, 0);
-        assert_eq!(room.as_ptr(), place);
-        room[0] = b'n';
-        assert_eq!(idle(), 0);
-        // Nor is anything of it in what is joined.
+        chunks.room(CHUNK, 0)[0] = b'n';
         fill(&mut chunks, 1);
         assert_eq!(chunks.join(), b"n");
     }
 
     #[test]
-    fn has_as_many_wait_as_it_may_and_none_of_another_size() {
-        drop(full(IDLE + 5, 0));
-        assert_eq!(idle(), IDLE);
-        drop(full(3, 0).join());
-        assert_eq!(idle(), IDLE);
-
-        let others = full(IDLE, 0);
-        assert_eq!(idle(), 0);
-        let mut small = Chunks::default();
-        for (len, ahead) in [(10, 0), (100, 1000), (CHUNK / 2, CHUNK / 4)] {
-            assert!(small.room(len, ahead).len() < CHUNK);
-            fill(&mut small, len);
+    fn has_a_small_buffer_for_what_is_no_large_message() {
+        let mut chunks = Chunks::default();
+        let mut all = Vec::new();
+        for (len, ahead) in [(10, 0), (100, 1000), (CHUNK / 2, CHUNK / 4), (CHUNK, 0)] {
+            assert!(matches!(chunks.last.memory, Memory::Small(_)));
+            let room = chunks.room(len, ahead);
+            let len = len.min(room.len());
+            room[..len].fill(len as u8);
+            all.extend(vec![len as u8; len]);
+            fill(&mut chunks, len);
         }
-        drop(small.into_pieces());
-        // One that has become a message has left.
-        drop(full(1, 0).join());
-        assert_eq!(idle(), 0);
-        drop(others);
-        assert_eq!(idle(), IDLE);
-    }
-
-    #[test]
-    fn keeps_a_buffer_on_the_thread_that_drops_it() {
-        let pieces: Vec<Bytes> = full(3, 7).into_pieces().collect();
-        let clones = pieces.clone();
-        let there = thread::spawn(move || {
-            drop(clones);
-            let clones_only = idle();
-            drop(pieces);
-            (clones_only, idle())
-        });
-        assert_eq!((there.join().unwrap(), idle()), ((0, 3), 0));
+        assert!(matches!(chunks.last.memory, Memory::Full(_)));
+        assert_eq!((chunks.len(), chunks.capacity()), (CHUNK, CHUNK));
+        // What is behind it is in a whole one, however little it is.
+        chunks.room(1, 0)[0] = 1;
+        fill(&mut chunks, 1);
+        assert_eq!(chunks.capacity(), 2 * CHUNK);
+        all.push(1);
+        assert_eq!(chunks.join(), all);
     }
 
     #[test]
@@ -308,7 +300,7 @@ mod tests {
                     HELD.with_borrow_mut(Vec::clear);
                 }
                 drop(full(1, 0));
-                HELD.set(full(2, 0).into_pieces().collect());
+                HELD.set(full(2, 0).take_pieces().collect());
             });
             assert!(thread.join().is_ok());
         }
@@ -331,7 +323,7 @@ mod tests {
         let lens: Vec<usize> = rooms.slices().iter().map(|room| room.len()).collect();
         assert_eq!(lens, [CHUNK - 7, 10]);
         rooms.slices()[1].fill(9);
-        assert_eq!(chunks.capacity(), 2 * CHUNK + 10);
+        assert_eq!(chunks.capacity(), 3 * CHUNK);
         fill(&mut chunks, CHUNK + 3);
         let joined = chunks.join();
         assert_eq!(joined.len(), 2 * CHUNK + 10);

@@ -11,7 +11,8 @@ use crate::{
 use super::{
     Control, Mask,
     assembly::{Assembly, Whole},
-    chunks::{CHUNK, Rooms},
+    buffers::CHUNK,
+    chunks::Rooms,
     control,
     deflate::{Deflation, Inflation},
     head::{self, ControlKind, Head, Kind, Partial},
@@ -313,7 +314,7 @@ impl Decoder {
     fn begin_data(&mut self, head: &Head) {
         // A start finds no message, a continuation finds one: the head has been checked.
         match head.kind {
-            Kind::Start(kind) => self.message = Some(Box::new(Assembly::new(kind))),
+            Kind::Start(kind) => self.message = Some(Assembly::begin(kind)),
             Kind::Compressed(kind) => self.message = Some(Box::new(Assembly::compressed(kind))),
             Kind::Continuation | Kind::Control(_) => {}
         }

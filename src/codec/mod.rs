@@ -10,24 +10,29 @@
 //! A frame's head is checked, and refused, before any of its payload is kept. A message that is
 //! whole in the input is copied once, into a buffer of its exact length.
 //!
-//! One that arrives in pieces is gathered in buffers of up to 64 KiB, which follow what has arrived,
-//! or was inflated, not what a head promises: after `n` bytes of a message there is memory for at
-//! most `n + min(64 KiB, max(1 KiB, 16 n))`, for 192 KiB more while a large payload is read to its
-//! place, and never for more than the message limit. Room that was made for a read which brought
-//! nothing is given up.
+//! One that arrives in pieces is gathered in a buffer that grows, and from 64 KiB on in buffers of
+//! 64 KiB. They follow what has arrived, or was inflated, not what a head promises: after `n` bytes
+//! of a message there is memory for at most `n + min(64 KiB, max(1 KiB, 16 n))`, for 192 KiB more
+//! while a large payload is read to its place, and never for more than the message limit, which
+//! counts in whole buffers if it is above 64 KiB. Room that was made for a read which brought nothing
+//! is given up.
 //!
 //! For a handler the buffers are joined, once, into one of the message's exact length, and each is
-//! given up as soon as it is copied; a single one is cut to that length instead, unless it is text,
-//! which is checked again as it is copied.
+//! given up as soon as it is copied. The growing buffer of a small message is cut to that length
+//! instead, unless it is text, which is checked again as it is copied.
 //!
-//! A buffer of 64 KiB that is given up waits for its next use, at most 32 of them (2 MiB) on each
-//! thread, whichever connection it was for: all that is readable of it is what is written to it
-//! next. A connection holds nothing between messages.
+//! A buffer of 64 KiB that is given up waits for its next use, by any connection: all that is readable
+//! of it is what is written to it next. Each thread keeps 32 of them (2 MiB). When more are in use,
+//! they are cut from slabs of 32 MiB, which all threads share, and a slab goes back to the system when
+//! nothing of it is in use; one of which at most 1 MiB was ever used is kept (`buffers`). So the memory
+//! of any number of large messages is gone with them, except for 2 MiB a thread and 1 MiB. A
+//! connection holds nothing between messages.
 //!
 //! Frames that leave are gathered in buffers that the connections of a thread share, too: up to 64
 //! of them, 1 MiB together, wait for their next use.
 
 mod assembly;
+mod buffers;
 mod chunks;
 mod control;
 mod decoder;
@@ -47,7 +52,7 @@ mod utf8;
 
 pub(crate) use assembly::Assembly;
 #[cfg(any(test, fuzzing))]
-pub(crate) use chunks::CHUNK;
+pub(crate) use buffers::CHUNK;
 pub(crate) use chunks::Rooms;
 pub(crate) use control::Control;
 pub(crate) use decoder::{Decoder, Event, Limits, Role, Rules, Violation};

@@ -16,6 +16,11 @@ const PART: &str = "TOWER_WEBSOCKET_MEMORY_PART";
 
 /// Runs the parts of the test called `test` one after the other; to be all that this does.
 pub(crate) fn measure(test: &str, parts: &[(&str, fn())]) {
+    measure_with(&[], test, parts);
+}
+
+/// Like [`measure`], in an environment that has these variables, too.
+pub(crate) fn measure_with(environment: &[(&str, &str)], test: &str, parts: &[(&str, fn())]) {
     if let Some(wanted) = env::var_os(PART) {
         let (_, part) = parts.iter().find(|(name, _)| *name == wanted).unwrap();
         return part();
@@ -31,6 +36,7 @@ pub(crate) fn measure(test: &str, parts: &[(&str, fn())]) {
             .args(["--exact", "--nocapture"])
             .arg(test)
             .env(PART, name)
+            .envs(environment.iter().copied())
             .env("RUST_BACKTRACE", "0")
             .output()
             .unwrap();
@@ -74,6 +80,12 @@ pub(crate) struct Growth {
 impl Growth {
     pub(crate) fn start() -> Self {
         let start = resident().unwrap();
+        Self { start, most: 0 }
+    }
+
+    /// Counts from the same moment on as `other`, with nothing sampled.
+    pub(crate) const fn since(other: &Self) -> Self {
+        let start = other.start;
         Self { start, most: 0 }
     }
 
