@@ -8,7 +8,8 @@ use crate::{
     codec::{Deflate, Deflation, Limits, Load},
     extension::Unacceptable,
     keepalive::Intervals,
-    rate::Rate,
+    moment::Moment,
+    rate::{Allowance, Rate},
 };
 
 /// The least time that a peer has for anything.
@@ -48,6 +49,8 @@ pub struct Config {
     max_empty_fragments: u32,
     assembly_timeout: Duration,
     control_frames: Rate,
+    message_rate: Option<Rate>,
+    byte_rate: Option<Rate>,
     inbox: Bound,
     outbox: Bound,
     write_timeout: Duration,
@@ -58,7 +61,15 @@ pub struct Config {
     max_lifetime: Option<Duration>,
     close_timeout: Duration,
     nodelay: bool,
+    notsent_lowat: Option<u32>,
     deflate: Option<Deflate>,
+}
+
+/// The options of TCP that a connection's socket gets.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct TcpOptions {
+    pub(crate) nodelay: bool,
+    pub(crate) notsent_lowat: Option<u32>,
 }
 
 /// How much a queue of messages may hold.
@@ -93,6 +104,8 @@ impl Config {
                 per_second: 100,
                 burst: 200,
             },
+            message_rate: None,
+            byte_rate: None,
             inbox: Bound {
                 messages: 16,
                 bytes: 64 * 1024,
@@ -112,6 +125,7 @@ impl Config {
             max_lifetime: None,
             close_timeout: Duration::from_secs(5),
             nodelay: true,
+            notsent_lowat: None,
             deflate: None,
         }
     }
@@ -172,6 +186,32 @@ impl Config {
             per_second: at_least(per_second, 1),
             burst: at_least(burst, 10),
         };
+        self
+    }
+
+    /// Caps the incoming messages: so many a second in the long run, and `burst` at once.
+    ///
+    /// Past that the connection ends with 1008 and
+    /// [`RecvError::TooFast`](crate::error::RecvError::TooFast). Messages that came while nothing was read,
+    /// because the handler had taken none or the peer read nothing, may come at once afterwards. Minimum:
+    /// 1 a second, 10 at once. Default: no cap.
+    #[must_use]
+    pub const fn max_message_rate(mut self, per_second: u32, burst: u32) -> Self {
+        self.message_rate = Some(Rate {
+            per_second: at_least(per_second, 1),
+            burst: at_least(burst, 10),
+        });
+        self
+    }
+
+    /// Caps the bytes of incoming messages, after decompression: so many a second in the long run, and
+    /// `burst` at once.
+    ///
+    /// A message counts when it is whole, and one that is larger than `burst` is always too much. Otherwise
+    /// as [`max_message_rate`](Self::max_message_rate). Default: no cap.
+    #[must_use]
+    pub const fn max_byte_rate(mut self, per_second: u32, burst: u32) -> Self {
+        self.byte_rate = Some(Rate { per_second, burst });
         self
     }
 
@@ -330,8 +370,25 @@ impl Config {
         self
     }
 
-    pub(crate) const fn nodelay(&self) -> bool {
-        self.nodelay
+    /// Has the system take no more of what is to be written than `bytes` beyond what it has sent
+    /// (`TCP_NOTSENT_LOWAT`), on Linux and Android and for TCP streams.
+    ///
+    /// Without it a peer that reads slowly has up to 4 MiB before it, which the system has taken and nobody
+    /// can take back. With 16 KiB, say, messages wait in the [outbox](Self::max_outbox) instead: the handler
+    /// notices how slow its peer is, and may leave out what is out of date. It costs one more wake-up of
+    /// the connection for each such amount. Default: as the system is set.
+    #[must_use]
+    pub const fn notsent_lowat(mut self, bytes: u32) -> Self {
+        self.notsent_lowat = Some(bytes);
+        self
+    }
+
+    /// Returns the options of TCP.
+    pub(crate) const fn tcp_options(&self) -> TcpOptions {
+        TcpOptions {
+            nodelay: self.nodelay,
+            notsent_lowat: self.notsent_lowat,
+        }
     }
 
     /// Compresses messages with clients that offer it, or as a client offers it (RFC 7692).
@@ -344,9 +401,26 @@ impl Config {
         self
     }
 
-    /// Agrees with a client on compression, if that is wanted; the field is for the 101.
-    pub(crate) fn agree(&self, offers: &HeaderMap) -> Option<(Deflation, HeaderValue)> {
-        self.deflate.as_ref()?.accept(offers)
+    /// Compresses nothing. Default.
+    ///
+    /// For one connection among others that are compressed:
+    /// [`Accept::configure`](crate::Accept::configure).
+    #[cfg(feature = "deflate")]
+    #[must_use]
+    pub fn without_deflate(mut self) -> Self {
+        self.deflate = None;
+        self
+    }
+
+    /// Agrees with a client on compression, if that is wanted: with the values of the field by which it
+    /// offers extensions. The value that is returned is for the 101.
+    pub(crate) fn agree(&self, offers: Vec<HeaderValue>) -> Option<(Deflation, HeaderValue)> {
+        let deflate = self.deflate.as_ref()?;
+        let offers = offers.into_iter();
+        let offers: HeaderMap = offers
+            .map(|offer| (SEC_WEBSOCKET_EXTENSIONS, offer))
+            .collect();
+        deflate.accept(&offers)
     }
 
     /// Returns the field that offers compression to a server, if that is wanted.
@@ -373,6 +447,11 @@ impl Config {
             None if answer.contains_key(SEC_WEBSOCKET_EXTENSIONS) => Err(Unacceptable),
             None => Ok(None),
         }
+    }
+
+    /// Returns how much a peer may send, from now on, if that is bounded.
+    pub(crate) fn allowance(&self, now: Moment) -> Option<Box<Allowance>> {
+        Allowance::new(self.message_rate, self.byte_rate, now)
     }
 
     pub(crate) fn limits(&self) -> Limits {
@@ -435,7 +514,7 @@ impl Default for Config {
 /// Shows each setting under the name of its method, with the value that counts.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Rate { per_second, burst } = self.control_frames;
+        let pair = |rate: Rate| (rate.per_second, rate.burst);
         let keepalive = self.keepalive;
         let keepalive = keepalive.map(|every| (Shown(every.silence), Shown(every.answer)));
         let limits = self.limits();
@@ -444,7 +523,9 @@ impl fmt::Debug for Config {
             .field("max_frame_size", &limits.frame.min(limits.message))
             .field("max_fragments", &(limits.fragments, limits.empty_fragments))
             .field("assembly_timeout", &Shown(self.assembly_timeout))
-            .field("max_control_frames", &(per_second, burst))
+            .field("max_control_frames", &pair(self.control_frames))
+            .field("max_message_rate", &self.message_rate.map(pair))
+            .field("max_byte_rate", &self.byte_rate.map(pair))
             .field("max_inbox", &(self.inbox.messages, self.inbox.bytes))
             .field("max_outbox", &(self.outbox.messages, self.outbox.bytes))
             .field("write_timeout", &Shown(self.write_timeout))
@@ -458,6 +539,7 @@ impl fmt::Debug for Config {
             .field("max_lifetime", &self.max_lifetime.map(Shown))
             .field("close_timeout", &Shown(self.close_timeout))
             .field("nodelay", &self.nodelay)
+            .field("notsent_lowat", &self.notsent_lowat)
             .field("deflate", &self.deflate)
             .finish()
     }
@@ -550,11 +632,12 @@ mod tests {
         assert_eq!(
             printed,
             "Config { max_message_size: 2000, max_frame_size: 2000, max_fragments: (16384, 16), \
-             assembly_timeout: 60s, max_control_frames: (100, 200), max_inbox: (16, 65536), \
+             assembly_timeout: 60s, max_control_frames: (100, 200), max_message_rate: None, \
+             max_byte_rate: None, max_inbox: (16, 65536), \
              max_outbox: (1024, 1048576), write_timeout: 10s, receive_timeout: 300s, \
              handler_grace: 30s, keepalive: Some((20s, 20s)), \
              first_message_timeout: None, max_lifetime: None, close_timeout: 5s, nodelay: true, \
-             deflate: None }"
+             notsent_lowat: None, deflate: None }"
         );
         for tiny in TINY {
             let config = Config::new()
@@ -562,6 +645,8 @@ mod tests {
                 .max_fragments(0, 0)
                 .assembly_timeout(tiny)
                 .max_control_frames(0, 0)
+                .max_message_rate(0, 0)
+                .max_byte_rate(0, 7)
                 .max_inbox(0, 0)
                 .max_outbox(0, 0)
                 .write_timeout(tiny)
@@ -571,16 +656,18 @@ mod tests {
                 .first_message_timeout(tiny)
                 .max_lifetime(Duration::MAX)
                 .close_timeout(tiny)
-                .without_nodelay();
+                .without_nodelay()
+                .notsent_lowat(0);
             assert_eq!(
                 format!("{config:?}"),
                 "Config { max_message_size: 1048576, max_frame_size: 1048576, \
                  max_fragments: (16, 4), assembly_timeout: 50ms, max_control_frames: (1, 10), \
+                 max_message_rate: Some((1, 10)), max_byte_rate: Some((0, 7)), \
                  max_inbox: (1, 1), max_outbox: (1, 1), write_timeout: 50ms, \
                  receive_timeout: 50ms, handler_grace: 50ms, \
                  keepalive: Some((50ms, unlimited)), first_message_timeout: Some(1s), \
                  max_lifetime: Some(unlimited), close_timeout: 50ms, nodelay: false, \
-                 deflate: None }"
+                 notsent_lowat: Some(0), deflate: None }"
             );
         }
     }

@@ -11,7 +11,9 @@ use std::{
 };
 
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, Version, request::Parts};
+use http::{
+    HeaderMap, HeaderValue, Response, Version, header::SEC_WEBSOCKET_EXTENSIONS, request::Parts,
+};
 use pin_project_lite::pin_project;
 use tokio::{
     runtime::Handle,
@@ -20,10 +22,11 @@ use tokio::{
 
 use crate::{
     admission::{Admission, Place},
+    config::Config,
     connections::Permit,
     handler::Handler,
     handshake::{
-        Accept, HandshakeError, HandshakeRequest, Refusal, answer,
+        Accept, Configure, HandshakeError, HandshakeRequest, Refusal, answer,
         request::{Opening, check},
     },
     report,
@@ -174,13 +177,19 @@ impl<H: Handler> Handshake<H> {
         let settings = &shared.settings;
         // What the client offered is what it sent, whatever the handler makes of the request.
         let offered = offered(&self.request.headers);
-        let (deflation, extensions) = settings.config.agree(&self.request.headers).unzip();
+        let extensions = self.request.headers.get_all(SEC_WEBSOCKET_EXTENSIONS);
+        let extensions: Vec<HeaderValue> = extensions.iter().cloned().collect();
         let limit = sleep(settings.accept_timeout);
         let accept = match accept(&*shared.handler, &mut self.request, limit).await {
             Err(error) => return Err(answer::failed(error)),
             Ok(Err(refusal)) => return Err(answer::refused(refusal)),
             Ok(Ok(accept)) => accept,
         };
+        let config = match accept.configure {
+            None => Arc::clone(&settings.config),
+            Some(configure) => configured(&settings.config, configure).map_err(answer::failed)?,
+        };
+        let (deflation, extensions) = config.agree(extensions).unzip();
         let places = self.admit(settings).map_err(answer::failed)?;
         let preferred = match accept.subprotocols.as_slice() {
             [] => &settings.subprotocols,
@@ -211,7 +220,7 @@ impl<H: Handler> Handshake<H> {
             setup: Setup {
                 deflation,
                 probes: introduction.request.version() == Version::HTTP_2,
-                ..Setup::new(Arc::clone(&settings.config))
+                ..Setup::new(config)
             },
             introduction: Box::new(introduction),
             places,
@@ -247,6 +256,16 @@ impl<H: Handler> Handshake<H> {
         });
         places.collect()
     }
+}
+
+/// Makes the settings of one connection.
+fn configured(config: &Config, configure: Configure) -> Result<Arc<Config>, HandshakeError> {
+    // The function is the user's, and may panic.
+    let configure = AssertUnwindSafe(|| configure.apply(config.clone()));
+    catch_unwind(configure).map(Arc::new).map_err(|_| {
+        report::accept_panicked();
+        HandshakeError::AcceptPanicked
+    })
 }
 
 fn offered(headers: &HeaderMap) -> Vec<String> {

@@ -80,9 +80,7 @@ impl<H: Handler> Started<H> {
                 return None;
             }
         };
-        if opened.setup.config.nodelay() {
-            io.set_nodelay();
-        }
+        io.set(opened.setup.config.tcp_options());
         report::opened();
         Some(Box::new(Handed {
             served: Served {

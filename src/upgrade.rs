@@ -22,12 +22,14 @@ use futures_util::FutureExt;
 use http::{Extensions, Request};
 use hyper::upgrade::{OnUpgrade, Upgraded};
 use hyper_util::{rt::TokioIo, server::conn::auto};
+#[cfg(any(target_os = "android", target_os = "linux"))]
+use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     net::TcpStream,
 };
 
-use crate::{any_error::BoxError, executor::Sending, transport::Transport};
+use crate::{any_error::BoxError, config::TcpOptions, executor::Sending, transport::Transport};
 
 /// A connection that was handed over.
 #[derive(Debug)]
@@ -65,11 +67,16 @@ impl Connection {
         Self::Other(Box::new(stream))
     }
 
-    /// Has small messages sent at once, where the stream is within reach.
-    pub(crate) fn set_nodelay(&self) {
-        if let Self::Tcp(stream) = self {
-            // Fails on a connection that is broken, which will be noticed.
+    /// Sets the options of the socket, where that is within reach. What fails does so on a connection that
+    /// is broken, which will be noticed.
+    pub(crate) fn set(&self, options: TcpOptions) {
+        let Self::Tcp(stream) = self else { return };
+        if options.nodelay {
             let _ = stream.set_nodelay(true);
+        }
+        #[cfg(any(target_os = "android", target_os = "linux"))]
+        if let Some(bytes) = options.notsent_lowat {
+            let _ = SockRef::from(stream).set_tcp_notsent_lowat(bytes);
         }
     }
 }

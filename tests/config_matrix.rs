@@ -1,7 +1,8 @@
 //! No setting ends a connection whose peer keeps to the protocol and is a little late: each duration
 //! and each count is tried at 0, at 1 and at its maximum.
 //!
-//! A setting that is added gets a line in [`DURATIONS`] or in [`COUNTS`].
+//! A setting that is added gets a line in [`DURATIONS`] or in [`COUNTS`]. The rates of messages and bytes do
+//! not: they bound what a peer may say, however punctual it is (`tests/rates.rs`).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 

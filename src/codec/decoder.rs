@@ -96,6 +96,8 @@ pub(crate) enum Violation {
     TooManyFinalBlocks,
     /// What has begun was not whole in time: [`Limits::assembly`].
     TooSlow,
+    /// More messages, or more of their bytes, than may be sent in that time.
+    TooFast,
 }
 
 impl Violation {
@@ -105,7 +107,7 @@ impl Violation {
             Self::Protocol(_) => CloseCode::PROTOCOL_ERROR,
             Self::InvalidUtf8 => CloseCode::INVALID_PAYLOAD,
             Self::TooLarge => CloseCode::MESSAGE_TOO_BIG,
-            Self::TooManyFragments | Self::TooManyFinalBlocks | Self::TooSlow => {
+            Self::TooManyFragments | Self::TooManyFinalBlocks | Self::TooSlow | Self::TooFast => {
                 CloseCode::POLICY_VIOLATION
             }
         }

@@ -1,10 +1,11 @@
 //! What a handler says to a request it takes.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, fmt};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 use super::Carried;
+use crate::config::Config;
 
 /// A handler's yes to a handshake, with what the 101 shall carry.
 ///
@@ -27,6 +28,22 @@ pub struct Accept {
     pub(crate) headers: HeaderMap,
     pub(crate) carried: Carried,
     pub(crate) drops_request: bool,
+    pub(crate) configure: Option<Configure>,
+}
+
+/// Makes the settings of one connection out of those of its layer.
+pub(crate) struct Configure(Box<dyn FnOnce(Config) -> Config + Send + Sync>);
+
+impl Configure {
+    pub(crate) fn apply(self, config: Config) -> Config {
+        (self.0)(config)
+    }
+}
+
+impl fmt::Debug for Configure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Configure(..)")
+    }
 }
 
 impl Accept {
@@ -105,6 +122,32 @@ impl Accept {
     #[must_use]
     pub const fn without_request(mut self) -> Self {
         self.drops_request = true;
+        self
+    }
+
+    /// Changes the settings of this connection: `configure` is given those of the layer and returns those
+    /// that count. A second call replaces the first.
+    ///
+    /// It runs once the handler has accepted. If it panics, the handshake is refused with 500.
+    ///
+    /// # Examples
+    ///
+    /// A connection that lasts no longer than the token by which it was opened:
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_websocket::Accept;
+    ///
+    /// fn accept(token_is_good_for: Duration) -> Accept {
+    ///     Accept::new().configure(move |config| config.max_lifetime(token_is_good_for))
+    /// }
+    /// ```
+    #[must_use]
+    pub fn configure(
+        mut self,
+        configure: impl FnOnce(Config) -> Config + Send + Sync + 'static,
+    ) -> Self {
+        self.configure = Some(Configure(Box::new(configure)));
         self
     }
 }

@@ -17,4 +17,4 @@ mod refusal;
 pub use self::{
     accept::Accept, compact::HandshakeRequest, error::HandshakeError, refusal::Refusal,
 };
-pub(crate) use self::{carried::Carried, refusal::RefusalParts};
+pub(crate) use self::{accept::Configure, carried::Carried, refusal::RefusalParts};

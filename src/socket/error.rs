@@ -28,6 +28,10 @@ pub enum RecvError {
     /// [`Config::assembly_timeout`](crate::Config::assembly_timeout). A Close with 1008 has been
     /// sent.
     TooSlow,
+    /// More messages, or more of their bytes, than
+    /// [`Config::max_message_rate`](crate::Config::max_message_rate) or
+    /// [`max_byte_rate`](crate::Config::max_byte_rate). A Close with 1008 has been sent.
+    TooFast,
     /// More pings and pongs than
     /// [`Config::max_control_frames`](crate::Config::max_control_frames). A Close with 1008 has
     /// been sent.
@@ -66,6 +70,7 @@ impl RecvError {
                 "the peer sent a compressed message with too many final blocks"
             }
             Self::TooSlow => "the peer took too long to send a message",
+            Self::TooFast => "the peer sent too many messages, or too many bytes",
             Self::TooManyControlFrames => "the peer sent too many pings or pongs",
             Self::NoFirstMessage => "the peer sent no first message in time",
             Self::NotReceived => "no message was received in time",

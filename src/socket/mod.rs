@@ -203,7 +203,7 @@ impl WebSocket {
     /// - [`RecvError::InvalidUtf8`]: text that is not UTF-8; the peer is told with 1007.
     /// - [`RecvError::TooLarge`]: past [`Config::max_message_size`]; the peer is told with 1009.
     /// - [`RecvError::TooManyFragments`], [`TooManyFinalBlocks`](RecvError::TooManyFinalBlocks),
-    ///   [`TooSlow`](RecvError::TooSlow), [`TooManyControlFrames`](RecvError::TooManyControlFrames),
+    ///   [`TooSlow`](RecvError::TooSlow), [`TooFast`](RecvError::TooFast), [`TooManyControlFrames`](RecvError::TooManyControlFrames),
     ///   [`NoFirstMessage`](RecvError::NoFirstMessage), [`NotReceived`](RecvError::NotReceived): past
     ///   another limit of [`Config`]; the peer is told with 1008.
     /// - [`RecvError::Unresponsive`], [`Stalled`](RecvError::Stalled): the peer is gone, or as good

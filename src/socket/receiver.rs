@@ -1,13 +1,12 @@
 //! What was read of a connection, and what it decodes to.
 
-use std::time::Duration;
-
 use crate::moment::Moment;
 
 use super::{budget::Spent, input::Input};
 use crate::{
     codec::{Assembly, Decoder, Event, Rooms, Rules, Violation},
     message::Message,
+    rate::Allowance,
 };
 
 /// The receiving half of a connection, without its stream.
@@ -22,6 +21,10 @@ pub(super) struct Receiver {
     spent: Spent,
     /// A Close or a violation was decoded: nothing behind it is.
     is_over: bool,
+    /// How much the peer may send, if that is bounded. Elsewhere, because few layers ask for it.
+    allowance: Option<Box<Allowance>>,
+    /// Since when a message waits for room, where that matters to the allowance.
+    waits: Option<Moment>,
 }
 
 #[derive(Debug)]
@@ -44,13 +47,15 @@ pub(super) enum Found {
 
 impl Receiver {
     /// Makes one for a stream of which `early` has been read already.
-    pub(super) fn new(rules: Rules, early: &[u8]) -> Self {
+    pub(super) fn new(rules: Rules, early: &[u8], allowance: Option<Box<Allowance>>) -> Self {
         Self {
             decoder: Decoder::new(rules),
             input: Input::holding(early),
             stopped: None,
             spent: Spent::default(),
             is_over: false,
+            allowance,
+            waits: None,
         }
     }
 
@@ -102,6 +107,9 @@ impl Receiver {
         if self.stopped.is_some() || self.spent.is_enough() {
             return None;
         }
+        if self.allowance.is_some() {
+            return self.message_of_any_kind(now);
+        }
         let input = self.input.as_deref_mut()?;
         let (mut undecoded, slab) = input.bytes_and_slab();
         if undecoded.is_empty() {
@@ -120,6 +128,7 @@ impl Receiver {
 
     #[cold]
     fn message_of_any_kind(&mut self, now: impl FnOnce() -> Moment) -> Option<Message> {
+        let now = now();
         match self.decode(now) {
             Found::Event(Event::Message(message)) => Some(message),
             Found::Nothing => None,
@@ -134,18 +143,38 @@ impl Receiver {
     pub(super) fn next(&mut self, now: Moment) -> Found {
         match self.stopped.take() {
             Some(Stopped::Found(found)) => *found,
-            Some(Stopped::Placed(message)) => match message.into_message() {
-                Ok(message) => Found::Event(Event::Message(message)),
-                Err(violation) => {
-                    self.is_over = true;
-                    Found::Violation(violation)
+            Some(Stopped::Placed(message)) => {
+                let message = message.into_message().and_then(|message| {
+                    self.allow(&message, now)?;
+                    Ok(message)
+                });
+                match message {
+                    Ok(message) => Found::Event(Event::Message(message)),
+                    Err(violation) => {
+                        self.is_over = true;
+                        Found::Violation(violation)
+                    }
                 }
-            },
-            None => self.decode(|| now),
+            }
+            None => self.decode(now),
         }
     }
 
-    fn decode(&mut self, now: impl FnOnce() -> Moment) -> Found {
+    /// Counts a message against what the peer may send.
+    fn allow(&mut self, message: &Message, now: Moment) -> Result<(), Violation> {
+        let Some(allowance) = &mut self.allowance else {
+            return Ok(());
+        };
+        if let Some(since) = self.waits.take() {
+            allowance.excuse(since, now);
+        }
+        match allowance.takes(message.len(), now) {
+            true => Ok(()),
+            false => Err(Violation::TooFast),
+        }
+    }
+
+    fn decode(&mut self, now: Moment) -> Found {
         let mut undecoded = self.input.as_deref().map_or(&[][..], Input::bytes);
         if self.is_over {
             self.discard();
@@ -158,12 +187,18 @@ impl Receiver {
             Some(whole) => whole
                 .into_message()
                 .map(|message| Some(Event::Message(message))),
-            None => self.decoder.decode(&mut undecoded, now()),
+            None => self.decoder.decode(&mut undecoded, now),
         };
         let left = undecoded.len();
         if let Some(input) = &mut self.input {
             input.keep(left);
         }
+        let decoded = decoded.and_then(|event| {
+            if let Some(Event::Message(message)) = &event {
+                self.allow(message, now)?;
+            }
+            Ok(event)
+        });
         self.is_over = matches!(decoded, Ok(Some(Event::Close(_))) | Err(_));
         if self.is_over {
             self.discard();
@@ -220,9 +255,19 @@ impl Receiver {
         self.decoder.deadline()
     }
 
-    /// Gives what is on its way as much longer, in which nothing was read.
-    pub(super) fn excuse(&mut self, longer: Duration) {
-        self.decoder.excuse(longer);
+    /// Notes that a message waits for room.
+    pub(super) fn waits(&mut self, now: Moment) {
+        if self.allowance.is_some() {
+            self.waits.get_or_insert(now);
+        }
+    }
+
+    /// Does not hold against the peer that nothing was read from `since` until now.
+    pub(super) fn excuse(&mut self, since: Moment, now: Moment) {
+        self.decoder.excuse(now.since(since));
+        if let Some(allowance) = &mut self.allowance {
+            allowance.excuse(since, now);
+        }
     }
 
     /// Discards what is not decoded yet.

@@ -55,9 +55,7 @@ impl<IO: Io> Driver<IO> {
     pub(super) fn resume(&mut self, now: Moment) {
         if let Some(since) = self.paused.take() {
             let longer = now.since(since);
-            if self.assembly_due.is_some() {
-                self.link.excuse(longer);
-            }
+            self.link.excuse(since, now);
             if let Some(terms) = &mut self.terms {
                 terms.first_message_due = terms.first_message_due.map(|due| due + longer);
             }

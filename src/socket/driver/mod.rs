@@ -166,7 +166,7 @@ impl<IO: Io> Driver<IO> {
         };
         let engine = Engine::new(io, rules.role);
         let probes = probes || engine.is_tcp();
-        link.begin(rules, &early, engine.is_contiguous());
+        link.begin(rules, &early, engine.is_contiguous(), now);
         let keepalive = config.keepalive_intervals();
         Self {
             engine,

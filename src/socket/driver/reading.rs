@@ -284,7 +284,7 @@ impl<IO: Io> Driver<IO> {
     fn take_control(&mut self, now: Moment, cx: &Context<'_>) -> Result<(), Turn> {
         if self
             .control_frames
-            .take(self.link.config().control_frames(), now)
+            .take(1, self.link.config().control_frames(), now)
         {
             return Ok(());
         }
@@ -311,5 +311,6 @@ fn fault(violation: Violation) -> RecvError {
         Violation::TooManyFragments => RecvError::TooManyFragments,
         Violation::TooManyFinalBlocks => RecvError::TooManyFinalBlocks,
         Violation::TooSlow => RecvError::TooSlow,
+        Violation::TooFast => RecvError::TooFast,
     }
 }

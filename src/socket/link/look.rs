@@ -1,6 +1,6 @@
 //! What the connection finds when it looks at what was read, and at what was done meanwhile.
 
-use std::{mem, task::Context, time::Duration};
+use std::{mem, task::Context};
 
 use super::{Link, State};
 use crate::{
@@ -81,14 +81,21 @@ enum Step {
 impl Link {
     /// Begins a connection: what was read of it already is decoded by these rules, and its stream
     /// writes one buffer at a time if it is `contiguous`.
-    pub(in crate::socket) fn begin(&self, rules: Rules, early: &[u8], contiguous: bool) {
+    pub(in crate::socket) fn begin(
+        &self,
+        rules: Rules,
+        early: &[u8],
+        contiguous: bool,
+        now: Moment,
+    ) {
         if let Some(compression) = rules.deflation.map(Compression::new) {
             // Set once: a link has one connection.
             let _ = self.compression.set(Box::new(compression));
         }
         let mut state = self.lock();
         state.outbox = Outgoing::new(self.role, contiguous);
-        state.receiver = Some(Box::new(Receiver::new(rules, early)));
+        let allowance = self.config.allowance(now);
+        state.receiver = Some(Box::new(Receiver::new(rules, early, allowance)));
     }
 
     /// Finds one of the two usual cases, with the same effect as [`look`](Self::look): the handler of this
@@ -228,6 +235,7 @@ impl Link {
         if receiver.is_message_next() && !state.discards() {
             if !self.has_room_in(state) {
                 state.crowded = true;
+                receiver.waits(now);
                 return Step::Wait;
             }
             let reader = state.reader.as_ref().filter(|_| is_new);
@@ -251,10 +259,10 @@ impl Link {
         self.lock().receiver = Some(receiver);
     }
 
-    /// Gives what is on its way as much longer, in which nothing was read.
-    pub(in crate::socket) fn excuse(&self, longer: Duration) {
+    /// Does not hold against the peer that nothing was read from `since` until now.
+    pub(in crate::socket) fn excuse(&self, since: Moment, now: Moment) {
         if let Some(receiver) = &mut self.lock().receiver {
-            receiver.excuse(longer);
+            receiver.excuse(since, now);
         }
     }
 }

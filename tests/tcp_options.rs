@@ -1,7 +1,7 @@
-//! The crate finds the `TcpStream` in what each server hands over.
+//! The crate finds the `TcpStream` in what each server hands over, and sets its options.
 //!
-//! A stream that is found is read and written without the server's wrappers, and gets `TCP_NODELAY`,
-//! which is what can be seen from here. With other features of hyper-util, the same is tested in
+//! A stream that is found is read and written without the server's wrappers. Its options are what can be
+//! seen from here. With other features of hyper-util, the same is tested in
 //! `tests/bare`.
 
 #![cfg(unix)]
@@ -20,6 +20,8 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
+#[cfg(target_os = "linux")]
+use socket2::SockRef;
 use tokio::{net::TcpStream, sync::oneshot};
 use tower::{Layer, service_fn};
 use tower_websocket::{Config, Echo, WebSocketLayer};
@@ -50,8 +52,8 @@ fn again(stream: &TcpStream) -> std::net::TcpStream {
     stream.as_fd().try_clone_to_owned().unwrap().into()
 }
 
-/// Opens a connection, and returns whether `TCP_NODELAY` is set at the server while it is served.
-async fn nodelay_under(server: Server, config: Config) -> bool {
+/// Opens a connection, and returns the server's socket while it is served.
+async fn socket_under(server: Server, config: Config) -> std::net::TcpStream {
     let layer = WebSocketLayer::new(Echo::new()).config(config);
     let (listener, address) = listen().await;
     let (to_test, accepted) = oneshot::channel();
@@ -93,23 +95,39 @@ async fn nodelay_under(server: Server, config: Config) -> bool {
     let mut client = connect(address, "/").await;
     // An answer shows that the connection is served.
     assert_echoes(&mut client).await;
-    let nodelay = accepted.await.unwrap().nodelay().unwrap();
+    let socket = accepted.await.unwrap();
     task.abort();
-    nodelay
+    socket
 }
 
 #[tokio::test]
 async fn finds_the_stream_of_every_server() {
     for server in SERVERS {
-        let nodelay = within(nodelay_under(server, Config::new())).await;
-        assert!(nodelay, "not found under {server:?}");
+        let socket = within(socket_under(server, Config::new())).await;
+        assert!(socket.nodelay().unwrap(), "not found under {server:?}");
     }
 }
 
 #[tokio::test]
 async fn leaves_the_stream_alone_when_told_so() {
     for server in SERVERS {
-        let nodelay = within(nodelay_under(server, Config::new().without_nodelay())).await;
-        assert!(!nodelay, "set under {server:?}");
+        let config = Config::new().without_nodelay();
+        let socket = within(socket_under(server, config)).await;
+        assert!(!socket.nodelay().unwrap(), "set under {server:?}");
+    }
+}
+
+#[cfg(target_os = "linux")]
+#[tokio::test]
+async fn bounds_what_the_system_takes_ahead() {
+    for server in SERVERS {
+        let lowat = |config| async move {
+            let socket = within(socket_under(server, config)).await;
+            SockRef::from(&socket).tcp_notsent_lowat().unwrap()
+        };
+        let usual = lowat(Config::new()).await;
+        let set = lowat(Config::new().notsent_lowat(16_384)).await;
+        assert_ne!(usual, set);
+        assert_eq!(set, 16_384, "under {server:?}");
     }
 }
