@@ -13,9 +13,22 @@
 //! websocat --insecure wss://127.0.0.1:3000/ws
 //! ```
 
-use std::{env, error::Error, fs, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    env,
+    error::Error,
+    fs,
+    net::SocketAddr,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::{Router, response::Html, routing::get};
+use http::Request;
+use hyper::body::Incoming;
 use hyper_util::{
     rt::{TokioIo, TokioTimer},
     server::conn::auto,
@@ -29,10 +42,13 @@ use tokio_rustls::{
     TlsAcceptor,
     rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer, version},
 };
+use tower::ServiceExt;
 use tower_websocket::{BoxError, Http2Executor, WebSocket, WebSocketLayer};
 
 /// How long a client may take for the TLS handshake.
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
+/// How long a client may take for the head of its first request.
+const FIRST_HEAD: Duration = Duration::from_secs(10);
 
 /// What one WebSocket may have sent before its handler receives it.
 const STREAM_WINDOW: u32 = 64 * 1024;
@@ -101,6 +117,12 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, app: Router) {
     let Ok(Ok(stream)) = timeout(TLS_TIMEOUT, acceptor.accept(stream)).await else {
         return;
     };
+    let has_asked = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&has_asked);
+    let app = app.map_request(move |request: Request<Incoming>| {
+        asked.store(true, Ordering::Relaxed);
+        request
+    });
     // As hyper-util's `TokioExecutor`; and a WebSocket that is given up, because its client takes
     // nothing or answers no ping, resets its stream.
     let mut server = auto::Builder::new(Http2Executor::new());
@@ -121,11 +143,16 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, app: Router) {
         // A client that is gone takes all of its WebSockets with it, and is found once for all.
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(20));
+    // Without a timer a client may take as long as it likes for a head of HTTP/1.
+    server.http1().timer(TokioTimer::new());
     let service = TowerToHyperService::new(app);
-    // Clients come and go; whoever wants to know why asks for the result.
-    let _ = server
-        .serve_connection_with_upgrades(TokioIo::new(stream), service)
-        .await;
+    let mut connection = pin!(server.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    // The builder waits for ever for the bytes by which it tells HTTP/2 from HTTP/1.
+    let first = timeout(FIRST_HEAD, connection.as_mut()).await;
+    if first.is_err() && has_asked.load(Ordering::Relaxed) {
+        // Clients come and go; whoever wants to know why asks for the result.
+        let _ = connection.await;
+    }
 }
 
 /// The page under `/`: opens as many WebSockets as are asked for, and shows what they say.

@@ -9,18 +9,31 @@
 //! The one thing to remember is `serve_connection_with_upgrades`: after a plain `serve_connection`
 //! a client sees the 101 and then the end of the connection, and the log says why.
 
-use std::{convert::Infallible, env, error::Error, time::Duration};
+use std::{
+    convert::Infallible,
+    env,
+    error::Error,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use http::{Request, Response};
 use hyper::body::Incoming;
 use hyper_util::{
-    rt::{TokioExecutor, TokioIo},
+    rt::{TokioExecutor, TokioIo, TokioTimer},
     server::conn::auto,
     service::TowerToHyperService,
 };
-use tokio::net::TcpListener;
-use tower::{Layer, service_fn};
+use tokio::{net::TcpListener, time::timeout};
+use tower::{Layer, ServiceExt, service_fn};
 use tower_websocket::{Echo, WebSocketLayer};
+
+/// How long a client may take for the head of its first request.
+const FIRST_HEAD: Duration = Duration::from_secs(10);
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -47,12 +60,26 @@ async fn main() -> Result<(), Box<dyn Error>> {
                 continue;
             }
         };
-        let service = TowerToHyperService::new(service.clone());
+        let has_asked = Arc::new(AtomicBool::new(false));
+        let asked = Arc::clone(&has_asked);
+        let service = service.clone().map_request(move |request| {
+            asked.store(true, Ordering::Relaxed);
+            request
+        });
         tokio::spawn(async move {
-            let connection = auto::Builder::new(TokioExecutor::new())
-                .serve_connection_with_upgrades(TokioIo::new(stream), service)
-                .await;
-            if let Err(error) = connection {
+            let mut server = auto::Builder::new(TokioExecutor::new());
+            // Without a timer a client may take as long as it likes for a head.
+            server.http1().timer(TokioTimer::new());
+            let service = TowerToHyperService::new(service);
+            let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
+            let mut connection = pin!(connection);
+            // The builder waits for ever for the bytes by which it tells HTTP/2 from HTTP/1.
+            let ended = match timeout(FIRST_HEAD, connection.as_mut()).await {
+                Ok(ended) => ended,
+                Err(_) if has_asked.load(Ordering::Relaxed) => connection.await,
+                Err(_) => return,
+            };
+            if let Err(error) = ended {
                 eprintln!("connection: {error}");
             }
         });
