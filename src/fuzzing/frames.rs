@@ -7,6 +7,7 @@ use bytes::BytesMut;
 use crate::{
     codec::{CHUNK, Decoder, Event, Limits, Outgoing, Role, Rules, Violation},
     message::Message,
+    moment::Moment,
 };
 
 use super::byte;
@@ -91,7 +92,7 @@ fn assert_usual(stream: &[u8], rules: Rules, whole: &Outcome) {
 
 /// Writes what was decoded as a server does.
 fn encode(events: &[Event], lends: bool) -> Vec<u8> {
-    let mut outgoing = Outgoing::new(Role::Server);
+    let mut outgoing = Outgoing::new(Role::Server, false);
     if lends {
         outgoing.lend();
     }
