@@ -3,7 +3,6 @@
 //! Source: [RFC 6455 §4.2.1](https://www.rfc-editor.org/rfc/rfc6455#section-4.2.1), and
 //! [RFC 8441 §5](https://www.rfc-editor.org/rfc/rfc8441#section-5) for HTTP/2.
 
-use data_encoding::BASE64;
 use http::{
     HeaderMap, HeaderValue, Method, Request, Uri, Version, header, request::Parts, uri::Authority,
 };
@@ -123,13 +122,20 @@ fn accept_key(headers: &HeaderMap) -> Result<HeaderValue, HandshakeError> {
         return Err(HandshakeError::InvalidKey);
     };
     let key = key.as_bytes();
-    // 24 characters, the last two of them padding. Room is needed as if there were none.
-    let mut nonce = [0; 18];
-    match BASE64.decode_len(key.len()) {
-        Ok(18) if BASE64.decode_mut(key, &mut nonce) == Ok(16) => {}
-        _ => return Err(HandshakeError::InvalidKey),
+    if !is_nonce(key) {
+        return Err(HandshakeError::InvalidKey);
     }
     HeaderValue::try_from(answer_to(key)).map_err(|_| HandshakeError::InvalidKey)
+}
+
+/// Returns whether a key is the base64 of 16 bytes: 22 characters and their padding.
+///
+/// The last character has four bits that belong to no byte. They need not be zero: RFC 6455 §4.1 has
+/// a key of its own in which they are not, and RFC 4648 §3.5 lets decoders ignore them.
+fn is_nonce(key: &[u8]) -> bool {
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    let digits = key.strip_suffix(b"==");
+    digits.is_some_and(|digits| digits.len() == 22 && digits.iter().all(is_base64))
 }
 
 /// Bytes after such a request would be its body for a proxy and frames for us, which is how
@@ -239,6 +245,24 @@ mod tests {
     }
 
     #[test]
+    fn takes_a_key_whatever_the_bits_that_belong_to_no_byte() {
+        // RFC 6455 §4.1 itself, and the 16 ways in which one nonce can end.
+        let of_the_rfc = "AQIDBAUGBwgJCgsMDQ4PEC==".to_owned();
+        let endings = "QRSTUVWXYZabcdef".chars();
+        let keys = endings.map(|last| format!("dGhlIHNhbXBsZSBub25jZ{last}=="));
+        for key in keys.chain([of_the_rfc, "++++++++++++++++++++//==".to_owned()]) {
+            let mut request = handshake();
+            let headers = request.headers_mut().unwrap();
+            headers.insert(header::SEC_WEBSOCKET_KEY, key.parse().unwrap());
+            assert_eq!(
+                checked(request).unwrap(),
+                answer_to(key.as_bytes()),
+                "key {key}"
+            );
+        }
+    }
+
+    #[test]
     fn refuses_key_that_is_not_sixteen_bytes() {
         for key in [
             "",
@@ -246,6 +270,9 @@ mod tests {
             "AAAA",
             "dGhlIHNhbXBsZSBub25jZQ=",
             "dGhlIHNhbXBsZSBub25jZSE=",
+            "dGhlIHNhbXBsZSBub25jZSEh",
+            "dGhlIHNhbXBsZSBub25jZ===",
+            "dGhlIHNhbXBsZSBub25jZQ==dGhlIHNhbXBsZSBub25jZQ==",
         ] {
             let mut request = handshake();
             let headers = request.headers_mut().unwrap();
