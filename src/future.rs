@@ -23,7 +23,7 @@ use crate::{
     connections::Permit,
     handler::Handler,
     handshake::{
-        Accept, HandshakeError, HandshakeRequest, Refusal, answer,
+        Accept, HandshakeError, HandshakeRequest, Refusal, RefusalParts, answer,
         request::{Opening, check},
     },
     report,
@@ -129,7 +129,8 @@ pub(crate) struct Handshake<H> {
     request: Parts,
     /// Over HTTP/1 there is one.
     accept_key: Option<HeaderValue>,
-    handover: Handover,
+    /// Missed only when the handler has accepted, so that tests without a server see its refusals.
+    handover: Option<Handover>,
     permit: Permit,
 }
 
@@ -141,16 +142,15 @@ impl<H: Handler> Handshake<H> {
         opening: Opening,
     ) -> Result<Self, HandshakeError> {
         let accept_key = check(&request, opening, &shared.settings.origins)?;
-        let handover = Handover::take(&mut request.extensions);
-        let (Some(handover), true) = (handover, runs_in_tokio()) else {
+        if !runs_in_tokio() {
             report::upgrade_unsupported();
             return Err(HandshakeError::UpgradeUnsupported);
-        };
+        }
         Ok(Self {
             shared: Arc::clone(shared),
+            handover: Handover::take(&mut request.extensions),
             request,
             accept_key,
-            handover,
             permit: shared.connections.admit()?,
         })
     }
@@ -176,17 +176,25 @@ impl<H: Handler> Handshake<H> {
         let offered = offered(&self.request.headers);
         let (deflation, extensions) = settings.config.agree(&self.request.headers).unzip();
         let limit = sleep(settings.accept_timeout);
-        let accept = match accept(&*shared.handler, &mut self.request, limit).await {
+        let (accept, close) = match accept(&*shared.handler, &mut self.request, limit).await {
             Err(error) => return Err(answer::failed(error)),
-            Ok(Err(refusal)) => return Err(answer::refused(refusal)),
-            Ok(Ok(accept)) => accept,
+            Ok(Ok(accept)) => (accept, None),
+            Ok(Err(refusal)) => match refusal.into_parts() {
+                RefusalParts {
+                    response,
+                    close: None,
+                } => return Err(answer::refused(response)),
+                RefusalParts { response, close } => (Accept::with_headers(response), close),
+            },
         };
-        let places = self.admit(settings).map_err(answer::failed)?;
-        let preferred = match accept.subprotocols.as_slice() {
-            [] => &settings.subprotocols,
-            names => names,
+        let Some(mut handover) = self.handover.take() else {
+            report::upgrade_unsupported();
+            return Err(answer::failed(HandshakeError::UpgradeUnsupported));
         };
-        let chosen = subprotocol::choose(preferred, &offered);
+        let chosen = self.choose(&accept, close.is_some(), &offered);
+        let chosen = chosen.map_err(answer::failed)?;
+        let places = self.admit(settings, close.is_some());
+        let places = places.map_err(answer::failed)?;
         let field = chosen.and_then(|name| HeaderValue::from_str(name).ok());
         let subprotocol = chosen.map(Box::from);
         let sent = self.accept_key.is_some().then(Sent::default);
@@ -194,7 +202,7 @@ impl<H: Handler> Handshake<H> {
 
         // The answer is ready, and leaves with this poll: only now is there something to wait for.
         if sent.is_none() {
-            self.handover.accept_stream();
+            handover.accept_stream();
         }
         let introduction = Introduction {
             request: match settings.drops_request || accept.drops_request {
@@ -206,7 +214,7 @@ impl<H: Handler> Handshake<H> {
         };
         let opened = Opened {
             shared: self.shared,
-            handover: self.handover,
+            handover,
             sent: sent.clone(),
             setup: Setup {
                 deflation,
@@ -214,14 +222,48 @@ impl<H: Handler> Handshake<H> {
                 ..Setup::new(Arc::clone(&settings.config))
             },
             introduction: Box::new(introduction),
+            close,
             places,
         };
         opened.spawn(self.permit).map_err(answer::failed)?;
         Ok(Answer::Switching(response, sent))
     }
 
-    fn admit(&self, settings: &Settings) -> Result<Box<[Place]>, HandshakeError> {
-        let places = settings.key_limits.iter().filter_map(|limit| {
+    /// Chooses the subprotocol of a connection that is served, or closed at once.
+    fn choose<'o>(
+        &self,
+        accept: &Accept,
+        is_closing: bool,
+        offered: &'o [String],
+    ) -> Result<Option<&'o str>, HandshakeError> {
+        let settings = &self.shared.settings;
+        let preferred = match accept.subprotocols.as_slice() {
+            [] => &settings.subprotocols,
+            names => names,
+        };
+        let chosen = subprotocol::choose(preferred, offered);
+        if is_closing {
+            // A browser that offered some and is given none does not read the Close.
+            return Ok(chosen.or_else(|| offered.first().map(String::as_str)));
+        }
+        if chosen.is_none() {
+            if settings.requires_subprotocol || accept.requires_subprotocol {
+                let spoken = preferred.join(", ").into();
+                return Err(HandshakeError::SubprotocolRequired { spoken });
+            }
+            if !offered.is_empty() {
+                report::no_subprotocol(self.request.uri.path());
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// Takes the places of all limits that count the connection.
+    fn admit(&self, settings: &Settings, is_closing: bool) -> Result<Box<[Place]>, HandshakeError> {
+        let limits = settings.key_limits.iter();
+        // Who is refused has no key yet.
+        let limits = limits.filter(|limit| !is_closing || limit.is_by_peer());
+        let places = limits.filter_map(|limit| {
             // A key's function is the user's, and may panic.
             let admit = AssertUnwindSafe(|| limit.admit(&self.request));
             match catch_unwind(admit) {

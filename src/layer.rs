@@ -94,7 +94,9 @@ impl<H> WebSocketLayer<H> {
 
     /// Names a subprotocol that the handler speaks; call it again for the next best.
     ///
-    /// The first one that the client offered is chosen; none if it offered none of them.
+    /// The first one that the client offered is chosen; none if it offered none of them, which
+    /// [`require_subprotocol`](Self::require_subprotocol) refuses. Browsers give up a connection if
+    /// they offered some and none is chosen.
     /// [`Accept::subprotocol`](crate::Accept::subprotocol) decides for a single connection.
     #[must_use]
     pub fn subprotocol(self, name: impl Into<Cow<'static, str>>) -> Self {
@@ -102,6 +104,16 @@ impl<H> WebSocketLayer<H> {
             let names = settings.subprotocols.iter().cloned();
             settings.subprotocols = names.chain([name.into()]).collect();
         })
+    }
+
+    /// Refuses handshakes with 400 that offer none of the subprotocols of this layer, or of
+    /// [`Accept::subprotocol`](crate::Accept::subprotocol). Default: they are accepted without one.
+    ///
+    /// [`Accept::require_subprotocol`](crate::Accept::require_subprotocol) does it for a single
+    /// connection.
+    #[must_use]
+    pub fn require_subprotocol(self) -> Self {
+        self.with(|settings| settings.requires_subprotocol = true)
     }
 
     /// Sets limits and waits of each connection. Default: [`Config::new`].

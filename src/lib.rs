@@ -236,4 +236,5 @@ pub use crate::{
     response::ResponseBody,
     service::{UpgradeRequired, WebSocketService},
     socket::{Buffered, Sender, WebSocket},
+    subprotocol::offered_subprotocols,
 };

@@ -4,6 +4,8 @@
 
 use std::{future::Future, time::Duration};
 
+#[cfg(feature = "tracing")]
+use crate::header::Visible;
 use crate::{any_error::BoxError, close::Closed, handshake::HandshakeError, upgrade::UpgradeError};
 
 /// The name of a connection in warnings.
@@ -145,6 +147,22 @@ pub(crate) fn closed(closed: &Closed) {
 pub(crate) fn refused(error: &HandshakeError) {
     #[cfg(feature = "tracing")]
     tracing::debug!(reason = error.label(), "websocket refused: {error}");
+}
+
+/// A handshake was accepted without any of the subprotocols that the client offered.
+///
+/// Their names are not told: some clients send their token as one.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn no_subprotocol(path: &str) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(
+        path = %Visible(path.as_bytes()),
+        "websocket accepted without a subprotocol, though the client offered some: browsers give such \
+         a connection up; see `WebSocketLayer::subprotocol` and `Accept::subprotocol`"
+    );
 }
 
 /// An accepted handshake came to nothing.

@@ -16,7 +16,7 @@ use crate::{
     future::{Handshake, ResponseFuture},
     handler::{Echo, Handler},
     handshake::{
-        HandshakeError,
+        HandshakeError, answer,
         request::{may_open, opening},
     },
     report,
@@ -164,11 +164,9 @@ impl<A> Service<Request<A>> for UpgradeRequired {
     fn call(&mut self, request: Request<A>) -> Self::Future {
         // 426 rather than 404: someone who opens the address in a browser learns that the resource
         // exists and speaks another protocol (RFC 9110 §15.5.22).
-        let mut response = Response::new(String::from("this address speaks websocket"));
-        *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+        let text = String::from("this address speaks websocket");
+        let mut response = answer::text(StatusCode::UPGRADE_REQUIRED, text);
         let headers = response.headers_mut();
-        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-        headers.insert(header::CONTENT_TYPE, plain);
         if request.version() == Version::HTTP_2 {
             // There neither of the two fields below exists.
             return ready(Ok(response));

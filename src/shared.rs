@@ -29,6 +29,7 @@ impl<H> Shared<H> {
             target: Target::default(),
             origins: OriginPolicy::same_host(),
             subprotocols: Arc::new([]),
+            requires_subprotocol: false,
             key_limits: Vec::new(),
             accept_timeout: Duration::from_secs(10),
             upgrade_timeout: Duration::from_secs(10),
@@ -60,6 +61,7 @@ pub(crate) struct Settings {
     pub(crate) target: Target,
     pub(crate) origins: OriginPolicy,
     pub(crate) subprotocols: Arc<[Cow<'static, str>]>,
+    pub(crate) requires_subprotocol: bool,
     pub(crate) key_limits: Vec<KeyLimit>,
     pub(crate) accept_timeout: Duration,
     pub(crate) upgrade_timeout: Duration,
@@ -96,6 +98,7 @@ impl fmt::Debug for Settings {
             .field("target", &self.target)
             .field("origins", &self.origins)
             .field("subprotocols", &self.subprotocols)
+            .field("requires_subprotocol", &self.requires_subprotocol)
             .field("key_limits", &self.key_limits)
             .field("accept_timeout", &Shown(self.accept_timeout))
             .field("upgrade_timeout", &Shown(self.upgrade_timeout))

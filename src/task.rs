@@ -1,10 +1,15 @@
 //! The task of an accepted connection, from the handover to its end.
 
-use std::{any::type_name, future::Future, sync::Arc};
+use std::{
+    any::type_name,
+    future::{Future, ready},
+    sync::Arc,
+};
 
 use crate::{
     admission::Place,
     any_error::BoxError,
+    close::CloseFrame,
     connections::{Permit, Seat},
     handler::Handler,
     handshake::HandshakeError,
@@ -22,6 +27,8 @@ pub(crate) struct Opened<H> {
     pub(crate) sent: Option<Sent>,
     pub(crate) setup: Setup,
     pub(crate) introduction: Box<Introduction>,
+    /// The Close with which the handler refused.
+    pub(crate) close: Option<CloseFrame>,
     /// Given back when the connection is over.
     pub(crate) places: Box<[Place]>,
 }
@@ -48,10 +55,14 @@ impl<H: Handler> Opened<H> {
         let opened = Box::new(self);
         span.around(async move {
             let shared = Arc::clone(&opened.shared);
-            let Some(handed) = opened.complete(link, &permit).await else {
+            let Some(mut handed) = opened.complete(link, &permit).await else {
                 return;
             };
-            if handed.serve(&shared.handler).await == Ended::Returned {
+            let ended = match handed.close.take() {
+                None => handed.serve(&shared.handler).await,
+                Some(frame) => handed.close(frame).await,
+            };
+            if ended == Ended::Returned {
                 permit.finish();
             }
         })
@@ -84,6 +95,7 @@ impl<H: Handler> Opened<H> {
                 setup: self.setup,
             },
             introduction: self.introduction,
+            close: self.close,
             place,
         }))
     }
@@ -93,6 +105,7 @@ impl<H: Handler> Opened<H> {
 struct Handed {
     served: Served<Connection>,
     introduction: Box<Introduction>,
+    close: Option<CloseFrame>,
     place: Occupied,
 }
 
@@ -109,8 +122,30 @@ impl Handed {
             served,
             introduction,
             place,
+            ..
         } = *self;
         socket::serve(served, introduction, place, |socket| handler.handle(socket))
+    }
+
+    /// Serves a connection that the handler refused: it is closed at once.
+    #[expect(
+        clippy::boxed_local,
+        reason = "the caller's future has room for the box alone"
+    )]
+    fn close(
+        self: Box<Self>,
+        frame: CloseFrame,
+    ) -> Session<Connection, impl Future<Output = Result<(), BoxError>> + Send, Occupied> {
+        let Self {
+            served,
+            introduction,
+            place,
+            ..
+        } = *self;
+        socket::serve(served, introduction, place, |socket| {
+            drop(socket);
+            ready(Err(frame.into()))
+        })
     }
 }
 

@@ -55,6 +55,12 @@ pub enum HandshakeError {
     /// `Sec-WebSocket-Extensions` is malformed, makes more than 8 offers, or gives more than 16
     /// parameters to one (RFC 6455 §9.1). Answered 400.
     InvalidExtensions,
+    /// The client offered none of the subprotocols of which one is required
+    /// ([`Accept::require_subprotocol`](crate::Accept::require_subprotocol)). Answered 400.
+    SubprotocolRequired {
+        /// The subprotocols that the server speaks, separated by commas.
+        spoken: Box<str>,
+    },
     /// There are as many connections as
     /// [`Connections::max_connections`](crate::Connections::max_connections) allows. Answered 503.
     TooManyConnections,
@@ -94,7 +100,8 @@ impl HandshakeError {
             | Self::InvalidKey
             | Self::UnexpectedBody
             | Self::InvalidSubprotocols
-            | Self::InvalidExtensions => StatusCode::BAD_REQUEST,
+            | Self::InvalidExtensions
+            | Self::SubprotocolRequired { .. } => StatusCode::BAD_REQUEST,
             // 426 rather than 400: it names the version that would be accepted (RFC 6455 §4.4).
             Self::UnsupportedVersion => StatusCode::UPGRADE_REQUIRED,
             Self::UnknownProtocol => StatusCode::NOT_IMPLEMENTED,
@@ -128,6 +135,7 @@ impl HandshakeError {
             Self::OriginDenied { .. } => "origin_denied",
             Self::InvalidSubprotocols => "invalid_subprotocols",
             Self::InvalidExtensions => "invalid_extensions",
+            Self::SubprotocolRequired { .. } => "subprotocol_required",
             Self::TooManyConnections => "too_many_connections",
             Self::TooManyOfKey => "too_many_of_key",
             Self::UnknownPeer => "unknown_peer",
@@ -154,6 +162,12 @@ impl fmt::Display for HandshakeError {
             Self::OriginDenied { .. } => "this origin may not connect",
             Self::InvalidSubprotocols => "sec-websocket-protocol is malformed or too long",
             Self::InvalidExtensions => "sec-websocket-extensions is malformed or too long",
+            Self::SubprotocolRequired { spoken } => {
+                return write!(
+                    f,
+                    "sec-websocket-protocol offers none of the subprotocols spoken here: {spoken}"
+                );
+            }
             Self::TooManyConnections => "too many connections",
             Self::TooManyOfKey => "too many connections of yours",
             Self::UnknownPeer => "the address of the peer is not known",
