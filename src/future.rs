@@ -141,28 +141,49 @@ impl<H: Handler> Handshake<H> {
         mut request: Parts,
         opening: Opening,
     ) -> Result<Self, HandshakeError> {
-        let accept_key = check(&request, opening, &shared.settings.origins)?;
+        match Self::admitted(shared, &request, opening) {
+            Ok((accept_key, permit)) => Ok(Self {
+                shared: Arc::clone(shared),
+                handover: Handover::take(&mut request.extensions),
+                request,
+                accept_key,
+                permit,
+            }),
+            Err(error) => {
+                shared.connections.refused(&error, request.uri.path());
+                Err(error)
+            }
+        }
+    }
+
+    fn admitted(
+        shared: &Shared<H>,
+        request: &Parts,
+        opening: Opening,
+    ) -> Result<(Option<HeaderValue>, Permit), HandshakeError> {
+        // The functions of an origin policy are the user's, and may panic.
+        let check = AssertUnwindSafe(|| check(request, opening, &shared.settings.origins));
+        let accept_key = catch_unwind(check).unwrap_or_else(|_| {
+            report::accept_panicked();
+            Err(HandshakeError::AcceptPanicked)
+        })?;
         if !runs_in_tokio() {
             report::upgrade_unsupported();
             return Err(HandshakeError::UpgradeUnsupported);
         }
-        Ok(Self {
-            shared: Arc::clone(shared),
-            handover: Handover::take(&mut request.extensions),
-            request,
-            accept_key,
-            permit: shared.connections.admit()?,
-        })
+        Ok((accept_key, shared.connections.admit()?))
     }
 
     async fn answer(self) -> Answer {
         let shared = Arc::clone(&self.shared);
         let version = self.request.version;
+        // The handler may change the request's own.
+        let uri = self.request.uri.clone();
         match self.accept().await {
             Ok(answer) => answer,
             Err(refused) => {
                 if let Some(error) = refused.extensions().get() {
-                    shared.connections.refused(error);
+                    shared.connections.refused(error, uri.path());
                 }
                 Answer::Refused(answer::adapted(refused, version))
             }

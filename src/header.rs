@@ -98,17 +98,9 @@ pub(crate) fn single<'a>(
 /// and of both at most 200 bytes.
 ///
 /// Neither a log nor a terminal nor a browser takes any of it for more than text.
-#[cfg_attr(
-    not(feature = "tracing"),
-    allow(dead_code, reason = "only the log says it")
-)]
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Visible<'a>(pub(crate) &'a [u8]);
 
-#[cfg_attr(
-    not(feature = "tracing"),
-    allow(dead_code, reason = "only the log says it")
-)]
 impl Visible<'_> {
     const MAX: usize = 200;
     const CUT: &'static str = "...";

@@ -86,7 +86,8 @@ impl<H> WebSocketLayer<H> {
         self.with(|settings| settings.target.predicate = Some(Arc::new(matches)))
     }
 
-    /// Sets which pages may connect. Default: [`OriginPolicy::same_host`].
+    /// Sets which pages may connect: others are answered 403, with a text that names origin and host.
+    /// Default: [`OriginPolicy::same_host`].
     #[must_use]
     pub fn origin(self, policy: OriginPolicy) -> Self {
         self.with(|settings| settings.origins = policy)

@@ -88,7 +88,8 @@
 //!
 //! The defaults are safe: [`Config`] names the limits and waits of each connection, [`Connections`]
 //! how many there may be, and [`OriginPolicy`] which web pages may connect (those of the same host,
-//! unless you say more). What the peer sends never panics and never grows memory past a limit.
+//! unless you say more; [`OriginPolicy::hosts`] names the hosts, where DNS rebinding matters). What the peer
+//! sends never panics and never grows memory past a limit.
 //! [`WebSocketLayer::max_per_peer`] limits what one address may open,
 //! [`max_per_key`](WebSocketLayer::max_per_key) what one user. The crate has no unsafe code.
 //!
@@ -204,6 +205,7 @@ mod header;
 mod keepalive;
 mod layer;
 mod message;
+mod notices;
 mod origin;
 mod random;
 mod rate;
@@ -232,7 +234,7 @@ pub use crate::{
     handshake::{Accept, HandshakeRequest, Refusal},
     layer::WebSocketLayer,
     message::{Message, Utf8Bytes},
-    origin::{InvalidOrigin, OriginPolicy},
+    origin::{InvalidOrigin, OriginPolicy, TrustedProxies},
     response::ResponseBody,
     service::{UpgradeRequired, WebSocketService},
     socket::{Buffered, Sender, WebSocket},

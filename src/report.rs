@@ -1,6 +1,7 @@
 //! What is told to the operator: one function per event, silent without the `tracing` feature.
 //!
-//! Header fields and payloads are never told: they are the users' secrets.
+//! Header fields and payloads are never told: they are the users' secrets. Only `Origin` and `Host` of a
+//! page that was refused are, which its operator cannot do without.
 
 use std::{future::Future, time::Duration};
 
@@ -139,14 +140,28 @@ pub(crate) fn closed(closed: &Closed) {
     }
 }
 
-/// A handshake was refused.
+/// A handshake was refused. The same news is given once a minute at info level, and again at debug level.
 #[cfg_attr(
     not(feature = "tracing"),
     expect(unused_variables, reason = "nobody is told")
 )]
-pub(crate) fn refused(error: &HandshakeError) {
+pub(crate) fn refused(error: &HandshakeError, path: &str, is_news: bool) {
     #[cfg(feature = "tracing")]
-    tracing::debug!(reason = error.label(), "websocket refused: {error}");
+    {
+        let path = Visible(path.as_bytes());
+        let reason = error.label();
+        let hint = match error {
+            HandshakeError::OriginDenied { .. } => {
+                "; if it may, see `OriginPolicy::allow`, or `OriginPolicy::x_forwarded_host` where a \
+                 proxy rewrites the host"
+            }
+            _ => "",
+        };
+        match is_news {
+            true => tracing::info!(reason, %path, "websocket refused: {error}{hint}"),
+            false => tracing::debug!(reason, %path, "websocket refused: {error}{hint}"),
+        }
+    }
 }
 
 /// A handshake was accepted without any of the subprotocols that the client offered.

@@ -110,15 +110,15 @@ impl<S, H: Handler> WebSocketService<S, H> {
             }
             Err(_) => {
                 report::accept_panicked();
-                Err(HandshakeError::AcceptPanicked)
+                let error = HandshakeError::AcceptPanicked;
+                let path = request.uri.path();
+                self.shared.connections.refused(&error, path);
+                Err(error)
             }
         };
         match handshake {
             Ok(handshake) => ResponseFuture::handshake(handshake),
-            Err(error) => {
-                self.shared.connections.refused(&error);
-                ResponseFuture::refused(error, version)
-            }
+            Err(error) => ResponseFuture::refused(error, version),
         }
     }
 }

@@ -363,6 +363,13 @@ async fn refuses_a_request_body_with_400() {
     }
 }
 
+fn denied(origin: &'static str) -> HandshakeError {
+    HandshakeError::OriginDenied {
+        origin: HeaderValue::from_static(origin),
+        host: "example.com".into(),
+    }
+}
+
 #[tokio::test]
 async fn refuses_pages_of_other_origins_with_403() {
     for origin in [
@@ -375,18 +382,12 @@ async fn refuses_pages_of_other_origins_with_403() {
         "",
     ] {
         let request = handshake().with("Origin", origin);
-        let why = HandshakeError::OriginDenied {
-            origin: Some(HeaderValue::from_static(origin)),
-        };
-        let reply = refuse_unasked(&request, why).await;
+        let reply = refuse_unasked(&request, denied(origin)).await;
         assert_eq!(reply.status, 403, "origin {origin:?}");
     }
     let same = "http://example.com";
-    let why = HandshakeError::OriginDenied {
-        origin: Some(HeaderValue::from_static(same)),
-    };
     let twice = handshake().with("Origin", same).with("Origin", same);
-    refuse_unasked(&twice, why).await;
+    refuse_unasked(&twice, denied("http://example.com, http://example.com")).await;
 }
 
 #[tokio::test]
@@ -398,10 +399,8 @@ async fn asks_the_origin_policy_of_the_layer() {
     let listed = layer(Recorder::new()).origin(policy);
     let server = serve(listed.clone().into_service()).await;
     upgrade(server, &page("https://app.example.org")).await;
-    let why = HandshakeError::OriginDenied {
-        origin: Some(HeaderValue::from_static("https://example.org")),
-    };
-    refuse(listed, &page("https://example.org"), why).await;
+    let other = "https://example.org";
+    refuse(listed, &page(other), denied(other)).await;
 
     let open = layer(Recorder::new()).origin(OriginPolicy::insecure_any());
     upgrade(

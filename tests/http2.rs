@@ -243,22 +243,22 @@ async fn refuses_what_breaks_a_rule_and_goes_on_with_the_connection() {
         (
             with("origin", "https://evil.example"),
             403,
-            "this origin may not connect",
+            "pages of https://evil.example may not connect to example.com",
         ),
         (
             to("https://evil.example/ws").header("origin", "https://example.com"),
             403,
-            "this origin may not connect",
+            "pages of https://example.com may not connect to evil.example",
         ),
         (
             to("https://example.com:8443/ws").header("origin", "https://example.com"),
             403,
-            "this origin may not connect",
+            "pages of https://example.com may not connect to example.com:8443",
         ),
         (
             with("origin", "null").header("host", "null"),
             403,
-            "this origin may not connect",
+            "pages of null may not connect to example.com",
         ),
         (
             to("https://me@example.com/ws"),

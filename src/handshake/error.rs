@@ -4,6 +4,8 @@ use std::{error::Error, fmt};
 
 use http::{HeaderValue, StatusCode};
 
+use crate::header::Visible;
+
 /// Why an opening handshake was refused.
 ///
 /// The peer has been answered with [`status`](Self::status) when this value is seen: it is left in
@@ -46,8 +48,11 @@ pub enum HandshakeError {
     HeadersTooLarge,
     /// The origin policy refuses this page (RFC 6455 §10.2). Answered 403.
     OriginDenied {
-        /// The first `Origin` field as received.
-        origin: Option<HeaderValue>,
+        /// The `Origin` field as received, several lines joined by commas.
+        origin: HeaderValue,
+        /// The host that it was compared with: that of the request, or what a trusted proxy says of
+        /// it, and empty if that is malformed.
+        host: Box<str>,
     },
     /// `Sec-WebSocket-Protocol` is malformed or lists more than 32 subprotocols
     /// (RFC 6455 §4.2.1 item 8). Answered 400.
@@ -159,7 +164,19 @@ impl fmt::Display for HandshakeError {
             Self::UnknownProtocol => "websocket is the only protocol supported",
             Self::UnexpectedBody => "a websocket handshake has no body",
             Self::HeadersTooLarge => "target and header fields have more than 16 KiB",
-            Self::OriginDenied { .. } => "this origin may not connect",
+            Self::OriginDenied { origin, host } => {
+                let origin = Visible(origin.as_bytes());
+                return match &**host {
+                    "" => write!(
+                        f,
+                        "pages of {origin} may not connect: the forwarded host is malformed"
+                    ),
+                    host => {
+                        let host = Visible(host.as_bytes());
+                        write!(f, "pages of {origin} may not connect to {host}")
+                    }
+                };
+            }
             Self::InvalidSubprotocols => "sec-websocket-protocol is malformed or too long",
             Self::InvalidExtensions => "sec-websocket-extensions is malformed or too long",
             Self::SubprotocolRequired { spoken } => {

@@ -11,7 +11,7 @@ use super::{HandshakeError, key::answer_to};
 use crate::{
     extension,
     header::{contains_token, single},
-    origin::OriginPolicy,
+    origin::{Denied, OriginPolicy},
     subprotocol,
 };
 
@@ -95,10 +95,8 @@ pub(crate) fn check(
         Opening::Upgrade => host_or_authority(parts),
         Opening::Connect | Opening::Unknown => authority_or_host(parts),
     }?;
-    if !origins.permits(headers, Some(authority)) {
-        let origin = headers.get(header::ORIGIN).cloned();
-        return Err(HandshakeError::OriginDenied { origin });
-    }
+    let denied = |Denied { origin, host }| HandshakeError::OriginDenied { origin, host };
+    origins.check(parts, authority).map_err(denied)?;
     extension::validate(headers).map_err(|_| HandshakeError::InvalidExtensions)?;
     subprotocol::offered(headers).map_err(|_| HandshakeError::InvalidSubprotocols)?;
     Ok(accept)
