@@ -162,8 +162,9 @@ impl<H: Handler> Handshake<H> {
         opening: Opening,
     ) -> Result<(Option<HeaderValue>, Permit), HandshakeError> {
         // The functions of an origin policy are the user's, and may panic.
-        let check = AssertUnwindSafe(|| check(request, opening, &shared.settings.origins));
-        let accept_key = catch_unwind(check).unwrap_or_else(|_| {
+        let settings = &shared.settings;
+        let check = || check(request, opening, &settings.origins, settings.max_head_size);
+        let accept_key = catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|_| {
             report::accept_panicked();
             Err(HandshakeError::AcceptPanicked)
         })?;

@@ -123,6 +123,21 @@ impl<H> WebSocketLayer<H> {
         self.with(|settings| settings.config = Arc::new(config))
     }
 
+    /// Caps the target and the header fields of a handshake, in bytes: names, values and the target's
+    /// length together.
+    ///
+    /// A larger head is answered 431, with a text that names the field that has most of it (RFC 6585 §5).
+    /// Long cookies, Kerberos tickets and tokens in the query need more than the default. What a handshake
+    /// carries is kept as long as its connection, unless
+    /// [`without_request`](Self::without_request) drops it. Default: 16 KiB.
+    ///
+    /// The HTTP server has limits of its own, and answers 431 without a text. hyper takes 100 fields and
+    /// some 400 KiB over HTTP/1.1, and over HTTP/2 16 KiB: raise that by hyper's `max_header_list_size`.
+    #[must_use]
+    pub fn max_head_size(self, bytes: usize) -> Self {
+        self.with(|settings| settings.max_head_size = bytes)
+    }
+
     /// Bounds the time that [`Handler::accept`](crate::Handler::accept) may take.
     ///
     /// Past it the request is answered 503. Minimum: 50 ms. Default: 10 s.

@@ -155,6 +155,7 @@ pub(crate) fn refused(error: &HandshakeError, path: &str, is_news: bool) {
                 "; if it may, see `OriginPolicy::allow`, or `OriginPolicy::x_forwarded_host` where a \
                  proxy rewrites the host"
             }
+            HandshakeError::HeadersTooLarge { .. } => "; see `WebSocketLayer::max_head_size`",
             _ => "",
         };
         match is_news {

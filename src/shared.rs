@@ -31,6 +31,7 @@ impl<H> Shared<H> {
             subprotocols: Arc::new([]),
             requires_subprotocol: false,
             key_limits: Vec::new(),
+            max_head_size: 16 * 1024,
             accept_timeout: Duration::from_secs(10),
             upgrade_timeout: Duration::from_secs(10),
             drops_request: false,
@@ -63,6 +64,7 @@ pub(crate) struct Settings {
     pub(crate) subprotocols: Arc<[Cow<'static, str>]>,
     pub(crate) requires_subprotocol: bool,
     pub(crate) key_limits: Vec<KeyLimit>,
+    pub(crate) max_head_size: usize,
     pub(crate) accept_timeout: Duration,
     pub(crate) upgrade_timeout: Duration,
     pub(crate) drops_request: bool,
@@ -100,6 +102,7 @@ impl fmt::Debug for Settings {
             .field("subprotocols", &self.subprotocols)
             .field("requires_subprotocol", &self.requires_subprotocol)
             .field("key_limits", &self.key_limits)
+            .field("max_head_size", &self.max_head_size)
             .field("accept_timeout", &Shown(self.accept_timeout))
             .field("upgrade_timeout", &Shown(self.upgrade_timeout))
             .field("drops_request", &self.drops_request)

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt};
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::header::Visible;
 
@@ -43,9 +43,17 @@ pub enum HandshakeError {
     UnknownProtocol,
     /// The request has a body, which would be read as frames. Answered 400.
     UnexpectedBody,
-    /// Target and header fields have more than 16 KiB together, which would be kept as long as the
-    /// connection. Answered 431.
-    HeadersTooLarge,
+    /// Target and header fields have more bytes together than
+    /// [`WebSocketLayer::max_head_size`](crate::WebSocketLayer::max_head_size) allows, which would be
+    /// kept as long as the connection (RFC 6585 §5). Answered 431.
+    HeadersTooLarge {
+        /// How many they have.
+        size: usize,
+        /// How many are allowed.
+        max: usize,
+        /// The field that has most of them, `None` for the target.
+        largest: Option<HeaderName>,
+    },
     /// The origin policy refuses this page (RFC 6455 §10.2). Answered 403.
     OriginDenied {
         /// The `Origin` field as received, several lines joined by commas.
@@ -110,7 +118,7 @@ impl HandshakeError {
             // 426 rather than 400: it names the version that would be accepted (RFC 6455 §4.4).
             Self::UnsupportedVersion => StatusCode::UPGRADE_REQUIRED,
             Self::UnknownProtocol => StatusCode::NOT_IMPLEMENTED,
-            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeadersTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::OriginDenied { .. } => StatusCode::FORBIDDEN,
             Self::Refused { status } => *status,
             Self::AcceptTimeout | Self::TooManyConnections | Self::ShuttingDown => {
@@ -136,7 +144,7 @@ impl HandshakeError {
             Self::UnsupportedVersion => "unsupported_version",
             Self::UnknownProtocol => "unknown_protocol",
             Self::UnexpectedBody => "unexpected_body",
-            Self::HeadersTooLarge => "headers_too_large",
+            Self::HeadersTooLarge { .. } => "headers_too_large",
             Self::OriginDenied { .. } => "origin_denied",
             Self::InvalidSubprotocols => "invalid_subprotocols",
             Self::InvalidExtensions => "invalid_extensions",
@@ -163,7 +171,16 @@ impl fmt::Display for HandshakeError {
             Self::UnsupportedVersion => "sec-websocket-version 13 is the only one supported",
             Self::UnknownProtocol => "websocket is the only protocol supported",
             Self::UnexpectedBody => "a websocket handshake has no body",
-            Self::HeadersTooLarge => "target and header fields have more than 16 KiB",
+            Self::HeadersTooLarge { size, max, largest } => {
+                write!(
+                    f,
+                    "target and header fields have {size} bytes, {max} are allowed; "
+                )?;
+                return match largest {
+                    Some(name) => write!(f, "{} has most", Visible(name.as_str().as_bytes())),
+                    None => f.write_str("the target has most"),
+                };
+            }
             Self::OriginDenied { origin, host } => {
                 let origin = Visible(origin.as_bytes());
                 return match &**host {

@@ -4,7 +4,8 @@
 //! [RFC 8441 §5](https://www.rfc-editor.org/rfc/rfc8441#section-5) for HTTP/2.
 
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Uri, Version, header, request::Parts, uri::Authority,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header, request::Parts,
+    uri::Authority,
 };
 
 use super::{HandshakeError, key::answer_to};
@@ -14,10 +15,6 @@ use crate::{
     origin::{Denied, OriginPolicy},
     subprotocol,
 };
-
-/// The most that target and header fields may have, in bytes: they are kept with the connection.
-/// Servers and proxies have limits of the same size.
-const MAX_KEPT: usize = 16 * 1024;
 
 /// How a request asks to speak another protocol than HTTP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -62,6 +59,7 @@ pub(crate) fn check(
     parts: &Parts,
     opening: Opening,
     origins: &OriginPolicy,
+    max_head_size: usize,
 ) -> Result<Option<HeaderValue>, HandshakeError> {
     let headers = &parts.headers;
     match opening {
@@ -88,8 +86,13 @@ pub(crate) fn check(
     let lens = headers
         .iter()
         .map(|(name, value)| name.as_str().len() + value.len());
-    if target_len(&parts.uri) + lens.sum::<usize>() > MAX_KEPT {
-        return Err(HandshakeError::HeadersTooLarge);
+    let size = target_len(&parts.uri) + lens.sum::<usize>();
+    if size > max_head_size {
+        return Err(HandshakeError::HeadersTooLarge {
+            size,
+            max: max_head_size,
+            largest: largest(parts),
+        });
     }
     let authority = match opening {
         Opening::Upgrade => host_or_authority(parts),
@@ -100,6 +103,20 @@ pub(crate) fn check(
     extension::validate(headers).map_err(|_| HandshakeError::InvalidExtensions)?;
     subprotocol::offered(headers).map_err(|_| HandshakeError::InvalidSubprotocols)?;
     Ok(accept)
+}
+
+/// Returns the field that takes most of a head, all of its lines together; `None` for the target.
+#[cold]
+fn largest(parts: &Parts) -> Option<HeaderName> {
+    let mut largest = (None, target_len(&parts.uri));
+    for name in parts.headers.keys() {
+        let lines = parts.headers.get_all(name).iter();
+        let size = lines.map(|line| name.as_str().len() + line.len()).sum();
+        if size > largest.1 {
+            largest = (Some(name), size);
+        }
+    }
+    largest.0.cloned()
 }
 
 fn target_len(uri: &Uri) -> usize {
@@ -219,7 +236,13 @@ mod tests {
 
     fn checked(request: http::request::Builder) -> Result<HeaderValue, HandshakeError> {
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        check(&parts, Opening::Upgrade, &OriginPolicy::same_host()).map(Option::unwrap)
+        check(
+            &parts,
+            Opening::Upgrade,
+            &OriginPolicy::same_host(),
+            16 * 1024,
+        )
+        .map(Option::unwrap)
     }
 
     /// What HTTP/2 servers make of an extended CONNECT.
@@ -231,7 +254,12 @@ mod tests {
 
     fn connected(request: http::request::Builder) -> Result<Option<HeaderValue>, HandshakeError> {
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        check(&parts, Opening::Connect, &OriginPolicy::same_host())
+        check(
+            &parts,
+            Opening::Connect,
+            &OriginPolicy::same_host(),
+            16 * 1024,
+        )
     }
 
     #[test]
@@ -419,16 +447,50 @@ mod tests {
     }
 
     #[test]
-    fn limits_what_is_kept_with_the_connection() {
-        let with_cookie = |len| checked(handshake().header(header::COOKIE, "x".repeat(len)));
-        assert!(with_cookie(15 * 1024).is_ok());
-        assert_eq!(with_cookie(16 * 1024), Err(HandshakeError::HeadersTooLarge));
-        let with_query = |len| checked(handshake().uri(format!("/ws?{}", "x".repeat(len))));
-        assert!(with_query(15 * 1024).is_ok());
-        assert_eq!(with_query(16 * 1024), Err(HandshakeError::HeadersTooLarge));
-        let both = handshake().uri(format!("http://example.com/{}", "x".repeat(8 * 1024)));
-        let both = both.header(header::COOKIE, "x".repeat(8 * 1024));
-        assert_eq!(checked(both), Err(HandshakeError::HeadersTooLarge));
+    fn limits_what_is_kept_with_the_connection_and_names_the_most_of_it() {
+        let refused = |request| match checked(request) {
+            Err(HandshakeError::HeadersTooLarge { size, max, largest }) => {
+                assert!(size > max && max == 16 * 1024, "{size} of {max}");
+                largest.map_or_else(|| "the target".into(), |name| name.to_string())
+            }
+            other => panic!("{other:?}"),
+        };
+        let with_cookie = |len| handshake().header(header::COOKIE, "x".repeat(len));
+        assert!(checked(with_cookie(15 * 1024)).is_ok());
+        assert_eq!(refused(with_cookie(16 * 1024)), "cookie");
+        let with_query = |len| handshake().uri(format!("/ws?{}", "x".repeat(len)));
+        assert!(checked(with_query(15 * 1024)).is_ok());
+        assert_eq!(refused(with_query(16 * 1024)), "the target");
+        let both = |len| {
+            let request = handshake().uri(format!("http://example.com/{}", "x".repeat(len)));
+            request.header(header::COOKIE, "x".repeat(16 * 1024 - len))
+        };
+        assert_eq!(refused(both(9 * 1024)), "the target");
+        assert_eq!(refused(both(7 * 1024)), "cookie");
+        // Over HTTP/2 each cookie has a field of its own.
+        let cookies = |number| {
+            let request = handshake().header("x-large", "x".repeat(9 * 1024));
+            (0..number).fold(request, |request, _| {
+                request.header(header::COOKIE, "x".repeat(1024))
+            })
+        };
+        assert!(checked(cookies(6)).is_ok());
+        assert_eq!(refused(cookies(8)), "x-large");
+        assert_eq!(refused(cookies(9)), "cookie");
+    }
+
+    #[test]
+    fn counts_exactly_what_is_kept() {
+        let (parts, ()) = handshake().body(()).unwrap().into_parts();
+        let fields = parts.headers.iter();
+        let fields = fields.map(|(name, value)| name.as_str().len() + value.len());
+        let whole = "/ws".len() + fields.sum::<usize>();
+        let with = |max| check(&parts, Opening::Upgrade, &OriginPolicy::same_host(), max);
+        assert!(with(whole).is_ok());
+        let error = with(whole - 1).unwrap_err();
+        assert!(matches!(error, HandshakeError::HeadersTooLarge { size, .. } if size == whole));
+        assert!(with(0).is_err());
+        assert!(with(usize::MAX).is_ok());
     }
 
     #[test]
