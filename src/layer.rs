@@ -12,7 +12,7 @@ use crate::{
     handler::{Echo, Handler},
     origin::OriginPolicy,
     service::{UpgradeRequired, WebSocketService},
-    shared::{Settings, Shared},
+    shared::{Settings, Shared, check_path},
 };
 
 /// Adds WebSockets to a service: answers the handshakes, passes everything else on.
@@ -59,18 +59,23 @@ impl<H> WebSocketLayer<H> {
     /// Answers handshakes on this path only; call it again to add another one.
     ///
     /// The path is compared whole and as it stands in the request, without the query:
-    /// `/ws` is not `/ws/`. In a nested axum router it is the path that the nested router sees.
+    /// `/ws` is not `/ws/`. In a nested axum router it is the path that the nested router sees. Where a
+    /// path has parameters, give the WebSocket a route, as in
+    /// `route_service("/rooms/{id}", layer.into_service())`.
+    ///
+    /// A handshake for another path is passed on, with a line in the log at debug level.
     ///
     /// # Panics
     ///
-    /// Panics if `path` does not start with `/`: no request would ever match it.
+    /// Panics if no request would ever match `path`, or not as it is meant: if it does not start with
+    /// `/`, has `{`, `}`, `*` or a segment that starts with `:`, which are parameters elsewhere, or `?`,
+    /// `#`, blanks and what else no path may have.
     #[must_use]
     pub fn path(self, path: impl Into<Cow<'static, str>>) -> Self {
         let path = path.into();
-        assert!(
-            path.starts_with('/'),
-            "the path {path:?} does not start with /"
-        );
+        if let Err(reason) = check_path(&path) {
+            panic!("the path {path:?} {reason}");
+        }
         self.with(|settings| settings.target.paths.push(path))
     }
 
@@ -303,8 +308,9 @@ impl<H> WebSocketLayer<H> {
 
     /// Makes a service without an inner one, for a route of its own.
     ///
-    /// Requests that are not passed to the handler are answered 426, whether they ask for a
-    /// WebSocket or not.
+    /// Other requests are answered with a text that says why: 426 if they do not ask for a WebSocket,
+    /// and 404 if they ask for another [`path`](Self::path), or are not those of
+    /// [`matching`](Self::matching).
     ///
     /// # Examples
     ///
@@ -317,7 +323,8 @@ impl<H> WebSocketLayer<H> {
     /// ```
     #[must_use]
     pub fn into_service(self) -> WebSocketService<UpgradeRequired, H> {
-        self.layer(UpgradeRequired::new())
+        let paths = self.shared.settings.target.paths.as_slice().into();
+        self.layer(UpgradeRequired::at(paths))
     }
 
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {

@@ -3,7 +3,9 @@
 //! Header fields and payloads are never told: they are the users' secrets. Only `Origin` and `Host` of a
 //! page that was refused are, which its operator cannot do without.
 
-use std::{future::Future, time::Duration};
+use std::{fmt, future::Future, time::Duration};
+
+use http::Version;
 
 #[cfg(feature = "tracing")]
 use crate::header::Visible;
@@ -179,6 +181,94 @@ pub(crate) fn no_subprotocol(path: &str) {
         "websocket accepted without a subprotocol, though the client offered some: browsers give such \
          a connection up; see `WebSocketLayer::subprotocol` and `Accept::subprotocol`"
     );
+}
+
+/// Returns whether anybody listens to what is told at debug level, so that it is worth finding out.
+#[inline]
+pub(crate) fn is_listened_to() -> bool {
+    #[cfg(feature = "tracing")]
+    return tracing::enabled!(tracing::Level::DEBUG);
+    #[cfg(not(feature = "tracing"))]
+    return false;
+}
+
+/// A handshake is passed on, because the layer answers others.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn passed_by(path: &str, target: &impl fmt::Display) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(
+        path = %Visible(path.as_bytes()),
+        "a websocket handshake is passed on, because this layer answers others: {target}"
+    );
+}
+
+/// A handshake is passed on, because the layer is switched off.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn switched_off(path: &str) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(
+        path = %Visible(path.as_bytes()),
+        "a websocket handshake is passed on, because this layer is switched off"
+    );
+}
+
+/// A request for a path of the layer is passed on, because it is no handshake.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn no_upgrade(path: &str, version: Version, has_fields: bool) {
+    #[cfg(feature = "tracing")]
+    {
+        let path = Visible(path.as_bytes());
+        match (version, has_fields) {
+            (Version::HTTP_09 | Version::HTTP_10, true) => tracing::debug!(
+                %path,
+                "a websocket handshake over HTTP/1.0 is passed on: a proxy has to speak HTTP/1.1 (nginx: \
+                 `proxy_http_version 1.1`) and send `Upgrade` and `Connection` on"
+            ),
+            (_, true) => tracing::debug!(
+                %path,
+                "a websocket handshake without `Upgrade: websocket` is passed on: a proxy has to send \
+                 `Upgrade` and `Connection` on"
+            ),
+            (_, false) => tracing::debug!(
+                %path,
+                "a plain GET for a websocket is passed on: if it was a handshake, a proxy has dropped its \
+                 fields"
+            ),
+        }
+    }
+}
+
+/// An extended CONNECT over HTTP/2 is passed on, because the crate does not speak it.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn connect_not_spoken(path: &str) {
+    #[cfg(feature = "tracing")]
+    {
+        static INVITED: std::sync::Once = std::sync::Once::new();
+        INVITED.call_once(|| {
+            tracing::info!(
+                "the server's HTTP/2 invites clients to extended CONNECT, by which browsers open their \
+                 websockets, but tower-websocket has no part in it: turn its feature `http2` on, or do \
+                 not call `enable_connect_protocol`, which axum's feature `http2` does; this is logged \
+                 once"
+            );
+        });
+        tracing::debug!(
+            path = %Visible(path.as_bytes()),
+            "an extended CONNECT is passed on, because the feature `http2` of tower-websocket is off"
+        );
+    }
 }
 
 /// An accepted handshake came to nothing.

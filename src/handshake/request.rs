@@ -52,6 +52,20 @@ pub(crate) fn opening<A>(request: &Request<A>, protocol: Option<&str>) -> Option
     }
 }
 
+/// Returns whether a request has fields of a handshake, whatever became of its `Upgrade`.
+pub(crate) fn has_handshake_fields(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::SEC_WEBSOCKET_KEY)
+        || headers.contains_key(header::SEC_WEBSOCKET_VERSION)
+}
+
+/// Returns whether a request that is no [`opening`] is an extended CONNECT over HTTP/2, which then nobody
+/// here can take: unlike a plain one it has a scheme and a path (RFC 8441 §4).
+pub(crate) fn is_extended_connect<A>(request: &Request<A>) -> bool {
+    request.method() == Method::CONNECT
+        && request.version() == Version::HTTP_2
+        && request.uri().scheme().is_some()
+}
+
 /// Checks a handshake whole and derives its `Sec-WebSocket-Accept`, which there is none of over
 /// HTTP/2: RFC 8441 §5 keeps the version, the origin, subprotocols and extensions as they are, and
 /// has `:protocol` in the place of the key.
