@@ -219,7 +219,10 @@ impl<H: Handler> Handshake<H> {
         let places = places.map_err(answer::failed)?;
         let field = chosen.and_then(|name| HeaderValue::from_str(name).ok());
         let subprotocol = chosen.map(Box::from);
-        let sent = self.accept_key.is_some().then(Sent::default);
+        let sent = self.accept_key.is_some().then(|| match settings.unguarded {
+            true => Sent::unguarded(),
+            false => Sent::default(),
+        });
         let response = answer::switching(self.accept_key, field, extensions, accept.headers);
 
         // The answer is ready, and leaves with this poll: only now is there something to wait for.

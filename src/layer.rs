@@ -11,6 +11,7 @@ use crate::{
     connections::Connections,
     handler::{Echo, Handler},
     origin::OriginPolicy,
+    report,
     service::{UpgradeRequired, WebSocketService},
     shared::{Settings, Shared, check_path},
 };
@@ -23,13 +24,19 @@ use crate::{
 ///
 /// # Layers around it
 ///
-/// A layer outside of this one that replaces the 101 by an answer of its own keeps the handler from
-/// running, provided that it replaces the body, too: one that changes the status alone does not.
-/// Whatever wraps or collects every response's body without forwarding
-/// [`is_end_stream`](http_body::Body::is_end_stream) keeps all connections from being served, which
-/// is reported at error level: put it inside, or around other routes only.
+/// What is layered *before* this layer, and so is inside of it, does not see handshakes: auth belongs
+/// after it. What is layered after it sees the handshake and its 101, and nothing of the connection: a
+/// timeout or a concurrency limit ends with the 101. [`docs::layers`](crate::docs::layers) has the usual
+/// layers in a table.
 ///
-/// Over HTTP/2 the status decides, and neither of the two matters.
+/// If an outer layer replaces the 101 by another response, over HTTP/1.1 the handler does not run. The
+/// layer has to replace the body as well: one that changes only the status, or reads the body first, does
+/// not keep it from running. Layers that read every body and send on what they have read do no harm. Those
+/// that wrap every body without forwarding [`is_end_stream`](http_body::Body::is_end_stream) keep all
+/// handlers from running, which is reported at error level: see
+/// [`insecure_run_behind_any_response`](Self::insecure_run_behind_any_response).
+///
+/// Over HTTP/2 the status decides, and none of this matters.
 ///
 /// # Examples
 ///
@@ -37,6 +44,12 @@ use crate::{
 /// use axum::{Router, routing::get};
 /// use tower_websocket::{Echo, WebSocketLayer};
 ///
+/// // A route of its own.
+/// let app: Router = Router::new()
+///     .route("/", get(|| async { "hello over HTTP" }))
+///     .route_service("/ws", WebSocketLayer::new(Echo::new()).into_service());
+///
+/// // Around all routes. What is layered before it does not see handshakes.
 /// let app: Router = Router::new()
 ///     .route("/", get(|| async { "hello over HTTP" }))
 ///     .layer(WebSocketLayer::new(Echo::new()).path("/ws"));
@@ -291,6 +304,43 @@ impl<H> WebSocketLayer<H> {
     #[must_use]
     pub fn without_request(self) -> Self {
         self.with(|settings| settings.drops_request = true)
+    }
+
+    /// Runs handlers over HTTP/1.1 whatever response an outer layer sends in the place of the 101.
+    ///
+    /// hyper hands over the connection of any request with `Upgrade`, also when the response is not the
+    /// 101. So the crate runs a handler only once the body of its 101 was sent or read. A layer that wraps
+    /// every body in one that does not forward [`is_end_stream`](http_body::Body::is_end_stream) looks like
+    /// one that replaced the response, and no handler ever runs behind it; the log says so at error level.
+    /// Put that layer inside of this one, or around other routes only. Where neither is possible, this gives
+    /// the guard up.
+    ///
+    /// **The handler then also runs behind a refusal.** Here the client gets a 403, keeps the connection,
+    /// and talks to the handler all the same:
+    ///
+    /// ```
+    /// use axum::{Router, middleware::map_response, response::Response};
+    /// use http::StatusCode;
+    /// use tower_websocket::{Echo, WebSocketLayer};
+    ///
+    /// async fn refuse(_: Response) -> StatusCode {
+    ///     StatusCode::FORBIDDEN
+    /// }
+    ///
+    /// let open = WebSocketLayer::new(Echo::new()).insecure_run_behind_any_response();
+    /// let app: Router = Router::new()
+    ///     .route_service("/ws", open.into_service())
+    ///     .layer(map_response(refuse));
+    /// ```
+    ///
+    /// A layer that refuses before it calls the inner service is safe: then nothing is accepted. Over
+    /// HTTP/2 the status decides, and this changes nothing. A warning is logged when it is called.
+    ///
+    /// Default: guarded.
+    #[must_use]
+    pub fn insecure_run_behind_any_response(self) -> Self {
+        report::unguarded();
+        self.with(|settings| settings.unguarded = true)
     }
 
     /// Returns a handle to all connections of this layer and its clones, to count and to close

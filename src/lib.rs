@@ -14,11 +14,17 @@
 //! async fn main() -> std::io::Result<()> {
 //!     let app = Router::new()
 //!         .route("/", get(|| async { "hello over HTTP" }))
-//!         .layer(WebSocketLayer::new(Echo::new()).path("/ws"));
+//!         .route_service("/ws", WebSocketLayer::new(Echo::new()).into_service());
 //!     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
 //!     axum::serve(listener, app).await
 //! }
 //! ```
+//!
+//! A route of its own is one that auth sees if it is layered after it, like any other. The layer can also be
+//! put around a whole router or service, `.layer(WebSocketLayer::new(Echo::new()).path("/ws"))`: **what is
+//! layered before it does not see handshakes.** The page [`docs::layers`] has the usual layers in a table.
+//!
+//! If it does not connect, the page [`docs::when_it_does_not_connect`] has the causes of each status.
 //!
 //! # Writing a handler
 //!
@@ -57,7 +63,6 @@
 //! ```
 //!
 //! So can a type that implements [`Handler`], which may have state and other methods.
-//! [`WebSocketService`] serves a route of its own, without an inner service.
 //!
 //! # Sending from elsewhere
 //!
@@ -188,6 +193,8 @@ mod close;
 mod codec;
 mod config;
 mod connections;
+#[cfg(any(doc, doctest))]
+pub mod docs;
 pub mod error;
 #[cfg(feature = "http2")]
 mod executor;

@@ -271,6 +271,15 @@ pub(crate) fn connect_not_spoken(path: &str) {
     }
 }
 
+/// A layer has given up the guard of its 101.
+pub(crate) fn unguarded() {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        "`insecure_run_behind_any_response` is set: websocket handlers run over HTTP/1.1 also where an \
+         outer layer refuses after the handshake was accepted"
+    );
+}
+
 /// An accepted handshake came to nothing.
 #[cfg_attr(
     not(feature = "tracing"),

@@ -111,7 +111,12 @@ impl Ours {
     fn take(&mut self) -> Option<Bytes> {
         match self {
             Self::Text(text) if !text.is_empty() => Some(std::mem::take(text)),
-            Self::Text(_) | Self::Switching(_) => None,
+            Self::Text(_) => None,
+            Self::Switching(sent) => {
+                // A layer reads it to send on what it has read; an answer that is replaced is not read.
+                sent.note();
+                None
+            }
         }
     }
 

@@ -35,6 +35,7 @@ impl<H> Shared<H> {
             accept_timeout: Duration::from_secs(10),
             upgrade_timeout: Duration::from_secs(10),
             drops_request: false,
+            unguarded: false,
             config: Arc::new(Config::new()),
         };
         Self {
@@ -68,6 +69,8 @@ pub(crate) struct Settings {
     pub(crate) accept_timeout: Duration,
     pub(crate) upgrade_timeout: Duration,
     pub(crate) drops_request: bool,
+    /// Handlers run whatever became of the 101.
+    pub(crate) unguarded: bool,
     pub(crate) config: Arc<Config>,
 }
 
@@ -110,6 +113,7 @@ impl fmt::Debug for Settings {
             .field("accept_timeout", &Shown(self.accept_timeout))
             .field("upgrade_timeout", &Shown(self.upgrade_timeout))
             .field("drops_request", &self.drops_request)
+            .field("unguarded", &self.unguarded)
             .field("config", &self.config)
             .finish()
     }
