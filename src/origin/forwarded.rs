@@ -60,7 +60,9 @@ impl TrustedProxies {
     /// field with fewer elements is not believed, and 0 trusts nobody.
     ///
     /// Every request has to come through these proxies: somebody who reaches the server directly can
-    /// write all elements.
+    /// write all elements. Have the outermost proxy replace the field, and not add to what the client has
+    /// sent. An element that it adds as a line of its own can get lost: nginx before 1.23 passes on only the
+    /// first line.
     #[must_use]
     pub const fn number(number: usize) -> Self {
         Self {
