@@ -42,6 +42,7 @@ pub(crate) enum Admission {
 #[derive(Clone)]
 pub(crate) struct KeyLimit {
     limit: Arc<dyn Admit>,
+    is_by_peer: bool,
 }
 
 trait Admit: Send + Sync {
@@ -57,7 +58,11 @@ impl KeyLimit {
     where
         K: Eq + Hash + Send + Sync + 'static,
     {
-        Self::new(max, key, |is_first| Admission::NoKey { is_first })
+        let missing = |is_first| Admission::NoKey { is_first };
+        Self {
+            limit: Limit::shared(max, key, missing),
+            is_by_peer: false,
+        }
     }
 
     /// Limits the connections of each peer; a request without an address is refused.
@@ -66,26 +71,16 @@ impl KeyLimit {
         peer: impl Fn(&Parts) -> Option<IpAddr> + Send + Sync + 'static,
     ) -> Self {
         let key = move |request: &Parts| peer(request).map(network);
-        Self::new(max, key, |is_first| Admission::NoPeer { is_first })
+        let missing = |is_first| Admission::NoPeer { is_first };
+        Self {
+            limit: Limit::shared(max, key, missing),
+            is_by_peer: true,
+        }
     }
 
-    fn new<K>(
-        max: usize,
-        key: impl Fn(&Parts) -> Option<K> + Send + Sync + 'static,
-        missing: fn(bool) -> Admission,
-    ) -> Self
-    where
-        K: Eq + Hash + Send + Sync + 'static,
-    {
-        let limit = Limit {
-            key,
-            missing,
-            has_missed: AtomicBool::new(false),
-            slots: Arc::new(Slots::new(max)),
-        };
-        Self {
-            limit: Arc::new(limit),
-        }
+    /// Returns whether the limit counts peers, of which every connection has one.
+    pub(crate) const fn is_by_peer(&self) -> bool {
+        self.is_by_peer
     }
 
     /// Takes a place for the request.
@@ -115,6 +110,21 @@ struct Limit<F, K> {
     missing: fn(bool) -> Admission,
     has_missed: AtomicBool,
     slots: Arc<Slots<K>>,
+}
+
+impl<F, K> Limit<F, K>
+where
+    F: Fn(&Parts) -> Option<K> + Send + Sync + 'static,
+    K: Eq + Hash + Send + Sync + 'static,
+{
+    fn shared(max: usize, key: F, missing: fn(bool) -> Admission) -> Arc<dyn Admit> {
+        Arc::new(Self {
+            key,
+            missing,
+            has_missed: AtomicBool::new(false),
+            slots: Arc::new(Slots::new(max)),
+        })
+    }
 }
 
 impl<F, K> Admit for Limit<F, K>

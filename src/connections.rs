@@ -24,6 +24,7 @@ use crate::{
     codec::Role,
     config::{Config, Shown, within},
     handshake::HandshakeError,
+    notices::Notices,
     report::{self, Name},
     socket::{Link, Traffic},
 };
@@ -101,6 +102,8 @@ struct State {
     aborting: bool,
     accepted: u64,
     refused: BTreeMap<&'static str, u64>,
+    origins_denied: Notices,
+    other_refusals: Notices,
     closed: BTreeMap<(Side, Option<CloseCode>), u64>,
 }
 
@@ -404,10 +407,21 @@ impl Connections {
         })
     }
 
-    /// Counts a handshake that was refused.
-    pub(crate) fn refused(&self, error: &HandshakeError) {
-        report::refused(error);
-        *self.lock().refused.entry(error.label()).or_default() += 1;
+    /// Counts a handshake for `path` that was refused.
+    pub(crate) fn refused(&self, error: &HandshakeError, path: &str) {
+        let now = Instant::now().into_std();
+        let mut state = self.lock();
+        *state.refused.entry(error.label()).or_default() += 1;
+        let is_news = match error {
+            HandshakeError::OriginDenied { origin, .. } => {
+                state.origins_denied.is_due(origin.as_bytes(), now)
+            }
+            // The handler knows why, and may refuse most of what it is asked.
+            HandshakeError::Refused { .. } => false,
+            error => state.other_refusals.is_due(error.label(), now),
+        };
+        drop(state);
+        report::refused(error, path, is_news);
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -455,6 +469,8 @@ impl State {
             aborting: false,
             accepted: 0,
             refused: BTreeMap::new(),
+            origins_denied: Notices::default(),
+            other_refusals: Notices::default(),
             closed: BTreeMap::new(),
         }
     }

@@ -26,7 +26,7 @@ use crate::{
     connections::Permit,
     handler::Handler,
     handshake::{
-        Accept, Configure, HandshakeError, HandshakeRequest, Refusal, answer,
+        Accept, Configure, HandshakeError, HandshakeRequest, Refusal, RefusalParts, answer,
         request::{Opening, check},
     },
     report,
@@ -132,7 +132,8 @@ pub(crate) struct Handshake<H> {
     request: Parts,
     /// Over HTTP/1 there is one.
     accept_key: Option<HeaderValue>,
-    handover: Handover,
+    /// Missed only when the handler has accepted, so that tests without a server see its refusals.
+    handover: Option<Handover>,
     permit: Permit,
 }
 
@@ -143,29 +144,50 @@ impl<H: Handler> Handshake<H> {
         mut request: Parts,
         opening: Opening,
     ) -> Result<Self, HandshakeError> {
-        let accept_key = check(&request, opening, &shared.settings.origins)?;
-        let handover = Handover::take(&mut request.extensions);
-        let (Some(handover), true) = (handover, runs_in_tokio()) else {
+        match Self::admitted(shared, &request, opening) {
+            Ok((accept_key, permit)) => Ok(Self {
+                shared: Arc::clone(shared),
+                handover: Handover::take(&mut request.extensions),
+                request,
+                accept_key,
+                permit,
+            }),
+            Err(error) => {
+                shared.connections.refused(&error, request.uri.path());
+                Err(error)
+            }
+        }
+    }
+
+    fn admitted(
+        shared: &Shared<H>,
+        request: &Parts,
+        opening: Opening,
+    ) -> Result<(Option<HeaderValue>, Permit), HandshakeError> {
+        // The functions of an origin policy are the user's, and may panic.
+        let settings = &shared.settings;
+        let check = || check(request, opening, &settings.origins, settings.max_head_size);
+        let accept_key = catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|_| {
+            report::accept_panicked();
+            Err(HandshakeError::AcceptPanicked)
+        })?;
+        if !runs_in_tokio() {
             report::upgrade_unsupported();
             return Err(HandshakeError::UpgradeUnsupported);
-        };
-        Ok(Self {
-            shared: Arc::clone(shared),
-            request,
-            accept_key,
-            handover,
-            permit: shared.connections.admit()?,
-        })
+        }
+        Ok((accept_key, shared.connections.admit()?))
     }
 
     async fn answer(self) -> Answer {
         let shared = Arc::clone(&self.shared);
         let version = self.request.version;
+        // The handler may change the request's own.
+        let uri = self.request.uri.clone();
         match self.accept().await {
             Ok(answer) => answer,
             Err(refused) => {
                 if let Some(error) = refused.extensions().get() {
-                    shared.connections.refused(error);
+                    shared.connections.refused(error, uri.path());
                 }
                 Answer::Refused(answer::adapted(refused, version))
             }
@@ -180,30 +202,41 @@ impl<H: Handler> Handshake<H> {
         let extensions = self.request.headers.get_all(SEC_WEBSOCKET_EXTENSIONS);
         let extensions: Vec<HeaderValue> = extensions.iter().cloned().collect();
         let limit = sleep(settings.accept_timeout);
-        let accept = match accept(&*shared.handler, &mut self.request, limit).await {
+        let (mut accept, close) = match accept(&*shared.handler, &mut self.request, limit).await {
             Err(error) => return Err(answer::failed(error)),
-            Ok(Err(refusal)) => return Err(answer::refused(refusal)),
-            Ok(Ok(accept)) => accept,
+            Ok(Ok(accept)) => (accept, None),
+            Ok(Err(refusal)) => match refusal.into_parts() {
+                RefusalParts {
+                    response,
+                    close: None,
+                } => return Err(answer::refused(response)),
+                RefusalParts { response, close } => (Accept::with_headers(response), close),
+            },
         };
-        let config = match accept.configure {
+        let Some(mut handover) = self.handover.take() else {
+            report::upgrade_unsupported();
+            return Err(answer::failed(HandshakeError::UpgradeUnsupported));
+        };
+        let config = match accept.configure.take() {
             None => Arc::clone(&settings.config),
             Some(configure) => configured(&settings.config, configure).map_err(answer::failed)?,
         };
         let (deflation, extensions) = config.agree(extensions).unzip();
-        let places = self.admit(settings).map_err(answer::failed)?;
-        let preferred = match accept.subprotocols.as_slice() {
-            [] => &settings.subprotocols,
-            names => names,
-        };
-        let chosen = subprotocol::choose(preferred, &offered);
+        let chosen = self.choose(&accept, close.is_some(), &offered);
+        let chosen = chosen.map_err(answer::failed)?;
+        let places = self.admit(settings, close.is_some());
+        let places = places.map_err(answer::failed)?;
         let field = chosen.and_then(|name| HeaderValue::from_str(name).ok());
         let subprotocol = chosen.map(Box::from);
-        let sent = self.accept_key.is_some().then(Sent::default);
+        let sent = self.accept_key.is_some().then(|| match settings.unguarded {
+            true => Sent::unguarded(),
+            false => Sent::default(),
+        });
         let response = answer::switching(self.accept_key, field, extensions, accept.headers);
 
         // The answer is ready, and leaves with this poll: only now is there something to wait for.
         if sent.is_none() {
-            self.handover.accept_stream();
+            handover.accept_stream();
         }
         let introduction = Introduction {
             request: match settings.drops_request || accept.drops_request {
@@ -215,7 +248,7 @@ impl<H: Handler> Handshake<H> {
         };
         let opened = Opened {
             shared: self.shared,
-            handover: self.handover,
+            handover,
             sent: sent.clone(),
             setup: Setup {
                 deflation,
@@ -223,14 +256,48 @@ impl<H: Handler> Handshake<H> {
                 ..Setup::new(config)
             },
             introduction: Box::new(introduction),
+            close,
             places,
         };
         opened.spawn(self.permit).map_err(answer::failed)?;
         Ok(Answer::Switching(response, sent))
     }
 
-    fn admit(&self, settings: &Settings) -> Result<Box<[Place]>, HandshakeError> {
-        let places = settings.key_limits.iter().filter_map(|limit| {
+    /// Chooses the subprotocol of a connection that is served, or closed at once.
+    fn choose<'o>(
+        &self,
+        accept: &Accept,
+        is_closing: bool,
+        offered: &'o [String],
+    ) -> Result<Option<&'o str>, HandshakeError> {
+        let settings = &self.shared.settings;
+        let preferred = match accept.subprotocols.as_slice() {
+            [] => &settings.subprotocols,
+            names => names,
+        };
+        let chosen = subprotocol::choose(preferred, offered);
+        if is_closing {
+            // A browser that offered some and is given none does not read the Close.
+            return Ok(chosen.or_else(|| offered.first().map(String::as_str)));
+        }
+        if chosen.is_none() {
+            if settings.requires_subprotocol || accept.requires_subprotocol {
+                let spoken = preferred.join(", ").into();
+                return Err(HandshakeError::SubprotocolRequired { spoken });
+            }
+            if !offered.is_empty() {
+                report::no_subprotocol(self.request.uri.path());
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// Takes the places of all limits that count the connection.
+    fn admit(&self, settings: &Settings, is_closing: bool) -> Result<Box<[Place]>, HandshakeError> {
+        let limits = settings.key_limits.iter();
+        // Who is refused has no key yet.
+        let limits = limits.filter(|limit| !is_closing || limit.is_by_peer());
+        let places = limits.filter_map(|limit| {
             // A key's function is the user's, and may panic.
             let admit = AssertUnwindSafe(|| limit.admit(&self.request));
             match catch_unwind(admit) {

@@ -3,6 +3,8 @@
 //! Decides where one element of a field ends and the next begins. What an element means, and
 //! whether a malformed one matters, is left to the rules above.
 
+use std::fmt;
+
 use http::{HeaderMap, HeaderName, HeaderValue};
 
 /// A field that may be sent once was sent on more than one line.
@@ -89,6 +91,42 @@ pub(crate) fn single<'a>(
     match (lines.next(), lines.next()) {
         (value, None) => Ok(value),
         (_, Some(_)) => Err(Repeated),
+    }
+}
+
+/// Bytes that a client chose, for people to read: visible ASCII as it is, everything else escaped,
+/// and of both at most 200 bytes.
+///
+/// Neither a log nor a terminal nor a browser takes any of it for more than text.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Visible<'a>(pub(crate) &'a [u8]);
+
+impl Visible<'_> {
+    const MAX: usize = 200;
+    const CUT: &'static str = "...";
+}
+
+impl fmt::Display for Visible<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // No byte takes more than four.
+        let shown = &self.0[..self.0.len().min(Self::MAX + 1)];
+        let mut text = String::new();
+        // Where the text is cut if the rest does not fit.
+        let mut cut = 0;
+        for byte in shown {
+            match byte {
+                b' ' => text.push_str("\\x20"),
+                byte => text.extend(byte.escape_ascii().map(char::from)),
+            }
+            if text.len() <= Self::MAX - Self::CUT.len() {
+                cut = text.len();
+            }
+        }
+        if text.len() <= Self::MAX {
+            return f.write_str(&text);
+        }
+        f.write_str(&text[..cut])?;
+        f.write_str(Self::CUT)
     }
 }
 
@@ -268,6 +306,37 @@ pub(crate) mod tests {
     #[test]
     fn does_not_carry_an_unclosed_quoted_string_into_the_next_line() {
         assert_eq!(listed(&["\"a, b", "c, d"]), ["\"a, b", "c", "d"]);
+    }
+
+    #[test]
+    fn shows_visible_ascii_and_escapes_the_rest() {
+        for (bytes, shown) in [
+            (&b""[..], ""),
+            (b"https://example.com:81", "https://example.com:81"),
+            (b"a b\tc\r\nd", r"a\x20b\tc\r\nd"),
+            (b"<script>", "<script>"),
+            (b"\"quoted\" \\", r#"\"quoted\"\x20\\"#),
+            (b"\x1b[31m\x00\x7f", r"\x1b[31m\x00\x7f"),
+            (
+                "b\u{fc}cher \u{202e}".as_bytes(),
+                r"b\xc3\xbccher\x20\xe2\x80\xae",
+            ),
+        ] {
+            assert_eq!(Visible(bytes).to_string(), shown, "bytes {bytes:?}");
+        }
+    }
+
+    #[test]
+    fn shows_at_most_200_bytes() {
+        for len in [199, 200, 201, 16 * 1024] {
+            for byte in [b'a', 0, b'"'] {
+                let shown = Visible(&vec![byte; len]).to_string();
+                assert!(shown.len() <= 200, "{len} of {byte:#04x}: {}", shown.len());
+                let is_whole = byte == b'a' && len <= 200;
+                assert_eq!(shown.ends_with("..."), !is_whole, "{len} of {byte:#04x}");
+                assert!(shown.len() > 190, "{len} of {byte:#04x}: {}", shown.len());
+            }
+        }
     }
 
     #[test]

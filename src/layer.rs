@@ -11,8 +11,9 @@ use crate::{
     connections::Connections,
     handler::{Echo, Handler},
     origin::OriginPolicy,
+    report,
     service::{UpgradeRequired, WebSocketService},
-    shared::{Settings, Shared},
+    shared::{Settings, Shared, check_path},
 };
 
 /// Adds WebSockets to a service: answers the handshakes, passes everything else on.
@@ -23,13 +24,19 @@ use crate::{
 ///
 /// # Layers around it
 ///
-/// A layer outside of this one that replaces the 101 by an answer of its own keeps the handler from
-/// running, provided that it replaces the body, too: one that changes the status alone does not.
-/// Whatever wraps or collects every response's body without forwarding
-/// [`is_end_stream`](http_body::Body::is_end_stream) keeps all connections from being served, which
-/// is reported at error level: put it inside, or around other routes only.
+/// What is layered *before* this layer, and so is inside of it, does not see handshakes: auth belongs
+/// after it. What is layered after it sees the handshake and its 101, and nothing of the connection: a
+/// timeout or a concurrency limit ends with the 101. [`docs::layers`](crate::docs::layers) has the usual
+/// layers in a table.
 ///
-/// Over HTTP/2 the status decides, and neither of the two matters.
+/// If an outer layer replaces the 101 by another response, over HTTP/1.1 the handler does not run. The
+/// layer has to replace the body as well: one that changes only the status, or reads the body first, does
+/// not keep it from running. Layers that read every body and send on what they have read do no harm. Those
+/// that wrap every body without forwarding [`is_end_stream`](http_body::Body::is_end_stream) keep all
+/// handlers from running, which is reported at error level: see
+/// [`insecure_run_behind_any_response`](Self::insecure_run_behind_any_response).
+///
+/// Over HTTP/2 the status decides, and none of this matters.
 ///
 /// # Examples
 ///
@@ -37,6 +44,12 @@ use crate::{
 /// use axum::{Router, routing::get};
 /// use tower_websocket::{Echo, WebSocketLayer};
 ///
+/// // A route of its own.
+/// let app: Router = Router::new()
+///     .route("/", get(|| async { "hello over HTTP" }))
+///     .route_service("/ws", WebSocketLayer::new(Echo::new()).into_service());
+///
+/// // Around all routes. What is layered before it does not see handshakes.
 /// let app: Router = Router::new()
 ///     .route("/", get(|| async { "hello over HTTP" }))
 ///     .layer(WebSocketLayer::new(Echo::new()).path("/ws"));
@@ -59,18 +72,23 @@ impl<H> WebSocketLayer<H> {
     /// Answers handshakes on this path only; call it again to add another one.
     ///
     /// The path is compared whole and as it stands in the request, without the query:
-    /// `/ws` is not `/ws/`. In a nested axum router it is the path that the nested router sees.
+    /// `/ws` is not `/ws/`. In a nested axum router it is the path that the nested router sees. Where a
+    /// path has parameters, give the WebSocket a route, as in
+    /// `route_service("/rooms/{id}", layer.into_service())`.
+    ///
+    /// A handshake for another path is passed on, with a line in the log at debug level.
     ///
     /// # Panics
     ///
-    /// Panics if `path` does not start with `/`: no request would ever match it.
+    /// Panics if no request would ever match `path`, or not as it is meant: if it does not start with
+    /// `/`, has `{`, `}`, `*` or a segment that starts with `:`, which are parameters elsewhere, or `?`,
+    /// `#`, blanks and what else no path may have.
     #[must_use]
     pub fn path(self, path: impl Into<Cow<'static, str>>) -> Self {
         let path = path.into();
-        assert!(
-            path.starts_with('/'),
-            "the path {path:?} does not start with /"
-        );
+        if let Err(reason) = check_path(&path) {
+            panic!("the path {path:?} {reason}");
+        }
         self.with(|settings| settings.target.paths.push(path))
     }
 
@@ -86,7 +104,8 @@ impl<H> WebSocketLayer<H> {
         self.with(|settings| settings.target.predicate = Some(Arc::new(matches)))
     }
 
-    /// Sets which pages may connect. Default: [`OriginPolicy::same_host`].
+    /// Sets which pages may connect: others are answered 403, with a text that names origin and host.
+    /// Default: [`OriginPolicy::same_host`].
     #[must_use]
     pub fn origin(self, policy: OriginPolicy) -> Self {
         self.with(|settings| settings.origins = policy)
@@ -94,7 +113,9 @@ impl<H> WebSocketLayer<H> {
 
     /// Names a subprotocol that the handler speaks; call it again for the next best.
     ///
-    /// The first one that the client offered is chosen; none if it offered none of them.
+    /// The first one that the client offered is chosen; none if it offered none of them, which
+    /// [`require_subprotocol`](Self::require_subprotocol) refuses. Browsers give up a connection if
+    /// they offered some and none is chosen.
     /// [`Accept::subprotocol`](crate::Accept::subprotocol) decides for a single connection.
     #[must_use]
     pub fn subprotocol(self, name: impl Into<Cow<'static, str>>) -> Self {
@@ -104,10 +125,35 @@ impl<H> WebSocketLayer<H> {
         })
     }
 
+    /// Refuses handshakes with 400 that offer none of the subprotocols of this layer, or of
+    /// [`Accept::subprotocol`](crate::Accept::subprotocol). Default: they are accepted without one.
+    ///
+    /// [`Accept::require_subprotocol`](crate::Accept::require_subprotocol) does it for a single
+    /// connection.
+    #[must_use]
+    pub fn require_subprotocol(self) -> Self {
+        self.with(|settings| settings.requires_subprotocol = true)
+    }
+
     /// Sets limits and waits of each connection. Default: [`Config::new`].
     #[must_use]
     pub fn config(self, config: Config) -> Self {
         self.with(|settings| settings.config = Arc::new(config))
+    }
+
+    /// Caps the target and the header fields of a handshake, in bytes: names, values and the target's
+    /// length together.
+    ///
+    /// A larger head is answered 431, with a text that names the field that has most of it (RFC 6585 §5).
+    /// Long cookies, Kerberos tickets and tokens in the query need more than the default. What a handshake
+    /// carries is kept as long as its connection, unless
+    /// [`without_request`](Self::without_request) drops it. Default: 16 KiB.
+    ///
+    /// The HTTP server has limits of its own, and answers 431 without a text. hyper takes 100 fields and
+    /// some 400 KiB over HTTP/1.1, and over HTTP/2 16 KiB: raise that by hyper's `max_header_list_size`.
+    #[must_use]
+    pub fn max_head_size(self, bytes: usize) -> Self {
+        self.with(|settings| settings.max_head_size = bytes)
     }
 
     /// Bounds the time that [`Handler::accept`](crate::Handler::accept) may take.
@@ -260,6 +306,43 @@ impl<H> WebSocketLayer<H> {
         self.with(|settings| settings.drops_request = true)
     }
 
+    /// Runs handlers over HTTP/1.1 whatever response an outer layer sends in the place of the 101.
+    ///
+    /// hyper hands over the connection of any request with `Upgrade`, also when the response is not the
+    /// 101. So the crate runs a handler only once the body of its 101 was sent or read. A layer that wraps
+    /// every body in one that does not forward [`is_end_stream`](http_body::Body::is_end_stream) looks like
+    /// one that replaced the response, and no handler ever runs behind it; the log says so at error level.
+    /// Put that layer inside of this one, or around other routes only. Where neither is possible, this gives
+    /// the guard up.
+    ///
+    /// **The handler then also runs behind a refusal.** Here the client gets a 403, keeps the connection,
+    /// and talks to the handler all the same:
+    ///
+    /// ```
+    /// use axum::{Router, middleware::map_response, response::Response};
+    /// use http::StatusCode;
+    /// use tower_websocket::{Echo, WebSocketLayer};
+    ///
+    /// async fn refuse(_: Response) -> StatusCode {
+    ///     StatusCode::FORBIDDEN
+    /// }
+    ///
+    /// let open = WebSocketLayer::new(Echo::new()).insecure_run_behind_any_response();
+    /// let app: Router = Router::new()
+    ///     .route_service("/ws", open.into_service())
+    ///     .layer(map_response(refuse));
+    /// ```
+    ///
+    /// A layer that refuses before it calls the inner service is safe: then nothing is accepted. Over
+    /// HTTP/2 the status decides, and this changes nothing. A warning is logged when it is called.
+    ///
+    /// Default: guarded.
+    #[must_use]
+    pub fn insecure_run_behind_any_response(self) -> Self {
+        report::unguarded();
+        self.with(|settings| settings.unguarded = true)
+    }
+
     /// Returns a handle to all connections of this layer and its clones, to count and to close
     /// them: the one given to [`connections_in`](Self::connections_in), or the layer's own.
     #[must_use]
@@ -275,8 +358,9 @@ impl<H> WebSocketLayer<H> {
 
     /// Makes a service without an inner one, for a route of its own.
     ///
-    /// Requests that are not passed to the handler are answered 426, whether they ask for a
-    /// WebSocket or not.
+    /// Other requests are answered with a text that says why: 426 if they do not ask for a WebSocket,
+    /// and 404 if they ask for another [`path`](Self::path), or are not those of
+    /// [`matching`](Self::matching).
     ///
     /// # Examples
     ///
@@ -289,7 +373,8 @@ impl<H> WebSocketLayer<H> {
     /// ```
     #[must_use]
     pub fn into_service(self) -> WebSocketService<UpgradeRequired, H> {
-        self.layer(UpgradeRequired::new())
+        let paths = self.shared.settings.target.paths.as_slice().into();
+        self.layer(UpgradeRequired::at(paths))
     }
 
     fn with(mut self, change: impl FnOnce(&mut Settings)) -> Self {

@@ -14,11 +14,17 @@
 //! async fn main() -> std::io::Result<()> {
 //!     let app = Router::new()
 //!         .route("/", get(|| async { "hello over HTTP" }))
-//!         .layer(WebSocketLayer::new(Echo::new()).path("/ws"));
+//!         .route_service("/ws", WebSocketLayer::new(Echo::new()).into_service());
 //!     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
 //!     axum::serve(listener, app).await
 //! }
 //! ```
+//!
+//! A route of its own is one that auth sees if it is layered after it, like any other. The layer can also be
+//! put around a whole router or service, `.layer(WebSocketLayer::new(Echo::new()).path("/ws"))`: **what is
+//! layered before it does not see handshakes.** The page [`docs::layers`] has the usual layers in a table.
+//!
+//! If it does not connect, the page [`docs::when_it_does_not_connect`] has the causes of each status.
 //!
 //! # Writing a handler
 //!
@@ -57,7 +63,6 @@
 //! ```
 //!
 //! So can a type that implements [`Handler`], which may have state and other methods.
-//! [`WebSocketService`] serves a route of its own, without an inner service.
 //!
 //! # Sending from elsewhere
 //!
@@ -88,7 +93,8 @@
 //!
 //! The defaults are safe: [`Config`] names the limits and waits of each connection, [`Connections`]
 //! how many there may be, and [`OriginPolicy`] which web pages may connect (those of the same host,
-//! unless you say more). What the peer sends never panics and never grows memory past a limit.
+//! unless you say more; [`OriginPolicy::hosts`] names the hosts, where DNS rebinding matters). What the peer
+//! sends never panics and never grows memory past a limit.
 //! [`WebSocketLayer::max_per_peer`] limits what one address may open,
 //! [`max_per_key`](WebSocketLayer::max_per_key) what one user. The crate has no unsafe code.
 //!
@@ -187,6 +193,8 @@ mod close;
 mod codec;
 mod config;
 mod connections;
+#[cfg(any(doc, doctest))]
+pub mod docs;
 pub mod error;
 #[cfg(feature = "http2")]
 mod executor;
@@ -205,6 +213,7 @@ mod keepalive;
 mod layer;
 mod message;
 mod moment;
+mod notices;
 mod origin;
 mod random;
 mod rate;
@@ -233,8 +242,9 @@ pub use crate::{
     handshake::{Accept, HandshakeRequest, Refusal},
     layer::WebSocketLayer,
     message::{Message, Utf8Bytes},
-    origin::{InvalidOrigin, OriginPolicy},
+    origin::{InvalidOrigin, OriginPolicy, TrustedProxies},
     response::ResponseBody,
     service::{UpgradeRequired, WebSocketService},
     socket::{Buffered, Sender, WebSocket},
+    subprotocol::offered_subprotocols,
 };

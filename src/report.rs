@@ -1,9 +1,14 @@
 //! What is told to the operator: one function per event, silent without the `tracing` feature.
 //!
-//! Header fields and payloads are never told: they are the users' secrets.
+//! Header fields and payloads are never told: they are the users' secrets. Only `Origin` and `Host` of a
+//! page that was refused are, which its operator cannot do without.
 
-use std::{future::Future, time::Duration};
+use std::{fmt, future::Future, time::Duration};
 
+use http::Version;
+
+#[cfg(feature = "tracing")]
+use crate::header::Visible;
 use crate::{any_error::BoxError, close::Closed, handshake::HandshakeError, upgrade::UpgradeError};
 
 /// The name of a connection in warnings.
@@ -137,14 +142,142 @@ pub(crate) fn closed(closed: &Closed) {
     }
 }
 
-/// A handshake was refused.
+/// A handshake was refused. The same news is given once a minute at info level, and again at debug level.
 #[cfg_attr(
     not(feature = "tracing"),
     expect(unused_variables, reason = "nobody is told")
 )]
-pub(crate) fn refused(error: &HandshakeError) {
+pub(crate) fn refused(error: &HandshakeError, path: &str, is_news: bool) {
     #[cfg(feature = "tracing")]
-    tracing::debug!(reason = error.label(), "websocket refused: {error}");
+    {
+        let path = Visible(path.as_bytes());
+        let reason = error.label();
+        let hint = match error {
+            HandshakeError::OriginDenied { .. } => {
+                "; if it may, see `OriginPolicy::allow`, or `OriginPolicy::x_forwarded_host` where a \
+                 proxy rewrites the host"
+            }
+            HandshakeError::HeadersTooLarge { .. } => "; see `WebSocketLayer::max_head_size`",
+            _ => "",
+        };
+        match is_news {
+            true => tracing::info!(reason, %path, "websocket refused: {error}{hint}"),
+            false => tracing::debug!(reason, %path, "websocket refused: {error}{hint}"),
+        }
+    }
+}
+
+/// A handshake was accepted without any of the subprotocols that the client offered.
+///
+/// Their names are not told: some clients send their token as one.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn no_subprotocol(path: &str) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(
+        path = %Visible(path.as_bytes()),
+        "websocket accepted without a subprotocol, though the client offered some: browsers give such \
+         a connection up; see `WebSocketLayer::subprotocol` and `Accept::subprotocol`"
+    );
+}
+
+/// Returns whether anybody listens to what is told at debug level, so that it is worth finding out.
+#[inline]
+pub(crate) fn is_listened_to() -> bool {
+    #[cfg(feature = "tracing")]
+    return tracing::enabled!(tracing::Level::DEBUG);
+    #[cfg(not(feature = "tracing"))]
+    return false;
+}
+
+/// A handshake is passed on, because the layer answers others.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn passed_by(path: &str, target: &impl fmt::Display) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(
+        path = %Visible(path.as_bytes()),
+        "a websocket handshake is passed on, because this layer answers others: {target}"
+    );
+}
+
+/// A handshake is passed on, because the layer is switched off.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn switched_off(path: &str) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(
+        path = %Visible(path.as_bytes()),
+        "a websocket handshake is passed on, because this layer is switched off"
+    );
+}
+
+/// A request for a path of the layer is passed on, because it is no handshake.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn no_upgrade(path: &str, version: Version, has_fields: bool) {
+    #[cfg(feature = "tracing")]
+    {
+        let path = Visible(path.as_bytes());
+        match (version, has_fields) {
+            (Version::HTTP_09 | Version::HTTP_10, true) => tracing::debug!(
+                %path,
+                "a websocket handshake over HTTP/1.0 is passed on: a proxy has to speak HTTP/1.1 (nginx: \
+                 `proxy_http_version 1.1`) and send `Upgrade` and `Connection` on"
+            ),
+            (_, true) => tracing::debug!(
+                %path,
+                "a websocket handshake without `Upgrade: websocket` is passed on: a proxy has to send \
+                 `Upgrade` and `Connection` on"
+            ),
+            (_, false) => tracing::debug!(
+                %path,
+                "a plain GET for a websocket is passed on: if it was a handshake, a proxy has dropped its \
+                 fields"
+            ),
+        }
+    }
+}
+
+/// An extended CONNECT over HTTP/2 is passed on, because the crate does not speak it.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn connect_not_spoken(path: &str) {
+    #[cfg(feature = "tracing")]
+    {
+        static INVITED: std::sync::Once = std::sync::Once::new();
+        INVITED.call_once(|| {
+            tracing::info!(
+                "the server's HTTP/2 invites clients to extended CONNECT, by which browsers open their \
+                 websockets, but tower-websocket has no part in it: turn its feature `http2` on, or do \
+                 not call `enable_connect_protocol`, which axum's feature `http2` does; this is logged \
+                 once"
+            );
+        });
+        tracing::debug!(
+            path = %Visible(path.as_bytes()),
+            "an extended CONNECT is passed on, because the feature `http2` of tower-websocket is off"
+        );
+    }
+}
+
+/// A layer has given up the guard of its 101.
+pub(crate) fn unguarded() {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        "`insecure_run_behind_any_response` is set: websocket handlers run over HTTP/1.1 also where an \
+         outer layer refuses after the handshake was accepted"
+    );
 }
 
 /// An accepted handshake came to nothing.

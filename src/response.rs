@@ -1,15 +1,17 @@
 //! The body of the responses: the inner service's, or one of ours.
 
 use std::{
+    future::poll_fn,
     pin::Pin,
     task::{Context, Poll},
 };
 
-use bytes::Bytes;
+use bytes::{Buf, Bytes};
+use http::{Response, StatusCode};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 
-use crate::upgrade::Sent;
+use crate::{handshake::Refusal, upgrade::Sent};
 
 pin_project! {
     /// The body of a [`WebSocketService`](crate::WebSocketService)'s response: that of the inner
@@ -109,7 +111,12 @@ impl Ours {
     fn take(&mut self) -> Option<Bytes> {
         match self {
             Self::Text(text) if !text.is_empty() => Some(std::mem::take(text)),
-            Self::Text(_) | Self::Switching(_) => None,
+            Self::Text(_) => None,
+            Self::Switching(sent) => {
+                // A layer reads it to send on what it has read; an answer that is replaced is not read.
+                sent.note();
+                None
+            }
         }
     }
 
@@ -131,6 +138,55 @@ impl Ours {
             // forward `is_end_stream`.
             Self::Switching(_) => 0,
         }
+    }
+}
+
+impl Refusal {
+    /// Refuses with a response whose body is still to be read, such as one of axum's.
+    ///
+    /// The whole body is read into memory; trailers are left out. Otherwise it is as
+    /// `Refusal::from(response)`. A body that fails, or a status below 300, is answered as 500.
+    ///
+    /// # Cancel safety
+    ///
+    /// The response is lost when the future is dropped.
+    ///
+    /// # Examples
+    ///
+    /// A rejection of one of axum's extractors, with the status and text that axum gives it:
+    ///
+    /// ```
+    /// use std::collections::HashMap;
+    /// use axum::{RequestPartsExt, extract::Query, response::IntoResponse};
+    /// use http::request::Parts;
+    /// use tower_websocket::{Accept, Refusal};
+    ///
+    /// async fn accept(request: &mut Parts) -> Result<Accept, Refusal> {
+    ///     match request.extract::<Query<HashMap<String, String>>>().await {
+    ///         Ok(query) => Ok(Accept::new().carry(query.0)),
+    ///         Err(rejection) => Err(Refusal::collect(rejection.into_response()).await),
+    ///     }
+    /// }
+    /// ```
+    pub async fn collect<B: Body>(response: Response<B>) -> Self {
+        let (head, body) = response.into_parts();
+        let mut body = Box::pin(body);
+        let mut bytes = Vec::new();
+        while let Some(frame) = poll_fn(|cx| body.as_mut().poll_frame(cx)).await {
+            let Ok(frame) = frame else {
+                return Self::new(StatusCode::INTERNAL_SERVER_ERROR);
+            };
+            let Ok(mut data) = frame.into_data() else {
+                continue;
+            };
+            while data.has_remaining() {
+                let chunk = data.chunk();
+                bytes.extend_from_slice(chunk);
+                let len = chunk.len();
+                data.advance(len);
+            }
+        }
+        Response::from_parts(head, bytes).into()
     }
 }
 

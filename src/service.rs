@@ -1,6 +1,7 @@
 //! The service: passes requests on, or answers them.
 
 use std::{
+    borrow::Cow,
     convert::Infallible,
     fmt,
     future::{Ready, ready},
@@ -9,19 +10,20 @@ use std::{
     task::{Context, Poll},
 };
 
-use http::{HeaderValue, Request, Response, StatusCode, Version, header};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use tower::Service;
 
 use crate::{
     future::{Handshake, ResponseFuture},
     handler::{Echo, Handler},
     handshake::{
-        HandshakeError,
-        request::{may_open, opening},
+        HandshakeError, answer,
+        request::{has_handshake_fields, is_extended_connect, may_open, opening},
     },
+    header::Visible,
     report,
     response::ResponseBody,
-    shared::Shared,
+    shared::{Settings, Shared},
     upgrade,
 };
 
@@ -50,7 +52,7 @@ impl<H: Handler> WebSocketService<UpgradeRequired, H> {
     /// ```
     #[must_use]
     pub fn new(handler: H) -> Self {
-        Self::with(UpgradeRequired::new(), Arc::new(Shared::new(handler)))
+        Self::with(UpgradeRequired::default(), Arc::new(Shared::new(handler)))
     }
 }
 
@@ -78,7 +80,12 @@ where
     fn call(&mut self, request: Request<A>) -> Self::Future {
         match may_open(&request) {
             true => self.answer(request),
-            false => ResponseFuture::inner(self.inner.call(request)),
+            false => {
+                if report::is_listened_to() {
+                    explain(&self.shared.settings, &request);
+                }
+                ResponseFuture::inner(self.inner.call(request))
+            }
         }
     }
 }
@@ -93,11 +100,13 @@ impl<S, H: Handler> WebSocketService<S, H> {
         S: Service<Request<A>>,
     {
         let settings = &self.shared.settings;
-        let opening = match settings.enabled {
-            true => opening(&request, upgrade::protocol(&request)),
-            false => None,
-        };
-        let Some(opening) = opening else {
+        let opening = opening(&request, upgrade::protocol(&request));
+        let Some(opening) = opening.filter(|_| settings.enabled) else {
+            if opening.is_some() {
+                report::switched_off(request.uri().path());
+            } else {
+                explain(settings, &request);
+            }
             return ResponseFuture::inner(self.inner.call(request));
         };
         let (request, body) = request.into_parts();
@@ -106,19 +115,20 @@ impl<S, H: Handler> WebSocketService<S, H> {
         let handshake = match catch_unwind(included) {
             Ok(true) => Handshake::begin(&self.shared, request, opening),
             Ok(false) => {
+                report::passed_by(request.uri.path(), &settings.target);
                 return ResponseFuture::inner(self.inner.call(Request::from_parts(request, body)));
             }
             Err(_) => {
                 report::accept_panicked();
-                Err(HandshakeError::AcceptPanicked)
+                let error = HandshakeError::AcceptPanicked;
+                let path = request.uri.path();
+                self.shared.connections.refused(&error, path);
+                Err(error)
             }
         };
         match handshake {
             Ok(handshake) => ResponseFuture::handshake(handshake),
-            Err(error) => {
-                self.shared.connections.refused(&error);
-                ResponseFuture::refused(error, version)
-            }
+            Err(error) => ResponseFuture::refused(error, version),
         }
     }
 }
@@ -142,13 +152,62 @@ impl<S: fmt::Debug, H> fmt::Debug for WebSocketService<S, H> {
     }
 }
 
-/// The inner service of a [`WebSocketService`] that has none: answers 426 to everything.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct UpgradeRequired(());
+/// Tells the operator why a request that might have been meant for the layer is passed on.
+#[cold]
+#[inline(never)]
+fn explain<A>(settings: &Settings, request: &Request<A>) {
+    let path = request.uri().path();
+    if !settings.enabled || !settings.target.has_path(path) {
+        return;
+    }
+    if is_extended_connect(request) {
+        return report::connect_not_spoken(path);
+    }
+    let has_fields = has_handshake_fields(request.headers());
+    // Without a path every request is one for a path of the layer.
+    let is_for_us = !settings.target.paths.is_empty() && request.method() == Method::GET;
+    if has_fields || is_for_us {
+        report::no_upgrade(path, request.version(), has_fields);
+    }
+}
+
+/// The inner service of a [`WebSocketService`] that has none: says why nothing is served.
+///
+/// It answers 404 to handshakes that the layer does not take, and to other requests for another path than
+/// the layer's, and 426 to the rest.
+#[derive(Clone, Debug, Default)]
+pub struct UpgradeRequired {
+    /// Those of the layer; every path if there are none.
+    paths: Arc<[Cow<'static, str>]>,
+}
 
 impl UpgradeRequired {
-    pub(crate) const fn new() -> Self {
-        Self(())
+    pub(crate) const fn at(paths: Arc<[Cow<'static, str>]>) -> Self {
+        Self { paths }
+    }
+
+    /// Says what is wrong with a request that nobody takes.
+    fn answer<A>(&self, request: &Request<A>) -> (StatusCode, Cow<'static, str>) {
+        let path = request.uri().path();
+        let is_handshake = opening(request, upgrade::protocol(request)).is_some();
+        let is_here = self.paths.is_empty() || self.paths.iter().any(|one| one == path);
+        if is_handshake || !is_here {
+            let path = Visible(path.as_bytes());
+            let text = format!("no websocket is served at {path}");
+            return (StatusCode::NOT_FOUND, text.into());
+        }
+        // 426 rather than 404: someone who opens the address in a browser learns that the resource
+        // exists and speaks another protocol (RFC 9110 §15.5.22).
+        let text = if is_extended_connect(request) {
+            "websockets are not served over HTTP/2 here: connect over HTTP/1.1"
+        } else if !has_handshake_fields(request.headers()) {
+            "this address speaks websocket"
+        } else if matches!(request.version(), Version::HTTP_09 | Version::HTTP_10) {
+            "a websocket needs HTTP/1.1, and this handshake came over HTTP/1.0: does a proxy speak that?"
+        } else {
+            "this websocket handshake has no `Upgrade: websocket`: does a proxy drop it?"
+        };
+        (StatusCode::UPGRADE_REQUIRED, text.into())
     }
 }
 
@@ -162,25 +221,27 @@ impl<A> Service<Request<A>> for UpgradeRequired {
     }
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
-        // 426 rather than 404: someone who opens the address in a browser learns that the resource
-        // exists and speaks another protocol (RFC 9110 §15.5.22).
-        let mut response = Response::new(String::from("this address speaks websocket"));
-        *response.status_mut() = StatusCode::UPGRADE_REQUIRED;
+        let (status, text) = self.answer(&request);
+        let mut response = answer::text(status, text.into_owned());
         let headers = response.headers_mut();
-        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-        headers.insert(header::CONTENT_TYPE, plain);
         if request.version() == Version::HTTP_2 {
             // There neither of the two fields below exists.
             return ready(Ok(response));
         }
-        headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
-        // After a handshake for another path the client may send frames, which must not be read as
-        // requests.
-        let connection = match request.headers().contains_key(header::UPGRADE) {
-            true => HeaderValue::from_static("close, upgrade"),
-            false => HeaderValue::from_static("upgrade"),
+        // After a handshake the client may send frames, which must not be read as requests.
+        let may_go_on = !request.headers().contains_key(header::UPGRADE);
+        let connection = match (status, may_go_on) {
+            (StatusCode::UPGRADE_REQUIRED, true) => Some("upgrade"),
+            (StatusCode::UPGRADE_REQUIRED, false) => Some("close, upgrade"),
+            (_, true) => None,
+            (_, false) => Some("close"),
         };
-        headers.insert(header::CONNECTION, connection);
+        if status == StatusCode::UPGRADE_REQUIRED {
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        }
+        if let Some(connection) = connection {
+            headers.insert(header::CONNECTION, HeaderValue::from_static(connection));
+        }
         ready(Ok(response))
     }
 }

@@ -16,6 +16,35 @@ pub(crate) const MAX_OFFERED: usize = 32;
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Malformed;
 
+/// Returns the subprotocols that a client offers, in its order of preference, for
+/// [`Handler::accept`](crate::Handler::accept) to look at.
+///
+/// `headers` are those of the handshake, whose list the crate has found to be well formed: names are
+/// tokens, there is none twice, and there are at most 32. Of a list that is not there are none.
+///
+/// # Examples
+///
+/// A token as a subprotocol, because a page in a browser cannot set other fields:
+///
+/// ```
+/// use http::request::Parts;
+/// use tower_websocket::{Accept, Refusal, offered_subprotocols};
+///
+/// // new WebSocket(url, ["chat.v1", "token.sesame"])
+/// fn decide(request: &Parts) -> Result<Accept, Refusal> {
+///     let mut offered = offered_subprotocols(&request.headers);
+///     match offered.find_map(|name| name.strip_prefix("token.")) {
+///         Some("sesame") => Ok(Accept::new().subprotocol("chat.v1")),
+///         _ => Err(Refusal::unauthorized()),
+///     }
+/// }
+/// ```
+///
+/// Source: [RFC 6455 §11.3.4](https://www.rfc-editor.org/rfc/rfc6455#section-11.3.4).
+pub fn offered_subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
+    offered(headers).unwrap_or_default().into_iter()
+}
+
 /// Reads the subprotocols a client offers, in its order of preference.
 ///
 /// Without the field the list is empty: offering nothing is allowed.

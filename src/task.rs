@@ -1,10 +1,15 @@
 //! The task of an accepted connection, from the handover to its end.
 
-use std::{any::type_name, future::Future, sync::Arc};
+use std::{
+    any::type_name,
+    future::{Future, ready},
+    sync::Arc,
+};
 
 use crate::{
     admission::Place,
     any_error::BoxError,
+    close::CloseFrame,
     connections::Permit,
     handler::Handler,
     handshake::HandshakeError,
@@ -22,6 +27,8 @@ pub(crate) struct Opened<H> {
     pub(crate) sent: Option<Sent>,
     pub(crate) setup: Setup,
     pub(crate) introduction: Box<Introduction>,
+    /// The Close with which the handler refused.
+    pub(crate) close: Option<CloseFrame>,
     /// Given back when the connection is over.
     pub(crate) places: Box<[Place]>,
 }
@@ -63,8 +70,12 @@ impl<H: Handler> Started<H> {
         let span = report::connection(self.opened.introduction.request.path());
         span.around(async move {
             let shared = Arc::clone(&self.opened.shared);
-            if let Some(handed) = self.complete().await {
-                handed.serve(&shared.handler).await;
+            let Some(mut handed) = self.complete().await else {
+                return;
+            };
+            match handed.close.take() {
+                None => handed.serve(&shared.handler).await,
+                Some(frame) => handed.close(frame).await,
             }
         })
     }
@@ -94,6 +105,7 @@ impl<H: Handler> Started<H> {
                 places: opened.places,
                 permit: self.permit,
             },
+            close: opened.close,
         }))
     }
 }
@@ -102,6 +114,7 @@ impl<H: Handler> Started<H> {
 struct Handed {
     served: Served<Connection>,
     introduction: Box<Introduction>,
+    close: Option<CloseFrame>,
     occupied: Occupied,
 }
 
@@ -118,9 +131,31 @@ impl Handed {
             served,
             introduction,
             occupied,
+            ..
         } = *self;
         socket::serve(served, introduction, occupied, |socket| {
             handler.handle(socket)
+        })
+    }
+
+    /// Serves a connection that the handler refused: it is closed at once.
+    #[expect(
+        clippy::boxed_local,
+        reason = "the caller's future has room for the box alone"
+    )]
+    fn close(
+        self: Box<Self>,
+        frame: CloseFrame,
+    ) -> Session<Connection, impl Future<Output = Result<(), BoxError>> + Send, Occupied> {
+        let Self {
+            served,
+            introduction,
+            occupied,
+            ..
+        } = *self;
+        socket::serve(served, introduction, occupied, |socket| {
+            drop(socket);
+            ready(Err(frame.into()))
         })
     }
 }

@@ -161,12 +161,23 @@ pub(crate) const fn protocol<A>(_: &Request<A>) -> Option<&str> {
 ///
 /// hyper hands over the connection for any response to a request with `Upgrade`, even a 403 that
 /// took the place of our 101. It asks the body that it is about to send whether it is at its end;
-/// the body of the 101 notes that here, and one that was thrown away is never asked. A layer that
-/// replaces the status alone, and keeps the body, cannot be told apart.
+/// the body of the 101 notes that here, and one that was thrown away is never asked. It notes as well
+/// that it is read, which a layer does that collects bodies and sends on what it got.
+///
+/// Three things cannot be told apart: a layer that replaces the status alone and keeps the body, one that
+/// reads the body and then answers something else, and one that wraps the body in one that asks nothing
+/// until it is polled, which that of a 101 is not.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sent(Arc<AtomicBool>);
 
 impl Sent {
+    /// Makes one that believes in every response.
+    pub(crate) fn unguarded() -> Self {
+        let sent = Self::default();
+        sent.note();
+        sent
+    }
+
     pub(crate) fn note(&self) {
         self.0.store(true, Ordering::Release);
     }
@@ -250,7 +261,8 @@ impl fmt::Display for UpgradeError {
             Self::Timeout => "the http server did not hand over the connection in time",
             Self::Replaced => {
                 "an outer layer replaced the 101 by another response, or wrapped its body in one \
-                 that does not forward `is_end_stream`"
+                 that does not forward `is_end_stream`; put it inside of the `WebSocketLayer`, or around \
+                 other routes only, or see `insecure_run_behind_any_response`"
             }
             Self::Failed(_) => {
                 "the connection broke before the 101 was sent, or over http/2 an outer layer refused"

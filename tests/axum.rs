@@ -198,7 +198,7 @@ async fn nest_service_serves_sockets_below_its_prefix() {
     let address = serve(routes().nest_service("/api", service)).await;
     assert_serves_both(address, "/api/ws").await;
     let elsewhere = refusal(address, "/api/elsewhere").await;
-    assert_eq!(elsewhere, StatusCode::UPGRADE_REQUIRED);
+    assert_eq!(elsewhere, StatusCode::NOT_FOUND);
 }
 
 #[tokio::test]

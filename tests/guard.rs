@@ -3,7 +3,8 @@
 //! hyper's HTTP/1 server hands over the connection of any request with `Upgrade`, whatever the
 //! response was, as soon as it is done with it: at a 101, or at a response with `Connection: close`.
 //! So the body of a 101 notes that it was asked whether it is at its end, which the server does
-//! right before it sends the response that the body belongs to.
+//! right before it sends the response that the body belongs to; or that it was read, which layers do that
+//! collect every body and send on what they have got.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
@@ -20,6 +21,7 @@ use std::{
 
 use axum::{Router, extract, middleware, response, routing::get};
 use bytes::Bytes;
+use futures_util::TryStreamExt;
 use http::{HeaderValue, Request, Response, StatusCode, header};
 use http_body::{Body, Frame};
 use http_body_util::{BodyExt, Either, Empty, Full, Limited};
@@ -80,10 +82,11 @@ fn guarded(
 > + Clone
 + Send
 + 'static {
-    let inner = service_fn(async |_: Request<Incoming>| -> Result<_, Infallible> {
-        panic!("the inner service was called")
-    });
-    WebSocketLayer::new(handler.clone()).layer(inner)
+    WebSocketLayer::new(handler.clone()).layer(service_fn(unreachable))
+}
+
+async fn unreachable(_: Request<Incoming>) -> Result<Response<String>, Infallible> {
+    panic!("the inner service was called")
 }
 
 /// Another answer, after which the connection is over.
@@ -224,6 +227,102 @@ async fn layers_of_axum_that_keep_the_response_are_let_through() {
     let_through(app(&Recorder::new()).layer(middleware::from_fn(passed_on))).await;
     let merged = Router::new().merge(app(&Recorder::new()));
     let_through(merged.layer(middleware::map_response(marked))).await;
+}
+
+#[tokio::test]
+async fn bodies_that_were_collected_are_let_through() {
+    async fn collected(request: extract::Request, next: middleware::Next) -> response::Response {
+        let (head, body) = next.run(request).await.into_parts();
+        let bytes = axum::body::to_bytes(body, 1024).await.unwrap();
+        assert!(bytes.is_empty());
+        response::Response::from_parts(head, bytes.into())
+    }
+    let once = || app(&Recorder::new()).layer(middleware::from_fn(collected));
+    let_through(once()).await;
+    let_through(once().layer(middleware::from_fn(collected))).await;
+    // By hand, and by a first poll alone.
+    let polled =
+        guarded(&Recorder::new()).and_then(async |response: Response<ResponseBody<String>>| {
+            let (head, mut body) = response.into_parts();
+            assert!(body.frame().await.is_none());
+            Ok::<_, Infallible>(Response::from_parts(head, Empty::<Bytes>::new()))
+        });
+    let_through(polled).await;
+}
+
+/// A body whose wrapper is asked in its place, and asks nothing itself.
+#[tokio::test]
+async fn a_body_behind_one_that_asks_nothing_is_not_let_through() {
+    #[cfg(feature = "tracing")]
+    let (mut log, _guard) = support::log::capture();
+    let handler = Recorder::new();
+    let wrapped = guarded(&handler).map_response(|response| {
+        response.map(|body| {
+            http_body_util::StreamBody::new(body.into_data_stream().map_ok(Frame::data))
+        })
+    });
+    let request = handshake().followed_by(text("Hello"));
+    let reply = Reply::parse(&exchange(serve(wrapped).await, &request).await);
+    assert_eq!((reply.status, &*reply.body), (101, &b""[..]));
+    assert_eq!(handler.calls(), ["accept"]);
+    #[cfg(feature = "tracing")]
+    log.names("ERROR", "insecure_run_behind_any_response").await;
+}
+
+/// What `Sent` cannot tell apart, as its documentation says.
+#[tokio::test]
+async fn the_handler_runs_behind_a_refusal_that_has_read_or_kept_the_body() {
+    async fn runs<S, B>(outer: S, handler: &Recorder)
+    where
+        S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
+        S::Future: Send,
+        S::Error: Into<BoxError>,
+        B: Body<Data: Send, Error: Into<BoxError>> + Send + 'static,
+    {
+        let request = handshake().followed_by(wire::close(1000, ""));
+        let reply = Reply::parse(&exchange(serve(outer).await, &request).await);
+        assert_eq!(reply.status, 403);
+        assert_eq!(handler.calls(), ["accept", "handle"]);
+    }
+
+    let handler = Recorder::new();
+    let read = guarded(&handler).and_then(async |response: Response<ResponseBody<String>>| {
+        response.into_body().collect().await.unwrap();
+        Ok::<_, Infallible>(denied(Empty::<Bytes>::new()))
+    });
+    runs(read, &handler).await;
+
+    let handler = Recorder::new();
+    let kept = guarded(&handler).map_response(|mut response| {
+        *response.status_mut() = StatusCode::FORBIDDEN;
+        let close = HeaderValue::from_static("close");
+        response.headers_mut().insert(header::CONNECTION, close);
+        response
+    });
+    runs(kept, &handler).await;
+}
+
+/// The example of `insecure_run_behind_any_response`: it has to be that bad.
+#[tokio::test]
+async fn without_the_guard_the_handler_runs_behind_an_outer_403() {
+    #[cfg(feature = "tracing")]
+    let (mut log, _guard) = support::log::capture();
+    let handler = Recorder::new();
+    let inner = service_fn(unreachable);
+    let open = WebSocketLayer::new(handler.clone()).insecure_run_behind_any_response();
+    let outer = open
+        .layer(inner)
+        .map_response(|_: Response<_>| denied(Empty::<Bytes>::new()));
+    let request = handshake().followed_by([text("Hello"), wire::close(1000, "")].concat());
+    let reply = Reply::parse(&exchange(serve(outer).await, &request).await);
+    assert_eq!(reply.status, 403);
+    assert_eq!(handler.calls(), ["accept", "handle"]);
+    #[cfg(feature = "tracing")]
+    {
+        log.names("WARN", "`insecure_run_behind_any_response` is set")
+            .await;
+        assert_eq!(log.count("WARN"), 1);
+    }
 }
 
 /// A body that says when it is asked whether it is at its end.

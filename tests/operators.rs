@@ -273,7 +273,7 @@ fn refusals() -> Vec<(u16, &'static str, String)> {
             "headers_too_large",
             with(&format!("X-Large: {}", "hush".repeat(5000))),
         ),
-        (403, "origin_denied", with("Origin: https://hush.example")),
+        (403, "origin_denied", with("Origin: https://other.example")),
         (
             400,
             "invalid_subprotocols",

@@ -2,7 +2,8 @@
 
 use std::{borrow::Cow, fmt};
 
-use http::{HeaderMap, HeaderName, HeaderValue};
+use bytes::Bytes;
+use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
 use super::Carried;
 use crate::config::Config;
@@ -28,6 +29,7 @@ pub struct Accept {
     pub(crate) headers: HeaderMap,
     pub(crate) carried: Carried,
     pub(crate) drops_request: bool,
+    pub(crate) requires_subprotocol: bool,
     pub(crate) configure: Option<Configure>,
 }
 
@@ -53,6 +55,15 @@ impl Accept {
         Self::default()
     }
 
+    /// Makes what the 101 in front of a Close carries.
+    pub(crate) fn with_headers(response: Response<Bytes>) -> Self {
+        Self {
+            headers: response.into_parts().0.headers,
+            drops_request: true,
+            ..Self::default()
+        }
+    }
+
     /// Names a subprotocol that this connection can speak; call it again for the next best.
     ///
     /// The first one that the client offered is chosen and sent; if it offered none of them, none
@@ -62,6 +73,18 @@ impl Accept {
     #[must_use]
     pub fn subprotocol(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.subprotocols.push(name.into());
+        self
+    }
+
+    /// Refuses the handshake with 400 if the client offered none of the subprotocols: those named here,
+    /// or else the layer's.
+    ///
+    /// [`WebSocketLayer::require_subprotocol`](crate::WebSocketLayer::require_subprotocol) does it for
+    /// all connections. Default: a connection without a subprotocol is accepted. Browsers give it up
+    /// if they offered some.
+    #[must_use]
+    pub const fn require_subprotocol(mut self) -> Self {
+        self.requires_subprotocol = true;
         self
     }
 
@@ -111,6 +134,23 @@ impl Accept {
     pub fn carry<T: Send + 'static>(mut self, value: T) -> Self {
         self.carried.put(value);
         self
+    }
+
+    /// Takes a value out that [`carry`](Self::carry) put in, for tests of
+    /// [`Handler::accept`](crate::Handler::accept).
+    pub fn take_carried<T: Send + 'static>(&mut self) -> Option<T> {
+        self.carried.take()
+    }
+
+    /// Returns the subprotocols that were named here, the best first.
+    pub fn subprotocols(&self) -> impl Iterator<Item = &str> {
+        self.subprotocols.iter().map(AsRef::as_ref)
+    }
+
+    /// Returns the headers that were added.
+    #[must_use]
+    pub const fn headers(&self) -> &HeaderMap {
+        &self.headers
     }
 
     /// Drops the request once the handshake is answered, for handlers that do not read it.

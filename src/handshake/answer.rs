@@ -1,17 +1,27 @@
 //! The heads of the two answers: the 101, or the 200 of HTTP/2, and a complete refusal.
 
+use std::mem;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, header};
 
-use super::{HandshakeError, Refusal, RefusalParts};
+use super::HandshakeError;
 
 /// Headers about the connection and the framing of the body, which are decided here and by the
 /// HTTP server.
-const RESERVED: [HeaderName; 3] = [
+const RESERVED: [HeaderName; 5] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
     header::TRANSFER_ENCODING,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
 ];
+
+/// Browsers take a body for what its `Content-Type` says, and for nothing else: a text may quote what
+/// the client sent.
+pub(super) const X_CONTENT_TYPE_OPTIONS: HeaderName = header::X_CONTENT_TYPE_OPTIONS;
+const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
+pub(super) const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
 /// Headers of the opening handshake (RFC 6455 §11.3).
 const HANDSHAKE: [HeaderName; 6] = [
@@ -52,7 +62,7 @@ pub(crate) fn switching(
 
 /// Writes the whole answer to a handshake that failed, its reason left in the extensions.
 pub(crate) fn failed(error: HandshakeError) -> Response<Bytes> {
-    let mut response = text(error.status(), HeaderMap::new(), error.to_string().into());
+    let mut response = text(error.status(), Bytes::from(error.to_string()));
     let headers = response.headers_mut();
     match error {
         HandshakeError::InvalidMethod => {
@@ -62,11 +72,6 @@ pub(crate) fn failed(error: HandshakeError) -> Response<Bytes> {
             headers.insert(
                 header::SEC_WEBSOCKET_VERSION,
                 HeaderValue::from_static("13"),
-            );
-            // A sender of `Upgrade` names it in `Connection` as well (RFC 9110 §7.8).
-            headers.insert(
-                header::CONNECTION,
-                HeaderValue::from_static("close, upgrade"),
             );
             headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
         }
@@ -78,25 +83,18 @@ pub(crate) fn failed(error: HandshakeError) -> Response<Bytes> {
         }
         _ => {}
     }
+    let mut response = closing(response);
     response.extensions_mut().insert(error);
     response
 }
 
 /// Writes the whole answer to a handshake that the handler refused.
-pub(crate) fn refused(refusal: Refusal) -> Response<Bytes> {
-    let RefusalParts {
-        status,
-        headers,
-        message,
-    } = refusal.into_parts();
-    let message = match message {
-        Some(message) => Bytes::from(message.into_owned()),
-        None => Bytes::from_static(status.canonical_reason().unwrap_or("refused").as_bytes()),
+pub(crate) fn refused(response: Response<Bytes>) -> Response<Bytes> {
+    let error = HandshakeError::Refused {
+        status: response.status(),
     };
-    let mut response = text(status, headers, message);
-    response
-        .extensions_mut()
-        .insert(HandshakeError::Refused { status });
+    let mut response = closing(response);
+    response.extensions_mut().insert(error);
     response
 }
 
@@ -111,16 +109,31 @@ pub(crate) fn adapted<T>(mut response: Response<T>, version: Version) -> Respons
     response
 }
 
-/// What follows on the connection was meant as frames, so it must not be read as requests: hence
-/// `Connection: close`.
-fn text(status: StatusCode, headers: HeaderMap, body: Bytes) -> Response<Bytes> {
+/// Writes a text.
+pub(crate) fn text<B>(status: StatusCode, body: B) -> Response<B> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
-    *response.headers_mut() = without(&RESERVED, headers);
     let headers = response.headers_mut();
-    headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
-    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-    headers.entry(header::CONTENT_TYPE).or_insert(plain);
+    headers.insert(header::CONTENT_TYPE, PLAIN);
+    headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    response
+}
+
+/// Makes a response the last one on its connection: what follows was meant as frames, so it must not
+/// be read as requests. A body without a type is a text.
+fn closing(mut response: Response<Bytes>) -> Response<Bytes> {
+    let headers = response.headers_mut();
+    *headers = without(&RESERVED, mem::take(headers));
+    // A sender of `Upgrade` names it in `Connection` as well (RFC 9110 §7.8).
+    let connection = match headers.contains_key(header::UPGRADE) {
+        true => HeaderValue::from_static("close, upgrade"),
+        false => HeaderValue::from_static("close"),
+    };
+    headers.insert(header::CONNECTION, connection);
+    if !headers.contains_key(header::CONTENT_TYPE) {
+        headers.insert(header::CONTENT_TYPE, PLAIN);
+        headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
+    }
     response
 }
 
@@ -136,7 +149,7 @@ fn without(names: &[HeaderName], mut headers: HeaderMap) -> HeaderMap {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::Accept;
+    use crate::{Accept, Refusal};
 
     #[test]
     fn keeps_the_headers_of_the_handshake_to_itself() {
@@ -184,13 +197,18 @@ mod tests {
             names.sort_unstable();
             names
         };
-        let everywhere = ["content-type", "sec-websocket-version"];
+        let everywhere = [
+            "content-type",
+            "sec-websocket-version",
+            "x-content-type-options",
+        ];
         assert_eq!(names(Version::HTTP_2), everywhere);
         let more = [
             "connection",
             "content-type",
             "sec-websocket-version",
             "upgrade",
+            "x-content-type-options",
         ];
         assert_eq!(names(Version::HTTP_11), more);
     }
@@ -205,7 +223,8 @@ mod tests {
 
     #[test]
     fn refuses_with_what_the_handler_said() {
-        let response = refused(Refusal::unauthorized().message("who are you?"));
+        let refusal = Refusal::unauthorized().message("who are you?");
+        let response = refused(refusal.into_parts().response);
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
         assert_eq!(response.body(), "who are you?");
         assert_eq!(response.headers()[header::CONNECTION], "close");

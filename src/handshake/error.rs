@@ -2,7 +2,9 @@
 
 use std::{error::Error, fmt};
 
-use http::{HeaderValue, StatusCode};
+use http::{HeaderName, HeaderValue, StatusCode};
+
+use crate::header::Visible;
 
 /// Why an opening handshake was refused.
 ///
@@ -41,13 +43,24 @@ pub enum HandshakeError {
     UnknownProtocol,
     /// The request has a body, which would be read as frames. Answered 400.
     UnexpectedBody,
-    /// Target and header fields have more than 16 KiB together, which would be kept as long as the
-    /// connection. Answered 431.
-    HeadersTooLarge,
+    /// Target and header fields have more bytes together than
+    /// [`WebSocketLayer::max_head_size`](crate::WebSocketLayer::max_head_size) allows, which would be
+    /// kept as long as the connection (RFC 6585 §5). Answered 431.
+    HeadersTooLarge {
+        /// How many they have.
+        size: usize,
+        /// How many are allowed.
+        max: usize,
+        /// The field that has most of them, `None` for the target.
+        largest: Option<HeaderName>,
+    },
     /// The origin policy refuses this page (RFC 6455 §10.2). Answered 403.
     OriginDenied {
-        /// The first `Origin` field as received.
-        origin: Option<HeaderValue>,
+        /// The `Origin` field as received, several lines joined by commas.
+        origin: HeaderValue,
+        /// The host that it was compared with: that of the request, or what a trusted proxy says of
+        /// it, and empty if that is malformed.
+        host: Box<str>,
     },
     /// `Sec-WebSocket-Protocol` is malformed or lists more than 32 subprotocols
     /// (RFC 6455 §4.2.1 item 8). Answered 400.
@@ -55,6 +68,12 @@ pub enum HandshakeError {
     /// `Sec-WebSocket-Extensions` is malformed, makes more than 8 offers, or gives more than 16
     /// parameters to one (RFC 6455 §9.1). Answered 400.
     InvalidExtensions,
+    /// The client offered none of the subprotocols of which one is required
+    /// ([`Accept::require_subprotocol`](crate::Accept::require_subprotocol)). Answered 400.
+    SubprotocolRequired {
+        /// The subprotocols that the server speaks, separated by commas.
+        spoken: Box<str>,
+    },
     /// There are as many connections as
     /// [`Connections::max_connections`](crate::Connections::max_connections) allows. Answered 503.
     TooManyConnections,
@@ -94,11 +113,12 @@ impl HandshakeError {
             | Self::InvalidKey
             | Self::UnexpectedBody
             | Self::InvalidSubprotocols
-            | Self::InvalidExtensions => StatusCode::BAD_REQUEST,
+            | Self::InvalidExtensions
+            | Self::SubprotocolRequired { .. } => StatusCode::BAD_REQUEST,
             // 426 rather than 400: it names the version that would be accepted (RFC 6455 §4.4).
             Self::UnsupportedVersion => StatusCode::UPGRADE_REQUIRED,
             Self::UnknownProtocol => StatusCode::NOT_IMPLEMENTED,
-            Self::HeadersTooLarge => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
+            Self::HeadersTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
             Self::OriginDenied { .. } => StatusCode::FORBIDDEN,
             Self::Refused { status } => *status,
             Self::AcceptTimeout | Self::TooManyConnections | Self::ShuttingDown => {
@@ -124,10 +144,11 @@ impl HandshakeError {
             Self::UnsupportedVersion => "unsupported_version",
             Self::UnknownProtocol => "unknown_protocol",
             Self::UnexpectedBody => "unexpected_body",
-            Self::HeadersTooLarge => "headers_too_large",
+            Self::HeadersTooLarge { .. } => "headers_too_large",
             Self::OriginDenied { .. } => "origin_denied",
             Self::InvalidSubprotocols => "invalid_subprotocols",
             Self::InvalidExtensions => "invalid_extensions",
+            Self::SubprotocolRequired { .. } => "subprotocol_required",
             Self::TooManyConnections => "too_many_connections",
             Self::TooManyOfKey => "too_many_of_key",
             Self::UnknownPeer => "unknown_peer",
@@ -150,10 +171,37 @@ impl fmt::Display for HandshakeError {
             Self::UnsupportedVersion => "sec-websocket-version 13 is the only one supported",
             Self::UnknownProtocol => "websocket is the only protocol supported",
             Self::UnexpectedBody => "a websocket handshake has no body",
-            Self::HeadersTooLarge => "target and header fields have more than 16 KiB",
-            Self::OriginDenied { .. } => "this origin may not connect",
+            Self::HeadersTooLarge { size, max, largest } => {
+                write!(
+                    f,
+                    "target and header fields have {size} bytes, {max} are allowed; "
+                )?;
+                return match largest {
+                    Some(name) => write!(f, "{} has most", Visible(name.as_str().as_bytes())),
+                    None => f.write_str("the target has most"),
+                };
+            }
+            Self::OriginDenied { origin, host } => {
+                let origin = Visible(origin.as_bytes());
+                return match &**host {
+                    "" => write!(
+                        f,
+                        "pages of {origin} may not connect: the forwarded host is malformed"
+                    ),
+                    host => {
+                        let host = Visible(host.as_bytes());
+                        write!(f, "pages of {origin} may not connect to {host}")
+                    }
+                };
+            }
             Self::InvalidSubprotocols => "sec-websocket-protocol is malformed or too long",
             Self::InvalidExtensions => "sec-websocket-extensions is malformed or too long",
+            Self::SubprotocolRequired { spoken } => {
+                return write!(
+                    f,
+                    "sec-websocket-protocol offers none of the subprotocols spoken here: {spoken}"
+                );
+            }
             Self::TooManyConnections => "too many connections",
             Self::TooManyOfKey => "too many connections of yours",
             Self::UnknownPeer => "the address of the peer is not known",

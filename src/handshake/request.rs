@@ -3,22 +3,18 @@
 //! Source: [RFC 6455 §4.2.1](https://www.rfc-editor.org/rfc/rfc6455#section-4.2.1), and
 //! [RFC 8441 §5](https://www.rfc-editor.org/rfc/rfc8441#section-5) for HTTP/2.
 
-use data_encoding::BASE64;
 use http::{
-    HeaderMap, HeaderValue, Method, Request, Uri, Version, header, request::Parts, uri::Authority,
+    HeaderMap, HeaderName, HeaderValue, Method, Request, Uri, Version, header, request::Parts,
+    uri::Authority,
 };
 
 use super::{HandshakeError, key::answer_to};
 use crate::{
     extension,
     header::{contains_token, single},
-    origin::OriginPolicy,
+    origin::{Denied, OriginPolicy},
     subprotocol,
 };
-
-/// The most that target and header fields may have, in bytes: they are kept with the connection.
-/// Servers and proxies have limits of the same size.
-const MAX_KEPT: usize = 16 * 1024;
 
 /// How a request asks to speak another protocol than HTTP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -56,6 +52,20 @@ pub(crate) fn opening<A>(request: &Request<A>, protocol: Option<&str>) -> Option
     }
 }
 
+/// Returns whether a request has fields of a handshake, whatever became of its `Upgrade`.
+pub(crate) fn has_handshake_fields(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::SEC_WEBSOCKET_KEY)
+        || headers.contains_key(header::SEC_WEBSOCKET_VERSION)
+}
+
+/// Returns whether a request that is no [`opening`] is an extended CONNECT over HTTP/2, which then nobody
+/// here can take: unlike a plain one it has a scheme and a path (RFC 8441 §4).
+pub(crate) fn is_extended_connect<A>(request: &Request<A>) -> bool {
+    request.method() == Method::CONNECT
+        && request.version() == Version::HTTP_2
+        && request.uri().scheme().is_some()
+}
+
 /// Checks a handshake whole and derives its `Sec-WebSocket-Accept`, which there is none of over
 /// HTTP/2: RFC 8441 §5 keeps the version, the origin, subprotocols and extensions as they are, and
 /// has `:protocol` in the place of the key.
@@ -63,6 +73,7 @@ pub(crate) fn check(
     parts: &Parts,
     opening: Opening,
     origins: &OriginPolicy,
+    max_head_size: usize,
 ) -> Result<Option<HeaderValue>, HandshakeError> {
     let headers = &parts.headers;
     match opening {
@@ -89,20 +100,37 @@ pub(crate) fn check(
     let lens = headers
         .iter()
         .map(|(name, value)| name.as_str().len() + value.len());
-    if target_len(&parts.uri) + lens.sum::<usize>() > MAX_KEPT {
-        return Err(HandshakeError::HeadersTooLarge);
+    let size = target_len(&parts.uri) + lens.sum::<usize>();
+    if size > max_head_size {
+        return Err(HandshakeError::HeadersTooLarge {
+            size,
+            max: max_head_size,
+            largest: largest(parts),
+        });
     }
     let authority = match opening {
         Opening::Upgrade => host_or_authority(parts),
         Opening::Connect | Opening::Unknown => authority_or_host(parts),
     }?;
-    if !origins.permits(headers, Some(authority)) {
-        let origin = headers.get(header::ORIGIN).cloned();
-        return Err(HandshakeError::OriginDenied { origin });
-    }
+    let denied = |Denied { origin, host }| HandshakeError::OriginDenied { origin, host };
+    origins.check(parts, authority).map_err(denied)?;
     extension::validate(headers).map_err(|_| HandshakeError::InvalidExtensions)?;
     subprotocol::offered(headers).map_err(|_| HandshakeError::InvalidSubprotocols)?;
     Ok(accept)
+}
+
+/// Returns the field that takes most of a head, all of its lines together; `None` for the target.
+#[cold]
+fn largest(parts: &Parts) -> Option<HeaderName> {
+    let mut largest = (None, target_len(&parts.uri));
+    for name in parts.headers.keys() {
+        let lines = parts.headers.get_all(name).iter();
+        let size = lines.map(|line| name.as_str().len() + line.len()).sum();
+        if size > largest.1 {
+            largest = (Some(name), size);
+        }
+    }
+    largest.0.cloned()
 }
 
 fn target_len(uri: &Uri) -> usize {
@@ -123,13 +151,20 @@ fn accept_key(headers: &HeaderMap) -> Result<HeaderValue, HandshakeError> {
         return Err(HandshakeError::InvalidKey);
     };
     let key = key.as_bytes();
-    // 24 characters, the last two of them padding. Room is needed as if there were none.
-    let mut nonce = [0; 18];
-    match BASE64.decode_len(key.len()) {
-        Ok(18) if BASE64.decode_mut(key, &mut nonce) == Ok(16) => {}
-        _ => return Err(HandshakeError::InvalidKey),
+    if !is_nonce(key) {
+        return Err(HandshakeError::InvalidKey);
     }
     HeaderValue::try_from(answer_to(key)).map_err(|_| HandshakeError::InvalidKey)
+}
+
+/// Returns whether a key is the base64 of 16 bytes: 22 characters and their padding.
+///
+/// The last character has four bits that belong to no byte. They need not be zero: RFC 6455 §4.1 has
+/// a key of its own in which they are not, and RFC 4648 §3.5 lets decoders ignore them.
+fn is_nonce(key: &[u8]) -> bool {
+    let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
+    let digits = key.strip_suffix(b"==");
+    digits.is_some_and(|digits| digits.len() == 22 && digits.iter().all(is_base64))
 }
 
 /// Bytes after such a request would be its body for a proxy and frames for us, which is how
@@ -215,7 +250,13 @@ mod tests {
 
     fn checked(request: http::request::Builder) -> Result<HeaderValue, HandshakeError> {
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        check(&parts, Opening::Upgrade, &OriginPolicy::same_host()).map(Option::unwrap)
+        check(
+            &parts,
+            Opening::Upgrade,
+            &OriginPolicy::same_host(),
+            16 * 1024,
+        )
+        .map(Option::unwrap)
     }
 
     /// What HTTP/2 servers make of an extended CONNECT.
@@ -227,7 +268,12 @@ mod tests {
 
     fn connected(request: http::request::Builder) -> Result<Option<HeaderValue>, HandshakeError> {
         let (parts, ()) = request.body(()).unwrap().into_parts();
-        check(&parts, Opening::Connect, &OriginPolicy::same_host())
+        check(
+            &parts,
+            Opening::Connect,
+            &OriginPolicy::same_host(),
+            16 * 1024,
+        )
     }
 
     #[test]
@@ -239,6 +285,24 @@ mod tests {
     }
 
     #[test]
+    fn takes_a_key_whatever_the_bits_that_belong_to_no_byte() {
+        // RFC 6455 §4.1 itself, and the 16 ways in which one nonce can end.
+        let of_the_rfc = "AQIDBAUGBwgJCgsMDQ4PEC==".to_owned();
+        let endings = "QRSTUVWXYZabcdef".chars();
+        let keys = endings.map(|last| format!("dGhlIHNhbXBsZSBub25jZ{last}=="));
+        for key in keys.chain([of_the_rfc, "++++++++++++++++++++//==".to_owned()]) {
+            let mut request = handshake();
+            let headers = request.headers_mut().unwrap();
+            headers.insert(header::SEC_WEBSOCKET_KEY, key.parse().unwrap());
+            assert_eq!(
+                checked(request).unwrap(),
+                answer_to(key.as_bytes()),
+                "key {key}"
+            );
+        }
+    }
+
+    #[test]
     fn refuses_key_that_is_not_sixteen_bytes() {
         for key in [
             "",
@@ -246,6 +310,9 @@ mod tests {
             "AAAA",
             "dGhlIHNhbXBsZSBub25jZQ=",
             "dGhlIHNhbXBsZSBub25jZSE=",
+            "dGhlIHNhbXBsZSBub25jZSEh",
+            "dGhlIHNhbXBsZSBub25jZ===",
+            "dGhlIHNhbXBsZSBub25jZQ==dGhlIHNhbXBsZSBub25jZQ==",
         ] {
             let mut request = handshake();
             let headers = request.headers_mut().unwrap();
@@ -394,16 +461,50 @@ mod tests {
     }
 
     #[test]
-    fn limits_what_is_kept_with_the_connection() {
-        let with_cookie = |len| checked(handshake().header(header::COOKIE, "x".repeat(len)));
-        assert!(with_cookie(15 * 1024).is_ok());
-        assert_eq!(with_cookie(16 * 1024), Err(HandshakeError::HeadersTooLarge));
-        let with_query = |len| checked(handshake().uri(format!("/ws?{}", "x".repeat(len))));
-        assert!(with_query(15 * 1024).is_ok());
-        assert_eq!(with_query(16 * 1024), Err(HandshakeError::HeadersTooLarge));
-        let both = handshake().uri(format!("http://example.com/{}", "x".repeat(8 * 1024)));
-        let both = both.header(header::COOKIE, "x".repeat(8 * 1024));
-        assert_eq!(checked(both), Err(HandshakeError::HeadersTooLarge));
+    fn limits_what_is_kept_with_the_connection_and_names_the_most_of_it() {
+        let refused = |request| match checked(request) {
+            Err(HandshakeError::HeadersTooLarge { size, max, largest }) => {
+                assert!(size > max && max == 16 * 1024, "{size} of {max}");
+                largest.map_or_else(|| "the target".into(), |name| name.to_string())
+            }
+            other => panic!("{other:?}"),
+        };
+        let with_cookie = |len| handshake().header(header::COOKIE, "x".repeat(len));
+        assert!(checked(with_cookie(15 * 1024)).is_ok());
+        assert_eq!(refused(with_cookie(16 * 1024)), "cookie");
+        let with_query = |len| handshake().uri(format!("/ws?{}", "x".repeat(len)));
+        assert!(checked(with_query(15 * 1024)).is_ok());
+        assert_eq!(refused(with_query(16 * 1024)), "the target");
+        let both = |len| {
+            let request = handshake().uri(format!("http://example.com/{}", "x".repeat(len)));
+            request.header(header::COOKIE, "x".repeat(16 * 1024 - len))
+        };
+        assert_eq!(refused(both(9 * 1024)), "the target");
+        assert_eq!(refused(both(7 * 1024)), "cookie");
+        // Over HTTP/2 each cookie has a field of its own.
+        let cookies = |number| {
+            let request = handshake().header("x-large", "x".repeat(9 * 1024));
+            (0..number).fold(request, |request, _| {
+                request.header(header::COOKIE, "x".repeat(1024))
+            })
+        };
+        assert!(checked(cookies(6)).is_ok());
+        assert_eq!(refused(cookies(8)), "x-large");
+        assert_eq!(refused(cookies(9)), "cookie");
+    }
+
+    #[test]
+    fn counts_exactly_what_is_kept() {
+        let (parts, ()) = handshake().body(()).unwrap().into_parts();
+        let fields = parts.headers.iter();
+        let fields = fields.map(|(name, value)| name.as_str().len() + value.len());
+        let whole = "/ws".len() + fields.sum::<usize>();
+        let with = |max| check(&parts, Opening::Upgrade, &OriginPolicy::same_host(), max);
+        assert!(with(whole).is_ok());
+        let error = with(whole - 1).unwrap_err();
+        assert!(matches!(error, HandshakeError::HeadersTooLarge { size, .. } if size == whole));
+        assert!(with(0).is_err());
+        assert!(with(usize::MAX).is_ok());
     }
 
     #[test]

@@ -1,44 +1,74 @@
 //! How origins and authorities are written, and when two of them are the same.
 
-use std::net::Ipv6Addr;
+use std::net::{Ipv4Addr, Ipv6Addr};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Reason {
     Scheme,
+    Null,
     Host,
     Port,
+    AnyPort,
     Wildcard,
 }
 
 /// An `Origin` field, its port filled in where the scheme has a default.
+///
+/// Some libraries that are not browsers send the address of a page or of the server: what follows the
+/// authority is left out.
 pub(super) struct Origin<'a> {
     pub(super) scheme: &'a str,
+    /// `None` if what follows `://` is no host, as in `file://`.
+    pub(super) site: Option<Site<'a>>,
+}
+
+/// A host and its port.
+pub(super) struct Site<'a> {
     pub(super) host: Host<'a>,
     pub(super) port: Option<u16>,
 }
 
 impl<'a> Origin<'a> {
     pub(super) fn parse(text: &'a str) -> Result<Self, Reason> {
-        let (scheme, authority) = split_scheme(text)?;
-        let (host, port) = split_authority(authority)?;
-        Ok(Self {
-            scheme,
+        let (scheme, rest) = split_scheme(text)?;
+        let end = rest.find(['/', '?', '#']).unwrap_or(rest.len());
+        let site = split_authority(&rest[..end]).map(|(host, port)| Site {
             host,
             port: port.or(default_port(scheme)),
+        });
+        Ok(Self {
+            scheme,
+            site: site.ok(),
         })
     }
 
-    /// Tells whether this is an origin of the server that `authority` names.
-    pub(super) fn is_at(&self, authority: &str) -> bool {
-        // An application's own scheme, such as `tauri://`, does not name a server's host.
-        let Some(default) = default_port(self.scheme) else {
+    /// Returns whether this is an origin of the server that `authority` names.
+    pub(super) fn is_at(&self, authority: &Site<'_>) -> bool {
+        // An application's own scheme, such as `tauri://`, does not name a server's host. That of a
+        // WebSocket does: clients on iOS send the address that they connect to, which no page has.
+        let (Some(default), Some(site)) = (default_port(self.scheme), &self.site) else {
             return false;
         };
+        site.host.is(&authority.host) && site.port == Some(authority.port.unwrap_or(default))
+    }
+
+    /// Returns whether this is a page of this very machine, whatever its port.
+    pub(super) fn is_loopback(&self) -> bool {
+        let is_web = ["http", "https"]
+            .iter()
+            .any(|web| self.scheme.eq_ignore_ascii_case(web));
+        let site = self.site.as_ref().filter(|_| is_web);
+        site.is_some_and(|site| site.host.is_loopback())
+    }
+}
+
+impl<'a> Site<'a> {
+    /// Reads the value of `Host`, or of a field that speaks of it.
+    pub(super) fn of_authority(authority: &'a str) -> Option<Self> {
         // An empty port is the default one (RFC 3986 §3.2.3).
         let authority = authority.strip_suffix(':').unwrap_or(authority);
-        split_authority(authority).is_ok_and(|(host, port)| {
-            self.host.is(&host) && self.port == Some(port.unwrap_or(default))
-        })
+        let (host, port) = split_authority(authority).ok()?;
+        Some(Self { host, port })
     }
 }
 
@@ -55,12 +85,27 @@ impl Host<'_> {
             _ => false,
         }
     }
+
+    fn is_loopback(&self) -> bool {
+        match self {
+            Self::V6(address) => address.to_canonical().is_loopback(),
+            Self::Name(name) => {
+                let name = name.strip_suffix('.').unwrap_or(name);
+                // RFC 6761 §6.3: names below it are this machine's as well.
+                let label = name.rsplit('.').next().unwrap_or(name);
+                let is_v4 = |name: &str| name.parse().is_ok_and(|one: Ipv4Addr| one.is_loopback());
+                label.eq_ignore_ascii_case("localhost") || is_v4(name)
+            }
+        }
+    }
 }
 
+/// Returns the port of a scheme by which servers of the web are addressed.
 pub(super) fn default_port(scheme: &str) -> Option<u16> {
-    if scheme.eq_ignore_ascii_case("http") {
+    let is = |other: &str| scheme.eq_ignore_ascii_case(other);
+    if is("http") || is("ws") {
         Some(80)
-    } else if scheme.eq_ignore_ascii_case("https") {
+    } else if is("https") || is("wss") {
         Some(443)
     } else {
         None
@@ -105,7 +150,7 @@ pub(super) fn split_authority(authority: &str) -> Result<(Host<'_>, Option<u16>)
     Ok((host, Some(port)))
 }
 
-/// Tells whether `name` is a host name or an IPv4 address as browsers write them, which is
+/// Returns whether `name` is a host name or an IPv4 address as browsers write them, which is
 /// narrower than what a URI may hold.
 pub(super) fn is_name(name: &str) -> bool {
     name.strip_suffix('.')
@@ -119,7 +164,7 @@ pub(super) fn is_name(name: &str) -> bool {
         })
 }
 
-/// Tells whether `name` can have hosts below it that belong to one owner.
+/// Returns whether `name` can have hosts below it that belong to one owner.
 pub(super) fn is_domain(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
     // A last label of digits is the end of an IPv4 address: what precedes it is no subdomain.

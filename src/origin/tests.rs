@@ -1,23 +1,31 @@
+use http::Request;
+
 use super::*;
 use crate::header::tests::field;
 
-fn request(lines: &[&str]) -> HeaderMap {
-    field(&ORIGIN, lines)
+/// A request with these lines of `Origin`.
+pub(super) fn request(lines: &[&str]) -> Parts {
+    let mut request = Request::new(());
+    *request.headers_mut() = field(&ORIGIN, lines);
+    request.into_parts().0
+}
+
+/// Whether a policy lets a page with these lines of `Origin` in, on a server with this name.
+pub(super) fn permits(policy: &OriginPolicy, lines: &[&str], authority: &str) -> bool {
+    policy.check(&request(lines), authority).is_ok()
 }
 
 fn same_host(origin: &str, authority: &str) -> bool {
-    OriginPolicy::same_host().permits(&request(&[origin]), Some(authority))
+    permits(&OriginPolicy::same_host(), &[origin], authority)
 }
 
 /// Whether `origin` passes once `entry` is allowed, on a server with another name.
-fn allowed(entry: &str, origin: &str) -> bool {
-    OriginPolicy::same_host()
-        .allow(entry)
-        .unwrap()
-        .permits(&request(&[origin]), Some("server.test"))
+pub(super) fn allowed(entry: &str, origin: &str) -> bool {
+    let policy = OriginPolicy::same_host().allow(entry).unwrap();
+    permits(&policy, &[origin], "server.test")
 }
 
-const MALFORMED: [&str; 43] = [
+pub(super) const MALFORMED: [&str; 38] = [
     "",
     "null",
     "NULL",
@@ -38,11 +46,6 @@ const MALFORMED: [&str; 43] = [
     "http://.example.com",
     "http://example..com",
     "http://example.com..",
-    "http://example.com/",
-    "http://example.com/chat",
-    "http://example.com:80/",
-    "http://example.com?a",
-    "http://example.com#a",
     "http://example.com\\a",
     "http://user@example.com",
     "http://user:secret@example.com",
@@ -65,11 +68,9 @@ const MALFORMED: [&str; 43] = [
 
 #[test]
 fn allows_a_request_without_origin() {
-    for authority in [None, Some("example.com"), Some("not an authority")] {
-        assert!(
-            OriginPolicy::same_host().permits(&request(&[]), authority),
-            "authority {authority:?}"
-        );
+    for authority in ["example.com", "not an authority"] {
+        let policy = OriginPolicy::same_host();
+        assert!(permits(&policy, &[], authority), "authority {authority:?}");
     }
 }
 
@@ -161,7 +162,7 @@ fn refuses_another_host_or_port() {
 
 #[test]
 fn refuses_another_scheme_at_the_same_host() {
-    for scheme in ["ws", "wss", "tauri", "file", "httpx"] {
+    for scheme in ["tauri", "file", "httpx", "wsx"] {
         let origin = format!("{scheme}://example.com");
         assert!(!same_host(&origin, "example.com"), "origin {origin:?}");
         let origin = format!("{scheme}://example.com:80");
@@ -177,22 +178,21 @@ fn takes_an_empty_port_of_the_authority_for_the_default() {
 }
 
 #[test]
-fn refuses_every_origin_when_the_authority_is_absent_or_malformed() {
-    let headers = request(&["http://example.com"]);
+fn refuses_every_origin_when_the_authority_is_malformed() {
+    let lines = &["http://example.com"];
     for authority in [
-        None,
-        Some(""),
-        Some(":80"),
-        Some("example.com/"),
-        Some("example.com:x"),
-        Some("user@example.com"),
-        Some("http://example.com"),
-        Some("[::1"),
+        "",
+        ":80",
+        "example.com/",
+        "example.com:x",
+        "user@example.com",
+        "http://example.com",
+        "[::1",
     ] {
         let policy = OriginPolicy::same_host();
-        assert!(!policy.permits(&headers, authority), "{authority:?}");
+        assert!(!permits(&policy, lines, authority), "{authority:?}");
         let policy = policy.allow("http://example.com").unwrap();
-        assert!(policy.permits(&headers, authority), "listed, {authority:?}");
+        assert!(permits(&policy, lines, authority), "listed, {authority:?}");
     }
 }
 
@@ -207,7 +207,7 @@ fn refuses_a_malformed_origin_whatever_the_host_and_the_allow_list_say() {
         let authority = origin.split_once("://").map_or(origin, |(_, host)| host);
         for authority in ["example.com", "[::1]", authority] {
             assert!(
-                !policy.permits(&request(&[origin]), Some(authority)),
+                !permits(&policy, &[origin], authority),
                 "{origin:?} at {authority:?}"
             );
         }
@@ -223,10 +223,7 @@ fn refuses_two_origins() {
         &["http://evil.test", "http://example.com"],
         &["http://example.com", ""],
     ] {
-        assert!(
-            !policy.permits(&request(lines), Some("example.com")),
-            "lines {lines:?}"
-        );
+        assert!(!permits(&policy, lines, "example.com"), "lines {lines:?}");
     }
 }
 
@@ -275,11 +272,11 @@ fn keeps_the_same_host_and_every_earlier_entry_when_one_is_added() {
         .unwrap();
     for origin in ["http://example.com", "https://a.test", "https://x.b.test"] {
         assert!(
-            policy.permits(&request(&[origin]), Some("example.com")),
+            permits(&policy, &[origin], "example.com"),
             "origin {origin:?}"
         );
     }
-    assert!(!policy.permits(&request(&["https://c.test"]), Some("example.com")));
+    assert!(!permits(&policy, &["https://c.test"], "example.com"));
 }
 
 #[test]
@@ -341,8 +338,6 @@ fn refuses_to_list_a_wildcard_in_any_other_place() {
         "https://a.*.example.com",
         "https://*.*.example.com",
         "https://example.*",
-        "https://example.com:*",
-        "https://*.example.com:*",
         "https://*.0.0.1",
         "https://*.[::1]",
     ] {
@@ -365,7 +360,9 @@ fn refuses_to_list_a_wildcard_in_any_other_place() {
 #[test]
 fn says_which_part_of_an_origin_is_wrong() {
     for (entry, reason) in [
-        ("null", Reason::Scheme),
+        ("null", Reason::Null),
+        ("https://example.com:*", Reason::AnyPort),
+        ("https://*.example.com:*", Reason::AnyPort),
         ("example.com", Reason::Scheme),
         ("https://", Reason::Host),
         ("https://example.com/", Reason::Host),
@@ -396,7 +393,7 @@ fn permits_everything_under_insecure_any() {
             &["nonsense"],
             &["http://a.test", "http://b.test"],
         ] {
-            assert!(policy.permits(&request(lines), None), "lines {lines:?}");
+            assert!(permits(&policy, lines, ""), "lines {lines:?}");
         }
     }
 }
@@ -409,6 +406,6 @@ fn refuses_a_malformed_entry_under_insecure_any_too() {
 #[test]
 fn allows_the_same_host_by_default() {
     let policy = OriginPolicy::default();
-    assert!(policy.permits(&request(&["http://a.test"]), Some("a.test")));
-    assert!(!policy.permits(&request(&["http://b.test"]), Some("a.test")));
+    assert!(permits(&policy, &["http://a.test"], "a.test"));
+    assert!(!permits(&policy, &["http://b.test"], "a.test"));
 }

@@ -1,0 +1,55 @@
+//! Behind a proxy: which pages may connect when the proxy passes `Host` on, and when it does not.
+//!
+//! ```text
+//! cargo run --example behind_a_proxy
+//! ```
+//!
+//! | Path | The proxy | nginx |
+//! | --- | --- | --- |
+//! | `/ws` | passes `Host` on | `proxy_set_header Host $http_host;` |
+//! | `/x-forwarded-host` | rewrites it and says what it was | `proxy_set_header X-Forwarded-Host $http_host;` |
+//! | `/forwarded` | the same, as RFC 7239 has it | `proxy_set_header Forwarded 'host="$http_host"';` |
+//! | `/two-proxies` | is behind another one, which sends `X-Forwarded-Host`, and adds to it | `proxy_set_header X-Forwarded-Host "$http_x_forwarded_host, $http_host";` |
+//!
+//! All of them also need `proxy_http_version 1.1;`, `proxy_set_header Upgrade $http_upgrade;` and
+//! `proxy_set_header Connection "upgrade";`. Only the proxies may reach the server: anybody else can write
+//! these fields. `tests/proxies/run` tries it behind nginx and haproxy.
+
+use std::{env, error::Error};
+
+use axum::{Router, routing::get};
+use tokio::net::TcpListener;
+use tower_websocket::{Echo, OriginPolicy, TrustedProxies, WebSocketLayer};
+
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt::init();
+    let same_host = OriginPolicy::same_host();
+    let one = TrustedProxies::number(1);
+    let mut app = Router::new().route("/", get("WebSockets echo at several paths\n"));
+    for (path, policy) in [
+        ("/ws", same_host.clone()),
+        (
+            "/x-forwarded-host",
+            same_host.clone().x_forwarded_host(one.clone()),
+        ),
+        ("/forwarded", same_host.clone().forwarded(one)),
+        (
+            "/two-proxies",
+            same_host.x_forwarded_host(TrustedProxies::number(2)),
+        ),
+    ] {
+        let layer = WebSocketLayer::new(Echo::new()).origin(policy);
+        app = app.route_service(path, layer.into_service());
+    }
+
+    let argument = env::args().nth(1).unwrap_or_else(|| "3000".to_owned());
+    let address = match argument.parse::<u16>() {
+        Ok(port) => format!("127.0.0.1:{port}"),
+        Err(_) => argument,
+    };
+    let listener = TcpListener::bind(address).await?;
+    println!("listening on http://{}/", listener.local_addr()?);
+    axum::serve(listener, app).await?;
+    Ok(())
+}

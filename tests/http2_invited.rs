@@ -1,0 +1,30 @@
+//! A server whose HTTP/2 invites browsers to what nobody here speaks says so, once in a process.
+
+#![cfg(all(feature = "tracing", not(feature = "http2")))]
+
+#[path = "support/http2.rs"]
+mod http2;
+#[path = "support/log.rs"]
+mod log;
+
+use http2::{Session, connect, serve};
+use tower_websocket::{Echo, WebSocketLayer};
+
+/// As `log` asks for it.
+async fn within<F: Future>(future: F) -> F::Output {
+    future.await
+}
+
+#[tokio::test]
+async fn says_at_info_level_once_what_is_wrong() {
+    let (log, _guard) = log::capture();
+    let layer = WebSocketLayer::new(Echo::new()).path("/ws");
+    for _ in 0..2 {
+        let session = Session::new(serve(layer.clone().into_service())).await;
+        session.ask(connect()).await;
+        session.ask(connect()).await;
+    }
+    assert_eq!(log.count("turn its feature `http2` on"), 1);
+    assert_eq!(log.count(" INFO"), 1);
+    assert_eq!(log.count("an extended CONNECT is passed on"), 4);
+}
