@@ -27,7 +27,7 @@ use crate::{
     handler::Handler,
     handshake::{
         Accept, Configure, HandshakeError, HandshakeRequest, Refusal, RefusalParts, answer,
-        request::{Opening, check},
+        request::{Opening, check, join_cookies},
     },
     report,
     response::ResponseBody,
@@ -145,13 +145,16 @@ impl<H: Handler> Handshake<H> {
         opening: Opening,
     ) -> Result<Self, HandshakeError> {
         match Self::admitted(shared, &request, opening) {
-            Ok((accept_key, permit)) => Ok(Self {
-                shared: Arc::clone(shared),
-                handover: Handover::take(&mut request.extensions),
-                request,
-                accept_key,
-                permit,
-            }),
+            Ok((accept_key, permit)) => {
+                join_cookies(&mut request.headers);
+                Ok(Self {
+                    shared: Arc::clone(shared),
+                    handover: Handover::take(&mut request.extensions),
+                    request,
+                    accept_key,
+                    permit,
+                })
+            }
             Err(error) => {
                 shared.connections.refused(&error, request.uri.path());
                 Err(error)

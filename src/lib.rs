@@ -171,6 +171,11 @@
 //! until the client reads, resets it, or ends the connection; and a server that shuts down gracefully
 //! waits for that. So bound its wait there, as in `timeout(limit, server).await`.
 //!
+//! `cookie` fields, of which HTTP/2 may send one for each cookie, are joined to one before
+//! [`Handler::accept`] sees them. An extended CONNECT with a `content-length` is refused with 400: h2 would hold
+//! the WebSocket's bytes to it. hyper 1.12 ends the whole connection where that length is not 0, with all
+//! other WebSockets on it; this crate is not asked then.
+//!
 //! # Features
 //!
 //! | Feature | Default | Adds |

@@ -41,7 +41,8 @@ pub enum HandshakeError {
     /// The `:protocol` of an extended CONNECT is not `websocket` (RFC 8441 §4, RFC 9220 §3).
     /// Answered 501.
     UnknownProtocol,
-    /// The request has a body, which would be read as frames. Answered 400.
+    /// The request has a body, which would be read as frames; or over HTTP/2 it has a `Content-Length`,
+    /// also of 0, to which the server would hold the WebSocket's own bytes. Answered 400.
     UnexpectedBody,
     /// Target and header fields have more bytes together than
     /// [`WebSocketLayer::max_head_size`](crate::WebSocketLayer::max_head_size) allows, which would be
@@ -170,7 +171,9 @@ impl fmt::Display for HandshakeError {
             Self::InvalidKey => "sec-websocket-key is not the base64 of 16 bytes, given once",
             Self::UnsupportedVersion => "sec-websocket-version 13 is the only one supported",
             Self::UnknownProtocol => "websocket is the only protocol supported",
-            Self::UnexpectedBody => "a websocket handshake has no body",
+            Self::UnexpectedBody => {
+                "a websocket handshake has no body, and over http/2 no content-length"
+            }
             Self::HeadersTooLarge { size, max, largest } => {
                 write!(
                     f,

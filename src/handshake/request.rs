@@ -94,7 +94,8 @@ pub(crate) fn check(
         Opening::Upgrade => Some(accept_key(headers)?),
         Opening::Connect | Opening::Unknown => None,
     };
-    if announces_body(headers) {
+    let is_stream = matches!(opening, Opening::Connect);
+    if announces_body(headers) || (is_stream && headers.contains_key(header::CONTENT_LENGTH)) {
         return Err(HandshakeError::UnexpectedBody);
     }
     let lens = headers
@@ -117,6 +118,23 @@ pub(crate) fn check(
     extension::validate(headers).map_err(|_| HandshakeError::InvalidExtensions)?;
     subprotocol::offered(headers).map_err(|_| HandshakeError::InvalidSubprotocols)?;
     Ok(accept)
+}
+
+/// Joins the lines of `Cookie`, which over HTTP/2 may be one for each cookie, before somebody reads the
+/// first and takes it for all (RFC 9113 §8.2.3).
+pub(crate) fn join_cookies(headers: &mut HeaderMap) {
+    let mut lines = headers.get_all(header::COOKIE).iter();
+    if lines.nth(1).is_none() {
+        return;
+    }
+    let lines: Vec<&HeaderValue> = headers.get_all(header::COOKIE).iter().collect();
+    let is_sensitive = lines.iter().any(|line| line.is_sensitive());
+    let lines: Vec<&[u8]> = lines.iter().map(|line| line.as_bytes()).collect();
+    // What valid values are joined by makes a valid one of them.
+    if let Ok(mut joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
+        joined.set_sensitive(is_sensitive);
+        headers.insert(header::COOKIE, joined);
+    }
 }
 
 /// Returns the field that takes most of a head, all of its lines together; `None` for the target.
