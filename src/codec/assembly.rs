@@ -1,12 +1,14 @@
 //! A message that is put together from what arrives.
 
+use std::vec;
+
 use bytes::{Bytes, BytesMut};
 
 use crate::message::{Message, Utf8Bytes};
 
 use super::{
     Limits, Mask, Violation,
-    chunks::{Chunks, Rooms},
+    chunks::{Chunk, Chunks, Rooms},
     head::{DataKind, Progress},
     utf8::Checked,
 };
@@ -179,18 +181,32 @@ impl Assembly {
 
     /// Makes a message of it, in one piece.
     pub(crate) fn into_message(self) -> Result<Message, Violation> {
-        if !self.is_text() {
-            return Ok(Message::Binary(Bytes::from(self.payload.join())));
+        let mut joining = self.into_joining();
+        while joining.next_len().is_some() {
+            joining.advance()?;
         }
-        // Checked bytes cannot become a string without being checked again, which here is done as
-        // they are copied.
-        let mut text = String::with_capacity(self.len());
-        let mut checked = Checked::default();
-        for piece in self.payload.into_pieces() {
-            checked.push_to(&piece, |part| text.push_str(part))?;
+        joining.finish()
+    }
+
+    /// Begins to make a message of it, in one piece.
+    pub(super) fn into_joining(self) -> Joining {
+        let len = self.len();
+        if self.is_text() {
+            return Joining {
+                pieces: self.payload.into_chunks(),
+                whole: Joined::Text(String::with_capacity(len), Checked::default()),
+            };
         }
-        checked.finish()?;
-        Ok(Message::Text(Utf8Bytes::from(text)))
+        match self.payload.into_single() {
+            Ok(whole) => Joining {
+                pieces: Vec::new().into_iter(),
+                whole: Joined::Binary(whole),
+            },
+            Err(payload) => Joining {
+                pieces: payload.into_chunks(),
+                whole: Joined::Binary(Vec::with_capacity(len)),
+            },
+        }
     }
 
     #[cfg(any(test, fuzzing))]
@@ -201,6 +217,53 @@ impl Assembly {
     /// Returns the bytes of the message so far.
     pub(crate) fn len(&self) -> usize {
         self.payload.len()
+    }
+}
+
+/// A message that is put in one piece, a buffer at a time. Each is given up as soon as it is copied.
+#[derive(Debug)]
+pub(super) struct Joining {
+    pieces: vec::IntoIter<Chunk>,
+    whole: Joined,
+}
+
+#[derive(Debug)]
+enum Joined {
+    Binary(Vec<u8>),
+    /// Checked bytes cannot become a string without being checked again, which is done as they are copied.
+    Text(String, Checked),
+}
+
+impl Joining {
+    /// Returns how many bytes are copied next, `None` when all are.
+    pub(super) fn next_len(&self) -> Option<usize> {
+        let next = self.pieces.as_slice().first()?;
+        Some(next.as_ref().len())
+    }
+
+    /// Copies the next buffer.
+    pub(super) fn advance(&mut self) -> Result<(), Violation> {
+        let Some(piece) = self.pieces.next() else {
+            return Ok(());
+        };
+        match &mut self.whole {
+            Joined::Binary(bytes) => bytes.extend_from_slice(piece.as_ref()),
+            Joined::Text(text, checked) => {
+                checked.push_to(piece.as_ref(), |part| text.push_str(part))?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Makes a message of what was copied.
+    pub(super) fn finish(self) -> Result<Message, Violation> {
+        Ok(match self.whole {
+            Joined::Binary(bytes) => Message::Binary(Bytes::from(bytes)),
+            Joined::Text(text, checked) => {
+                checked.finish()?;
+                Message::Text(Utf8Bytes::from(text))
+            }
+        })
     }
 }
 

@@ -3,9 +3,7 @@
 //! A large message would else be moved each time its buffer grows, and its memory fetched from the
 //! system for each one anew.
 
-use std::{array, cell::RefCell, io::IoSliceMut, mem};
-
-use bytes::Bytes;
+use std::{array, cell::RefCell, io::IoSliceMut, mem, vec};
 
 /// The size of a buffer that is used again, and the most that is held ahead. Small where it is to be
 /// filled by inputs of a few bytes.
@@ -22,7 +20,7 @@ thread_local! {
 
 /// A buffer, which waits for its next use when it is dropped.
 #[derive(Debug, Default)]
-struct Chunk {
+pub(super) struct Chunk {
     /// All of it can be written to, so that nothing is filled with zeros twice.
     bytes: Vec<u8>,
     filled: usize,
@@ -168,27 +166,22 @@ impl Chunks {
         self.full.push(full);
     }
 
-    /// Returns the bytes in one piece, of exactly their length.
-    pub(super) fn join(mut self) -> Vec<u8> {
-        if self.full.is_empty() {
-            let mut bytes = mem::take(&mut self.last.bytes);
-            bytes.truncate(self.last.filled);
-            bytes.shrink_to_fit();
-            return bytes;
+    /// Returns the bytes in one piece, of exactly their length, if they are in one buffer.
+    pub(super) fn into_single(mut self) -> Result<Vec<u8>, Self> {
+        if !self.full.is_empty() {
+            return Err(self);
         }
-        let mut bytes = Vec::with_capacity(self.len());
-        // Each is given away as soon as it is copied.
-        for chunk in self.full {
-            bytes.extend_from_slice(chunk.as_ref());
-        }
-        bytes.extend_from_slice(self.last.as_ref());
-        bytes
+        let mut bytes = mem::take(&mut self.last.bytes);
+        bytes.truncate(self.last.filled);
+        bytes.shrink_to_fit();
+        Ok(bytes)
     }
 
-    /// Gives the bytes away in the pieces in which they are, none of them empty.
-    pub(super) fn into_pieces(self) -> impl Iterator<Item = Bytes> {
-        let last = Some(self.last).filter(|last| last.filled > 0);
-        self.full.into_iter().chain(last).map(Bytes::from_owner)
+    /// Gives the buffers away in which the bytes are, none of them empty.
+    pub(super) fn into_chunks(self) -> vec::IntoIter<Chunk> {
+        let mut chunks = self.full;
+        chunks.extend(Some(self.last).filter(|last| last.filled > 0));
+        chunks.into_iter()
     }
 }
 
@@ -217,6 +210,8 @@ impl<'a> Rooms<'a> {
 mod tests {
     use std::{convert::Infallible, thread};
 
+    use bytes::Bytes;
+
     use super::*;
 
     /// Makes some of `count` full buffers, all of the same byte.
@@ -236,6 +231,16 @@ mod tests {
         filled.unwrap();
     }
 
+    fn single(chunks: Chunks) -> Vec<u8> {
+        chunks.into_single().unwrap()
+    }
+
+    fn joined(chunks: Chunks) -> Vec<u8> {
+        let chunks: Vec<Chunk> = chunks.into_chunks().collect();
+        let chunks: Vec<&[u8]> = chunks.iter().map(Chunk::as_ref).collect();
+        chunks.concat()
+    }
+
     /// Returns how many buffers wait on this thread, all of them of full size.
     fn idle() -> usize {
         POOL.with_borrow(|pool| {
@@ -249,7 +254,7 @@ mod tests {
     fn uses_a_buffer_again_without_what_was_in_it() {
         let chunks = full(1, b's');
         let place = chunks.last.bytes.as_ptr();
-        drop(chunks.into_pieces());
+        drop(chunks.into_chunks());
         assert_eq!(idle(), 1);
         let mut chunks = Chunks::default();
         let room = chunks.room(CHUNK, 0);
@@ -258,14 +263,14 @@ mod tests {
         assert_eq!(idle(), 0);
         // Nor is anything of it in what is joined.
         fill(&mut chunks, 1);
-        assert_eq!(chunks.join(), b"n");
+        assert_eq!(single(chunks), b"n");
     }
 
     #[test]
     fn has_as_many_wait_as_it_may_and_none_of_another_size() {
         drop(full(IDLE + 5, 0));
         assert_eq!(idle(), IDLE);
-        drop(full(3, 0).join());
+        drop(joined(full(3, 0)));
         assert_eq!(idle(), IDLE);
 
         let others = full(IDLE, 0);
@@ -275,9 +280,9 @@ mod tests {
             assert!(small.room(len, ahead).len() < CHUNK);
             fill(&mut small, len);
         }
-        drop(small.into_pieces());
+        drop(small.into_chunks());
         // One that has become a message has left.
-        drop(full(1, 0).join());
+        drop(single(full(1, 0)));
         assert_eq!(idle(), 0);
         drop(others);
         assert_eq!(idle(), IDLE);
@@ -285,7 +290,7 @@ mod tests {
 
     #[test]
     fn keeps_a_buffer_on_the_thread_that_drops_it() {
-        let pieces: Vec<Bytes> = full(3, 7).into_pieces().collect();
+        let pieces: Vec<Bytes> = full(3, 7).into_chunks().map(Bytes::from_owner).collect();
         let clones = pieces.clone();
         let there = thread::spawn(move || {
             drop(clones);
@@ -308,7 +313,7 @@ mod tests {
                     HELD.with_borrow_mut(Vec::clear);
                 }
                 drop(full(1, 0));
-                HELD.set(full(2, 0).into_pieces().collect());
+                HELD.set(full(2, 0).into_chunks().map(Bytes::from_owner).collect());
             });
             assert!(thread.join().is_ok());
         }
@@ -333,7 +338,7 @@ mod tests {
         rooms.slices()[1].fill(9);
         assert_eq!(chunks.capacity(), 2 * CHUNK + 10);
         fill(&mut chunks, CHUNK + 3);
-        let joined = chunks.join();
+        let joined = joined(chunks);
         assert_eq!(joined.len(), 2 * CHUNK + 10);
         assert_eq!(
             (joined[CHUNK - 1], joined[CHUNK], joined[2 * CHUNK]),

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
 use super::{Mask, Violation, assembly::Assembly};
-use crate::extension::Unacceptable;
+use crate::{extension::Unacceptable, message::Message};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Deflate {}
@@ -41,11 +41,31 @@ impl Inflation {
         _: &mut Mask,
         _: &mut Assembly,
         _: usize,
-    ) -> Result<(), Violation> {
+    ) -> Result<usize, Violation> {
         match *self {}
     }
 
     pub(super) fn finish(&mut self, _: &mut Assembly, _: usize) -> Result<(), Violation> {
+        match *self {}
+    }
+
+    pub(super) fn begin_joining(&mut self, _: Assembly) {
+        match *self {}
+    }
+
+    pub(super) fn join(&mut self) -> Result<Option<Message>, Violation> {
+        match *self {}
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        match *self {}
+    }
+
+    pub(super) fn set_share(&mut self, _: usize) {
+        match *self {}
+    }
+
+    pub(super) fn share(&self) -> usize {
         match *self {}
     }
 

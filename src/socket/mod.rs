@@ -31,6 +31,8 @@ mod link;
 #[cfg(test)]
 #[cfg(tower_websocket_loom)]
 mod loom;
+#[cfg(all(test, feature = "deflate", not(tower_websocket_loom)))]
+mod pieces;
 mod receiver;
 mod sender;
 mod session;

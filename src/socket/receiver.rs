@@ -2,7 +2,10 @@
 
 use std::time::{Duration, Instant};
 
-use super::{budget::Spent, input::Input};
+use super::{
+    budget::{Share, Spent},
+    input::Input,
+};
 use crate::{
     codec::{Assembly, Decoder, Event, Rooms, Rules, Violation},
     message::Message,
@@ -91,7 +94,7 @@ impl Receiver {
 
     /// Returns whether there is something to decode.
     pub(super) fn has_input(&self) -> bool {
-        self.stopped.is_some() || !self.bytes().is_empty()
+        self.stopped.is_some() || !self.bytes().is_empty() || self.decoder.is_paused()
     }
 
     /// Returns the next message, if it is whole and nothing else comes before it.
@@ -140,6 +143,17 @@ impl Receiver {
                 }
             },
             None => self.decode(|| now),
+        }
+    }
+
+    /// Returns what comes next, as far as a poll's `share` of inflating goes: `None` if it is used up.
+    pub(super) fn inflate(&mut self, share: &mut Share, now: Instant) -> Option<Found> {
+        self.decoder.set_share(share.left());
+        let found = self.next(now);
+        share.set_left(self.decoder.share());
+        match found {
+            Found::Nothing if self.decoder.is_paused() => None,
+            found => Some(found),
         }
     }
 

@@ -26,6 +26,8 @@
 
 mod compress;
 #[cfg(test)]
+pub(crate) mod counted;
+#[cfg(test)]
 mod final_blocks;
 mod inflate;
 mod pool;

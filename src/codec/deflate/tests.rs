@@ -5,7 +5,7 @@ use std::time::Instant;
 use bytes::Bytes;
 use flate2::{Compress, FlushCompress};
 
-use super::{Compression, Deflate, Deflation, TAIL};
+use super::{Compression, Deflate, Deflation, TAIL, counted};
 use crate::{
     codec::{
         Control, Decoder, Event, Limits, Role, Rules, Violation,
@@ -571,4 +571,81 @@ fn survives_whatever_is_sent_for_a_compressed_message() {
         }
     }
     assert!(refused > 10_000, "{accepted} accepted");
+}
+
+/// Decodes as [`events_of`] does, with a new share for each call, which may make no more than that.
+fn events_in_shares(
+    decoder: &mut Decoder,
+    bytes: &[u8],
+    piece: usize,
+    mut share: impl FnMut() -> usize,
+) -> (Result<Vec<Event>, Violation>, usize) {
+    let now = Instant::now();
+    let (mut events, mut pauses) = (Vec::new(), 0);
+    for mut input in bytes.chunks(piece) {
+        loop {
+            let share = share();
+            decoder.set_share(share);
+            counted::take();
+            let decoded = decoder.decode(&mut input, now);
+            let made = counted::take();
+            assert!(made <= share, "{made} bytes of {share}");
+            match decoded {
+                Ok(Some(event)) => events.push(event),
+                Ok(None) if decoder.is_paused() => pauses += 1,
+                Ok(None) => break,
+                Err(violation) => return (Err(violation), pauses),
+            }
+        }
+        assert!(input.is_empty());
+    }
+    (Ok(events), pauses)
+}
+
+#[test]
+fn makes_the_same_of_every_message_wherever_it_pauses() {
+    let limits = Limits {
+        message: 900_000,
+        ..LIMITS
+    };
+    let text = "wörld and more of the same, ".repeat(20_000).into_bytes();
+    let mut cut = compress(&text, 6);
+    cut.truncate(cut.len() - 3);
+    let mut not_text = text.clone();
+    let last = not_text.len() - 1;
+    not_text[last] = 0xff;
+    let mut finished = Vec::new();
+    for _ in 0..25 {
+        // A stream of its own with a final block each.
+        finished.extend([0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]);
+        finished.extend(compress(&text[..29 * 1000], 6));
+        finished.extend([0, 0, 0xff, 0xff, 3, 0]);
+    }
+    let mut rng = Rng::new(5);
+    for (name, first, payload) in [
+        ("zeros", BINARY, compress(&vec![0; 900_000], 6)),
+        ("noise", BINARY, compress(&noise(300_000), 6)),
+        ("text", TEXT, compress(&text, 6)),
+        ("stored", TEXT, compress(&text, 0)),
+        ("several streams", TEXT, finished),
+        ("cut", TEXT, cut),
+        ("not text", TEXT, compress(&not_text, 6)),
+        ("too large", BINARY, compress(&vec![0; 900_001], 6)),
+    ] {
+        let middle = payload.len() / 2;
+        let mut bytes = frame(first, &payload[..middle]);
+        bytes.extend(frame(FIN | 9, b"ping"));
+        bytes.extend(frame(FIN | CONTINUATION, &payload[middle..]));
+        bytes.extend(frame(FIN | 1, b"behind"));
+        for takeover in [false, true] {
+            let expected = events_of(&mut decoder(takeover, limits), &bytes, || bytes.len());
+            for piece in [bytes.len(), 1000, 1] {
+                let share = || KIB * (64 + rng.below(64)) + rng.below(KIB);
+                let mut decoder = decoder(takeover, limits);
+                let (events, pauses) = events_in_shares(&mut decoder, &bytes, piece, share);
+                assert!(events == expected, "{name}, {piece} at once, {takeover}");
+                assert!(pauses > 1 || piece < bytes.len(), "{name} did not pause");
+            }
+        }
+    }
 }

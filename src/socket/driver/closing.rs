@@ -260,11 +260,10 @@ impl<IO: Io> Driver<IO> {
                 Next::Act(found) => Some(found),
                 // It is closing already.
                 Next::Close(_) => continue,
-                Next::Inflate(mut receiver) => {
-                    let found = receiver.next(now);
-                    self.link.put_back(receiver);
-                    Some(found)
-                }
+                Next::Inflate(receiver) => match self.inflate(receiver, now) {
+                    None => return Poll::Pending,
+                    found => found,
+                },
                 Next::ReadLarge(receiver) => match ready!(self.read_large(receiver, now, cx)) {
                     Ok(()) => continue,
                     Err(_) => None,

@@ -29,7 +29,7 @@ use std::{
 
 use self::{clock::Terms, closing::Step, crowd::Crowd, stall::Stall};
 use super::{
-    budget::Spent,
+    budget::{Share, Spent},
     engine::Engine,
     io::Io,
     link::{Link, Parked},
@@ -71,6 +71,8 @@ pub(super) struct Driver<IO> {
     keepalive: Option<Keepalive>,
     /// What was written, and read after the end, during this poll of the task.
     spent: Spent,
+    /// What this poll of the task may still inflate.
+    inflates: Share,
     /// Enough was decoded during this poll of the task.
     has_decoded: bool,
     /// When what has begun to arrive becomes too slow.
@@ -180,6 +182,7 @@ impl<IO: Io> Driver<IO> {
             written: Load::default(),
             is_flushed: false,
             spent: Spent::default(),
+            inflates: Share::default(),
             has_decoded: false,
             assembly_due: None,
             waiting: None,
@@ -236,6 +239,7 @@ impl<IO: Io> Driver<IO> {
     /// Ends a poll of the task: what is shared with other connections is given back.
     pub(super) fn rest(&mut self) {
         self.spent = Spent::default();
+        self.inflates = Share::default();
         self.has_decoded = false;
         self.engine.rest();
     }
