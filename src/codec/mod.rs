@@ -57,6 +57,6 @@ pub(crate) use deflate::Deflate;
 pub use deflate::Deflate;
 #[cfg(all(test, feature = "deflate"))]
 pub(crate) use deflate::counted;
-pub(crate) use deflate::{Compression, Deflation, Turn};
+pub(crate) use deflate::{Compression, Deflation};
 use mask::Mask;
 pub(crate) use outgoing::{Load, Outgoing};

@@ -1,6 +1,8 @@
 //! What stands in the place of compression where it is not compiled in: types without values, so
 //! that nobody else has to tell the two cases apart.
 
+use std::task::Poll;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
@@ -26,6 +28,12 @@ impl Deflate {
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Deflation {}
+
+impl Deflation {
+    pub(crate) fn applies_to(&self, _: usize) -> bool {
+        match *self {}
+    }
+}
 
 #[derive(Debug)]
 pub(super) enum Inflation {}
@@ -82,32 +90,13 @@ impl Compression {
         match deflation {}
     }
 
-    pub(crate) fn applies_to(&self, _: usize) -> bool {
+    pub(crate) fn compress(&mut self, _: &[u8], _: &mut usize) -> Poll<Option<Bytes>> {
         match *self {}
     }
 
-    pub(crate) fn has_turns(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn compress_at_once(&mut self, _: &[u8]) -> Option<Bytes> {
         match *self {}
-    }
-
-    pub(crate) fn compress(&self, _: &[u8]) -> Option<Bytes> {
-        match *self {}
-    }
-
-    pub(crate) fn turn(&self) -> Turn<'_> {
-        match *self {}
-    }
-
-    pub(crate) fn try_turn(&self) -> Option<Turn<'_>> {
-        match *self {}
-    }
-}
-
-pub(crate) struct Turn<'a>(&'a Compression);
-
-impl Turn<'_> {
-    pub(crate) fn compress(&mut self, _: &[u8]) -> Option<Bytes> {
-        match *self.0 {}
     }
 }
 

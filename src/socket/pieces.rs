@@ -11,22 +11,25 @@ use std::{
         atomic::{AtomicUsize, Ordering},
     },
     task::{Context, Poll},
+    time::Instant,
 };
 
 use bytes::Bytes;
-use flate2::{Compress, FlushCompress};
+use flate2::{Compress, Decompress, FlushCompress, FlushDecompress};
+use futures_util::SinkExt;
 use tokio::{
-    io::{AsyncWriteExt, DuplexStream, duplex},
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     sync::oneshot,
+    task::yield_now,
 };
 
 use super::{
-    Introduction, Link, Served, Setup, WebSocket,
+    Introduction, Link, Served, Setup, TrySendError, WebSocket,
     session::{self, Session},
 };
 use crate::{
     any_error::BoxError,
-    codec::{Deflate, Deflation, Outgoing, Role, counted},
+    codec::{Decoder, Deflate, Deflation, Event, Outgoing, Role, Rules, counted},
     config::Config,
     extension::deflate::{Direction, Terms},
     message::Message,
@@ -131,17 +134,82 @@ fn serve_held(context_takeover: bool) -> (DuplexStream, Arc<Counts>, oneshot::Re
     (client, counts, held)
 }
 
-/// The peer, as a client that is not ours.
+/// The peer, which compresses and inflates by zlib, and checks that our decoder agrees.
 struct Peer {
     io: DuplexStream,
     compress: Compress,
+    decompress: Decompress,
+    takeover: bool,
+    decoder: Decoder,
 }
 
 impl Peer {
-    fn new(io: DuplexStream) -> Self {
+    fn new(io: DuplexStream, takeover: bool) -> Self {
+        let limits = Config::new().max_message_size(64 * MIB).limits();
         Self {
             io,
             compress: Compress::new(flate2::Compression::new(6), false),
+            decompress: Decompress::new(false),
+            takeover,
+            decoder: Decoder::new(Rules {
+                role: Role::Client,
+                limits,
+                deflation: Some(deflation(takeover)),
+            }),
+        }
+    }
+
+    /// Reads a frame: its first byte, and the payload.
+    async fn frame(&mut self) -> (u8, Vec<u8>) {
+        let mut bytes = vec![0; 2];
+        self.io.read_exact(&mut bytes).await.unwrap();
+        let width = match bytes[1] {
+            126 => 2,
+            127 => 8,
+            _ => 0,
+        };
+        bytes.resize(2 + width, 0);
+        self.io.read_exact(&mut bytes[2..]).await.unwrap();
+        let long = bytes[2..].iter();
+        let len = match width {
+            0 => usize::from(bytes[1]),
+            _ => long.fold(0, |len, &byte| len << 8 | usize::from(byte)),
+        };
+        let mut payload = vec![0; len];
+        self.io.read_exact(&mut payload).await.unwrap();
+        bytes.extend_from_slice(&payload);
+        self.decoded(&bytes, bytes[0] & 0x0f);
+        (bytes[0], payload)
+    }
+
+    fn decoded(&mut self, mut bytes: &[u8], opcode: u8) {
+        let event = self.decoder.decode(&mut bytes, Instant::now()).unwrap();
+        assert_eq!(matches!(event, Some(Event::Message(_))), opcode <= 2);
+        assert!(event.is_some() && bytes.is_empty());
+    }
+
+    /// Reads a message, and returns it with whether it was compressed.
+    async fn receive(&mut self) -> (Vec<u8>, bool) {
+        let (first, payload) = self.frame().await;
+        assert!(matches!(first & 0x8f, 0x81 | 0x82), "{first:x}");
+        if first & 0x40 == 0 {
+            return (payload, false);
+        }
+        if !self.takeover {
+            self.decompress.reset(false);
+        }
+        let payload = [&payload[..], &[0, 0, 0xff, 0xff]].concat();
+        let (mut inflated, mut rest) = (Vec::new(), &payload[..]);
+        loop {
+            inflated.reserve(MIB);
+            let read = self.decompress.total_in();
+            let flush = FlushDecompress::Sync;
+            let inflating = self.decompress.decompress_vec(rest, &mut inflated, flush);
+            inflating.unwrap();
+            rest = &rest[(self.decompress.total_in() - read) as usize..];
+            if rest.is_empty() && inflated.len() < inflated.capacity() {
+                return (inflated, true);
+            }
         }
     }
 
@@ -180,7 +248,7 @@ async fn inflates_for_a_handler_in_pieces() {
         }
         Ok(())
     });
-    let mut peer = Peer::new(client);
+    let mut peer = Peer::new(client, false);
     for message in [
         zeros(64 * MIB),
         text(3 * MIB),
@@ -197,7 +265,7 @@ async fn inflates_for_a_handler_in_pieces() {
 async fn inflates_for_another_task_in_pieces() {
     let (client, counts, held) = serve_held(false);
     let mut socket = held.await.unwrap();
-    let mut peer = Peer::new(client);
+    let mut peer = Peer::new(client, false);
     for message in [zeros(3 * MIB), text(3 * MIB)] {
         peer.compress.reset();
         peer.send(&message).await;
@@ -207,10 +275,211 @@ async fn inflates_for_another_task_in_pieces() {
             tokio::select! {
                 biased;
                 received = socket.recv() => panic!("all of {} bytes in so few polls", received.unwrap().unwrap().len()),
-                () = tokio::task::yield_now() => {}
+                () = yield_now() => {}
             }
         }
         assert!(socket.recv().await.unwrap() == Some(message.clone()));
         counts.assert_spread(message.len(), "for another task");
     }
+}
+
+/// The ways of sending.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Socket,
+    Sender,
+    Sink,
+    Try,
+}
+
+const WAYS: [Way; 4] = [Way::Socket, Way::Sender, Way::Sink, Way::Try];
+
+async fn send(way: Way, socket: &mut WebSocket, message: Message) -> Result<(), BoxError> {
+    match way {
+        Way::Socket => socket.send(message).await?,
+        Way::Sender => socket.sender().send(message).await?,
+        Way::Sink => socket.feed(message).await?,
+        Way::Try => loop {
+            match socket.sender().try_send(message.clone()) {
+                Err(TrySendError::Full(_)) => yield_now().await,
+                sent => break sent?,
+            }
+        },
+    }
+    Ok(())
+}
+
+/// Messages that compress well, badly, and not at all, and whether they are sent compressed.
+fn messages(takeover: bool) -> Vec<(Message, bool)> {
+    let mut state = 1_u32;
+    let noise = std::iter::repeat_with(|| {
+        state = state.wrapping_mul(0x0019_660d).wrapping_add(0x3c6e_f35f);
+        (state >> 24) as u8
+    });
+    let noise: Vec<u8> = noise.take(700 * KIB).collect();
+    vec![
+        (zeros(5 * MIB), true),
+        (Message::text("small"), false),
+        (text(1500 * KIB), true),
+        (Message::binary(noise), takeover),
+        (text(2 * KIB), true),
+        (text(64 * KIB), true),
+        (text(64 * KIB), true),
+        (zeros(64 * KIB), true),
+        (text(MIB), true),
+    ]
+}
+
+#[tokio::test]
+async fn compresses_in_pieces_whatever_sends() {
+    for takeover in [false, true] {
+        for way in WAYS {
+            for is_own_task in [true, false] {
+                let name = format!("{way:?}, takeover {takeover}, own task {is_own_task}");
+                let sent = messages(takeover);
+                let to_send: Vec<Message> =
+                    sent.iter().map(|(message, _)| message.clone()).collect();
+                let sending = move |mut socket: WebSocket| async move {
+                    for message in to_send {
+                        send(way, &mut socket, message).await?;
+                    }
+                    socket.flush().await?;
+                    Ok::<_, BoxError>(())
+                };
+                let (client, counts, task) = match is_own_task {
+                    true => {
+                        let (client, counts) = serve(takeover, sending);
+                        (client, counts, None)
+                    }
+                    false => {
+                        let (client, counts, held) = serve_held(takeover);
+                        let socket = held.await.unwrap();
+                        let sending = Counted {
+                            future: Box::pin(sending(socket)),
+                            counts: Arc::clone(&counts),
+                        };
+                        (client, counts, Some(tokio::spawn(sending)))
+                    }
+                };
+                let mut peer = Peer::new(client, takeover);
+                let mut total = 0;
+                for (message, is_compressed) in sent {
+                    let received = peer.receive().await;
+                    assert!(received.0 == message.as_bytes(), "{name}");
+                    assert_eq!(received.1, is_compressed, "{name}, {} bytes", message.len());
+                    total += message.len();
+                }
+                // It closes behind the last one.
+                assert_eq!(peer.frame().await.0, 0x88, "{name}");
+                counts.assert_spread(total - 10, &name);
+                if let Some(task) = task {
+                    task.await.unwrap().unwrap();
+                }
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn compresses_in_pieces_for_many_senders_at_once() {
+    let (client, counts) = serve(true, move |socket| async move {
+        let sender = socket.sender();
+        let sendings = (0..10).map(|_| sender.send(zeros(300 * KIB)));
+        futures_util::future::try_join_all(sendings).await?;
+        Ok(())
+    });
+    let mut peer = Peer::new(client, true);
+    for _ in 0..10 {
+        assert!(peer.receive().await.0 == zeros(300 * KIB).as_bytes());
+    }
+    counts.assert_spread(3000 * KIB, "ten futures");
+}
+
+#[tokio::test]
+async fn is_whole_behind_a_message_that_was_given_up() {
+    for takeover in [false, true] {
+        let (client, counts, held) = serve_held(takeover);
+        let mut socket = held.await.unwrap();
+        let mut peer = Peer::new(client, takeover);
+        let sender = socket.sender();
+        socket.send(text(3 * MIB)).await.unwrap();
+        for _ in 0..5 {
+            // There is no room for them before the first one is compressed.
+            tokio::select! {
+                biased;
+                sent = socket.send(zeros(2 * MIB)) => panic!("{sent:?}"),
+                sent = sender.send(zeros(2 * MIB)) => panic!("{sent:?}"),
+                () = yield_now() => {}
+            }
+        }
+        let sending = tokio::spawn(async move { sender.send(text(MIB)).await });
+        for message in [text(3 * MIB), text(MIB)] {
+            assert!(peer.receive().await.0 == message.as_bytes());
+        }
+        sending.await.unwrap().unwrap();
+        counts.assert_spread(4 * MIB - KIB, "beside futures that were dropped");
+        // A receiver that is given up half way does not harm the next one.
+        drop(socket);
+        assert_eq!(peer.frame().await.0, 0x88);
+    }
+}
+
+#[tokio::test]
+async fn gives_up_a_message_with_its_connection_and_nothing_of_it_is_left() {
+    for takeover in [false, true] {
+        // The compressors that the first ones have used half way are lent again.
+        for _ in 0..4 {
+            let (client, counts, held) = serve_held(takeover);
+            let mut socket = held.await.unwrap();
+            socket.send(text(3 * MIB)).await.unwrap();
+            while counts.total.load(Ordering::Relaxed) < MIB {
+                yield_now().await;
+            }
+            // The peer goes.
+            drop(client);
+            socket.closed().await;
+        }
+        let (client, _, held) = serve_held(takeover);
+        let mut socket = held.await.unwrap();
+        let mut peer = Peer::new(client, takeover);
+        for message in [text(300 * KIB), text(2 * KIB)] {
+            socket.send(message.clone()).await.unwrap();
+            let received = peer.receive().await;
+            assert!(received.0 == message.as_bytes() && received.1);
+        }
+    }
+}
+
+#[tokio::test]
+async fn writes_what_was_sent_before_a_close_and_answers_pings_meanwhile() {
+    let (client, counts, held) = serve_held(true);
+    let mut socket = held.await.unwrap();
+    let mut peer = Peer::new(client, true);
+    socket.send(text(3 * MIB)).await.unwrap();
+    // A ping, masked with zeros, is answered before the message is compressed.
+    peer.io.write_all(&[0x89, 0x80, 0, 0, 0, 0]).await.unwrap();
+    assert_eq!(peer.frame().await, (0x8a, vec![]));
+    assert!(counts.total.load(Ordering::Relaxed) < 2 * MIB);
+    let closing =
+        tokio::spawn(async move { socket.close(crate::close::CloseCode::NORMAL, "done").await });
+    assert!(peer.receive().await.0 == text(3 * MIB).as_bytes());
+    assert_eq!(peer.frame().await, (0x88, b"\x03\xe8done".to_vec()));
+    counts.assert_spread(3 * MIB - KIB, "while it closes");
+    peer.io.write_all(&[0x88, 0x80, 0, 0, 0, 0]).await.unwrap();
+    closing.await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn flushes_when_what_was_sent_is_compressed_and_written() {
+    let (client, _, held) = serve_held(false);
+    let mut socket = held.await.unwrap();
+    let mut peer = Peer::new(client, false);
+    socket.feed(text(2 * MIB)).await.unwrap();
+    let flushing = tokio::spawn(async move {
+        socket.flush().await.unwrap();
+        socket
+    });
+    assert!(peer.receive().await.0 == text(2 * MIB).as_bytes());
+    let socket = flushing.await.unwrap();
+    assert_eq!(socket.sender().buffered(), super::Buffered::default());
 }

@@ -1,6 +1,6 @@
 //! Compressed messages through the decoder and the compressor, byte for byte where the RFC is.
 
-use std::time::Instant;
+use std::{task::Poll, time::Instant};
 
 use bytes::Bytes;
 use flate2::{Compress, FlushCompress};
@@ -142,17 +142,20 @@ fn reads_the_examples_of_the_rfc() {
 fn writes_the_examples_of_the_rfc() {
     // RFC 7692 §7.2.3.1 and §7.2.3.2.
     let hello = Bytes::from_static(&[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]);
-    let compression = Compression::new(deflation(15, true));
-    let first = compression.turn().compress(b"Hello");
-    let second = compression.turn().compress(b"Hello");
+    let mut compression = Compression::new(deflation(15, true));
+    let first = compression.compress_at_once(b"Hello");
+    let second = compression.compress_at_once(b"Hello");
     assert_eq!(first, Some(hello));
     assert_eq!(second.as_deref(), Some(&[0xf2, 0x00, 0x11, 0x00, 0x00][..]));
     // By itself it is no smaller, so it is left as it is.
-    let compression = Compression::new(deflation(15, false));
-    assert_eq!(compression.compress(b"Hello"), None);
-    let repeated = compression.compress(&b"Hello".repeat(10)).unwrap();
+    let mut compression = Compression::new(deflation(15, false));
+    assert_eq!(compression.compress_at_once(b"Hello"), None);
+    let repeated = compression.compress_at_once(&b"Hello".repeat(10)).unwrap();
     assert!(repeated.len() < 20, "{repeated:?}");
-    assert_eq!(compression.compress(&b"Hello".repeat(10)), Some(repeated));
+    assert_eq!(
+        compression.compress_at_once(&b"Hello".repeat(10)),
+        Some(repeated)
+    );
 }
 
 #[test]
@@ -242,7 +245,7 @@ fn is_the_inverse_of_the_compressor_for_every_window_and_fragmentation() {
     for window_bits in 9..=15 {
         for takeover in [false, true] {
             let deflation = deflation(window_bits, takeover);
-            let compression = Compression::new(deflation);
+            let mut compression = Compression::new(deflation);
             let mut decoder = Decoder::new(Rules {
                 role: Role::Client,
                 limits: LIMITS,
@@ -264,10 +267,9 @@ fn is_the_inverse_of_the_compressor_for_every_window_and_fragmentation() {
                     Message::Text(_) => (1, message.as_bytes()),
                     Message::Binary(_) => (2, message.as_bytes()),
                 };
-                let small = if takeover && !payload.is_empty() {
-                    compression.turn().compress(payload)
-                } else {
-                    compression.compress(payload)
+                let small = match payload {
+                    [] => None,
+                    payload => compression.compress_at_once(payload),
                 };
                 let mut bytes = Vec::new();
                 let (mut first, mut rest) = match &small {
@@ -301,16 +303,61 @@ fn is_the_inverse_of_the_compressor_for_every_window_and_fragmentation() {
 
 #[test]
 fn gives_up_any_number_of_messages_that_do_not_become_smaller() {
-    let compression = Compression::new(deflation(12, false));
     let text = "the same compressor goes on ".repeat(100);
-    let before = compression.compress(text.as_bytes());
-    assert!(before.is_some());
-    for (len, count) in [(KIB, 200), (16 * KIB, 20), (64 * KIB, 5)] {
-        for number in 0..count {
-            let given_up = compression.compress(&noise(len));
-            assert_eq!(given_up, None, "message {number} of {len} bytes");
+    for level in 1..=9 {
+        let mut deflation = deflation(12, false);
+        deflation.level = level;
+        let mut compression = Compression::new(deflation);
+        let before = compression.compress_at_once(text.as_bytes());
+        for (len, count) in [(KIB, 100), (16 * KIB, 10), (64 * KIB, 3), (127 * KIB, 1)] {
+            for number in 0..count {
+                let given_up = compression.compress_at_once(&noise(len));
+                assert_eq!(given_up, None, "message {number} of {len} bytes");
+            }
+            let after = compression.compress_at_once(text.as_bytes());
+            assert!(after == before, "level {level} behind {len} bytes");
+            // The connection of a message ends before that is whole.
+            let mut left = Compression::new(deflation);
+            assert!(left.compress(&noise(len), &mut (len / 2)).is_pending());
+            drop(left);
+            let after = compression.compress_at_once(text.as_bytes());
+            assert!(after == before, "level {level} behind half of {len} bytes");
         }
-        assert_eq!(compression.compress(text.as_bytes()), before);
+    }
+}
+
+#[test]
+fn compresses_to_the_same_message_in_pieces_of_any_size() {
+    let mut rng = Rng::new(9);
+    for level in [1, 6, 9] {
+        for takeover in [false, true] {
+            let mut deflation = deflation(15, takeover);
+            deflation.level = level;
+            let mut compression = Compression::new(deflation);
+            let mut decoder = decoder(takeover, LIMITS);
+            let mut noise = noise(100_000);
+            noise.resize(400_000, 0);
+            let text = "wörld and more of the same, ".repeat(20_000).into_bytes();
+            for message in [vec![0; MIB], text, noise, vec![b'a'; 3]] {
+                let mut pauses = 0;
+                let compressed = loop {
+                    let mut share = 1 + rng.below(300_000);
+                    match compression.compress(&message, &mut share) {
+                        Poll::Ready(compressed) => break compressed,
+                        Poll::Pending => assert_eq!(share, 0),
+                    }
+                    pauses += 1;
+                };
+                assert!(pauses > 0 || message.len() < 10);
+                let bytes = match &compressed {
+                    None => frame(FIN | 2, &message),
+                    Some(compressed) => frame(FIN | BINARY, compressed),
+                };
+                let events = events_of(&mut decoder, &bytes, || bytes.len());
+                let expected = Event::Message(Message::binary(message));
+                assert!(events == Ok(vec![expected]), "level {level}, {takeover}");
+            }
+        }
     }
 }
 

@@ -71,10 +71,11 @@ pub(super) struct Driver<IO> {
     keepalive: Option<Keepalive>,
     /// What was written, and read after the end, during this poll of the task.
     spent: Spent,
-    /// What this poll of the task may still inflate.
+    /// What this poll of the task may still inflate, and compress.
     inflates: Share,
-    /// Enough was decoded during this poll of the task.
-    has_decoded: bool,
+    compresses: Share,
+    /// Enough was decoded, or compressed, during this poll of the task.
+    has_done_enough: bool,
     /// When what has begun to arrive becomes too slow.
     assembly_due: Option<Instant>,
     phase: Phase,
@@ -146,6 +147,8 @@ struct Closing {
     closed: Closed,
     deadline: Instant,
     step: Step,
+    /// Our Close, with what it says, while messages before it are compressed.
+    unsent: Option<Option<CloseFrame>>,
 }
 
 impl<IO: Io> Driver<IO> {
@@ -183,7 +186,8 @@ impl<IO: Io> Driver<IO> {
             is_flushed: false,
             spent: Spent::default(),
             inflates: Share::default(),
-            has_decoded: false,
+            compresses: Share::default(),
+            has_done_enough: false,
             assembly_due: None,
             waiting: None,
             blocked: None,
@@ -240,7 +244,8 @@ impl<IO: Io> Driver<IO> {
     pub(super) fn rest(&mut self) {
         self.spent = Spent::default();
         self.inflates = Share::default();
-        self.has_decoded = false;
+        self.compresses = Share::default();
+        self.has_done_enough = false;
         self.engine.rest();
     }
 
@@ -304,7 +309,7 @@ impl<IO: Io> Driver<IO> {
     }
 
     fn has_spent(&self) -> bool {
-        self.has_decoded || self.spent.is_enough()
+        self.has_done_enough || self.spent.is_enough()
     }
 }
 

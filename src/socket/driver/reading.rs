@@ -98,7 +98,7 @@ impl<IO: Io> Driver<IO> {
                     return Ok(delivered);
                 }
                 Next::Yield => {
-                    self.has_decoded = true;
+                    self.has_done_enough = true;
                     return Ok(delivered);
                 }
                 Next::Act(found) => self.act(found, now, cx)?,
@@ -169,7 +169,7 @@ impl<IO: Io> Driver<IO> {
     pub(super) fn inflate(&mut self, mut receiver: Box<Receiver>, now: Instant) -> Option<Found> {
         let found = receiver.inflate(&mut self.inflates, now);
         self.link.put_back(receiver);
-        self.has_decoded |= found.is_none();
+        self.has_done_enough |= found.is_none();
         found
     }
 

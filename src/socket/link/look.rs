@@ -6,10 +6,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Link, State};
+use super::{Link, State, uncompressed::Uncompressed};
 use crate::{
     close::CloseFrame,
-    codec::{Compression, Event, Outgoing, Rules},
+    codec::{Event, Outgoing, Rules},
     message::Message,
     socket::{
         input::Input,
@@ -85,11 +85,8 @@ impl Link {
     /// Begins a connection: what was read of it already is decoded by these rules, and its stream
     /// writes one buffer at a time if it is `contiguous`.
     pub(in crate::socket) fn begin(&self, rules: Rules, early: &[u8], contiguous: bool) {
-        if let Some(compression) = rules.deflation.map(Compression::new) {
-            // Set once: a link has one connection.
-            let _ = self.compression.set(Box::new(compression));
-        }
         let mut state = self.lock();
+        state.uncompressed = rules.deflation.map(Uncompressed::new).map(Box::new);
         state.contiguous = contiguous;
         state.receiver = Some(Box::new(Receiver::new(rules, early)));
     }
