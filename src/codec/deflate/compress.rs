@@ -49,7 +49,10 @@ impl Compression {
             Poll::Pending => {}
             // One that fails is not kept. Another one, which refers to nothing before it, is as good for
             // the peer.
-            Poll::Ready(None) if takeover => self.compressor = None,
+            Poll::Ready(None) if takeover => {
+                self.compressor = None;
+                IDLE.lose();
+            }
             Poll::Ready(_) if takeover => {}
             Poll::Ready(_) => self.give_back(),
         }
@@ -59,7 +62,7 @@ impl Compression {
     fn give_back(&mut self) {
         if let Some(mut compressor) = self.compressor.take() {
             compressor.reset();
-            IDLE.give(compressor);
+            IDLE.give_back(compressor);
         }
     }
 
@@ -92,17 +95,20 @@ impl Compressor {
     fn take(deflation: &Deflation) -> Box<Self> {
         let window_bits = deflation.terms.send.window_bits;
         let level = deflation.level;
-        IDLE.take(|idle| (idle.window_bits, idle.level) == (window_bits, level))
-            .unwrap_or_else(|| {
-                let level_of_flate2 = flate2::Compression::new(level);
-                Box::new(Self {
-                    inner: Compress::new_with_window_bits(level_of_flate2, false, window_bits),
+        let fits = |idle: &Box<Self>| (idle.window_bits, idle.level) == (window_bits, level);
+        IDLE.lend(fits, || {
+            Box::new(Self {
+                inner: Compress::new_with_window_bits(
+                    flate2::Compression::new(level),
+                    false,
                     window_bits,
-                    level,
-                    read: 0,
-                    output: Vec::new(),
-                })
+                ),
+                window_bits,
+                level,
+                read: 0,
+                output: Vec::new(),
             })
+        })
     }
 
     /// Prepares for a message that refers to none before it.

@@ -235,10 +235,9 @@ impl Inflation {
         limit: usize,
     ) -> Result<usize, Violation> {
         // Memory is taken for a window of 15 bits whatever was agreed on.
-        let decompressor = self.decompressor.get_or_insert_with(|| {
-            IDLE.take(|_| true)
-                .unwrap_or_else(|| Decompress::new(false))
-        });
+        let decompressor = self
+            .decompressor
+            .get_or_insert_with(|| IDLE.lend(|_| true, || Decompress::new(false)));
         let mut rest = input;
         loop {
             if self.share < BLOCK {
@@ -332,7 +331,7 @@ impl Inflation {
     fn give_back(&mut self) {
         if let Some(mut decompressor) = self.decompressor.take() {
             decompressor.reset(false);
-            IDLE.give(decompressor);
+            IDLE.give_back(decompressor);
         }
     }
 }

@@ -22,7 +22,7 @@
 //! # Memory
 //!
 //! Compressors and decompressors are lent from a pool, and given back with the last byte of a
-//! message; with context takeover they stay with the connection from its first message on.
+//! message; with context takeover they stay with the connection from its first message on, until it ends.
 
 mod compress;
 #[cfg(test)]

@@ -70,9 +70,9 @@ use crate::extension::{
 ///
 /// Without context takeover they are shared: a compressor is lent while a message is compressed, a
 /// decompressor from the first byte of a message to its last, and as many of either as the machine
-/// runs threads are kept for the next messages. An idle connection holds none, so that it takes no
+/// runs threads, or as are lent, if those are more, are kept for the next messages. An idle connection holds none, so that it takes no
 /// more memory than one without compression. With context takeover a connection keeps its own from
-/// the first message in that direction on.
+/// the first message in that direction on, until it ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Deflate {
     min_size: usize,
