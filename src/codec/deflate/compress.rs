@@ -95,20 +95,20 @@ impl Compressor {
     fn take(deflation: &Deflation) -> Box<Self> {
         let window_bits = deflation.terms.send.window_bits;
         let level = deflation.level;
-        let fits = |idle: &Box<Self>| (idle.window_bits, idle.level) == (window_bits, level);
-        IDLE.lend(fits, || {
+        let make = || {
+            let level_of_flate2 = flate2::Compression::new(level);
             Box::new(Self {
-                inner: Compress::new_with_window_bits(
-                    flate2::Compression::new(level),
-                    false,
-                    window_bits,
-                ),
+                inner: Compress::new_with_window_bits(level_of_flate2, false, window_bits),
                 window_bits,
                 level,
                 read: 0,
                 output: Vec::new(),
             })
-        })
+        };
+        IDLE.lend(
+            |idle| (idle.window_bits, idle.level) == (window_bits, level),
+            make,
+        )
     }
 
     /// Prepares for a message that refers to none before it.
