@@ -68,7 +68,8 @@ impl Compression {
 
     #[cfg(any(test, fuzzing))]
     pub(crate) fn compress_at_once(&mut self, message: &[u8]) -> Option<Bytes> {
-        match self.compress(message, &mut usize::MAX.clone()) {
+        let mut share = usize::MAX;
+        match self.compress(message, &mut share) {
             Poll::Ready(compressed) => compressed,
             Poll::Pending => panic!("there is no share to wait for"),
         }

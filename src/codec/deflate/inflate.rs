@@ -121,7 +121,8 @@ impl Inflation {
             let piece = &bytes[taken..bytes.len().min(taken + BLOCK)];
             let block = &mut block[..piece.len()];
             block.copy_from_slice(piece);
-            mask.clone().apply(block);
+            let mut unread = *mask;
+            unread.apply(block);
             let read = self.inflate(block, message, limit)?;
             mask.skip(read);
             taken += read;

@@ -120,13 +120,18 @@ impl Link {
     /// Puts back what is left of a batch, of which so much was added to the output.
     pub(in crate::socket) fn put_back_batch(&self, batch: Batch, added: Load, cx: &Context<'_>) {
         let mut state = self.lock();
-        if let Some(uncompressed) = &mut state.uncompressed {
-            uncompressed.put_back(batch);
-        }
+        let lost = match &mut state.uncompressed {
+            Some(uncompressed) => {
+                uncompressed.put_back(batch);
+                None
+            }
+            None => Some(batch),
+        };
         state.begin_writing(added);
         // Compressed, messages take less room.
         let called = state.call_waiters(self.config.outbox());
         drop(state);
+        drop(lost);
         self.wake_others(called, cx);
     }
 
@@ -320,7 +325,8 @@ impl State {
         self.writing.messages = self.writing.messages.saturating_sub(load.messages);
         self.writing.bytes = self.writing.bytes.saturating_sub(load.bytes);
         let mut writer = None;
-        if all {
+        // What is lost with its connection is not written.
+        if all && self.stage != Stage::Closed {
             self.flushed = self.sent() - self.unwritten().messages as u64;
             let is_flushed = |up_to| up_to <= self.flushed;
             if self.flushes_up_to.is_some_and(is_flushed) {
