@@ -229,8 +229,8 @@ impl Config {
     /// Sets how much may wait to be written, in messages and in bytes of frames.
     ///
     /// When either is reached, [`WebSocket::send`](crate::WebSocket::send) waits and
-    /// [`Sender::try_send`](crate::Sender::try_send) fails. A message that is larger than the
-    /// bound is taken when nothing else waits. Minimum: 1 message of any size. Defaults: 1,024
+    /// [`Sender::try_send`](crate::Sender::try_send) fails. A message that is still to be compressed counts
+    /// by its length. A message that is larger than the bound is taken when nothing else waits. Minimum: 1 message of any size. Defaults: 1,024
     /// messages, 1 MiB.
     #[must_use]
     pub const fn max_outbox(mut self, messages: usize, bytes: usize) -> Self {

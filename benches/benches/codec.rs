@@ -1,7 +1,7 @@
 //! The time an engine takes for a message, without a network.
 //!
 //! ```text
-//! cargo bench -p tower-websocket-benches
+//! cargo bench -p tower-websocket-benches --bench codec
 //! ```
 
 use divan::{Bencher, counter::ItemsCount};

@@ -203,33 +203,43 @@ impl Assembly {
     }
 
     /// Makes a message of it, in one piece.
-    pub(crate) fn into_message(mut self: Box<Self>) -> Result<Message, Violation> {
-        let message = self.take_message();
-        if self.payload.list_room() <= LISTED {
-            // Fails when the thread is about to end.
-            let _ = SPARE.try_with(|spare| {
-                let mut spare = spare.borrow_mut();
-                if spare.len() < SPARES {
-                    spare.push(self);
-                }
-            });
+    pub(crate) fn into_message(self: Box<Self>) -> Result<Message, Violation> {
+        let mut joining = self.into_joining();
+        while joining.next_len().is_some() {
+            joining.advance()?;
         }
-        message
+        joining.finish()
     }
 
-    fn take_message(&mut self) -> Result<Message, Violation> {
-        if !self.is_text() {
-            return Ok(Message::Binary(Bytes::from(self.payload.join())));
+    /// Begins to make a message of it, in one piece.
+    pub(super) fn into_joining(mut self: Box<Self>) -> Joining {
+        let len = self.len();
+        let whole = if self.is_text() {
+            Joined::Text(String::with_capacity(len), Checked::default())
+        } else {
+            let single = self.payload.take_single();
+            Joined::Binary(single.unwrap_or_else(|| Vec::with_capacity(len)))
+        };
+        Joining {
+            message: self,
+            at: 0,
+            whole,
         }
-        // Checked bytes cannot become a string without being checked again, which here is done as
-        // they are copied.
-        let mut text = String::with_capacity(self.len());
-        let mut checked = Checked::default();
-        for piece in self.payload.take_pieces() {
-            checked.push_to(&piece, |part| text.push_str(part))?;
+    }
+
+    /// Keeps the memory of a message that has been made for the next one.
+    fn give_back(mut self: Box<Self>) {
+        self.payload.clear();
+        if self.payload.list_room() > LISTED {
+            return;
         }
-        checked.finish()?;
-        Ok(Message::Text(Utf8Bytes::from(text)))
+        // Fails when the thread is about to end.
+        let _ = SPARE.try_with(|spare| {
+            let mut spare = spare.borrow_mut();
+            if spare.len() < SPARES {
+                spare.push(self);
+            }
+        });
     }
 
     #[cfg(any(test, fuzzing))]
@@ -240,6 +250,58 @@ impl Assembly {
     /// Returns the bytes of the message so far.
     pub(crate) fn len(&self) -> usize {
         self.payload.len()
+    }
+}
+
+/// A message that is put in one piece, a buffer at a time. Each is given up as soon as it is copied.
+#[derive(Debug)]
+pub(super) struct Joining {
+    message: Box<Assembly>,
+    /// The number of the buffer that is copied next.
+    at: usize,
+    whole: Joined,
+}
+
+#[derive(Debug)]
+enum Joined {
+    Binary(Vec<u8>),
+    /// Checked bytes cannot become a string without being checked again, which is done as they are copied.
+    Text(String, Checked),
+}
+
+impl Joining {
+    /// Returns how many bytes are copied next, `None` when all are.
+    pub(super) fn next_len(&self) -> Option<usize> {
+        self.message.payload.get(self.at).map(<[u8]>::len)
+    }
+
+    /// Copies the next buffer.
+    pub(super) fn advance(&mut self) -> Result<(), Violation> {
+        let payload = &mut self.message.payload;
+        let Some(piece) = payload.get(self.at) else {
+            return Ok(());
+        };
+        match &mut self.whole {
+            Joined::Binary(bytes) => bytes.extend_from_slice(piece),
+            Joined::Text(text, checked) => {
+                checked.push_to(piece, |part| text.push_str(part))?;
+            }
+        }
+        payload.give_up(self.at);
+        self.at += 1;
+        Ok(())
+    }
+
+    /// Makes a message of what was copied.
+    pub(super) fn finish(self) -> Result<Message, Violation> {
+        self.message.give_back();
+        Ok(match self.whole {
+            Joined::Binary(bytes) => Message::Binary(Bytes::from(bytes)),
+            Joined::Text(text, checked) => {
+                checked.finish()?;
+                Message::Text(Utf8Bytes::from(text))
+            }
+        })
     }
 }
 

@@ -4,8 +4,6 @@
 
 use std::{array, io::IoSliceMut, mem};
 
-use bytes::Bytes;
-
 use super::buffers::{Buffer, CHUNK};
 
 /// So many can be read into at once.
@@ -181,30 +179,35 @@ impl Chunks {
         self.full.push(full);
     }
 
-    /// Takes the bytes in one piece, of exactly their length. The lists are used again.
-    pub(super) fn join(&mut self) -> Vec<u8> {
-        if let (true, Memory::Small(bytes)) = (self.full.is_empty(), &mut self.last.memory) {
-            let mut bytes = mem::take(bytes);
-            bytes.truncate(self.last.filled);
-            bytes.shrink_to_fit();
-            self.last = Chunk::default();
-            return bytes;
-        }
-        let mut bytes = Vec::with_capacity(self.len());
-        // Each is given away as soon as it is copied.
-        for chunk in self.full.drain(..) {
-            bytes.extend_from_slice(chunk.as_ref());
-        }
-        bytes.extend_from_slice(mem::take(&mut self.last).as_ref());
-        self.before = 0;
-        bytes
+    /// Takes the bytes in one piece, of exactly their length, if they are in a buffer of their own.
+    pub(super) fn take_single(&mut self) -> Option<Vec<u8>> {
+        let (true, Memory::Small(bytes)) = (self.full.is_empty(), &mut self.last.memory) else {
+            return None;
+        };
+        let mut bytes = mem::take(bytes);
+        bytes.truncate(mem::take(&mut self.last.filled));
+        bytes.shrink_to_fit();
+        Some(bytes)
     }
 
-    /// Takes the bytes in the pieces in which they are, none of them empty. The lists are used again.
-    pub(super) fn take_pieces(&mut self) -> impl Iterator<Item = Bytes> {
+    /// Returns the bytes in a buffer, by its number; `None` behind the last that has some.
+    pub(super) fn get(&self, number: usize) -> Option<&[u8]> {
+        let last = (number == self.full.len()).then_some(&self.last);
+        let chunk = self.full.get(number).or(last)?;
+        Some(chunk.as_ref()).filter(|bytes| !bytes.is_empty())
+    }
+
+    /// Gives a buffer up, whose bytes are not needed any more.
+    pub(super) fn give_up(&mut self, number: usize) {
+        let chunk = self.full.get_mut(number).unwrap_or(&mut self.last);
+        *chunk = Chunk::default();
+    }
+
+    /// Gives all buffers up, and keeps the list.
+    pub(super) fn clear(&mut self) {
+        self.full.clear();
+        self.last = Chunk::default();
         self.before = 0;
-        let last = Some(mem::take(&mut self.last)).filter(|last| last.filled > 0);
-        self.full.drain(..).chain(last).map(Bytes::from_owner)
     }
 
     /// Returns how many full buffers the list has room for.
@@ -257,13 +260,18 @@ mod tests {
         filled.unwrap();
     }
 
+    fn joined(chunks: &Chunks) -> Vec<u8> {
+        let pieces: Vec<&[u8]> = (0..).map_while(|number| chunks.get(number)).collect();
+        pieces.concat()
+    }
+
     #[test]
     fn uses_a_buffer_again_without_what_was_in_it() {
-        drop(full(1, b's').take_pieces());
+        full(1, b's').give_up(0);
         let mut chunks = Chunks::default();
         chunks.room(CHUNK, 0)[0] = b'n';
         fill(&mut chunks, 1);
-        assert_eq!(chunks.join(), b"n");
+        assert_eq!(joined(&chunks), b"n");
     }
 
     #[test]
@@ -285,13 +293,16 @@ mod tests {
         fill(&mut chunks, 1);
         assert_eq!(chunks.capacity(), 2 * CHUNK);
         all.push(1);
-        assert_eq!(chunks.join(), all);
+        assert_eq!(joined(&chunks), all);
+        chunks.clear();
+        assert_eq!((chunks.len(), chunks.capacity()), (0, 0));
+        assert_eq!(chunks.get(0), None);
     }
 
     #[test]
     fn lets_a_thread_end_that_holds_some() {
         thread_local! {
-            static HELD: RefCell<Vec<Bytes>> = const { RefCell::new(Vec::new()) };
+            static HELD: RefCell<Vec<Chunks>> = const { RefCell::new(Vec::new()) };
         }
         // Whichever of the two is taken down first.
         for held_first in [true, false] {
@@ -300,7 +311,7 @@ mod tests {
                     HELD.with_borrow_mut(Vec::clear);
                 }
                 drop(full(1, 0));
-                HELD.set(full(2, 0).take_pieces().collect());
+                HELD.set(vec![full(2, 0)]);
             });
             assert!(thread.join().is_ok());
         }
@@ -325,7 +336,7 @@ mod tests {
         rooms.slices()[1].fill(9);
         assert_eq!(chunks.capacity(), 3 * CHUNK);
         fill(&mut chunks, CHUNK + 3);
-        let joined = chunks.join();
+        let joined = joined(&chunks);
         assert_eq!(joined.len(), 2 * CHUNK + 10);
         assert_eq!(
             (joined[CHUNK - 1], joined[CHUNK], joined[2 * CHUNK]),

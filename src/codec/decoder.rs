@@ -171,8 +171,9 @@ impl Decoder {
 
     /// Takes bytes off the front of `input` until an event is whole.
     ///
-    /// `Ok(None)` says that all of `input` was taken and more is needed. Where the input is cut
-    /// has no influence on the events. Past [`deadline`](Self::deadline) it fails even without any
+    /// `Ok(None)` says that all of `input` was taken and more is needed, or that it is
+    /// [paused](Self::is_paused). Where the input is cut, and where it pauses, has no influence on the
+    /// events. Past [`deadline`](Self::deadline) it fails even without any
     /// input.
     ///
     /// After [`Event::Close`] and after an error there is nothing more to decode.
@@ -213,9 +214,31 @@ impl Decoder {
         self.inflation.is_some()
     }
 
-    /// Returns when what has begun to arrive becomes too slow, `None` if nothing has.
+    /// Returns whether a message goes on to be inflated with a new [share](Self::set_share), without
+    /// further input.
+    pub(crate) fn is_paused(&self) -> bool {
+        let inflation = self.inflation.as_ref();
+        inflation.is_some_and(|inflation| inflation.is_paused())
+    }
+
+    /// Sets how many bytes of compressed messages may be made before [`decode`](Self::decode) pauses. At
+    /// first that is any number.
+    pub(crate) fn set_share(&mut self, bytes: usize) {
+        if let Some(inflation) = &mut self.inflation {
+            inflation.set_share(bytes);
+        }
+    }
+
+    /// Returns how much of the share is left.
+    pub(crate) fn share(&self) -> usize {
+        let inflation = self.inflation.as_ref();
+        inflation.map_or(usize::MAX, |inflation| inflation.share())
+    }
+
+    /// Returns when what has begun to arrive becomes too slow, `None` if nothing has. Until all that has
+    /// come is inflated, it is not the peer's turn.
     pub(crate) fn deadline(&self) -> Option<Moment> {
-        self.deadline
+        self.deadline.filter(|_| !self.is_paused())
     }
 
     /// Returns the work of inflating since the last call, in bytes that are copied: the length of the
@@ -231,7 +254,7 @@ impl Decoder {
     }
 
     fn is_too_late(&self, now: Moment) -> bool {
-        self.deadline.is_some_and(|deadline| now >= deadline)
+        self.deadline().is_some_and(|deadline| now >= deadline)
     }
 
     /// Starts the clock if something has begun, and stops it if nothing has.
@@ -297,9 +320,9 @@ impl Decoder {
                 Stage::Data { .. } => {
                     if let Some(message) = self.data(input)? {
                         self.deadline = None;
-                        return Ok(Some(Event::Message(message.into_message()?)));
+                        return Ok(Some(Event::Message(message)));
                     }
-                    if input.is_empty() {
+                    if input.is_empty() || self.is_paused() {
                         self.set_clock(now);
                         return Ok(None);
                     }
@@ -332,7 +355,7 @@ impl Decoder {
     }
 
     /// Takes payload off the front of `input`, and returns the message when this ends it.
-    fn data(&mut self, input: &mut &[u8]) -> Result<Option<Box<Assembly>>, Violation> {
+    fn data(&mut self, input: &mut &[u8]) -> Result<Option<Message>, Violation> {
         let (
             Stage::Data {
                 last,
@@ -343,22 +366,58 @@ impl Decoder {
             Some(message),
         ) = (&mut self.stage, &mut self.message)
         else {
-            return Ok(None);
+            return self.join();
         };
-        let bytes = split_front(input, *missing);
-        *missing -= bytes.len();
         let limits = &self.rules.limits;
         // A head marks a message as compressed only where that was agreed on.
         match &mut self.inflation {
             Some(inflation) if message.is_compressed() => {
-                inflation.append(bytes, mask, message, limits.message)?;
-                if *missing == 0 && *last {
+                let bytes = &input[..input.len().min(*missing)];
+                let taken = inflation.append(bytes, mask, message, limits.message)?;
+                *input = &input[taken..];
+                *missing -= taken;
+                if *missing == 0 && *last && !inflation.is_paused() {
                     inflation.finish(message, limits.message)?;
                 }
+                if inflation.is_paused() {
+                    return Ok(None);
+                }
             }
-            _ => message.append(bytes, mask, *missing, *last, limits)?,
+            _ => {
+                let bytes = split_front(input, *missing);
+                *missing -= bytes.len();
+                message.append(bytes, mask, *missing, *last, limits)?;
+            }
         }
-        self.end_of_data()
+        let Some(message) = self.end_of_data()? else {
+            return Ok(None);
+        };
+        match &mut self.inflation {
+            Some(inflation) if message.is_compressed() => {
+                inflation.begin_joining(message);
+                self.join()
+            }
+            _ => message.into_message().map(Some),
+        }
+    }
+
+    /// Returns the message that is put in one piece, if there is one and it does not pause. Nothing behind
+    /// it is decoded before.
+    fn join(&mut self) -> Result<Option<Message>, Violation> {
+        let Some(inflation) = &mut self.inflation else {
+            return Ok(None);
+        };
+        let joined = inflation.join()?;
+        self.stage = match inflation.is_paused() {
+            false => Stage::default(),
+            true => Stage::Data {
+                last: true,
+                large: false,
+                missing: 0,
+                mask: Mask::NONE,
+            },
+        };
+        Ok(joined)
     }
 
     /// Takes payload off the front of `input`, and returns what the frame says when this ends it.

@@ -96,7 +96,8 @@ impl Mask {
         masked
     }
 
-    fn skip(&mut self, bytes: usize) {
+    /// Goes on behind `bytes` of the payload.
+    pub(super) fn skip(&mut self, bytes: usize) {
         let bits = 8 * (bytes % 4) as u32;
         self.0 = u32::from_le_bytes(self.0).rotate_right(bits).to_le_bytes();
     }

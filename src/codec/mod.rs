@@ -60,6 +60,8 @@ pub(crate) use decoder::{Decoder, Event, Limits, Role, Rules, Violation};
 pub(crate) use deflate::Deflate;
 #[cfg(feature = "deflate")]
 pub use deflate::Deflate;
-pub(crate) use deflate::{Compression, Deflation, Turn};
+#[cfg(all(test, feature = "deflate"))]
+pub(crate) use deflate::counted;
+pub(crate) use deflate::{Compression, Deflation};
 use mask::Mask;
 pub(crate) use outgoing::{Load, Outgoing};

@@ -1,11 +1,13 @@
 //! What stands in the place of compression where it is not compiled in: types without values, so
 //! that nobody else has to tell the two cases apart.
 
+use std::task::Poll;
+
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
 use super::{Mask, Violation, assembly::Assembly};
-use crate::extension::Unacceptable;
+use crate::{extension::Unacceptable, message::Message};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Deflate {}
@@ -27,6 +29,12 @@ impl Deflate {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Deflation {}
 
+impl Deflation {
+    pub(crate) fn applies_to(&self, _: usize) -> bool {
+        match *self {}
+    }
+}
+
 #[derive(Debug)]
 pub(super) enum Inflation {}
 
@@ -41,11 +49,31 @@ impl Inflation {
         _: &mut Mask,
         _: &mut Assembly,
         _: usize,
-    ) -> Result<(), Violation> {
+    ) -> Result<usize, Violation> {
         match *self {}
     }
 
     pub(super) fn finish(&mut self, _: &mut Assembly, _: usize) -> Result<(), Violation> {
+        match *self {}
+    }
+
+    pub(super) fn begin_joining(&mut self, _: Box<Assembly>) {
+        match *self {}
+    }
+
+    pub(super) fn join(&mut self) -> Result<Option<Message>, Violation> {
+        match *self {}
+    }
+
+    pub(super) fn is_paused(&self) -> bool {
+        match *self {}
+    }
+
+    pub(super) fn set_share(&mut self, _: usize) {
+        match *self {}
+    }
+
+    pub(super) fn share(&self) -> usize {
         match *self {}
     }
 
@@ -62,32 +90,13 @@ impl Compression {
         match deflation {}
     }
 
-    pub(crate) fn applies_to(&self, _: usize) -> bool {
+    pub(crate) fn compress(&mut self, _: &[u8], _: &mut usize) -> Poll<Option<Bytes>> {
         match *self {}
     }
 
-    pub(crate) fn has_turns(&self) -> bool {
+    #[cfg(test)]
+    pub(crate) fn compress_at_once(&mut self, _: &[u8]) -> Option<Bytes> {
         match *self {}
-    }
-
-    pub(crate) fn compress(&self, _: &[u8]) -> Option<Bytes> {
-        match *self {}
-    }
-
-    pub(crate) fn turn(&self) -> Turn<'_> {
-        match *self {}
-    }
-
-    pub(crate) fn try_turn(&self) -> Option<Turn<'_>> {
-        match *self {}
-    }
-}
-
-pub(crate) struct Turn<'a>(&'a Compression);
-
-impl Turn<'_> {
-    pub(crate) fn compress(&mut self, _: &[u8]) -> Option<Bytes> {
-        match *self.0 {}
     }
 }
 

@@ -66,23 +66,22 @@ fn round_trip(mut data: &[u8]) {
     let level = u32::from(byte(&mut data));
     let there = terms(sends, receives);
     let deflate = Deflate::new().level(level).min_size(0);
-    let compression = Compression::new(deflate.agreed(there));
+    let deflation = deflate.agreed(there);
+    let mut compression = Compression::new(deflation);
     let mut outgoing = Outgoing::new(Role::Server, false);
     let mut events = Vec::new();
     while !data.is_empty() {
         let message = message(&mut data);
-        let compressed = if !compression.applies_to(message.len()) {
-            None
-        } else if compression.has_turns() {
-            compression.turn().compress(message.as_bytes())
-        } else {
-            let compressed = compression.compress(message.as_bytes());
+        let compressed = match deflation.applies_to(message.len()) {
+            false => None,
+            true => compression.compress_at_once(message.as_bytes()),
+        };
+        if !there.send.context_takeover {
             let shorter = compressed
                 .as_ref()
                 .is_none_or(|bytes| bytes.len() <= message.len());
             assert!(shorter, "compressing made it larger");
-            compressed
-        };
+        }
         match compressed {
             Some(bytes) => outgoing.push_compressed(&message, &bytes),
             None => outgoing.push(&mut message.clone()),

@@ -6,6 +6,9 @@ const BYTES: u32 = 256 * 1024;
 /// The same within a large payload. Left to the next poll, that much of each connection's would be
 /// held at once, and would have left the cache when the rest comes.
 const BYTES_WITHIN: u32 = 1024 * 1024;
+/// What one poll may inflate, and the same again that it may compress. Both together are 256 KiB.
+const PIECE: u32 = 128 * 1024;
+
 /// What a poll has taken in, at most a little more than [`FRAMES`] and than [`BYTES`] or
 /// [`BYTES_WITHIN`].
 #[derive(Debug, Default)]
@@ -38,5 +41,25 @@ impl Spent {
     pub(super) fn is_enough_within(&self, unwritten: usize) -> bool {
         let bytes = unwritten.saturating_add(self.bytes as usize);
         self.frames >= FRAMES || bytes >= BYTES_WITHIN as usize
+    }
+}
+
+/// What is left of a poll's share of inflating, or of compressing, in bytes.
+#[derive(Debug)]
+pub(super) struct Share(u32);
+
+impl Default for Share {
+    fn default() -> Self {
+        Self(PIECE)
+    }
+}
+
+impl Share {
+    pub(super) const fn left(&self) -> usize {
+        self.0 as usize
+    }
+
+    pub(super) fn set_left(&mut self, left: usize) {
+        self.0 = u32::try_from(left).map_or(PIECE, |left| left.min(PIECE));
     }
 }

@@ -26,9 +26,10 @@ pub(super) struct Engine<IO> {
 
 impl<IO: Io> Engine<IO> {
     pub(super) fn new(io: IO, role: Role) -> Self {
+        let contiguous = !io.is_write_vectored();
         Self {
             io,
-            output: Outgoing::new(role, false),
+            output: Outgoing::new(role, contiguous),
             buffer: None,
             unflushed: false,
         }

@@ -16,14 +16,12 @@
 //! | `engine` | how a stream is read and written |
 //! | `budget` | how much one poll may do |
 //! | `io` | how a stream is read and written best |
-//! | `form` | whether a message is queued compressed |
 //! | `timer` | one timer for all that a connection waits for |
 
 mod budget;
 mod driver;
 mod engine;
 mod error;
-mod form;
 mod inbox;
 mod input;
 mod io;
@@ -31,6 +29,8 @@ mod link;
 #[cfg(test)]
 #[cfg(tower_websocket_loom)]
 mod loom;
+#[cfg(all(test, feature = "deflate", not(tower_websocket_loom)))]
+mod pieces;
 mod receiver;
 mod sender;
 mod session;

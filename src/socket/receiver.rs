@@ -2,7 +2,10 @@
 
 use crate::moment::Moment;
 
-use super::{budget::Spent, input::Input};
+use super::{
+    budget::{Share, Spent},
+    input::Input,
+};
 use crate::{
     codec::{Assembly, Decoder, Event, Rooms, Rules, Violation},
     message::Message,
@@ -98,7 +101,7 @@ impl Receiver {
 
     /// Returns whether there is something to decode.
     pub(super) fn has_input(&self) -> bool {
-        self.stopped.is_some() || !self.bytes().is_empty()
+        self.stopped.is_some() || !self.bytes().is_empty() || self.decoder.is_paused()
     }
 
     /// Returns the next message, if it is whole and nothing else comes before it.
@@ -157,6 +160,17 @@ impl Receiver {
                 }
             }
             None => self.decode(now),
+        }
+    }
+
+    /// Returns what comes next, as far as a poll's `share` of inflating goes: `None` if it is used up.
+    pub(super) fn inflate(&mut self, share: &mut Share, now: Moment) -> Option<Found> {
+        self.decoder.set_share(share.left());
+        let found = self.next(now);
+        share.set_left(self.decoder.share());
+        match found {
+            Found::Nothing if self.decoder.is_paused() => None,
+            found => Some(found),
         }
     }
 

@@ -48,7 +48,7 @@ pub struct Sender {
 pub struct Buffered {
     /// Messages of which not all is written, and small ones that were gathered with such a one.
     pub messages: usize,
-    /// Bytes of frames.
+    /// Bytes of frames. A message that is still to be compressed counts by its length.
     pub bytes: usize,
 }
 
@@ -100,8 +100,7 @@ impl Sender {
     /// Both give the message back.
     ///
     /// - [`TrySendError::Full`]: the peer reads too slowly, and
-    ///   [`Config::max_outbox`](crate::Config::max_outbox) is reached, or others wait for room, or
-    ///   another message is being compressed that this one would refer to.
+    ///   [`Config::max_outbox`](crate::Config::max_outbox) is reached, or others wait for room.
     /// - [`TrySendError::Closed`]: the connection is closing or gone.
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), TrySendError> {
         self.link.try_send(message.into())

@@ -5,7 +5,13 @@ use std::fmt;
 use flate2::{Decompress, FlushDecompress, Status};
 
 use super::{Deflation, TAIL, pool::Pool, short};
-use crate::codec::{Mask, Violation, assembly::Assembly};
+use crate::{
+    codec::{
+        Mask, Violation,
+        assembly::{Assembly, Joining},
+    },
+    message::Message,
+};
 
 /// Payload is unmasked, and inflated to, in pieces of this size, which stay in the first cache.
 const BLOCK: usize = 4 * 1024;
@@ -19,6 +25,9 @@ const TINY_STREAMS: usize = 16;
 /// be one of a block's own codes, and each stream that zlib begins.
 const ARRIVED: usize = 4;
 const BEGUN: usize = 256;
+
+/// What the end of a message may make: four bytes of codes, and five, behind what was not inflated yet.
+const ENDING: usize = 4 * BLOCK;
 
 const CORRUPT: Violation = Violation::Protocol("a compressed message is no deflate stream");
 const CUT: Violation = Violation::Protocol("a compressed message ends within a deflate block");
@@ -41,6 +50,12 @@ pub(in crate::codec) struct Inflation {
     tiny: usize,
     /// What was done since somebody asked, in bytes.
     work: usize,
+    /// How many more bytes may be made before it pauses.
+    share: usize,
+    /// The share is used up, and there is more to make of what has arrived.
+    is_paused: bool,
+    /// The message whose bytes have all come, while it is put together in one piece.
+    joining: Option<Joining>,
 }
 
 /// Where in its stream the message in progress is.
@@ -63,7 +78,25 @@ impl Inflation {
             start: 0,
             tiny: 0,
             work: 0,
+            share: usize::MAX,
+            is_paused: false,
+            joining: None,
         }
+    }
+
+    /// Sets how many bytes may be made before the message in progress pauses. At first that is any number.
+    pub(in crate::codec) const fn set_share(&mut self, bytes: usize) {
+        self.share = bytes;
+    }
+
+    /// Returns how much of the share is left.
+    pub(in crate::codec) const fn share(&self) -> usize {
+        self.share
+    }
+
+    /// Returns whether the message in progress goes on with a new share, without further bytes.
+    pub(in crate::codec) const fn is_paused(&self) -> bool {
+        self.is_paused
     }
 
     /// Returns the work of inflating since the last call: the bytes that came of it, and what else is
@@ -72,34 +105,46 @@ impl Inflation {
         std::mem::take(&mut self.work)
     }
 
-    /// Appends what `bytes` of a frame's payload inflate to, within `limit` for the message.
+    /// Appends what `bytes` of a frame's payload inflate to, within `limit` for the message, and returns
+    /// how many of the bytes that took: all of them, unless it [pauses](Self::is_paused).
     pub(in crate::codec) fn append(
         &mut self,
         bytes: &[u8],
         mask: &mut Mask,
         message: &mut Assembly,
         limit: usize,
-    ) -> Result<(), Violation> {
-        message.receive_compressed(bytes.len());
-        self.work = self
-            .work
-            .saturating_add(ARRIVED.saturating_mul(bytes.len()));
+    ) -> Result<usize, Violation> {
         let mut block = [0; BLOCK];
-        for piece in bytes.chunks(BLOCK) {
+        let mut taken = 0;
+        // Once without any bytes: what came before may not be inflated to its end.
+        loop {
+            let piece = &bytes[taken..bytes.len().min(taken + BLOCK)];
             let block = &mut block[..piece.len()];
             block.copy_from_slice(piece);
-            mask.apply(block);
-            self.inflate(block, message, limit)?;
+            let mut unread = *mask;
+            unread.apply(block);
+            let read = self.inflate(block, message, limit)?;
+            mask.skip(read);
+            taken += read;
+            if self.is_paused || taken == bytes.len() {
+                break;
+            }
         }
-        Ok(())
+        message.receive_compressed(taken);
+        self.work = self.work.saturating_add(ARRIVED.saturating_mul(taken));
+        Ok(taken)
     }
 
-    /// Ends the message.
+    /// Ends the message, unless it pauses.
     pub(in crate::codec) fn finish(
         &mut self,
         message: &mut Assembly,
         limit: usize,
     ) -> Result<(), Violation> {
+        if self.share < ENDING {
+            self.is_paused = true;
+            return Ok(());
+        }
         // From here on streams end by what is appended below, and those are not the peer's.
         self.tiny = 0;
         // What a sender cuts off (RFC 7692 §7.2.1). A stream that has ended has nothing more to
@@ -130,28 +175,59 @@ impl Inflation {
         Ok(())
     }
 
+    /// Begins to put the message in one piece, which is done by [`join`](Self::join).
+    pub(in crate::codec) fn begin_joining(&mut self, message: Box<Assembly>) {
+        self.joining = Some(message.into_joining());
+    }
+
+    /// Returns the message when it is in one piece, `None` if it pauses before.
+    pub(in crate::codec) fn join(&mut self) -> Result<Option<Message>, Violation> {
+        self.is_paused = false;
+        let Some(joining) = &mut self.joining else {
+            return Ok(None);
+        };
+        while let Some(len) = joining.next_len() {
+            if self.share < len {
+                self.is_paused = true;
+                return Ok(None);
+            }
+            spend(&mut self.share, len);
+            joining.advance()?;
+        }
+        let joined = self.joining.take();
+        joined.map(Joining::finish).transpose()
+    }
+
+    /// Inflates until it pauses, or to the end of `input`, and returns how much was read.
     fn inflate(
         &mut self,
-        mut input: &[u8],
+        input: &[u8],
         message: &mut Assembly,
         limit: usize,
-    ) -> Result<(), Violation> {
+    ) -> Result<usize, Violation> {
         let mut output = [0; BLOCK];
-        while !input.is_empty() {
+        let mut rest = input;
+        // There may be more of what was read before.
+        let mut is_more = std::mem::take(&mut self.is_paused) && self.stage == Stage::Within;
+        while !rest.is_empty() || is_more {
+            is_more = false;
             if self.stage == Stage::Ended {
-                let read = self.inflate_short(input, &mut output, message, limit)?;
-                input = &input[read..];
-                if input.is_empty() {
+                let read = self.inflate_short(rest, &mut output, message, limit)?;
+                rest = &rest[read..];
+                if rest.is_empty() {
                     break;
                 }
             }
-            let read = self.inflate_stream(input, &mut output, message, limit)?;
-            input = &input[read..];
+            let read = self.inflate_stream(rest, &mut output, message, limit)?;
+            rest = &rest[read..];
+            if self.is_paused {
+                break;
+            }
         }
-        Ok(())
+        Ok(input.len() - rest.len())
     }
 
-    /// Inflates to the end of a stream, or of `input`, and returns how much was read.
+    /// Inflates until it pauses, or to the end of a stream or of `input`, and returns how much was read.
     fn inflate_stream(
         &mut self,
         input: &[u8],
@@ -159,20 +235,24 @@ impl Inflation {
         message: &mut Assembly,
         limit: usize,
     ) -> Result<usize, Violation> {
-        self.stage = Stage::Within;
         // Memory is taken for a window of 15 bits whatever was agreed on.
-        let decompressor = self.decompressor.get_or_insert_with(|| {
-            IDLE.take(|_| true)
-                .unwrap_or_else(|| Decompress::new(false))
-        });
+        let decompressor = self
+            .decompressor
+            .get_or_insert_with(|| IDLE.lend(|_| true, || Decompress::new(false)));
         let mut rest = input;
         loop {
+            if self.share < BLOCK {
+                self.is_paused = true;
+                return Ok(input.len() - rest.len());
+            }
+            self.stage = Stage::Within;
             let (read, written) = (decompressor.total_in(), decompressor.total_out());
             let status = decompressor.decompress(rest, output, FlushDecompress::None);
             // Both fit: they are parts of the two slices.
             let read = (decompressor.total_in() - read) as usize;
             let written = (decompressor.total_out() - written) as usize;
             rest = &rest[read..];
+            spend(&mut self.share, written);
             self.work = self.work.saturating_add(written);
             // Also what comes before a fault in the stream: cut there, it would have been looked at.
             message.append_inflated(&output[..written], limit)?;
@@ -196,7 +276,8 @@ impl Inflation {
         }
     }
 
-    /// Inflates the short streams at the front of `input`, and returns how much was read.
+    /// Inflates the short streams at the front of `input`, as far as the share goes, and returns how much
+    /// was read.
     fn inflate_short(
         &mut self,
         input: &[u8],
@@ -207,7 +288,7 @@ impl Inflation {
         let most_tiny = most_tiny(message);
         let mut rest = input;
         let mut ended = Ok(());
-        while ended.is_ok() {
+        while ended.is_ok() && self.share >= BLOCK {
             let before = message.len();
             let mut written = 0;
             let mut is_last = true;
@@ -224,6 +305,7 @@ impl Inflation {
             }
             // What is wrong with the content comes before what is wrong with the end behind it.
             if written > 0 {
+                spend(&mut self.share, written);
                 self.work = self.work.saturating_add(written);
                 message.append_inflated(&output[..written], limit)?;
             }
@@ -250,9 +332,17 @@ impl Inflation {
     fn give_back(&mut self) {
         if let Some(mut decompressor) = self.decompressor.take() {
             decompressor.reset(false);
-            IDLE.give(decompressor);
+            IDLE.give_back(decompressor);
         }
     }
+}
+
+/// Takes `bytes` off a share.
+fn spend(share: &mut usize, bytes: usize) {
+    #[cfg(test)]
+    super::counted::add(bytes);
+    // The share that is any number stays that.
+    *share = share.saturating_sub(bytes);
 }
 
 /// Returns how many tiny streams a message may have that has so many frames.

@@ -1,7 +1,7 @@
 //! permessage-deflate on the wire
 //! ([RFC 7692 §7.2](https://www.rfc-editor.org/rfc/rfc7692#section-7.2)).
 //!
-//! Decides how a message becomes smaller and larger again. What two ends agree on is decided in
+//! Decides how a message becomes smaller and larger again, in pieces as large as whoever asks wants them. What two ends agree on is decided in
 //! `extension`, and which messages are compressed by whoever sends them.
 //!
 //! # What a peer may send
@@ -22,9 +22,11 @@
 //! # Memory
 //!
 //! Compressors and decompressors are lent from a pool, and given back with the last byte of a
-//! message; with context takeover they stay with the connection from its first message on.
+//! message; with context takeover they stay with the connection from its first message on, until it ends.
 
 mod compress;
+#[cfg(test)]
+pub(crate) mod counted;
 #[cfg(test)]
 mod final_blocks;
 mod inflate;
@@ -34,7 +36,7 @@ mod short;
 #[cfg(test)]
 mod tests;
 
-pub(crate) use self::compress::{Compression, Turn};
+pub(crate) use self::compress::Compression;
 pub(super) use self::inflate::Inflation;
 pub use self::settings::Deflate;
 use crate::extension::deflate::Terms;
@@ -49,6 +51,13 @@ pub(crate) struct Deflation {
     terms: Terms,
     level: u32,
     min_size: usize,
+}
+
+impl Deflation {
+    /// Returns whether a message of `len` bytes is to be compressed.
+    pub(crate) const fn applies_to(&self, len: usize) -> bool {
+        len > 0 && len >= self.min_size
+    }
 }
 
 /// Returns what may arrive of a compressed message that may inflate to `limit` bytes.

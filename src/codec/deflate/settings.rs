@@ -51,9 +51,13 @@ use crate::extension::{
 ///
 /// # Cost
 ///
-/// A message is compressed by the task that sends it, and inflated by the one of its connection.
-/// Neither waits for anything meanwhile: JSON of 16 KiB takes about half a millisecond at the
-/// default level, and shrinks to a quarter.
+/// Messages are compressed and inflated by the task of their connection, at most 128 KiB of either in
+/// one poll, so that other tasks get their turn within a large message. `send` and `try_send` wait for
+/// none of it. JSON of 16 KiB takes about half a millisecond at the default level, and shrinks to a
+/// quarter.
+///
+/// A message counts by its length in [`Config::max_outbox`](crate::Config::max_outbox) until it is
+/// compressed, then by its compressed length.
 ///
 /// What holds memory is a compressor, or a decompressor, while it works:
 ///
@@ -64,11 +68,11 @@ use crate::extension::{
 /// | compressor, window of 12 bits | 202 KiB |
 /// | compressor, window of 15 bits | 314 KiB |
 ///
-/// Without context takeover they are shared: a compressor is lent for the time of one `send`, a
+/// Without context takeover they are shared: a compressor is lent while a message is compressed, a
 /// decompressor from the first byte of a message to its last, and as many of either as the machine
-/// runs threads are kept for the next messages. An idle connection holds none, so that it takes no
+/// runs threads, or as are lent, if those are more, are kept for the next messages. An idle connection holds none, so that it takes no
 /// more memory than one without compression. With context takeover a connection keeps its own from
-/// the first message in that direction on.
+/// the first message in that direction on, until it ends.
 #[derive(Clone, Copy, Debug)]
 pub struct Deflate {
     min_size: usize,

@@ -1,11 +1,11 @@
 //! Compressed messages through the decoder and the compressor, byte for byte where the RFC is.
 
-use crate::moment::Moment;
+use std::task::Poll;
 
 use bytes::Bytes;
 use flate2::{Compress, FlushCompress};
 
-use super::{Compression, Deflate, Deflation, TAIL};
+use super::{Compression, Deflate, Deflation, TAIL, counted};
 use crate::{
     codec::{
         Control, Decoder, Event, Limits, Role, Rules, Violation,
@@ -13,6 +13,7 @@ use crate::{
     },
     extension::deflate::{Direction, Terms},
     message::Message,
+    moment::Moment,
 };
 
 const KIB: usize = 1024;
@@ -142,17 +143,20 @@ fn reads_the_examples_of_the_rfc() {
 fn writes_the_examples_of_the_rfc() {
     // RFC 7692 §7.2.3.1 and §7.2.3.2.
     let hello = Bytes::from_static(&[0xf2, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]);
-    let compression = Compression::new(deflation(15, true));
-    let first = compression.turn().compress(b"Hello");
-    let second = compression.turn().compress(b"Hello");
+    let mut compression = Compression::new(deflation(15, true));
+    let first = compression.compress_at_once(b"Hello");
+    let second = compression.compress_at_once(b"Hello");
     assert_eq!(first, Some(hello));
     assert_eq!(second.as_deref(), Some(&[0xf2, 0x00, 0x11, 0x00, 0x00][..]));
     // By itself it is no smaller, so it is left as it is.
-    let compression = Compression::new(deflation(15, false));
-    assert_eq!(compression.compress(b"Hello"), None);
-    let repeated = compression.compress(&b"Hello".repeat(10)).unwrap();
+    let mut compression = Compression::new(deflation(15, false));
+    assert_eq!(compression.compress_at_once(b"Hello"), None);
+    let repeated = compression.compress_at_once(&b"Hello".repeat(10)).unwrap();
     assert!(repeated.len() < 20, "{repeated:?}");
-    assert_eq!(compression.compress(&b"Hello".repeat(10)), Some(repeated));
+    assert_eq!(
+        compression.compress_at_once(&b"Hello".repeat(10)),
+        Some(repeated)
+    );
 }
 
 #[test]
@@ -242,7 +246,7 @@ fn is_the_inverse_of_the_compressor_for_every_window_and_fragmentation() {
     for window_bits in 9..=15 {
         for takeover in [false, true] {
             let deflation = deflation(window_bits, takeover);
-            let compression = Compression::new(deflation);
+            let mut compression = Compression::new(deflation);
             let mut decoder = Decoder::new(Rules {
                 role: Role::Client,
                 limits: LIMITS,
@@ -264,10 +268,9 @@ fn is_the_inverse_of_the_compressor_for_every_window_and_fragmentation() {
                     Message::Text(_) => (1, message.as_bytes()),
                     Message::Binary(_) => (2, message.as_bytes()),
                 };
-                let small = if takeover && !payload.is_empty() {
-                    compression.turn().compress(payload)
-                } else {
-                    compression.compress(payload)
+                let small = match payload {
+                    [] => None,
+                    payload => compression.compress_at_once(payload),
                 };
                 let mut bytes = Vec::new();
                 let (mut first, mut rest) = match &small {
@@ -301,16 +304,61 @@ fn is_the_inverse_of_the_compressor_for_every_window_and_fragmentation() {
 
 #[test]
 fn gives_up_any_number_of_messages_that_do_not_become_smaller() {
-    let compression = Compression::new(deflation(12, false));
     let text = "the same compressor goes on ".repeat(100);
-    let before = compression.compress(text.as_bytes());
-    assert!(before.is_some());
-    for (len, count) in [(KIB, 200), (16 * KIB, 20), (64 * KIB, 5)] {
-        for number in 0..count {
-            let given_up = compression.compress(&noise(len));
-            assert_eq!(given_up, None, "message {number} of {len} bytes");
+    for level in 1..=9 {
+        let mut deflation = deflation(12, false);
+        deflation.level = level;
+        let mut compression = Compression::new(deflation);
+        let before = compression.compress_at_once(text.as_bytes());
+        for (len, count) in [(KIB, 100), (16 * KIB, 10), (64 * KIB, 3), (127 * KIB, 1)] {
+            for number in 0..count {
+                let given_up = compression.compress_at_once(&noise(len));
+                assert_eq!(given_up, None, "message {number} of {len} bytes");
+            }
+            let after = compression.compress_at_once(text.as_bytes());
+            assert!(after == before, "level {level} behind {len} bytes");
+            // The connection of a message ends before that is whole.
+            let mut left = Compression::new(deflation);
+            assert!(left.compress(&noise(len), &mut (len / 2)).is_pending());
+            drop(left);
+            let after = compression.compress_at_once(text.as_bytes());
+            assert!(after == before, "level {level} behind half of {len} bytes");
         }
-        assert_eq!(compression.compress(text.as_bytes()), before);
+    }
+}
+
+#[test]
+fn compresses_to_the_same_message_in_pieces_of_any_size() {
+    let mut rng = Rng::new(9);
+    for level in [1, 6, 9] {
+        for takeover in [false, true] {
+            let mut deflation = deflation(15, takeover);
+            deflation.level = level;
+            let mut compression = Compression::new(deflation);
+            let mut decoder = decoder(takeover, LIMITS);
+            let mut noise = noise(100_000);
+            noise.resize(400_000, 0);
+            let text = "wörld and more of the same, ".repeat(20_000).into_bytes();
+            for message in [vec![0; MIB], text, noise, vec![b'a'; 3]] {
+                let mut pauses = 0;
+                let compressed = loop {
+                    let mut share = 1 + rng.below(300_000);
+                    match compression.compress(&message, &mut share) {
+                        Poll::Ready(compressed) => break compressed,
+                        Poll::Pending => assert_eq!(share, 0),
+                    }
+                    pauses += 1;
+                };
+                assert!(pauses > 0 || message.len() < 10);
+                let bytes = match &compressed {
+                    None => frame(FIN | 2, &message),
+                    Some(compressed) => frame(FIN | BINARY, compressed),
+                };
+                let events = events_of(&mut decoder, &bytes, || bytes.len());
+                let expected = Event::Message(Message::binary(message));
+                assert!(events == Ok(vec![expected]), "level {level}, {takeover}");
+            }
+        }
     }
 }
 
@@ -571,4 +619,81 @@ fn survives_whatever_is_sent_for_a_compressed_message() {
         }
     }
     assert!(refused > 10_000, "{accepted} accepted");
+}
+
+/// Decodes as [`events_of`] does, with a new share for each call, which may make no more than that.
+fn events_in_shares(
+    decoder: &mut Decoder,
+    bytes: &[u8],
+    piece: usize,
+    mut share: impl FnMut() -> usize,
+) -> (Result<Vec<Event>, Violation>, usize) {
+    let now = Moment::now();
+    let (mut events, mut pauses) = (Vec::new(), 0);
+    for mut input in bytes.chunks(piece) {
+        loop {
+            let share = share();
+            decoder.set_share(share);
+            counted::take();
+            let decoded = decoder.decode(&mut input, now);
+            let made = counted::take();
+            assert!(made <= share, "{made} bytes of {share}");
+            match decoded {
+                Ok(Some(event)) => events.push(event),
+                Ok(None) if decoder.is_paused() => pauses += 1,
+                Ok(None) => break,
+                Err(violation) => return (Err(violation), pauses),
+            }
+        }
+        assert!(input.is_empty());
+    }
+    (Ok(events), pauses)
+}
+
+#[test]
+fn makes_the_same_of_every_message_wherever_it_pauses() {
+    let limits = Limits {
+        message: 900_000,
+        ..LIMITS
+    };
+    let text = "wörld and more of the same, ".repeat(20_000).into_bytes();
+    let mut cut = compress(&text, 6);
+    cut.truncate(cut.len() - 3);
+    let mut not_text = text.clone();
+    let last = not_text.len() - 1;
+    not_text[last] = 0xff;
+    let mut finished = Vec::new();
+    for _ in 0..25 {
+        // A stream of its own with a final block each.
+        finished.extend([0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00]);
+        finished.extend(compress(&text[..29 * 1000], 6));
+        finished.extend([0, 0, 0xff, 0xff, 3, 0]);
+    }
+    let mut rng = Rng::new(5);
+    for (name, first, payload) in [
+        ("zeros", BINARY, compress(&vec![0; 900_000], 6)),
+        ("noise", BINARY, compress(&noise(300_000), 6)),
+        ("text", TEXT, compress(&text, 6)),
+        ("stored", TEXT, compress(&text, 0)),
+        ("several streams", TEXT, finished),
+        ("cut", TEXT, cut),
+        ("not text", TEXT, compress(&not_text, 6)),
+        ("too large", BINARY, compress(&vec![0; 900_001], 6)),
+    ] {
+        let middle = payload.len() / 2;
+        let mut bytes = frame(first, &payload[..middle]);
+        bytes.extend(frame(FIN | 9, b"ping"));
+        bytes.extend(frame(FIN | CONTINUATION, &payload[middle..]));
+        bytes.extend(frame(FIN | 1, b"behind"));
+        for takeover in [false, true] {
+            let expected = events_of(&mut decoder(takeover, limits), &bytes, || bytes.len());
+            for piece in [bytes.len(), 1000, 1] {
+                let share = || KIB * (64 + rng.below(64)) + rng.below(KIB);
+                let mut decoder = decoder(takeover, limits);
+                let (events, pauses) = events_in_shares(&mut decoder, &bytes, piece, share);
+                assert!(events == expected, "{name}, {piece} at once, {takeover}");
+                assert!(pauses > 1 || piece < bytes.len(), "{name} did not pause");
+            }
+        }
+    }
 }

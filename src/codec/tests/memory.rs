@@ -178,8 +178,8 @@ fn holds_little_ahead_of_what_is_inflated() {
     let mut rng = Rng::new(15);
     // Some of it hardly shrinks, the rest does to a thousandth.
     let payload = [rng.bytes(20_000), vec![0; 280_000]].concat();
-    let compression = Compression::new(deflation());
-    let compressed = compression.compress(&payload).unwrap();
+    let mut compression = Compression::new(deflation());
+    let compressed = compression.compress_at_once(&payload).unwrap();
     for limit in [1, 900, 30_000, CHUNK, 3 * CHUNK + 7, payload.len(), MIB] {
         for pieces in [1, 50, 100_000] {
             let mut decoder = Decoder::new(Rules {

@@ -91,10 +91,12 @@ impl Setting {
             }
             Event::Message(message) => {
                 let opcode = if message.is_text() { TEXT } else { BINARY };
-                let compression = self.deflation.map(Compression::new);
-                let compressed = compression
-                    .filter(|compression| compression.applies_to(message.len()))
-                    .and_then(|compression| compression.compress(message.as_bytes()));
+                let compressed = self
+                    .deflation
+                    .filter(|deflation| deflation.applies_to(message.len()))
+                    .and_then(|deflation| {
+                        Compression::new(deflation).compress_at_once(message.as_bytes())
+                    });
                 match compressed {
                     Some(compressed) => (COMPRESSED | opcode, compressed.to_vec()),
                     None => (opcode, message.as_bytes().to_vec()),

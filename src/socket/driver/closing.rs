@@ -42,9 +42,8 @@ impl<IO: Io> Driver<IO> {
         self.link.note_close(&frame);
         self.link
             .end(Some(fault), Some(&mut self.engine.output), cx);
-        self.send_close(Some(&frame));
-        let closed = Closed::new(Side::Local, Some(frame), false);
-        self.enter_closing(closed, true)
+        let closed = Closed::new(Side::Local, Some(frame.clone()), false);
+        self.enter_closing(closed, true, Some(frame))
     }
 
     /// The peer has ended its half of the stream, and maybe the other, too: it gets what was sent
@@ -53,11 +52,9 @@ impl<IO: Io> Driver<IO> {
         let gone = RecvError::Io(io::ErrorKind::UnexpectedEof.into());
         self.link.end(Some(gone), Some(&mut self.engine.output), cx);
         let code = CloseCode::PROTOCOL_ERROR;
-        self.send_close(Some(&CloseFrame::because(
-            code,
-            "the stream ended without a close",
-        )));
-        self.enter_closing(Closed::new(Side::Remote, None, false), true)
+        let frame = CloseFrame::because(code, "the stream ended without a close");
+        let closed = Closed::new(Side::Remote, None, false);
+        self.enter_closing(closed, true, Some(frame))
     }
 
     /// The connection is gone, or has to be given up: nobody can be told.
@@ -82,11 +79,10 @@ impl<IO: Io> Driver<IO> {
         self.resume(now);
         self.link.note_close(&frame);
         self.link.end(None, Some(&mut self.engine.output), cx);
-        self.send_close(Some(&frame));
-        let closed = Closed::new(Side::Local, Some(frame), false);
+        let closed = Closed::new(Side::Local, Some(frame.clone()), false);
         // No answer comes behind an end that has been read already.
         let answered = self.waiting.take().is_some();
-        self.enter_closing(closed, answered)
+        self.enter_closing(closed, answered, Some(frame))
     }
 
     /// The peer has closed: it is answered when the handler is through with what came before.
@@ -107,12 +103,12 @@ impl<IO: Io> Driver<IO> {
             let echoed = frame
                 .as_ref()
                 .map(|frame| CloseFrame::without_reason(frame.code()));
-            self.send_close(echoed.as_ref());
             // Both Closes are there as soon as ours is written.
-            return self.enter_closing(Closed::new(Side::Remote, frame, true), true);
+            return self.enter_closing(Closed::new(Side::Remote, frame, true), true, echoed);
         }
         match self.poll_flush(now, cx) {
             Poll::Ready(Ok(true)) => Turn::Again,
+            Poll::Ready(Ok(false)) if self.has_spent() => Turn::Yield,
             Poll::Ready(Ok(false)) | Poll::Pending => Turn::Idle,
             Poll::Ready(Err(_)) => {
                 // The peer's Close has come, so that it is known how this ended.
@@ -123,27 +119,47 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    /// Queues the last frame that is written.
-    fn send_close(&mut self, frame: Option<&CloseFrame>) {
-        if let Some(payload) = self.owed.take() {
-            self.push_control(|engine| engine.output.push_pong(&payload));
-        }
-        self.push_control(|engine| engine.output.push_close(frame));
-    }
-
-    fn enter_closing(&mut self, closed: Closed, answered: bool) -> Turn {
-        // What was accepted before is still to be written, so that a slow reader gets the time that
-        // it takes at the slowest rate that is put up with.
-        let seconds = self.engine.output.load().bytes / SLOWEST;
+    /// Begins the closing, in which our Close is sent with this `frame`.
+    fn enter_closing(&mut self, closed: Closed, answered: bool, frame: Option<CloseFrame>) -> Turn {
+        let bytes = self.engine.output.load().bytes + self.link.uncompressed();
         let written = false;
         self.phase = Phase::Closing(Box::new(Closing {
             closed,
-            deadline: timer::now()
-                + self.link.config().close_limit()
-                + Duration::from_secs(seconds as u64),
+            deadline: self.closing_deadline(bytes),
             step: Step::Exchange { written, answered },
+            unsent: Some(frame),
         }));
+        self.send_close();
         Turn::Again
+    }
+
+    /// Queues our Close, the last frame that is written, unless something before it is still to be
+    /// compressed.
+    pub(super) fn send_close(&mut self) {
+        let Phase::Closing(closing) = &mut self.phase else {
+            return;
+        };
+        if self.link.uncompressed() > 0 {
+            return;
+        }
+        let Some(frame) = closing.unsent.take() else {
+            return;
+        };
+        if let Some(payload) = self.owed.take() {
+            self.push_control(|engine| engine.output.push_pong(&payload));
+        }
+        self.push_control(|engine| engine.output.push_close(frame.as_ref()));
+        let deadline = self.closing_deadline(self.engine.output.load().bytes);
+        if let Phase::Closing(closing) = &mut self.phase {
+            closing.deadline = closing.deadline.min(deadline);
+        }
+    }
+
+    /// Returns until when the closing may last if so many bytes are still to be written: a slow reader
+    /// gets the time that it takes at the slowest rate that is put up with.
+    fn closing_deadline(&self, bytes: usize) -> Moment {
+        let seconds = Duration::from_secs((bytes / SLOWEST) as u64);
+        timer::now() + self.link.config().close_limit() + seconds
     }
 
     /// Errors end the closing, too: nobody is left to be told.
@@ -261,11 +277,10 @@ impl<IO: Io> Driver<IO> {
                 Next::Act(found) => Some(found),
                 // It is closing already.
                 Next::Close(_) => continue,
-                Next::Inflate(mut receiver) => {
-                    let found = receiver.next(now);
-                    self.link.put_back(receiver);
-                    Some(found)
-                }
+                Next::Inflate(receiver) => match self.inflate(receiver, now) {
+                    None => return Poll::Pending,
+                    found => found,
+                },
                 Next::ReadLarge(receiver) => match ready!(self.read_large(receiver, now, cx)) {
                     Ok(()) => continue,
                     Err(_) => None,
@@ -281,7 +296,7 @@ impl<IO: Io> Driver<IO> {
                     }
                 }
                 Next::Yield | Next::Receive | Next::Wait => {
-                    self.has_decoded = true;
+                    self.has_done_enough = true;
                     return Poll::Pending;
                 }
             });
@@ -309,10 +324,13 @@ impl<IO: Io> Driver<IO> {
         Poll::Pending
     }
 
-    /// Ready when everything is written.
+    /// Ready when everything is written, our Close included.
     fn poll_written(&mut self, now: Moment, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while ready!(self.poll_flush(now, cx))? {}
-        Poll::Ready(Ok(()))
+        match &self.phase {
+            Phase::Closing(closing) if closing.unsent.is_some() => Poll::Pending,
+            _ => Poll::Ready(Ok(())),
+        }
     }
 
     fn finish(&mut self, closed: Closed, cx: &Context<'_>) -> Turn {

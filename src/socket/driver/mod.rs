@@ -29,7 +29,7 @@ use std::{
 
 use self::{clock::Terms, closing::Step, crowd::Crowd, stall::Stall};
 use super::{
-    budget::Spent,
+    budget::{Share, Spent},
     engine::Engine,
     io::Io,
     link::{Link, Parked},
@@ -71,8 +71,11 @@ pub(super) struct Driver<IO> {
     keepalive: Option<Keepalive>,
     /// What was written, and read after the end, during this poll of the task.
     spent: Spent,
-    /// Enough was decoded during this poll of the task.
-    has_decoded: bool,
+    /// What this poll of the task may still inflate, and compress.
+    inflates: Share,
+    compresses: Share,
+    /// Enough was decoded, or compressed, during this poll of the task.
+    has_done_enough: bool,
     /// When what has begun to arrive becomes too slow.
     assembly_due: Option<Moment>,
     phase: Phase,
@@ -143,6 +146,8 @@ struct Closing {
     closed: Closed,
     deadline: Moment,
     step: Step,
+    /// Our Close, with what it says, while messages before it are compressed.
+    unsent: Option<Option<CloseFrame>>,
 }
 
 impl<IO: Io> Driver<IO> {
@@ -179,7 +184,9 @@ impl<IO: Io> Driver<IO> {
             written: Load::default(),
             is_flushed: false,
             spent: Spent::default(),
-            has_decoded: false,
+            inflates: Share::default(),
+            compresses: Share::default(),
+            has_done_enough: false,
             assembly_due: None,
             waiting: None,
             blocked: None,
@@ -234,7 +241,9 @@ impl<IO: Io> Driver<IO> {
     /// Ends a poll of the task: what is shared with other connections is given back.
     pub(super) fn rest(&mut self) {
         self.spent = Spent::default();
-        self.has_decoded = false;
+        self.inflates = Share::default();
+        self.compresses = Share::default();
+        self.has_done_enough = false;
         self.engine.rest();
     }
 
@@ -298,7 +307,7 @@ impl<IO: Io> Driver<IO> {
     }
 
     fn has_spent(&self) -> bool {
-        self.has_decoded || self.spent.is_enough()
+        self.has_done_enough || self.spent.is_enough()
     }
 }
 

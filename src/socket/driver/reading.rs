@@ -98,21 +98,19 @@ impl<IO: Io> Driver<IO> {
                     return Ok(delivered);
                 }
                 Next::Yield => {
-                    self.has_decoded = true;
+                    self.has_done_enough = true;
                     return Ok(delivered);
                 }
                 Next::Act(found) => self.act(found, now, cx)?,
-                Next::Inflate(mut receiver) => {
-                    let found = receiver.next(now);
-                    self.link.put_back(receiver);
-                    if let Found::Event(Event::Message(message)) = found {
+                Next::Inflate(receiver) => match self.inflate(receiver, now) {
+                    None => return Ok(delivered),
+                    Some(Found::Event(Event::Message(message))) => {
                         self.link.deliver(message, cx);
                         delivered = true;
                         None
-                    } else {
-                        self.act(found, now, cx)?
                     }
-                }
+                    Some(found) => self.act(found, now, cx)?,
+                },
                 Next::ReadLarge(receiver) => match self.read_large(receiver, now, cx) {
                     Poll::Pending => return self.nothing_came(delivered, cx),
                     Poll::Ready(Ok(())) => None,
@@ -165,6 +163,14 @@ impl<IO: Io> Driver<IO> {
             Some(error) => Err(self.lose(RecvError::Io(error), cx)),
             None => Ok(delivered),
         }
+    }
+
+    /// Inflates what has come, and returns what it is; `None` if the poll's share is used up before.
+    pub(super) fn inflate(&mut self, mut receiver: Box<Receiver>, now: Moment) -> Option<Found> {
+        let found = receiver.inflate(&mut self.inflates, now);
+        self.link.put_back(receiver);
+        self.has_done_enough |= found.is_none();
+        found
     }
 
     pub(super) fn read_large(

@@ -62,7 +62,7 @@ impl<IO: Io> Driver<IO> {
         // else a handler that sends without end would keep the peer from being heard.
         let was_blocked = self.blocked.is_some();
         if !was_blocked && !mem::take(&mut self.has_taken_all) {
-            self.link.take_outgoing(&mut self.engine.output);
+            self.take_outgoing(cx);
         }
         let mut moved = Load::default();
         loop {
@@ -99,6 +99,24 @@ impl<IO: Io> Driver<IO> {
                 return Poll::Ready(Ok(was_blocked));
             }
         }
+    }
+
+    /// Takes what was sent, and compresses what is to be, as far as this poll's share goes.
+    fn take_outgoing(&mut self, cx: &Context<'_>) {
+        let Some(mut batch) = self.link.take_outgoing(&mut self.engine.output) else {
+            return;
+        };
+        let output = &mut self.engine.output;
+        let before = output.load();
+        let is_all = batch.compress(output, &mut self.compresses);
+        let after = output.load();
+        let added = Load {
+            messages: after.messages - before.messages,
+            bytes: after.bytes - before.bytes,
+        };
+        self.link.put_back_batch(batch, added, cx);
+        self.has_done_enough |= !is_all;
+        self.send_close();
     }
 
     /// Adds what was written of messages to `moved`. Room is made late rather than early: control

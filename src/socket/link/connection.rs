@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Link, Stage, State, Traffic, Wakers, register};
+use super::{Link, Stage, State, Traffic, Wakers, register, uncompressed::Batch};
 use crate::{
     close::{CloseFrame, Closed, Side},
     codec::{Load, Outgoing, Role},
@@ -107,12 +107,36 @@ impl Link {
         state.close.take().map(|frame| *frame)
     }
 
-    /// Moves what waits to be written behind what is in `outgoing`.
-    pub(in crate::socket) fn take_outgoing(&self, outgoing: &mut Outgoing) {
+    /// Moves what waits to be written behind what is in `outgoing`, and returns what is to be compressed
+    /// before it is written. That has to be [put back](Self::put_back_batch).
+    pub(in crate::socket) fn take_outgoing(&self, outgoing: &mut Outgoing) -> Option<Batch> {
         let mut state = self.lock();
-        if !state.hand_over(outgoing) {
-            state.append_to(outgoing);
-        }
+        state.hand_over(outgoing);
+        state.append_to(outgoing);
+        state.uncompressed.as_mut()?.take()
+    }
+
+    /// Puts back what is left of a batch, of which so much was added to the output.
+    pub(in crate::socket) fn put_back_batch(&self, batch: Batch, added: Load, cx: &Context<'_>) {
+        let mut state = self.lock();
+        let lost = match &mut state.uncompressed {
+            Some(uncompressed) => {
+                uncompressed.put_back(batch);
+                None
+            }
+            None => Some(batch),
+        };
+        state.begin_writing(added);
+        // Compressed, messages take less room.
+        let called = state.call_waiters(self.config.outbox());
+        drop(state);
+        drop(lost);
+        self.wake_others(called, cx);
+    }
+
+    /// Returns how many bytes that were sent are not compressed yet.
+    pub(in crate::socket) fn uncompressed(&self) -> usize {
+        self.lock().uncompressed().bytes
     }
 
     /// Delivers a message, unless nobody wants it any more.
@@ -202,10 +226,9 @@ impl Link {
         if !mem::replace(&mut state.input_over, true) {
             state.fault = fault.map(Box::new);
         }
-        state.lost = state.unwritten().bytes as u64;
         state.writing = Load::default();
         // Whoever keeps an end of the link keeps nothing that was on its way.
-        let discarded = mem::take(&mut state.outbox);
+        let discarded = (mem::take(&mut state.outbox), state.uncompressed.take());
         let receiver = state.receiver.take();
         let wakers = state.take_wakers();
         let watchers = mem::take(&mut state.watchers);
@@ -268,16 +291,17 @@ impl State {
 
     /// Moves what was sent to the output, if that is empty; returns whether nothing is left.
     pub(super) fn hand_over(&mut self, output: &mut Outgoing) -> bool {
+        let is_all = self.uncompressed().is_empty();
         let load = self.outbox.load();
         if load.is_empty() {
-            return true;
+            return is_all;
         }
         if !output.is_empty() {
             return false;
         }
         output.swap(&mut self.outbox);
         self.begin_writing(load);
-        true
+        is_all
     }
 
     /// Moves what was sent behind what is in the output.
@@ -297,10 +321,10 @@ impl State {
     fn make_room(&mut self, load: Load, all: bool, bound: Bound) -> (Option<Waker>, Vec<Waker>) {
         self.writing.messages = self.writing.messages.saturating_sub(load.messages);
         self.writing.bytes = self.writing.bytes.saturating_sub(load.bytes);
-        self.written += load.bytes as u64;
         let mut writer = None;
-        if all {
-            self.flushed = self.written;
+        // What is lost with its connection is not written.
+        if all && self.stage != Stage::Closed {
+            self.flushed = self.sent() - self.unwritten().messages as u64;
             let is_flushed = |up_to| up_to <= self.flushed;
             if self.flushes_up_to.is_some_and(is_flushed) {
                 writer = self.writer.take();

@@ -2,10 +2,10 @@
 
 use std::{mem, task::Context};
 
-use super::{Link, State};
+use super::{Link, State, uncompressed::Uncompressed};
 use crate::{
     close::CloseFrame,
-    codec::{Compression, Event, Outgoing, Rules},
+    codec::{Event, Outgoing, Rules},
     message::Message,
     moment::Moment,
     socket::{
@@ -88,11 +88,8 @@ impl Link {
         contiguous: bool,
         now: Moment,
     ) {
-        if let Some(compression) = rules.deflation.map(Compression::new) {
-            // Set once: a link has one connection.
-            let _ = self.compression.set(Box::new(compression));
-        }
         let mut state = self.lock();
+        state.uncompressed = rules.deflation.map(Uncompressed::new).map(Box::new);
         state.outbox = Outgoing::new(self.role, contiguous);
         let allowance = self.config.allowance(now);
         state.receiver = Some(Box::new(Receiver::new(rules, early, allowance)));

@@ -2,8 +2,7 @@
 //!
 //! One lock guards it. It is held for as long as it takes to decode or to encode one message, never
 //! across an await, and no code of others runs meanwhile: wakers are called after it is released, and
-//! messages are compressed and inflated without it. Compressed messages that refer to each other are
-//! kept in the order in which they are queued by a lock of their own, taken before this one.
+//! messages are compressed and inflated without it.
 //!
 //! | File | Holds |
 //! | --- | --- |
@@ -11,6 +10,7 @@
 //! | `connection` | the rest of the connection's side: what was written, the end, sleeping |
 //! | `holder` | receiving, and what else the holder of the socket does |
 //! | `sending` | sending, and waiting for room |
+//! | `uncompressed` | what was sent and is not compressed yet |
 //! | `ending` | waiting for the end |
 
 mod connection;
@@ -18,23 +18,24 @@ mod ending;
 mod holder;
 mod look;
 mod sending;
+mod uncompressed;
 
 use std::{
     mem,
     sync::{
-        Arc, OnceLock, PoisonError,
+        Arc, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     task::{Context, Waker},
     time::Duration,
 };
 
-use self::ending::Watchers;
 pub(in crate::socket) use self::{
     connection::Parked,
     look::{Glance, Next},
     sending::By,
 };
+use self::{ending::Watchers, uncompressed::Uncompressed};
 use super::{
     inbox::Inbox,
     receiver::Receiver,
@@ -43,7 +44,7 @@ use super::{
 };
 use crate::{
     close::{CloseFrame, Closed},
-    codec::{Compression, Load, Outgoing, Role},
+    codec::{Load, Outgoing, Role},
     config::{Bound, Config},
     report::Name,
     socket::RecvError,
@@ -55,8 +56,6 @@ pub(crate) struct Link {
     role: Role,
     name: Name,
     config: Arc<Config>,
-    /// Set before anybody sends. Elsewhere, because few connections compress.
-    compression: OnceLock<Box<Compression>>,
     state: Mutex<State>,
     /// Something was done for a holder in the connection's own task, which was not woken.
     own_is_due: AtomicBool,
@@ -111,13 +110,13 @@ struct State {
 
     /// What the connection has not taken yet.
     outbox: Outgoing,
-    /// What the connection has taken of it and not written yet.
+    /// What is to be compressed before, and what was sent behind that. There from the beginning on, but
+    /// boxed, because few connections compress.
+    uncompressed: Option<Box<Uncompressed>>,
+    /// What the connection has taken of both and not written yet.
     writing: Load,
-    /// Bytes of frames that were written so far, those that were flushed as well, and those that will
-    /// never be written.
-    written: u64,
+    /// Messages that were written and flushed so far.
     flushed: u64,
-    lost: u64,
     /// How many have to be flushed for a flush that the holder waits for.
     flushes_up_to: Option<u64>,
     /// Those who wait for room, in the order in which they get it; boxed, because hardly ever
@@ -166,14 +165,9 @@ impl Link {
             role,
             name,
             config,
-            compression: OnceLock::new(),
             state: Mutex::default(),
             own_is_due: AtomicBool::new(false),
         }
-    }
-
-    fn compression(&self) -> Option<&Compression> {
-        self.compression.get().map(|compression| &**compression)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
@@ -228,15 +222,23 @@ impl State {
     #[inline]
     fn unwritten(&self) -> Load {
         let queued = self.outbox.load();
+        let uncompressed = self.uncompressed();
         Load {
-            messages: queued.messages + self.writing.messages,
-            bytes: queued.bytes + self.writing.bytes,
+            messages: queued.messages + uncompressed.messages + self.writing.messages,
+            bytes: queued.bytes + uncompressed.bytes + self.writing.bytes,
         }
     }
 
-    /// Returns how many bytes of frames were sent so far.
-    fn sent(&self) -> u64 {
-        self.written + self.lost + self.unwritten().bytes as u64
+    /// Returns what was sent and is not compressed yet, with what waits behind it.
+    #[inline]
+    fn uncompressed(&self) -> Load {
+        let uncompressed = self.uncompressed.as_ref();
+        uncompressed.map_or(Load::default(), |uncompressed| uncompressed.load())
+    }
+
+    /// Returns how many messages were sent so far.
+    const fn sent(&self) -> u64 {
+        self.traffic.messages_sent
     }
 
     /// Takes the wakers of all who wait for the connection: it comes to its end.

@@ -6,17 +6,14 @@ use std::{
     task::{Context, Poll, Waker, ready},
 };
 
-use bytes::Bytes;
 use tokio::task::coop;
 
 use super::{Link, Stage, State, holder::wait};
 use crate::{
-    codec::{Load, Turn},
+    codec::Load,
     message::Message,
     socket::{
         SendError, TrySendError,
-        form::Form,
-        sync::MutexGuard,
         waiters::{self, Ticket, Waiters},
     },
 };
@@ -37,9 +34,8 @@ pub(in crate::socket) struct Sending<'a> {
     link: &'a Link,
     message: Message,
     by: By,
+    /// Where messages are compressed.
     compresses: bool,
-    /// Where messages are compressed, chosen when it is polled first: that may take long.
-    form: Option<Box<Form<'a>>>,
     place: Option<Ticket>,
 }
 
@@ -50,7 +46,6 @@ impl<'a> Sending<'a> {
             message,
             by,
             compresses,
-            form: None,
             place: None,
         }
     }
@@ -78,7 +73,7 @@ impl Sending<'_> {
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         let this = self;
         let link = this.link;
-        if this.place.is_none() && link.compression().is_none() {
+        if this.place.is_none() {
             // The usual case: there is room, and nobody waits for it.
             let mut state = link.lock();
             let bound = link.config.outbox();
@@ -89,7 +84,7 @@ impl Sending<'_> {
                 if this.by == By::Holder {
                     state.flushes_up_to = None;
                 }
-                state.push(&mut this.message, None);
+                state.push(&mut this.message, this.compresses);
                 return Poll::Ready(link.touch(state, Ok(())));
             }
             drop(state);
@@ -101,19 +96,12 @@ impl Sending<'_> {
     fn poll_thoroughly(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         let this = self;
         let link = this.link;
-        let form = match link.compression().filter(|_| this.compresses) {
-            None => &Form::Plain,
-            Some(compression) => this
-                .form
-                .get_or_insert_with(|| Box::new(Form::of(&this.message, Some(compression)))),
-        };
         let mut state = link.lock();
         if state.stage != Stage::Open {
             return Poll::Ready(Err(SendError::Closed));
         }
-        let len = form.len(&this.message);
         // Wakers are dropped behind the lock.
-        let _left = match link.take_place(&mut state, &mut this.place, len, cx) {
+        let _left = match link.take_place(&mut state, &mut this.place, this.message.len(), cx) {
             Ok(left) => left,
             Err(replaced) => {
                 drop(state);
@@ -125,21 +113,8 @@ impl Sending<'_> {
         if this.by == By::Holder {
             state.flushes_up_to = None;
         }
-        let turn = match form {
-            Form::Plain | Form::Compressed(_) => None,
-            // A turn comes before the lock.
-            Form::InTurn(_) => {
-                drop(state);
-                let turn = form.turn();
-                state = link.lock();
-                if state.stage != Stage::Open {
-                    drop(state);
-                    return Poll::Ready(Err(SendError::Closed));
-                }
-                turn
-            }
-        };
-        Poll::Ready(link.queue(state, &mut this.message, form, turn))
+        state.push(&mut this.message, this.compresses);
+        Poll::Ready(link.touch(state, Ok(())))
     }
 }
 
@@ -165,71 +140,21 @@ impl Link {
     }
 
     pub(in crate::socket) fn try_send(&self, mut message: Message) -> Result<(), TrySendError> {
-        // Compressing is work, which is not done where it would be for nothing.
-        let refusal = match self.compression() {
-            Some(_) => self.room_now(1).err(),
-            None => None,
-        };
-        if let Some(refusal) = refusal {
-            return Err(refusal(message));
-        }
-        let form = Form::of(&message, self.compression());
-        let Ok(turn) = form.try_turn() else {
-            // The turn is another thread's, which is compressing.
-            return Err(TrySendError::Full(message));
-        };
-        match self.room_now(form.len(&message)) {
-            Err(refusal) => Err(refusal(message)),
-            Ok(state) => self
-                .queue(state, &mut message, &form, turn)
-                .map_err(|SendError::Closed| TrySendError::Closed(message)),
-        }
-    }
-
-    /// Returns the state if a message of `len` bytes may be queued now, or how it is refused.
-    fn room_now(&self, len: usize) -> Result<MutexGuard<'_, State>, fn(Message) -> TrySendError> {
-        let state = self.lock();
+        let mut state = self.lock();
         if state.stage != Stage::Open {
-            return Err(TrySendError::Closed);
+            drop(state);
+            return Err(TrySendError::Closed(message));
         }
-        match self.is_free(&state, len) {
-            true => Ok(state),
-            false => Err(TrySendError::Full),
+        if !self.is_free(&state, message.len()) {
+            drop(state);
+            return Err(TrySendError::Full(message));
         }
-    }
-
-    /// Queues a message for which there is room. What is compressed in its turn is so without the
-    /// lock, so that another one that does not wait for a turn may come before it. After an error the
-    /// message is as it was.
-    fn queue<'a>(
-        &'a self,
-        mut state: MutexGuard<'a, State>,
-        message: &mut Message,
-        form: &Form<'_>,
-        turn: Option<Turn<'_>>,
-    ) -> Result<(), SendError> {
-        match (form, turn) {
-            (_, Some(mut turn)) => {
-                drop(state);
-                let compressed = turn.compress(message.as_bytes());
-                state = self.lock();
-                if state.stage != Stage::Open {
-                    return Err(SendError::Closed);
-                }
-                state.push(message, compressed.as_ref());
-            }
-            (Form::Compressed(compressed), None) => {
-                state.push(message, Some(compressed));
-            }
-            (Form::Plain | Form::InTurn(_), None) => state.push(message, None),
-        }
+        state.push(&mut message, true);
         self.touch(state, Ok(()))
     }
 
     /// Queues a message without asking for room.
     pub(in crate::socket) fn push(&self, mut message: Message) -> Result<(), SendError> {
-        let form = Form::of(&message, self.compression());
-        let turn = form.turn();
         let mut state = self.lock();
         if state.stage != Stage::Open {
             return Err(SendError::Closed);
@@ -243,7 +168,8 @@ impl Link {
         let none_left = state.take_no_waiters();
         // Dropped behind the lock.
         let _unneeded = (left, none_left);
-        self.queue(state, &mut message, &form, turn)
+        state.push(&mut message, true);
+        self.touch(state, Ok(()))
     }
 
     /// Waits until the next message may be pushed, whatever its size: a sink does not tell it
@@ -357,20 +283,21 @@ impl State {
         self.waiters.take_if(|waiters| waiters.is_empty())
     }
 
-    /// Queues a message, which may be empty afterwards.
+    /// Queues a message, which may be empty afterwards, and which the connection compresses if it
+    /// `compresses` and that was agreed on.
     #[inline(always)]
-    fn push(&mut self, message: &mut Message, compressed: Option<&Bytes>) {
+    fn push(&mut self, message: &mut Message, compresses: bool) {
+        self.traffic.messages_sent += 1;
+        self.traffic.bytes_sent += message.len() as u64;
+        let uncompressed = self.uncompressed.as_mut();
+        if uncompressed.is_some_and(|uncompressed| uncompressed.push(message, compresses)) {
+            return;
+        }
         let outbox = &mut self.outbox;
         if self.writing.is_empty() {
             // While output is blocked, a shared buffer would wait with it.
             outbox.lend();
         }
-        let len = message.len();
-        match compressed {
-            None => outbox.push(message),
-            Some(compressed) => outbox.push_compressed(message, compressed),
-        }
-        self.traffic.messages_sent += 1;
-        self.traffic.bytes_sent += len as u64;
+        outbox.push(message);
     }
 }
