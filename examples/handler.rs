@@ -9,7 +9,9 @@
 //! A user has one desk: who connects again takes it over, and the first connection is closed with
 //! 4001 and a reason. A binary message closes with 1003.
 //!
-//! Without a token, or with a wrong one, the answer is an ordinary HTTP response, a 401:
+//! With the token `stale`, which has expired, the handshake is accepted and closed at once with 4401: a
+//! page in a browser can read that, and nothing of an HTTP response. Without a token, or with a wrong one,
+//! the answer is an ordinary HTTP response, a 401:
 //!
 //! ```text
 //! curl -i -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' \
@@ -45,8 +47,12 @@ struct User {
 
 impl Handler for Desk {
     async fn accept(&self, request: &mut Parts) -> Result<Accept, Refusal> {
-        let user = token(request).and_then(|token| self.users.get(token));
-        let Some(user) = user.cloned() else {
+        let token = token(request);
+        if token == Some("stale") {
+            let frame = CloseFrame::new(CloseCode::new(4401)?, "the token has expired")?;
+            return Err(Refusal::close(frame));
+        }
+        let Some(user) = token.and_then(|token| self.users.get(token)).cloned() else {
             return Err(Refusal::unauthorized()
                 .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
                 .message("a valid token is needed\n"));
@@ -109,7 +115,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let app = Router::new()
         .route("/", get("the desk is at /desk, for those with a token\n"))
-        .layer(WebSocketLayer::new(desk).path("/desk"));
+        .route_service("/desk", WebSocketLayer::new(desk).into_service());
 
     let argument = env::args().nth(1).unwrap_or_else(|| "3000".to_owned());
     let address = match argument.parse::<u16>() {

@@ -298,7 +298,7 @@ impl<H: Handler> Handshake<H> {
     /// Takes the places of all limits that count the connection.
     fn admit(&self, settings: &Settings, is_closing: bool) -> Result<Box<[Place]>, HandshakeError> {
         let limits = settings.key_limits.iter();
-        // Who is refused has no key yet.
+        // A client that is refused has no key yet.
         let limits = limits.filter(|limit| !is_closing || limit.is_by_peer());
         let places = limits.filter_map(|limit| {
             // A key's function is the user's, and may panic.

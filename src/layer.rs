@@ -24,9 +24,9 @@ use crate::{
 ///
 /// # Layers around it
 ///
-/// What is layered *before* this layer, and so is inside of it, does not see handshakes: auth belongs
-/// after it. What is layered after it sees the handshake and its 101, and nothing of the connection: a
-/// timeout or a concurrency limit ends with the 101. [`docs::layers`](crate::docs::layers) has the usual
+/// A layer that is added *before* this one is inside of it, and does not see handshakes: auth belongs
+/// after it. A layer that is added after it sees the handshake and its 101, and nothing of the connection:
+/// a timeout or a concurrency limit ends with the 101. [`docs::layers`](crate::docs::layers) has the usual
 /// layers in a table.
 ///
 /// If an outer layer replaces the 101 by another response, over HTTP/1.1 the handler does not run. The
@@ -81,8 +81,8 @@ impl<H> WebSocketLayer<H> {
     /// # Panics
     ///
     /// Panics if no request would ever match `path`, or not as it is meant: if it does not start with
-    /// `/`, has `{`, `}`, `*` or a segment that starts with `:`, which are parameters elsewhere, or `?`,
-    /// `#`, blanks and what else no path may have.
+    /// `/`; if it has `{`, `}`, `*` or a segment that starts with `:`, which are parameters elsewhere; or
+    /// if it has `?`, `#`, a blank, or another character that no path may have.
     #[must_use]
     pub fn path(self, path: impl Into<Cow<'static, str>>) -> Self {
         let path = path.into();

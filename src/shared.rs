@@ -145,7 +145,7 @@ impl fmt::Debug for Target {
 ///
 /// # Errors
 ///
-/// What is wrong with it, and what to do.
+/// Says why it cannot, and what to write in its place.
 pub(crate) fn check_path(path: &str) -> Result<(), &'static str> {
     if !path.starts_with('/') {
         return Err("does not start with /");

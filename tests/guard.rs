@@ -269,7 +269,7 @@ async fn a_body_behind_one_that_asks_nothing_is_not_let_through() {
     log.names("ERROR", "insecure_run_behind_any_response").await;
 }
 
-/// What `Sent` cannot tell apart, as its documentation says.
+/// `Sent` cannot tell these apart, as its documentation says.
 #[tokio::test]
 async fn the_handler_runs_behind_a_refusal_that_has_read_or_kept_the_body() {
     async fn runs<S, B>(outer: S, handler: &Recorder)

@@ -3,7 +3,10 @@
 //! All of it is served in memory under a stopped clock, where a wait costs no time.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use axum::{
     Router,
@@ -49,7 +52,7 @@ use tower_http::{
     validate_request::ValidateRequestHeaderLayer,
 };
 use tower_websocket::{
-    Accept, BoxError, Config, Echo, Handler, Refusal, WebSocket, WebSocketLayer,
+    Accept, BoxError, Config, Echo, Handler, Refusal, WebSocket, WebSocketLayer, decide,
 };
 
 const GUARD: Duration = Duration::from_secs(3600);
@@ -509,7 +512,42 @@ async fn a_layer_is_optional_by_its_switch() {
     }
 }
 
-/// What a handler gets of outer layers: their extensions.
+/// A session as layers of sessions have it: shared in the extensions, and written when the response leaves.
+#[tokio::test(start_paused = true)]
+async fn a_session_that_is_changed_in_accept_gets_its_cookie() {
+    #[derive(Clone, Default)]
+    struct Session(Arc<Mutex<Option<&'static str>>>);
+
+    async fn sessions(mut request: Request, next: Next) -> Response {
+        let session = Session::default();
+        request.extensions_mut().insert(session.clone());
+        let mut response = next.run(request).await;
+        if let Some(id) = *session.0.lock().unwrap() {
+            let cookie = HeaderValue::from_static(id);
+            response.headers_mut().insert(header::SET_COOKIE, cookie);
+        }
+        response
+    }
+
+    let handler = decide(
+        async |request: &mut Parts| {
+            let session = request.extensions.get::<Session>();
+            *session.unwrap().0.lock().unwrap() = Some("id=1");
+            Ok((Accept::new(), ()))
+        },
+        async |_: WebSocket, ()| Ok::<_, BoxError>(()),
+    );
+    let ws = WebSocketLayer::new(handler).into_service();
+    let app = page().route_service("/ws", ws).layer(from_fn(sessions));
+    let (near, far) = duplex(64 * 1024);
+    let connection =
+        http1::Builder::new().serve_connection(TokioIo::new(near), TowerToHyperService::new(app));
+    tokio::spawn(async { drop(connection.with_upgrades().await) });
+    let (_client, response) = client_async("ws://example.com/ws", far).await.unwrap();
+    assert_eq!(response.headers()[header::SET_COOKIE], "id=1");
+}
+
+/// A handler gets the extensions of outer layers.
 #[tokio::test(start_paused = true)]
 async fn extensions_of_outer_layers_reach_the_handler() {
     let layer = WebSocketLayer::new(async |mut socket: WebSocket| {

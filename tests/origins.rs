@@ -236,7 +236,7 @@ async fn a_refusal_is_news_once_a_minute() {
     ask(from("http://localhost:5173")).await;
     assert_eq!((said(" INFO", page), said("DEBUG", page)), (2, 2));
 
-    // Whoever invents origins does not fill the log.
+    // A client that invents origins does not fill the log.
     for number in 0..100 {
         ask(from(&format!("http://{number}.example"))).await;
     }

@@ -1,10 +1,15 @@
 //! The fields of a handshake that are lists or origins.
 
-use std::borrow::Cow;
+use std::{borrow::Cow, slice};
 
-use http::{HeaderMap, HeaderName, HeaderValue, Request, header};
+use http::{HeaderMap, HeaderName, HeaderValue, Request, header, request::Parts};
 
-use crate::{extension, header::is_token, origin::OriginPolicy, subprotocol};
+use crate::{
+    extension,
+    header::is_token,
+    origin::{OriginPolicy, TrustedProxies},
+    subprotocol,
+};
 
 /// Each line of the data is one of the field.
 fn field(name: &HeaderName, data: &[u8]) -> HeaderMap {
@@ -60,27 +65,32 @@ pub fn subprotocols(data: &[u8]) {
     assert_eq!(chosen, expected.map(|name| &**name));
 }
 
-/// Three lines: the origin, the authority and what is allowed besides.
+/// Four lines: the origin, the authority, what is allowed besides, and what proxies say of the host.
 pub fn origins(data: &[u8]) {
-    let mut lines = data.splitn(3, |byte| *byte == b'\n');
+    let mut lines = data.splitn(4, |byte| *byte == b'\n');
     let mut line = || String::from_utf8_lossy(lines.next().unwrap_or_default());
-    let (origin, authority, allowed) = (line(), line(), line());
+    let (origin, authority, allowed, forwarded) = (line(), line(), line(), line());
     let same_host = OriginPolicy::same_host();
+    let permits =
+        |policy: &OriginPolicy, request: &Parts, host: &str| policy.check(request, host).is_ok();
 
-    if let Ok(headers) = HeaderValue::from_str(&origin).map(|origin| with(&[origin])) {
-        let permitted = permits(&same_host, &headers, &authority);
+    if let Ok(origin_field) = HeaderValue::from_str(&origin) {
+        let request = with(slice::from_ref(&origin_field));
+        let permitted = permits(&same_host, &request, &authority);
         if permitted {
             assert_is_at(&origin, &authority);
         }
-        assert!(!permits(&same_host, &headers, ""));
+        assert!(!permits(&same_host, &request, ""));
         let upper = HeaderValue::from_str(&origin.to_ascii_uppercase());
         let upper = upper.map(|origin| with(&[origin]));
         assert!(upper.is_ok_and(|upper| permits(&same_host, &upper, &authority) == permitted));
-        let twice = with(&[
-            headers[header::ORIGIN].clone(),
-            headers[header::ORIGIN].clone(),
-        ]);
+        let twice = with(&[origin_field.clone(), origin_field]);
         assert!(!permits(&same_host, &twice, &authority));
+        // Naming hosts lets nobody in besides.
+        if let Ok(pinned) = same_host.clone().hosts([&allowed]) {
+            assert!(permitted || !permits(&pinned, &request, &authority));
+        }
+        forwarded_hosts(request, &authority, &forwarded);
     }
 
     let Ok(policy) = same_host.allow(&allowed) else {
@@ -88,29 +98,50 @@ pub fn origins(data: &[u8]) {
     };
     // What may be allowed is a field's value, and what is allowed is permitted.
     let below = allowed.replacen("://*.", "://a-label.", 1);
-    let one = match below.strip_suffix("://*") {
-        Some(scheme) => format!("{scheme}://a-host"),
-        None => below.clone(),
-    };
-    let headers = HeaderValue::from_str(&one).map(|origin| with(&[origin]));
-    assert!(headers.is_ok_and(|headers| permits(&policy, &headers, "")));
+    let request = HeaderValue::from_str(&below).map(|origin| with(&[origin]));
+    assert!(request.is_ok_and(|request| permits(&policy, &request, "")));
     // With a wildcard, the domain itself is not.
     if below != allowed {
         let domain = allowed.replacen("://*.", "://", 1);
-        let headers = HeaderValue::from_str(&domain).map(|origin| with(&[origin]));
-        assert!(headers.is_ok_and(|headers| !permits(&policy, &headers, "")));
+        let request = HeaderValue::from_str(&domain).map(|origin| with(&[origin]));
+        assert!(request.is_ok_and(|request| !permits(&policy, &request, "")));
     }
 }
 
-fn permits(policy: &OriginPolicy, headers: &HeaderMap, authority: &str) -> bool {
-    let (mut request, ()) = Request::new(()).into_parts();
-    request.headers = headers.clone();
-    policy.check(&request, authority).is_ok()
+/// What a proxy adds to a field decides, whatever a client has sent in front of it.
+fn forwarded_hosts(mut request: Parts, authority: &str, sent: &str) {
+    let own = OriginPolicy::same_host().check(&request, authority).is_ok();
+    for (name, added, policy) in [
+        (
+            "x-forwarded-host",
+            authority.to_owned(),
+            OriginPolicy::same_host().x_forwarded_host(TrustedProxies::number(1)),
+        ),
+        (
+            "forwarded",
+            format!("for=_hidden;host=\"{authority}\""),
+            OriginPolicy::same_host().forwarded(TrustedProxies::number(1)),
+        ),
+    ] {
+        let Ok(field) = HeaderValue::from_str(&format!("{sent}, {added}")) else {
+            continue;
+        };
+        request.headers.insert(name, field);
+        let is_plain =
+            |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':');
+        // Such a host cannot be read in another way, and is never replaced by what was sent.
+        if !authority.is_empty() && authority.bytes().all(is_plain) {
+            let permitted = policy.check(&request, "upstream").is_ok();
+            assert!(own || !permitted, "{sent:?} in front of {added:?}");
+        }
+    }
 }
 
-fn with(origins: &[HeaderValue]) -> HeaderMap {
+fn with(origins: &[HeaderValue]) -> Parts {
+    let mut request = Request::new(());
     let lines = origins.iter().cloned();
-    lines.map(|origin| (header::ORIGIN, origin)).collect()
+    *request.headers_mut() = lines.map(|origin| (header::ORIGIN, origin)).collect();
+    request.into_parts().0
 }
 
 /// A second opinion, in other words: host and port are the same once the default port is gone.
@@ -121,8 +152,7 @@ fn assert_is_at(origin: &str, authority: &str) {
         Some(("https" | "wss", host)) => (host, ":443"),
         _ => panic!("{origin} is the origin of no web page"),
     };
-    // What some clients send behind an origin.
-    let host = host.split(['/', '?', '#']).next().unwrap_or(host);
+    let host = host.split(['/', '?', '#']).next().unwrap_or_default();
     let authority = authority.to_ascii_lowercase();
     // Addresses and ports can be written in several ways.
     if host.starts_with('[') || host.contains(":0") || authority.contains(":0") {

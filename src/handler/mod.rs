@@ -98,7 +98,11 @@ pub trait Handler: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// A [`Refusal`], sent as it is, with `Connection: close`.
+    /// A [`Refusal`]: a response that is sent as it is, with `Connection: close`; or, by
+    /// [`Refusal::close`], a Close behind a handshake that is otherwise accepted.
+    ///
+    /// Tests need no server to see one: through `tower::ServiceExt::oneshot` a request is refused as it
+    /// would be, and one that is accepted is answered 500, because no server has promised its connection.
     ///
     /// # Cancel safety
     ///

@@ -92,7 +92,7 @@ impl Refusal {
     /// [`max_per_peer`](crate::WebSocketLayer::max_per_peer) until the client has answered the Close,
     /// at most [`Config::close_timeout`](crate::Config::close_timeout). It is counted as accepted
     /// and as closed with its code, not as refused. [`max_per_key`](crate::WebSocketLayer::max_per_key)
-    /// does not count it: whoever is refused has no key yet.
+    /// does not count it, because a client that is refused has no key yet.
     ///
     /// # Examples
     ///

@@ -147,8 +147,8 @@ fn from_right<'a>(headers: &'a HeaderMap, name: &HeaderName, number: usize) -> O
 
 /// Returns the `host` of one element of `Forwarded` (RFC 7239 §4).
 ///
-/// Anything that is out of order makes the element malformed: a quoted string that a client leaves
-/// open would else swallow what a proxy adds behind it.
+/// Anything that is out of order makes the element malformed. Otherwise a quoted string that a client
+/// leaves open would swallow the element that a proxy adds behind it.
 fn host_parameter(element: &[u8]) -> Said<'_> {
     let mut said = Said::Nothing;
     for pair in split(element, b';') {

@@ -62,7 +62,7 @@ use crate::header::single;
 /// The owner of a domain can let its name resolve to the address of *your* server, such as one on
 /// `127.0.0.1` or in an office's network. For a browser there the attacker's page then is of the same
 /// host: `Host` and `Origin` agree. It sends none of your cookies, since these belong to another name,
-/// but it passes this policy. A server that trusts whoever reaches it names its hosts by
+/// but it passes this policy. A server that needs no cookie to trust its clients names its hosts by
 /// [`hosts`](Self::hosts).
 ///
 /// # Examples

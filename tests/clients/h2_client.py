@@ -202,14 +202,14 @@ async def another_protocol():
 
 
 async def origins():
-    await refused(403, "this origin may not connect", origin="https://attacker.example")
-    await refused(403, "this origin may not connect", origin="null")
-    await refused(
-        403,
-        "this origin may not connect",
-        authority="attacker.example",
-        origin=f"{BASE.scheme}://{BASE.netloc}",
-    )
+    own = f"{BASE.scheme}://{BASE.netloc}"
+    for origin, authority in [
+        ("https://attacker.example", BASE.netloc),
+        ("null", BASE.netloc),
+        (own, "attacker.example"),
+    ]:
+        text = f"pages of {origin} may not connect to {authority}"
+        await refused(403, text, authority=authority, origin=origin)
     connection = await session()
     await (await Socket.open(connection, origin=f"{BASE.scheme}://{BASE.netloc}")).close()
     await connection.close()
