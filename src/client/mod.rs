@@ -77,6 +77,7 @@
 //! client leaves it to the server to close the stream first, for as long as
 //! [`Config::close_timeout`](crate::Config::close_timeout) allows.
 
+mod dial;
 mod error;
 mod exchange;
 mod request;
@@ -89,7 +90,6 @@ use data_encoding::BASE64;
 use http::{HeaderValue, Response};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::TcpStream,
     time::{Instant, timeout_at},
 };
 
@@ -106,8 +106,11 @@ use crate::{
 
 /// Connects to a `ws://` URL over TCP and makes the opening handshake.
 ///
-/// Returns the socket and the head of the server's answer. All addresses of the host are tried in
-/// turn; `TCP_NODELAY` is set. A `wss://` URL is refused: see [`connect_with`].
+/// Returns the socket and the head of the server's answer. If the host has several addresses, the
+/// next one is tried 250 ms after the one before, or as soon as one fails, IPv4 and IPv6 in turn; the
+/// first connection is used and the others are dropped
+/// ([RFC 8305](https://www.rfc-editor.org/rfc/rfc8305)). `TCP_NODELAY` is set. A `wss://` URL is
+/// refused: see [`connect_with`].
 ///
 /// # Errors
 ///
@@ -140,7 +143,7 @@ where
     let handshake = handshake.try_into().map_err(Into::into)?;
     let deadline = Instant::now() + handshake.timeout;
     let (host, port) = handshake.address()?;
-    let stream = timeout_at(deadline, TcpStream::connect((host, port)))
+    let stream = timeout_at(deadline, dial::tcp(&host, port))
         .await
         .map_err(|_| ConnectError::TimedOut)?
         .map_err(ConnectError::Io)?;
