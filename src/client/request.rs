@@ -57,12 +57,18 @@ pub struct Handshake {
 impl Handshake {
     /// Makes a handshake for a URL such as `ws://127.0.0.1:3000/desk?number=3`.
     ///
-    /// The scheme is `ws` or `wss`; a port that is not given is 80 or 443.
+    /// The scheme is `ws` or `wss`, or `http` or `https`, which mean the same. The port is 80 or 443 if
+    /// none is given. A link-local address of IPv6 takes a zone, as `[fe80::1%25eth0]` ([RFC
+    /// 6874](https://www.rfc-editor.org/rfc/rfc6874)) or `[fe80::1%eth0]`, which is not sent to the server.
+    ///
+    /// In the path and the query, characters that a URL cannot have, such as spaces and those that are
+    /// not ASCII, are percent-encoded as UTF-8. A `%` is left as it is.
     ///
     /// # Errors
     ///
-    /// [`ConnectError::InvalidRequest`] if `url` is no such URL, has a fragment, or names a user:
-    /// what authenticates belongs into a [`header`](Self::header).
+    /// [`ConnectError::InvalidRequest`] if `url` is no such URL, has a fragment or a control character,
+    /// has a host that is not ASCII (its `xn--` form is), or names a user: what authenticates belongs into
+    /// a [`header`](Self::header).
     pub fn new(url: impl AsRef<str>) -> Result<Self, ConnectError> {
         let mut request = Request::new(());
         *request.uri_mut() = url::parse(url.as_ref())?;
@@ -70,6 +76,8 @@ impl Handshake {
     }
 
     /// Adds a line to the head.
+    ///
+    /// If the value is not ASCII, connecting fails with [`ConnectError::InvalidRequest`].
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.request.headers_mut().append(name, value);
@@ -103,8 +111,11 @@ impl Handshake {
         self
     }
 
-    /// Returns the host and port that the URL names, to connect to without encryption.
+    /// Returns the host and the port to connect to without encryption.
     pub(super) fn address(&self) -> Result<(String, u16), ConnectError> {
+        if url::is_encrypted(self.request.uri())? {
+            return Err(ConnectError::NeedsTls);
+        }
         url::address(self.request.uri())
     }
 
@@ -116,7 +127,7 @@ impl Handshake {
         }
         *request.version_mut() = Version::HTTP_11;
         let host = url::host_field(request.uri())?;
-        *request.uri_mut() = url::target(request.uri());
+        *request.uri_mut() = url::target(request.uri())?;
 
         let headers = request.headers_mut();
         if headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) {
@@ -133,6 +144,7 @@ impl Handshake {
         headers.insert(SEC_WEBSOCKET_KEY, key);
         offer_subprotocols(&self.subprotocols, headers)?;
         offer_extensions(&self.config, headers)?;
+        check_values(headers)?;
         Ok(request)
     }
 }
@@ -142,17 +154,37 @@ fn offer_subprotocols(
     names: &[Cow<'static, str>],
     headers: &mut HeaderMap,
 ) -> Result<(), ConnectError> {
-    let refused = || ConnectError::request("the subprotocols are not at most 32 distinct tokens");
     for name in names {
         // A list of names would pass for as many.
         if !is_token(name.as_bytes()) {
-            return Err(refused());
+            let why = format!("the subprotocol \"{}\" is no token", name.escape_default());
+            return Err(ConnectError::request(why));
         }
         let name = HeaderValue::from_str(name).map_err(ConnectError::request)?;
         headers.append(SEC_WEBSOCKET_PROTOCOL, name);
     }
-    subprotocol::offered(headers).map_err(|_| refused())?;
+    subprotocol::offered(headers).map_err(|_| {
+        ConnectError::request("the subprotocols are not at most 32 distinct tokens")
+    })?;
     Ok(())
+}
+
+/// Refuses values that are not ASCII, and a `Host` with blanks in it: what servers make of them differs.
+fn check_values(headers: &HeaderMap) -> Result<(), ConnectError> {
+    for (name, value) in headers {
+        if !value.as_bytes().is_ascii() {
+            let why = format!("the value of the field {name} is not ASCII");
+            return Err(ConnectError::request(why));
+        }
+    }
+    let is_name = |host: &HeaderValue| host.as_bytes().iter().all(u8::is_ascii_graphic);
+    if headers.get_all(HOST).iter().all(is_name) {
+        Ok(())
+    } else {
+        Err(ConnectError::request(
+            "the value of the field host has a space",
+        ))
+    }
 }
 
 /// Adds the extensions that this side is configured to speak.
@@ -258,6 +290,60 @@ mod tests {
             ),
             ("ws://[::1]", "[::1]", ("::1", 80), "/"),
             ("ws://[::1]:81/", "[::1]:81", ("::1", 81), "/"),
+            ("http://h/x", "h", ("h", 80), "/x"),
+            ("HTTP://h:81/x", "h:81", ("h", 81), "/x"),
+            (
+                "ws://[fe80::1%eth0]/",
+                "[fe80::1]",
+                ("fe80::1%eth0", 80),
+                "/",
+            ),
+            (
+                "ws://[fe80::1%25eth0]/",
+                "[fe80::1]",
+                ("fe80::1%eth0", 80),
+                "/",
+            ),
+            (
+                "ws://[fe80::1%25eth0]:81",
+                "[fe80::1]:81",
+                ("fe80::1%eth0", 81),
+                "/",
+            ),
+            (
+                "ws://[fe80::1%2]:81",
+                "[fe80::1]:81",
+                ("fe80::1%2", 81),
+                "/",
+            ),
+            ("ws://[fe80::1%25]", "[fe80::1]", ("fe80::1%25", 80), "/"),
+            ("ws://[fe80::1%253]", "[fe80::1]", ("fe80::1%3", 80), "/"),
+            (
+                "ws://[fe80::1%25a%2Db]",
+                "[fe80::1]",
+                ("fe80::1%a-b", 80),
+                "/",
+            ),
+            (
+                "ws://h/caf\u{e9} 1?n=\u{2603}",
+                "h",
+                ("h", 80),
+                "/caf%C3%A9%201?n=%E2%98%83",
+            ),
+            ("ws://h?q=a b", "h", ("h", 80), "/?q=a%20b"),
+            ("ws://h/%C3%A9/%zz%", "h", ("h", 80), "/%C3%A9/%zz%"),
+            (
+                "ws://h/a\"<>\\^`{|}[]?a\"<>\\^`{|}[]?/",
+                "h",
+                ("h", 80),
+                "/a%22%3C%3E%5C%5E%60%7B%7C%7D%5B%5D?a%22%3C%3E%5C%5E%60%7B%7C%7D%5B%5D?/",
+            ),
+            (
+                "ws://h/-._~!$&'()*+,;=:@",
+                "h",
+                ("h", 80),
+                "/-._~!$&'()*+,;=:@",
+            ),
         ] {
             let handshake = Handshake::new(url).unwrap();
             let (name, port) = handshake.address().unwrap();
@@ -288,9 +374,9 @@ mod tests {
     #[test]
     fn refuses_urls_that_are_none_for_a_websocket() {
         for (url, reason) in [
-            ("ftp://h/", "not one of ws://"),
-            ("/path", "not one of ws://"),
-            ("h:80", "not one of ws://"),
+            ("ftp://h/", "does not begin with ws://"),
+            ("/path", "does not begin with ws://"),
+            ("h:80", "does not begin with ws://"),
             ("ws://user@h/", "names a user"),
             ("ws://user:secret@h/", "names a user"),
             ("ws://h/#part", "fragment"),
@@ -303,6 +389,18 @@ mod tests {
             ("", ""),
             ("ws://h/\r\nX: y", ""),
             ("ws://[::1/", ""),
+            ("ws://[fe80::1%]/", "zone"),
+            ("ws://[fe80::1%25%00]/", ""),
+            ("ws://[fe80::1%25%4]/", ""),
+            ("ws://[fe80::1%eth 0]/", ""),
+            ("ws://[nonsense]/", ""),
+            ("ws://[127.0.0.1]/", "IPv6"),
+            ("ws://b\u{fc}cher.example/", "host is not ASCII"),
+            ("b\u{fc}cher", "host is not ASCII"),
+            ("ws://a host/", ""),
+            ("ws://h/a\tb", "path has a control character, \\u{9}"),
+            ("ws://h/?a\u{0}b", "query has a control character, \\u{0}"),
+            ("ws://h/a\u{85}", "path has a control character, \\u{85}"),
         ] {
             let error = Handshake::new(url).map(drop).unwrap_err();
             assert!(why(&error).contains(reason), "{url:?}: {error:?}");
@@ -399,14 +497,40 @@ mod tests {
     }
 
     #[test]
+    fn escapes_what_a_request_has_in_its_path_and_query() {
+        let uri = "ws://h/caf\u{e9}?n=\u{2603}";
+        let request = sent(Handshake::from(to(uri).body(()).unwrap()));
+        assert_eq!(request.uri(), "/caf%C3%A9?n=%E2%98%83");
+    }
+
+    #[test]
+    fn names_the_field_whose_value_cannot_be_sent() {
+        let url = Handshake::new("ws://h/").unwrap();
+        let latin = HeaderValue::from_bytes(b"caf\xe9").unwrap();
+        let field = HeaderName::from_static("x-place");
+        let error = url.clone().header(field, latin).into_request(KEY);
+        assert_eq!(
+            why(&error.unwrap_err()),
+            "the value of the field x-place is not ASCII"
+        );
+        let blanks = HeaderValue::from_static("a host");
+        let error = url.clone().header(HOST, blanks).into_request(KEY);
+        assert_eq!(
+            why(&error.unwrap_err()),
+            "the value of the field host has a space"
+        );
+        let blanks = HeaderValue::from_static("Bearer of the\tdesk");
+        let field = HeaderName::from_static("authorization");
+        assert!(url.header(field, blanks).into_request(KEY).is_ok());
+    }
+
+    #[test]
     fn refuses_subprotocols_that_cannot_be_offered() {
         let url = Handshake::new("ws://h/").unwrap();
         for name in ["", "two words", "a, b", "a,", "a\r\nX: y", "caf\u{e9}"] {
             let error = url.clone().subprotocol(name).into_request(KEY);
-            assert!(
-                why(&error.unwrap_err()).contains("subprotocols"),
-                "{name:?}"
-            );
+            let named = format!("the subprotocol \"{}\" is no token", name.escape_default());
+            assert_eq!(why(&error.unwrap_err()), named);
         }
         let twice = url.clone().subprotocol("a").subprotocol("a");
         assert!(twice.into_request(KEY).is_err());
