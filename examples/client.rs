@@ -32,9 +32,6 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     };
     eprintln!("{error}");
-    if let Some(source) = error.source() {
-        eprintln!("because: {source}");
-    }
     ExitCode::FAILURE
 }
 

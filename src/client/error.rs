@@ -1,6 +1,6 @@
 //! Why no connection came about.
 
-use std::{convert::Infallible, error::Error, fmt, io};
+use std::{convert::Infallible, error::Error, fmt, io, iter};
 
 use bytes::Bytes;
 use http::Response;
@@ -10,6 +10,10 @@ use crate::any_error::BoxError;
 /// Why [`connect`](super::connect) or [`connect_with`](super::connect_with) made no connection.
 ///
 /// The stream is dropped in every case.
+///
+/// The text of an error includes its causes, as in `no connection to the server: 127.0.0.1:3000: Connection
+/// refused (os error 111)`. [`source`](Error::source) returns them as well, for code that looks for a
+/// type; so print either the error alone or its sources, not both.
 ///
 /// # Examples
 ///
@@ -55,32 +59,50 @@ impl ConnectError {
         Self::InvalidResponse(why.into())
     }
 
-    /// Tells what went wrong between hyper and the server.
+    /// Returns what went wrong between hyper and the server.
     pub(super) fn of_exchange(error: hyper::Error) -> Self {
         if error.is_parse() {
             return Self::response(error);
         }
-        if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
-            return Self::Io(io::Error::new(io::ErrorKind::UnexpectedEof, error));
-        }
-        let source = error.source().and_then(|source| source.downcast_ref());
-        let kind = source.map_or(io::ErrorKind::Other, io::Error::kind);
+        let kind = kind_of_io(&error).unwrap_or_else(|| {
+            if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+                io::ErrorKind::UnexpectedEof
+            } else {
+                io::ErrorKind::Other
+            }
+        });
         Self::Io(io::Error::new(kind, error))
     }
+}
+
+/// Returns the kind of the stream's error that an error comes from, if it comes from one.
+fn kind_of_io(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
+    let mut sources = iter::successors(error.source(), |&error| error.source());
+    sources.find_map(|source| source.downcast_ref().map(io::Error::kind))
 }
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::InvalidRequest(_) => "this is no request for a websocket",
-            Self::NeedsTls => "tls is the caller's: give an encrypted stream to connect_with",
+            Self::InvalidRequest(_) => "invalid WebSocket request",
+            Self::NeedsTls => "the URL asks for TLS: give an encrypted stream to connect_with",
             Self::Io(_) => "no connection to the server",
             Self::Refused(response) => {
                 return write!(f, "the server refused with {}", response.status());
             }
-            Self::InvalidResponse(_) => "the server's answer is no valid handshake",
+            Self::InvalidResponse(_) => "invalid answer to the WebSocket handshake",
             Self::TimedOut => "the handshake took too long",
-        })
+        })?;
+        let mut told = String::new();
+        for cause in iter::successors(self.source(), |&error| error.source()) {
+            let text = cause.to_string();
+            // Some errors have the text of their source in their own.
+            if !told.contains(&text) {
+                write!(f, ": {text}")?;
+                told = text;
+            }
+        }
+        Ok(())
     }
 }
 
