@@ -20,7 +20,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::ConnectError;
+use super::{ConnectError, names::Names};
 
 /// The most that the head of an answer may have, in bytes.
 const MAX_HEAD: usize = 16 * 1024;
@@ -49,7 +49,8 @@ where
     let late = |_| ConnectError::TimedOut;
     let (mut sender, connection) = Builder::new()
         .max_buf_size(MAX_HEAD)
-        .handshake(TokioIo::new(io))
+        .title_case_headers(true)
+        .handshake(TokioIo::new(Names::new(io)))
         .await
         .map_err(ConnectError::of_exchange)?;
     let mut wire = Wire {
@@ -69,7 +70,7 @@ where
         let parts = wire.connection.into_parts();
         return Ok(Switched {
             response: Response::from_parts(head, ()),
-            io: parts.io.into_inner(),
+            io: parts.io.into_inner().into_inner(),
             early: parts.read_buf,
         });
     }
@@ -94,7 +95,7 @@ async fn read_body(body: Incoming, read: &mut Vec<u8>) {
 
 /// The connection, which is only served while somebody waits for something from it.
 struct Wire<IO: AsyncRead + AsyncWrite + Unpin> {
-    connection: Connection<TokioIo<IO>, String>,
+    connection: Connection<TokioIo<Names<IO>>, String>,
     is_over: bool,
 }
 

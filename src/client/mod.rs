@@ -80,6 +80,7 @@
 mod dial;
 mod error;
 mod exchange;
+mod names;
 mod request;
 mod response;
 mod url;

@@ -3,7 +3,7 @@
 //! Source: [RFC 6455 §3](https://www.rfc-editor.org/rfc/rfc6455#section-3) and
 //! [§4.1](https://www.rfc-editor.org/rfc/rfc6455#section-4.1).
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{borrow::Cow, fmt, mem, time::Duration};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Version,
@@ -145,6 +145,7 @@ impl Handshake {
         offer_subprotocols(&self.subprotocols, headers)?;
         offer_extensions(&self.config, headers)?;
         check_values(headers)?;
+        put_host_first(headers);
         Ok(request)
     }
 }
@@ -167,6 +168,18 @@ fn offer_subprotocols(
         ConnectError::request("the subprotocols are not at most 32 distinct tokens")
     })?;
     Ok(())
+}
+
+/// Puts `Host` in front of the other fields, where servers and proxies look for it first (RFC 9110 §7.2).
+fn put_host_first(headers: &mut HeaderMap) {
+    let fields = mem::take(headers);
+    headers.reserve(fields.len());
+    for host in fields.get_all(HOST) {
+        headers.append(HOST, host.clone());
+    }
+    for (name, value) in fields.iter().filter(|(name, _)| **name != HOST) {
+        headers.append(name, value.clone());
+    }
 }
 
 /// Refuses values that are not ASCII, and a `Host` with blanks in it: what servers make of them differs.
