@@ -43,7 +43,9 @@ pub enum ConnectError {
     ///
     /// The body is what could be read of its first 64 KiB while there was time.
     Refused(Box<Response<Bytes>>),
-    /// The answer is not HTTP, its head is larger than 16 KiB, or it is a 101 that breaks
+    /// The answer is not HTTP, its head exceeds
+    /// [`Handshake::max_response_head`](super::Handshake::max_response_head) or
+    /// [`max_response_fields`](super::Handshake::max_response_fields), or it is a 101 that breaks
     /// RFC 6455 §4.1, as the source says.
     InvalidResponse(BoxError),
     /// The handshake took longer than [`Handshake::timeout`](super::Handshake::timeout).
@@ -61,6 +63,11 @@ impl ConnectError {
 
     /// Returns what went wrong between hyper and the server.
     pub(super) fn of_exchange(error: hyper::Error) -> Self {
+        if error.is_parse_too_large() {
+            return Self::response(
+                "its head is larger than max_response_head, or has more fields than max_response_fields",
+            );
+        }
         if error.is_parse() {
             return Self::response(error);
         }

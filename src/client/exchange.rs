@@ -22,10 +22,17 @@ use tokio::{
 
 use super::{ConnectError, names::Names};
 
-/// The most that the head of an answer may have, in bytes.
-const MAX_HEAD: usize = 16 * 1024;
+/// The least read buffer that hyper takes, in bytes.
+const LEAST_BUFFER: usize = 8 * 1024;
 /// The most that is read of a refusal's body, in bytes.
 const MAX_BODY: usize = 64 * 1024;
+
+/// The most that the head of an answer may have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeadLimits {
+    pub(super) bytes: usize,
+    pub(super) fields: usize,
+}
 
 /// A 101: its head, the stream, and what has been read from it behind the head.
 #[derive(Debug)]
@@ -39,6 +46,7 @@ pub(super) struct Switched<IO> {
 pub(super) async fn exchange<IO>(
     io: IO,
     request: Request<()>,
+    limits: HeadLimits,
     deadline: Instant,
 ) -> Result<Switched<IO>, ConnectError>
 where
@@ -48,7 +56,9 @@ where
     let request = request.map(|()| String::new());
     let late = |_| ConnectError::TimedOut;
     let (mut sender, connection) = Builder::new()
-        .max_buf_size(MAX_HEAD)
+        .max_buf_size(limits.bytes.max(LEAST_BUFFER))
+        .max_header_size(limits.bytes)
+        .max_headers(limits.fields)
         .title_case_headers(true)
         .handshake(TokioIo::new(Names::new(io)))
         .await

@@ -71,8 +71,8 @@
 //! # Limits
 //!
 //! [`Config`](crate::Config) has the same limits for both sides, with the same defaults. The head of
-//! an answer may have 16 KiB, what is kept of a refusal's body 64 KiB, and all of it has
-//! [`Handshake::timeout`]. Frames are masked with keys that nobody can foretell
+//! an answer is held to [`Handshake::max_response_head`] and [`Handshake::max_response_fields`], 64 KiB are
+//! kept of a refusal's body, and all of it has [`Handshake::timeout`]. Frames are masked with keys that nobody can foretell
 //! ([RFC 6455 §5.3](https://www.rfc-editor.org/rfc/rfc6455#section-5.3)). When a connection ends, a
 //! client leaves it to the server to close the stream first, for as long as
 //! [`Config::close_timeout`](crate::Config::close_timeout) allows.
@@ -204,6 +204,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let config = handshake.config.clone();
+    let limits = handshake.limits;
     let nonce = random::nonce().map_err(|error| ConnectError::Io(error.into()))?;
     let key = BASE64.encode(&nonce);
     let accept = answer_to(key.as_bytes());
@@ -214,7 +215,7 @@ where
         response,
         io,
         early,
-    } = exchange(io, request, deadline).await?;
+    } = exchange(io, request, limits, deadline).await?;
     let Agreed {
         subprotocol,
         deflation,

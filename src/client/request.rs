@@ -13,7 +13,7 @@ use http::{
     },
 };
 
-use super::{ConnectError, url};
+use super::{ConnectError, exchange::HeadLimits, url};
 use crate::{
     config::{Config, within},
     header::is_token,
@@ -22,6 +22,9 @@ use crate::{
 
 /// The least time that a server has to answer.
 const LEAST_TIMEOUT: Duration = Duration::from_millis(200);
+/// The most fields that can be allowed. hyper makes room for all of them, and `HeaderMap` panics
+/// beyond some 24,000.
+const MOST_FIELDS: usize = 10_000;
 
 /// An opening handshake to be made: where to, what is offered, and the limits of the connection.
 ///
@@ -52,6 +55,7 @@ pub struct Handshake {
     subprotocols: Vec<Cow<'static, str>>,
     pub(super) config: Config,
     pub(super) timeout: Duration,
+    pub(super) limits: HeadLimits,
 }
 
 impl Handshake {
@@ -108,6 +112,28 @@ impl Handshake {
     #[must_use]
     pub const fn timeout(mut self, limit: Duration) -> Self {
         self.timeout = within(LEAST_TIMEOUT, limit);
+        self
+    }
+
+    /// Caps the head of the server's answer, in bytes: its first line, its fields and the empty line.
+    ///
+    /// A larger one fails with [`ConnectError::InvalidResponse`]. Default: 16 KiB.
+    #[must_use]
+    pub const fn max_response_head(mut self, bytes: usize) -> Self {
+        self.limits.bytes = bytes;
+        self
+    }
+
+    /// Caps the fields in the head of the server's answer; a 101 has at least three.
+    ///
+    /// More of them fail with [`ConnectError::InvalidResponse`]. Maximum: 10,000. Default: 100.
+    #[must_use]
+    pub const fn max_response_fields(mut self, count: usize) -> Self {
+        self.limits.fields = if count < MOST_FIELDS {
+            count
+        } else {
+            MOST_FIELDS
+        };
         self
     }
 
@@ -221,6 +247,10 @@ impl From<Request<()>> for Handshake {
             subprotocols: Vec::new(),
             config: Config::new(),
             timeout: Duration::from_secs(10),
+            limits: HeadLimits {
+                bytes: 16 * 1024,
+                fields: 100,
+            },
         }
     }
 }
