@@ -33,9 +33,11 @@ use crate::any_error::BoxError;
 pub enum ConnectError {
     /// The URL or the request is none for a WebSocket, as the source says. Nothing was sent.
     InvalidRequest(BoxError),
-    /// The URL asks for TLS, which is up to the caller: open the stream, then give it to
-    /// [`connect_with`](super::connect_with). Nothing was sent.
+    /// The URL asks for TLS, and no [feature for it](super#tls) is on. Nothing was sent.
     NeedsTls,
+    /// The TLS handshake failed, for a certificate that is not trusted or not the server's for one, or
+    /// there are no roots to trust.
+    Tls(BoxError),
     /// The server could not be reached, or the stream ended or failed before the whole answer. Or the
     /// system has no random bytes for the handshake's key, and nothing was sent.
     Io(io::Error),
@@ -59,6 +61,14 @@ impl ConnectError {
 
     pub(super) fn response(why: impl Into<BoxError>) -> Self {
         Self::InvalidResponse(why.into())
+    }
+
+    #[cfg(any(
+        feature = "rustls-tls-native-roots",
+        feature = "rustls-tls-webpki-roots"
+    ))]
+    pub(super) fn tls(why: impl Into<BoxError>) -> Self {
+        Self::Tls(why.into())
     }
 
     /// Returns what went wrong between hyper and the server.
@@ -92,7 +102,11 @@ impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::InvalidRequest(_) => "invalid WebSocket request",
-            Self::NeedsTls => "the URL asks for TLS: give an encrypted stream to connect_with",
+            Self::NeedsTls => {
+                "the URL asks for TLS: enable the feature rustls-tls-native-roots or \
+                 rustls-tls-webpki-roots, or give an encrypted stream to connect_with"
+            }
+            Self::Tls(_) => "no TLS connection to the server",
             Self::Io(_) => "no connection to the server",
             Self::Refused(response) => {
                 return write!(f, "the server refused with {}", response.status());
@@ -116,7 +130,9 @@ impl fmt::Display for ConnectError {
 impl Error for ConnectError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::InvalidRequest(source) | Self::InvalidResponse(source) => Some(&**source),
+            Self::InvalidRequest(source) | Self::InvalidResponse(source) | Self::Tls(source) => {
+                Some(&**source)
+            }
             Self::Io(source) => Some(source),
             _ => None,
         }

@@ -1,7 +1,7 @@
 //! The client's side: the opening handshake, after which the [`WebSocket`] is the same as a
 //! server's.
 //!
-//! [`connect`] dials a `ws://` URL, [`connect_with`] takes a stream that is open already. Both take
+//! [`connect`] dials a URL, [`connect_with`] takes a stream that is open already. Both take
 //! a URL, a [`Request`](http::Request), or a [`Handshake`] with settings, and return the socket
 //! together with the head of the server's answer. A task is spawned that serves the connection
 //! until the socket is dropped, which closes with 1000.
@@ -52,7 +52,19 @@
 //!
 //! # TLS
 //!
-//! It is the caller's: any stream will do, so no TLS library comes along that is not yours.
+//! [`connect`] takes `wss://` URLs with one of two features, each of which brings rustls:
+//!
+//! | Feature | Trusts |
+//! | --- | --- |
+//! | `rustls-tls-native-roots` | the roots of the system, or those in the files that `SSL_CERT_FILE` and `SSL_CERT_DIR` name |
+//! | `rustls-tls-webpki-roots` | Mozilla's roots, compiled in: they are as old as the build |
+//!
+//! With both it trusts either. The roots are loaded once in a process. rustls is used with the
+//! `CryptoProvider` that the application has installed as its default, or with ring. Without these
+//! features `wss://` URLs fail with [`ConnectError::NeedsTls`].
+//!
+//! Client certificates, roots of your own and other TLS libraries go with [`connect_with`], which takes
+//! any stream:
 //!
 //! ```
 //! use tokio::io::{AsyncRead, AsyncWrite};
@@ -83,6 +95,17 @@ mod exchange;
 mod names;
 mod request;
 mod response;
+#[cfg(any(
+    feature = "rustls-tls-native-roots",
+    feature = "rustls-tls-webpki-roots"
+))]
+mod tls;
+#[cfg(not(any(
+    feature = "rustls-tls-native-roots",
+    feature = "rustls-tls-webpki-roots"
+)))]
+#[path = "without_tls.rs"]
+mod tls;
 mod url;
 
 use std::sync::Arc;
@@ -91,6 +114,7 @@ use data_encoding::BASE64;
 use http::{HeaderValue, Response};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    net::TcpStream,
     time::{Instant, timeout_at},
 };
 
@@ -105,13 +129,13 @@ use crate::{
     socket::{Introduction, Setup, WebSocket},
 };
 
-/// Connects to a `ws://` URL over TCP and makes the opening handshake.
+/// Connects to a `ws://` or `wss://` URL over TCP and makes the opening handshake.
 ///
 /// Returns the socket and the head of the server's answer. If the host has several addresses, the
 /// next one is tried 250 ms after the one before, or as soon as one fails, IPv4 and IPv6 in turn; the
 /// first connection is used and the others are dropped
-/// ([RFC 8305](https://www.rfc-editor.org/rfc/rfc8305)). `TCP_NODELAY` is set. A `wss://` URL is
-/// refused: see [`connect_with`].
+/// ([RFC 8305](https://www.rfc-editor.org/rfc/rfc8305)). `TCP_NODELAY` is set. `wss://` takes
+/// a feature, see [TLS](self#tls).
 ///
 /// # Errors
 ///
@@ -143,14 +167,13 @@ where
 {
     let handshake = handshake.try_into().map_err(Into::into)?;
     let deadline = Instant::now() + handshake.timeout;
-    let (host, port) = handshake.address()?;
-    let stream = timeout_at(deadline, dial::tcp(&host, port))
+    let dialled = timeout_at(deadline, dial(&handshake))
         .await
-        .map_err(|_| ConnectError::TimedOut)?
-        .map_err(ConnectError::Io)?;
-    // Without it a small message may wait for the answer to the one before.
-    stream.set_nodelay(true).map_err(ConnectError::Io)?;
-    open(handshake, stream, deadline).await
+        .map_err(|_| ConnectError::TimedOut)??;
+    match dialled {
+        Dialled::Plain(stream) => open(handshake, stream, deadline).await,
+        Dialled::Encrypted(stream) => open(handshake, stream, deadline).await,
+    }
 }
 
 /// Makes the opening handshake on a stream that is connected already, such as one with TLS.
@@ -193,6 +216,29 @@ where
     let handshake = handshake.try_into().map_err(Into::into)?;
     let deadline = Instant::now() + handshake.timeout;
     open(handshake, io, deadline).await
+}
+
+/// A connection on which the opening handshake can be made.
+enum Dialled<Tls> {
+    Plain(TcpStream),
+    Encrypted(Tls),
+}
+
+async fn dial(
+    handshake: &Handshake,
+) -> Result<Dialled<impl AsyncRead + AsyncWrite + Unpin + Send + use<>>, ConnectError> {
+    let (host, port) = handshake.address()?;
+    let connector = match handshake.is_encrypted()? {
+        true => Some(tls::connector().await?),
+        false => None,
+    };
+    let stream = dial::tcp(&host, port).await.map_err(ConnectError::Io)?;
+    // Without it a small message may wait for the answer to the one before.
+    stream.set_nodelay(true).map_err(ConnectError::Io)?;
+    Ok(match connector {
+        Some(connector) => Dialled::Encrypted(connector.connect(&host, stream).await?),
+        None => Dialled::Plain(stream),
+    })
 }
 
 async fn open<IO>(

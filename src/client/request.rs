@@ -137,11 +137,13 @@ impl Handshake {
         self
     }
 
-    /// Returns the host and the port to connect to without encryption.
+    /// Returns whether the URL asks for TLS.
+    pub(super) fn is_encrypted(&self) -> Result<bool, ConnectError> {
+        url::is_encrypted(self.request.uri())
+    }
+
+    /// Returns the host and the port to connect to.
     pub(super) fn address(&self) -> Result<(String, u16), ConnectError> {
-        if url::is_encrypted(self.request.uri())? {
-            return Err(ConnectError::NeedsTls);
-        }
         url::address(self.request.uri())
     }
 
@@ -398,19 +400,23 @@ mod tests {
     }
 
     #[test]
-    fn leaves_tls_to_the_caller() {
-        for url in ["wss://h/", "https://h:1/"] {
+    fn knows_which_urls_ask_for_tls() {
+        for (url, host, port) in [
+            ("wss://h/", "h", 443),
+            ("https://h:1/", "h:1", 1),
+            ("wss://h:443/", "h", 443),
+            ("wss://h:80/", "h:80", 80),
+        ] {
             let handshake = Handshake::new(url).unwrap();
-            let error = handshake.address().unwrap_err();
-            assert!(matches!(error, ConnectError::NeedsTls), "{url}: {error:?}");
+            assert!(handshake.is_encrypted().unwrap(), "{url}");
+            assert_eq!(handshake.address().unwrap(), ("h".to_owned(), port));
+            assert_eq!(sent(handshake).headers()[HOST], host, "{url}");
         }
-        assert_eq!(
-            sent(Handshake::new("wss://h:443/").unwrap()).headers()[HOST],
-            "h"
-        );
-        assert_eq!(
-            sent(Handshake::new("wss://h:80/").unwrap()).headers()[HOST],
-            "h:80"
+        assert!(
+            !Handshake::new("ws://h:443/")
+                .unwrap()
+                .is_encrypted()
+                .unwrap()
         );
     }
 
