@@ -55,6 +55,26 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Returns whether the same attempt may succeed later: the server could not be reached, did not
+    /// answer in time, or refused with 408, 425, 429, 500, 502, 503 or 504.
+    ///
+    /// [`Reconnect`](super::Reconnect) tries again behind these.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Io(_) | Self::TimedOut => true,
+            Self::Refused(response) => {
+                matches!(
+                    response.status().as_u16(),
+                    408 | 425 | 429 | 500 | 502..=504
+                )
+            }
+            Self::InvalidRequest(_) | Self::NeedsTls | Self::Tls(_) | Self::InvalidResponse(_) => {
+                false
+            }
+        }
+    }
+
     pub(super) fn request(why: impl Into<BoxError>) -> Self {
         Self::InvalidRequest(why.into())
     }

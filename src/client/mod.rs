@@ -80,6 +80,10 @@
 //! }
 //! ```
 //!
+//! # Connecting again
+//!
+//! [`Reconnect`] makes one connection after the other, with a growing and random delay in between.
+//!
 //! # Limits
 //!
 //! [`Config`](crate::Config) has the same limits for both sides, with the same defaults. The head of
@@ -89,10 +93,12 @@
 //! client leaves it to the server to close the stream first, for as long as
 //! [`Config::close_timeout`](crate::Config::close_timeout) allows.
 
+mod backoff;
 mod dial;
 mod error;
 mod exchange;
 mod names;
+mod reconnect;
 mod request;
 mod response;
 #[cfg(any(
@@ -118,7 +124,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-pub use self::{error::ConnectError, request::Handshake};
+pub use self::{error::ConnectError, reconnect::Reconnect, request::Handshake};
 use self::{
     exchange::{Switched, exchange},
     response::Agreed,
