@@ -80,6 +80,12 @@
 //! }
 //! ```
 //!
+//! # Proxies and Unix sockets
+//!
+//! [`connect`] knows no proxies and reads no environment. `connect_with` goes through whatever gives a
+//! stream: `examples/client_proxy.rs` asks an HTTP proxy for a tunnel (`CONNECT`), and
+//! `examples/client_unix.rs` dials a Unix socket.
+//!
 //! # Connecting again
 //!
 //! [`Reconnect`] makes one connection after the other, with a growing and random delay in between.
