@@ -28,11 +28,11 @@ fn text(result: Result<impl Sized, ConnectError>) -> String {
 }
 
 /// Returns what comes of an answer that is not followed by anything.
-async fn answered(answer: &'static str) -> Result<impl Sized, ConnectError> {
+async fn answered(answer: impl AsRef<[u8]>) -> Result<impl Sized, ConnectError> {
     let (client, mut server) = duplex(4096);
     let server = async move {
         wire::read_head(&mut server).await;
-        server.write_all(answer.as_bytes()).await.unwrap();
+        server.write_all(answer.as_ref()).await.unwrap();
     };
     let (connected, ()) = within(async { tokio::join!(connect_with(URL, client), server) }).await;
     connected
@@ -101,6 +101,29 @@ async fn names_what_is_wrong_with_an_answer() {
         text(answered("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await),
         "the server refused with 403 forbidden"
     );
+}
+
+#[tokio::test]
+async fn shows_what_a_refusal_says_in_plain_text() {
+    let plain = "HTTP/1.1 403 Forbidden\r\nContent-Type: Text/Plain; charset=utf-8\r\n";
+    let refused = "the server refused with 403 Forbidden";
+    let long = "x".repeat(201);
+    for (body, shown) in [
+        ("no such user\n", ": no such user"),
+        (
+            "a\r\nb \u{1b}[1m\\ \u{e9}",
+            ": a\\r\\nb \\x1b[1m\\\\ \\xc3\\xa9",
+        ),
+        ("", ""),
+        (&long, &format!(": {}...", &long[1..])),
+    ] {
+        let answer = format!("{plain}Content-Length: {}\r\n\r\n{body}", body.len());
+        let error = answered(answer).await.map(drop).unwrap_err();
+        assert_eq!(error.to_string(), format!("{refused}{shown}"));
+    }
+    let html = "HTTP/1.1 403 Forbidden\r\nContent-Type: text/html\r\nContent-Length: 3\r\n\r\n<p>";
+    let error = answered(html).await.map(drop).unwrap_err();
+    assert_eq!(error.to_string(), refused);
 }
 
 /// A stream whose peer resets it when it has read the request.

@@ -3,9 +3,13 @@
 use std::{convert::Infallible, error::Error, fmt, io, iter};
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, header::CONTENT_TYPE};
 
 use crate::any_error::BoxError;
+
+const PLAIN_TEXT: &[u8] = b"text/plain";
+/// The most that is shown of a refusal's body, in bytes.
+const MAX_EXPLANATION: usize = 200;
 
 /// Why [`connect`](super::connect) or [`connect_with`](super::connect_with) made no connection.
 ///
@@ -43,7 +47,8 @@ pub enum ConnectError {
     Io(io::Error),
     /// The server answered with another status than 101.
     ///
-    /// The body is what could be read of its first 64 KiB while there was time.
+    /// The body is what could be read of its first 64 KiB while there was time. If it is `text/plain`,
+    /// the error's text has up to 200 bytes of it, what is not visible ASCII escaped.
     Refused(Box<Response<Bytes>>),
     /// The answer is not HTTP, its head exceeds
     /// [`Handshake::max_response_head`](super::Handshake::max_response_head) or
@@ -129,7 +134,11 @@ impl fmt::Display for ConnectError {
             Self::Tls(_) => "no TLS connection to the server",
             Self::Io(_) => "no connection to the server",
             Self::Refused(response) => {
-                return write!(f, "the server refused with {}", response.status());
+                write!(f, "the server refused with {}", response.status())?;
+                return match explanation(response) {
+                    Some(text) => write!(f, ": {text}"),
+                    None => Ok(()),
+                };
             }
             Self::InvalidResponse(_) => "invalid answer to the WebSocket handshake",
             Self::TimedOut => "the handshake took too long",
@@ -145,6 +154,29 @@ impl fmt::Display for ConnectError {
         }
         Ok(())
     }
+}
+
+/// Returns what a refusal says in plain text, in visible ASCII and cut to [`MAX_EXPLANATION`] bytes.
+///
+/// It may end in a log, so what would be read as a new line or as a command of the terminal is escaped.
+fn explanation(response: &Response<Bytes>) -> Option<String> {
+    let kind = response.headers().get(CONTENT_TYPE)?.as_bytes();
+    let plain = kind.get(..PLAIN_TEXT.len())?;
+    if !plain.eq_ignore_ascii_case(PLAIN_TEXT) {
+        return None;
+    }
+    let body = response.body().trim_ascii();
+    let mut text = String::new();
+    for &byte in body.iter().take(MAX_EXPLANATION) {
+        match byte {
+            b' '..=b'~' if byte != b'\\' => text.push(char::from(byte)),
+            _ => text.extend(byte.escape_ascii().map(char::from)),
+        }
+    }
+    if body.len() > MAX_EXPLANATION {
+        text.push_str("...");
+    }
+    (!text.is_empty()).then_some(text)
 }
 
 impl Error for ConnectError {

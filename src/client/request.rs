@@ -106,7 +106,7 @@ impl Handshake {
         self
     }
 
-    /// Bounds the time from connecting to the end of the server's answer.
+    /// Bounds the time from looking up the host to the end of the server's answer, TLS included.
     ///
     /// Minimum: 200 ms, because the server takes several steps. Default: 10 s.
     #[must_use]
