@@ -13,6 +13,8 @@
 //!     'ws://127.0.0.1:3000/desk?token=sesame' --subprotocol desk.v2
 //! ```
 //!
+//! With `--features rustls-tls-native-roots` it takes `wss://` URLs as well.
+//!
 //! It ends when the server closes, or after its input, when the server has been silent for a second.
 
 use std::{env, process::ExitCode, time::Duration};
@@ -24,7 +26,7 @@ use tokio::{
 };
 use tower_websocket::{
     BoxError, CloseCode, Error, Message, WebSocket,
-    client::{ConnectError, Handshake, connect},
+    client::{Handshake, connect},
 };
 
 fn main() -> ExitCode {
@@ -32,9 +34,6 @@ fn main() -> ExitCode {
         return ExitCode::SUCCESS;
     };
     eprintln!("{error}");
-    if let Some(source) = error.source() {
-        eprintln!("because: {source}");
-    }
     ExitCode::FAILURE
 }
 
@@ -57,17 +56,8 @@ async fn run() -> Result<(), Error> {
         }
     }
 
-    let socket = match connect(handshake).await {
-        Ok((socket, response)) => {
-            eprintln!("connected: {}", response.status());
-            socket
-        }
-        Err(ConnectError::Refused(response)) => {
-            eprintln!("{}", String::from_utf8_lossy(response.body()));
-            return Err(ConnectError::Refused(response).into());
-        }
-        Err(error) => return Err(error.into()),
-    };
+    let (socket, response) = connect(handshake).await?;
+    eprintln!("connected: {}", response.status());
     if let Some(name) = socket.subprotocol() {
         eprintln!("subprotocol: {name}");
     }

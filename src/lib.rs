@@ -183,6 +183,8 @@
 //! | `client` | no | module `client`: `connect` and `connect_with` |
 //! | `deflate` | no | compressed messages (RFC 7692), once [`Config`] is given a `Deflate` |
 //! | `http2` | no | WebSockets over HTTP/2 |
+//! | `rustls-tls-native-roots` | no | `client`, and `wss://` in its `connect`: rustls with the roots of the system |
+//! | `rustls-tls-webpki-roots` | no | the same with Mozilla's roots, compiled in |
 //! | `tracing` | yes | a span for each connection, events about what fails |
 
 #[cfg(doctest)]

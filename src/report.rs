@@ -352,3 +352,14 @@ pub(crate) fn handler_panicked() {
     #[cfg(feature = "tracing")]
     tracing::error!("the websocket handler panicked");
 }
+
+/// An attempt of a client to connect failed, and another one follows.
+#[cfg(feature = "client")]
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn reconnecting(error: &dyn std::fmt::Display, delay: Duration) {
+    #[cfg(feature = "tracing")]
+    tracing::info!(%error, ?delay, "websocket client connects again");
+}

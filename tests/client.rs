@@ -38,7 +38,7 @@ async fn scripted(config: Config) -> (WebSocket, DuplexStream) {
         let head = wire::read_head(&mut server).await;
         let key = head
             .lines()
-            .find_map(|line| line.strip_prefix("sec-websocket-key: "))
+            .find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "))
             .unwrap();
         let answer = derive_accept_key(key.as_bytes());
         let head = format!(

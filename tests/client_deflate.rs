@@ -390,7 +390,7 @@ async fn answered(
         let head = wire::read_head(&mut server).await;
         let key = head
             .lines()
-            .find_map(|line| line.strip_prefix("sec-websocket-key: "));
+            .find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
         let answer = derive_accept_key(key.unwrap().as_bytes());
         let head = format!(
             "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\

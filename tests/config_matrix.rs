@@ -578,7 +578,7 @@ mod client {
             let head = peer.read_head().await;
             let key = head
                 .lines()
-                .find_map(|line| line.strip_prefix("sec-websocket-key: "));
+                .find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
             let accept = derive_accept_key(key.unwrap().as_bytes());
             let head = format!(
                 "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\

@@ -1,15 +1,23 @@
 //! Why no connection came about.
 
-use std::{convert::Infallible, error::Error, fmt, io};
+use std::{convert::Infallible, error::Error, fmt, io, iter};
 
 use bytes::Bytes;
-use http::Response;
+use http::{Response, header::CONTENT_TYPE};
 
 use crate::any_error::BoxError;
+
+const PLAIN_TEXT: &[u8] = b"text/plain";
+/// The most that is shown of a refusal's body, in bytes.
+const MAX_EXPLANATION: usize = 200;
 
 /// Why [`connect`](super::connect) or [`connect_with`](super::connect_with) made no connection.
 ///
 /// The stream is dropped in every case.
+///
+/// The text of an error includes its causes, as in `no connection to the server: 127.0.0.1:3000: Connection
+/// refused (os error 111)`. [`source`](Error::source) returns them as well, for code that looks for a
+/// type; so print either the error alone or its sources, not both.
 ///
 /// # Examples
 ///
@@ -29,17 +37,22 @@ use crate::any_error::BoxError;
 pub enum ConnectError {
     /// The URL or the request is none for a WebSocket, as the source says. Nothing was sent.
     InvalidRequest(BoxError),
-    /// The URL asks for TLS, which is up to the caller: open the stream, then give it to
-    /// [`connect_with`](super::connect_with). Nothing was sent.
+    /// The URL asks for TLS, and no [feature for it](super#tls) is on. Nothing was sent.
     NeedsTls,
+    /// The TLS handshake failed, for a certificate that is not trusted or not the server's for one, or
+    /// there are no roots to trust.
+    Tls(BoxError),
     /// The server could not be reached, or the stream ended or failed before the whole answer. Or the
     /// system has no random bytes for the handshake's key, and nothing was sent.
     Io(io::Error),
     /// The server answered with another status than 101.
     ///
-    /// The body is what could be read of its first 64 KiB while there was time.
+    /// The body is what could be read of its first 64 KiB while there was time. If it is `text/plain`,
+    /// the error's text has up to 200 bytes of it, what is not visible ASCII escaped.
     Refused(Box<Response<Bytes>>),
-    /// The answer is not HTTP, its head is larger than 16 KiB, or it is a 101 that breaks
+    /// The answer is not HTTP, its head exceeds
+    /// [`Handshake::max_response_head`](super::Handshake::max_response_head) or
+    /// [`max_response_fields`](super::Handshake::max_response_fields), or it is a 101 that breaks
     /// RFC 6455 §4.1, as the source says.
     InvalidResponse(BoxError),
     /// The handshake took longer than [`Handshake::timeout`](super::Handshake::timeout).
@@ -47,6 +60,26 @@ pub enum ConnectError {
 }
 
 impl ConnectError {
+    /// Returns whether the same attempt may succeed later: the server could not be reached, did not
+    /// answer in time, or refused with 408, 425, 429, 500, 502, 503 or 504.
+    ///
+    /// [`Reconnect`](super::Reconnect) tries again behind these.
+    #[must_use]
+    pub fn is_transient(&self) -> bool {
+        match self {
+            Self::Io(_) | Self::TimedOut => true,
+            Self::Refused(response) => {
+                matches!(
+                    response.status().as_u16(),
+                    408 | 425 | 429 | 500 | 502..=504
+                )
+            }
+            Self::InvalidRequest(_) | Self::NeedsTls | Self::Tls(_) | Self::InvalidResponse(_) => {
+                false
+            }
+        }
+    }
+
     pub(super) fn request(why: impl Into<BoxError>) -> Self {
         Self::InvalidRequest(why.into())
     }
@@ -55,39 +88,103 @@ impl ConnectError {
         Self::InvalidResponse(why.into())
     }
 
-    /// Tells what went wrong between hyper and the server.
+    #[cfg(any(
+        feature = "rustls-tls-native-roots",
+        feature = "rustls-tls-webpki-roots"
+    ))]
+    pub(super) fn tls(why: impl Into<BoxError>) -> Self {
+        Self::Tls(why.into())
+    }
+
+    /// Returns what went wrong between hyper and the server.
     pub(super) fn of_exchange(error: hyper::Error) -> Self {
+        if error.is_parse_too_large() {
+            return Self::response(
+                "its head is larger than max_response_head, or has more fields than max_response_fields",
+            );
+        }
         if error.is_parse() {
             return Self::response(error);
         }
-        if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
-            return Self::Io(io::Error::new(io::ErrorKind::UnexpectedEof, error));
-        }
-        let source = error.source().and_then(|source| source.downcast_ref());
-        let kind = source.map_or(io::ErrorKind::Other, io::Error::kind);
+        let kind = kind_of_io(&error).unwrap_or_else(|| {
+            if error.is_incomplete_message() || error.is_canceled() || error.is_closed() {
+                io::ErrorKind::UnexpectedEof
+            } else {
+                io::ErrorKind::Other
+            }
+        });
         Self::Io(io::Error::new(kind, error))
     }
+}
+
+/// Returns the kind of the stream's error that an error comes from, if it comes from one.
+fn kind_of_io(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
+    let mut sources = iter::successors(error.source(), |&error| error.source());
+    sources.find_map(|source| source.downcast_ref().map(io::Error::kind))
 }
 
 impl fmt::Display for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::InvalidRequest(_) => "this is no request for a websocket",
-            Self::NeedsTls => "tls is the caller's: give an encrypted stream to connect_with",
+            Self::InvalidRequest(_) => "invalid WebSocket request",
+            Self::NeedsTls => {
+                "the URL asks for TLS: enable the feature rustls-tls-native-roots or \
+                 rustls-tls-webpki-roots, or give an encrypted stream to connect_with"
+            }
+            Self::Tls(_) => "no TLS connection to the server",
             Self::Io(_) => "no connection to the server",
             Self::Refused(response) => {
-                return write!(f, "the server refused with {}", response.status());
+                write!(f, "the server refused with {}", response.status())?;
+                return match explanation(response) {
+                    Some(text) => write!(f, ": {text}"),
+                    None => Ok(()),
+                };
             }
-            Self::InvalidResponse(_) => "the server's answer is no valid handshake",
+            Self::InvalidResponse(_) => "invalid answer to the WebSocket handshake",
             Self::TimedOut => "the handshake took too long",
-        })
+        })?;
+        let mut told = String::new();
+        for cause in iter::successors(self.source(), |&error| error.source()) {
+            let text = cause.to_string();
+            // Some errors have the text of their source in their own.
+            if !told.contains(&text) {
+                write!(f, ": {text}")?;
+                told = text;
+            }
+        }
+        Ok(())
     }
+}
+
+/// Returns what a refusal says in plain text, in visible ASCII and cut to [`MAX_EXPLANATION`] bytes.
+///
+/// It may end in a log, so what would be read as a new line or as a command of the terminal is escaped.
+fn explanation(response: &Response<Bytes>) -> Option<String> {
+    let kind = response.headers().get(CONTENT_TYPE)?.as_bytes();
+    let plain = kind.get(..PLAIN_TEXT.len())?;
+    if !plain.eq_ignore_ascii_case(PLAIN_TEXT) {
+        return None;
+    }
+    let body = response.body().trim_ascii();
+    let mut text = String::new();
+    for &byte in body.iter().take(MAX_EXPLANATION) {
+        match byte {
+            b' '..=b'~' if byte != b'\\' => text.push(char::from(byte)),
+            _ => text.extend(byte.escape_ascii().map(char::from)),
+        }
+    }
+    if body.len() > MAX_EXPLANATION {
+        text.push_str("...");
+    }
+    (!text.is_empty()).then_some(text)
 }
 
 impl Error for ConnectError {
     fn source(&self) -> Option<&(dyn Error + 'static)> {
         match self {
-            Self::InvalidRequest(source) | Self::InvalidResponse(source) => Some(&**source),
+            Self::InvalidRequest(source) | Self::InvalidResponse(source) | Self::Tls(source) => {
+                Some(&**source)
+            }
             Self::Io(source) => Some(source),
             _ => None,
         }

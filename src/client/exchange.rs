@@ -20,12 +20,19 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::ConnectError;
+use super::{ConnectError, names::Names};
 
-/// The most that the head of an answer may have, in bytes.
-const MAX_HEAD: usize = 16 * 1024;
+/// The least read buffer that hyper takes, in bytes.
+const LEAST_BUFFER: usize = 8 * 1024;
 /// The most that is read of a refusal's body, in bytes.
 const MAX_BODY: usize = 64 * 1024;
+
+/// The most that the head of an answer may have.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct HeadLimits {
+    pub(super) bytes: usize,
+    pub(super) fields: usize,
+}
 
 /// A 101: its head, the stream, and what has been read from it behind the head.
 #[derive(Debug)]
@@ -39,6 +46,7 @@ pub(super) struct Switched<IO> {
 pub(super) async fn exchange<IO>(
     io: IO,
     request: Request<()>,
+    limits: HeadLimits,
     deadline: Instant,
 ) -> Result<Switched<IO>, ConnectError>
 where
@@ -48,8 +56,11 @@ where
     let request = request.map(|()| String::new());
     let late = |_| ConnectError::TimedOut;
     let (mut sender, connection) = Builder::new()
-        .max_buf_size(MAX_HEAD)
-        .handshake(TokioIo::new(io))
+        .max_buf_size(limits.bytes.max(LEAST_BUFFER))
+        .max_header_size(limits.bytes)
+        .max_headers(limits.fields)
+        .title_case_headers(true)
+        .handshake(TokioIo::new(Names::new(io)))
         .await
         .map_err(ConnectError::of_exchange)?;
     let mut wire = Wire {
@@ -69,7 +80,7 @@ where
         let parts = wire.connection.into_parts();
         return Ok(Switched {
             response: Response::from_parts(head, ()),
-            io: parts.io.into_inner(),
+            io: parts.io.into_inner().into_inner(),
             early: parts.read_buf,
         });
     }
@@ -94,7 +105,7 @@ async fn read_body(body: Incoming, read: &mut Vec<u8>) {
 
 /// The connection, which is only served while somebody waits for something from it.
 struct Wire<IO: AsyncRead + AsyncWrite + Unpin> {
-    connection: Connection<TokioIo<IO>, String>,
+    connection: Connection<TokioIo<Names<IO>>, String>,
     is_over: bool,
 }
 

@@ -1,7 +1,7 @@
 //! The client's side: the opening handshake, after which the [`WebSocket`] is the same as a
 //! server's.
 //!
-//! [`connect`] dials a `ws://` URL, [`connect_with`] takes a stream that is open already. Both take
+//! [`connect`] dials a URL, [`connect_with`] takes a stream that is open already. Both take
 //! a URL, a [`Request`](http::Request), or a [`Handshake`] with settings, and return the socket
 //! together with the head of the server's answer. A task is spawned that serves the connection
 //! until the socket is dropped, which closes with 1000.
@@ -52,7 +52,19 @@
 //!
 //! # TLS
 //!
-//! It is the caller's: any stream will do, so no TLS library comes along that is not yours.
+//! [`connect`] takes `wss://` URLs with one of two features, each of which brings rustls:
+//!
+//! | Feature | Trusts |
+//! | --- | --- |
+//! | `rustls-tls-native-roots` | the roots of the system, or those in the files that `SSL_CERT_FILE` and `SSL_CERT_DIR` name |
+//! | `rustls-tls-webpki-roots` | Mozilla's roots, compiled in: they are as old as the build |
+//!
+//! With both it trusts either. The roots are loaded once in a process. rustls is used with the
+//! `CryptoProvider` that the application has installed as its default, or with ring. Without these
+//! features `wss://` URLs fail with [`ConnectError::NeedsTls`].
+//!
+//! Client certificates, roots of your own and other TLS libraries go with [`connect_with`], which takes
+//! any stream:
 //!
 //! ```
 //! use tokio::io::{AsyncRead, AsyncWrite};
@@ -68,19 +80,44 @@
 //! }
 //! ```
 //!
+//! # Proxies and Unix sockets
+//!
+//! [`connect`] knows no proxies and reads no environment. `connect_with` goes through whatever gives a
+//! stream: `examples/client_proxy.rs` asks an HTTP proxy for a tunnel (`CONNECT`), and
+//! `examples/client_unix.rs` dials a Unix socket.
+//!
+//! # Connecting again
+//!
+//! [`Reconnect`] makes one connection after the other, with a growing and random delay in between.
+//!
 //! # Limits
 //!
 //! [`Config`](crate::Config) has the same limits for both sides, with the same defaults. The head of
-//! an answer may have 16 KiB, what is kept of a refusal's body 64 KiB, and all of it has
-//! [`Handshake::timeout`]. Frames are masked with keys that nobody can foretell
+//! an answer is held to [`Handshake::max_response_head`] and [`Handshake::max_response_fields`], 64 KiB are
+//! kept of a refusal's body, and all of it has [`Handshake::timeout`]. Frames are masked with keys that nobody can foretell
 //! ([RFC 6455 §5.3](https://www.rfc-editor.org/rfc/rfc6455#section-5.3)). When a connection ends, a
 //! client leaves it to the server to close the stream first, for as long as
 //! [`Config::close_timeout`](crate::Config::close_timeout) allows.
 
+mod backoff;
+mod dial;
 mod error;
 mod exchange;
+mod names;
+mod reconnect;
 mod request;
 mod response;
+#[cfg(any(
+    feature = "rustls-tls-native-roots",
+    feature = "rustls-tls-webpki-roots"
+))]
+mod tls;
+#[cfg(not(any(
+    feature = "rustls-tls-native-roots",
+    feature = "rustls-tls-webpki-roots"
+)))]
+#[path = "without_tls.rs"]
+mod tls;
 mod url;
 
 use std::sync::Arc;
@@ -93,7 +130,7 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-pub use self::{error::ConnectError, request::Handshake};
+pub use self::{error::ConnectError, reconnect::Reconnect, request::Handshake};
 use self::{
     exchange::{Switched, exchange},
     response::Agreed,
@@ -104,10 +141,13 @@ use crate::{
     socket::{Introduction, Setup, WebSocket},
 };
 
-/// Connects to a `ws://` URL over TCP and makes the opening handshake.
+/// Connects to a `ws://` or `wss://` URL over TCP and makes the opening handshake.
 ///
-/// Returns the socket and the head of the server's answer. All addresses of the host are tried in
-/// turn; `TCP_NODELAY` is set. A `wss://` URL is refused: see [`connect_with`].
+/// Returns the socket and the head of the server's answer. If the host has several addresses, the
+/// next one is tried 250 ms after the one before, or as soon as one fails, IPv4 and IPv6 in turn; the
+/// first connection is used and the others are dropped
+/// ([RFC 8305](https://www.rfc-editor.org/rfc/rfc8305)). `TCP_NODELAY` is set. `wss://` takes
+/// a feature, see [TLS](self#tls).
 ///
 /// # Errors
 ///
@@ -139,14 +179,13 @@ where
 {
     let handshake = handshake.try_into().map_err(Into::into)?;
     let deadline = Instant::now() + handshake.timeout;
-    let (host, port) = handshake.address()?;
-    let stream = timeout_at(deadline, TcpStream::connect((host, port)))
+    let dialled = timeout_at(deadline, dial(&handshake))
         .await
-        .map_err(|_| ConnectError::TimedOut)?
-        .map_err(ConnectError::Io)?;
-    // Without it a small message may wait for the answer to the one before.
-    stream.set_nodelay(true).map_err(ConnectError::Io)?;
-    open(handshake, stream, deadline).await
+        .map_err(|_| ConnectError::TimedOut)??;
+    match dialled {
+        Dialled::Plain(stream) => open(handshake, stream, deadline).await,
+        Dialled::Encrypted(stream) => open(handshake, stream, deadline).await,
+    }
 }
 
 /// Makes the opening handshake on a stream that is connected already, such as one with TLS.
@@ -191,6 +230,29 @@ where
     open(handshake, io, deadline).await
 }
 
+/// A connection on which the opening handshake can be made.
+enum Dialled<Tls> {
+    Plain(TcpStream),
+    Encrypted(Tls),
+}
+
+async fn dial(
+    handshake: &Handshake,
+) -> Result<Dialled<impl AsyncRead + AsyncWrite + Unpin + Send + use<>>, ConnectError> {
+    let (host, port) = handshake.address()?;
+    let connector = match handshake.is_encrypted()? {
+        true => Some(tls::connector().await?),
+        false => None,
+    };
+    let stream = dial::tcp(&host, port).await.map_err(ConnectError::Io)?;
+    // Without it a small message may wait for the answer to the one before.
+    stream.set_nodelay(true).map_err(ConnectError::Io)?;
+    Ok(match connector {
+        Some(connector) => Dialled::Encrypted(connector.connect(&host, stream).await?),
+        None => Dialled::Plain(stream),
+    })
+}
+
 async fn open<IO>(
     handshake: Handshake,
     io: IO,
@@ -200,6 +262,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let config = handshake.config.clone();
+    let limits = handshake.limits;
     let nonce = random::nonce().map_err(|error| ConnectError::Io(error.into()))?;
     let key = BASE64.encode(&nonce);
     let accept = answer_to(key.as_bytes());
@@ -210,7 +273,7 @@ where
         response,
         io,
         early,
-    } = exchange(io, request, deadline).await?;
+    } = exchange(io, request, limits, deadline).await?;
     let Agreed {
         subprotocol,
         deflation,

@@ -3,7 +3,7 @@
 //! Source: [RFC 6455 §3](https://www.rfc-editor.org/rfc/rfc6455#section-3) and
 //! [§4.1](https://www.rfc-editor.org/rfc/rfc6455#section-4.1).
 
-use std::{borrow::Cow, fmt, time::Duration};
+use std::{borrow::Cow, fmt, mem, time::Duration};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Version,
@@ -13,7 +13,7 @@ use http::{
     },
 };
 
-use super::{ConnectError, url};
+use super::{ConnectError, exchange::HeadLimits, url};
 use crate::{
     config::{Config, within},
     header::is_token,
@@ -22,6 +22,9 @@ use crate::{
 
 /// The least time that a server has to answer.
 const LEAST_TIMEOUT: Duration = Duration::from_millis(200);
+/// The most fields that can be allowed. hyper makes room for all of them, and `HeaderMap` panics
+/// beyond some 24,000.
+const MOST_FIELDS: usize = 10_000;
 
 /// An opening handshake to be made: where to, what is offered, and the limits of the connection.
 ///
@@ -52,17 +55,24 @@ pub struct Handshake {
     subprotocols: Vec<Cow<'static, str>>,
     pub(super) config: Config,
     pub(super) timeout: Duration,
+    pub(super) limits: HeadLimits,
 }
 
 impl Handshake {
     /// Makes a handshake for a URL such as `ws://127.0.0.1:3000/desk?number=3`.
     ///
-    /// The scheme is `ws` or `wss`; a port that is not given is 80 or 443.
+    /// The scheme is `ws` or `wss`, or `http` or `https`, which mean the same. The port is 80 or 443 if
+    /// none is given. A link-local address of IPv6 takes a zone, as `[fe80::1%25eth0]` ([RFC
+    /// 6874](https://www.rfc-editor.org/rfc/rfc6874)) or `[fe80::1%eth0]`, which is not sent to the server.
+    ///
+    /// In the path and the query, characters that a URL cannot have, such as spaces and those that are
+    /// not ASCII, are percent-encoded as UTF-8. A `%` is left as it is.
     ///
     /// # Errors
     ///
-    /// [`ConnectError::InvalidRequest`] if `url` is no such URL, has a fragment, or names a user:
-    /// what authenticates belongs into a [`header`](Self::header).
+    /// [`ConnectError::InvalidRequest`] if `url` is no such URL, has a fragment or a control character,
+    /// has a host that is not ASCII (its `xn--` form is), or names a user: what authenticates belongs into
+    /// a [`header`](Self::header).
     pub fn new(url: impl AsRef<str>) -> Result<Self, ConnectError> {
         let mut request = Request::new(());
         *request.uri_mut() = url::parse(url.as_ref())?;
@@ -70,6 +80,8 @@ impl Handshake {
     }
 
     /// Adds a line to the head.
+    ///
+    /// If the value is not ASCII, connecting fails with [`ConnectError::InvalidRequest`].
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.request.headers_mut().append(name, value);
@@ -94,7 +106,7 @@ impl Handshake {
         self
     }
 
-    /// Bounds the time from connecting to the end of the server's answer.
+    /// Bounds the time from looking up the host to the end of the server's answer, TLS included.
     ///
     /// Minimum: 200 ms, because the server takes several steps. Default: 10 s.
     #[must_use]
@@ -103,7 +115,34 @@ impl Handshake {
         self
     }
 
-    /// Returns the host and port that the URL names, to connect to without encryption.
+    /// Caps the head of the server's answer, in bytes: its first line, its fields and the empty line.
+    ///
+    /// A larger one fails with [`ConnectError::InvalidResponse`]. Default: 16 KiB.
+    #[must_use]
+    pub const fn max_response_head(mut self, bytes: usize) -> Self {
+        self.limits.bytes = bytes;
+        self
+    }
+
+    /// Caps the fields in the head of the server's answer; a 101 has at least three.
+    ///
+    /// More of them fail with [`ConnectError::InvalidResponse`]. Maximum: 10,000. Default: 100.
+    #[must_use]
+    pub const fn max_response_fields(mut self, count: usize) -> Self {
+        self.limits.fields = if count < MOST_FIELDS {
+            count
+        } else {
+            MOST_FIELDS
+        };
+        self
+    }
+
+    /// Returns whether the URL asks for TLS.
+    pub(super) fn is_encrypted(&self) -> Result<bool, ConnectError> {
+        url::is_encrypted(self.request.uri())
+    }
+
+    /// Returns the host and the port to connect to.
     pub(super) fn address(&self) -> Result<(String, u16), ConnectError> {
         url::address(self.request.uri())
     }
@@ -116,7 +155,7 @@ impl Handshake {
         }
         *request.version_mut() = Version::HTTP_11;
         let host = url::host_field(request.uri())?;
-        *request.uri_mut() = url::target(request.uri());
+        *request.uri_mut() = url::target(request.uri())?;
 
         let headers = request.headers_mut();
         if headers.contains_key(CONTENT_LENGTH) || headers.contains_key(TRANSFER_ENCODING) {
@@ -133,6 +172,8 @@ impl Handshake {
         headers.insert(SEC_WEBSOCKET_KEY, key);
         offer_subprotocols(&self.subprotocols, headers)?;
         offer_extensions(&self.config, headers)?;
+        check_values(headers)?;
+        put_host_first(headers);
         Ok(request)
     }
 }
@@ -142,17 +183,49 @@ fn offer_subprotocols(
     names: &[Cow<'static, str>],
     headers: &mut HeaderMap,
 ) -> Result<(), ConnectError> {
-    let refused = || ConnectError::request("the subprotocols are not at most 32 distinct tokens");
     for name in names {
         // A list of names would pass for as many.
         if !is_token(name.as_bytes()) {
-            return Err(refused());
+            let why = format!("the subprotocol \"{}\" is no token", name.escape_default());
+            return Err(ConnectError::request(why));
         }
         let name = HeaderValue::from_str(name).map_err(ConnectError::request)?;
         headers.append(SEC_WEBSOCKET_PROTOCOL, name);
     }
-    subprotocol::offered(headers).map_err(|_| refused())?;
+    subprotocol::offered(headers).map_err(|_| {
+        ConnectError::request("the subprotocols are not at most 32 distinct tokens")
+    })?;
     Ok(())
+}
+
+/// Puts `Host` in front of the other fields, where servers and proxies look for it first (RFC 9110 §7.2).
+fn put_host_first(headers: &mut HeaderMap) {
+    let fields = mem::take(headers);
+    headers.reserve(fields.len());
+    for host in fields.get_all(HOST) {
+        headers.append(HOST, host.clone());
+    }
+    for (name, value) in fields.iter().filter(|(name, _)| **name != HOST) {
+        headers.append(name, value.clone());
+    }
+}
+
+/// Refuses values that are not ASCII, and a `Host` with blanks in it: what servers make of them differs.
+fn check_values(headers: &HeaderMap) -> Result<(), ConnectError> {
+    for (name, value) in headers {
+        if !value.as_bytes().is_ascii() {
+            let why = format!("the value of the field {name} is not ASCII");
+            return Err(ConnectError::request(why));
+        }
+    }
+    let is_name = |host: &HeaderValue| host.as_bytes().iter().all(u8::is_ascii_graphic);
+    if headers.get_all(HOST).iter().all(is_name) {
+        Ok(())
+    } else {
+        Err(ConnectError::request(
+            "the value of the field host has a space",
+        ))
+    }
 }
 
 /// Adds the extensions that this side is configured to speak.
@@ -176,6 +249,10 @@ impl From<Request<()>> for Handshake {
             subprotocols: Vec::new(),
             config: Config::new(),
             timeout: Duration::from_secs(10),
+            limits: HeadLimits {
+                bytes: 16 * 1024,
+                fields: 100,
+            },
         }
     }
 }
@@ -258,6 +335,60 @@ mod tests {
             ),
             ("ws://[::1]", "[::1]", ("::1", 80), "/"),
             ("ws://[::1]:81/", "[::1]:81", ("::1", 81), "/"),
+            ("http://h/x", "h", ("h", 80), "/x"),
+            ("HTTP://h:81/x", "h:81", ("h", 81), "/x"),
+            (
+                "ws://[fe80::1%eth0]/",
+                "[fe80::1]",
+                ("fe80::1%eth0", 80),
+                "/",
+            ),
+            (
+                "ws://[fe80::1%25eth0]/",
+                "[fe80::1]",
+                ("fe80::1%eth0", 80),
+                "/",
+            ),
+            (
+                "ws://[fe80::1%25eth0]:81",
+                "[fe80::1]:81",
+                ("fe80::1%eth0", 81),
+                "/",
+            ),
+            (
+                "ws://[fe80::1%2]:81",
+                "[fe80::1]:81",
+                ("fe80::1%2", 81),
+                "/",
+            ),
+            ("ws://[fe80::1%25]", "[fe80::1]", ("fe80::1%25", 80), "/"),
+            ("ws://[fe80::1%253]", "[fe80::1]", ("fe80::1%3", 80), "/"),
+            (
+                "ws://[fe80::1%25a%2Db]",
+                "[fe80::1]",
+                ("fe80::1%a-b", 80),
+                "/",
+            ),
+            (
+                "ws://h/caf\u{e9} 1?n=\u{2603}",
+                "h",
+                ("h", 80),
+                "/caf%C3%A9%201?n=%E2%98%83",
+            ),
+            ("ws://h?q=a b", "h", ("h", 80), "/?q=a%20b"),
+            ("ws://h/%C3%A9/%zz%", "h", ("h", 80), "/%C3%A9/%zz%"),
+            (
+                "ws://h/a\"<>\\^`{|}[]?a\"<>\\^`{|}[]?/",
+                "h",
+                ("h", 80),
+                "/a%22%3C%3E%5C%5E%60%7B%7C%7D%5B%5D?a%22%3C%3E%5C%5E%60%7B%7C%7D%5B%5D?/",
+            ),
+            (
+                "ws://h/-._~!$&'()*+,;=:@",
+                "h",
+                ("h", 80),
+                "/-._~!$&'()*+,;=:@",
+            ),
         ] {
             let handshake = Handshake::new(url).unwrap();
             let (name, port) = handshake.address().unwrap();
@@ -269,28 +400,32 @@ mod tests {
     }
 
     #[test]
-    fn leaves_tls_to_the_caller() {
-        for url in ["wss://h/", "https://h:1/"] {
+    fn knows_which_urls_ask_for_tls() {
+        for (url, host, port) in [
+            ("wss://h/", "h", 443),
+            ("https://h:1/", "h:1", 1),
+            ("wss://h:443/", "h", 443),
+            ("wss://h:80/", "h:80", 80),
+        ] {
             let handshake = Handshake::new(url).unwrap();
-            let error = handshake.address().unwrap_err();
-            assert!(matches!(error, ConnectError::NeedsTls), "{url}: {error:?}");
+            assert!(handshake.is_encrypted().unwrap(), "{url}");
+            assert_eq!(handshake.address().unwrap(), ("h".to_owned(), port));
+            assert_eq!(sent(handshake).headers()[HOST], host, "{url}");
         }
-        assert_eq!(
-            sent(Handshake::new("wss://h:443/").unwrap()).headers()[HOST],
-            "h"
-        );
-        assert_eq!(
-            sent(Handshake::new("wss://h:80/").unwrap()).headers()[HOST],
-            "h:80"
+        assert!(
+            !Handshake::new("ws://h:443/")
+                .unwrap()
+                .is_encrypted()
+                .unwrap()
         );
     }
 
     #[test]
     fn refuses_urls_that_are_none_for_a_websocket() {
         for (url, reason) in [
-            ("ftp://h/", "not one of ws://"),
-            ("/path", "not one of ws://"),
-            ("h:80", "not one of ws://"),
+            ("ftp://h/", "does not begin with ws://"),
+            ("/path", "does not begin with ws://"),
+            ("h:80", "does not begin with ws://"),
             ("ws://user@h/", "names a user"),
             ("ws://user:secret@h/", "names a user"),
             ("ws://h/#part", "fragment"),
@@ -303,6 +438,18 @@ mod tests {
             ("", ""),
             ("ws://h/\r\nX: y", ""),
             ("ws://[::1/", ""),
+            ("ws://[fe80::1%]/", "zone"),
+            ("ws://[fe80::1%25%00]/", ""),
+            ("ws://[fe80::1%25%4]/", ""),
+            ("ws://[fe80::1%eth 0]/", ""),
+            ("ws://[nonsense]/", ""),
+            ("ws://[127.0.0.1]/", "IPv6"),
+            ("ws://b\u{fc}cher.example/", "host is not ASCII"),
+            ("b\u{fc}cher", "host is not ASCII"),
+            ("ws://a host/", ""),
+            ("ws://h/a\tb", "path has a control character, \\u{9}"),
+            ("ws://h/?a\u{0}b", "query has a control character, \\u{0}"),
+            ("ws://h/a\u{85}", "path has a control character, \\u{85}"),
         ] {
             let error = Handshake::new(url).map(drop).unwrap_err();
             assert!(why(&error).contains(reason), "{url:?}: {error:?}");
@@ -399,14 +546,40 @@ mod tests {
     }
 
     #[test]
+    fn escapes_what_a_request_has_in_its_path_and_query() {
+        let uri = "ws://h/caf\u{e9}?n=\u{2603}";
+        let request = sent(Handshake::from(to(uri).body(()).unwrap()));
+        assert_eq!(request.uri(), "/caf%C3%A9?n=%E2%98%83");
+    }
+
+    #[test]
+    fn names_the_field_whose_value_cannot_be_sent() {
+        let url = Handshake::new("ws://h/").unwrap();
+        let latin = HeaderValue::from_bytes(b"caf\xe9").unwrap();
+        let field = HeaderName::from_static("x-place");
+        let error = url.clone().header(field, latin).into_request(KEY);
+        assert_eq!(
+            why(&error.unwrap_err()),
+            "the value of the field x-place is not ASCII"
+        );
+        let blanks = HeaderValue::from_static("a host");
+        let error = url.clone().header(HOST, blanks).into_request(KEY);
+        assert_eq!(
+            why(&error.unwrap_err()),
+            "the value of the field host has a space"
+        );
+        let blanks = HeaderValue::from_static("Bearer of the\tdesk");
+        let field = HeaderName::from_static("authorization");
+        assert!(url.header(field, blanks).into_request(KEY).is_ok());
+    }
+
+    #[test]
     fn refuses_subprotocols_that_cannot_be_offered() {
         let url = Handshake::new("ws://h/").unwrap();
         for name in ["", "two words", "a, b", "a,", "a\r\nX: y", "caf\u{e9}"] {
             let error = url.clone().subprotocol(name).into_request(KEY);
-            assert!(
-                why(&error.unwrap_err()).contains("subprotocols"),
-                "{name:?}"
-            );
+            let named = format!("the subprotocol \"{}\" is no token", name.escape_default());
+            assert_eq!(why(&error.unwrap_err()), named);
         }
         let twice = url.clone().subprotocol("a").subprotocol("a");
         assert!(twice.into_request(KEY).is_err());

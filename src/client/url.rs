@@ -1,6 +1,9 @@
 //! The URL that is dialled, and what follows from it: the address, `Host` and the target.
 //!
-//! Source: [RFC 6455 §3](https://www.rfc-editor.org/rfc/rfc6455#section-3).
+//! Source: [RFC 6455 §3](https://www.rfc-editor.org/rfc/rfc6455#section-3),
+//! [RFC 6874](https://www.rfc-editor.org/rfc/rfc6874) for zones.
+
+use std::net::Ipv6Addr;
 
 use http::{
     HeaderValue, Uri,
@@ -15,31 +18,51 @@ pub(super) fn parse(url: &str) -> Result<Uri, ConnectError> {
     if url.contains('#') {
         return Err(ConnectError::request("the url has a fragment"));
     }
-    let uri: Uri = url.parse().map_err(ConnectError::request)?;
+    let begin = url.find("://").map_or(0, |scheme| scheme + 3);
+    let end = url[begin..]
+        .find(['/', '?'])
+        .map_or(url.len(), |at| begin + at);
+    let (origin, target) = url.split_at(end);
+    if !origin.is_ascii() {
+        return Err(ConnectError::request(
+            "the url's host is not ASCII: write it in its xn-- form",
+        ));
+    }
+    let target = escape(target)?;
+    let uri: Uri = format!("{origin}{target}")
+        .parse()
+        .map_err(ConnectError::request)?;
     let _ = is_encrypted(&uri)?;
     let _ = host_field(&uri)?;
     Ok(uri)
 }
 
-/// Returns the host and port to connect to without encryption.
+/// Returns the host and the port to connect to.
+///
+/// The host is as the system's resolver takes it: an IPv6 address is without brackets, and its zone
+/// behind a `%`.
 pub(super) fn address(uri: &Uri) -> Result<(String, u16), ConnectError> {
-    if is_encrypted(uri)? {
-        return Err(ConnectError::NeedsTls);
-    }
     let authority = uri.authority().ok_or_else(no_host)?;
-    let host = authority.host();
-    let literal = host
-        .strip_prefix('[')
-        .and_then(|host| host.strip_suffix(']'));
+    let host = match Literal::of(authority)? {
+        Some(Literal {
+            address,
+            zone: None,
+        }) => address.to_string(),
+        Some(Literal {
+            address,
+            zone: Some(zone),
+        }) => format!("{address}%{zone}"),
+        None => authority.host().to_owned(),
+    };
     let port = match authority.port_u16() {
         Some(port) => port,
         None => default_port(uri)?,
     };
-    Ok((literal.unwrap_or(host).to_owned(), port))
+    Ok((host, port))
 }
 
-/// Returns what stands in `Host`: host and port, without the port that goes without saying. `None`
-/// for a URL that is just a path.
+/// Returns what stands in `Host`: host and port, without a zone (RFC 6874 §4) and without the port that
+/// goes without saying. `None` for a URL that is just a path.
 pub(super) fn host_field(uri: &Uri) -> Result<Option<HeaderValue>, ConnectError> {
     let Some(authority) = uri.authority() else {
         return Ok(None);
@@ -51,11 +74,18 @@ pub(super) fn host_field(uri: &Uri) -> Result<Option<HeaderValue>, ConnectError>
     if host.is_empty() {
         return Err(no_host());
     }
+    let host = match Literal::of(authority)? {
+        Some(Literal {
+            address,
+            zone: Some(_),
+        }) => format!("[{address}]"),
+        _ => host.to_owned(),
+    };
     let field = match port(authority)? {
         Some(port) if uri.scheme().is_none() || port != default_port(uri)? => {
             format!("{host}:{port}")
         }
-        _ => host.to_owned(),
+        _ => host,
     };
     HeaderValue::try_from(field)
         .map(Some)
@@ -63,20 +93,104 @@ pub(super) fn host_field(uri: &Uri) -> Result<Option<HeaderValue>, ConnectError>
 }
 
 /// Returns what stands in the first line: the path and the query, `/` at least.
-pub(super) fn target(uri: &Uri) -> Uri {
-    let path = uri.path_and_query();
+pub(super) fn target(uri: &Uri) -> Result<Uri, ConnectError> {
+    let Some(target) = uri.path_and_query() else {
+        return Ok(Uri::from_static("/"));
+    };
     // `/?q` is in the URL `ws://host?q` as well.
-    let path = path.cloned().unwrap_or(PathAndQuery::from_static("/"));
-    Uri::from(path)
+    let escaped = escape(target.as_str())?;
+    let target = PathAndQuery::try_from(escaped).map_err(ConnectError::request)?;
+    Ok(Uri::from(target))
 }
 
 pub(super) fn no_host() -> ConnectError {
     ConnectError::request("there is no host")
 }
 
-/// Tells which of the two kinds a URL is (RFC 6455 §3), in the names that requests of HTTP have for
-/// them, too.
-fn is_encrypted(uri: &Uri) -> Result<bool, ConnectError> {
+/// Percent-encodes the characters of a path and query that RFC 3986 does not allow there, as UTF-8.
+///
+/// A `%` is left as it is, so that nothing is encoded twice. Control characters are refused: nobody
+/// means to send them.
+fn escape(target: &str) -> Result<String, ConnectError> {
+    let mut escaped = String::with_capacity(target.len());
+    let mut part = "path";
+    for character in target.chars() {
+        if character.is_control() {
+            return Err(ConnectError::request(format!(
+                "the url's {part} has a control character, {}",
+                character.escape_unicode()
+            )));
+        }
+        if character == '?' {
+            part = "query";
+        }
+        if is_allowed(character) {
+            escaped.push(character);
+        } else {
+            for byte in character.encode_utf8(&mut [0; 4]).bytes() {
+                escaped.push_str(&format!("%{byte:02X}"));
+            }
+        }
+    }
+    Ok(escaped)
+}
+
+/// Returns whether a character may stand in a path or a query (RFC 3986 §3.3 and §3.4).
+fn is_allowed(character: char) -> bool {
+    character.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@/?%".contains(character)
+}
+
+/// An IPv6 address in brackets.
+struct Literal {
+    address: Ipv6Addr,
+    /// The interface, by name or number, over which a link-local address is reached.
+    zone: Option<String>,
+}
+
+impl Literal {
+    /// Reads a host in brackets, `None` if it has none.
+    fn of(authority: &Authority) -> Result<Option<Self>, ConnectError> {
+        let Some(literal) = authority.host().strip_prefix('[') else {
+            return Ok(None);
+        };
+        let literal = literal.strip_suffix(']').unwrap_or(literal);
+        let (address, zone) = match literal.split_once('%') {
+            Some((address, zone)) => (address, Some(read_zone(zone)?)),
+            None => (literal, None),
+        };
+        let address = address
+            .parse()
+            .map_err(|_| ConnectError::request("the url's host is no IPv6 address"))?;
+        Ok(Some(Self { address, zone }))
+    }
+}
+
+/// Reads what stands behind the `%`: `eth0`, or `25eth0`, in which the `%` is escaped (RFC 6874 §2).
+fn read_zone(zone: &str) -> Result<String, ConnectError> {
+    // `%25` alone is the zone with the number 25.
+    let name = match zone.strip_prefix("25") {
+        Some(escaped) if !escaped.is_empty() => unescape(escaped),
+        _ => Some(zone.to_owned()),
+    };
+    let is_name =
+        |name: &String| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
+    name.filter(is_name)
+        .ok_or_else(|| ConnectError::request("the zone of the url's host is none"))
+}
+
+fn unescape(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let (digits, rest) = part.split_at_checked(2)?;
+        bytes.push(u8::from_str_radix(digits, 16).ok()?);
+        bytes.extend_from_slice(rest.as_bytes());
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// Returns whether a URL asks for TLS. `http` and `https` are the same as `ws` and `wss` (RFC 6455 §3).
+pub(super) fn is_encrypted(uri: &Uri) -> Result<bool, ConnectError> {
     let scheme = uri.scheme_str().unwrap_or_default();
     let is_one_of = |names: [&str; 2]| names.iter().any(|name| scheme.eq_ignore_ascii_case(name));
     if is_one_of(["ws", "http"]) {
@@ -85,7 +199,7 @@ fn is_encrypted(uri: &Uri) -> Result<bool, ConnectError> {
         Ok(true)
     } else {
         Err(ConnectError::request(
-            "the url is not one of ws:// or wss://",
+            "the url does not begin with ws://, wss://, http:// or https://",
         ))
     }
 }

@@ -1,0 +1,116 @@
+//! A client behind an HTTP proxy, which is asked for a tunnel by `CONNECT`.
+//!
+//! ```text
+//! cargo run --features rustls-tls-webpki-roots --example client_proxy -- \
+//!     http://user:password@127.0.0.1:3128 wss://example.com/ws
+//! ```
+//!
+//! It sends `hello` and prints what comes until the server closes. TLS, if the URL asks for it, is spoken
+//! with the server, through the tunnel: the proxy sees its name and nothing else.
+
+use std::{env, io, sync::Arc, time::Duration};
+
+use data_encoding::BASE64;
+use http::Uri;
+use tokio::{
+    io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader},
+    net::TcpStream,
+    time::timeout,
+};
+use tokio_rustls::{
+    TlsConnector,
+    client::TlsStream,
+    rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
+};
+use tower_websocket::{Error, WebSocket, client::connect_with};
+
+/// The longest head of a proxy's answer, in bytes.
+const MAX_HEAD: u64 = 8 * 1024;
+
+#[tokio::main]
+async fn main() -> Result<(), Error> {
+    let mut arguments = env::args().skip(1);
+    let (Some(proxy), Some(url)) = (arguments.next(), arguments.next()) else {
+        return Err(Error::new("usage: client_proxy PROXY URL"));
+    };
+    let roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    // `connect_with` bounds the handshake, and not how long the proxy takes.
+    let socket = timeout(Duration::from_secs(10), connect(&proxy, &url, roots));
+    let mut socket = socket.await??;
+    socket.send("hello").await?;
+    while let Some(message) = socket.recv().await? {
+        println!("{}", String::from_utf8_lossy(message.as_bytes()));
+    }
+    Ok(())
+}
+
+/// Connects to a `ws://` or `wss://` URL through a proxy.
+pub(crate) async fn connect(
+    proxy: &str,
+    url: &str,
+    roots: RootCertStore,
+) -> Result<WebSocket, Error> {
+    let to: Uri = url.parse()?;
+    let is_encrypted = to.scheme_str() == Some("wss");
+    let host = to.host().ok_or_else(|| Error::new("the URL has no host"))?;
+    let port = to.port_u16().unwrap_or(if is_encrypted { 443 } else { 80 });
+    let tunnel = tunnel(&proxy.parse()?, &format!("{host}:{port}")).await?;
+    let (socket, _response) = match is_encrypted {
+        true => connect_with(url, encrypt(host, tunnel, roots).await?).await?,
+        false => connect_with(url, tunnel).await?,
+    };
+    Ok(socket)
+}
+
+/// Asks a proxy for a tunnel to a host and port.
+///
+/// The reader may hold what came right behind the proxy's answer, so it is the stream from here on.
+async fn tunnel(proxy: &Uri, to: &str) -> Result<BufReader<TcpStream>, Error> {
+    let authority = proxy.authority();
+    let authority = authority.ok_or_else(|| Error::new("the proxy has no host"))?;
+    let (user, address) = match authority.as_str().rsplit_once('@') {
+        Some((user, address)) => (Some(user), address),
+        None => (None, authority.as_str()),
+    };
+    let stream = TcpStream::connect(address).await?;
+    stream.set_nodelay(true)?;
+
+    let mut request = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n");
+    if let Some(user) = user {
+        let user = BASE64.encode(user.as_bytes());
+        request.push_str(&format!("Proxy-Authorization: Basic {user}\r\n"));
+    }
+    request.push_str("\r\n");
+    let mut stream = BufReader::new(stream);
+    stream.write_all(request.as_bytes()).await?;
+
+    let mut head = (&mut stream).take(MAX_HEAD);
+    let mut line = String::new();
+    head.read_line(&mut line).await?;
+    if !(line.starts_with("HTTP/1.1 2") || line.starts_with("HTTP/1.0 2")) {
+        return Err(Error::new(format!("the proxy answers: {}", line.trim())));
+    }
+    while !line.trim_end_matches(['\r', '\n']).is_empty() {
+        line.clear();
+        if head.read_line(&mut line).await? == 0 {
+            return Err(Error::new("the head of the proxy's answer has no end"));
+        }
+    }
+    Ok(stream)
+}
+
+async fn encrypt(
+    host: &str,
+    stream: BufReader<TcpStream>,
+    roots: RootCertStore,
+) -> io::Result<TlsStream<BufReader<TcpStream>>> {
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(io::Error::other)?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    TlsConnector::from(Arc::new(config))
+        .connect(name, stream)
+        .await
+}

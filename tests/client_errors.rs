@@ -1,0 +1,173 @@
+//! The text of a `ConnectError` says what went wrong, its causes included.
+
+#![cfg(feature = "client")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod support;
+
+use std::{
+    error::Error,
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use support::{wire, within};
+use tokio::{
+    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, duplex},
+    net::TcpListener,
+};
+use tower_websocket::client::{ConnectError, connect, connect_with};
+
+const URL: &str = "ws://example.com/";
+
+/// Returns the text of an error, in lower case: systems and std differ in that.
+#[track_caller]
+fn text(result: Result<impl Sized, ConnectError>) -> String {
+    result.map(drop).unwrap_err().to_string().to_lowercase()
+}
+
+/// Returns what comes of an answer that is not followed by anything.
+async fn answered(answer: impl AsRef<[u8]>) -> Result<impl Sized, ConnectError> {
+    let (client, mut server) = duplex(4096);
+    let server = async move {
+        wire::read_head(&mut server).await;
+        server.write_all(answer.as_ref()).await.unwrap();
+    };
+    let (connected, ()) = within(async { tokio::join!(connect_with(URL, client), server) }).await;
+    connected
+}
+
+#[tokio::test]
+async fn names_the_address_that_refuses() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let error = within(connect(format!("ws://{address}/"))).await;
+    let text = text(error);
+    let start = format!("no connection to the server: {address}: ");
+    assert!(text.starts_with(&start), "{text}");
+    assert_eq!(text.matches("connection refused").count(), 1, "{text}");
+}
+
+#[tokio::test]
+async fn keeps_the_sources() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    drop(listener);
+    let error = within(connect(format!("ws://{address}/"))).await;
+    let error = error.map(drop).unwrap_err();
+    let ConnectError::Io(source) = &error else {
+        panic!("{error:?}");
+    };
+    assert_eq!(source.kind(), io::ErrorKind::ConnectionRefused);
+    let mut sources = Vec::new();
+    let mut next = error.source();
+    while let Some(source) = next {
+        sources.push(source);
+        next = source.source();
+    }
+    let system = sources.last().unwrap().downcast_ref::<io::Error>().unwrap();
+    assert!(system.raw_os_error().is_some(), "{system:?}");
+}
+
+#[tokio::test]
+async fn names_what_is_wrong_with_a_request() {
+    assert_eq!(
+        text(connect("ws://example.com/#part").await),
+        "invalid websocket request: the url has a fragment"
+    );
+    assert_eq!(
+        text(connect("ws://a b/").await),
+        "invalid websocket request: invalid uri character"
+    );
+}
+
+#[tokio::test]
+async fn names_what_is_wrong_with_an_answer() {
+    assert_eq!(
+        text(answered("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\r\n").await),
+        "invalid answer to the websocket handshake: upgrade is not websocket"
+    );
+    assert_eq!(
+        text(answered("SSH-2.0-OpenSSH_9.2\r\n\r\n").await),
+        "invalid answer to the websocket handshake: invalid http version parsed"
+    );
+    assert_eq!(
+        text(answered("HTTP/1.1 101 Swit").await),
+        "no connection to the server: connection closed before message completed"
+    );
+    assert_eq!(
+        text(answered("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await),
+        "the server refused with 403 forbidden"
+    );
+}
+
+#[tokio::test]
+async fn shows_what_a_refusal_says_in_plain_text() {
+    let plain = "HTTP/1.1 403 Forbidden\r\nContent-Type: Text/Plain; charset=utf-8\r\n";
+    let refused = "the server refused with 403 Forbidden";
+    let long = "x".repeat(201);
+    for (body, shown) in [
+        ("no such user\n", ": no such user"),
+        (
+            "a\r\nb \u{1b}[1m\\ \u{e9}",
+            ": a\\r\\nb \\x1b[1m\\\\ \\xc3\\xa9",
+        ),
+        ("", ""),
+        (&long, &format!(": {}...", &long[1..])),
+    ] {
+        let answer = format!("{plain}Content-Length: {}\r\n\r\n{body}", body.len());
+        let error = answered(answer).await.map(drop).unwrap_err();
+        assert_eq!(error.to_string(), format!("{refused}{shown}"));
+    }
+    let html = "HTTP/1.1 403 Forbidden\r\nContent-Type: text/html\r\nContent-Length: 3\r\n\r\n<p>";
+    let error = answered(html).await.map(drop).unwrap_err();
+    assert_eq!(error.to_string(), refused);
+}
+
+/// A stream whose peer resets it when it has read the request.
+#[derive(Debug)]
+struct Reset;
+
+impl AsyncRead for Reset {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        _: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
+    }
+}
+
+impl AsyncWrite for Reset {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        _: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
+
+#[tokio::test]
+async fn names_the_failure_of_a_stream() {
+    let error = within(connect_with(URL, Reset)).await;
+    let error = error.map(drop).unwrap_err();
+    assert!(
+        error.to_string().ends_with(": connection reset"),
+        "{error}, {error:?}"
+    );
+    match error {
+        ConnectError::Io(source) => assert_eq!(source.kind(), io::ErrorKind::ConnectionReset),
+        other => panic!("{other:?}"),
+    }
+}

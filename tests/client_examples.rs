@@ -1,0 +1,151 @@
+//! The examples that dial in ways of their own do get through.
+
+#![cfg(feature = "client")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+#[cfg(feature = "rustls-tls-webpki-roots")]
+#[path = "../examples/client_proxy.rs"]
+#[allow(dead_code, reason = "main is not called")]
+mod client_proxy;
+#[cfg(unix)]
+#[path = "../examples/client_unix.rs"]
+#[allow(dead_code, reason = "main is not called")]
+mod client_unix;
+mod support;
+
+use support::within;
+use tower_websocket::{Echo, WebSocket, WebSocketLayer};
+
+/// Sees that a socket leads to [`Echo`].
+async fn assert_echo(mut socket: WebSocket) {
+    for text in ["hello", &"x".repeat(1 << 20)] {
+        socket.send(text).await.unwrap();
+        let answer = within(socket.recv()).await.unwrap().unwrap();
+        assert!(answer.into_text().unwrap() == *text);
+    }
+}
+
+#[cfg(unix)]
+mod unix {
+    use std::{env, fs, process};
+
+    use tokio::net::UnixStream;
+
+    use super::{assert_echo, client_unix, within};
+
+    #[tokio::test]
+    async fn serves_and_dials_a_unix_socket() {
+        let path = env::temp_dir().join(format!("client_unix.{}.sock", process::id()));
+        // A file that is left of another server is replaced.
+        fs::write(&path, "").unwrap();
+        let served = path.clone();
+        let server = tokio::spawn(async move { client_unix::serve(&served).await });
+        within(async {
+            while UnixStream::connect(&path).await.is_err() {
+                assert!(!server.is_finished());
+                tokio::task::yield_now().await;
+            }
+        })
+        .await;
+        let socket = within(client_unix::connect(&path)).await.unwrap();
+        assert_echo(socket).await;
+        server.abort();
+        fs::remove_file(path).unwrap();
+    }
+}
+
+#[cfg(feature = "rustls-tls-webpki-roots")]
+mod proxy {
+    use std::{net::SocketAddr, sync::Arc};
+
+    use hyper::server::conn::http1;
+    use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+    use tokio::{
+        io::{AsyncWriteExt, copy_bidirectional},
+        net::{TcpListener, TcpStream},
+    };
+    use tokio_rustls::{
+        TlsAcceptor,
+        rustls::{RootCertStore, ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
+    };
+
+    use super::{
+        Echo, WebSocketLayer, assert_echo, client_proxy,
+        support::{self, wire, within},
+    };
+
+    /// Makes tunnels for `user:password`.
+    async fn proxy() -> SocketAddr {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        tokio::spawn(async move {
+            loop {
+                let (mut stream, _) = listener.accept().await.unwrap();
+                tokio::spawn(async move {
+                    let head = wire::read_head(&mut stream).await;
+                    if !head.contains("\r\nProxy-Authorization: Basic dXNlcjpwYXNzd29yZA==\r\n") {
+                        let refusal = "HTTP/1.1 407 Proxy Authentication Required\r\n\r\n";
+                        return stream.write_all(refusal.as_bytes()).await.unwrap();
+                    }
+                    let line = head.lines().next().unwrap();
+                    let to = line.strip_prefix("CONNECT ").unwrap();
+                    let to = to.strip_suffix(" HTTP/1.1").unwrap();
+                    assert!(head.contains(&format!("\r\nHost: {to}\r\n")), "{head}");
+                    let mut server = TcpStream::connect(to).await.unwrap();
+                    let answer = "HTTP/1.1 200 Connection established\r\nVia: 1.1 test\r\n\r\n";
+                    stream.write_all(answer.as_bytes()).await.unwrap();
+                    // The client may be gone at any time.
+                    let _ = copy_bidirectional(&mut stream, &mut server).await;
+                });
+            }
+        });
+        address
+    }
+
+    #[tokio::test]
+    async fn goes_through_a_proxy() {
+        let server = support::serve(WebSocketLayer::new(Echo::new()).into_service()).await;
+        let (proxy, url) = (proxy().await, format!("ws://{server}/ws"));
+        let named = format!("http://user:password@{proxy}");
+        let socket = client_proxy::connect(&named, &url, RootCertStore::empty());
+        assert_echo(within(socket).await.unwrap()).await;
+
+        let unnamed = format!("http://{proxy}");
+        let socket = client_proxy::connect(&unnamed, &url, RootCertStore::empty());
+        let error = within(socket).await.map(drop).unwrap_err();
+        assert_eq!(
+            error.to_string(),
+            "the proxy answers: HTTP/1.1 407 Proxy Authentication Required"
+        );
+    }
+
+    #[tokio::test]
+    async fn speaks_tls_through_a_proxy() {
+        let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
+        let key = PrivateKeyDer::Pkcs8(certificate.signing_key.serialize_der().into());
+        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+            .with_safe_default_protocol_versions()
+            .unwrap()
+            .with_no_client_auth()
+            .with_single_cert(vec![certificate.cert.der().clone()], key)
+            .unwrap();
+        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let port = listener.local_addr().unwrap().port();
+        tokio::spawn(async move {
+            let (stream, _) = listener.accept().await.unwrap();
+            let stream = acceptor.accept(stream).await.unwrap();
+            let service = WebSocketLayer::new(Echo::new()).into_service();
+            let connection = http1::Builder::new()
+                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+                .with_upgrades();
+            drop(connection.await);
+        });
+        let mut roots = RootCertStore::empty();
+        roots.add(certificate.cert.der().clone()).unwrap();
+        let named = format!("http://user:password@{}", proxy().await);
+        let url = format!("wss://localhost:{port}/");
+        let socket = client_proxy::connect(&named, &url, roots);
+        assert_echo(within(socket).await.unwrap()).await;
+    }
+}

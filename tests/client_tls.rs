@@ -1,0 +1,148 @@
+//! `wss://` URLs: whom the client trusts, and what it says of a server that it does not.
+
+#![cfg(any(
+    feature = "rustls-tls-native-roots",
+    feature = "rustls-tls-webpki-roots"
+))]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod support;
+
+use std::{net::SocketAddr, sync::Arc};
+
+use hyper::server::conn::http1;
+use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use rcgen::{CertifiedKey, KeyPair};
+use support::within;
+use tokio::net::TcpListener;
+use tokio_rustls::{
+    TlsAcceptor,
+    rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
+};
+use tower_websocket::{
+    Echo, WebSocketLayer,
+    client::{ConnectError, Handshake, connect},
+};
+
+/// Makes a certificate for `localhost`, with its key.
+fn certificate() -> CertifiedKey<KeyPair> {
+    rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap()
+}
+
+/// Serves `Echo` behind TLS. The server prefers HTTP/2, which it does not speak.
+async fn serve(certificate: &CertifiedKey<KeyPair>) -> SocketAddr {
+    let key = PrivateKeyDer::Pkcs8(certificate.signing_key.serialize_der().into());
+    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .unwrap()
+        .with_no_client_auth()
+        .with_single_cert(vec![certificate.cert.der().clone()], key)
+        .unwrap();
+    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    let acceptor = TlsAcceptor::from(Arc::new(config));
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let service = WebSocketLayer::new(Echo::new()).into_service();
+    tokio::spawn(async move {
+        loop {
+            let (stream, _) = listener.accept().await.unwrap();
+            let (acceptor, service) = (acceptor.clone(), service.clone());
+            tokio::spawn(async move {
+                // What becomes of it is seen by the client.
+                let Ok(stream) = acceptor.accept(stream).await else {
+                    return;
+                };
+                assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
+                let service = TowerToHyperService::new(service);
+                let connection = http1::Builder::new()
+                    .serve_connection(TokioIo::new(stream), service)
+                    .with_upgrades();
+                drop(connection.await);
+            });
+        }
+    });
+    address
+}
+
+#[tokio::test]
+async fn refuses_a_server_that_nobody_vouches_for() {
+    let address = serve(&certificate()).await;
+    let url = format!("wss://localhost:{}/", address.port());
+    let error = within(connect(url)).await.map(drop).unwrap_err();
+    assert!(matches!(error, ConnectError::Tls(_)), "{error:?}");
+    let text = error.to_string();
+    // A system may have no roots at all.
+    assert!(
+        text.starts_with("no TLS connection to the server: invalid peer certificate: ")
+            || text.ends_with("root certificates"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn refuses_a_server_without_tls() {
+    let address = support::serve(WebSocketLayer::new(Echo::new()).into_service()).await;
+    let error = within(connect(format!("wss://{address}/"))).await;
+    let error = error.map(drop).unwrap_err();
+    assert!(matches!(error, ConnectError::Tls(_)), "{error:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn bounds_the_time_of_the_tls_handshake() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("wss://{}/", listener.local_addr().unwrap());
+    let error = connect(Handshake::new(url).unwrap()).await;
+    let error = error.map(drop).unwrap_err();
+    assert!(matches!(error, ConnectError::TimedOut), "{error:?}");
+}
+
+/// The variables of the process in which the system trusts the certificate of a test.
+#[cfg(feature = "rustls-tls-native-roots")]
+const PORT: &str = "TOWER_WEBSOCKET_TEST_PORT";
+
+#[cfg(feature = "rustls-tls-native-roots")]
+#[tokio::test]
+async fn trusts_the_roots_of_the_system() {
+    let certificate = certificate();
+    let address = serve(&certificate).await;
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let roots = folder.join(format!("client_tls.{}.pem", std::process::id()));
+    std::fs::write(&roots, certificate.cert.pem()).unwrap();
+    // The roots are loaded once in a process.
+    let output = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", "in_a_process_that_trusts", "--ignored"])
+        .env("SSL_CERT_FILE", &roots)
+        .env_remove("SSL_CERT_DIR")
+        .env(PORT, address.port().to_string())
+        .kill_on_drop(true)
+        .output();
+    let output = within(output).await.unwrap();
+    std::fs::remove_file(roots).unwrap();
+    let output = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.contains("1 passed"), "{output}");
+}
+
+#[cfg(feature = "rustls-tls-native-roots")]
+#[tokio::test]
+#[ignore = "run by trusts_the_roots_of_the_system, in a process of its own"]
+async fn in_a_process_that_trusts() {
+    let port = std::env::var(PORT).unwrap();
+    for scheme in ["wss", "https"] {
+        let url = format!("{scheme}://localhost:{port}/");
+        let (mut socket, _) = within(connect(url)).await.unwrap();
+        let large = "x".repeat(1 << 20);
+        for text in ["hello", &large] {
+            socket.send(text).await.unwrap();
+            let answer = within(socket.recv()).await.unwrap().unwrap();
+            assert!(answer.into_text().unwrap() == *text);
+        }
+        within(socket.close(1000.try_into().unwrap(), ""))
+            .await
+            .unwrap();
+    }
+    // The certificate is that of another name.
+    let error = within(connect(format!("wss://127.0.0.1:{port}/"))).await;
+    let error = error.map(drop).unwrap_err();
+    assert!(matches!(error, ConnectError::Tls(_)), "{error:?}");
+    assert!(error.to_string().contains("127.0.0.1"), "{error}");
+}
