@@ -14,9 +14,9 @@ mod client_unix;
 mod support;
 
 use support::within;
-use tower_websocket::{Echo, WebSocket, WebSocketLayer};
+use tower_websocket::WebSocket;
 
-/// Sees that a socket leads to [`Echo`].
+/// Sees that a socket leads to `Echo`.
 async fn assert_echo(mut socket: WebSocket) {
     for text in ["hello", &"x".repeat(1 << 20)] {
         socket.send(text).await.unwrap();
@@ -69,8 +69,10 @@ mod proxy {
         rustls::{RootCertStore, ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
     };
 
+    use tower_websocket::{Echo, WebSocketLayer};
+
     use super::{
-        Echo, WebSocketLayer, assert_echo, client_proxy,
+        assert_echo, client_proxy,
         support::{self, wire, within},
     };
 
