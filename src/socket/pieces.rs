@@ -32,6 +32,7 @@ use crate::{
     config::Config,
     extension::deflate::{Direction, Terms},
     message::Message,
+    moment::Moment,
     report::Name,
 };
 
@@ -182,10 +183,7 @@ impl Peer {
     }
 
     fn decoded(&mut self, mut bytes: &[u8], opcode: u8) {
-        let event = self
-            .decoder
-            .decode(&mut bytes, crate::moment::Moment::now())
-            .unwrap();
+        let event = self.decoder.decode(&mut bytes, Moment::now()).unwrap();
         assert_eq!(matches!(event, Some(Event::Message(_))), opcode <= 2);
         assert!(event.is_some() && bytes.is_empty());
     }
