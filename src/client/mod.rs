@@ -82,7 +82,7 @@
 //!
 //! # Proxies and Unix sockets
 //!
-//! [`connect`] knows no proxies and reads no environment. `connect_with` goes through whatever gives a
+//! [`connect`] uses no proxy, whatever variables such as `HTTPS_PROXY` say. [`connect_with`] takes any
 //! stream: `examples/client_proxy.rs` asks an HTTP proxy for a tunnel (`CONNECT`), and
 //! `examples/client_unix.rs` dials a Unix socket.
 //!
@@ -94,9 +94,9 @@
 //!
 //! [`Config`](crate::Config) has the same limits for both sides, with the same defaults. The head of
 //! an answer is held to [`Handshake::max_response_head`] and [`Handshake::max_response_fields`], 64 KiB are
-//! kept of a refusal's body, and all of it has [`Handshake::timeout`]. Frames are masked with keys that nobody can foretell
-//! ([RFC 6455 §5.3](https://www.rfc-editor.org/rfc/rfc6455#section-5.3)). When a connection ends, a
-//! client leaves it to the server to close the stream first, for as long as
+//! kept of a refusal's body, and all of it has [`Handshake::timeout`]. Frames are masked with keys that
+//! nobody can foretell ([RFC 6455 §5.3](https://www.rfc-editor.org/rfc/rfc6455#section-5.3)). When a
+//! connection ends, a client leaves it to the server to close the stream first, for as long as
 //! [`Config::close_timeout`](crate::Config::close_timeout) allows.
 
 mod backoff;
@@ -195,7 +195,7 @@ where
 ///
 /// # Errors
 ///
-/// Every [`ConnectError`] but [`NeedsTls`](ConnectError::NeedsTls).
+/// Every [`ConnectError`] but [`NeedsTls`](ConnectError::NeedsTls) and [`Tls`](ConnectError::Tls).
 ///
 /// # Panics
 ///
