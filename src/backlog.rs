@@ -16,11 +16,11 @@ pub(crate) const SLOWEST: usize = 512;
 /// What the stream has taken, less what a reader at the slowest rate has read since.
 #[derive(Debug)]
 pub(crate) struct Backlog {
-    /// Bytes that were unread at the moment `settled`.
-    unread: usize,
+    /// Bytes that were unread at the moment `settled`. More than can be counted never fit a stream.
+    unread: u32,
     settled: Moment,
     /// Bytes that the stream has taken since then, the last of them at `last_taken`.
-    taken: usize,
+    taken: u32,
     last_taken: Moment,
 }
 
@@ -36,8 +36,9 @@ impl Backlog {
 
     /// Notes that the stream has taken bytes. It happens at every write, so nothing is computed.
     #[inline]
-    pub(crate) const fn take(&mut self, bytes: usize, now: Moment) {
-        self.taken += bytes;
+    pub(crate) fn take(&mut self, bytes: usize, now: Moment) {
+        let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
+        self.taken = self.taken.saturating_add(bytes);
         self.last_taken = now;
     }
 
@@ -46,7 +47,7 @@ impl Backlog {
     pub(crate) fn settle(&mut self, now: Moment) {
         if self.taken > 0 {
             self.read_for(self.last_taken.since(self.settled));
-            self.unread += self.taken;
+            self.unread = self.unread.saturating_add(self.taken);
             self.taken = 0;
             self.settled = self.settled.max(self.last_taken);
         }
@@ -64,7 +65,7 @@ impl Backlog {
     /// it would have `limit` with nothing unread: as long as a reader of `rate` bytes a second needs
     /// for what is unread, at least `limit` and at most `most` times `limit`.
     pub(crate) fn patience(&self, limit: Duration, rate: usize, most: u32) -> Duration {
-        let reading = Duration::from_secs((self.unread / rate) as u64);
+        let reading = Duration::from_secs((self.unread as usize / rate) as u64);
         limit.max(reading.min(limit.saturating_mul(most)))
     }
 
@@ -72,7 +73,7 @@ impl Backlog {
         let read = time.as_millis() * SLOWEST as u128 / 1000;
         self.unread = self
             .unread
-            .saturating_sub(usize::try_from(read).unwrap_or(usize::MAX));
+            .saturating_sub(u32::try_from(read).unwrap_or(u32::MAX));
     }
 }
 

@@ -46,8 +46,8 @@ pub(crate) struct Keepalive {
     heard: Moment,
     /// When the ping was sent that waits for its pong.
     pinged: Option<Moment>,
-    /// How much longer than usual the pong to that ping may take.
-    longer: Duration,
+    /// How much longer than usual the pong to that ping may take, in milliseconds.
+    longer: u32,
     /// The payload of the last ping.
     nonce: u64,
     /// The payload of the last ping that was answered, or of none.
@@ -61,7 +61,7 @@ impl Keepalive {
         Self {
             heard: now,
             pinged: None,
-            longer: Duration::ZERO,
+            longer: 0,
             nonce: seed,
             answered: seed,
         }
@@ -114,14 +114,14 @@ impl Keepalive {
         }
         self.nonce = self.nonce.wrapping_add(1);
         self.pinged = Some(now);
-        self.longer = Duration::ZERO;
+        self.longer = 0;
         Due::Ping(self.nonce.to_be_bytes())
     }
 
     /// Gives the pong to the ping that was just sent so much more time: the peer has to read what was
     /// written before the ping first.
-    pub(crate) const fn wait_longer(&mut self, longer: Duration) {
-        self.longer = longer;
+    pub(crate) fn wait_longer(&mut self, longer: Duration) {
+        self.longer = u32::try_from(longer.as_millis()).unwrap_or(u32::MAX);
     }
 
     /// Returns whether a ping waits for its pong.
@@ -132,7 +132,7 @@ impl Keepalive {
     /// Returns when something is due next.
     pub(crate) fn deadline(&self, intervals: Intervals) -> Moment {
         match self.pinged {
-            Some(sent) => sent + intervals.answer + self.longer,
+            Some(sent) => sent + intervals.answer + Duration::from_millis(self.longer.into()),
             None => self.heard + intervals.silence,
         }
     }

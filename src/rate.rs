@@ -75,6 +75,8 @@ pub(crate) struct Allowance {
     bytes: Option<(Rate, Bucket)>,
     /// Up to when time has been excused.
     excused: Moment,
+    /// Since when a message waits for room.
+    waits: Option<Moment>,
 }
 
 impl Allowance {
@@ -90,11 +92,20 @@ impl Allowance {
             messages: messages.map(bucket),
             bytes: bytes.map(bucket),
             excused: now,
+            waits: None,
         }))
+    }
+
+    /// Notes that a message waits for room, which is not held against those behind it.
+    pub(crate) fn wait(&mut self, now: Moment) {
+        self.waits.get_or_insert(now);
     }
 
     /// Counts a message of `len` bytes, and returns whether it may be sent.
     pub(crate) fn takes(&mut self, len: usize, now: Moment) -> bool {
+        if let Some(since) = self.waits.take() {
+            self.excuse(since, now);
+        }
         let takes = |bucket: &mut Option<(Rate, Bucket)>, count| match bucket {
             Some((rate, bucket)) => bucket.take(count, *rate, now),
             None => true,

@@ -1,10 +1,6 @@
 //! The task of an accepted connection, from the handover to its end.
 
-use std::{
-    any::type_name,
-    future::{Future, ready},
-    sync::Arc,
-};
+use std::{any::type_name, future::Future, sync::Arc};
 
 use crate::{
     admission::Place,
@@ -70,12 +66,8 @@ impl<H: Handler> Started<H> {
         let span = report::connection(self.opened.introduction.request.path());
         span.around(async move {
             let shared = Arc::clone(&self.opened.shared);
-            let Some(mut handed) = self.complete().await else {
-                return;
-            };
-            match handed.close.take() {
-                None => handed.serve(&shared.handler).await,
-                Some(frame) => handed.close(frame).await,
+            if let Some(handed) = self.complete().await {
+                handed.serve(&shared.handler).await;
             }
         })
     }
@@ -114,6 +106,7 @@ impl<H: Handler> Started<H> {
 struct Handed {
     served: Served<Connection>,
     introduction: Box<Introduction>,
+    /// The Close with which the handler refused.
     close: Option<CloseFrame>,
     occupied: Occupied,
 }
@@ -130,32 +123,11 @@ impl Handed {
         let Self {
             served,
             introduction,
+            close,
             occupied,
-            ..
         } = *self;
-        socket::serve(served, introduction, occupied, |socket| {
+        socket::serve(served, introduction, occupied, close, |socket| {
             handler.handle(socket)
-        })
-    }
-
-    /// Serves a connection that the handler refused: it is closed at once.
-    #[expect(
-        clippy::boxed_local,
-        reason = "the caller's future has room for the box alone"
-    )]
-    fn close(
-        self: Box<Self>,
-        frame: CloseFrame,
-    ) -> Session<Connection, impl Future<Output = Result<(), BoxError>> + Send, Occupied> {
-        let Self {
-            served,
-            introduction,
-            occupied,
-            ..
-        } = *self;
-        socket::serve(served, introduction, occupied, |socket| {
-            drop(socket);
-            ready(Err(frame.into()))
         })
     }
 }

@@ -323,7 +323,7 @@ fn handled<F: Future<Output = Verdict>>(
 ) -> Connection<F> {
     let served = served(config, &peer);
     let link = Arc::clone(&served.link);
-    let session = session::serve(served, Box::default(), (), handle);
+    let session = session::serve(served, Box::default(), (), None, handle);
     Connection::new(session, link, peer)
 }
 

@@ -115,7 +115,7 @@ where
         },
     };
     let session: Session<_, F, ()> =
-        session::serve(served, Box::<Introduction>::default(), (), handle);
+        session::serve(served, Box::<Introduction>::default(), (), None, handle);
     let counts = Arc::<Counts>::default();
     tokio::spawn(Counted {
         future: Box::pin(session),

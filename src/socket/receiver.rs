@@ -26,8 +26,6 @@ pub(super) struct Receiver {
     is_over: bool,
     /// How much the peer may send, if that is bounded. Elsewhere, because few layers ask for it.
     allowance: Option<Box<Allowance>>,
-    /// Since when a message waits for room, where that matters to the allowance.
-    waits: Option<Moment>,
 }
 
 #[derive(Debug)]
@@ -58,7 +56,6 @@ impl Receiver {
             spent: Spent::default(),
             is_over: false,
             allowance,
-            waits: None,
         }
     }
 
@@ -176,13 +173,8 @@ impl Receiver {
 
     /// Counts a message against what the peer may send.
     fn allow(&mut self, message: &Message, now: Moment) -> Result<(), Violation> {
-        let Some(allowance) = &mut self.allowance else {
-            return Ok(());
-        };
-        if let Some(since) = self.waits.take() {
-            allowance.excuse(since, now);
-        }
-        match allowance.takes(message.len(), now) {
+        let allowance = self.allowance.as_mut();
+        match allowance.is_none_or(|allowance| allowance.takes(message.len(), now)) {
             true => Ok(()),
             false => Err(Violation::TooFast),
         }
@@ -271,8 +263,8 @@ impl Receiver {
 
     /// Notes that a message waits for room.
     pub(super) fn waits(&mut self, now: Moment) {
-        if self.allowance.is_some() {
-            self.waits.get_or_insert(now);
+        if let Some(allowance) = &mut self.allowance {
+            allowance.wait(now);
         }
     }
 

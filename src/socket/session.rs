@@ -94,11 +94,13 @@ struct Grace {
     timer: Timer,
 }
 
-/// Serves a connection that was accepted, and gives back what it has `occupied`.
+/// Serves a connection that was accepted, and gives back what it has `occupied`. One that was `refused`
+/// is closed at once, without its handler.
 pub(crate) fn serve<IO, F, P>(
     served: Served<IO>,
     introduction: Box<Introduction>,
     occupied: P,
+    refused: Option<CloseFrame>,
     handle: impl FnOnce(WebSocket) -> F,
 ) -> Session<IO, F, P>
 where
@@ -109,12 +111,18 @@ where
     let link = Arc::clone(&served.link);
     let driver = Driver::new(served, seed());
     let socket = WebSocket::new(Arc::clone(&link), introduction);
-    // Handlers that are plain functions may panic before they return a future.
-    let handler = catch(|| handle(socket));
-    if handler.is_none() {
-        report::handler_panicked();
-        link.close(CloseFrame::without_reason(CloseCode::INTERNAL_ERROR));
-    }
+    let handler = match refused {
+        Some(frame) => {
+            link.close(frame);
+            None
+        }
+        // Handlers that are plain functions may panic before they return a future.
+        None => catch(|| handle(socket)).or_else(|| {
+            report::handler_panicked();
+            link.close(CloseFrame::without_reason(CloseCode::INTERNAL_ERROR));
+            None
+        }),
+    };
     Session {
         link,
         driver: Some(driver),
