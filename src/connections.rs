@@ -424,6 +424,12 @@ impl Connections {
         report::refused(error, path, is_news);
     }
 
+    /// Returns whether something that clients do was not told within a minute.
+    pub(crate) fn is_news(&self, about: &'static str) -> bool {
+        let now = Instant::now().into_std();
+        self.lock().other_refusals.is_due(about, now)
+    }
+
     fn lock(&self) -> MutexGuard<'_, State> {
         // Nothing panics while the lock is held, so the state is whole whatever a thread did.
         self.shared

@@ -25,7 +25,7 @@ use crate::{
 /// # Layers around it
 ///
 /// A layer that is added *before* this one is inside of it, and does not see handshakes: auth belongs
-/// after it. A layer that is added after it sees the handshake and its 101, and nothing of the connection:
+/// after it (in a `ServiceBuilder`, where the first layer is outermost, before it). A layer that is added after it sees the handshake and its 101, and nothing of the connection:
 /// a timeout or a concurrency limit ends with the 101. [`docs::layers`](crate::docs::layers) has the usual
 /// layers in a table.
 ///
@@ -74,7 +74,9 @@ impl<H> WebSocketLayer<H> {
     /// The path is compared whole and as it stands in the request, without the query:
     /// `/ws` is not `/ws/`. In a nested axum router it is the path that the nested router sees. Where a
     /// path has parameters, give the WebSocket a route, as in
-    /// `route_service("/rooms/{id}", layer.into_service())`.
+    /// `route_service("/rooms/{id}", layer.into_service())`, and read them in
+    /// [`accept`](crate::Handler::accept) with axum's extractors: `request.extract::<Path<u32>>().await`
+    /// (`axum::RequestPartsExt`).
     ///
     /// A handshake for another path is passed on, with a line in the log at debug level.
     ///

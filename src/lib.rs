@@ -22,7 +22,7 @@
 //!
 //! A route of its own is one that auth sees if it is layered after it, like any other. The layer can also be
 //! put around a whole router or service, `.layer(WebSocketLayer::new(Echo::new()).path("/ws"))`: **what is
-//! layered before it does not see handshakes.** The page [`docs::layers`] has the usual layers in a table.
+//! layered before it does not see handshakes** (in a `ServiceBuilder`: what is layered after it). The page [`docs::layers`] has the usual layers in a table.
 //!
 //! If it does not connect, the page [`docs::when_it_does_not_connect`] has the causes of each status.
 //!
@@ -131,7 +131,9 @@
 //! 501, and a plain CONNECT is the inner service's. [`WebSocket::request`] tells the version. Without
 //! the feature all of them are the inner service's.
 //!
-//! `axum::serve` with axum's feature `http2` needs nothing more. With hyper and hyper-util the server
+//! Browsers speak HTTP/2 over TLS only, where the server has named `h2` by ALPN: `examples/http2` does, and
+//! `axum::serve` has no TLS. Behind a proxy that ends TLS and speaks HTTP/2 in plain, `axum::serve` with axum's
+//! feature `http2` needs nothing more. With hyper and hyper-util the server
 //! has to be told, and the settings are worth a thought:
 //!
 //! ```

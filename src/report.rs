@@ -187,7 +187,7 @@ pub(crate) fn no_subprotocol(path: &str) {
 #[inline]
 pub(crate) fn is_listened_to() -> bool {
     #[cfg(feature = "tracing")]
-    return tracing::enabled!(tracing::Level::DEBUG);
+    return tracing::enabled!(tracing::Level::INFO);
     #[cfg(not(feature = "tracing"))]
     return false;
 }
@@ -223,27 +223,46 @@ pub(crate) fn switched_off(path: &str) {
     not(feature = "tracing"),
     expect(unused_variables, reason = "nobody is told")
 )]
-pub(crate) fn no_upgrade(path: &str, version: Version, has_fields: bool) {
+pub(crate) fn no_upgrade(path: &str, version: Version, is_news: bool) {
     #[cfg(feature = "tracing")]
     {
         let path = Visible(path.as_bytes());
-        match (version, has_fields) {
-            (Version::HTTP_09 | Version::HTTP_10, true) => tracing::debug!(
-                %path,
-                "a websocket handshake over HTTP/1.0 is passed on: a proxy has to speak HTTP/1.1 (nginx: \
-                 `proxy_http_version 1.1`) and send `Upgrade` and `Connection` on"
+        let (lack, remedy) = match version {
+            Version::HTTP_09 | Version::HTTP_10 => (
+                "over HTTP/1.0",
+                "speak HTTP/1.1 (nginx: `proxy_http_version 1.1`) and send `Upgrade` and `Connection` on",
             ),
-            (_, true) => tracing::debug!(
-                %path,
-                "a websocket handshake without `Upgrade: websocket` is passed on: a proxy has to send \
-                 `Upgrade` and `Connection` on"
+            _ => (
+                "without `Upgrade: websocket`",
+                "send `Upgrade` and `Connection` on",
             ),
-            (_, false) => tracing::debug!(
+        };
+        match is_news {
+            true => tracing::info!(
                 %path,
-                "a plain GET for a websocket is passed on: if it was a handshake, a proxy has dropped its \
-                 fields"
+                "a websocket handshake {lack} is taken for a plain request: a proxy has to {remedy}"
+            ),
+            false => tracing::debug!(
+                %path,
+                "a websocket handshake {lack} is taken for a plain request: a proxy has to {remedy}"
             ),
         }
+    }
+}
+
+/// A request for a path of the layer asks for no WebSocket.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn plain(path: &str) {
+    #[cfg(feature = "tracing")]
+    {
+        let path = Visible(path.as_bytes());
+        tracing::debug!(
+            %path,
+            "a plain GET for a websocket is passed on: if it was a handshake, a proxy has dropped its fields"
+        );
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{
     header::Visible,
     report,
     response::ResponseBody,
-    shared::{Settings, Shared},
+    shared::Shared,
     upgrade,
 };
 
@@ -82,7 +82,7 @@ where
             true => self.answer(request),
             false => {
                 if report::is_listened_to() {
-                    explain(&self.shared.settings, &request);
+                    explain(&self.shared, &request);
                 }
                 ResponseFuture::inner(self.inner.call(request))
             }
@@ -105,7 +105,7 @@ impl<S, H: Handler> WebSocketService<S, H> {
             if opening.is_some() {
                 report::switched_off(request.uri().path());
             } else {
-                explain(settings, &request);
+                explain(&self.shared, &request);
             }
             return ResponseFuture::inner(self.inner.call(request));
         };
@@ -155,7 +155,8 @@ impl<S: fmt::Debug, H> fmt::Debug for WebSocketService<S, H> {
 /// Tells the operator why a request that might have been meant for the layer is passed on.
 #[cold]
 #[inline(never)]
-fn explain<A>(settings: &Settings, request: &Request<A>) {
+fn explain<H, A>(shared: &Shared<H>, request: &Request<A>) {
+    let settings = &shared.settings;
     let path = request.uri().path();
     if !settings.enabled || !settings.target.has_path(path) {
         return;
@@ -163,11 +164,12 @@ fn explain<A>(settings: &Settings, request: &Request<A>) {
     if is_extended_connect(request) {
         return report::connect_not_spoken(path);
     }
-    let has_fields = has_handshake_fields(request.headers());
-    // Without a path every request is one for a path of the layer.
-    let is_for_us = !settings.target.paths.is_empty() && request.method() == Method::GET;
-    if has_fields || is_for_us {
-        report::no_upgrade(path, request.version(), has_fields);
+    if has_handshake_fields(request.headers()) {
+        let is_news = shared.connections.is_news("no_upgrade");
+        report::no_upgrade(path, request.version(), is_news);
+    } else if !settings.target.paths.is_empty() && request.method() == Method::GET {
+        // Without a path every request is one for a path of the layer.
+        report::plain(path);
     }
 }
 

@@ -316,6 +316,14 @@ async fn auth_is_not_walked_past_where_it_is_outside() {
             route().layer(ValidateRequestHeaderLayer::custom(validate)),
         ),
         ("merged", Router::new().merge(guarded(route()))),
+        (
+            "auth, then layer in a `ServiceBuilder`",
+            page().layer(
+                ServiceBuilder::new()
+                    .layer(from_fn(auth))
+                    .layer(ws().path("/ws")),
+            ),
+        ),
     ] {
         assert_eq!(
             outcome(&app, "/ws", None).await,
@@ -335,6 +343,14 @@ async fn auth_is_not_walked_past_where_it_is_outside() {
         (
             "merged, then layer",
             Router::new().merge(guarded(page())).layer(ws().path("/ws")),
+        ),
+        (
+            "layer, then auth in a `ServiceBuilder`",
+            page().layer(
+                ServiceBuilder::new()
+                    .layer(ws().path("/ws"))
+                    .layer(from_fn(auth)),
+            ),
         ),
         (
             "layer, then route_layer",

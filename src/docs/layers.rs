@@ -4,6 +4,9 @@
 //! answers it. A layer that is added *before* is inside: **it does not see handshakes**, because these are
 //! answered before they get there. So auth goes after.
 //!
+//! **In a tower `ServiceBuilder` it is the other way round**: what is added first is outermost. There auth goes
+//! before the WebSocket.
+//!
 //! ```
 //! use axum::{Router, extract::Request, middleware::{Next, from_fn}, response::Response, routing::get};
 //! use http::StatusCode;
@@ -36,6 +39,8 @@
 //! | `.route_service("/ws", ..).layer(auth)`, or `.route_layer(auth)` | is refused |
 //! | `.layer(ws).layer(auth)` | is refused |
 //! | `.nest("/api", routes_with_ws.layer(auth))`, `.merge(routes_with_ws.layer(auth))` | is refused |
+//! | `.layer(ServiceBuilder::new().layer(auth).layer(ws))` | is refused |
+//! | `.layer(ServiceBuilder::new().layer(ws).layer(auth))` | **connects** |
 //! | `.layer(auth).layer(ws)` | **connects** |
 //! | `.merge(routes.layer(auth)).layer(ws)` | **connects** |
 //! | `.layer(ws).route_layer(auth)` | **connects** |

@@ -11,7 +11,8 @@
 //!
 //! And it is in the log of the server, by the feature `tracing`. What this crate refuses is told at info
 //! level, once a minute for each reason or each origin, and at debug level every time
-//! (`RUST_LOG=tower_websocket=debug`). What passes by the layer is told at debug level.
+//! (`RUST_LOG=tower_websocket=debug`). So is a handshake that a proxy has made a plain request of. What a handler
+//! refuses, and what passes by the layer, is told at debug level.
 //!
 //! # 403
 //!
@@ -21,6 +22,8 @@
 //! | Cause | What to do |
 //! | --- | --- |
 //! | The second name is the upstream's or a port that nobody types: a proxy rewrites `Host`. | Have it pass `Host` on (nginx: `proxy_set_header Host $http_host;`), or name the proxy by [`OriginPolicy::x_forwarded_host`](crate::OriginPolicy::x_forwarded_host). |
+//! | The second name has no port, and the address in the browser has one: nginx's `$host` leaves it out. | `proxy_set_header Host $http_host;`, and `$http_host` also in `X-Forwarded-Host`. |
+//! | `X-Forwarded-Host` lists several hosts: there are more proxies than are trusted. | Trust as many ([`TrustedProxies::number`](crate::TrustedProxies::number)), or list their addresses. |
 //! | The front end has another host or port. | [`OriginPolicy::allow`](crate::OriginPolicy::allow); while you develop, [`allow_loopback`](crate::OriginPolicy::allow_loopback). |
 //! | A device, an application or an extension sends `file://`, or a scheme of its own. | `allow("file://")`, `allow("moz-extension://*")`. |
 //! | `null`: the page was opened from a disk, or is in a frame with `sandbox`. | Serve it over HTTP. [`insecure_null`](crate::OriginPolicy::insecure_null) lets everybody in. |
@@ -30,16 +33,17 @@
 //!
 //! # 404
 //!
-//! The handshake was not for the layer, or did not look like one. With a line at debug level:
+//! The handshake was not for the layer, or did not look like one. Without a line in the log no layer was
+//! reached: the route has another path (`/ws/` is not `/ws`), or see
+//! [Places in axum's `Router`](super::layers#places-in-axums-router). With a line:
 //!
 //! | Cause | What to do |
 //! | --- | --- |
-//! | Another path: `/ws/` is not `/ws`, and a nested router has taken its prefix away. | The path that the layer sees is in the line. |
-//! | A proxy has dropped `Upgrade`, or speaks HTTP/1.0. | See [below](#behind-a-proxy). |
+//! | Another [`path`](crate::WebSocketLayer::path) of the layer: `/ws/` is not `/ws`, and a nested router has taken its prefix away. | The path that the layer sees is in the line. |
+//! | A proxy has dropped `Upgrade`, or speaks HTTP/1.0. At info level. | See [below](#behind-a-proxy). |
 //! | An extended CONNECT over HTTP/2, and the feature `http2` is off. | Turn it on, or have the server not invite to it. It is told once at info level. |
 //! | The layer is switched off, or [`matching`](crate::WebSocketLayer::matching) is false. | |
 //!
-//! Without a line the layer was not reached: see [Places in axum's `Router`](super::layers#places-in-axums-router).
 //! `no websocket is served at /ws` comes from a [`WebSocketService`](crate::WebSocketService) without an
 //! inner one, for a correct handshake that is not its own.
 //!
@@ -79,6 +83,7 @@
 //!
 //! | Status | Cause |
 //! | --- | --- |
+//! | 400 `connection does not name upgrade` | A proxy sends `Upgrade` on and `Connection` not: see [below](#behind-a-proxy). |
 //! | 400 | The request breaks a rule of the handshake, which the text names; or [a subprotocol is required](crate::WebSocketLayer::require_subprotocol). |
 //! | 401 and others | The handler's [`Refusal`](crate::Refusal), or an outer layer. |
 //! | 405 | The method is not GET. |

@@ -172,7 +172,8 @@ impl Accept {
     ///
     /// # Examples
     ///
-    /// A connection that lasts no longer than the token by which it was opened:
+    /// A connection that lasts no longer than the token by which it was opened. It ends with 1001. A token
+    /// that is over is to be refused before: the least lifetime is 1 s.
     ///
     /// ```
     /// use std::time::Duration;

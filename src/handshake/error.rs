@@ -167,7 +167,9 @@ impl fmt::Display for HandshakeError {
         f.write_str(match self {
             Self::InvalidMethod => "a websocket handshake is a GET request",
             Self::InvalidHost => "the host is not a host and port, given once",
-            Self::MissingConnectionUpgrade => "connection does not name upgrade",
+            Self::MissingConnectionUpgrade => {
+                "connection does not name upgrade: does a proxy drop it?"
+            }
             Self::InvalidKey => "sec-websocket-key is not the base64 of 16 bytes, given once",
             Self::UnsupportedVersion => "sec-websocket-version 13 is the only one supported",
             Self::UnknownProtocol => "websocket is the only protocol supported",

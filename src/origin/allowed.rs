@@ -64,6 +64,12 @@ impl Hosts {
     pub(super) fn parse(authority: &str) -> Result<Self, Reason> {
         let domain = authority.strip_prefix("*.");
         let authority = domain.unwrap_or(authority);
+        if authority.contains("://") {
+            return Err(Reason::HasScheme);
+        }
+        if authority.contains(['/', '?', '#']) {
+            return Err(Reason::HasPath);
+        }
         if authority.ends_with(":*") {
             return Err(Reason::AnyPort);
         }

@@ -467,6 +467,10 @@ impl fmt::Display for InvalidOrigin {
             Reason::Host => {
                 "what follows `://` is not a host name or address, with nothing but a port after it"
             }
+            Reason::HasScheme => "a host is written without a scheme",
+            Reason::HasPath => {
+                "it ends with the host or its port, without a slash or a path behind it"
+            }
             Reason::Port => "its port is not a number up to 65535",
             Reason::AnyPort => "`:*` is no port; for development see `allow_loopback`",
             Reason::Wildcard => {

@@ -7,6 +7,8 @@ pub(super) enum Reason {
     Scheme,
     Null,
     Host,
+    HasScheme,
+    HasPath,
     Port,
     AnyPort,
     Wildcard,
