@@ -310,10 +310,12 @@ pub(crate) fn upgrade_unsupported() {
     );
 }
 
-/// The handler's `accept`, or the key of a limit, panicked.
+/// The handler's `accept`, or another function of the user's that decides about a handshake, panicked.
 pub(crate) fn accept_panicked() {
     #[cfg(feature = "tracing")]
-    tracing::error!("the websocket handler panicked while accepting");
+    tracing::error!(
+        "the websocket handler, or a function given to its layer, panicked while accepting"
+    );
 }
 
 /// A limit by key let a request in without counting it; said once for each limit.
