@@ -2,7 +2,7 @@
 //! server's.
 //!
 //! [`connect`] dials a URL, [`connect_with`] takes a stream that is open already. Both take
-//! a URL, a [`Request`](http::Request), or a [`Handshake`] with settings, and return the socket
+//! a URL, a [`Request`], or a [`Handshake`] with settings, and return the socket
 //! together with the head of the server's answer. A task is spawned that serves the connection
 //! until the socket is dropped, which closes with 1000.
 //!
@@ -92,7 +92,7 @@
 //!
 //! # Limits
 //!
-//! [`Config`](crate::Config) has the same limits for both sides, with the same defaults. The head of
+//! [`Config`] has the same limits for both sides, with the same defaults. The head of
 //! an answer is held to [`Handshake::max_response_head`] and [`Handshake::max_response_fields`], 64 KiB are
 //! kept of a refusal's body, and all of it has [`Handshake::timeout`]. Frames are masked with keys that nobody can foretell
 //! ([RFC 6455 §5.3](https://www.rfc-editor.org/rfc/rfc6455#section-5.3)). When a connection ends, a
