@@ -21,7 +21,8 @@ const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
 /// Limits and waits of a connection, safe as they come.
 ///
-/// Every connection of a layer has the same ones. How many connections there may be is a setting of
+/// Every connection of a layer has the same ones, unless
+/// [`Accept::configure`](crate::Accept::configure) changes them for one. How many connections there may be is a setting of
 /// [`Connections`](crate::Connections); the waits of the opening handshake are settings of the
 /// [`WebSocketLayer`](crate::WebSocketLayer). Sizes are in bytes. Pass [`Duration::MAX`] to disable a
 /// timeout that no `without_…` method disables.

@@ -1,7 +1,8 @@
 //! What is told to the operator: one function per event, silent without the `tracing` feature.
 //!
 //! Header fields and payloads are never told: they are the users' secrets. Only `Origin` and `Host` of a
-//! page that was refused are, which its operator cannot do without.
+//! page that was refused are, which its operator cannot do without. Those and the path, which the client
+//! chose, are shown as [`Visible`](crate::header::Visible).
 
 use std::{fmt, future::Future, time::Duration};
 
@@ -41,7 +42,8 @@ pub(crate) struct Span {
 pub(crate) fn connection(path: &str) -> Span {
     #[cfg(feature = "tracing")]
     {
-        let span = tracing::info_span!(parent: None, "websocket", path);
+        let path = Visible(path.as_bytes());
+        let span = tracing::info_span!(parent: None, "websocket", %path);
         span.follows_from(tracing::Span::current());
         Span { span }
     }
@@ -107,7 +109,7 @@ pub(crate) fn not_receiving(name: &Name, limit: Duration) {
     #[cfg(feature = "tracing")]
     tracing::warn!(
         handler = name.handler,
-        path = &*name.path,
+        path = %Visible(name.path.as_bytes()),
         "the websocket handler took no message for {limit:?} while more were waiting: closing with \
          1008; a handler that only sends calls `WebSocket::ignore_incoming`"
     );
@@ -122,7 +124,7 @@ pub(crate) fn handler_outlived(name: &Name) {
     #[cfg(feature = "tracing")]
     tracing::warn!(
         handler = name.handler,
-        path = &*name.path,
+        path = %Visible(name.path.as_bytes()),
         "the websocket handler went on after its connection was over, and is dropped; see \
          `WebSocket::closed` and `Config::handler_grace`"
     );
@@ -327,10 +329,12 @@ pub(crate) fn upgrade_unsupported() {
     );
 }
 
-/// The handler's `accept`, or the key of a limit, panicked.
+/// The handler's `accept`, or another function of the user's that decides about a handshake, panicked.
 pub(crate) fn accept_panicked() {
     #[cfg(feature = "tracing")]
-    tracing::error!("the websocket handler panicked while accepting");
+    tracing::error!(
+        "the websocket handler, or a function given to its layer, panicked while accepting"
+    );
 }
 
 /// A limit by key let a request in without counting it; said once for each limit.

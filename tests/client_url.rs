@@ -71,6 +71,33 @@ async fn sends_nothing_that_it_refuses() {
     }
 }
 
+#[tokio::test]
+async fn dials_nothing_for_a_request_that_it_refuses() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let plain = Handshake::new(format!("ws://{address}/")).unwrap();
+    let latin = HeaderValue::from_bytes(b"caf\xe9").unwrap();
+    let of = |request: http::request::Builder| Handshake::from(request.body(()).unwrap());
+    for handshake in [
+        plain.clone().header(USER_AGENT, latin),
+        plain.clone().subprotocol("a b"),
+        of(Request::post(format!("ws://{address}/"))),
+        of(Request::get(format!("ws://user@{address}/"))),
+        of(Request::get("ws://127.0.0.1:0/")),
+    ] {
+        let error = within(connect(handshake)).await.unwrap_err();
+        assert!(
+            matches!(error, ConnectError::InvalidRequest(_)),
+            "{error:?}"
+        );
+    }
+    // The first connection is that of a request without fault.
+    assert_eq!(
+        host_of(format!("ws://{address}/"), &listener).await,
+        address.to_string()
+    );
+}
+
 /// Returns the link-local addresses of this machine, each with the name of its interface.
 fn link_local() -> Vec<(String, String)> {
     let table = fs::read_to_string("/proc/net/if_inet6").unwrap_or_default();

@@ -751,6 +751,44 @@ mod traced {
     }
 
     #[tokio::test(start_paused = true)]
+    async fn shows_a_path_as_visible_ascii_and_no_more_than_200_bytes() {
+        listen();
+        let layer = WebSocketLayer::new(talkative);
+        // U+009B begins a command of a terminal, U+202E turns the text around.
+        let path = format!("/\u{9b}31m\u{202e}{}", "x".repeat(4096));
+        drop(open(&layer, &path).await);
+        until_idle(&layer.connections()).await;
+        let socket = spans("websocket")[0].0;
+        let text = told().into_iter().find_map(|told| match told {
+            Told::Began { span, text, .. } if span == socket => Some(text),
+            _ => None,
+        });
+        let text = text.unwrap();
+        assert!(text.contains(r"/\xc2\x9b31m\xe2\x80\xaexxx"), "{text}");
+        assert!(text.contains("x...") && text.len() < 1000, "{text}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_handler_that_is_warned_about_is_named_with_a_path_that_is_visible() {
+        listen();
+        let stuck = async |socket: WebSocket| {
+            let _socket = socket;
+            pending::<Result<(), BoxError>>().await
+        };
+        let config = Config::new().handler_grace(Duration::from_secs(1));
+        let layer = WebSocketLayer::new(stuck).config(config);
+        drop(open(&layer, &format!("/\u{9b}31m{}", "x".repeat(4096))).await);
+        layer.connections().wait().await;
+        let warned = told().into_iter().find_map(|told| match told {
+            Told::Event { text, .. } if text.contains("is dropped; see") => Some(text),
+            _ => None,
+        });
+        let text = warned.unwrap();
+        assert!(text.contains(r"/\xc2\x9b31mxxx"), "{text}");
+        assert!(text.len() < 2000, "{text}");
+    }
+
+    #[tokio::test(start_paused = true)]
     async fn each_connection_has_a_span_of_its_own() {
         listen();
         let layer = WebSocketLayer::new(talkative);

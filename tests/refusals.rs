@@ -6,7 +6,7 @@ mod support;
 use std::{convert::Infallible, net::IpAddr};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
+use http::{HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use tower::ServiceExt;
@@ -136,6 +136,39 @@ async fn a_response_is_sent_as_it_is() {
     let service = WebSocketLayer::new(refusing(refusal)).into_service();
     let response = service.oneshot(lone()).await.unwrap();
     assert!(response.extensions().get::<Mark>().is_some());
+}
+
+#[tokio::test]
+async fn a_response_of_any_version_is_sent_in_that_of_the_connection() {
+    for version in [
+        Version::HTTP_09,
+        Version::HTTP_10,
+        Version::HTTP_2,
+        Version::HTTP_3,
+    ] {
+        let response = Response::builder().status(402).version(version);
+        let refusal = Refusal::from(response.body("pay first").unwrap());
+        let reply = refused(refusal).await;
+        assert_eq!((reply.status, &*reply.body), (402, &b"pay first"[..]));
+    }
+}
+
+#[tokio::test]
+async fn a_status_without_a_body_gets_none() {
+    let response = Response::builder().status(304).header("etag", "\"a\"");
+    for refusal in [
+        Refusal::new(StatusCode::NOT_MODIFIED),
+        Refusal::from(response.body("a page").unwrap()),
+    ] {
+        let service = WebSocketLayer::new(refusing(refusal.clone())).into_service();
+        let response = service.oneshot(lone()).await.unwrap();
+        assert_eq!(response.status(), 304);
+        let body = response.into_body().collect().await.unwrap();
+        assert_eq!(body.to_bytes(), "");
+        let reply = refused(refusal).await;
+        assert_eq!((reply.status, &*reply.body), (304, &b""[..]));
+        assert_eq!(reply.field("content-type"), None);
+    }
 }
 
 #[tokio::test]

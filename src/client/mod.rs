@@ -2,7 +2,7 @@
 //! server's.
 //!
 //! [`connect`] dials a URL, [`connect_with`] takes a stream that is open already. Both take
-//! a URL, a [`Request`](http::Request), or a [`Handshake`] with settings, and return the socket
+//! a URL, a [`Request`], or a [`Handshake`] with settings, and return the socket
 //! together with the head of the server's answer. A task is spawned that serves the connection
 //! until the socket is dropped, which closes with 1000.
 //!
@@ -92,7 +92,7 @@
 //!
 //! # Limits
 //!
-//! [`Config`](crate::Config) has the same limits for both sides, with the same defaults. The head of
+//! [`Config`] has the same limits for both sides, with the same defaults. The head of
 //! an answer is held to [`Handshake::max_response_head`] and [`Handshake::max_response_fields`], 64 KiB are
 //! kept of a refusal's body, and all of it has [`Handshake::timeout`]. Frames are masked with keys that
 //! nobody can foretell ([RFC 6455 §5.3](https://www.rfc-editor.org/rfc/rfc6455#section-5.3)). When a
@@ -123,7 +123,7 @@ mod url;
 use std::sync::Arc;
 
 use data_encoding::BASE64;
-use http::{HeaderValue, Response};
+use http::{HeaderValue, Request, Response};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::TcpStream,
@@ -132,10 +132,11 @@ use tokio::{
 
 pub use self::{error::ConnectError, reconnect::Reconnect, request::Handshake};
 use self::{
-    exchange::{Switched, exchange},
+    exchange::{HeadLimits, Switched, exchange},
     response::Agreed,
 };
 use crate::{
+    config::Config,
     handshake::{Carried, HandshakeRequest, key::answer_to},
     random,
     socket::{Introduction, Setup, WebSocket},
@@ -178,13 +179,16 @@ where
     H::Error: Into<ConnectError>,
 {
     let handshake = handshake.try_into().map_err(Into::into)?;
-    let deadline = Instant::now() + handshake.timeout;
-    let dialled = timeout_at(deadline, dial(&handshake))
+    let (host, port) = handshake.address()?;
+    let is_encrypted = handshake.is_encrypted()?;
+    // Nothing is dialled for a request that cannot be sent.
+    let prepared = Prepared::of(handshake)?;
+    let dialled = timeout_at(prepared.deadline, dial(&host, port, is_encrypted))
         .await
         .map_err(|_| ConnectError::TimedOut)??;
     match dialled {
-        Dialled::Plain(stream) => open(handshake, stream, deadline).await,
-        Dialled::Encrypted(stream) => open(handshake, stream, deadline).await,
+        Dialled::Plain(stream) => prepared.on(stream).await,
+        Dialled::Encrypted(stream) => prepared.on(stream).await,
     }
 }
 
@@ -226,8 +230,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let handshake = handshake.try_into().map_err(Into::into)?;
-    let deadline = Instant::now() + handshake.timeout;
-    open(handshake, io, deadline).await
+    Prepared::of(handshake)?.on(io).await
 }
 
 /// A connection on which the opening handshake can be made.
@@ -237,56 +240,75 @@ enum Dialled<Tls> {
 }
 
 async fn dial(
-    handshake: &Handshake,
+    host: &str,
+    port: u16,
+    is_encrypted: bool,
 ) -> Result<Dialled<impl AsyncRead + AsyncWrite + Unpin + Send + use<>>, ConnectError> {
-    let (host, port) = handshake.address()?;
-    let connector = match handshake.is_encrypted()? {
+    let connector = match is_encrypted {
         true => Some(tls::connector().await?),
         false => None,
     };
-    let stream = dial::tcp(&host, port).await.map_err(ConnectError::Io)?;
+    let stream = dial::tcp(host, port).await.map_err(ConnectError::Io)?;
     // Without it a small message may wait for the answer to the one before.
     stream.set_nodelay(true).map_err(ConnectError::Io)?;
     Ok(match connector {
-        Some(connector) => Dialled::Encrypted(connector.connect(&host, stream).await?),
+        Some(connector) => Dialled::Encrypted(connector.connect(host, stream).await?),
         None => Dialled::Plain(stream),
     })
 }
 
-async fn open<IO>(
-    handshake: Handshake,
-    io: IO,
+/// A handshake whose request is complete.
+struct Prepared {
+    request: Request<()>,
+    /// What the server has to answer to the key.
+    accept: String,
+    config: Config,
+    limits: HeadLimits,
     deadline: Instant,
-) -> Result<(WebSocket, Response<()>), ConnectError>
-where
-    IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-{
-    let config = handshake.config.clone();
-    let limits = handshake.limits;
-    let nonce = random::nonce().map_err(|error| ConnectError::Io(error.into()))?;
-    let key = BASE64.encode(&nonce);
-    let accept = answer_to(key.as_bytes());
-    let key = HeaderValue::try_from(key).map_err(ConnectError::request)?;
-    let request = handshake.into_request(key)?;
-    let (sent, ()) = request.clone().into_parts();
-    let Switched {
-        response,
-        io,
-        early,
-    } = exchange(io, request, limits, deadline).await?;
-    let Agreed {
-        subprotocol,
-        deflation,
-    } = response::check(&response, &sent.headers, &accept, &config)?;
-    let introduction = Introduction {
-        request: HandshakeRequest::new(sent),
-        subprotocol: subprotocol.and_then(|name| name.to_str().map(Box::from).ok()),
-        carried: Carried::default(),
-    };
-    let setup = Setup {
-        deflation,
-        ..Setup::new(Arc::new(config))
-    };
-    let socket = WebSocket::dialled(io, early, setup, introduction);
-    Ok((socket, response))
+}
+
+impl Prepared {
+    fn of(handshake: Handshake) -> Result<Self, ConnectError> {
+        let deadline = Instant::now() + handshake.timeout;
+        let config = handshake.config.clone();
+        let limits = handshake.limits;
+        let nonce = random::nonce().map_err(|error| ConnectError::Io(error.into()))?;
+        let key = BASE64.encode(&nonce);
+        let accept = answer_to(key.as_bytes());
+        let key = HeaderValue::try_from(key).map_err(ConnectError::request)?;
+        Ok(Self {
+            request: handshake.into_request(key)?,
+            accept,
+            config,
+            limits,
+            deadline,
+        })
+    }
+
+    async fn on<IO>(self, io: IO) -> Result<(WebSocket, Response<()>), ConnectError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (sent, ()) = self.request.clone().into_parts();
+        let Switched {
+            response,
+            io,
+            early,
+        } = exchange(io, self.request, self.limits, self.deadline).await?;
+        let Agreed {
+            subprotocol,
+            deflation,
+        } = response::check(&response, &sent.headers, &self.accept, &self.config)?;
+        let introduction = Introduction {
+            request: HandshakeRequest::new(sent),
+            subprotocol: subprotocol.and_then(|name| name.to_str().map(Box::from).ok()),
+            carried: Carried::default(),
+        };
+        let setup = Setup {
+            deflation,
+            ..Setup::new(Arc::new(self.config))
+        };
+        let socket = WebSocket::dialled(io, early, setup, introduction);
+        Ok((socket, response))
+    }
 }

@@ -10,7 +10,7 @@
 //! ```
 //!
 //! And it is in the log of the server, by the feature `tracing`. What this crate refuses is told at info
-//! level, once a minute for each reason or each origin, and at debug level every time
+//! level, once a minute for each reason or each origin, of 64 origins at most, and otherwise at debug level
 //! (`RUST_LOG=tower_websocket=debug`). So is a handshake that a proxy has made a plain request of. What a handler
 //! refuses, and what passes by the layer, is told at debug level.
 //!
@@ -27,6 +27,7 @@
 //! | The front end has another host or port. | [`OriginPolicy::allow`](crate::OriginPolicy::allow); while you develop, [`allow_loopback`](crate::OriginPolicy::allow_loopback). |
 //! | A device, an application or an extension sends `file://`, or a scheme of its own. | `allow("file://")`, `allow("moz-extension://*")`. |
 //! | `null`: the page was opened from a disk, or is in a frame with `sandbox`. | Serve it over HTTP. [`insecure_null`](crate::OriginPolicy::insecure_null) lets everybody in. |
+//! | `the forwarded host is malformed`: a proxy writes [`Forwarded`](crate::OriginPolicy::forwarded) otherwise than RFC 7239 asks, or a client left a quoted string open. | Have the outermost proxy replace the field. |
 //! | Both names are the same, and [`OriginPolicy::hosts`](crate::OriginPolicy::hosts) is set. | Add the name there, if it is the server's. |
 //!
 //! Another text is an outer layer's, or the handler's own [`Refusal`](crate::Refusal).
@@ -88,7 +89,7 @@
 //! | 401 and others | The handler's [`Refusal`](crate::Refusal), or an outer layer. |
 //! | 405 | The method is not GET. |
 //! | 429 | [`max_per_key`](crate::WebSocketLayer::max_per_key), or [`max_per_peer`](crate::WebSocketLayer::max_per_peer): behind a proxy all peers have its address, unless your function reads what the proxy says. |
-//! | 500 | A panic in `accept`; no address for `max_per_peer`; or a server that does not promise its connections. With a line at error level. |
+//! | 500 | A panic in `accept`, or in a function given to the layer or its origin policy; no address for `max_per_peer`; or a server that does not promise its connections. With a line at error level. |
 //! | 501 | An extended CONNECT for another protocol. |
 //! | 503 | [`Connections::max_connections`](crate::Connections::max_connections) are open, the server shuts down, or `accept` took too long. |
 //!

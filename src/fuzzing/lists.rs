@@ -111,16 +111,25 @@ pub fn origins(data: &[u8]) {
 /// What a proxy adds to a field decides, whatever a client has sent in front of it.
 fn forwarded_hosts(mut request: Parts, authority: &str, sent: &str) {
     let own = OriginPolicy::same_host().check(&request, authority).is_ok();
+    let [one, two] = [1, 2].map(TrustedProxies::number);
+    let same_host = OriginPolicy::same_host;
+    let added = format!("for=_hidden;host=\"{authority}\"");
     for (name, added, policy) in [
         (
             "x-forwarded-host",
             authority.to_owned(),
-            OriginPolicy::same_host().x_forwarded_host(TrustedProxies::number(1)),
+            same_host().x_forwarded_host(one.clone()),
         ),
         (
+            "x-forwarded-host",
+            format!("{authority}, inner"),
+            same_host().x_forwarded_host(two.clone()),
+        ),
+        ("forwarded", added.clone(), same_host().forwarded(one)),
+        (
             "forwarded",
-            format!("for=_hidden;host=\"{authority}\""),
-            OriginPolicy::same_host().forwarded(TrustedProxies::number(1)),
+            format!("{added}, for=\"[::1]\";host=inner"),
+            same_host().forwarded(two),
         ),
     ] {
         let Ok(field) = HeaderValue::from_str(&format!("{sent}, {added}")) else {

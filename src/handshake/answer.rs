@@ -89,10 +89,15 @@ pub(crate) fn failed(error: HandshakeError) -> Response<Bytes> {
 }
 
 /// Writes the whole answer to a handshake that the handler refused.
-pub(crate) fn refused(response: Response<Bytes>) -> Response<Bytes> {
-    let error = HandshakeError::Refused {
-        status: response.status(),
-    };
+pub(crate) fn refused(mut response: Response<Bytes>) -> Response<Bytes> {
+    let status = response.status();
+    let error = HandshakeError::Refused { status };
+    // The handler may relay a response of another connection. hyper panics at versions it cannot write.
+    *response.version_mut() = Version::HTTP_11;
+    if status == StatusCode::NOT_MODIFIED {
+        // The only status of a refusal that has no content (RFC 9110 §15.4.5).
+        *response.body_mut() = Bytes::new();
+    }
     let mut response = closing(response);
     response.extensions_mut().insert(error);
     response
@@ -130,7 +135,9 @@ fn closing(mut response: Response<Bytes>) -> Response<Bytes> {
         false => HeaderValue::from_static("close"),
     };
     headers.insert(header::CONNECTION, connection);
-    if !headers.contains_key(header::CONTENT_TYPE) {
+    if !headers.contains_key(header::CONTENT_TYPE) && response.status() != StatusCode::NOT_MODIFIED
+    {
+        let headers = response.headers_mut();
         headers.insert(header::CONTENT_TYPE, PLAIN);
         headers.insert(X_CONTENT_TYPE_OPTIONS, NOSNIFF);
     }

@@ -96,7 +96,9 @@ pub enum HandshakeError {
     /// [`Handler::accept`](crate::Handler::accept) took longer than
     /// [`WebSocketLayer::accept_timeout`](crate::WebSocketLayer::accept_timeout). Answered 503.
     AcceptTimeout,
-    /// [`Handler::accept`](crate::Handler::accept) panicked. Answered 500.
+    /// [`Handler::accept`](crate::Handler::accept) panicked, or another function that decides about a
+    /// handshake: that of [`Accept::configure`](crate::Accept::configure), one given to the layer, or one
+    /// given to its [`OriginPolicy`](crate::OriginPolicy). Answered 500.
     AcceptPanicked,
     /// The HTTP server does not hand out its connections, or no tokio runtime runs here. Answered
     /// 500: this is a mistake of whoever set up the server.

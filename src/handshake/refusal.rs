@@ -216,7 +216,7 @@ impl From<InvalidClose> for Refusal {
 ///
 /// Its body may be anything that turns into [`Bytes`]; for others, such as axum's, there is
 /// [`Refusal::collect`]. A status below 300 is answered as 500. Headers about the connection and the
-/// framing of the body are left out.
+/// framing of the body are left out, and so are the version and the body of a 304.
 impl<B: Into<Bytes>> From<Response<B>> for Refusal {
     fn from(response: Response<B>) -> Self {
         let mut response = response.map(Into::into);

@@ -127,22 +127,41 @@ impl Forwarding {
         let Some(number) = self.proxies.element(request) else {
             return Said::Nothing;
         };
+        let headers = &request.headers;
         match self.field {
-            Field::XForwardedHost => from_right(&request.headers, &X_FORWARDED_HOST, number)
-                .map_or(Said::Nothing, |element| match str::from_utf8(element) {
-                    Ok(host) => Said::Host(host.into()),
-                    Err(_) => Said::Malformed,
-                }),
-            Field::Forwarded => from_right(&request.headers, &FORWARDED, number)
-                .map_or(Said::Nothing, host_parameter),
+            Field::XForwardedHost => {
+                let elements: Vec<_> = hosts(headers).collect();
+                from_right(&elements, number).map_or(Said::Nothing, |element| {
+                    str::from_utf8(element).map_or(Said::Malformed, |host| Said::Host(host.into()))
+                })
+            }
+            Field::Forwarded => {
+                let elements: Vec<_> = elements(headers, &FORWARDED).collect();
+                // An open string may have swallowed elements, and then the count is wrong.
+                let trusted = &elements[elements.len().saturating_sub(number)..];
+                let is_malformed = |element: &&[u8]| host_parameter(element) == Said::Malformed;
+                if trusted.iter().any(is_malformed) {
+                    return Said::Malformed;
+                }
+                from_right(&elements, number).map_or(Said::Nothing, host_parameter)
+            }
         }
     }
 }
 
-/// Returns an element of a list over all lines of a field; the last one is number 1.
-fn from_right<'a>(headers: &'a HeaderMap, name: &HeaderName, number: usize) -> Option<&'a [u8]> {
-    let count = elements(headers, name).count();
-    elements(headers, name).nth(count.checked_sub(number)?)
+/// Iterates over the elements of `X-Forwarded-Host`, in which a quotation mark is a character like others.
+fn hosts(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
+    let lines = headers.get_all(X_FORWARDED_HOST).into_iter();
+    let elements = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
+    elements
+        .map(<[u8]>::trim_ascii)
+        .filter(|element| !element.is_empty())
+}
+
+/// Returns an element; the last one is number 1.
+fn from_right<'a>(elements: &[&'a [u8]], number: usize) -> Option<&'a [u8]> {
+    let index = elements.len().checked_sub(number)?;
+    elements.get(index).copied()
 }
 
 /// Returns the `host` of one element of `Forwarded` (RFC 7239 §4).
@@ -311,6 +330,38 @@ mod tests {
             let proxies = TrustedProxies::number(1);
             let read = host(Field::Forwarded, proxies, &[line]);
             assert_eq!(read, "malformed", "line {line:?}");
+        }
+    }
+
+    #[test]
+    fn an_open_string_hides_no_element_of_a_proxy_from_the_count() {
+        for line in [
+            r#"host=evil, x=", for=_x;host=a, for=_y;host=b"#,
+            r#"host=evil, x=", for="[::1]";host=a, for="[::2]";host=b"#,
+            r#"host=evil;x=", for=_x;host=a, for=_y;host=b"#,
+        ] {
+            let read = host(Field::Forwarded, TrustedProxies::number(2), &[line]);
+            assert_eq!(read, "malformed", "line {line:?}");
+        }
+        // What is left of the trusted elements is the client's own affair.
+        for line in ["evil=, for=_x;host=a", r#"x="a"b, for=_x;host=a"#] {
+            let read = host(Field::Forwarded, TrustedProxies::number(1), &[line]);
+            assert_eq!(read, "a", "line {line:?}");
+        }
+    }
+
+    #[test]
+    fn x_forwarded_host_has_no_quoted_strings() {
+        for (number, lines, expected) in [
+            (1, &[r#"evil, ", a"#][..], "a"),
+            (2, &[r#"evil, ", a, b"#], "a"),
+            (2, &[r#"evil, "x, a, b"#], "a"),
+            (2, &[r#"evil, ", a"#, "b"], "a"),
+            (1, &[r#""a, b""#], r#"b""#),
+        ] {
+            let proxies = TrustedProxies::number(number);
+            let read = host(Field::XForwardedHost, proxies, lines);
+            assert_eq!(read, expected, "{number}, {lines:?}");
         }
     }
 

@@ -319,8 +319,8 @@ impl OriginPolicy {
     /// Takes the host that a client has asked for from the `host` of `Forwarded`, where `proxies` have
     /// written it, in the place of `Host`.
     ///
-    /// Of this and [`x_forwarded_host`](Self::x_forwarded_host) the last call counts. Default: `Host`
-    /// counts.
+    /// If one of the elements that `proxies` have written is malformed, no page is of the same host. Of this
+    /// and [`x_forwarded_host`](Self::x_forwarded_host) the last call counts. Default: `Host` counts.
     ///
     /// Source: [RFC 7239 §5.3](https://www.rfc-editor.org/rfc/rfc7239#section-5.3).
     #[must_use]
