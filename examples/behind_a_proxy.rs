@@ -10,6 +10,7 @@
 //! | `/x-forwarded-host` | rewrites it and says what it was | `proxy_set_header X-Forwarded-Host $http_host;` |
 //! | `/forwarded` | the same, as RFC 7239 has it | `proxy_set_header Forwarded 'host="$http_host"';` |
 //! | `/two-proxies` | is behind another one, which sends `X-Forwarded-Host`, and adds to it | `proxy_set_header X-Forwarded-Host "$http_x_forwarded_host, $http_host";` |
+//! | `/cookies` | any | |
 //!
 //! All of them also need `proxy_http_version 1.1;`, `proxy_set_header Upgrade $http_upgrade;` and
 //! `proxy_set_header Connection "upgrade";`. Only the proxies may reach the server: anybody else can write
@@ -19,7 +20,7 @@ use std::{env, error::Error};
 
 use axum::{Router, routing::get};
 use tokio::net::TcpListener;
-use tower_websocket::{Echo, OriginPolicy, TrustedProxies, WebSocketLayer};
+use tower_websocket::{BoxError, Echo, OriginPolicy, TrustedProxies, WebSocket, WebSocketLayer};
 
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -42,6 +43,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let layer = WebSocketLayer::new(Echo::new()).origin(policy);
         app = app.route_service(path, layer.into_service());
     }
+    // Over HTTP/2 a browser sends a field for each cookie. A handler sees one.
+    let cookies = WebSocketLayer::new(async |mut socket: WebSocket| {
+        let cookies = socket.request().header("cookie").unwrap_or("none");
+        let cookies = cookies.to_owned();
+        socket.send(cookies).await?;
+        Ok::<_, BoxError>(())
+    });
+    app = app.route_service("/cookies", cookies.into_service());
 
     let argument = env::args().nth(1).unwrap_or_else(|| "3000".to_owned());
     let address = match argument.parse::<u16>() {

@@ -35,9 +35,9 @@ function ask(path, fields) {
     });
     stream.on("data", (data) => {
       received = Buffer.concat([received, data]);
-      if (status === 200 && received.length >= 7) {
+      if (status === 200 && received.length >= 2 && received.length >= 2 + received[1]) {
         stream.close();
-        resolve([status, received.subarray(2, 7).toString()]);
+        resolve([status, received.subarray(2, 2 + received[1]).toString()]);
       }
     });
     stream.on("end", () => resolve([status, received.toString()]));
@@ -52,7 +52,9 @@ for (const [path, fields, expected] of [
   ["/ws", {}, echoed],
   ["/ws", { origin: "https://app.example" }, echoed],
   ["/ws", { origin: "wss://app.example" }, echoed],
-  ["/ws", { cookie: ["a=1", "b=2"] }, echoed],
+  ["/cookies", { cookie: ["a=1", "b=2"] }, [200, "a=1; b=2"]],
+  ["/cookies", { cookie: "a=1; b=2" }, [200, "a=1; b=2"]],
+  ["/cookies", {}, [200, "none"]],
   ["/ws", { origin: "https://evil.example" }, foreign],
   // A length of 0 would end in a protocol error at the first frame.
   ["/ws", { "content-length": "0" }, announced],
