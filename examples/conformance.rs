@@ -15,9 +15,22 @@
 //! Clients choose the version: by ALPN with `--tls`, and by prior knowledge of HTTP/2 in clear text.
 //! WebSockets over HTTP/2 take the feature `http2`.
 
-use std::{env, error::Error, net::SocketAddr, path::Path, sync::Arc, time::Duration};
+use std::{
+    env,
+    error::Error,
+    net::SocketAddr,
+    path::Path,
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
 
 use axum::Router;
+use http::Request;
+use hyper::body::Incoming;
 #[cfg(not(feature = "http2"))]
 use hyper_util::rt::TokioExecutor as Http2Executor;
 use hyper_util::{
@@ -28,7 +41,7 @@ use hyper_util::{
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpSocket},
-    time::sleep,
+    time::{sleep, timeout},
 };
 use tokio_rustls::{
     TlsAcceptor,
@@ -39,6 +52,7 @@ use tokio_rustls::{
         version,
     },
 };
+use tower::ServiceExt;
 #[cfg(feature = "http2")]
 use tower_websocket::Http2Executor;
 use tower_websocket::{Config, Echo, OriginPolicy, WebSocketLayer};
@@ -46,6 +60,8 @@ use tower_websocket::{Config, Echo, OriginPolicy, WebSocketLayer};
 const USAGE: &str =
     "usage: conformance [PORT | ADDRESS:PORT] [--max-message BYTES] [--tls CERT KEY]";
 
+/// How long a client may take for the head of its first request.
+const FIRST_HEAD: Duration = Duration::from_secs(10);
 /// 64 MiB in pieces of 64 bytes: suites send messages in smaller fragments than clients do.
 const MAX_FRAGMENTS: u32 = 1 << 20;
 
@@ -105,10 +121,20 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, app
     if cfg!(feature = "http2") {
         server.enable_connect_protocol();
     }
-    // How it ends is for the client to judge.
-    let _ = server
-        .serve_connection_with_upgrades(TokioIo::new(stream), TowerToHyperService::new(app))
-        .await;
+    let has_asked = Arc::new(AtomicBool::new(false));
+    let asked = Arc::clone(&has_asked);
+    let app = app.map_request(move |request: Request<Incoming>| {
+        asked.store(true, Ordering::Relaxed);
+        request
+    });
+    let service = TowerToHyperService::new(app);
+    let mut connection = pin!(server.serve_connection_with_upgrades(TokioIo::new(stream), service));
+    // The builder waits for ever for the bytes by which it tells HTTP/2 from HTTP/1.
+    let first = timeout(FIRST_HEAD, connection.as_mut()).await;
+    if first.is_err() && has_asked.load(Ordering::Relaxed) {
+        // How it ends is for the client to judge.
+        let _ = connection.await;
+    }
 }
 
 /// Speaks TLS with a certificate and its key, from PEM files.
