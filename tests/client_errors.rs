@@ -84,6 +84,26 @@ async fn names_what_is_wrong_with_a_request() {
 }
 
 #[tokio::test]
+async fn says_which_scheme_a_url_needs() {
+    for url in [
+        "localhost:4003/ws",
+        "example.com/ws",
+        "example.com/?next=ws://h/",
+        "127.0.0.1",
+        "/ws",
+        "",
+        "://h/",
+        "tcp://h/",
+    ] {
+        assert_eq!(
+            text(connect(url).await),
+            "invalid websocket request: the url does not begin with ws://, wss://, http:// or https://",
+            "{url:?}"
+        );
+    }
+}
+
+#[tokio::test]
 async fn names_what_is_wrong_with_an_answer() {
     assert_eq!(
         text(answered("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\r\n").await),
