@@ -104,6 +104,17 @@ async fn says_which_scheme_a_url_needs() {
 }
 
 #[tokio::test]
+async fn says_that_a_server_speaks_tls() {
+    let hint = "invalid answer to the websocket handshake: the server seems to speak tls: use a wss:// url, \
+                or give an encrypted stream to connect_with";
+    // An alert, and the beginning of a handshake record.
+    assert_eq!(text(answered(b"\x15\x03\x01\0\x02\x02\x46").await), hint);
+    assert_eq!(text(answered(b"\x16\x03\x03\0\x7a").await), hint);
+    assert!(!text(answered(b"\x15\x04\x01\0\x02").await).contains("tls"));
+    assert!(!text(answered(b"\x17\x03\x01\0\x02").await).contains("tls"));
+}
+
+#[tokio::test]
 async fn names_what_is_wrong_with_an_answer() {
     assert_eq!(
         text(answered("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\r\n").await),
