@@ -115,6 +115,41 @@ async fn says_that_a_server_speaks_tls() {
 }
 
 #[tokio::test]
+async fn shows_no_secrets_in_debug() {
+    let answer = "HTTP/1.1 401 Unauthorized\r\nSet-Cookie: sid=SECRET\r\nContent-Type: text/plain\r\n\
+                  Content-Length: 10\r\n\r\nSECRET too";
+    let error = answered(answer).await.map(drop).unwrap_err();
+    assert_eq!(
+        format!("{error:?}"),
+        "Refused { status: 401, headers: 3, body_bytes: 10 }"
+    );
+    let error = connect("ws://example.com/#part")
+        .await
+        .map(drop)
+        .unwrap_err();
+    assert_eq!(
+        format!("{error:?}"),
+        "InvalidRequest(the url has a fragment)"
+    );
+    let error = answered("SSH-2.0-OpenSSH_9.2\r\n\r\n").await;
+    assert_eq!(
+        format!("{:?}", error.map(drop).unwrap_err()),
+        "InvalidResponse(invalid HTTP version parsed)"
+    );
+    assert_eq!(format!("{:?}", ConnectError::TimedOut), "TimedOut");
+    assert_eq!(format!("{:?}", ConnectError::NeedsTls), "NeedsTls");
+    assert_eq!(
+        format!("{:?}", ConnectError::Tls("no roots".into())),
+        "Tls(no roots)"
+    );
+    let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+    assert_eq!(
+        format!("{:?}", ConnectError::Io(refused)),
+        "Io(connection refused)"
+    );
+}
+
+#[tokio::test]
 async fn names_what_is_wrong_with_an_answer() {
     assert_eq!(
         text(answered("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\r\n").await),
