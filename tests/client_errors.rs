@@ -17,6 +17,8 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, duplex},
     net::TcpListener,
 };
+#[cfg(feature = "tracing")]
+use tower_websocket::client::Reconnect;
 use tower_websocket::client::{ConnectError, connect, connect_with};
 
 const URL: &str = "ws://example.com/";
@@ -236,4 +238,24 @@ async fn names_the_failure_of_a_stream() {
         ConnectError::Io(source) => assert_eq!(source.kind(), io::ErrorKind::ConnectionReset),
         other => panic!("{other:?}"),
     }
+}
+
+#[cfg(feature = "tracing")]
+#[tokio::test(start_paused = true)]
+async fn is_logged_before_each_retry() {
+    let (log, _guard) = support::log::capture();
+    let mut attempts = 0;
+    let mut reconnect = Reconnect::with(move || {
+        attempts += 1;
+        async move {
+            match attempts {
+                1..=3 => Err(ConnectError::Io(io::ErrorKind::ConnectionRefused.into())),
+                _ => Err(ConnectError::NeedsTls),
+            }
+        }
+    });
+    reconnect.connect().await.map(drop).unwrap_err();
+    let line = "websocket client connects again error=no connection to the server: connection refused delay=";
+    assert_eq!(log.count(line), 3, "{log:?}");
+    assert_eq!(log.count("INFO"), 3, "{log:?}");
 }
