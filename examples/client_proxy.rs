@@ -7,8 +7,11 @@
 //!
 //! It sends `hello` and prints what comes until the server closes. TLS, if the URL asks for it, is spoken
 //! with the server, through the tunnel: the proxy sees its name and nothing else.
+//!
+//! The proxy's port is 80 if none is given. In its user and password, `@`, `:`, `/` and `%` are
+//! percent-encoded: `pa%40ss` stands for `pa@ss`.
 
-use std::{env, io, sync::Arc, time::Duration};
+use std::{env, io, process::ExitCode, sync::Arc, time::Duration};
 
 use data_encoding::BASE64;
 use http::Uri;
@@ -22,13 +25,24 @@ use tokio_rustls::{
     client::TlsStream,
     rustls::{ClientConfig, RootCertStore, crypto::ring, pki_types::ServerName},
 };
-use tower_websocket::{Error, WebSocket, client::connect_with};
+use tower_websocket::{
+    Error, WebSocket,
+    client::{Handshake, connect_with},
+};
 
 /// The longest head of a proxy's answer, in bytes.
 const MAX_HEAD: u64 = 8 * 1024;
 
 #[tokio::main]
-async fn main() -> Result<(), Error> {
+async fn main() -> ExitCode {
+    let Err(error) = run().await else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!("{error}");
+    ExitCode::FAILURE
+}
+
+async fn run() -> Result<(), Error> {
     let mut arguments = env::args().skip(1);
     let (Some(proxy), Some(url)) = (arguments.next(), arguments.next()) else {
         return Err(Error::new("usage: client_proxy PROXY URL"));
@@ -50,14 +64,16 @@ pub(crate) async fn connect(
     url: &str,
     roots: RootCertStore,
 ) -> Result<WebSocket, Error> {
+    // It says what is wrong with a URL before anything is dialled.
+    let handshake = Handshake::new(url)?;
     let to: Uri = url.parse()?;
     let is_encrypted = to.scheme_str() == Some("wss");
     let host = to.host().ok_or_else(|| Error::new("the URL has no host"))?;
     let port = to.port_u16().unwrap_or(if is_encrypted { 443 } else { 80 });
-    let tunnel = tunnel(&proxy.parse()?, &format!("{host}:{port}")).await?;
+    let tunnel = tunnel(proxy, &format!("{host}:{port}")).await?;
     let (socket, _response) = match is_encrypted {
-        true => connect_with(url, encrypt(host, tunnel, roots).await?).await?,
-        false => connect_with(url, tunnel).await?,
+        true => connect_with(handshake, encrypt(host, tunnel, roots).await?).await?,
+        false => connect_with(handshake, tunnel).await?,
     };
     Ok(socket)
 }
@@ -65,19 +81,14 @@ pub(crate) async fn connect(
 /// Asks a proxy for a tunnel to a host and port.
 ///
 /// The reader may hold what came right behind the proxy's answer, so it is the stream from here on.
-async fn tunnel(proxy: &Uri, to: &str) -> Result<BufReader<TcpStream>, Error> {
-    let authority = proxy.authority();
-    let authority = authority.ok_or_else(|| Error::new("the proxy has no host"))?;
-    let (user, address) = match authority.as_str().rsplit_once('@') {
-        Some((user, address)) => (Some(user), address),
-        None => (None, authority.as_str()),
-    };
+async fn tunnel(proxy: &str, to: &str) -> Result<BufReader<TcpStream>, Error> {
+    let (address, user) = read(proxy)?;
     let stream = TcpStream::connect(address).await?;
     stream.set_nodelay(true)?;
 
     let mut request = format!("CONNECT {to} HTTP/1.1\r\nHost: {to}\r\n");
     if let Some(user) = user {
-        let user = BASE64.encode(user.as_bytes());
+        let user = BASE64.encode(&user);
         request.push_str(&format!("Proxy-Authorization: Basic {user}\r\n"));
     }
     request.push_str("\r\n");
@@ -97,6 +108,44 @@ async fn tunnel(proxy: &Uri, to: &str) -> Result<BufReader<TcpStream>, Error> {
         }
     }
     Ok(stream)
+}
+
+/// Returns the address of a proxy, and its user and password as `user:password`, if it has them.
+pub(crate) fn read(proxy: &str) -> Result<(String, Option<Vec<u8>>), Error> {
+    let proxy: Uri = proxy.parse()?;
+    // Without a scheme it is a host and a port.
+    if proxy.scheme_str().is_some_and(|scheme| scheme != "http") {
+        return Err(Error::new("the proxy's URL does not begin with http://"));
+    }
+    let authority = proxy.authority();
+    let authority = authority.ok_or_else(|| Error::new("the proxy has no host"))?;
+    let port = authority.port_u16().unwrap_or(80);
+    let address = format!("{}:{port}", authority.host());
+    let user = authority.as_str().rsplit_once('@');
+    Ok((address, user.map(|(user, _)| decode(user))))
+}
+
+/// Decodes `%40` and the like. A `%` without two digits stands for itself.
+fn decode(text: &str) -> Vec<u8> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();
+    for part in parts {
+        let digits = part
+            .get(..2)
+            .filter(|digits| digits.bytes().all(|digit| digit.is_ascii_hexdigit()))
+            .and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        match digits {
+            Some(byte) => {
+                bytes.push(byte);
+                bytes.extend_from_slice(&part.as_bytes()[2..]);
+            }
+            None => {
+                bytes.push(b'%');
+                bytes.extend_from_slice(part.as_bytes());
+            }
+        }
+    }
+    bytes
 }
 
 async fn encrypt(

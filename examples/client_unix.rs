@@ -9,7 +9,7 @@
 //! of the file's permissions, so the server does not look at `Origin` or at tokens.
 
 #[cfg(unix)]
-use std::{env, fs, io, path::Path};
+use std::{env, fs, io, path::Path, process::ExitCode};
 
 #[cfg(unix)]
 use tokio::net::{UnixListener, UnixStream};
@@ -21,7 +21,16 @@ use tower_websocket::{
 
 #[cfg(unix)]
 #[tokio::main]
-async fn main() -> Result<(), Error> {
+async fn main() -> ExitCode {
+    let Err(error) = run().await else {
+        return ExitCode::SUCCESS;
+    };
+    eprintln!("{error}");
+    ExitCode::FAILURE
+}
+
+#[cfg(unix)]
+async fn run() -> Result<(), Error> {
     let mut arguments = env::args().skip(1);
     let path = arguments.next();
     let path = Path::new(path.as_deref().unwrap_or("/tmp/ws.sock"));

@@ -17,6 +17,8 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, duplex},
     net::TcpListener,
 };
+#[cfg(feature = "tracing")]
+use tower_websocket::client::Reconnect;
 use tower_websocket::client::{ConnectError, connect, connect_with};
 
 const URL: &str = "ws://example.com/";
@@ -80,6 +82,72 @@ async fn names_what_is_wrong_with_a_request() {
     assert_eq!(
         text(connect("ws://a b/").await),
         "invalid websocket request: invalid uri character"
+    );
+}
+
+#[tokio::test]
+async fn says_which_scheme_a_url_needs() {
+    for url in [
+        "localhost:4003/ws",
+        "example.com/ws",
+        "example.com/?next=ws://h/",
+        "127.0.0.1",
+        "/ws",
+        "",
+        "://h/",
+        "tcp://h/",
+    ] {
+        assert_eq!(
+            text(connect(url).await),
+            "invalid websocket request: the url does not begin with ws://, wss://, http:// or https://",
+            "{url:?}"
+        );
+    }
+}
+
+#[tokio::test]
+async fn says_that_a_server_speaks_tls() {
+    let hint = "invalid answer to the websocket handshake: the server seems to speak tls: use a wss:// url, \
+                or give an encrypted stream to connect_with";
+    // An alert, and the beginning of a handshake record.
+    assert_eq!(text(answered(b"\x15\x03\x01\0\x02\x02\x46").await), hint);
+    assert_eq!(text(answered(b"\x16\x03\x03\0\x7a").await), hint);
+    assert!(!text(answered(b"\x15\x04\x01\0\x02").await).contains("tls"));
+    assert!(!text(answered(b"\x17\x03\x01\0\x02").await).contains("tls"));
+}
+
+#[tokio::test]
+async fn shows_no_secrets_in_debug() {
+    let answer = "HTTP/1.1 401 Unauthorized\r\nSet-Cookie: sid=SECRET\r\nContent-Type: text/plain\r\n\
+                  Content-Length: 10\r\n\r\nSECRET too";
+    let error = answered(answer).await.map(drop).unwrap_err();
+    assert_eq!(
+        format!("{error:?}"),
+        "Refused { status: 401, headers: 3, body_bytes: 10 }"
+    );
+    let error = connect("ws://example.com/#part")
+        .await
+        .map(drop)
+        .unwrap_err();
+    assert_eq!(
+        format!("{error:?}"),
+        "InvalidRequest(the url has a fragment)"
+    );
+    let error = answered("SSH-2.0-OpenSSH_9.2\r\n\r\n").await;
+    assert_eq!(
+        format!("{:?}", error.map(drop).unwrap_err()),
+        "InvalidResponse(invalid HTTP version parsed)"
+    );
+    assert_eq!(format!("{:?}", ConnectError::TimedOut), "TimedOut");
+    assert_eq!(format!("{:?}", ConnectError::NeedsTls), "NeedsTls");
+    assert_eq!(
+        format!("{:?}", ConnectError::Tls("no roots".into())),
+        "Tls(no roots)"
+    );
+    let refused = io::Error::from(io::ErrorKind::ConnectionRefused);
+    assert_eq!(
+        format!("{:?}", ConnectError::Io(refused)),
+        "Io(connection refused)"
     );
 }
 
@@ -170,4 +238,24 @@ async fn names_the_failure_of_a_stream() {
         ConnectError::Io(source) => assert_eq!(source.kind(), io::ErrorKind::ConnectionReset),
         other => panic!("{other:?}"),
     }
+}
+
+#[cfg(feature = "tracing")]
+#[tokio::test(start_paused = true)]
+async fn is_logged_before_each_retry() {
+    let (log, _guard) = support::log::capture();
+    let mut attempts = 0;
+    let mut reconnect = Reconnect::with(move || {
+        attempts += 1;
+        async move {
+            match attempts {
+                1..=3 => Err(ConnectError::Io(io::ErrorKind::ConnectionRefused.into())),
+                _ => Err(ConnectError::NeedsTls),
+            }
+        }
+    });
+    reconnect.connect().await.map(drop).unwrap_err();
+    let line = "websocket client connects again error=no connection to the server: connection refused delay=";
+    assert_eq!(log.count(line), 3, "{log:?}");
+    assert_eq!(log.count("INFO"), 3, "{log:?}");
 }

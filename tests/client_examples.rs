@@ -112,6 +112,11 @@ mod proxy {
         let socket = client_proxy::connect(&named, &url, RootCertStore::empty());
         assert_echo(within(socket).await.unwrap()).await;
 
+        // Both are percent-encoded in a URL, so that an @ or a colon can be part of them.
+        let encoded = format!("http://us%65r:pass%77ord@{proxy}");
+        let socket = client_proxy::connect(&encoded, &url, RootCertStore::empty());
+        assert_echo(within(socket).await.unwrap()).await;
+
         let unnamed = format!("http://{proxy}");
         let socket = client_proxy::connect(&unnamed, &url, RootCertStore::empty());
         let error = within(socket).await.map(drop).unwrap_err();
@@ -119,6 +124,36 @@ mod proxy {
             error.to_string(),
             "the proxy answers: HTTP/1.1 407 Proxy Authentication Required"
         );
+    }
+
+    #[test]
+    fn reads_the_url_of_a_proxy() {
+        for (url, address, credentials) in [
+            ("http://proxy.example", "proxy.example:80", None),
+            ("http://[::1]/", "[::1]:80", None),
+            ("proxy:3128", "proxy:3128", None),
+            (
+                "http://ada:pa%40ss@proxy:3128",
+                "proxy:3128",
+                Some("ada:pa@ss"),
+            ),
+            (
+                "http://a%zz%+4:%C3%A9@proxy",
+                "proxy:80",
+                Some("a%zz%+4:\u{e9}"),
+            ),
+        ] {
+            let read = client_proxy::read(url).unwrap();
+            let credentials = credentials.map(|text| text.as_bytes().to_vec());
+            assert_eq!(read, (address.to_owned(), credentials), "{url}");
+        }
+        for url in ["https://proxy", "socks5://proxy:1080"] {
+            let error = client_proxy::read(url).unwrap_err();
+            assert_eq!(
+                error.to_string(),
+                "the proxy's URL does not begin with http://"
+            );
+        }
     }
 
     #[tokio::test]

@@ -24,8 +24,9 @@ use tokio::{
     time::{Instant, advance, sleep, timeout},
 };
 use tower_websocket::{
-    Config, Echo, WebSocket, WebSocketLayer,
+    Accept, BoxError, CloseCode, CloseFrame, Config, Echo, Refusal, WebSocket, WebSocketLayer,
     client::{ConnectError, Handshake, Reconnect},
+    decide,
 };
 
 type Connected = Result<(WebSocket, Response<()>), ConnectError>;
@@ -305,6 +306,38 @@ async fn connects_again_to_a_server() {
         let answer = within(socket.recv()).await.unwrap().unwrap();
         assert_eq!(answer.into_text().unwrap(), *"hello");
     }
+}
+
+#[tokio::test]
+async fn lets_a_loop_end_for_a_code_of_the_application() {
+    let handler = decide(
+        async |_| {
+            let frame = CloseFrame::new(CloseCode::new(4401)?, "token expired")?;
+            Err::<(Accept, ()), _>(Refusal::close(frame))
+        },
+        async |_: WebSocket, ()| Ok::<_, BoxError>(()),
+    );
+    let address = serve(WebSocketLayer::new(handler).into_service()).await;
+    let handshake = Handshake::new(format!("ws://{address}/")).unwrap();
+    let mut reconnect = Reconnect::new(handshake);
+    // The loop of the type's example.
+    let frame = within(async {
+        loop {
+            let (mut socket, _response) = reconnect.connect().await.unwrap();
+            while let Ok(Some(_)) = socket.recv().await {}
+            if let Some(frame) = socket
+                .close_frame()
+                .filter(|frame| frame.code().get() >= 4000)
+            {
+                return frame;
+            }
+        }
+    })
+    .await;
+    assert_eq!(
+        (frame.code().get(), frame.reason()),
+        (4401, "token expired")
+    );
 }
 
 #[test]

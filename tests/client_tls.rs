@@ -14,7 +14,7 @@ use hyper::server::conn::http1;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use rcgen::{CertifiedKey, KeyPair};
 use support::within;
-use tokio::net::TcpListener;
+use tokio::{io::AsyncWriteExt, net::TcpListener};
 use tokio_rustls::{
     TlsAcceptor,
     rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
@@ -85,6 +85,41 @@ async fn refuses_a_server_without_tls() {
     let error = within(connect(format!("wss://{address}/"))).await;
     let error = error.map(drop).unwrap_err();
     assert!(matches!(error, ConnectError::Tls(_)), "{error:?}");
+    // A system may have no roots at all, and then nothing is dialled.
+    let text = error.to_string();
+    assert!(
+        text == "no TLS connection to the server: the server seems not to speak TLS: use a ws:// URL"
+            || text.ends_with("root certificates"),
+        "{text}"
+    );
+}
+
+#[tokio::test]
+async fn names_tls_when_a_server_speaks_it_to_a_plain_client() {
+    let address = serve(&certificate()).await;
+    let error = within(connect(format!("ws://{address}/"))).await;
+    let error = error.map(drop).unwrap_err();
+    assert!(
+        matches!(error, ConnectError::InvalidResponse(_)),
+        "{error:?}"
+    );
+    let text = error.to_string();
+    assert!(text.contains("seems to speak TLS"), "{text}");
+}
+
+#[tokio::test]
+async fn says_nothing_of_tls_about_a_server_that_speaks_something_else() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("wss://{}/", listener.local_addr().unwrap());
+    let server = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.unwrap();
+        stream.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").await.unwrap();
+        stream
+    });
+    let error = within(connect(url)).await.map(drop).unwrap_err();
+    server.abort();
+    assert!(matches!(error, ConnectError::Tls(_)), "{error:?}");
+    assert!(!error.to_string().contains("seems not"), "{error}");
 }
 
 #[tokio::test(start_paused = true)]
@@ -145,4 +180,50 @@ async fn in_a_process_that_trusts() {
     let error = error.map(drop).unwrap_err();
     assert!(matches!(error, ConnectError::Tls(_)), "{error:?}");
     assert!(error.to_string().contains("127.0.0.1"), "{error}");
+}
+
+#[cfg(feature = "rustls-tls-native-roots")]
+#[tokio::test]
+async fn says_that_roots_were_not_loaded() {
+    let address = serve(&certificate()).await;
+    let folder = std::path::Path::new(env!("CARGO_TARGET_TMPDIR"));
+    let file = |name| folder.join(format!("client_tls.{name}.{}", std::process::id()));
+    let (missing, not_pem) = (file("missing"), file("not_pem"));
+    std::fs::write(&not_pem, "no certificate").unwrap();
+    for (roots, why) in [
+        (&missing, "(os error 2)"),
+        (&not_pem, "there is no certificate in PEM in it"),
+    ] {
+        let output = tokio::process::Command::new(std::env::current_exe().unwrap())
+            .args([
+                "--exact",
+                "in_a_process_without_roots",
+                "--ignored",
+                "--nocapture",
+            ])
+            .env("SSL_CERT_FILE", roots)
+            .env_remove("SSL_CERT_DIR")
+            .env(PORT, address.port().to_string())
+            .kill_on_drop(true)
+            .output();
+        let output = within(output).await.unwrap();
+        let output = String::from_utf8_lossy(&output.stdout).into_owned();
+        let named = format!("SSL_CERT_FILE is {}: ", roots.display());
+        assert!(
+            output.contains("no TLS connection to the server: "),
+            "{output}"
+        );
+        assert!(output.contains(&named) && output.contains(why), "{output}");
+    }
+    std::fs::remove_file(not_pem).unwrap();
+}
+
+#[cfg(feature = "rustls-tls-native-roots")]
+#[tokio::test]
+#[ignore = "run by says_that_roots_were_not_loaded, in a process of its own"]
+async fn in_a_process_without_roots() {
+    let port = std::env::var(PORT).unwrap();
+    let url = format!("wss://localhost:{port}/");
+    let error = within(connect(url)).await.map(drop).unwrap_err();
+    println!("{error}");
 }

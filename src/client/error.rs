@@ -19,6 +19,9 @@ const MAX_EXPLANATION: usize = 200;
 /// refused (os error 111)`. [`source`](Error::source) returns them as well, for code that looks for a
 /// type; so print either the error alone or its sources, not both.
 ///
+/// `Debug` has the text of the cause as well. Of a refusal it has the status and sizes: headers and the body
+/// may hold secrets.
+///
 /// # Examples
 ///
 /// ```
@@ -32,25 +35,28 @@ const MAX_EXPLANATION: usize = 200;
 /// }
 /// # }
 /// ```
-#[derive(Debug)]
 #[non_exhaustive]
 pub enum ConnectError {
     /// The URL or the request is none for a WebSocket, as the source says. Nothing was sent.
     InvalidRequest(BoxError),
     /// The URL asks for TLS, and no [feature for it](super#tls) is on. Nothing was sent.
     NeedsTls,
-    /// The TLS handshake failed, for a certificate that is not trusted or not the server's for one, or
-    /// there are no roots to trust.
+    /// The TLS handshake failed: the certificate is not trusted or is that of another name, or the server
+    /// does not speak TLS. Or there are no roots to trust.
+    ///
+    /// If a certificate is not trusted and roots of the system could not be loaded, the text says why they
+    /// could not.
     Tls(BoxError),
-    /// The server could not be reached, or the stream ended or failed before the whole answer. Or the
-    /// system has no random bytes for the handshake's key, and nothing was sent.
+    /// The name of the host does not resolve, the server could not be reached, or the stream ended or failed
+    /// before the whole answer. Or the system has no random bytes for the handshake's key, and nothing was
+    /// sent.
     Io(io::Error),
     /// The server answered with another status than 101.
     ///
     /// The body is what could be read of its first 64 KiB while there was time. If it is `text/plain`,
     /// the error's text has up to 200 bytes of it, what is not visible ASCII escaped.
     Refused(Box<Response<Bytes>>),
-    /// The answer is not HTTP, its head exceeds
+    /// The answer is not HTTP (it may be TLS, as the text then says), its head exceeds
     /// [`Handshake::max_response_head`](super::Handshake::max_response_head) or
     /// [`max_response_fields`](super::Handshake::max_response_fields), or it is a 101 that breaks
     /// RFC 6455 §4.1, as the source says.
@@ -62,6 +68,9 @@ pub enum ConnectError {
 impl ConnectError {
     /// Returns whether the same attempt may succeed later: the server could not be reached, did not
     /// answer in time, or refused with 408, 425, 429, 500, 502, 503 or 504.
+    ///
+    /// A name that does not resolve is such an error too, because resolvers do not say whether the name is
+    /// wrong or the network is down.
     ///
     /// [`Reconnect`](super::Reconnect) tries again behind these.
     #[must_use]
@@ -78,6 +87,18 @@ impl ConnectError {
                 false
             }
         }
+    }
+
+    /// Returns the texts of the sources, without those that the text before has in it.
+    fn causes(&self) -> Vec<String> {
+        let mut texts: Vec<String> = Vec::new();
+        for cause in iter::successors(self.source(), |&error| error.source()) {
+            let text = cause.to_string();
+            if !texts.last().is_some_and(|last| last.contains(&text)) {
+                texts.push(text);
+            }
+        }
+        texts
     }
 
     pub(super) fn request(why: impl Into<BoxError>) -> Self {
@@ -143,16 +164,36 @@ impl fmt::Display for ConnectError {
             Self::InvalidResponse(_) => "invalid answer to the WebSocket handshake",
             Self::TimedOut => "the handshake took too long",
         })?;
-        let mut told = String::new();
-        for cause in iter::successors(self.source(), |&error| error.source()) {
-            let text = cause.to_string();
-            // Some errors have the text of their source in their own.
-            if !told.contains(&text) {
-                write!(f, ": {text}")?;
-                told = text;
-            }
+        for text in self.causes() {
+            write!(f, ": {text}")?;
         }
         Ok(())
+    }
+}
+
+// The headers and the body of a refusal may hold secrets, and `main` prints errors so.
+impl fmt::Debug for ConnectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let name = match self {
+            Self::InvalidRequest(_) => "InvalidRequest",
+            Self::NeedsTls => return f.write_str("NeedsTls"),
+            Self::Tls(_) => "Tls",
+            Self::Io(_) => "Io",
+            Self::Refused(response) => {
+                return f
+                    .debug_struct("Refused")
+                    .field("status", &response.status())
+                    .field("headers", &response.headers().len())
+                    .field("body_bytes", &response.body().len())
+                    .finish();
+            }
+            Self::InvalidResponse(_) => "InvalidResponse",
+            Self::TimedOut => return f.write_str("TimedOut"),
+        };
+        let causes = self.causes().join(": ");
+        f.debug_tuple(name)
+            .field(&format_args!("{causes}"))
+            .finish()
     }
 }
 

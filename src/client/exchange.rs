@@ -68,10 +68,11 @@ where
         is_over: false,
     };
     let response = wire.along(sender.send_request(request));
-    let response = timeout_at(deadline, response)
-        .await
-        .map_err(late)??
-        .map_err(ConnectError::of_exchange)?;
+    let response = timeout_at(deadline, response).await.map_err(late)?;
+    let response = match response.and_then(|sent| sent.map_err(ConnectError::of_exchange)) {
+        Ok(response) => response,
+        Err(error) => return Err(wire.explain(error)),
+    };
     let (mut head, body) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
         timeout_at(deadline, wire.over()).await.map_err(late)??;
@@ -123,6 +124,19 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Wire<IO> {
         poll_fn(|cx| self.poll_over(cx)).await
     }
 
+    /// Names TLS as the reason for which an answer is no HTTP, if its first bytes are those of TLS.
+    fn explain(self, error: ConnectError) -> ConnectError {
+        // Bytes that cannot be parsed are left in the buffer.
+        let read = self.connection.into_parts().read_buf;
+        if matches!(error, ConnectError::InvalidResponse(_)) && is_tls(&read) {
+            return ConnectError::response(
+                "the server seems to speak TLS: use a wss:// URL, or give an encrypted stream to \
+                 connect_with",
+            );
+        }
+        error
+    }
+
     /// Serves the connection until `what` is ready; fails when that will never be.
     async fn along<F: Future>(&mut self, what: F) -> Result<F::Output, ConnectError> {
         let mut what = pin!(what);
@@ -132,6 +146,12 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Wire<IO> {
         })
         .await
     }
+}
+
+/// Returns whether bytes begin with a record of TLS that is an alert or part of a handshake
+/// (RFC 8446 §5.1).
+fn is_tls(bytes: &[u8]) -> bool {
+    matches!(bytes, [0x15 | 0x16, 0x03, ..])
 }
 
 fn poll_along<F: Future>(

@@ -12,7 +12,14 @@
 //! use tower_websocket::{Error, client};
 //!
 //! #[tokio::main]
-//! async fn main() -> Result<(), Error> {
+//! async fn main() {
+//!     if let Err(error) = greet().await {
+//!         eprintln!("{error}");
+//!         std::process::exit(1);
+//!     }
+//! }
+//!
+//! async fn greet() -> Result<(), Error> {
 //!     let (mut socket, _response) = client::connect("ws://127.0.0.1:3000/ws").await?;
 //!     socket.send("Hello").await?;
 //!     if let Some(message) = socket.recv().await? {
@@ -59,7 +66,9 @@
 //! | `rustls-tls-native-roots` | the roots of the system, or those in the files that `SSL_CERT_FILE` and `SSL_CERT_DIR` name |
 //! | `rustls-tls-webpki-roots` | Mozilla's roots, compiled in: they are as old as the build |
 //!
-//! With both it trusts either. The roots are loaded once in a process. rustls is used with the
+//! With both it trusts either. The roots are loaded once in a process. If some of the system's cannot be
+//! loaded, such as those in the file that `SSL_CERT_FILE` names, the error about a certificate that is not
+//! trusted says why. rustls is used with the
 //! `CryptoProvider` that the application has installed as its default, or with ring. Without these
 //! features `wss://` URLs fail with [`ConnectError::NeedsTls`].
 //!
@@ -89,6 +98,35 @@
 //! # Connecting again
 //!
 //! [`Reconnect`] makes one connection after the other, with a growing and random delay in between.
+//!
+//! A server can refuse by a Close right behind the handshake, with a code such as 4401: that is no error of
+//! [`connect`], so look at [`close_frame`](WebSocket::close_frame) before you connect again.
+//!
+//! # When the client does not connect
+//!
+//! The text of a [`ConnectError`] has the cause: print it with `{}`.
+//!
+//! | Text | Cause | What to do |
+//! | --- | --- | --- |
+//! | `the url does not begin with ws://…` | `localhost:3000/ws` has no scheme. | Write `ws://localhost:3000/ws`. |
+//! | `the URL asks for TLS: enable the feature…` | `wss://` without a feature. | See [TLS](#tls). |
+//! | `failed to lookup address information` | The name does not resolve: it is misspelt, or the network is down. | Try `getent hosts NAME`, in the same container. |
+//! | `Connection refused` | Nobody listens at the address and port that the text names. | Is the server up, on that port, and not on the loopback of another container? |
+//! | `the server seems to speak TLS` | `ws://` to a port with TLS. nginx and Go answer `400 Bad Request` instead. | `wss://` |
+//! | `the server seems not to speak TLS` | `wss://` to a port without TLS. | `ws://`, or the port of the proxy that speaks TLS. |
+//! | `invalid peer certificate: UnknownIssuer` | The certificate is signed by nobody who is trusted, or the server does not send its intermediate certificates. | `SSL_CERT_FILE=ca.pem` with `rustls-tls-native-roots`, or [`connect_with`] and roots of your own. `(roots are missing: …)` names a file that was not loaded. |
+//! | `invalid peer certificate: certificate not valid for name…` | The certificate is that of another name. | Dial a name that the text lists. |
+//! | `invalid peer certificate: certificate expired…` | It is expired, or a clock is wrong. | Renew it. |
+//! | `the server refused with 401` or `403` | A token is missing or wrong. Of a client without `Origin` this crate's server does not check the origin. | [`Handshake::header`] with `Authorization`, or what the server wants. |
+//! | `the server refused with 404` | There is no WebSocket at this path, or a proxy has dropped `Upgrade`. | Compare the path, `/ws/` with `/ws`, too. |
+//! | `the server refused with 426` | A proxy has dropped `Upgrade`, or speaks HTTP/1.0 to the server. | See [behind a proxy](crate::docs::when_it_does_not_connect#behind-a-proxy). |
+//! | `the server refused with 200`, or a redirect | A web page is at this path. Redirects are not followed. | Dial the address that `Location` names. |
+//! | `upgrade is not websocket`, `sec-websocket-accept does not answer the key` | Something between the two sides answers for the server, or the server breaks RFC 6455. | |
+//! | `the handshake took too long` | A firewall drops packets, the server is busy, or something else listens at the port. | [`Handshake::timeout`], 10 s by default. |
+//! | `connection closed before message completed` | The server or a proxy hung up without an answer: it may expect TLS. | Look into its log. |
+//!
+//! What the server's side means by each status is in
+//! [`docs::when_it_does_not_connect`](crate::docs::when_it_does_not_connect).
 //!
 //! # Limits
 //!

@@ -26,8 +26,17 @@ type Attempt = Pin<Box<dyn Future<Output = Connected> + Send>>;
 /// when the next one is asked for. If a server refuses with `Retry-After`, that time is waited for as
 /// well, up to the largest ceiling.
 ///
-/// Errors that may pass ([`ConnectError::is_transient`]) are not returned: they are logged at info level,
-/// and there is another attempt. Anything else is returned, since trying again would not mend it.
+/// Errors that may pass ([`ConnectError::is_transient`]) are not returned, and there is another attempt. Each
+/// of them is logged at info level by the feature `tracing`, as `websocket client connects again` with the
+/// fields `error` and `delay`. A name that does not resolve is such an error: a wrong name is tried again and
+/// again, unless [`retry_if`](Self::retry_if) says otherwise. Anything else is returned, since trying again
+/// would not mend it.
+///
+/// How a connection ended is not looked at. A server that closes with a code, such as one that refuses by
+/// [`Refusal::close`](crate::Refusal::close) with 4401, has made the handshake, so there is no error, and a
+/// loop that only receives connects again for ever. Look at
+/// [`close_frame`](WebSocket::close_frame) or [`closed`](WebSocket::closed) and leave the loop for the
+/// application's codes, 4000 to 4999, as in the example.
 ///
 /// It is a [`Stream`] as well, which does not end: behind an error it goes on when it is asked to.
 ///
@@ -42,6 +51,11 @@ type Attempt = Pin<Box<dyn Future<Output = Connected> + Send>>;
 ///     let (mut socket, _response) = feed.connect().await?;
 ///     while let Ok(Some(message)) = socket.recv().await {
 ///         println!("{} bytes", message.len());
+///     }
+///     // The application's own no, such as 4401 for a token that has expired.
+///     if let Some(frame) = socket.close_frame().filter(|frame| frame.code().get() >= 4000) {
+///         eprintln!("closed with {}: {}", frame.code(), frame.reason());
+///         return Ok(());
 ///     }
 /// }
 /// # }

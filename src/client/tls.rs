@@ -1,30 +1,46 @@
 //! TLS for `wss://` URLs, by rustls, with the roots that the features name.
 
 use std::{
+    error::Error,
+    fmt,
+    future::{Future, poll_fn},
     io,
     net::IpAddr,
+    pin::pin,
     sync::{Arc, OnceLock},
+    task::Poll,
 };
 
-use tokio::{net::TcpStream, task::spawn_blocking};
+use tokio::{io::ReadBuf, net::TcpStream, task::spawn_blocking};
 use tokio_rustls::{
     TlsConnector,
     client::TlsStream,
     rustls::{
-        self, ClientConfig, RootCertStore,
+        self, CertificateError, ClientConfig, RootCertStore,
         crypto::{CryptoProvider, ring},
         pki_types::ServerName,
     },
 };
 
 use super::ConnectError;
-use crate::any_error::BoxError;
+
+/// The beginning of an answer in plain HTTP/1.
+const HTTP: &[u8] = b"HTTP/";
 
 /// Made once: the system's roots are many files, and sessions are resumed with the same settings only.
-static CONFIG: OnceLock<Arc<ClientConfig>> = OnceLock::new();
+static SETTINGS: OnceLock<Settings> = OnceLock::new();
+
+struct Settings {
+    config: Arc<ClientConfig>,
+    /// The first root of the system that was not loaded, and why.
+    missing: Option<Arc<str>>,
+}
 
 /// Encrypts connections that have been dialled.
-pub(super) struct Connector(TlsConnector);
+pub(super) struct Connector {
+    tls: TlsConnector,
+    missing: Option<Arc<str>>,
+}
 
 /// Returns the connector, with roots that are loaded when it is asked for first.
 ///
@@ -32,14 +48,17 @@ pub(super) struct Connector(TlsConnector);
 ///
 /// [`ConnectError::Tls`] if there are no roots. They are loaded again the next time.
 pub(super) async fn connector() -> Result<Connector, ConnectError> {
-    let config = match CONFIG.get() {
-        Some(config) => config,
+    let settings = match SETTINGS.get() {
+        Some(settings) => settings,
         None => {
             let loaded = spawn_blocking(load).await.map_err(ConnectError::tls)??;
-            CONFIG.get_or_init(|| Arc::new(loaded))
+            SETTINGS.get_or_init(|| loaded)
         }
     };
-    Ok(Connector(TlsConnector::from(Arc::clone(config))))
+    Ok(Connector {
+        tls: TlsConnector::from(Arc::clone(&settings.config)),
+        missing: settings.missing.clone(),
+    })
 }
 
 impl Connector {
@@ -49,8 +68,57 @@ impl Connector {
         host: &str,
         stream: TcpStream,
     ) -> Result<TlsStream<TcpStream>, ConnectError> {
-        let name = server_name(host)?;
-        self.0.connect(name, stream).await.map_err(failure)
+        let mut connecting = pin!(self.tls.connect(server_name(host)?, stream));
+        let mut start = [0; HTTP.len()];
+        let mut start = ReadBuf::new(&mut start);
+        // rustls keeps no bytes that are not TLS, so the first ones are looked at before it reads them.
+        let connected = poll_fn(|cx| {
+            if let (true, Some(stream)) = (start.filled().is_empty(), connecting.get_ref()) {
+                // The handshake meets the same failure.
+                let _: Poll<io::Result<usize>> = stream.poll_peek(cx, &mut start);
+            }
+            connecting.as_mut().poll(cx)
+        })
+        .await;
+        connected.map_err(|error| match start.filled() == HTTP {
+            true => ConnectError::tls("the server seems not to speak TLS: use a ws:// URL"),
+            false => self.failure(error),
+        })
+    }
+
+    fn failure(&self, error: io::Error) -> ConnectError {
+        let error = match error.downcast::<rustls::Error>() {
+            Ok(error) => error,
+            Err(error) => return ConnectError::Io(error),
+        };
+        match (&error, &self.missing) {
+            (rustls::Error::InvalidCertificate(CertificateError::UnknownIssuer), Some(missing)) => {
+                ConnectError::tls(Untrusted {
+                    error,
+                    missing: Arc::clone(missing),
+                })
+            }
+            _ => ConnectError::tls(error),
+        }
+    }
+}
+
+/// A certificate that is not trusted, while roots are missing.
+#[derive(Debug)]
+struct Untrusted {
+    error: rustls::Error,
+    missing: Arc<str>,
+}
+
+impl fmt::Display for Untrusted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{} (roots are missing: {})", self.error, self.missing)
+    }
+}
+
+impl Error for Untrusted {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        Some(&self.error)
     }
 }
 
@@ -63,42 +131,66 @@ fn server_name(host: &str) -> Result<ServerName<'static>, ConnectError> {
     }
 }
 
-fn failure(error: io::Error) -> ConnectError {
-    match error.downcast::<rustls::Error>() {
-        Ok(error) => ConnectError::tls(error),
-        Err(error) => ConnectError::Io(error),
-    }
-}
-
-fn load() -> Result<ClientConfig, ConnectError> {
+fn load() -> Result<Settings, ConnectError> {
     // The provider that the application has installed, if it has.
     let provider = CryptoProvider::get_default().cloned();
     let provider = provider.unwrap_or_else(|| Arc::new(ring::default_provider()));
+    let Roots { store, missing } = roots();
+    if store.is_empty() {
+        let why = missing.as_deref();
+        let why = why.unwrap_or("the system has no root certificates");
+        return Err(ConnectError::tls(why));
+    }
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(ConnectError::tls)?
-        .with_root_certificates(roots().map_err(ConnectError::tls)?)
+        .with_root_certificates(store)
         .with_no_client_auth();
     // A server that also speaks HTTP/2 is told that this connection does not.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(config)
+    Ok(Settings {
+        config: Arc::new(config),
+        missing,
+    })
 }
 
-fn roots() -> Result<RootCertStore, BoxError> {
-    let mut roots = RootCertStore::empty();
+struct Roots {
+    store: RootCertStore,
+    missing: Option<Arc<str>>,
+}
+
+fn roots() -> Roots {
+    let mut store = RootCertStore::empty();
     #[cfg(feature = "rustls-tls-webpki-roots")]
-    roots.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
+    store.extend(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
     #[cfg(feature = "rustls-tls-native-roots")]
-    {
+    let missing = {
         let native = rustls_native_certs::load_native_certs();
+        let missing = missing(&native.errors);
         // A store may hold certificates that are none for rustls.
-        roots.add_parsable_certificates(native.certs);
-        if roots.is_empty() {
-            let why = native.errors.into_iter().next().map(BoxError::from);
-            return Err(why.unwrap_or_else(|| "the system has no root certificates".into()));
+        store.add_parsable_certificates(native.certs);
+        missing
+    };
+    #[cfg(not(feature = "rustls-tls-native-roots"))]
+    let missing = None;
+    Roots { store, missing }
+}
+
+/// Returns why roots are missing: those of the file that `SSL_CERT_FILE` names, or else any.
+#[cfg(feature = "rustls-tls-native-roots")]
+fn missing(errors: &[rustls_native_certs::Error]) -> Option<Arc<str>> {
+    if let Some(file) = std::env::var_os("SSL_CERT_FILE") {
+        let file = std::path::Path::new(&file);
+        let named = rustls_native_certs::load_certs_from_paths(Some(file), None);
+        if named.certs.is_empty() {
+            let why = match named.errors.first() {
+                Some(error) => error.to_string(),
+                None => "there is no certificate in PEM in it".to_owned(),
+            };
+            return Some(format!("SSL_CERT_FILE is {}: {why}", file.display()).into());
         }
     }
-    Ok(roots)
+    errors.first().map(|error| error.to_string().into())
 }
 
 #[cfg(test)]
@@ -125,6 +217,6 @@ mod tests {
     #[cfg(feature = "rustls-tls-webpki-roots")]
     #[test]
     fn has_the_roots_that_are_compiled_in() {
-        assert!(roots().unwrap().len() >= webpki_roots::TLS_SERVER_ROOTS.len());
+        assert!(roots().store.len() >= webpki_roots::TLS_SERVER_ROOTS.len());
     }
 }

@@ -28,11 +28,13 @@ pub(super) fn parse(url: &str) -> Result<Uri, ConnectError> {
             "the url's host is not ASCII: write it in its xn-- form",
         ));
     }
+    // `Uri` would say no more than that the format is invalid.
+    let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
+    let _ = asks_for_tls(scheme)?;
     let target = escape(target)?;
     let uri: Uri = format!("{origin}{target}")
         .parse()
         .map_err(ConnectError::request)?;
-    let _ = is_encrypted(&uri)?;
     let _ = host_field(&uri)?;
     Ok(uri)
 }
@@ -191,7 +193,10 @@ fn unescape(text: &str) -> Option<String> {
 
 /// Returns whether a URL asks for TLS. `http` and `https` are the same as `ws` and `wss` (RFC 6455 §3).
 pub(super) fn is_encrypted(uri: &Uri) -> Result<bool, ConnectError> {
-    let scheme = uri.scheme_str().unwrap_or_default();
+    asks_for_tls(uri.scheme_str().unwrap_or_default())
+}
+
+fn asks_for_tls(scheme: &str) -> Result<bool, ConnectError> {
     let is_one_of = |names: [&str; 2]| names.iter().any(|name| scheme.eq_ignore_ascii_case(name));
     if is_one_of(["ws", "http"]) {
         Ok(false)

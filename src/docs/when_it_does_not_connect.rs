@@ -14,6 +14,9 @@
 //! (`RUST_LOG=tower_websocket=debug`). So is a handshake that a proxy has made a plain request of. What a handler
 //! refuses, and what passes by the layer, is told at debug level.
 //!
+//! What this crate's own client says (feature `client`), and what to do, is in
+//! [its documentation](../../client/index.html#when-the-client-does-not-connect).
+//!
 //! # 403
 //!
 //! `pages of https://a.example may not connect to b.example`: the page's origin is not that of the server.
@@ -78,7 +81,7 @@
 //! | The network is gone, or the process was killed. | |
 //!
 //! A page that has to know why it is refused is told by [`Refusal::close`](crate::Refusal::close), with a
-//! code of its own.
+//! code of its own. A program that connects again has to look at that code, since its handshake succeeds.
 //!
 //! # Others
 //!

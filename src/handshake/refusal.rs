@@ -84,6 +84,10 @@ impl Refusal {
     /// Codes from 4000 on are the application's; 4401 and 4403 are usual for what would be 401 and
     /// 403. [`handle`](crate::Handler::handle) is not called.
     ///
+    /// For a client the handshake has succeeded. One that connects again behind every end, such as
+    /// `client::Reconnect` in a loop that only receives, comes back again and again, unless it looks at the
+    /// code. Programs are better refused with a status.
+    ///
     /// Browsers give up a connection that names none of the subprotocols they offered, before they
     /// read its Close. So one is named: the layer's choice, or else the first one that was offered.
     ///
