@@ -178,7 +178,7 @@ async fn names_handler_and_path_when_it_drops_a_handler() {
     leave(client).await;
     layer.connections().wait().await;
     log.names("WARN", "goes_on").await;
-    log.names("WARN", "path=\"/rooms/7\"").await;
+    log.names("WARN", "path=/rooms/7").await;
     log.names("WARN", "is dropped").await;
 }
 

@@ -249,7 +249,7 @@ async fn a_warning_names_the_handler_and_the_path() {
     write(&mut client, &Sent::Small(17).bytes()).await;
     within(connections.wait()).await;
     let names = "handler=\"outlive_paused::a_warning_names_the_handler_and_the_path::\
-                 {{closure}}::stuck\" path=\"/feed\"";
+                 {{closure}}::stuck\" path=/feed";
     for says in [
         "took no message for 300s while more were waiting: closing with 1008; a handler that only \
          sends calls `WebSocket::ignore_incoming`",

@@ -229,12 +229,13 @@ impl<B: Into<Bytes>> From<Response<B>> for Refusal {
     }
 }
 
+/// Shows no field and no byte of the body, which may hold secrets.
 impl fmt::Debug for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Refusal")
             .field("status", &self.status())
-            .field("headers", self.headers())
-            .field("body", self.body())
+            .field("headers", &self.headers().len())
+            .field("body_bytes", &self.body().len())
             .field("close_frame", &self.close_frame())
             .finish()
     }

@@ -22,7 +22,7 @@ pub enum RecvError {
     /// [`Config::max_fragments`](crate::Config::max_fragments). A Close with 1008 has been sent.
     TooManyFragments,
     /// A compressed message has more final blocks with next to nothing in front of them than
-    /// [`Deflate`](crate::Config::deflate) allows (RFC 7692 §7.2.3.4). A Close with 1008 has been sent.
+    /// `Config::deflate` allows (RFC 7692 §7.2.3.4). A Close with 1008 has been sent.
     TooManyFinalBlocks,
     /// A message took longer than
     /// [`Config::assembly_timeout`](crate::Config::assembly_timeout). A Close with 1008 has been
