@@ -130,7 +130,8 @@ for proxy in ["nginx", "haproxy"]:
 
 # `Upgrade` is lost on the way.
 text = r"this websocket handshake has no `Upgrade: websocket`: does a proxy drop it\?"
-expect("nginx_dropping", "/ws", status=426, text=text)
+told = r"without `Upgrade: websocket` is taken for a plain request"
+expect("nginx_dropping", "/ws", status=426, text=text, log=told)
 expect("haproxy_dropping", "/ws", status=426, text=text)
 text = (
     r"a websocket needs HTTP/1\.1, and this handshake came over HTTP/1\.0: does a proxy speak that\?"
