@@ -44,6 +44,9 @@ struct Play {
     recv_is_over: bool,
     /// What the connection has accepted to be written.
     accepted: Vec<Message>,
+    /// How many were accepted when a flush was polled first that has not ended: one that is dropped is
+    /// gone on with by the next, unless the holder sends meanwhile.
+    flushes_up_to: Option<usize>,
     closed_by_handler: bool,
 }
 
@@ -78,6 +81,7 @@ impl Play {
             received: Vec::new(),
             recv_is_over: false,
             accepted: Vec::new(),
+            flushes_up_to: None,
             closed_by_handler: false,
         }
     }
@@ -131,6 +135,7 @@ impl Play {
                 let limit = wait(script.byte());
                 if let Ok(Ok(())) = timeout(limit, socket.send(message.clone())).await {
                     self.accepted.push(message);
+                    self.flushes_up_to = None;
                 }
             }
             19 => {
@@ -141,10 +146,13 @@ impl Play {
             }
             20 => {
                 let limit = wait(script.byte());
+                let accepted = self.accepted.len();
+                let up_to = *self.flushes_up_to.get_or_insert(accepted);
                 if let Ok(Ok(())) = timeout(limit, socket.flush()).await {
+                    self.flushes_up_to = None;
                     let output = self.peer.lock().output.clone();
                     let written = Written::read(&output, false).messages.len();
-                    assert_eq!(written, self.accepted.len(), "flushed");
+                    assert!(written >= up_to, "{written} of {up_to} flushed");
                 }
             }
             21 => {

@@ -477,7 +477,9 @@ impl Stream for WebSocket {
 /// Queues what it is fed as [`WebSocket::send`] does.
 ///
 /// Messages leave on their own, also without a flush. `poll_flush` is ready when all of them are
-/// written to the connection, `poll_close` when the connection is closed, with 1000.
+/// written to the connection that were sent before it was polled first, and `poll_close` when the connection
+/// is closed, with 1000. A flush that is dropped is gone on with by the next one: that waits for what the
+/// `WebSocket` sent meanwhile, but not for what a [`Sender`] did.
 impl Sink<Message> for WebSocket {
     type Error = SendError;
 
