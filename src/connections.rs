@@ -416,8 +416,8 @@ impl Connections {
             HandshakeError::OriginDenied { origin, .. } => {
                 state.origins_denied.is_due(origin.as_bytes(), now)
             }
-            // The handler knows why, and may refuse most of what it is asked.
-            HandshakeError::Refused { .. } => false,
+            // The handler may refuse most of what it is asked: each status is news once.
+            HandshakeError::Refused { status } => state.other_refusals.is_due(status, now),
             error => state.other_refusals.is_due(error.label(), now),
         };
         drop(state);

@@ -144,7 +144,7 @@ pub(crate) fn closed(closed: &Closed) {
     }
 }
 
-/// A handshake was refused. The same news is given once a minute at info level, and again at debug level.
+/// A handshake was refused: at info level if it is news, at debug level otherwise.
 #[cfg_attr(
     not(feature = "tracing"),
     expect(unused_variables, reason = "nobody is told")
@@ -162,9 +162,10 @@ pub(crate) fn refused(error: &HandshakeError, path: &str, is_news: bool) {
             HandshakeError::HeadersTooLarge { .. } => "; see `WebSocketLayer::max_head_size`",
             _ => "",
         };
+        let text = format_args!("websocket refused: {error}{hint}");
         match is_news {
-            true => tracing::info!(reason, %path, "websocket refused: {error}{hint}"),
-            false => tracing::debug!(reason, %path, "websocket refused: {error}{hint}"),
+            true => tracing::info!(reason, %path, "{text}"),
+            false => tracing::debug!(reason, %path, "{text}"),
         }
     }
 }
@@ -185,7 +186,7 @@ pub(crate) fn no_subprotocol(path: &str) {
     );
 }
 
-/// Returns whether anybody listens to what is told at debug level, so that it is worth finding out.
+/// Returns whether the log has a reader, so that it is worth finding out why a request is passed on.
 #[inline]
 pub(crate) fn is_listened_to() -> bool {
     #[cfg(feature = "tracing")]
@@ -220,7 +221,7 @@ pub(crate) fn switched_off(path: &str) {
     );
 }
 
-/// A request for a path of the layer is passed on, because it is no handshake.
+/// A handshake is taken for a plain request, because a proxy has dropped a part of it.
 #[cfg_attr(
     not(feature = "tracing"),
     expect(unused_variables, reason = "nobody is told")
@@ -239,15 +240,12 @@ pub(crate) fn no_upgrade(path: &str, version: Version, is_news: bool) {
                 "send `Upgrade` and `Connection` on",
             ),
         };
+        let text = format_args!(
+            "a websocket handshake {lack} is taken for a plain request: a proxy has to {remedy}"
+        );
         match is_news {
-            true => tracing::info!(
-                %path,
-                "a websocket handshake {lack} is taken for a plain request: a proxy has to {remedy}"
-            ),
-            false => tracing::debug!(
-                %path,
-                "a websocket handshake {lack} is taken for a plain request: a proxy has to {remedy}"
-            ),
+            true => tracing::info!(%path, "{text}"),
+            false => tracing::debug!(%path, "{text}"),
         }
     }
 }

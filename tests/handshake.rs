@@ -26,8 +26,8 @@ use tower_websocket::{
 };
 
 use crate::support::{
-    ANSWER, Client, Head, KEY, Recorder, Reply, exchange, handshake, request, serve, text, upgrade,
-    within,
+    ANSWER, Client, Head, KEY, Recorder, Reply, exchange, handshake, handshake_head, request,
+    serve, text, upgrade, within,
 };
 
 /// A service behind the layer that no handshake may reach.
@@ -770,18 +770,6 @@ async fn answers_only_after_the_handler_was_asked_once() {
     }));
     upgrade(server.await, &handshake()).await;
     assert_eq!(*order.lock().unwrap(), ["accept", "101"]);
-}
-
-/// A valid handshake as the service sees it.
-fn handshake_head() -> Request<()> {
-    Request::get("/ws")
-        .header(header::HOST, "example.com")
-        .header(header::UPGRADE, "websocket")
-        .header(header::CONNECTION, "Upgrade")
-        .header(header::SEC_WEBSOCKET_KEY, KEY)
-        .header(header::SEC_WEBSOCKET_VERSION, "13")
-        .body(())
-        .unwrap()
 }
 
 /// Adds the promise of a connection, which is never kept.

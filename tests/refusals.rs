@@ -6,7 +6,7 @@ mod support;
 use std::{convert::Infallible, net::IpAddr};
 
 use bytes::Bytes;
-use http::{HeaderValue, Request, Response, StatusCode, Version, header, request::Parts};
+use http::{HeaderValue, Response, StatusCode, Version, header, request::Parts};
 use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use tower::ServiceExt;
@@ -16,7 +16,7 @@ use tower_websocket::{
 };
 
 use crate::support::{
-    KEY, Recorder, Reply, exchange, handshake, serve, text, upgrade, wire, within,
+    Recorder, Reply, exchange, handshake, handshake_head, serve, text, upgrade, wire, within,
 };
 
 /// Refuses everything in one way.
@@ -34,18 +34,6 @@ async fn refused(refusal: Refusal) -> Reply {
     assert_eq!(handler.calls(), ["accept"]);
     assert_eq!(reply.field("transfer-encoding"), None);
     reply
-}
-
-/// A handshake as a service sees it that no server has promised a connection to.
-fn lone() -> Request<()> {
-    Request::get("/ws")
-        .header(header::HOST, "example.com")
-        .header(header::UPGRADE, "websocket")
-        .header(header::CONNECTION, "Upgrade")
-        .header(header::SEC_WEBSOCKET_KEY, KEY)
-        .header(header::SEC_WEBSOCKET_VERSION, "13")
-        .body(())
-        .unwrap()
 }
 
 fn frame_4401() -> CloseFrame {
@@ -134,7 +122,7 @@ async fn a_response_is_sent_as_it_is() {
     assert_eq!(reply.field("connection"), Some("close"));
 
     let service = WebSocketLayer::new(refusing(refusal)).into_service();
-    let response = service.oneshot(lone()).await.unwrap();
+    let response = service.oneshot(handshake_head()).await.unwrap();
     assert!(response.extensions().get::<Mark>().is_some());
 }
 
@@ -161,7 +149,7 @@ async fn a_status_without_a_body_gets_none() {
         Refusal::from(response.body("a page").unwrap()),
     ] {
         let service = WebSocketLayer::new(refusing(refusal.clone())).into_service();
-        let response = service.oneshot(lone()).await.unwrap();
+        let response = service.oneshot(handshake_head()).await.unwrap();
         assert_eq!(response.status(), 304);
         let body = response.into_body().collect().await.unwrap();
         assert_eq!(body.to_bytes(), "");
@@ -256,7 +244,7 @@ async fn a_rejection_of_axum_is_sent_with_its_status_and_text() {
 async fn refusals_are_seen_where_no_connection_was_promised() {
     let handler = refusing(Refusal::unauthorized().message("who are you?"));
     let service = WebSocketLayer::new(handler.clone()).into_service();
-    let response = service.oneshot(lone()).await.unwrap();
+    let response = service.oneshot(handshake_head()).await.unwrap();
     assert_eq!(response.status(), StatusCode::UNAUTHORIZED);
     let body = response.into_body().collect().await.unwrap().to_bytes();
     assert_eq!(body, "who are you?");
@@ -265,7 +253,12 @@ async fn refusals_are_seen_where_no_connection_was_promised() {
     // Only one that was accepted meets the missing promise.
     let handler = Recorder::new();
     let layer = WebSocketLayer::new(handler.clone());
-    let response = layer.clone().into_service().oneshot(lone()).await.unwrap();
+    let response = layer
+        .clone()
+        .into_service()
+        .oneshot(handshake_head())
+        .await
+        .unwrap();
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     let why = response.extensions().get::<HandshakeError>();
     assert_eq!(why, Some(&HandshakeError::UpgradeUnsupported));
@@ -275,7 +268,7 @@ async fn refusals_are_seen_where_no_connection_was_promised() {
 
 #[tokio::test]
 async fn what_a_handler_decided_can_be_read() {
-    let (mut request, ()) = lone().into_parts();
+    let (mut request, ()) = handshake_head().into_parts();
     let handler = decide(
         async |_: &mut Parts| {
             let accept = Accept::new()
@@ -408,7 +401,7 @@ async fn what_was_offered_can_be_read() {
         (&["chat, superchat"], &["chat", "superchat"]),
         (&["b", " ,a\t,, token.x"], &["b", "a", "token.x"]),
     ] {
-        let mut request = lone();
+        let mut request = handshake_head();
         for line in lines {
             let line = HeaderValue::from_static(line);
             let name = header::SEC_WEBSOCKET_PROTOCOL;
@@ -431,4 +424,39 @@ async fn offers_that_come_to_nothing_are_logged_without_their_names() {
     upgrade(server, &offering("hush")).await;
     log.names("DEBUG", "without a subprotocol").await;
     assert_eq!(log.count("hush"), 0);
+}
+
+// The log
+
+/// A handler that refuses most of what it is asked does not fill the log.
+#[cfg(feature = "tracing")]
+#[tokio::test(start_paused = true)]
+async fn are_told_once_a_minute_for_each_status() {
+    let (log, _guard) = support::log::capture();
+    let handler = Recorder::deciding(|request| {
+        Err(Box::new(match request.uri.query() {
+            Some("late") => Refusal::new(StatusCode::GONE),
+            _ => Refusal::unauthorized(),
+        }))
+    });
+    let service = WebSocketLayer::new(handler).into_service();
+    let ask = async |query: &str| {
+        let mut client = support::pipe::serve(service.clone(), 4096);
+        let request = wire::handshake(&format!("/ws?{query}"));
+        wire::write(&mut client, request.as_bytes()).await;
+        wire::read_head(&mut client).await;
+    };
+    for query in ["", "late", "", "", "late"] {
+        ask(query).await;
+    }
+    let told = |level: &str, status: &str| {
+        log.count(&format!(
+            "{level} tower_websocket::report: websocket refused: the handler refused with {status}"
+        ))
+    };
+    assert_eq!((told(" INFO", "401"), told("DEBUG", "401")), (1, 2));
+    assert_eq!((told(" INFO", "410"), told("DEBUG", "410")), (1, 1));
+    tokio::time::advance(std::time::Duration::from_secs(60)).await;
+    ask("").await;
+    assert_eq!(told(" INFO", "401"), 2);
 }

@@ -9,10 +9,10 @@
 //!     https://example.com/ws
 //! ```
 //!
-//! And it is in the log of the server, by the feature `tracing`. What this crate refuses is told at info
-//! level, once a minute for each reason or each origin, of 64 origins at most, and otherwise at debug level
-//! (`RUST_LOG=tower_websocket=debug`). So is a handshake that a proxy has made a plain request of. What a handler
-//! refuses, and what passes by the layer, is told at debug level.
+//! And it is in the log of the server, by the feature `tracing`. Each refusal is logged: at info level once a
+//! minute for each reason, each status of a handler and each origin (64 origins at most), and otherwise at debug
+//! level (`RUST_LOG=tower_websocket=debug`). So is a handshake of which a proxy has made a plain request. A
+//! handshake that passes by the layer is logged at debug level.
 //!
 //! What this crate's own client says (feature `client`), and what to do, is in
 //! [its documentation](../../client/index.html#when-the-client-does-not-connect).

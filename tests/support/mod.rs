@@ -17,7 +17,7 @@ use std::{
     time::Duration,
 };
 
-use http::{Request, Response, request::Parts};
+use http::{Request, Response, header, request::Parts};
 use http_body::Body;
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
@@ -31,6 +31,18 @@ use tower_websocket::{Accept, BoxError, Handler, Refusal, WebSocket};
 /// The key of RFC 6455 §1.3, and the answer that the RFC gives to it.
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 pub(crate) const ANSWER: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
+
+/// A valid handshake as a service sees it that no server has promised a connection to.
+pub(crate) fn handshake_head() -> Request<()> {
+    Request::get("/ws")
+        .header(header::HOST, "example.com")
+        .header(header::UPGRADE, "websocket")
+        .header(header::CONNECTION, "Upgrade")
+        .header(header::SEC_WEBSOCKET_KEY, KEY)
+        .header(header::SEC_WEBSOCKET_VERSION, "13")
+        .body(())
+        .unwrap()
+}
 
 /// Waits, but not forever: a test that hangs says where.
 #[track_caller]
