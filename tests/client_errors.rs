@@ -14,7 +14,7 @@ use std::{
 
 use support::{wire, within};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf, duplex},
+    io::{AsyncRead, AsyncWriteExt, ReadBuf, duplex, join, sink},
     net::TcpListener,
 };
 #[cfg(feature = "tracing")]
@@ -208,27 +208,9 @@ impl AsyncRead for Reset {
     }
 }
 
-impl AsyncWrite for Reset {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Poll::Ready(Ok(bytes.len()))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
-
 #[tokio::test]
 async fn names_the_failure_of_a_stream() {
-    let error = within(connect_with(URL, Reset)).await;
+    let error = within(connect_with(URL, join(Reset, sink()))).await;
     let error = error.map(drop).unwrap_err();
     assert!(
         error.to_string().ends_with(": connection reset"),
