@@ -41,10 +41,11 @@ mod deflate;
 #[cfg(not(feature = "deflate"))]
 #[path = "without_deflate.rs"]
 mod deflate;
+mod frame_pool;
+mod frames;
 mod head;
 mod mask;
 mod outgoing;
-mod pool;
 mod segments;
 #[cfg(test)]
 mod tests;

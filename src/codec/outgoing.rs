@@ -1,31 +1,14 @@
 //! Messages in, bytes out: frames that wait to be written.
 //!
-//! Small frames are gathered in one buffer, so that all that is sent in one turn leaves in one
-//! write. Large payloads are kept as they are, where the stream can write several buffers at once
-//! and nothing has to be masked; they are written between the small frames, in one write as well.
+//! The frames lie in memory that the connections of a thread share.
 
 use std::{io::IoSlice, mem};
 
-use bytes::{Buf, Bytes};
-use tokio_tungstenite::tungstenite::protocol::frame::{
-    FrameHeader,
-    coding::{Control as ControlCode, Data, OpCode},
-};
+use bytes::Bytes;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::Control as ControlCode;
 
-use super::{Mask, Role, pool, segments::Segments};
+use super::{Role, frame_pool, frames::Frames};
 use crate::{close::CloseFrame, message::Message};
-
-/// From this size on, copying a payload costs more than writing it as a buffer of its own.
-const LARGE: usize = 4 * 1024;
-/// A gathering buffer of this size is not grown: a larger one would be moved again and again.
-const SEGMENT: usize = 64 * 1024;
-/// The same for streams that write one buffer at a time, those of HTTP/2 among them: what a DATA
-/// frame takes. What is written of a segment is held until all of it is.
-const CONTIGUOUS: usize = 16 * 1024;
-/// The longest head: two bytes, eight of length, four of mask.
-const MAX_HEAD: usize = 14;
-/// Spare capacity that a sealed buffer may keep.
-const SPARE: usize = 1024;
 
 /// An amount of outgoing data, in messages and bytes of frames.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -49,21 +32,6 @@ pub(crate) struct Outgoing {
     frames: Option<Box<Frames>>,
     role: Role,
     contiguous: bool,
-}
-
-/// The frames of an [`Outgoing`].
-#[derive(Debug, Default)]
-pub(super) struct Frames {
-    pub(super) role: Role,
-    /// Large payloads, and buffers that were full.
-    pub(super) segments: Segments,
-    /// The newest frames, some of which go before segments.
-    pub(super) tail: Vec<u8>,
-    /// Messages that end in the tail behind the last segment.
-    tail_messages: u32,
-    /// How much of the tail is written.
-    tail_written: usize,
-    load: Load,
 }
 
 impl Outgoing {
@@ -128,10 +96,10 @@ impl Outgoing {
     pub(crate) fn append(&mut self, other: &mut Self) {
         if self.is_empty() {
             self.swap(other);
-        } else if let Some(mut others) = other.frames.take_if(|frames| !frames.load.is_empty()) {
+        } else if let Some(mut others) = other.frames.take_if(|frames| !frames.load().is_empty()) {
             self.frames().append(&mut others);
             others.clear();
-            pool::give_back(others);
+            frame_pool::give_back(others);
         }
     }
 
@@ -139,7 +107,7 @@ impl Outgoing {
     #[inline]
     pub(crate) fn load(&self) -> Load {
         let frames = self.frames.as_ref();
-        frames.map_or(Load::default(), |frames| frames.load)
+        frames.map_or(Load::default(), |frames| frames.load())
     }
 
     #[inline]
@@ -151,10 +119,7 @@ impl Outgoing {
     /// it is empty.
     pub(crate) fn slices<'a, 's>(&'a self, slices: &'s mut [IoSlice<'a>]) -> &'s [IoSlice<'a>] {
         let used = match &self.frames {
-            Some(frames) => {
-                let tail = &frames.tail[frames.tail_written..];
-                frames.segments.fill(tail, slices)
-            }
+            Some(frames) => frames.segments.fill(frames.unwritten_tail(), slices),
             None => 0,
         };
         &slices[..used]
@@ -165,7 +130,7 @@ impl Outgoing {
     pub(crate) fn only_slice(&self) -> Option<&[u8]> {
         let frames = self.frames.as_ref()?;
         let is_all = frames.segments.is_empty();
-        is_all.then(|| &frames.tail[frames.tail_written..])
+        is_all.then(|| frames.unwritten_tail())
     }
 
     /// Takes off `written` bytes, and returns what that makes room for.
@@ -179,7 +144,7 @@ impl Outgoing {
     #[inline]
     pub(crate) fn lend(&mut self) {
         if self.frames.is_none() {
-            self.frames = Some(pool::take(self.role));
+            self.frames = Some(frame_pool::take(self.role));
         }
     }
 
@@ -189,14 +154,17 @@ impl Outgoing {
         let Some(frames) = &mut self.frames else {
             return;
         };
-        if frames.load.is_empty() {
-            self.frames.take().into_iter().for_each(pool::give_back);
+        if frames.load().is_empty() {
+            self.frames
+                .take()
+                .into_iter()
+                .for_each(frame_pool::give_back);
         } else if frames.tail.capacity() > 2 * frames.tail.len() {
             let used = frames.tail.as_slice().to_vec();
             let mut unused = Box::new(Frames::default());
             unused.tail = mem::replace(&mut frames.tail, used);
             unused.clear();
-            pool::give_back(unused);
+            frame_pool::give_back(unused);
         }
     }
 
@@ -208,243 +176,16 @@ impl Outgoing {
     }
 }
 
-impl Frames {
-    /// Makes an empty one with room for so many gathered bytes.
-    pub(super) fn new(role: Role, room: usize) -> Self {
-        Self {
-            role,
-            tail: Vec::with_capacity(room),
-            ..Self::default()
-        }
-    }
-
-    /// Forgets what is queued, and keeps memory that was used for it.
-    pub(super) fn clear(&mut self) {
-        self.tail.clear();
-        self.segments = Segments::default();
-        (self.tail_messages, self.tail_written) = (0, 0);
-        self.load = Load::default();
-    }
-
-    // A call would cost a small message a tenth of its instructions.
-    #[inline(always)]
-    fn push(&mut self, message: &mut Message, contiguous: bool) {
-        let payload = message.as_bytes();
-        let len = payload.len();
-        // The usual case: the message is small, and the tail has room for it.
-        let end = self.tail.len() + len + 4;
-        let segment = if contiguous { CONTIGUOUS } else { SEGMENT };
-        if self.role == Role::Server && len < LARGE && end <= self.tail.capacity() && end < segment
-        {
-            let first = if message.is_text() { 0x81 } else { 0x82 };
-            let [high, low] = (len as u16).to_be_bytes();
-            let head = if len < 126 {
-                self.tail.extend_from_slice(&[first, low]);
-                2
-            } else {
-                self.tail.extend_from_slice(&[first, 126, high, low]);
-                4
-            };
-            self.tail.extend_from_slice(payload);
-            self.tail_messages += 1;
-            self.load.messages += 1;
-            self.load.bytes += head + len;
-            return;
-        }
-        self.push_any(message, contiguous);
-    }
-
-    #[inline(never)]
-    fn push_any(&mut self, message: &mut Message, contiguous: bool) {
-        let header = data_header(message.is_text());
-        if self.is_kept(message.len(), contiguous) {
-            let empty = Message::Binary(Bytes::new());
-            self.push_large(&header, mem::replace(message, empty).into_bytes());
-        } else {
-            self.push_small(&header, message.as_bytes(), contiguous);
-        }
-    }
-
-    fn push_compressed(&mut self, message: &Message, compressed: &Bytes, contiguous: bool) {
-        let header = FrameHeader {
-            rsv1: true,
-            ..data_header(message.is_text())
-        };
-        if self.is_kept(compressed.len(), contiguous) {
-            self.push_large(&header, compressed.clone());
-        } else {
-            self.push_small(&header, compressed, contiguous);
-        }
-    }
-
-    /// Returns whether a payload is written as it is.
-    fn is_kept(&self, len: usize, contiguous: bool) -> bool {
-        len >= LARGE && !contiguous && self.role == Role::Server
-    }
-
-    fn push_large(&mut self, header: &FrameHeader, payload: Bytes) {
-        let gathered = self.tail.len() - self.tail_written;
-        let messages = mem::take(&mut self.tail_messages);
-        let len = payload.len();
-        let head = self.segments.push(gathered, messages, header, payload);
-        self.load.messages += 1;
-        self.load.bytes += head + len;
-    }
-
-    fn push_small(&mut self, header: &FrameHeader, payload: &[u8], contiguous: bool) {
-        self.make_room(payload.len(), contiguous);
-        let mask = self.push_data_header(header, payload.len());
-        self.push_payload(payload, mask);
-        self.tail_messages += 1;
-        if self.tail.len() >= SEGMENT {
-            self.seal();
-        }
-        self.load.messages += 1;
-        self.load.bytes += payload.len();
-    }
-
-    fn push_control(&mut self, code: ControlCode, payload: &[u8]) {
-        let header = FrameHeader {
-            opcode: OpCode::Control(code),
-            ..FrameHeader::default()
-        };
-        let mask = self.push_header(&header, payload.len());
-        self.push_payload(payload, mask);
-        self.load.bytes += payload.len();
-    }
-
-    /// Appends the head of a message's only frame, and returns the mask that its payload gets.
-    #[inline]
-    fn push_data_header(&mut self, header: &FrameHeader, len: usize) -> Option<Mask> {
-        let first = 0x80 | u8::from(header.rsv1) << 6 | u8::from(header.opcode);
-        match u16::try_from(len) {
-            // Two bytes, or four, not worth a call each.
-            Ok(len) if self.role == Role::Server && len < 126 => {
-                self.tail.extend_from_slice(&[first, len as u8]);
-                self.load.bytes += 2;
-                None
-            }
-            Ok(len) if self.role == Role::Server => {
-                let [high, low] = len.to_be_bytes();
-                self.tail.extend_from_slice(&[first, 126, high, low]);
-                self.load.bytes += 4;
-                None
-            }
-            _ => self.push_header(header, len),
-        }
-    }
-
-    /// Appends a head, and returns the mask that its payload gets.
-    fn push_header(&mut self, header: &FrameHeader, len: usize) -> Option<Mask> {
-        let mask = match self.role {
-            Role::Server => None,
-            Role::Client => Some(Mask::random()),
-        };
-        let header = FrameHeader {
-            mask: mask.map(Mask::key),
-            ..header.clone()
-        };
-        let before = self.tail.len();
-        header
-            .format(len as u64, &mut self.tail)
-            .expect("a vector takes every write");
-        self.load.bytes += self.tail.len() - before;
-        mask
-    }
-
-    fn push_payload(&mut self, payload: &[u8], mask: Option<Mask>) {
-        match mask {
-            None => self.tail.extend_from_slice(payload),
-            Some(mut mask) => {
-                // Masking alone would make room for just this payload, for each one again.
-                self.tail.reserve(payload.len());
-                mask.append(payload, &mut self.tail);
-            }
-        }
-    }
-
-    fn append(&mut self, other: &mut Self) {
-        self.seal();
-        other.seal();
-        self.segments.append(&mut other.segments);
-        self.load.messages += other.load.messages;
-        self.load.bytes += other.load.bytes;
-        other.load = Load::default();
-    }
-
-    /// Makes room at the tail for a message: exactly what a segment takes, once it is no longer
-    /// small. Doubled, it would hold nearly twice as much as is queued.
-    fn make_room(&mut self, len: usize, contiguous: bool) {
-        let more = len + MAX_HEAD;
-        let segment = match contiguous {
-            true => CONTIGUOUS,
-            false if len < LARGE => SEGMENT,
-            false => return,
-        };
-        if contiguous && self.tail.len() + more > segment {
-            self.seal();
-        }
-        let used = self.tail.len();
-        if used + more > self.tail.capacity().max(segment / 2) {
-            self.tail
-                .reserve_exact(more.max(segment.saturating_sub(used)));
-        } else {
-            // At once for the head and the payload.
-            self.tail.reserve(more);
-        }
-    }
-
-    /// Makes segments of the tail.
-    fn seal(&mut self) {
-        if self.tail.is_empty() {
-            return;
-        }
-        let mut tail = mem::take(&mut self.tail);
-        if tail.capacity() - tail.len() > SPARE {
-            tail.shrink_to_fit();
-        }
-        let mut sealed = Bytes::from(tail);
-        sealed.advance(mem::take(&mut self.tail_written));
-        let messages = mem::take(&mut self.tail_messages);
-        self.segments.seal(sealed, messages);
-    }
-
-    #[inline]
-    fn advance(&mut self, written: usize) -> Load {
-        let mut messages = 0;
-        if self.segments.is_empty() {
-            self.tail_written += written;
-        } else {
-            let taken = self.segments.advance(written);
-            messages = taken.messages;
-            self.tail_written += taken.gathered;
-        }
-        if self.tail_written == self.tail.len() {
-            // Segments that are left have nothing before them.
-            messages += mem::take(&mut self.tail_messages) as usize;
-            self.tail_written = 0;
-            self.tail.clear();
-        }
-        self.load.messages -= messages;
-        self.load.bytes -= written;
-        Load {
-            messages,
-            bytes: written,
-        }
-    }
-}
-
-fn data_header(is_text: bool) -> FrameHeader {
-    FrameHeader {
-        opcode: OpCode::Data(if is_text { Data::Text } else { Data::Binary }),
-        ..FrameHeader::default()
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::close::CloseCode;
+    use crate::{
+        close::CloseCode,
+        codec::{
+            Mask,
+            frames::{LARGE, SEGMENT},
+        },
+    };
 
     fn contiguous() -> Outgoing {
         Outgoing::new(Role::Server, true)
@@ -682,7 +423,7 @@ mod tests {
             // As at the end of a connection that was lost.
             let mut frames = outgoing.frames.take().unwrap();
             frames.clear();
-            pool::give_back(frames);
+            frame_pool::give_back(frames);
             outgoing.lend();
             assert!(outgoing.is_empty());
             outgoing.push_ping(b"");

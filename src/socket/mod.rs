@@ -19,6 +19,8 @@
 //! | `timer` | one timer for all that a connection waits for |
 
 mod budget;
+#[cfg(all(test, feature = "deflate", not(tower_websocket_loom)))]
+mod compressing_tests;
 mod driver;
 mod engine;
 mod error;
@@ -29,8 +31,6 @@ mod link;
 #[cfg(test)]
 #[cfg(tower_websocket_loom)]
 mod loom;
-#[cfg(all(test, feature = "deflate", not(tower_websocket_loom)))]
-mod pieces;
 mod receiver;
 mod sender;
 mod session;

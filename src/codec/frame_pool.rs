@@ -2,7 +2,7 @@
 
 use std::cell::RefCell;
 
-use super::{Role, outgoing::Frames};
+use super::{Role, frames::Frames};
 
 /// The most bytes that wait on a thread for their next use, and in how many places. Several wait, because
 /// a message for many connections is queued for all of them before the first one writes it.
