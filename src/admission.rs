@@ -78,7 +78,7 @@ impl KeyLimit {
         }
     }
 
-    /// Returns whether the limit counts peers, of which every connection has one.
+    /// Returns whether the limit is one for each peer: it counts also connections that the handler refuses.
     pub(crate) const fn is_by_peer(&self) -> bool {
         self.is_by_peer
     }

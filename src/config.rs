@@ -377,7 +377,7 @@ impl Config {
     /// Without it a peer that reads slowly has up to 4 MiB before it, which the system has taken and nobody
     /// can take back. With 16 KiB, say, messages wait in the [outbox](Self::max_outbox) instead: the handler
     /// notices how slow its peer is, and may leave out what is out of date. It costs one more wake-up of
-    /// the connection for each such amount. Default: as the system is set.
+    /// the connection for each such amount. With 0 the system's own setting counts, which is also the default.
     #[must_use]
     pub const fn notsent_lowat(mut self, bytes: u32) -> Self {
         self.notsent_lowat = Some(bytes);

@@ -125,7 +125,7 @@
 //! | `the handshake took too long` | A firewall drops packets, the server is busy, or something else listens at the port. | [`Handshake::timeout`], 10 s by default. |
 //! | `connection closed before message completed` | The server or a proxy hung up without an answer: it may expect TLS. | Look into its log. |
 //!
-//! What the server's side means by each status is in
+//! The causes of each status on the server's side are in
 //! [`docs::when_it_does_not_connect`](crate::docs::when_it_does_not_connect).
 //!
 //! # Limits
@@ -298,7 +298,7 @@ async fn dial(
 /// A handshake whose request is complete.
 struct Prepared {
     request: Request<()>,
-    /// What the server has to answer to the key.
+    /// The `Sec-WebSocket-Accept` that answers the key.
     accept: String,
     config: Config,
     limits: HeadLimits,

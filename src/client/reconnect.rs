@@ -67,7 +67,7 @@ pub struct Reconnect {
     state: State,
 }
 
-/// What goes on between two calls, so that a call that is dropped loses nothing.
+/// The state between two calls. It is kept when a call is dropped, so that nothing is lost.
 enum State {
     New,
     Waiting(Pin<Box<Sleep>>),

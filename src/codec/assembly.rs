@@ -25,8 +25,9 @@ const SLAB: usize = 1024;
 /// comes with what is behind it, in one read.
 const DIRECT: usize = if cfg!(fuzzing) { 8 } else { 16 * 1024 };
 
-/// So many empty ones wait on each thread at most, of which each has room to list so many buffers.
+/// Each thread keeps at most this many empty assemblies for the next messages.
 const SPARES: usize = 64;
+/// An assembly is kept only if its list has room for at most this many buffers.
 const LISTED: usize = 16;
 
 thread_local! {

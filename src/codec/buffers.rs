@@ -33,8 +33,8 @@ thread_local! {
     static IDLE: RefCell<Idle> = const { RefCell::new(Idle::new()) };
 }
 
-/// What threads share. Locked only by a thread that has no idle buffer of its own, and to take back
-/// what it got then.
+/// The buffers that threads share. A thread locks them when it has no idle buffer of its own, and to give
+/// back a buffer that it took from them.
 static SHARED: Mutex<Shared> = Mutex::new(Shared::new());
 
 /// The idle buffers of a thread, none of which is part of a slab.
