@@ -3,11 +3,9 @@
 // Each type stands beside its operation. A type that exists only with a feature is exported by the
 // module of that feature alone.
 pub use crate::{
-    any_error::{BoxError, Error},
-    close::InvalidClose,
     handshake::HandshakeError,
-    message::NotText,
     socket::{RecvError, SendError, TryRecvError, TrySendError},
+    words::{BoxError, Error, InvalidClose, NotText},
 };
 
 #[cfg(test)]

@@ -193,67 +193,41 @@
 #[doc = include_str!("../README.md")]
 mod readme {}
 
-mod admission;
-mod any_error;
-mod backlog;
 #[cfg(feature = "client")]
 pub mod client;
-mod close;
 mod codec;
 mod config;
-mod connections;
 #[cfg(any(doc, doctest))]
 pub mod docs;
 pub mod error;
-#[cfg(feature = "http2")]
-mod executor;
-#[cfg(not(feature = "http2"))]
-#[path = "without_executor.rs"]
-mod executor;
-mod extension;
-mod future;
-#[cfg(fuzzing)]
+#[cfg(tower_websocket_fuzzing)]
 #[doc(hidden)]
+#[path = "../fuzz/checks/mod.rs"]
 pub mod fuzzing;
 mod handler;
 mod handshake;
-mod header;
-mod keepalive;
 mod layer;
-mod message;
-mod moment;
-mod notices;
-mod origin;
-mod random;
-mod rate;
-mod report;
-mod response;
-mod service;
-mod shared;
 mod socket;
-mod subprotocol;
-mod task;
-mod transport;
-mod upgrade;
+mod time;
+mod words;
 
 #[cfg(feature = "deflate")]
 pub use crate::codec::Deflate;
 #[doc(inline)]
 pub use crate::error::{BoxError, Error};
 #[cfg(feature = "http2")]
-pub use crate::executor::Http2Executor;
+pub use crate::socket::http2::Http2Executor;
 pub use crate::{
-    close::{CloseCode, CloseFrame, Closed, Side},
     config::Config,
-    connections::{Connections, Counts, ShutdownReport},
-    future::ResponseFuture,
-    handler::{Decide, Decision, Echo, Handler, decide},
-    handshake::{Accept, HandshakeRequest, Refusal},
-    layer::WebSocketLayer,
-    message::{Message, Utf8Bytes},
-    origin::{InvalidOrigin, OriginPolicy, TrustedProxies},
-    response::ResponseBody,
-    service::{UpgradeRequired, WebSocketService},
+    handler::{Accept, Decide, Decision, Echo, Handler, decide},
+    handshake::{
+        HandshakeRequest, InvalidOrigin, OriginPolicy, Refusal, TrustedProxies,
+        offered_subprotocols,
+    },
+    layer::{
+        Connections, Counts, ResponseBody, ResponseFuture, ShutdownReport, UpgradeRequired,
+        WebSocketLayer, WebSocketService,
+    },
     socket::{Buffered, Sender, WebSocket},
-    subprotocol::offered_subprotocols,
+    words::{CloseCode, CloseFrame, Closed, Message, Side, Utf8Bytes},
 };

@@ -14,10 +14,12 @@ type Uses = BTreeMap<String, BTreeSet<String>>;
 
 #[test]
 fn no_modules_use_each_other_in_a_circle() {
-    let uses = uses_in(&root().join("src"));
-    assert!(uses.len() > 20, "only {} modules were found", uses.len());
-    if let Some(circle) = circle(&uses) {
-        panic!("these modules use each other: {}", circle.join(" -> "));
+    let folders = folders_in(&root().join("src"));
+    assert!(folders.len() > 10, "only {} folders", folders.len());
+    for (folder, uses) in folders {
+        if let Some(circle) = circle(&uses) {
+            panic!("in src/{}: {}", folder.join("/"), circle.join(" -> "));
+        }
     }
 }
 
@@ -25,17 +27,32 @@ fn no_modules_use_each_other_in_a_circle() {
 fn no_module_uses_one_of_a_floor_above_its_own() {
     let document = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     let floors = floors(&document);
-    for (module, used) in uses_in(&root().join("src")) {
-        let floor = |name: &str| {
-            let floor = floors.get(name);
-            *floor.unwrap_or_else(|| panic!("`{name}` has no floor in ARCHITECTURE.md"))
-        };
+    let floor = |name: &str| {
+        let floor = floors.get(name);
+        *floor.unwrap_or_else(|| panic!("`{name}` has no floor in ARCHITECTURE.md"))
+    };
+    let folders = folders_in(&root().join("src"));
+    let top = &folders[&Vec::new()];
+    assert!(top.len() > 7, "only {} modules", top.len());
+    for (module, used) in top {
         for other in used {
-            let (own, below) = (floor(&module), floor(&other));
+            let (own, below) = (floor(module), floor(other));
             assert!(
                 below <= own,
                 "`{module}` on floor {own} uses `{other}` on floor {below}"
             );
+        }
+    }
+}
+
+#[test]
+fn nothing_waits_below_the_wire() {
+    for module in ["words", "time", "handshake", "codec", "config.rs"] {
+        for file in files_below(&root().join("src").join(module)) {
+            let code = code_of(&fs::read_to_string(&file).unwrap());
+            for word in ["async fn", ".await", "tokio::", "hyper::", "futures_util::"] {
+                assert!(!code.contains(word), "{word} in {}", file.display());
+            }
         }
     }
 }
@@ -57,7 +74,7 @@ fn finds_a_circle_wherever_it_is_entered() {
 }
 
 #[test]
-fn reads_modules_out_of_code_and_not_out_of_comments() {
+fn reads_paths_out_of_code_and_not_out_of_comments() {
     let code = "
         //! [`crate::doc`]
         use crate::{
@@ -65,7 +82,7 @@ fn reads_modules_out_of_code_and_not_out_of_comments() {
             two, // crate::comment
             three::C,
         };
-        use crate::four::{D, E};
+        use super::{four::D, super::E};
         pub(in crate::place) fn f() -> crate::five::G {}
 
         #[cfg(test)]
@@ -73,95 +90,128 @@ fn reads_modules_out_of_code_and_not_out_of_comments() {
             use crate::test;
         }
     ";
-    let expected = ["five", "four", "one", "three", "two"];
-    assert!(modules_named_in(code).iter().eq(&expected));
+    let code = code_of(code);
+    let paths = paths_in(&code);
+    let paths: Vec<_> = paths.iter().map(|path| path.join("::")).collect();
+    assert_eq!(
+        paths,
+        [
+            "crate::one::self",
+            "crate::one::a::b",
+            "crate::two",
+            "crate::three::C",
+            "super::four::D",
+            "super::super::E",
+            "crate::five::G",
+        ]
+    );
 }
 
 fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Returns what the modules in `src` use of each other, without their tests.
+/// Returns for each folder which of the modules in it use which others of it, without tests.
 ///
-/// `lib` re-exports and `fuzzing` is compiled for the fuzz targets alone: both may use every module.
-fn uses_in(src: &Path) -> Uses {
-    let mut uses = Uses::new();
+/// `lib` re-exports, and may use every module.
+fn folders_in(src: &Path) -> BTreeMap<Vec<String>, Uses> {
+    let mut folders: BTreeMap<_, Uses> = BTreeMap::new();
     for file in files_below(src) {
-        let path = file.strip_prefix(src).unwrap();
-        let parts: Vec<_> = path.iter().map(|part| part.to_str().unwrap()).collect();
-        let top = parts[0].trim_end_matches(".rs");
-        if matches!(top, "lib" | "fuzzing") || parts.iter().any(|part| part.starts_with("tests")) {
+        let path = file.strip_prefix(src).unwrap().with_extension("");
+        let mut module: Vec<_> = path.iter().map(|part| part.to_str().unwrap()).collect();
+        let is_test = |part: &&str| part.contains("tests") || *part == "loom";
+        if module == ["lib"] || module.iter().any(is_test) {
             continue;
         }
-        // Compiled as the module `executor` where there is no HTTP/2.
-        let top = top.trim_start_matches("without_");
-        let mut used = modules_named_in(&fs::read_to_string(&file).unwrap());
-        used.remove(top);
-        uses.entry(top.into()).or_default().append(&mut used);
-    }
-    uses
-}
-
-fn files_below(folder: &Path) -> Vec<PathBuf> {
-    let mut files = Vec::new();
-    for entry in fs::read_dir(folder).unwrap() {
-        let path = entry.unwrap().path();
-        match path.is_dir() {
-            true => files.append(&mut files_below(&path)),
-            false => files.push(path),
+        module.retain(|part| *part != "mod");
+        let code = code_of(&fs::read_to_string(&file).unwrap());
+        for path in paths_in(&code) {
+            let used = absolute(&module, &path);
+            let mut both = module.iter().zip(&used);
+            let Some(shared) = both.position(|(one, other)| one != other) else {
+                continue;
+            };
+            // A folder's own items are reached through it from everywhere below.
+            if !used[shared].starts_with(char::is_uppercase) {
+                let folder = module[..shared].iter().map(|&part| part.into()).collect();
+                let uses = folders.entry(folder).or_default();
+                let uses = uses.entry(module[shared].into()).or_default();
+                uses.insert(used[shared].into());
+            }
         }
     }
-    files
+    folders
 }
 
-/// Returns the modules that code names behind `crate::`, in `use` lines and elsewhere.
-fn modules_named_in(code: &str) -> BTreeSet<String> {
-    let lines = code.lines().map(str::trim);
+/// Returns a path from the top of the crate, of one that stands in `module`.
+fn absolute<'a>(module: &[&'a str], path: &[&'a str]) -> Vec<&'a str> {
+    let supers = path.iter().take_while(|part| **part == "super").count();
+    match path.strip_prefix(&["crate"]) {
+        Some(path) => path.to_vec(),
+        None => [&module[..module.len() - supers], &path[supers..]].concat(),
+    }
+}
+
+fn files_below(path: &Path) -> Vec<PathBuf> {
+    if path.is_file() {
+        return vec![path.to_owned()];
+    }
+    let entries = fs::read_dir(path).unwrap();
+    entries
+        .flat_map(|entry| files_below(&entry.unwrap().path()))
+        .collect()
+}
+
+/// Returns the code of a file in one line, without comments and without its tests.
+fn code_of(file: &str) -> String {
+    let lines = file.lines().map(str::trim);
     let code: Vec<_> = lines
         .take_while(|line| *line != "mod tests {")
         .map(|line| line.split("//").next().unwrap())
         .collect();
-    let code = code.join(" ");
-    let mut modules = BTreeSet::new();
-    for (start, prefix) in code.match_indices("crate::") {
-        // A visibility is no use.
-        if code[..start].ends_with("(in ") {
-            continue;
-        }
-        let rest = &code[start + prefix.len()..];
-        match rest.strip_prefix('{') {
-            Some(list) => modules.extend(items(list).iter().map(|item| first_name(item))),
-            None => _ = modules.insert(first_name(rest)),
-        }
-    }
-    modules
+    // A visibility is no use.
+    code.join(" ").replace("(in crate::", "(")
 }
 
-/// Returns the items of a `use` list, which starts behind its opening brace.
-fn items(list: &str) -> Vec<&str> {
-    let mut items = Vec::new();
-    let (mut depth, mut start) = (1, 0);
-    for (at, character) in list.char_indices() {
-        match character {
-            '{' => depth += 1,
-            '}' => depth -= 1,
-            _ => {}
-        }
-        if depth == 0 || (depth == 1 && character == ',') {
-            items.push(list[start..at].trim());
-            start = at + 1;
-        }
-        if depth == 0 {
-            break;
-        }
+/// Returns the paths that begin with `crate` or `super`, in `use` lines and elsewhere.
+fn paths_in(code: &str) -> Vec<Vec<&str>> {
+    let mut paths = Vec::new();
+    let mut rest = code;
+    while let Some(start) = rest
+        .find("crate::")
+        .into_iter()
+        .chain(rest.find("super::"))
+        .min()
+    {
+        rest = read_tree(&rest[start..], &[], &mut paths);
     }
-    items.retain(|item| !item.is_empty());
-    items
+    paths
 }
 
-fn first_name(path: &str) -> String {
-    let is_part = |character: &char| character.is_alphanumeric() || *character == '_';
-    path.chars().take_while(is_part).collect()
+/// Reads a path, or several that begin alike, and returns the code behind it.
+fn read_tree<'a>(mut code: &'a str, before: &[&'a str], paths: &mut Vec<Vec<&'a str>>) -> &'a str {
+    let mut path = before.to_vec();
+    loop {
+        let is_part = |letter: char| letter.is_alphanumeric() || letter == '_';
+        let end = code.find(|letter| !is_part(letter)).unwrap_or(code.len());
+        path.push(&code[..end]);
+        match code[end..].strip_prefix("::") {
+            Some(rest) => code = rest.trim_start(),
+            None => {
+                paths.push(path);
+                return &code[end..];
+            }
+        }
+        if let Some(mut list) = code.strip_prefix('{') {
+            loop {
+                list = list.trim_start_matches([' ', ',']);
+                match list.strip_prefix('}') {
+                    Some(rest) => return rest,
+                    None => list = read_tree(list, &path, paths),
+                }
+            }
+        }
+    }
 }
 
 /// Returns a circle, with the module that closes it at both ends.

@@ -5,7 +5,7 @@ use std::{convert::Infallible, error::Error, fmt, io, iter};
 use bytes::Bytes;
 use http::{Response, header::CONTENT_TYPE};
 
-use crate::any_error::BoxError;
+use crate::words::BoxError;
 
 const PLAIN_TEXT: &[u8] = b"text/plain";
 /// The most that is shown of a refusal's body, in bytes.

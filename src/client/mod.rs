@@ -174,9 +174,9 @@ use self::{
     response::Agreed,
 };
 use crate::{
+    codec::random,
     config::Config,
     handshake::{Carried, HandshakeRequest, key::answer_to},
-    random,
     socket::{Introduction, Setup, WebSocket},
 };
 

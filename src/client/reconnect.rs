@@ -13,7 +13,7 @@ use http::{Response, header::RETRY_AFTER};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::{ConnectError, Handshake, backoff::Backoff, connect};
-use crate::{config::within, random, report, socket::WebSocket};
+use crate::{codec::random, socket::WebSocket, time::limit::within};
 
 type Connected = Result<(WebSocket, Response<()>), ConnectError>;
 type Attempt = Pin<Box<dyn Future<Output = Connected> + Send>>;
@@ -184,7 +184,10 @@ impl Reconnect {
                         if !(self.may_pass)(&error) {
                             return Poll::Ready(Err(error));
                         }
-                        report::reconnecting(&error, delay);
+                        #[cfg(feature = "tracing")]
+                        tracing::info!(%error, ?delay, "websocket client connects again");
+                        #[cfg(not(feature = "tracing"))]
+                        let _ = delay;
                     }
                 },
                 State::Connected(since) => {

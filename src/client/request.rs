@@ -14,11 +14,7 @@ use http::{
 };
 
 use super::{ConnectError, exchange::HeadLimits, url};
-use crate::{
-    config::{Config, within},
-    header::is_token,
-    subprotocol,
-};
+use crate::{config::Config, handshake::subprotocol, time::limit::within, words::header::is_token};
 
 /// The least time that a server has to answer.
 const LEAST_TIMEOUT: Duration = Duration::from_millis(200);

@@ -12,8 +12,8 @@ use super::ConnectError;
 use crate::{
     codec::Deflation,
     config::Config,
-    header::{contains_token, single},
-    subprotocol,
+    handshake::subprotocol,
+    words::header::{contains_token, single},
 };
 
 /// What a server chose of what was offered.

@@ -4,7 +4,7 @@ use std::{cell::RefCell, mem};
 
 use bytes::{Bytes, BytesMut};
 
-use crate::message::{Message, Utf8Bytes};
+use crate::words::{Message, Utf8Bytes};
 
 use super::{
     Limits, Mask, Violation,
@@ -23,7 +23,11 @@ const SMALL: usize = 128;
 const SLAB: usize = 1024;
 /// A payload of which so much has arrived, and so much is missing, is read to its place. What is less
 /// comes with what is behind it, in one read.
-const DIRECT: usize = if cfg!(fuzzing) { 8 } else { 16 * 1024 };
+const DIRECT: usize = if cfg!(tower_websocket_fuzzing) {
+    8
+} else {
+    16 * 1024
+};
 
 /// Each thread keeps at most this many empty assemblies for the next messages.
 const SPARES: usize = 64;
@@ -243,7 +247,7 @@ impl Assembly {
         });
     }
 
-    #[cfg(any(test, fuzzing))]
+    #[cfg(any(test, tower_websocket_fuzzing))]
     pub(super) fn capacity(&self) -> usize {
         self.payload.capacity()
     }

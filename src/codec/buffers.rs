@@ -16,7 +16,11 @@ use std::{
 use bytes::BytesMut;
 
 /// The size of a buffer. Small where it is to be filled by inputs of a few bytes.
-pub(crate) const CHUNK: usize = if cfg!(fuzzing) { 48 } else { 64 * 1024 };
+pub(crate) const CHUNK: usize = if cfg!(tower_websocket_fuzzing) {
+    48
+} else {
+    64 * 1024
+};
 /// The buffers that a thread has of its own and keeps for ever: 2 MiB.
 const OWN: usize = 32;
 /// The buffers of a slab. glibc's threshold for mapping grows with what is freed, up to 32 MiB: this

@@ -96,7 +96,7 @@ impl Chunks {
     }
 
     /// Returns the number of bytes for which there is memory.
-    #[cfg(any(test, fuzzing))]
+    #[cfg(any(test, tower_websocket_fuzzing))]
     pub(super) fn capacity(&self) -> usize {
         let ahead = self.ahead.iter().map(Chunk::size);
         self.before + self.last.size() + ahead.sum::<usize>()

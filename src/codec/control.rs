@@ -2,7 +2,7 @@
 
 use std::{fmt, ops::Deref, str};
 
-use crate::close::{CloseCode, CloseFrame};
+use crate::words::{CloseCode, CloseFrame};
 
 use super::{Violation, utf8};
 

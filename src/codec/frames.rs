@@ -13,7 +13,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
 };
 
 use super::{Load, Mask, Role, segments::Segments};
-use crate::message::Message;
+use crate::words::Message;
 
 /// From this size on, copying a payload costs more than writing it as a buffer of its own.
 pub(super) const LARGE: usize = 4 * 1024;

@@ -3,7 +3,7 @@
 
 use multiversion::multiversion;
 
-use crate::random;
+use crate::codec::random;
 
 /// Masked at once, in registers: loads that are not mixed with stores take a third of the time, and
 /// a fifth where the bytes are moved as well.

@@ -46,17 +46,19 @@ mod frames;
 mod head;
 mod mask;
 mod outgoing;
+pub(crate) mod random;
+mod rules;
 mod segments;
 #[cfg(test)]
 mod tests;
 mod utf8;
 
 pub(crate) use assembly::Assembly;
-#[cfg(any(test, fuzzing))]
+#[cfg(any(test, tower_websocket_fuzzing))]
 pub(crate) use buffers::CHUNK;
 pub(crate) use chunks::Rooms;
 pub(crate) use control::Control;
-pub(crate) use decoder::{Decoder, Event, Limits, Role, Rules, Violation};
+pub(crate) use decoder::{Decoder, Event};
 #[cfg(not(feature = "deflate"))]
 pub(crate) use deflate::Deflate;
 #[cfg(feature = "deflate")]
@@ -66,3 +68,4 @@ pub(crate) use deflate::counted;
 pub(crate) use deflate::{Compression, Deflation};
 use mask::Mask;
 pub(crate) use outgoing::{Load, Outgoing};
+pub(crate) use rules::{Limits, Role, Rules, Violation};

@@ -8,7 +8,7 @@ use bytes::Bytes;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::Control as ControlCode;
 
 use super::{Role, frame_pool, frames::Frames};
-use crate::{close::CloseFrame, message::Message};
+use crate::words::{CloseFrame, Message};
 
 /// An amount of outgoing data, in messages and bytes of frames.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -180,11 +180,11 @@ impl Outgoing {
 mod tests {
     use super::*;
     use crate::{
-        close::CloseCode,
         codec::{
             Mask,
             frames::{LARGE, SEGMENT},
         },
+        words::CloseCode,
     };
 
     fn contiguous() -> Outgoing {

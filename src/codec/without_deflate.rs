@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderValue};
 
 use super::{Mask, Violation, assembly::Assembly};
-use crate::{extension::Unacceptable, message::Message};
+use crate::{handshake::extension::Unacceptable, words::Message};
 
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Deflate {}
@@ -98,8 +98,4 @@ impl Compression {
     pub(crate) fn compress_at_once(&mut self, _: &[u8]) -> Option<Bytes> {
         match *self {}
     }
-}
-
-pub(super) fn compressed_limit(limit: usize) -> usize {
-    limit
 }

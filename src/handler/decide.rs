@@ -5,11 +5,7 @@ use std::{fmt, future::Future, marker::PhantomData};
 use http::request::Parts;
 
 use super::Handler;
-use crate::{
-    any_error::BoxError,
-    handshake::{Accept, Refusal},
-    socket::WebSocket,
-};
+use crate::{handler::Accept, handshake::Refusal, socket::WebSocket, words::BoxError};
 
 /// Makes a handler of two functions: `accept` decides on a handshake before the 101, and `handle`
 /// serves the connection with the value that `accept` returned.

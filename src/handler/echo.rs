@@ -4,9 +4,8 @@ use std::sync::Arc;
 
 use super::Handler;
 use crate::{
-    any_error::BoxError,
-    message::{Message, Utf8Bytes},
     socket::WebSocket,
+    words::{BoxError, Message, Utf8Bytes},
 };
 
 /// Sends every message back.

@@ -3,6 +3,7 @@
 //! A handler sees whole data messages. Pings are answered, Close frames exchanged and violations
 //! refused beside it, while it works.
 
+mod accept;
 mod decide;
 mod echo;
 
@@ -10,15 +11,13 @@ use std::{future::Future, sync::Arc};
 
 use http::request::Parts;
 
+pub(crate) use self::accept::Configure;
 pub use self::{
+    accept::Accept,
     decide::{Decide, Decision, decide},
     echo::Echo,
 };
-use crate::{
-    any_error::BoxError,
-    handshake::{Accept, Refusal},
-    socket::WebSocket,
-};
+use crate::{handshake::Refusal, socket::WebSocket, words::BoxError};
 
 /// Serves the connections of a [`WebSocketLayer`](crate::WebSocketLayer), one call each.
 ///

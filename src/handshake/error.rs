@@ -4,7 +4,7 @@ use std::{error::Error, fmt};
 
 use http::{HeaderName, HeaderValue, StatusCode};
 
-use crate::header::Visible;
+use crate::words::header::Visible;
 
 /// Why an opening handshake was refused.
 ///

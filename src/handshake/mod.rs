@@ -1,20 +1,26 @@
 //! The opening handshake, decided on headers alone.
 //!
-//! [`request`] tells whether a request is ours and whether it is valid, [`Accept`] and [`Refusal`]
-//! are what a handler may answer, [`answer`] writes the response's head, and [`HandshakeRequest`] is
-//! the form in which a request is kept. Nothing here waits or touches a connection.
+//! [`request`] decides whether a request is a handshake and whether it is valid, with the rules of
+//! [`origin`], [`subprotocol`] and [`extension`]; [`answer`] writes the head of a response; and
+//! [`HandshakeRequest`] is the form in which a request is kept. Nothing here waits or does I/O.
 
 pub(crate) mod answer;
+pub(crate) mod extension;
 pub(crate) mod key;
+pub(crate) mod origin;
 pub(crate) mod request;
+pub(crate) mod subprotocol;
 
-mod accept;
 mod carried;
 mod compact;
 mod error;
 mod refusal;
 
+pub(crate) use self::{carried::Carried, refusal::RefusalParts};
 pub use self::{
-    accept::Accept, compact::HandshakeRequest, error::HandshakeError, refusal::Refusal,
+    compact::HandshakeRequest,
+    error::HandshakeError,
+    origin::{InvalidOrigin, OriginPolicy, TrustedProxies},
+    refusal::Refusal,
+    subprotocol::offered_subprotocols,
 };
-pub(crate) use self::{accept::Configure, carried::Carried, refusal::RefusalParts};

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::answer::{NOSNIFF, X_CONTENT_TYPE_OPTIONS};
-use crate::close::{CloseFrame, InvalidClose};
+use crate::words::{CloseFrame, InvalidClose};
 
 /// A handler's no to a handshake: an HTTP response, or a Close that follows the handshake.
 ///

@@ -10,10 +10,12 @@ use http::{
 
 use super::{HandshakeError, key::answer_to};
 use crate::{
-    extension,
-    header::{contains_token, single},
-    origin::{Denied, OriginPolicy},
-    subprotocol,
+    handshake::{
+        extension,
+        origin::{Denied, OriginPolicy},
+        subprotocol,
+    },
+    words::header::{contains_token, single},
 };
 
 /// How a request asks to speak another protocol than HTTP.

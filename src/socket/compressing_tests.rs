@@ -27,13 +27,12 @@ use super::{
     session::{self, Session},
 };
 use crate::{
-    any_error::BoxError,
     codec::{Decoder, Deflate, Deflation, Event, Outgoing, Role, Rules, counted},
     config::Config,
-    extension::deflate::{Direction, Terms},
-    message::Message,
-    moment::Moment,
-    report::Name,
+    handshake::extension::deflate::{Direction, Terms},
+    socket::report::Name,
+    time::Moment,
+    words::{BoxError, Message},
 };
 
 const KIB: usize = 1024;
@@ -461,7 +460,7 @@ async fn writes_what_was_sent_before_a_close_and_answers_pings_meanwhile() {
     assert_eq!(peer.frame().await, (0x8a, vec![]));
     assert!(counts.total.load(Ordering::Relaxed) < 2 * MIB);
     let closing =
-        tokio::spawn(async move { socket.close(crate::close::CloseCode::NORMAL, "done").await });
+        tokio::spawn(async move { socket.close(crate::words::CloseCode::NORMAL, "done").await });
     assert!(peer.receive().await.0 == text(3 * MIB).as_bytes());
     assert_eq!(peer.frame().await, (0x88, b"\x03\xe8done".to_vec()));
     counts.assert_spread(3 * MIB - KIB, "while it closes");

@@ -2,7 +2,7 @@
 
 use std::{error::Error, fmt, io};
 
-use crate::{any_error::BoxError, message::Message};
+use crate::words::{BoxError, Message};
 
 /// Why [`WebSocket::recv`](crate::WebSocket::recv) could not deliver another message.
 #[derive(Debug)]

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::VecDeque};
 
-use crate::{config::Bound, message::Message};
+use crate::{config::Bound, words::Message};
 
 /// The most empty queues that wait on a thread for their next use, and the room that one may have, in
 /// messages.

@@ -15,7 +15,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use crate::upgrade::Connection;
+use super::Transport;
 
 /// A stream that carries frames.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
@@ -116,8 +116,8 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Io for IO {
     fn tcp(&self) -> Option<&TcpStream> {
         let stream = self as &dyn Any;
         match stream.downcast_ref() {
-            Some(Connection::Tcp(tcp)) => Some(tcp),
-            Some(Connection::Other(_)) => None,
+            Some(Transport::Tcp(tcp)) => Some(tcp),
+            Some(Transport::Other(_) | Transport::Stream(_)) => None,
             None => stream.downcast_ref(),
         }
     }

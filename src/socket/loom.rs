@@ -34,12 +34,10 @@ use super::{
     setup::{Served, Setup},
 };
 use crate::{
-    any_error::BoxError,
-    close::{CloseCode, CloseFrame},
     codec::Role,
     config::Config,
-    message::Message,
-    report::Name,
+    socket::report::Name,
+    words::{BoxError, CloseCode, CloseFrame, Message},
 };
 
 /// Runs a model in every order of its threads.

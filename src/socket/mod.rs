@@ -24,6 +24,7 @@ mod compressing_tests;
 mod driver;
 mod engine;
 mod error;
+pub(crate) mod http2;
 mod inbox;
 mod input;
 mod io;
@@ -32,11 +33,13 @@ mod link;
 #[cfg(tower_websocket_loom)]
 mod loom;
 mod receiver;
+pub(crate) mod report;
 mod sender;
 mod session;
 mod setup;
 mod sync;
 mod timer;
+mod transport;
 mod waiters;
 
 use std::{
@@ -61,14 +64,14 @@ pub(crate) use self::{
     link::{Link, Traffic},
     session::{Occupies, Session, serve},
     setup::{Served, Setup},
+    transport::Transport,
 };
 use crate::{
-    close::{CloseCode, CloseFrame, Closed, InvalidClose},
     codec::Role,
     config::Config,
     handshake::{Carried, HandshakeRequest},
-    message::{Message, Utf8Bytes},
-    report::Name,
+    socket::report::Name,
+    words::{CloseCode, CloseFrame, Closed, InvalidClose, Message, Utf8Bytes},
 };
 
 /// One end of an open WebSocket connection.
@@ -177,7 +180,7 @@ impl WebSocket {
         };
         let link = Link::new(Role::Client, name, Arc::clone(&setup.config));
         let link = Arc::new(link);
-        let span = crate::report::connection(introduction.request.path());
+        let span = crate::socket::report::connection(introduction.request.path());
         let served = Served {
             io,
             early,

@@ -1,6 +1,6 @@
 //! What was read of a connection, and what it decodes to.
 
-use crate::moment::Moment;
+use crate::time::Moment;
 
 use super::{
     budget::{Share, Spent},
@@ -8,8 +8,8 @@ use super::{
 };
 use crate::{
     codec::{Assembly, Decoder, Event, Rooms, Rules, Violation},
-    message::Message,
-    rate::Allowance,
+    time::rate::Allowance,
+    words::Message,
 };
 
 /// The receiving half of a connection, without its stream.

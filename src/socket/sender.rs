@@ -6,10 +6,7 @@ use super::{
     error::{SendError, TrySendError},
     link::{By, Link},
 };
-use crate::{
-    close::{CloseCode, CloseFrame, Closed, InvalidClose},
-    message::{Message, Utf8Bytes},
-};
+use crate::words::{CloseCode, CloseFrame, Closed, InvalidClose, Message, Utf8Bytes};
 
 /// Sends to a connection from any task or thread, also after the handler has moved its
 /// [`WebSocket`](crate::WebSocket).

@@ -25,10 +25,9 @@ use super::{
     timer::{Timer, now},
 };
 use crate::{
-    any_error::BoxError,
-    close::{CloseCode, CloseFrame},
-    moment::Moment,
-    report,
+    socket::report,
+    time::Moment,
+    words::{BoxError, CloseCode, CloseFrame},
 };
 use pin_project_lite::pin_project;
 

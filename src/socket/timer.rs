@@ -11,7 +11,7 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use crate::moment::Moment;
+use crate::time::Moment;
 
 /// Returns the time of tokio's clock, which tests can stop.
 #[inline]

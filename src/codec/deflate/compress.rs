@@ -66,7 +66,7 @@ impl Compression {
         }
     }
 
-    #[cfg(any(test, fuzzing))]
+    #[cfg(any(test, tower_websocket_fuzzing))]
     pub(crate) fn compress_at_once(&mut self, message: &[u8]) -> Option<Bytes> {
         let mut share = usize::MAX;
         match self.compress(message, &mut share) {

@@ -16,7 +16,7 @@ use crate::{
         Decoder, Event, Limits, Violation,
         tests::{LIMITS, Rng},
     },
-    message::Message,
+    words::Message,
 };
 
 /// About the length of the messages whose cost is measured.
@@ -190,7 +190,7 @@ fn decode(payload: &[u8]) -> (Result<Option<Event>, Violation>, usize, Decoder) 
 // By itself, so that callgrind can be told to count it.
 #[inline(never)]
 fn decode_by(decoder: &mut Decoder, bytes: &[u8]) -> (Result<Option<Event>, Violation>, usize) {
-    let now = crate::moment::Moment::now();
+    let now = crate::time::Moment::now();
     let mut taken = 0;
     for mut piece in bytes.chunks(64 * 1024) {
         taken += piece.len();

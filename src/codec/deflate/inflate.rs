@@ -10,7 +10,7 @@ use crate::{
         Mask, Violation,
         assembly::{Assembly, Joining},
     },
-    message::Message,
+    words::Message,
 };
 
 /// Payload is unmasked, and inflated to, in pieces of this size, which stay in the first cache.

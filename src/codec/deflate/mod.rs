@@ -39,7 +39,7 @@ mod tests;
 pub(crate) use self::compress::Compression;
 pub(super) use self::inflate::Inflation;
 pub use self::settings::Deflate;
-use crate::extension::deflate::Terms;
+use crate::handshake::extension::deflate::Terms;
 
 /// What ends the data of every message and is not sent: an empty stored block, all but its first
 /// bits.
@@ -58,9 +58,4 @@ impl Deflation {
     pub(crate) const fn applies_to(&self, len: usize) -> bool {
         len > 0 && len >= self.min_size
     }
-}
-
-/// Returns what may arrive of a compressed message that may inflate to `limit` bytes.
-pub(super) fn compressed_limit(limit: usize) -> usize {
-    limit.saturating_add(limit / 8).saturating_add(1024)
 }

@@ -3,7 +3,7 @@
 use http::{HeaderMap, HeaderValue};
 
 use super::Deflation;
-use crate::extension::{
+use crate::handshake::extension::{
     Unacceptable,
     deflate::{Direction, MAX_WINDOW_BITS, MIN_WINDOW_BITS, Terms},
 };

@@ -11,9 +11,9 @@ use crate::{
         Control, Decoder, Event, Limits, Role, Rules, Violation,
         tests::{LIMITS, MIB, Rng},
     },
-    extension::deflate::{Direction, Terms},
-    message::Message,
-    moment::Moment,
+    handshake::extension::deflate::{Direction, Terms},
+    time::Moment,
+    words::Message,
 };
 
 const KIB: usize = 1024;

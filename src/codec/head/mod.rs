@@ -8,7 +8,7 @@ mod tests;
 
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{self, OpCode};
 
-use super::{Control, Limits, Mask, Role, Rules, Violation, control, deflate::compressed_limit};
+use super::{Control, Limits, Mask, Role, Rules, Violation, control};
 
 /// Two bytes, eight of length, four of mask.
 const MAX: usize = 14;
@@ -374,4 +374,9 @@ fn room_for_compressed(limits: &Limits, before: usize) -> usize {
     compressed_limit(limits.message)
         .saturating_sub(before)
         .min(frame)
+}
+
+/// Returns what may arrive of a compressed message that may inflate to `limit` bytes.
+const fn compressed_limit(limit: usize) -> usize {
+    limit.saturating_add(limit / 8).saturating_add(1024)
 }

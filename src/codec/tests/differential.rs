@@ -14,9 +14,8 @@ use super::{
     sessions::random_session,
 };
 use crate::{
-    close::{CloseCode, CloseFrame},
     codec::{Event, Limits, Violation},
-    message::Message,
+    words::{CloseCode, CloseFrame, Message},
 };
 
 /// What tungstenite makes of the same bytes: the events, and whether it refused the rest.

@@ -1,6 +1,6 @@
 //! What is held of a message in progress, and what one owns that was delivered.
 
-use crate::moment::Moment;
+use crate::time::Moment;
 
 use super::{BINARY, CONTINUATION, LIMITS, MIB, Rng, TEXT, decode_in, decoder, frame, places};
 #[cfg(feature = "deflate")]

@@ -10,7 +10,7 @@ mod time;
 
 use std::time::Duration;
 
-use crate::moment::Moment;
+use crate::time::Moment;
 
 use tokio_tungstenite::tungstenite::protocol::frame::{FrameHeader, coding::OpCode};
 

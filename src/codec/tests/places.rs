@@ -2,7 +2,7 @@
 
 use std::io::IoSliceMut;
 
-use crate::moment::Moment;
+use crate::time::Moment;
 
 use super::{
     BINARY, CONTINUATION, LIMITS, MIB, PING, Rng, TEXT, at_server, decode_by, decoder, push_frame,

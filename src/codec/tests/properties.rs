@@ -9,8 +9,8 @@ use super::{
     sessions::{assert_cuts_do_not_matter, mutate, random_message},
 };
 use crate::{
-    close::{CloseCode, CloseFrame},
     codec::{Compression, Deflation, Event, Limits, Mask, Outgoing, Role, Rules},
+    words::{CloseCode, CloseFrame},
 };
 
 /// What the sides of a connection go by.
@@ -35,7 +35,7 @@ fn settings() -> Vec<Setting> {
 
 #[cfg(feature = "deflate")]
 pub(super) fn deflation() -> Deflation {
-    use crate::{codec::Deflate, extension::deflate};
+    use crate::{codec::Deflate, handshake::extension::deflate};
     let direction = deflate::Direction {
         window_bits: 12,
         context_takeover: false,

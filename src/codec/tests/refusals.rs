@@ -5,7 +5,7 @@ use super::{
 };
 use crate::{
     codec::{Event, Limits, Violation},
-    message::Message,
+    words::Message,
 };
 
 #[test]

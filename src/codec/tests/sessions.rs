@@ -5,9 +5,8 @@ use super::{
     decode_by, decode_in, push_frame,
 };
 use crate::{
-    close::{CloseCode, CloseFrame},
     codec::{Event, Limits, Rules},
-    message::Message,
+    words::{CloseCode, CloseFrame, Message},
 };
 
 #[track_caller]

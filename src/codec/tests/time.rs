@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
-use crate::moment::Moment;
+use crate::time::Moment;
 
 use super::{CONTINUATION, LIMITS, PING, TEXT, decoder, frame, push_frame};
 use crate::{
     codec::{Event, Limits, Violation},
-    message::Message,
+    words::Message,
 };
 
 #[test]

@@ -4,11 +4,13 @@ use std::task::{Context, Poll};
 
 use super::{Driver, Phase, Turn};
 use crate::{
-    close::{CloseCode, CloseFrame},
     config::Config,
-    keepalive::{Due, Keepalive},
-    moment::Moment,
     socket::{RecvError, io::Io, timer::now},
+    time::{
+        Moment,
+        keepalive::{Due, Keepalive},
+    },
+    words::{CloseCode, CloseFrame},
 };
 
 /// What time brings, whatever the peer does.

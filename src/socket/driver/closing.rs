@@ -8,11 +8,10 @@ use std::{
 
 use super::{Closing, Driver, Phase, Turn};
 use crate::{
-    close::{CloseCode, CloseFrame, Closed, Side},
     codec::{Event, Role},
-    moment::Moment,
-    socket::RecvError,
-    socket::{io::Io, link::Next, receiver::Found, timer},
+    socket::{RecvError, io::Io, link::Next, receiver::Found, timer},
+    time::Moment,
+    words::{CloseCode, CloseFrame, Closed, Side},
 };
 
 /// The slowest reader, in bytes a second, that a closing waits for.

@@ -9,10 +9,9 @@ use std::{
 
 use super::{ANSWER_GRACE, Driver, Turn};
 use crate::{
-    close::CloseCode,
-    moment::Moment,
-    report,
-    socket::{RecvError, io::Io, timer},
+    socket::{RecvError, io::Io, report, timer},
+    time::Moment,
+    words::CloseCode,
 };
 
 /// How often a connection from which nothing is read looks whether its peer has gone.

@@ -37,11 +37,9 @@ use super::{
     timer::{self, Timer},
 };
 use crate::{
-    close::{CloseFrame, Closed},
     codec::{Control, Load, Role, Rules, Violation},
-    keepalive::Keepalive,
-    moment::Moment,
-    rate::Bucket,
+    time::{Moment, keepalive::Keepalive, rate::Bucket},
+    words::{CloseFrame, Closed},
 };
 
 /// How long an end waits for the handler to answer what came before it, from the last message that

@@ -7,10 +7,7 @@ use std::{
 
 use super::{Answering, Driver, Fault, Phase, Turn, Waiting};
 use crate::{
-    close::CloseCode,
     codec::{Control, Event, Violation},
-    keepalive::Pong,
-    moment::Moment,
     socket::{
         RecvError,
         input::Input,
@@ -19,6 +16,8 @@ use crate::{
         receiver::{Found, Receiver},
         timer,
     },
+    time::{Moment, keepalive::Pong},
+    words::CloseCode,
 };
 
 impl<IO: Io> Driver<IO> {

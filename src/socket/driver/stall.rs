@@ -6,11 +6,13 @@ use std::{io, task::Poll, time::Duration};
 
 use super::{Driver, Phase, closing};
 use crate::{
-    backlog::{Backlog, SLOWEST},
     codec::Load,
-    keepalive::Keepalive,
-    moment::Moment,
     socket::io::Io,
+    time::{
+        Moment,
+        backlog::{Backlog, SLOWEST},
+        keepalive::Keepalive,
+    },
 };
 
 /// How many times `write_timeout` a TCP socket may take nothing for. A receiver reports room in

@@ -8,8 +8,8 @@ use std::{
 use super::{Driver, Phase};
 use crate::{
     codec::Load,
-    moment::Moment,
     socket::{engine::Engine, io::Io, timer},
+    time::Moment,
 };
 
 impl<IO: Io> Driver<IO> {

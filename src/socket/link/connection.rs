@@ -9,12 +9,13 @@ use std::{
 
 use super::{Link, Stage, State, Traffic, Wakers, register, uncompressed::Batch};
 use crate::{
-    close::{CloseFrame, Closed, Side},
     codec::{Load, Outgoing, Role},
     config::{Bound, Config},
-    message::Message,
-    report::{self, Name},
-    socket::RecvError,
+    socket::{
+        RecvError,
+        report::{self, Name},
+    },
+    words::{CloseFrame, Closed, Message, Side},
 };
 
 /// Whether the task may sleep.

@@ -8,7 +8,7 @@ use std::{
 };
 
 use super::Link;
-use crate::{close::Closed, socket::waiters::Ticket};
+use crate::{socket::waiters::Ticket, words::Closed};
 
 /// Those who wait for the end.
 #[derive(Debug, Default)]
@@ -101,7 +101,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{codec::Role, config::Config, report::Name};
+    use crate::{codec::Role, config::Config, socket::report::Name};
 
     #[derive(Default)]
     struct Woken(AtomicUsize);

@@ -8,10 +8,9 @@ use std::{
 
 use super::{Link, Stage, State, register};
 use crate::{
-    close::CloseFrame,
     codec::Load,
-    message::Message,
     socket::{RecvError, SendError, TryRecvError, sync::MutexGuard, timer::now},
+    words::{CloseFrame, Message},
 };
 
 impl Link {

@@ -4,14 +4,13 @@ use std::{mem, task::Context};
 
 use super::{Link, State, uncompressed::Uncompressed};
 use crate::{
-    close::CloseFrame,
     codec::{Event, Outgoing, Rules},
-    message::Message,
-    moment::Moment,
     socket::{
         input::Input,
         receiver::{Found, Receiver},
     },
+    time::Moment,
+    words::{CloseFrame, Message},
 };
 
 /// What comes of a look.

@@ -43,11 +43,10 @@ use super::{
     waiters::{Ticket, Waiters},
 };
 use crate::{
-    close::{CloseFrame, Closed},
     codec::{Load, Outgoing, Role},
     config::{Bound, Config},
-    report::Name,
-    socket::RecvError,
+    socket::{RecvError, report::Name},
+    words::{CloseFrame, Closed},
 };
 
 /// The shared state of one connection.

@@ -11,11 +11,11 @@ use tokio::task::coop;
 use super::{Link, Stage, State, holder::wait};
 use crate::{
     codec::Load,
-    message::Message,
     socket::{
         SendError, TrySendError,
         waiters::{self, Ticket, Waiters},
     },
+    words::Message,
 };
 
 /// Who sends.

@@ -9,8 +9,8 @@ use bytes::Bytes;
 
 use crate::{
     codec::{Compression, Deflation, Load, Outgoing},
-    message::Message,
     socket::budget::Share,
+    words::Message,
 };
 
 /// The shortest head of a frame.

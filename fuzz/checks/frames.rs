@@ -1,0 +1,303 @@
+//! Frames: however a stream is cut, its events and its end are the same.
+
+use std::{io::IoSlice, mem, time::Duration};
+
+use bytes::BytesMut;
+
+use crate::{
+    codec::{CHUNK, Decoder, Event, Limits, Outgoing, Role, Rules, Violation},
+    time::Moment,
+    words::Message,
+};
+
+use super::byte;
+
+/// The first bytes choose the side, the limits and the pieces, the rest is what the peer sends.
+pub fn frames(mut data: &[u8]) {
+    let options = byte(&mut data);
+    let rules = Rules {
+        role: match options & 1 {
+            0 => Role::Server,
+            _ => Role::Client,
+        },
+        limits: if options & 2 == 0 { TIGHT } else { WIDE },
+        deflation: None,
+    };
+    let (cuts, stream) = split_cuts(data);
+    let whole = however_cut(stream, cuts, rules);
+    assert_usual(stream, rules, &whole);
+
+    let written = encode(&whole.events, false);
+    // There is room already, so that nearly all of it goes the short way.
+    assert_eq!(encode(&whole.events, true), written);
+    let again = decode(&written, AT_CLIENT, |_| usize::MAX);
+    assert_eq!((again.end, again.begun), (Ok(()), false));
+    assert_eq!(again.events, whole.events);
+}
+
+/// Takes off the bytes that say the pieces, and returns them and the stream.
+pub(super) fn split_cuts(mut data: &[u8]) -> (&[u8], &[u8]) {
+    let cuts = usize::from(byte(&mut data) % 16).min(data.len());
+    data.split_at(cuts)
+}
+
+/// Decodes a stream at once, byte by byte, and in the pieces that `cuts` say.
+pub(super) fn however_cut(stream: &[u8], cuts: &[u8], rules: Rules) -> Outcome {
+    let whole = decode(stream, rules, |_| usize::MAX);
+    let by_byte = decode(stream, rules, |_| 1);
+    assert_same(&by_byte, &whole);
+    let size = |piece: usize| match cuts {
+        [] => 7,
+        cuts => 1 + usize::from(cuts[piece % cuts.len()]),
+    };
+    let in_pieces = decode(stream, rules, size);
+    assert_same(&in_pieces, &whole);
+    let placed = decode_by(stream, rules, size, true);
+    assert_same(&placed, &whole);
+    // The byte that makes a violation certain ends it, in whichever piece it comes.
+    assert!(in_pieces.given >= by_byte.given);
+    assert!(in_pieces.given - in_pieces.last_piece < by_byte.given || stream.is_empty());
+    whole
+}
+
+/// Decodes a stream as `socket` does: it tries the usual form first, and small messages share a buffer.
+fn assert_usual(stream: &[u8], rules: Rules, whole: &Outcome) {
+    let now = Moment::now();
+    let mut decoder = Decoder::new(rules);
+    let mut slab = BytesMut::new();
+    let mut events = Vec::new();
+    let mut input = stream;
+    let end = loop {
+        let decoded = match decoder.usual(&mut input) {
+            Some(usual) => usual
+                .into_message_in(&mut slab, input.len())
+                .map(|message| Some(Event::Message(message))),
+            None => decoder.decode(&mut input, now),
+        };
+        match decoded {
+            Ok(None) => break Ok(()),
+            Ok(Some(event)) => {
+                let is_last = matches!(event, Event::Close(_));
+                events.push(event);
+                if is_last {
+                    break Ok(());
+                }
+            }
+            Err(violation) => break Err(violation),
+        }
+    };
+    assert_eq!(end, whole.end);
+    assert_eq!(events, whole.events);
+}
+
+/// Writes what was decoded as a server does.
+fn encode(events: &[Event], lends: bool) -> Vec<u8> {
+    let mut outgoing = Outgoing::new(Role::Server, false);
+    if lends {
+        outgoing.lend();
+    }
+    for event in events {
+        match event {
+            Event::Message(message) => outgoing.push(&mut message.clone()),
+            Event::Ping(payload) => outgoing.push_ping(payload),
+            Event::Pong(payload) => outgoing.push_pong(payload),
+            Event::Close(frame) => outgoing.push_close(frame.as_ref()),
+        }
+    }
+    written(&mut outgoing)
+}
+
+pub(super) fn written(outgoing: &mut Outgoing) -> Vec<u8> {
+    let mut written = Vec::new();
+    while !outgoing.is_empty() {
+        let before = written.len();
+        let mut slices = [IoSlice::new(&[]); 4];
+        for slice in outgoing.slices(&mut slices) {
+            written.extend_from_slice(slice);
+        }
+        let _ = outgoing.advance(written.len() - before);
+    }
+    written
+}
+
+pub(super) const TIGHT: Limits = Limits {
+    message: 300,
+    frame: 200,
+    fragments: 4,
+    empty_fragments: 1,
+    assembly: Some(Duration::from_secs(60)),
+};
+pub(super) const WIDE: Limits = Limits {
+    message: 1024 * 1024,
+    frame: 1024 * 1024,
+    fragments: 16_384,
+    empty_fragments: 16,
+    assembly: Some(Duration::from_secs(60)),
+};
+
+const AT_CLIENT: Rules = Rules {
+    role: Role::Client,
+    limits: WIDE,
+    deflation: None,
+};
+
+pub(super) struct Outcome {
+    pub(super) events: Vec<Event>,
+    pub(super) end: Result<(), Violation>,
+    /// Something has begun that is not whole.
+    begun: bool,
+    /// Bytes that were given until the end.
+    given: usize,
+    last_piece: usize,
+}
+
+fn assert_same(one: &Outcome, other: &Outcome) {
+    assert_eq!(one.end, other.end);
+    assert_eq!(one.events, other.events);
+    assert_eq!(one.begun, other.begun);
+}
+
+pub(super) fn decode(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize) -> Outcome {
+    decode_by(stream, rules, size, false)
+}
+
+/// Decodes in pieces, with `place` those that have a place there, as far as they fit.
+fn decode_by(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize, place: bool) -> Outcome {
+    let now = Moment::now();
+    let mut decoder = Decoder::new(rules);
+    let mut outcome = Outcome {
+        events: Vec::new(),
+        end: Ok(()),
+        begun: false,
+        given: 0,
+        last_piece: 0,
+    };
+    // Bytes since nothing was held.
+    let mut received = 0;
+    for piece in 0.. {
+        let rest = &stream[outcome.given..];
+        let mut input = &rest[..size(piece).min(rest.len())];
+        let place = match place {
+            // Nothing comes to the place, and later on it comes another way.
+            true if piece % 4 == 3 => {
+                let _ = decoder.place();
+                decoder.give_up_place();
+                assert_bounded(&decoder, received, &rules);
+                None
+            }
+            true => decoder.place(),
+            false => None,
+        };
+        let placed = place.map(|mut rooms| {
+            let before = input.len();
+            for room in rooms.slices() {
+                assert!(!room.is_empty());
+                let (front, rest) = input.split_at(room.len().min(input.len()));
+                room[..front.len()].copy_from_slice(front);
+                input = rest;
+            }
+            before - mem::take(&mut input).len()
+        });
+        let len = placed.unwrap_or(input.len());
+        outcome.last_piece = len;
+        outcome.given += len;
+        received += len;
+        let mut placed = placed.map(|len| {
+            let message = decoder.placed(len, now)?;
+            let message = message.map(|message| message.into_message());
+            Ok(message.transpose()?.map(Event::Message))
+        });
+        loop {
+            let decoded = match placed.take() {
+                Some(event) => event,
+                None => decoder.decode(&mut input, now),
+            };
+            assert_bounded(&decoder, received, &rules);
+            match decoded {
+                Ok(None) => break,
+                Ok(Some(event)) => {
+                    if let Event::Message(message) = &event {
+                        assert!(message.len() <= rules.limits.message);
+                        received = input.len();
+                    }
+                    let is_last = matches!(event, Event::Close(_));
+                    outcome.events.push(event);
+                    if is_last {
+                        return outcome;
+                    }
+                }
+                Err(violation) => {
+                    outcome.end = Err(violation);
+                    return outcome;
+                }
+            }
+        }
+        assert!(input.is_empty(), "bytes are left, yet more are asked for");
+        if outcome.given == stream.len() {
+            break;
+        }
+    }
+    outcome.begun = decoder.deadline().is_some();
+    outcome
+}
+
+/// What the documentation of `codec` promises.
+fn assert_bounded(decoder: &Decoder, received: usize, rules: &Rules) {
+    let capacity = decoder.capacity();
+    let limit = rules.limits.message;
+    let buffers = limit.checked_next_multiple_of(CHUNK).unwrap_or(limit);
+    assert!(capacity <= limit || capacity > CHUNK && capacity <= buffers);
+    if rules.deflation.is_some() {
+        // A few bytes may inflate to a thousand times as many.
+        return;
+    }
+    let ahead = (16 * received).max(1024).min(CHUNK);
+    assert!(
+        capacity <= received + ahead,
+        "{capacity} bytes are held after {received}"
+    );
+}
+
+/// What a peer says in a stream, up to its Close or its first violation.
+#[derive(Debug, Default)]
+#[non_exhaustive]
+pub struct Conversation {
+    pub messages: Vec<Message>,
+    pub pings: Vec<Vec<u8>>,
+    /// The Close came, with this code.
+    pub close: Option<Option<u16>>,
+    /// The code that a violation is answered with.
+    pub violation: Option<u16>,
+}
+
+/// Reads a client's stream at once, with the limits that a default `Config` has but for that of messages.
+pub fn conversation(mut stream: &[u8], max_message_size: usize) -> Conversation {
+    let limits = Limits {
+        message: max_message_size,
+        frame: max_message_size,
+        ..WIDE
+    };
+    let now = Moment::now();
+    let mut decoder = Decoder::new(Rules {
+        role: Role::Server,
+        limits,
+        deflation: None,
+    });
+    let mut conversation = Conversation::default();
+    loop {
+        match decoder.decode(&mut stream, now) {
+            Ok(Some(Event::Message(message))) => conversation.messages.push(message),
+            Ok(Some(Event::Ping(payload))) => conversation.pings.push(payload.to_vec()),
+            Ok(Some(Event::Pong(_))) => {}
+            Ok(Some(Event::Close(frame))) => {
+                conversation.close = Some(frame.map(|frame| frame.code().get()));
+                return conversation;
+            }
+            Ok(None) => return conversation,
+            Err(violation) => {
+                conversation.violation = Some(violation.close_code().get());
+                return conversation;
+            }
+        }
+    }
+}

@@ -1,0 +1,337 @@
+//! The connections of a layer: how many there may be, what they do, and how they are ended.
+
+mod closing;
+mod counts;
+mod permit;
+mod state;
+
+use std::{
+    fmt,
+    pin::pin,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use futures_util::future::select;
+use tokio::{
+    runtime::Handle,
+    sync::Notify,
+    time::{Instant, timeout},
+};
+
+pub use self::counts::{Counts, ShutdownReport};
+pub(crate) use self::permit::Permit;
+use self::{
+    closing::Left,
+    state::{Entry, State},
+};
+use crate::{
+    handshake::HandshakeError,
+    layer::report,
+    time::limit::{Shown, within},
+    words::{CloseCode, CloseFrame},
+};
+
+/// How long tasks that were aborted may take to be gone: their handlers may be in the middle of a
+/// poll.
+const ABORT_GRACE: Duration = Duration::from_secs(1);
+
+/// A handle to the connections of a layer: limits, counts and closes them.
+///
+/// [`WebSocketLayer::connections`](crate::WebSocketLayer::connections) returns the handle that the
+/// layer made for itself, with the default settings. For other settings, make one with
+/// [`new`](Self::new) and give it to
+/// [`WebSocketLayer::connections_in`](crate::WebSocketLayer::connections_in).
+///
+/// A clone is cheap and a handle to the same connections. They share their settings, too: a setting
+/// that is changed through any handle counts for all of them, at once.
+///
+/// # Examples
+///
+/// A server that on Ctrl-C takes no new connections, closes those it has with 1001, and waits for
+/// them at most 30 seconds:
+///
+/// ```no_run
+/// use std::time::Duration;
+/// use axum::Router;
+/// use tower_websocket::{Echo, WebSocketLayer};
+///
+/// # async fn example() -> std::io::Result<()> {
+/// let layer = WebSocketLayer::new(Echo::new()).path("/ws");
+/// let connections = layer.connections();
+/// let app = Router::new().layer(layer);
+/// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+///
+/// let closing = connections.clone();
+/// let interrupted = async move {
+///     let _ = tokio::signal::ctrl_c().await;
+///     closing.close();
+/// };
+/// axum::serve(listener, app).with_graceful_shutdown(interrupted).await?;
+/// let report = connections.shutdown(Duration::from_secs(30)).await;
+/// println!("{} closed, {} aborted", report.clean, report.aborted);
+/// # Ok(())
+/// # }
+/// ```
+#[derive(Clone)]
+pub struct Connections {
+    shared: Arc<Shared>,
+}
+
+struct Shared {
+    state: Mutex<State>,
+    /// Told when the last connection has ended.
+    emptied: Notify,
+}
+
+impl Connections {
+    /// Makes a handle to connections that are still to come, with the defaults named at each
+    /// setting.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// use tower_websocket::{Connections, Echo, WebSocketLayer};
+    ///
+    /// let connections = Connections::new()
+    ///     .max_connections(500)
+    ///     .shutdown_spread(Duration::from_secs(5));
+    /// let layer = WebSocketLayer::new(Echo::new()).connections_in(&connections);
+    /// ```
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            shared: Arc::new(Shared {
+                state: Mutex::new(State::new()),
+                emptied: Notify::new(),
+            }),
+        }
+    }
+
+    /// Caps the open connections, of which a handshake counts as one. Handlers that go on after their
+    /// connection is over are counted apart, up to the same number.
+    ///
+    /// Past it handshakes are answered 503 with `Retry-After`. Of the handlers that go on after their
+    /// connection is over, the one that has gone on longest is dropped when there are more. A lower
+    /// limit ends no connection that is open already. 0 refuses every handshake;
+    /// [`without_max_connections`](Self::without_max_connections) removes the limit.
+    /// Default: 10,000.
+    #[must_use]
+    pub fn max_connections(self, connections: usize) -> Self {
+        self.lock().max = Some(connections);
+        self
+    }
+
+    /// Accepts any number of connections; file descriptors and memory set the limit then.
+    #[must_use]
+    pub fn without_max_connections(self) -> Self {
+        self.lock().max = None;
+        self
+    }
+
+    /// Sets the time over which [`close`](Self::close) and [`shutdown`](Self::shutdown) spread the
+    /// Closes, so that the clients do not all come back in the same moment.
+    ///
+    /// Each connection is closed at a random moment of it; with [`Duration::ZERO`] all are closed at
+    /// once. Once a shutdown has begun this changes nothing. Default: 1 s.
+    #[must_use]
+    pub fn shutdown_spread(self, window: Duration) -> Self {
+        self.lock().spread = within(Duration::ZERO, window);
+        self
+    }
+
+    /// Closes all connections with 1001, and refuses new ones with 503 from now on.
+    ///
+    /// What was sent before is flushed first; what was not received yet is discarded. The Closes
+    /// are spread over [`shutdown_spread`](Self::shutdown_spread). Returns at once;
+    /// [`wait`](Self::wait) waits, and [`shutdown`](Self::shutdown) ends what is left.
+    pub fn close(&self) {
+        self.close_with(CloseFrame::without_reason(CloseCode::GOING_AWAY));
+    }
+
+    /// Closes all connections as [`close`](Self::close) does, with a code and reason of choice,
+    /// such as [`CloseCode::SERVICE_RESTART`]. Only the first call counts.
+    pub fn close_with(&self, frame: CloseFrame) {
+        let mut state = self.lock();
+        if state.closing.is_some() {
+            return;
+        }
+        state.closing = Some(frame.clone());
+        let spread = state.spread;
+        let links: Vec<_> = state
+            .entries
+            .values()
+            .filter_map(|entry| entry.link.clone())
+            .collect();
+        drop(state);
+        match Handle::try_current() {
+            Ok(runtime) => {
+                let connections = self.clone();
+                let left = Left::new(links, frame, spread);
+                runtime.spawn(async move {
+                    let closing = pin!(left.close());
+                    // Whoever aborts the connections has nothing left to wait for.
+                    select(closing, pin!(connections.wait())).await;
+                });
+            }
+            Err(_) => links.iter().for_each(|link| link.close(frame.clone())),
+        }
+    }
+
+    /// Waits until no connection is left, nor a handshake on the way to one.
+    ///
+    /// A connection is left until its closing handshake is complete and its handler has returned.
+    /// This closes nothing and aborts nothing, and waits for ever where nothing ends the
+    /// connections: call [`close`](Self::close) first, or [`shutdown`](Self::shutdown) instead.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe in `select!`: dropping the future changes nothing, and several may wait at once.
+    pub async fn wait(&self) {
+        loop {
+            let emptied = self.shared.emptied.notified();
+            if self.lock().entries.is_empty() {
+                return;
+            }
+            emptied.await;
+        }
+    }
+
+    /// Closes all connections, waits for them at most `grace`, then aborts those that are left,
+    /// which takes a second at the most.
+    ///
+    /// They are closed as [`close`](Self::close) does it, with 1001, unless `close` or
+    /// [`close_with`](Self::close_with) was called before: then the Closes of that call are waited
+    /// for. A connection is left until its closing handshake is complete and its handler has
+    /// returned. The handlers that are aborted are dropped, and their peers see the connection end
+    /// without a Close if it had not been sent; so `grace` is best longer than
+    /// [`shutdown_spread`](Self::shutdown_spread) and
+    /// [`Config::close_timeout`](crate::Config::close_timeout) together. With [`Duration::MAX`]
+    /// nothing is aborted.
+    ///
+    /// The report counts from the first call on that closed the connections.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe in `select!`: new connections stay refused and the open ones go on closing when the
+    /// future is dropped. Dropped within `grace` it aborts nothing. It may be called again, with a
+    /// `grace` that counts from then.
+    pub async fn shutdown(&self, grace: Duration) -> ShutdownReport {
+        self.close();
+        if timeout(grace, self.wait()).await.is_err() {
+            self.abort();
+            let _ = timeout(ABORT_GRACE, self.wait()).await;
+        }
+        let state = self.lock();
+        let mut report = state.report;
+        // Handlers that are still in the middle of a poll end with it.
+        let left = state.entries.values().filter(|entry| entry.link.is_some());
+        report.aborted += left.count() as u64;
+        report
+    }
+
+    fn abort(&self) {
+        let mut state = self.lock();
+        state.aborting = true;
+        for entry in state.entries.values() {
+            if let Some(task) = &entry.task {
+                task.abort();
+            }
+        }
+    }
+
+    /// Returns what the connections have done so far.
+    #[must_use]
+    pub fn counts(&self) -> Counts {
+        let state = self.lock();
+        let mut traffic = state.traffic;
+        for entry in state.entries.values() {
+            if let Some(link) = &entry.link {
+                traffic.add(link.traffic());
+            }
+        }
+        Counts {
+            open: state.open,
+            lingering: state.lingering.len(),
+            handed_on: traffic.handed_on,
+            accepted: state.accepted,
+            refused: state.refused.clone(),
+            closed: state.closed.clone(),
+            messages_received: traffic.messages_received,
+            bytes_received: traffic.bytes_received,
+            messages_sent: traffic.messages_sent,
+            bytes_sent: traffic.bytes_sent,
+        }
+    }
+
+    /// Admits one more connection.
+    pub(crate) fn admit(&self) -> Result<Permit, HandshakeError> {
+        let mut state = self.lock();
+        if state.closing.is_some() {
+            return Err(HandshakeError::ShuttingDown);
+        }
+        if state.max.is_some_and(|max| state.open >= max) {
+            return Err(HandshakeError::TooManyConnections);
+        }
+        let id = state.next;
+        state.next += 1;
+        state.entries.insert(id, Entry::default());
+        state.open += 1;
+        Ok(Permit {
+            connections: self.clone(),
+            id,
+        })
+    }
+
+    /// Counts a handshake for `path` that was refused.
+    pub(crate) fn refused(&self, error: &HandshakeError, path: &str) {
+        let now = Instant::now().into_std();
+        let mut state = self.lock();
+        *state.refused.entry(error.label()).or_default() += 1;
+        let is_news = match error {
+            HandshakeError::OriginDenied { origin, .. } => {
+                state.origins_denied.is_due(origin.as_bytes(), now)
+            }
+            // The handler may refuse most of what it is asked: each status is news once.
+            HandshakeError::Refused { status } => state.other_refusals.is_due(status, now),
+            error => state.other_refusals.is_due(error.label(), now),
+        };
+        drop(state);
+        report::refused(error, path, is_news);
+    }
+
+    /// Returns whether something that clients do was not told within a minute.
+    pub(crate) fn is_news(&self, about: &'static str) -> bool {
+        let now = Instant::now().into_std();
+        self.lock().other_refusals.is_due(about, now)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        // Nothing panics while the lock is held, so the state is whole whatever a thread did.
+        self.shared
+            .state
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Default for Connections {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl fmt::Debug for Connections {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let counts = self.counts();
+        let state = self.lock();
+        let (max, spread) = (state.max, state.spread);
+        drop(state);
+        f.debug_struct("Connections")
+            .field("max_connections", &max)
+            .field("shutdown_spread", &Shown(spread))
+            .field("counts", &counts)
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,124 @@
+//! What a [`Connections`](super::Connections) knows of its connections.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    hash::{BuildHasherDefault, Hasher},
+    sync::Arc,
+    time::Duration,
+};
+
+use tokio::task::AbortHandle;
+
+use super::ShutdownReport;
+use crate::{
+    layer::notices::Notices,
+    socket::{Link, Traffic},
+    words::{CloseCode, CloseFrame, Side},
+};
+
+/// The entries of all connections, and what is counted.
+pub(super) struct State {
+    /// As many may be open.
+    pub(super) max: Option<usize>,
+    /// The time over which a shutdown spreads its Closes.
+    pub(super) spread: Duration,
+    pub(super) entries: HashMap<u64, Entry, BuildHasherDefault<Numbered>>,
+    pub(super) next: u64,
+    /// How many of the entries have a connection that is not over.
+    pub(super) open: usize,
+    /// The handlers that go on after their connection is over, in the order of these ends.
+    pub(super) lingering: BTreeMap<u64, u64>,
+    pub(super) ends: u64,
+    /// Of the connections whose handler has ended as well.
+    pub(super) traffic: Traffic,
+    /// They are being closed, with this Close.
+    pub(super) closing: Option<CloseFrame>,
+    pub(super) report: ShutdownReport,
+    /// Those that are left are being aborted.
+    pub(super) aborting: bool,
+    pub(super) accepted: u64,
+    pub(super) refused: BTreeMap<&'static str, u64>,
+    pub(super) origins_denied: Notices,
+    pub(super) other_refusals: Notices,
+    pub(super) closed: BTreeMap<(Side, Option<CloseCode>), u64>,
+}
+
+/// A connection, or a handshake on the way to one, until its handler has ended as well.
+#[derive(Default)]
+pub(super) struct Entry {
+    pub(super) link: Option<Arc<Link>>,
+    pub(super) task: Option<AbortHandle>,
+    /// The connection is over: it was the so-manieth end.
+    pub(super) ended: Option<u64>,
+}
+
+impl State {
+    pub(super) fn new() -> Self {
+        Self {
+            max: Some(10_000),
+            spread: Duration::from_secs(1),
+            entries: HashMap::default(),
+            next: 0,
+            open: 0,
+            lingering: BTreeMap::new(),
+            ends: 0,
+            traffic: Traffic::default(),
+            closing: None,
+            report: ShutdownReport::default(),
+            aborting: false,
+            accepted: 0,
+            refused: BTreeMap::new(),
+            origins_denied: Notices::default(),
+            other_refusals: Notices::default(),
+            closed: BTreeMap::new(),
+        }
+    }
+
+    /// Notes that the connection of an entry is over, so that its place is free.
+    pub(super) fn end(&mut self, id: u64) {
+        let Some(entry) = self.entries.get_mut(&id) else {
+            return;
+        };
+        if entry.ended.is_some() {
+            return;
+        }
+        entry.ended = Some(self.ends);
+        self.lingering.insert(self.ends, id);
+        self.ends += 1;
+        self.open -= 1;
+        if let Some(link) = &entry.link {
+            let key = link
+                .ending()
+                .map_or((Side::Local, None), |closed| (closed.side(), closed.code()));
+            *self.closed.entry(key).or_default() += 1;
+        }
+    }
+
+    /// Takes the handler that has gone on longest off the list, if there are too many.
+    pub(super) fn evict(&mut self) -> Option<Arc<Link>> {
+        self.max.filter(|&max| self.lingering.len() > max)?;
+        let (_, id) = self.lingering.pop_first()?;
+        self.entries.get(&id)?.link.clone()
+    }
+}
+
+/// Hashes the numbers that connections have here, which nobody else chooses.
+#[derive(Default)]
+pub(super) struct Numbered(u64);
+
+impl Hasher for Numbered {
+    fn write(&mut self, bytes: &[u8]) {
+        for byte in bytes {
+            self.write_u64(u64::from(*byte));
+        }
+    }
+
+    fn write_u64(&mut self, number: u64) {
+        // By the golden ratio (Knuth), which spreads numbers that follow each other.
+        self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    }
+
+    fn finish(&self) -> u64 {
+        self.0
+    }
+}

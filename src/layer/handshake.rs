@@ -1,0 +1,317 @@
+//! A valid handshake: the handler is asked, the limits are applied, and the answer is written.
+
+use std::{
+    future::{Future, poll_fn},
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+
+use bytes::Bytes;
+use http::{
+    HeaderMap, HeaderValue, Response, Version, header::SEC_WEBSOCKET_EXTENSIONS, request::Parts,
+};
+use tokio::{
+    runtime::Handle,
+    time::{Sleep, sleep},
+};
+
+use crate::{
+    config::Config,
+    handler::{Accept, Configure, Handler},
+    handshake::{
+        HandshakeError, HandshakeRequest, Refusal, RefusalParts, answer,
+        request::{Opening, check, join_cookies},
+        subprotocol,
+    },
+    layer::{
+        admission::{Admission, Place},
+        connections::Permit,
+        guard::Sent,
+        report,
+        response::ResponseBody,
+        shared::{Settings, Shared},
+        task::Opened,
+        upgrade::Handover,
+    },
+    socket::{Introduction, Setup},
+};
+
+/// How a valid handshake is answered.
+pub(crate) enum Answer {
+    /// With a guard over HTTP/1.
+    Switching(Response<()>, Option<Sent>),
+    Refused(Response<Bytes>),
+}
+
+impl<B> From<Answer> for Response<ResponseBody<B>> {
+    fn from(answer: Answer) -> Self {
+        match answer {
+            Answer::Switching(response, Some(sent)) => {
+                response.map(|()| ResponseBody::switching(sent))
+            }
+            Answer::Switching(response, None) => response.map(|()| ResponseBody::default()),
+            Answer::Refused(response) => response.map(ResponseBody::text),
+        }
+    }
+}
+
+/// A valid handshake that waits for the handler's word.
+pub(crate) struct Handshake<H> {
+    shared: Arc<Shared<H>>,
+    request: Parts,
+    /// Over HTTP/1 there is one.
+    accept_key: Option<HeaderValue>,
+    /// Missed only when the handler has accepted, so that tests without a server see its refusals.
+    handover: Option<Handover>,
+    permit: Permit,
+}
+
+impl<H: Handler> Handshake<H> {
+    /// Checks a request that is ours, and takes a place among the connections for it.
+    pub(crate) fn begin(
+        shared: &Arc<Shared<H>>,
+        mut request: Parts,
+        opening: Opening,
+    ) -> Result<Self, HandshakeError> {
+        match Self::admitted(shared, &request, opening) {
+            Ok((accept_key, permit)) => {
+                join_cookies(&mut request.headers);
+                Ok(Self {
+                    shared: Arc::clone(shared),
+                    handover: Handover::take(&mut request.extensions),
+                    request,
+                    accept_key,
+                    permit,
+                })
+            }
+            Err(error) => {
+                shared.connections.refused(&error, request.uri.path());
+                Err(error)
+            }
+        }
+    }
+
+    fn admitted(
+        shared: &Shared<H>,
+        request: &Parts,
+        opening: Opening,
+    ) -> Result<(Option<HeaderValue>, Permit), HandshakeError> {
+        // The functions of an origin policy are the user's, and may panic.
+        let settings = &shared.settings;
+        let check = || check(request, opening, &settings.origins, settings.max_head_size);
+        let accept_key = catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|_| {
+            report::accept_panicked();
+            Err(HandshakeError::AcceptPanicked)
+        })?;
+        if !runs_in_tokio() {
+            report::upgrade_unsupported();
+            return Err(HandshakeError::UpgradeUnsupported);
+        }
+        Ok((accept_key, shared.connections.admit()?))
+    }
+
+    pub(crate) async fn answer(self) -> Answer {
+        let shared = Arc::clone(&self.shared);
+        let version = self.request.version;
+        // The handler may change the request's own.
+        let uri = self.request.uri.clone();
+        match self.accept().await {
+            Ok(answer) => answer,
+            Err(refused) => {
+                if let Some(error) = refused.extensions().get() {
+                    shared.connections.refused(error, uri.path());
+                }
+                Answer::Refused(answer::adapted(refused, version))
+            }
+        }
+    }
+
+    async fn accept(mut self) -> Result<Answer, Response<Bytes>> {
+        let shared = Arc::clone(&self.shared);
+        let settings = &shared.settings;
+        // What the client offered is what it sent, whatever the handler makes of the request.
+        let offered = offered(&self.request.headers);
+        let extensions = self.request.headers.get_all(SEC_WEBSOCKET_EXTENSIONS);
+        let extensions: Vec<HeaderValue> = extensions.iter().cloned().collect();
+        let limit = sleep(settings.accept_timeout);
+        let (mut accept, close) = match accept(&*shared.handler, &mut self.request, limit).await {
+            Err(error) => return Err(answer::failed(error)),
+            Ok(Ok(accept)) => (accept, None),
+            Ok(Err(refusal)) => match refusal.into_parts() {
+                RefusalParts {
+                    response,
+                    close: None,
+                } => return Err(answer::refused(response)),
+                RefusalParts { response, close } => (Accept::with_headers(response), close),
+            },
+        };
+        let Some(mut handover) = self.handover.take() else {
+            report::upgrade_unsupported();
+            return Err(answer::failed(HandshakeError::UpgradeUnsupported));
+        };
+        let config = match accept.configure.take() {
+            None => Arc::clone(&settings.config),
+            Some(configure) => configured(&settings.config, configure).map_err(answer::failed)?,
+        };
+        let (deflation, extensions) = config.agree(extensions).unzip();
+        let chosen = self.choose(&accept, close.is_some(), &offered);
+        let chosen = chosen.map_err(answer::failed)?;
+        let places = self.admit(settings, close.is_some());
+        let places = places.map_err(answer::failed)?;
+        let field = chosen.and_then(|name| HeaderValue::from_str(name).ok());
+        let subprotocol = chosen.map(Box::from);
+        let sent = self.accept_key.is_some().then(|| match settings.unguarded {
+            true => Sent::unguarded(),
+            false => Sent::default(),
+        });
+        let response = answer::switching(self.accept_key, field, extensions, accept.headers);
+
+        // The answer is ready, and leaves with this poll: only now is there something to wait for.
+        if sent.is_none() {
+            handover.accept_stream();
+        }
+        let introduction = Introduction {
+            request: match settings.drops_request || accept.drops_request {
+                true => HandshakeRequest::without_details(self.request),
+                false => HandshakeRequest::new(self.request),
+            },
+            subprotocol,
+            carried: accept.carried,
+        };
+        let opened = Opened {
+            shared: self.shared,
+            handover,
+            sent: sent.clone(),
+            setup: Setup {
+                deflation,
+                probes: introduction.request.version() == Version::HTTP_2,
+                ..Setup::new(config)
+            },
+            introduction: Box::new(introduction),
+            close,
+            places,
+        };
+        opened.spawn(self.permit).map_err(answer::failed)?;
+        Ok(Answer::Switching(response, sent))
+    }
+
+    /// Chooses the subprotocol of a connection that is served, or closed at once.
+    fn choose<'o>(
+        &self,
+        accept: &Accept,
+        is_closing: bool,
+        offered: &'o [String],
+    ) -> Result<Option<&'o str>, HandshakeError> {
+        let settings = &self.shared.settings;
+        let preferred = match accept.subprotocols.as_slice() {
+            [] => &settings.subprotocols,
+            names => names,
+        };
+        let chosen = subprotocol::choose(preferred, offered);
+        if is_closing {
+            // A browser that offered some and is given none does not read the Close.
+            return Ok(chosen.or_else(|| offered.first().map(String::as_str)));
+        }
+        if chosen.is_none() {
+            if settings.requires_subprotocol || accept.requires_subprotocol {
+                let spoken = preferred.join(", ").into();
+                return Err(HandshakeError::SubprotocolRequired { spoken });
+            }
+            if !offered.is_empty() {
+                report::no_subprotocol(self.request.uri.path());
+            }
+        }
+        Ok(chosen)
+    }
+
+    /// Takes the places of all limits that count the connection.
+    fn admit(&self, settings: &Settings, is_closing: bool) -> Result<Box<[Place]>, HandshakeError> {
+        let limits = settings.key_limits.iter();
+        // A client that is refused has no key yet.
+        let limits = limits.filter(|limit| !is_closing || limit.is_by_peer());
+        let places = limits.filter_map(|limit| {
+            // A key's function is the user's, and may panic.
+            let admit = AssertUnwindSafe(|| limit.admit(&self.request));
+            match catch_unwind(admit) {
+                Ok(Admission::Admitted(place)) => Some(Ok(place)),
+                Ok(Admission::Full) => Some(Err(HandshakeError::TooManyOfKey)),
+                Ok(Admission::NoKey { is_first }) => {
+                    if is_first {
+                        report::key_missing();
+                    }
+                    None
+                }
+                Ok(Admission::NoPeer { is_first }) => {
+                    if is_first {
+                        report::peer_missing();
+                    }
+                    Some(Err(HandshakeError::UnknownPeer))
+                }
+                Err(_) => {
+                    report::accept_panicked();
+                    Some(Err(HandshakeError::AcceptPanicked))
+                }
+            }
+        });
+        places.collect()
+    }
+}
+
+/// Makes the settings of one connection.
+fn configured(config: &Config, configure: Configure) -> Result<Arc<Config>, HandshakeError> {
+    // The function is the user's, and may panic.
+    let configure = AssertUnwindSafe(|| configure.apply(config.clone()));
+    catch_unwind(configure).map(Arc::new).map_err(|_| {
+        report::accept_panicked();
+        HandshakeError::AcceptPanicked
+    })
+}
+
+fn offered(headers: &HeaderMap) -> Vec<String> {
+    // The list was well formed when the handshake was checked.
+    let offered = subprotocol::offered(headers).unwrap_or_default();
+    offered.into_iter().map(str::to_owned).collect()
+}
+
+/// Asks the handler, as long as `limit` takes.
+///
+/// A panic here would take down the HTTP connection without an answer, and with it, on HTTP/2,
+/// every other request on it.
+async fn accept<H: Handler>(
+    handler: &H,
+    request: &mut Parts,
+    limit: Sleep,
+) -> Result<Result<Accept, Refusal>, HandshakeError> {
+    let mut limit = pin!(limit);
+    let mut accept = pin!(Some(async move { handler.accept(request).await }));
+    let mut poll = |cx: &mut Context<'_>| {
+        let accept = accept.as_mut().as_pin_mut().map(|accept| accept.poll(cx));
+        match accept.unwrap_or(Poll::Pending) {
+            Poll::Ready(accept) => Poll::Ready(Ok(accept)),
+            Poll::Pending => limit
+                .as_mut()
+                .poll(cx)
+                .map(|()| Err(HandshakeError::AcceptTimeout)),
+        }
+    };
+    let answer = poll_fn(|cx| {
+        catch_unwind(AssertUnwindSafe(|| poll(cx)))
+            .unwrap_or(Poll::Ready(Err(HandshakeError::AcceptPanicked)))
+    });
+    let answer = answer.await;
+    // Dropped here, because that may panic as well.
+    let dropped = catch_unwind(AssertUnwindSafe(|| accept.set(None)));
+    if dropped.is_err() || matches!(answer, Err(HandshakeError::AcceptPanicked)) {
+        report::accept_panicked();
+    }
+    answer
+}
+
+/// Returns whether a task with timers can be spawned here.
+fn runs_in_tokio() -> bool {
+    // Without its time driver tokio panics, and there is no other way to ask.
+    Handle::try_current().is_ok() && catch_unwind(|| drop(sleep(Duration::ZERO))).is_ok()
+}

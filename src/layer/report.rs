@@ -1,0 +1,226 @@
+//! What is told to the operator about handshakes: one function per event, silent without the `tracing`
+//! feature.
+//!
+//! Header fields are never told: they are the users' secrets. Only `Origin` and `Host` of a page that was
+//! refused are, which its operator cannot do without. Those and the path, which the client chose, are shown
+//! as [`Visible`](crate::words::header::Visible).
+
+use std::fmt;
+
+use http::Version;
+
+use super::upgrade::UpgradeError;
+use crate::handshake::HandshakeError;
+#[cfg(feature = "tracing")]
+use crate::words::header::Visible;
+
+/// A handshake was refused: at info level if it is news, at debug level otherwise.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn refused(error: &HandshakeError, path: &str, is_news: bool) {
+    #[cfg(feature = "tracing")]
+    {
+        let path = Visible(path.as_bytes());
+        let reason = error.label();
+        let hint = match error {
+            HandshakeError::OriginDenied { .. } => {
+                "; if it may, see `OriginPolicy::allow`, or `OriginPolicy::x_forwarded_host` where a \
+                 proxy rewrites the host"
+            }
+            HandshakeError::HeadersTooLarge { .. } => "; see `WebSocketLayer::max_head_size`",
+            _ => "",
+        };
+        let text = format_args!("websocket refused: {error}{hint}");
+        match is_news {
+            true => tracing::info!(reason, %path, "{text}"),
+            false => tracing::debug!(reason, %path, "{text}"),
+        }
+    }
+}
+
+/// A handshake was accepted without any of the subprotocols that the client offered.
+///
+/// Their names are not told: some clients send their token as one.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn no_subprotocol(path: &str) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(
+        path = %Visible(path.as_bytes()),
+        "websocket accepted without a subprotocol, though the client offered some: browsers give such \
+         a connection up; see `WebSocketLayer::subprotocol` and `Accept::subprotocol`"
+    );
+}
+
+/// Returns whether the log has a reader, so that it is worth finding out why a request is passed on.
+#[inline]
+pub(crate) fn is_listened_to() -> bool {
+    #[cfg(feature = "tracing")]
+    return tracing::enabled!(tracing::Level::INFO);
+    #[cfg(not(feature = "tracing"))]
+    return false;
+}
+
+/// A handshake is passed on, because the layer answers others.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn passed_by(path: &str, target: &impl fmt::Display) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(
+        path = %Visible(path.as_bytes()),
+        "a websocket handshake is passed on, because this layer answers others: {target}"
+    );
+}
+
+/// A handshake is passed on, because the layer is switched off.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn switched_off(path: &str) {
+    #[cfg(feature = "tracing")]
+    tracing::debug!(
+        path = %Visible(path.as_bytes()),
+        "a websocket handshake is passed on, because this layer is switched off"
+    );
+}
+
+/// A handshake is taken for a plain request, because a proxy has dropped a part of it.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn no_upgrade(path: &str, version: Version, is_news: bool) {
+    #[cfg(feature = "tracing")]
+    {
+        let path = Visible(path.as_bytes());
+        let (lack, remedy) = match version {
+            Version::HTTP_09 | Version::HTTP_10 => (
+                "over HTTP/1.0",
+                "speak HTTP/1.1 (nginx: `proxy_http_version 1.1`) and send `Upgrade` and `Connection` on",
+            ),
+            _ => (
+                "without `Upgrade: websocket`",
+                "send `Upgrade` and `Connection` on",
+            ),
+        };
+        let text = format_args!(
+            "a websocket handshake {lack} is taken for a plain request: a proxy has to {remedy}"
+        );
+        match is_news {
+            true => tracing::info!(%path, "{text}"),
+            false => tracing::debug!(%path, "{text}"),
+        }
+    }
+}
+
+/// A request for a path of the layer asks for no WebSocket.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn plain(path: &str) {
+    #[cfg(feature = "tracing")]
+    {
+        let path = Visible(path.as_bytes());
+        tracing::debug!(
+            %path,
+            "a plain GET for a websocket is passed on: if it was a handshake, a proxy has dropped its fields"
+        );
+    }
+}
+
+/// An extended CONNECT over HTTP/2 is passed on, because the crate does not speak it.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn connect_not_spoken(path: &str) {
+    #[cfg(feature = "tracing")]
+    {
+        static INVITED: std::sync::Once = std::sync::Once::new();
+        INVITED.call_once(|| {
+            tracing::info!(
+                "the server's HTTP/2 invites clients to extended CONNECT, by which browsers open their \
+                 websockets, but tower-websocket has no part in it: turn its feature `http2` on, or do \
+                 not call `enable_connect_protocol`, which axum's feature `http2` does; this is logged \
+                 once"
+            );
+        });
+        tracing::debug!(
+            path = %Visible(path.as_bytes()),
+            "an extended CONNECT is passed on, because the feature `http2` of tower-websocket is off"
+        );
+    }
+}
+
+/// A layer has given up the guard of its 101.
+pub(crate) fn unguarded() {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        "`insecure_run_behind_any_response` is set: websocket handlers run over HTTP/1.1 also where an \
+         outer layer refuses after the handshake was accepted"
+    );
+}
+
+/// An accepted handshake came to nothing.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn upgrade_failed(error: &UpgradeError) {
+    #[cfg(feature = "tracing")]
+    match error {
+        UpgradeError::Unsupported(source) => {
+            tracing::error!(source = &**source as &dyn std::error::Error, "{error}");
+        }
+        UpgradeError::Replaced => tracing::error!("{error}"),
+        UpgradeError::Timeout => tracing::warn!("{error}"),
+        UpgradeError::Failed(source) => {
+            tracing::debug!(source = &**source as &dyn std::error::Error, "{error}");
+        }
+    }
+}
+
+/// A handshake arrived where none can be served.
+pub(crate) fn upgrade_unsupported() {
+    #[cfg(feature = "tracing")]
+    tracing::error!(
+        "no websocket handshake can be served: the http server puts no `hyper::upgrade::OnUpgrade` \
+         into the request, or runs outside a tokio runtime with its time driver"
+    );
+}
+
+/// The handler's `accept`, or another function of the user's that decides about a handshake, panicked.
+pub(crate) fn accept_panicked() {
+    #[cfg(feature = "tracing")]
+    tracing::error!(
+        "the websocket handler, or a function given to its layer, panicked while accepting"
+    );
+}
+
+/// A limit by key let a request in without counting it; said once for each limit.
+pub(crate) fn key_missing() {
+    #[cfg(feature = "tracing")]
+    tracing::warn!(
+        "a connection is not limited by `max_per_key`, because its function returned no key; if it \
+         reads the peer's address, serve with `into_make_service_with_connect_info`, or use \
+         `max_per_peer`, which refuses; this is logged once"
+    );
+}
+
+/// A limit by peer refused a request without an address; said once for each limit.
+pub(crate) fn peer_missing() {
+    #[cfg(feature = "tracing")]
+    tracing::error!(
+        "websocket handshakes are refused, because the function of `max_per_peer` returned no \
+         address; serve with `into_make_service_with_connect_info`, or have your server put the \
+         address into the extensions of each request; this is logged once"
+    );
+}

@@ -1,0 +1,264 @@
+//! The service: passes requests on, or answers them.
+
+use std::{
+    borrow::Cow,
+    convert::Infallible,
+    fmt,
+    future::{Ready, ready},
+    panic::{AssertUnwindSafe, catch_unwind},
+    sync::Arc,
+    task::{Context, Poll},
+};
+
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
+use tower::Service;
+
+use crate::{
+    handler::{Echo, Handler},
+    handshake::{
+        HandshakeError, answer,
+        request::{has_handshake_fields, is_extended_connect, may_open, opening},
+    },
+    layer::{
+        future::ResponseFuture, handshake::Handshake, report, response::ResponseBody,
+        shared::Shared,
+    },
+    words::header::Visible,
+};
+
+/// A service that answers WebSocket handshakes and passes everything else to `S`, untouched.
+///
+/// Made by a [`WebSocketLayer`](crate::WebSocketLayer), or by [`new`](WebSocketService::new) without an inner service.
+/// It asks nothing of the bodies: `S` may be any service from `Request<A>` to `Response<B>`.
+pub struct WebSocketService<S, H = Echo> {
+    inner: S,
+    shared: Arc<Shared<H>>,
+}
+
+impl<H: Handler> WebSocketService<UpgradeRequired, H> {
+    /// Makes a complete service without an inner one, for a route of its own.
+    ///
+    /// Settings are those of a [`WebSocketLayer`](crate::WebSocketLayer), whose
+    /// [`into_service`](crate::WebSocketLayer::into_service) makes such a service, too.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use axum::Router;
+    /// use tower_websocket::{Echo, WebSocketService};
+    ///
+    /// let app: Router = Router::new().route_service("/ws", WebSocketService::new(Echo::new()));
+    /// ```
+    #[must_use]
+    pub fn new(handler: H) -> Self {
+        Self::with(UpgradeRequired::default(), Arc::new(Shared::new(handler)))
+    }
+}
+
+impl<S, H> WebSocketService<S, H> {
+    pub(crate) const fn with(inner: S, shared: Arc<Shared<H>>) -> Self {
+        Self { inner, shared }
+    }
+}
+
+impl<S, H, A, B> Service<Request<A>> for WebSocketService<S, H>
+where
+    S: Service<Request<A>, Response = Response<B>>,
+    H: Handler,
+{
+    type Response = Response<ResponseBody<B>>;
+    type Error = S::Error;
+    type Future = ResponseFuture<S::Future>;
+
+    #[inline]
+    fn poll_ready(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), S::Error>> {
+        self.inner.poll_ready(cx)
+    }
+
+    #[inline]
+    fn call(&mut self, request: Request<A>) -> Self::Future {
+        match may_open(&request) {
+            true => self.answer(request),
+            false => {
+                if report::is_listened_to() {
+                    explain(&self.shared, &request);
+                }
+                ResponseFuture::inner(self.inner.call(request))
+            }
+        }
+    }
+}
+
+impl<S, H: Handler> WebSocketService<S, H> {
+    /// Answers a request that may be a handshake, or passes it on if it is none of ours.
+    // Apart from `call`, where the request would be copied once more, because it is taken apart here.
+    #[cold]
+    #[inline(never)]
+    fn answer<A>(&mut self, request: Request<A>) -> ResponseFuture<S::Future>
+    where
+        S: Service<Request<A>>,
+    {
+        let settings = &self.shared.settings;
+        let opening = opening(&request, protocol(&request));
+        let Some(opening) = opening.filter(|_| settings.enabled) else {
+            if opening.is_some() {
+                report::switched_off(request.uri().path());
+            } else {
+                explain(&self.shared, &request);
+            }
+            return ResponseFuture::inner(self.inner.call(request));
+        };
+        let (request, body) = request.into_parts();
+        let version = request.version;
+        let included = AssertUnwindSafe(|| settings.target.includes(&request));
+        let handshake = match catch_unwind(included) {
+            Ok(true) => Handshake::begin(&self.shared, request, opening),
+            Ok(false) => {
+                report::passed_by(request.uri.path(), &settings.target);
+                return ResponseFuture::inner(self.inner.call(Request::from_parts(request, body)));
+            }
+            Err(_) => {
+                report::accept_panicked();
+                let error = HandshakeError::AcceptPanicked;
+                let path = request.uri.path();
+                self.shared.connections.refused(&error, path);
+                Err(error)
+            }
+        };
+        match handshake {
+            Ok(handshake) => ResponseFuture::handshake(handshake),
+            Err(error) => ResponseFuture::refused(error, version),
+        }
+    }
+}
+
+impl<S: Clone, H> Clone for WebSocketService<S, H> {
+    #[inline]
+    fn clone(&self) -> Self {
+        Self {
+            inner: self.inner.clone(),
+            shared: Arc::clone(&self.shared),
+        }
+    }
+}
+
+impl<S: fmt::Debug, H> fmt::Debug for WebSocketService<S, H> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WebSocketService")
+            .field("inner", &self.inner)
+            .field("settings", &self.shared.settings)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Tells the operator why a request that might have been meant for the layer is passed on.
+#[cold]
+#[inline(never)]
+fn explain<H, A>(shared: &Shared<H>, request: &Request<A>) {
+    let settings = &shared.settings;
+    let path = request.uri().path();
+    if !settings.enabled || !settings.target.has_path(path) {
+        return;
+    }
+    if is_extended_connect(request) {
+        return report::connect_not_spoken(path);
+    }
+    if has_handshake_fields(request.headers()) {
+        let is_news = shared.connections.is_news("no_upgrade");
+        report::no_upgrade(path, request.version(), is_news);
+    } else if !settings.target.paths.is_empty() && request.method() == Method::GET {
+        // Without a path every request is one for a path of the layer.
+        report::plain(path);
+    }
+}
+
+/// The inner service of a [`WebSocketService`] that has none: says why nothing is served.
+///
+/// It answers 404 to handshakes that the layer does not take, and to other requests for another path than
+/// the layer's, and 426 to the rest.
+#[derive(Clone, Debug, Default)]
+pub struct UpgradeRequired {
+    /// Those of the layer; every path if there are none.
+    paths: Arc<[Cow<'static, str>]>,
+}
+
+impl UpgradeRequired {
+    pub(crate) const fn at(paths: Arc<[Cow<'static, str>]>) -> Self {
+        Self { paths }
+    }
+
+    /// Says what is wrong with a request that nobody takes.
+    fn answer<A>(&self, request: &Request<A>) -> (StatusCode, Cow<'static, str>) {
+        let path = request.uri().path();
+        let is_handshake = opening(request, protocol(request)).is_some();
+        let is_here = self.paths.is_empty() || self.paths.iter().any(|one| one == path);
+        if is_handshake || !is_here {
+            let path = Visible(path.as_bytes());
+            let text = format!("no websocket is served at {path}");
+            return (StatusCode::NOT_FOUND, text.into());
+        }
+        // 426 rather than 404: someone who opens the address in a browser learns that the resource
+        // exists and speaks another protocol (RFC 9110 §15.5.22).
+        let text = if is_extended_connect(request) {
+            "websockets are not served over HTTP/2 here: connect over HTTP/1.1"
+        } else if !has_handshake_fields(request.headers()) {
+            "this address speaks websocket"
+        } else if matches!(request.version(), Version::HTTP_09 | Version::HTTP_10) {
+            "a websocket needs HTTP/1.1, and this handshake came over HTTP/1.0: does a proxy speak that?"
+        } else {
+            "this websocket handshake has no `Upgrade: websocket`: does a proxy drop it?"
+        };
+        (StatusCode::UPGRADE_REQUIRED, text.into())
+    }
+}
+
+impl<A> Service<Request<A>> for UpgradeRequired {
+    type Response = Response<String>;
+    type Error = Infallible;
+    type Future = Ready<Result<Self::Response, Infallible>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<A>) -> Self::Future {
+        let (status, text) = self.answer(&request);
+        let mut response = answer::text(status, text.into_owned());
+        let headers = response.headers_mut();
+        if request.version() == Version::HTTP_2 {
+            // There neither of the two fields below exists.
+            return ready(Ok(response));
+        }
+        // After a handshake the client may send frames, which must not be read as requests.
+        let may_go_on = !request.headers().contains_key(header::UPGRADE);
+        let connection = match (status, may_go_on) {
+            (StatusCode::UPGRADE_REQUIRED, true) => Some("upgrade"),
+            (StatusCode::UPGRADE_REQUIRED, false) => Some("close, upgrade"),
+            (_, true) => None,
+            (_, false) => Some("close"),
+        };
+        if status == StatusCode::UPGRADE_REQUIRED {
+            headers.insert(header::UPGRADE, HeaderValue::from_static("websocket"));
+        }
+        if let Some(connection) = connection {
+            headers.insert(header::CONNECTION, HeaderValue::from_static(connection));
+        }
+        ready(Ok(response))
+    }
+}
+
+/// Returns the protocol that an extended CONNECT over HTTP/2 names (RFC 8441 §4).
+#[cfg(feature = "http2")]
+fn protocol<A>(request: &Request<A>) -> Option<&str> {
+    if request.version() != http::Version::HTTP_2 || request.method() != http::Method::CONNECT {
+        return None;
+    }
+    let protocol = request.extensions().get::<hyper::ext::Protocol>();
+    protocol.map(hyper::ext::Protocol::as_str)
+}
+
+/// Returns nothing: without the feature `http2` an extended CONNECT is the inner service's.
+#[cfg(not(feature = "http2"))]
+const fn protocol<A>(_: &Request<A>) -> Option<&str> {
+    None
+}

@@ -1,0 +1,92 @@
+//! The handler and its settings, which a layer shares with its services and connections.
+
+use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
+
+use crate::{
+    config::Config,
+    handshake::OriginPolicy,
+    layer::{admission::KeyLimit, connections::Connections, target::Target},
+    time::limit::Shown,
+};
+
+/// The handler of a layer, and the layer's settings.
+///
+/// All of it stands behind one pointer, because routers clone their services with every request.
+/// A layer that is changed after it was cloned, or has made services, gets a copy of its own.
+pub(crate) struct Shared<H> {
+    pub(crate) handler: Arc<H>,
+    pub(crate) connections: Connections,
+    pub(crate) settings: Settings,
+}
+
+impl<H> Shared<H> {
+    /// Takes a handler and the default settings.
+    pub(crate) fn new(handler: H) -> Self {
+        let settings = Settings {
+            enabled: true,
+            target: Target::default(),
+            origins: OriginPolicy::same_host(),
+            subprotocols: Arc::new([]),
+            requires_subprotocol: false,
+            key_limits: Vec::new(),
+            max_head_size: 16 * 1024,
+            accept_timeout: Duration::from_secs(10),
+            upgrade_timeout: Duration::from_secs(10),
+            drops_request: false,
+            unguarded: false,
+            config: Arc::new(Config::new()),
+        };
+        Self {
+            handler: Arc::new(handler),
+            connections: Connections::new(),
+            settings,
+        }
+    }
+}
+
+impl<H> Clone for Shared<H> {
+    fn clone(&self) -> Self {
+        Self {
+            handler: Arc::clone(&self.handler),
+            connections: self.connections.clone(),
+            settings: self.settings.clone(),
+        }
+    }
+}
+
+/// The settings of a layer.
+#[derive(Clone)]
+pub(crate) struct Settings {
+    pub(crate) enabled: bool,
+    pub(crate) target: Target,
+    pub(crate) origins: OriginPolicy,
+    pub(crate) subprotocols: Arc<[Cow<'static, str>]>,
+    pub(crate) requires_subprotocol: bool,
+    pub(crate) key_limits: Vec<KeyLimit>,
+    pub(crate) max_head_size: usize,
+    pub(crate) accept_timeout: Duration,
+    pub(crate) upgrade_timeout: Duration,
+    pub(crate) drops_request: bool,
+    /// Handlers run whatever became of the 101.
+    pub(crate) unguarded: bool,
+    pub(crate) config: Arc<Config>,
+}
+
+impl fmt::Debug for Settings {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Settings")
+            .field("enabled", &self.enabled)
+            .field("target", &self.target)
+            .field("origins", &self.origins)
+            .field("subprotocols", &self.subprotocols)
+            .field("requires_subprotocol", &self.requires_subprotocol)
+            .field("key_limits", &self.key_limits)
+            .field("max_head_size", &self.max_head_size)
+            .field("accept_timeout", &Shown(self.accept_timeout))
+            .field("upgrade_timeout", &Shown(self.upgrade_timeout))
+            .field("drops_request", &self.drops_request)
+            .field("unguarded", &self.unguarded)
+            .field("config", &self.config)
+            .finish()
+    }
+}

@@ -1,0 +1,131 @@
+//! The transport of a WebSocket behind its handshake: a connection, or one stream of HTTP/2.
+
+use std::{
+    io::{self, IoSlice},
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::Bytes;
+use hyper::upgrade::Upgraded;
+use hyper_util::{rt::TokioIo, server::conn::auto};
+#[cfg(any(target_os = "android", target_os = "linux"))]
+use socket2::SockRef;
+use tokio::{
+    io::{AsyncRead, AsyncWrite, ReadBuf},
+    net::TcpStream,
+};
+
+use super::http2::{self, Sending};
+use crate::config::TcpOptions;
+
+/// A connection or stream that a server has handed over.
+#[derive(Debug)]
+pub(crate) enum Transport {
+    /// A TCP stream, out of the boxes in which servers keep it.
+    Tcp(TcpStream),
+    /// Any other connection, such as one of TLS.
+    Other(Box<TokioIo<Upgraded>>),
+    Stream(Box<http2::Stream<TokioIo<Upgraded>>>),
+}
+
+impl Transport {
+    /// Unwraps a connection. Returns it with the bytes that the server has read of it already.
+    pub(crate) fn connection(upgraded: Upgraded) -> (Self, Bytes) {
+        // hyper's own server keeps the stream as it is, the one of hyper-util in a type of its own.
+        let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
+            Ok(parts) => return (Self::Tcp(parts.io.into_inner()), parts.read_buf),
+            Err(upgraded) => upgraded,
+        };
+        match auto::upgrade::downcast::<TokioIo<TcpStream>>(upgraded) {
+            Ok(parts) => (Self::Tcp(parts.io.into_inner()), parts.read_buf),
+            Err(upgraded) => {
+                let stream = Box::new(TokioIo::new(upgraded));
+                (Self::Other(stream), Bytes::new())
+            }
+        }
+    }
+
+    /// Takes one stream of an HTTP/2 connection.
+    pub(crate) fn stream(upgraded: Upgraded, sending: Option<Sending>) -> Self {
+        let stream = http2::Stream::new(TokioIo::new(upgraded), sending);
+        Self::Stream(Box::new(stream))
+    }
+
+    /// Sets the options of a TCP socket; others are out of reach. An option that cannot be set is no
+    /// error: the connection is broken then, which will be noticed.
+    pub(crate) fn set(&self, options: TcpOptions) {
+        let Self::Tcp(stream) = self else { return };
+        if options.nodelay {
+            let _ = stream.set_nodelay(true);
+        }
+        #[cfg(any(target_os = "android", target_os = "linux"))]
+        if let Some(bytes) = options.notsent_lowat {
+            let _ = SockRef::from(stream).set_tcp_notsent_lowat(bytes);
+        }
+    }
+}
+
+impl AsyncRead for Transport {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Other(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Stream(stream) => Pin::new(stream).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl AsyncWrite for Transport {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Other(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Stream(stream) => Pin::new(stream).poll_write(cx, bytes),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        slices: &[IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Other(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Stream(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match self {
+            Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Other(stream) => stream.is_write_vectored(),
+            Self::Stream(stream) => stream.is_write_vectored(),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Other(stream) => Pin::new(stream).poll_flush(cx),
+            Self::Stream(stream) => Pin::new(stream).poll_flush(cx),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match self.get_mut() {
+            Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Other(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Stream(stream) => Pin::new(stream).poll_shutdown(cx),
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! Close codes and Close frames: the words in which a connection says why it ends.
+//!
+//! What is legal on the wire is decided here, when the value is made, so that nothing illegal can
+//! be sent later ([RFC 6455 §7.4](https://www.rfc-editor.org/rfc/rfc6455#section-7.4)).
+
+use std::{error::Error, fmt};
+
+use crate::words::Utf8Bytes;
+
+/// The reason for which a connection is closed, as a number.
+///
+/// Holds a code that may stand in a Close frame: 1000–1003, 1007–1014 or 3000–4999. The numbers
+/// that only describe a local observation (1005 "no code", 1006 "no Close frame") have no value
+/// here; a connection that ended without a code is described by the absence of a `CloseCode`.
+///
+/// # Examples
+///
+/// ```
+/// use tower_websocket::CloseCode;
+///
+/// assert_eq!(CloseCode::NORMAL.get(), 1000);
+/// assert_eq!(CloseCode::new(4001)?.get(), 4001);
+/// assert!(CloseCode::new(1006).is_err());
+/// # Ok::<(), tower_websocket::error::InvalidClose>(())
+/// ```
+///
+/// Source: [RFC 6455 §7.4](https://www.rfc-editor.org/rfc/rfc6455#section-7.4) and the registry of
+/// close codes it sets up.
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct CloseCode(u16);
+
+impl CloseCode {
+    /// 1000: the purpose of the connection is fulfilled.
+    pub const NORMAL: Self = Self(1000);
+    /// 1001: the server is going down, or the page was left.
+    pub const GOING_AWAY: Self = Self(1001);
+    /// 1002: the peer broke the protocol.
+    pub const PROTOCOL_ERROR: Self = Self(1002);
+    /// 1003: a kind of data that cannot be accepted, such as binary where text is expected.
+    pub const UNSUPPORTED_DATA: Self = Self(1003);
+    /// 1007: data that does not fit its kind, such as text that is not UTF-8.
+    pub const INVALID_PAYLOAD: Self = Self(1007);
+    /// 1008: a policy was violated, and no other code says more.
+    pub const POLICY_VIOLATION: Self = Self(1008);
+    /// 1009: a message is too big.
+    pub const MESSAGE_TOO_BIG: Self = Self(1009);
+    /// 1010: a client misses an extension in the server's answer.
+    pub const MANDATORY_EXTENSION: Self = Self(1010);
+    /// 1011: an unexpected condition kept the server from going on.
+    pub const INTERNAL_ERROR: Self = Self(1011);
+    /// 1012: the service restarts; come back after a moment.
+    pub const SERVICE_RESTART: Self = Self(1012);
+    /// 1013: the server is overloaded; come back later.
+    pub const TRY_AGAIN_LATER: Self = Self(1013);
+    /// 1014: a gateway got an invalid answer from its upstream.
+    pub const BAD_GATEWAY: Self = Self(1014);
+
+    /// Makes a close code from its number.
+    ///
+    /// 3000–3999 are registered with IANA by libraries and frameworks, 4000–4999 are the
+    /// application's own.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidClose::Code`] if `code` may not stand in a Close frame.
+    pub const fn new(code: u16) -> Result<Self, InvalidClose> {
+        match code {
+            1000..=1003 | 1007..=1014 | 3000..=4999 => Ok(Self(code)),
+            _ => Err(InvalidClose::Code { code }),
+        }
+    }
+
+    /// Returns the number that stands in the frame.
+    #[must_use]
+    pub const fn get(self) -> u16 {
+        self.0
+    }
+}
+
+impl fmt::Debug for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "CloseCode({})", self.0)
+    }
+}
+
+impl fmt::Display for CloseCode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl From<CloseCode> for u16 {
+    fn from(code: CloseCode) -> Self {
+        code.0
+    }
+}
+
+impl TryFrom<u16> for CloseCode {
+    type Error = InvalidClose;
+
+    fn try_from(code: u16) -> Result<Self, Self::Error> {
+        Self::new(code)
+    }
+}
+
+/// A close code together with its reason: the content of a Close frame.
+///
+/// The reason is for logs and developers, not for users, and at most
+/// [`MAX_REASON`](Self::MAX_REASON) bytes long.
+///
+/// Source: [RFC 6455 §5.5.1](https://www.rfc-editor.org/rfc/rfc6455#section-5.5.1).
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct CloseFrame {
+    code: CloseCode,
+    reason: Utf8Bytes,
+}
+
+impl CloseFrame {
+    /// The largest reason, in bytes: a control frame carries 125, the code takes two of them.
+    pub const MAX_REASON: usize = 123;
+
+    /// Makes a Close frame's content from a code and a reason, which may be empty.
+    ///
+    /// # Errors
+    ///
+    /// [`InvalidClose::Reason`] if `reason` is longer than [`MAX_REASON`](Self::MAX_REASON) bytes.
+    pub fn new(code: CloseCode, reason: impl Into<Utf8Bytes>) -> Result<Self, InvalidClose> {
+        let reason = reason.into();
+        if reason.len() > Self::MAX_REASON {
+            return Err(InvalidClose::Reason { len: reason.len() });
+        }
+        Ok(Self { code, reason })
+    }
+
+    /// A code without a reason cannot be too long, nor can the reasons this crate gives itself.
+    pub(crate) fn without_reason(code: CloseCode) -> Self {
+        Self {
+            code,
+            reason: Utf8Bytes::default(),
+        }
+    }
+
+    /// Gives as much of a reason as fits.
+    pub(crate) fn because(code: CloseCode, reason: &str) -> Self {
+        let mut end = reason.len().min(Self::MAX_REASON);
+        while !reason.is_char_boundary(end) {
+            end -= 1;
+        }
+        let reason = reason[..end].into();
+        Self { code, reason }
+    }
+
+    /// Returns the code.
+    #[must_use]
+    pub const fn code(&self) -> CloseCode {
+        self.code
+    }
+
+    /// Returns the reason, empty when none was given.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        &self.reason
+    }
+}
+
+impl fmt::Display for CloseFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        if self.reason.is_empty() {
+            write!(f, "{}", self.code)
+        } else {
+            write!(f, "{} ({})", self.code, &*self.reason)
+        }
+    }
+}
+
+/// A Close frame is an error, too, so that a handler can return it: the connection is then closed
+/// with it in place of 1011.
+///
+/// # Examples
+///
+/// ```
+/// use tower_websocket::{BoxError, CloseCode, CloseFrame, WebSocket};
+///
+/// async fn guarded(mut socket: WebSocket) -> Result<(), BoxError> {
+///     while let Some(message) = socket.recv().await? {
+///         if message.is_binary() {
+///             return Err(CloseFrame::new(CloseCode::new(4003)?, "text, please")?.into());
+///         }
+///     }
+///     Ok(())
+/// }
+/// ```
+impl Error for CloseFrame {}
+
+/// One of the two ends of a connection.
+#[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
+#[expect(clippy::exhaustive_enums, reason = "a connection has two ends")]
+pub enum Side {
+    /// This end.
+    Local,
+    /// The peer.
+    Remote,
+}
+
+/// How a connection ended.
+///
+/// Source: [RFC 6455 §7.1](https://www.rfc-editor.org/rfc/rfc6455#section-7.1), items 4 to 6.
+#[derive(Clone, Debug, Eq, PartialEq)]
+pub struct Closed {
+    side: Side,
+    frame: Option<CloseFrame>,
+    clean: bool,
+    /// Why there was no Close, for the log.
+    fault: Option<&'static str>,
+}
+
+impl Closed {
+    pub(crate) const fn new(side: Side, frame: Option<CloseFrame>, clean: bool) -> Self {
+        Self {
+            side,
+            frame,
+            clean,
+            fault: None,
+        }
+    }
+
+    /// Makes the end of a connection that was given up without a Close.
+    pub(crate) const fn lost(side: Side, fault: &'static str) -> Self {
+        Self {
+            side,
+            frame: None,
+            clean: false,
+            fault: Some(fault),
+        }
+    }
+
+    /// Returns why the connection was given up without a Close.
+    #[cfg_attr(
+        not(feature = "tracing"),
+        allow(dead_code, reason = "only the log says it")
+    )]
+    pub(crate) const fn fault(&self) -> Option<&'static str> {
+        self.fault
+    }
+
+    pub(crate) const fn set_clean(&mut self, clean: bool) {
+        self.clean = clean;
+    }
+
+    pub(crate) const fn frame(&self) -> Option<&CloseFrame> {
+        self.frame.as_ref()
+    }
+
+    /// Returns who ended it: who sent the first Close, or who dropped the connection without one.
+    #[must_use]
+    pub const fn side(&self) -> Side {
+        self.side
+    }
+
+    /// Returns the code of the first Close, `None` if it had none or there was no Close.
+    ///
+    /// What other APIs report as 1005 is `None` of a clean end, and 1006 `None` of an unclean one.
+    #[must_use]
+    pub fn code(&self) -> Option<CloseCode> {
+        self.frame.as_ref().map(CloseFrame::code)
+    }
+
+    /// Returns the reason of the first Close, empty if there was none.
+    #[must_use]
+    pub fn reason(&self) -> &str {
+        self.frame.as_ref().map_or("", CloseFrame::reason)
+    }
+
+    /// Tells whether both sides sent a Close, so that neither lost what the other had sent.
+    #[must_use]
+    pub const fn is_clean(&self) -> bool {
+        self.clean
+    }
+}
+
+/// Why a close code or reason was refused.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum InvalidClose {
+    /// The number may not stand in a Close frame (RFC 6455 §7.4).
+    Code {
+        /// The number.
+        code: u16,
+    },
+    /// The reason is longer than the 123 bytes that fit a control frame (RFC 6455 §5.5).
+    Reason {
+        /// Its length in bytes.
+        len: usize,
+    },
+}
+
+impl fmt::Display for InvalidClose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Code { code } => write!(f, "close code {code} may not be sent"),
+            Self::Reason { len } => write!(f, "close reason of {len} bytes is over 123"),
+        }
+    }
+}
+
+impl Error for InvalidClose {}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn allows_just_the_codes_that_may_be_sent() {
+        for code in [
+            1000, 1001, 1002, 1003, 1007, 1011, 1014, 3000, 3999, 4000, 4999,
+        ] {
+            assert_eq!(
+                CloseCode::new(code).map(CloseCode::get),
+                Ok(code),
+                "code {code}"
+            );
+        }
+        for code in [0, 999, 1004, 1005, 1006, 1015, 1016, 2999, 5000, 65_535] {
+            assert_eq!(
+                CloseCode::new(code),
+                Err(InvalidClose::Code { code }),
+                "code {code}"
+            );
+        }
+    }
+
+    #[test]
+    fn counts_the_reason_in_bytes() {
+        let code = CloseCode::NORMAL;
+        assert!(CloseFrame::new(code, "x".repeat(123)).is_ok());
+        assert_eq!(
+            CloseFrame::new(code, "x".repeat(124)),
+            Err(InvalidClose::Reason { len: 124 })
+        );
+        assert_eq!(
+            CloseFrame::new(code, "é".repeat(62)),
+            Err(InvalidClose::Reason { len: 124 })
+        );
+    }
+
+    #[test]
+    fn shows_the_reason_only_when_there_is_one() {
+        assert_eq!(
+            CloseFrame::without_reason(CloseCode::NORMAL).to_string(),
+            "1000"
+        );
+        let frame = CloseFrame::new(CloseCode::NORMAL, "bye").unwrap();
+        assert_eq!(frame.to_string(), "1000 (bye)");
+    }
+}
