@@ -31,7 +31,9 @@ const LENGTHS: [usize; 8] = [32, 200, KIB, 32, 4 * KIB, 600, 16 * KIB, 64 * KIB]
 /// How often the memory is read, and one in how many readings is printed.
 const SAMPLE: Duration = Duration::from_secs(2);
 const PRINTED: usize = 15;
-const WARM_UP: Duration = Duration::from_secs(120);
+/// The moments from which on the growth is computed: when all have sent messages of every length, and when
+/// every connection has been replaced once.
+const SINCE: [f64; 2] = [120.0, 600.0];
 
 /// Prints the resident memory of the server every half minute, and at the end its slope.
 pub(crate) async fn churn(cores: &Cores, minutes: u64) -> Result<(), BoxError> {
@@ -77,9 +79,12 @@ pub(crate) async fn churn(cores: &Cores, minutes: u64) -> Result<(), BoxError> {
             }
         }
     }
-    samples.retain(|(seconds, _)| *seconds >= WARM_UP.as_secs_f64());
-    let hourly = slope(&samples) * 3600.0 / (CONNECTIONS as f64 / 1e3);
-    println!("{replaced} replaced, {hourly:.2} MiB an hour more for each thousand");
+    println!("{replaced} replaced");
+    for since in SINCE {
+        let late: Vec<_> = samples.iter().filter(|(at, _)| *at >= since).collect();
+        let hourly = slope(&late) * 3600.0 / (CONNECTIONS as f64 / 1e3);
+        println!("from {since} s on {hourly:.2} MiB an hour more for each thousand");
+    }
     for mut connection in connections {
         stop(&mut connection).await?;
     }
@@ -106,9 +111,9 @@ async fn stop(connection: &mut JoinHandle<Result<(), BoxError>>) -> Result<(), B
 }
 
 /// Returns the slope of the line through points that has the least squares.
-fn slope(points: &[(f64, f64)]) -> f64 {
+fn slope(points: &[&(f64, f64)]) -> f64 {
     let count = points.len() as f64;
-    let sum = |value: fn(&(f64, f64)) -> f64| points.iter().map(value).sum::<f64>();
+    let sum = |value: fn(&(f64, f64)) -> f64| points.iter().copied().map(value).sum::<f64>();
     let (x, y) = (sum(|point| point.0), sum(|point| point.1));
     let (xx, xy) = (
         sum(|point| point.0 * point.0),
