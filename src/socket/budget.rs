@@ -7,7 +7,7 @@ const BYTES: u32 = 256 * 1024;
 /// held at once, and would have left the cache when the rest comes.
 const BYTES_WITHIN: u32 = 1024 * 1024;
 /// What one poll may inflate, and the same again that it may compress. Both together are 256 KiB.
-const PIECE: u32 = 128 * 1024;
+const SHARE: u32 = 128 * 1024;
 
 /// What a poll has taken in, at most a little more than [`FRAMES`] and than [`BYTES`] or
 /// [`BYTES_WITHIN`].
@@ -32,13 +32,13 @@ impl Spent {
     }
 
     #[inline]
-    pub(super) const fn is_enough(&self) -> bool {
+    pub(super) const fn is_spent(&self) -> bool {
         self.frames >= FRAMES || self.bytes >= BYTES
     }
 
     /// Tells whether it is enough also within a large payload. What is `unwritten` counts as well: a
     /// large answer goes before the next message is held beside it.
-    pub(super) fn is_enough_within(&self, unwritten: usize) -> bool {
+    pub(super) fn is_spent_within_large(&self, unwritten: usize) -> bool {
         let bytes = unwritten.saturating_add(self.bytes as usize);
         self.frames >= FRAMES || bytes >= BYTES_WITHIN as usize
     }
@@ -50,7 +50,7 @@ pub(super) struct Share(u32);
 
 impl Default for Share {
     fn default() -> Self {
-        Self(PIECE)
+        Self(SHARE)
     }
 }
 
@@ -60,6 +60,6 @@ impl Share {
     }
 
     pub(super) fn set_left(&mut self, left: usize) {
-        self.0 = u32::try_from(left).map_or(PIECE, |left| left.min(PIECE));
+        self.0 = u32::try_from(left).map_or(SHARE, |left| left.min(SHARE));
     }
 }

@@ -23,7 +23,7 @@ use tokio::{
 };
 
 use super::{
-    Introduction, Link, Served, Setup, TrySendError, WebSocket,
+    HandshakeInfo, Link, Served, Setup, TrySendError, WebSocket,
     session::{self, Session},
 };
 use crate::{
@@ -114,7 +114,7 @@ where
         },
     };
     let session: Session<_, F, ()> =
-        session::serve(served, Box::<Introduction>::default(), (), None, handle);
+        session::serve(served, Box::<HandshakeInfo>::default(), (), None, handle);
     let counts = Arc::<Counts>::default();
     tokio::spawn(Counted {
         future: Box::pin(session),

@@ -41,7 +41,7 @@ impl<IO: Io> Engine<IO> {
     }
 
     /// Takes a buffer to read into.
-    pub(super) fn keep(&mut self, buffer: Option<Box<Input>>) {
+    pub(super) fn set_buffer(&mut self, buffer: Option<Box<Input>>) {
         if let Some(buffer) = buffer {
             self.buffer = Some(buffer);
         }
@@ -128,7 +128,7 @@ impl<IO: Io> Engine<IO> {
     }
 
     /// Gives the shared buffers back; to be called when a poll ends.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn give_back_buffers(&mut self) {
         if let Some(buffer) = self.buffer.take() {
             buffer.give_back();
         }

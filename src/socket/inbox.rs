@@ -6,8 +6,8 @@ use crate::{config::Bound, words::Message};
 
 /// The most empty queues that wait on a thread for their next use, and the room that one may have, in
 /// messages.
-const IDLE: usize = 64;
-const IDLE_ROOM: usize = 16;
+const POOLED_QUEUES: usize = 64;
+const POOLED_CAPACITY: usize = 16;
 
 thread_local! {
     #[expect(clippy::vec_box, reason = "they move between here and the inboxes")]
@@ -68,10 +68,10 @@ fn take() -> Box<Queue> {
 /// Keeps an empty one for its next use.
 #[inline(never)]
 fn give_back(queue: Option<Box<Queue>>) {
-    let queue = queue.filter(|queue| queue.messages.capacity() <= IDLE_ROOM);
+    let queue = queue.filter(|queue| queue.messages.capacity() <= POOLED_CAPACITY);
     let _ = POOL.try_with(|pool| {
         let mut pool = pool.borrow_mut();
-        if pool.len() < IDLE {
+        if pool.len() < POOLED_QUEUES {
             pool.extend(queue);
         }
     });

@@ -20,7 +20,7 @@ const BUFFER: usize = 64 * 1024;
 const HEAD: usize = 8;
 /// A line of the cache. The payload behind such a head is read to the start of one: vectors that lie
 /// across two of them are unmasked at half the speed.
-const LINE: usize = 64;
+const CACHE_LINE: usize = 64;
 
 thread_local! {
     /// Gone while a connection has it.
@@ -40,7 +40,7 @@ pub(super) struct Input {
 
 impl Input {
     /// Makes one of bytes that are there already, if there are any.
-    pub(super) fn holding(bytes: &[u8]) -> Option<Box<Self>> {
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Box<Self>> {
         let input = Self {
             buffer: bytes.to_vec(),
             start: 0,
@@ -55,7 +55,7 @@ impl Input {
         let mut input = SHARED.take().unwrap_or_default();
         // Zeroed once a thread, not once a read. Empty also when another connection is being
         // polled further up this very stack.
-        input.buffer.resize(LINE + BUFFER, 0);
+        input.buffer.resize(CACHE_LINE + BUFFER, 0);
         input
     }
 
@@ -65,7 +65,10 @@ impl Input {
         io: &mut (impl AsyncRead + Unpin),
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let start = self.buffer[HEAD..].as_ptr().align_offset(LINE).min(LINE);
+        let start = self.buffer[HEAD..]
+            .as_ptr()
+            .align_offset(CACHE_LINE)
+            .min(CACHE_LINE);
         (self.start, self.end) = (start, start);
         let mut buffer = ReadBuf::new(&mut self.buffer[start..start + BUFFER]);
         ready!(Pin::new(io).poll_read(cx, &mut buffer))?;
@@ -84,7 +87,7 @@ impl Input {
     }
 
     /// Takes all but the last `left` bytes for decoded.
-    pub(super) const fn keep(&mut self, left: usize) {
+    pub(super) const fn keep_last(&mut self, left: usize) {
         self.start = self.end - left;
     }
 
@@ -93,14 +96,14 @@ impl Input {
     }
 
     fn is_shared(&self) -> bool {
-        self.buffer.len() >= LINE + BUFFER
+        self.buffer.len() >= CACHE_LINE + BUFFER
     }
 
     /// Gives the shared buffer back if `slot` has it, and leaves a copy of what was left in it.
-    pub(super) fn rest(slot: &mut Option<Box<Self>>) {
+    pub(super) fn end_poll(slot: &mut Option<Box<Self>>) {
         let Some(input) = slot.take() else { return };
         if input.is_shared() {
-            *slot = Self::holding(input.bytes());
+            *slot = Self::from_bytes(input.bytes());
             input.give_back();
         } else if !input.is_empty() {
             *slot = Some(input);

@@ -29,7 +29,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 use super::{
     RecvError, SendError, WebSocket,
-    link::{By, Link},
+    link::{Caller, Link},
     session::{self, Session},
     setup::{Served, Setup},
 };
@@ -98,7 +98,7 @@ fn wait_for<F: Future>(future: F) -> F::Output {
 }
 
 /// Polls a future once, by a waker that wakes nobody.
-fn glance_at<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
+fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
@@ -111,9 +111,12 @@ fn flushed(link: &Link) -> impl Future<Output = Result<(), SendError>> {
 }
 
 /// The future of a message that keeps its link.
-fn sending(link: &Arc<Link>, payload: u8) -> Pin<Box<dyn Future<Output = Result<(), SendError>>>> {
+fn send_future(
+    link: &Arc<Link>,
+    payload: u8,
+) -> Pin<Box<dyn Future<Output = Result<(), SendError>>>> {
     let link = Arc::clone(link);
-    Box::pin(async move { link.send(message(payload), By::Holder).await })
+    Box::pin(async move { link.send(message(payload), Caller::Holder).await })
 }
 
 fn message(payload: u8) -> Message {
@@ -418,7 +421,7 @@ fn the_end_of_the_stream_waits_for_the_answer() {
         let link = connection.link();
         let holder = thread::spawn(move || {
             assert_eq!(payload(wait_for(recv(&link))), Some(1));
-            assert!(wait_for(link.send(message(9), By::Holder)).is_ok());
+            assert!(wait_for(link.send(message(9), Caller::Holder)).is_ok());
             assert!(matches!(wait_for(recv(&link)), Err(RecvError::Io(_))));
         });
         assert_eq!(connection.run(), [9]);
@@ -432,7 +435,7 @@ fn the_last_waker_that_received_is_woken() {
         let connection = detached(config(), Peer::default().sends(1).closes());
         let link = connection.link();
         let holder = thread::spawn(move || {
-            let received = match glance_at(pin!(recv(&link))) {
+            let received = match poll_once(pin!(recv(&link))) {
                 Poll::Ready(received) => received,
                 Poll::Pending => wait_for(recv(&link)),
             };
@@ -450,7 +453,7 @@ fn what_is_sent_is_written_without_another_wake() {
         let mut connection = detached(config(), Peer::default());
         let link = connection.link();
         let sender = thread::spawn(move || {
-            assert!(wait_for(link.send(message(1), By::Holder)).is_ok());
+            assert!(wait_for(link.send(message(1), Caller::Holder)).is_ok());
             assert!(link.try_send(message(2)).is_ok());
         });
         connection.run_until(2);
@@ -471,8 +474,8 @@ fn what_is_sent_is_written_beside_a_handler() {
         });
         let link = connection.link();
         let sender = thread::spawn(move || {
-            assert!(wait_for(link.send(message(8), By::Holder)).is_ok());
-            assert!(wait_for(link.send(message(9), By::Holder)).is_ok());
+            assert!(wait_for(link.send(message(8), Caller::Holder)).is_ok());
+            assert!(wait_for(link.send(message(9), Caller::Holder)).is_ok());
         });
         connection.run_until(4);
         sender.join().unwrap();
@@ -512,7 +515,7 @@ fn two_senders_share_the_room_for_one() {
         let senders = [1, 2].map(|payload| {
             let link = connection.link();
             thread::spawn(move || {
-                assert!(wait_for(link.send(message(payload), By::Holder)).is_ok());
+                assert!(wait_for(link.send(message(payload), Caller::Holder)).is_ok());
                 assert!(link.buffered().messages <= 1);
             })
         });
@@ -535,7 +538,7 @@ fn what_is_sent_while_output_is_blocked_is_written_later() {
         let link = connection.link();
         let sender = thread::spawn(move || {
             for payload in [1, 2, 3] {
-                assert!(wait_for(link.send(message(payload), By::Holder)).is_ok());
+                assert!(wait_for(link.send(message(payload), Caller::Holder)).is_ok());
             }
         });
         let opener = thread::spawn(move || gate.open());
@@ -553,9 +556,9 @@ fn a_close_while_output_is_blocked_is_written_behind_what_was_sent() {
         let connection = detached(config(), Peer::default().behind(&gate));
         let link = connection.link();
         let sender = thread::spawn(move || {
-            assert!(wait_for(link.send(message(1), By::Holder)).is_ok());
+            assert!(wait_for(link.send(message(1), Caller::Holder)).is_ok());
             close(&link);
-            assert!(wait_for(link.closed_as()).is_clean());
+            assert!(wait_for(link.wait_closed()).is_clean());
             assert!(wait_for(poll_fn(|cx| link.poll_ended(cx))).is_ok());
         });
         let opener = thread::spawn(move || gate.open());
@@ -575,7 +578,7 @@ fn answers_to_what_came_before_a_close_are_flushed_once_output_moves() {
         let holder = thread::spawn(move || {
             assert_eq!(payload(wait_for(recv(&link))), Some(1));
             for payload in [8, 9] {
-                assert!(wait_for(link.send(message(payload), By::Holder)).is_ok());
+                assert!(wait_for(link.send(message(payload), Caller::Holder)).is_ok());
             }
             assert!(wait_for(flushed(&link)).is_ok());
             assert_eq!(payload(wait_for(recv(&link))), None);
@@ -591,7 +594,7 @@ fn answers_to_what_came_before_a_close_are_flushed_once_output_moves() {
 fn a_sink_is_flushed_beside_a_sender() {
     model(|| {
         let mut connection = narrow();
-        let other = sending(&connection.link, 1);
+        let other = send_future(&connection.link, 1);
         let sender = thread::spawn(move || assert!(wait_for(other).is_ok()));
         let (link, peer) = (connection.link(), connection.peer.clone());
         let sink = thread::spawn(move || {
@@ -612,9 +615,9 @@ fn a_waiter_that_is_dropped_hands_on_its_room() {
     model(|| {
         let mut connection = narrow();
         assert!(connection.link.try_send(message(0)).is_ok());
-        let [mut first, mut second] = [1, 2].map(|payload| sending(&connection.link, payload));
-        assert!(glance_at(first.as_mut()).is_pending());
-        assert!(glance_at(second.as_mut()).is_pending());
+        let [mut first, mut second] = [1, 2].map(|payload| send_future(&connection.link, payload));
+        assert!(poll_once(first.as_mut()).is_pending());
+        assert!(poll_once(second.as_mut()).is_pending());
         let gone = thread::spawn(move || drop(first));
         let sender = thread::spawn(move || assert!(wait_for(second).is_ok()));
         connection.run_until(2);
@@ -629,9 +632,9 @@ fn a_waiter_that_is_not_polled_is_passed_over() {
     model(|| {
         let mut connection = narrow();
         assert!(connection.link.try_send(message(0)).is_ok());
-        let [mut first, mut second] = [1, 2].map(|payload| sending(&connection.link, payload));
-        assert!(glance_at(first.as_mut()).is_pending());
-        assert!(glance_at(second.as_mut()).is_pending());
+        let [mut first, mut second] = [1, 2].map(|payload| send_future(&connection.link, payload));
+        assert!(poll_once(first.as_mut()).is_pending());
+        assert!(poll_once(second.as_mut()).is_pending());
         let sender = thread::spawn(move || {
             assert!(wait_for(second).is_ok());
             assert!(wait_for(first).is_ok());
@@ -650,7 +653,7 @@ fn what_is_sent_against_a_close_is_written_or_refused() {
         let link = connection.link();
         let sender = thread::spawn(move || {
             let sent =
-                [1, 2].map(|payload| wait_for(link.send(message(payload), By::Holder)).is_ok());
+                [1, 2].map(|payload| wait_for(link.send(message(payload), Caller::Holder)).is_ok());
             assert_eq!(payload(wait_for(recv(&link))), None);
             sent
         });
@@ -672,7 +675,7 @@ fn what_is_sent_against_a_loss_is_written_or_told_to_be_lost() {
         let link = connection.link();
         let sender = thread::spawn(move || {
             let sent =
-                [1, 2].map(|payload| wait_for(link.send(message(payload), By::Holder)).is_ok());
+                [1, 2].map(|payload| wait_for(link.send(message(payload), Caller::Holder)).is_ok());
             let is_flushed = wait_for(flushed(&link)).is_ok();
             let is_all = wait_for(poll_fn(|cx| link.poll_ended(cx))).is_ok();
             (sent, is_flushed, is_all)
@@ -680,7 +683,7 @@ fn what_is_sent_against_a_loss_is_written_or_told_to_be_lost() {
         let link = connection.link();
         let other = thread::spawn(move || {
             assert!(matches!(wait_for(recv(&link)), Err(RecvError::Io(_))));
-            assert!(!wait_for(link.closed_as()).is_clean());
+            assert!(!wait_for(link.wait_closed()).is_clean());
         });
         connection.poll();
         let peer = connection.peer.clone();
@@ -699,14 +702,14 @@ fn what_cannot_be_written_is_told_to_be_lost() {
         let connection = detached(config().max_outbox(1, 1024), Peer::default().breaks());
         let link = connection.link();
         let sender = thread::spawn(move || {
-            assert!(wait_for(link.send(message(1), By::Holder)).is_ok());
+            assert!(wait_for(link.send(message(1), Caller::Holder)).is_ok());
             // It waits for room that never comes, or comes too late.
-            assert!(wait_for(link.send(message(2), By::Holder)).is_err());
+            assert!(wait_for(link.send(message(2), Caller::Holder)).is_err());
             assert!(wait_for(flushed(&link)).is_err());
             assert!(wait_for(poll_fn(|cx| link.poll_ended(cx))).is_err());
         });
         let link = connection.link();
-        let other = thread::spawn(move || assert!(!wait_for(link.closed_as()).is_clean()));
+        let other = thread::spawn(move || assert!(!wait_for(link.wait_closed()).is_clean()));
         assert!(connection.run().is_empty());
         sender.join().unwrap();
         other.join().unwrap();
@@ -722,7 +725,7 @@ fn a_socket_that_is_dropped_lets_the_connection_end() {
         let holder = thread::spawn(move || {
             assert_eq!(payload(wait_for(recv(&link))), Some(1));
             link.abandon(false);
-            assert!(wait_for(link.closed_as()).is_clean());
+            assert!(wait_for(link.wait_closed()).is_clean());
         });
         connection.run();
         holder.join().unwrap();
@@ -736,8 +739,8 @@ fn a_socket_that_ignores_lets_the_connection_read_on() {
         let connection = detached(config().max_inbox(1, 1024), peer);
         let link = connection.link();
         let holder = thread::spawn(move || {
-            link.ignore();
-            assert!(wait_for(link.closed_as()).is_clean());
+            link.ignore_incoming();
+            assert!(wait_for(link.wait_closed()).is_clean());
             assert_eq!(payload(wait_for(recv(&link))), None);
             assert_eq!(link.traffic().messages_received, 3);
         });
@@ -752,8 +755,8 @@ fn the_last_waker_that_waits_for_the_end_is_woken() {
         let connection = narrow();
         let link = connection.link();
         let holder = thread::spawn(move || {
-            let mut ending = pin!(link.closed_as());
-            let _ = glance_at(ending.as_mut());
+            let mut ending = pin!(link.wait_closed());
+            let _ = poll_once(ending.as_mut());
             assert!(wait_for(ending).is_clean());
         });
         let link = connection.link();

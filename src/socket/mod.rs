@@ -55,14 +55,14 @@ use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use self::link::By;
+use self::link::Caller;
 pub use self::{
     error::{RecvError, SendError, TryRecvError, TrySendError},
     sender::{Buffered, Sender},
 };
 pub(crate) use self::{
     link::{Link, Traffic},
-    session::{Occupies, Session, serve},
+    session::{EndHooks, Session, serve},
     setup::{Served, Setup},
     transport::Transport,
 };
@@ -105,12 +105,12 @@ use crate::{
 /// ```
 pub struct WebSocket {
     link: Arc<Link>,
-    introduction: Box<Introduction>,
+    handshake_info: Box<HandshakeInfo>,
 }
 
 /// What is known from the opening handshake.
 #[derive(Default)]
-pub(crate) struct Introduction {
+pub(crate) struct HandshakeInfo {
     pub(crate) request: HandshakeRequest,
     pub(crate) subprotocol: Option<Box<str>>,
     pub(crate) carried: Carried,
@@ -169,18 +169,18 @@ impl WebSocket {
         io: IO,
         early: Bytes,
         setup: Setup,
-        introduction: Introduction,
+        handshake_info: HandshakeInfo,
     ) -> Self
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let name = Name {
             handler: "client",
-            path: introduction.request.path().into(),
+            path: handshake_info.request.path().into(),
         };
         let link = Link::new(Role::Client, name, Arc::clone(&setup.config));
         let link = Arc::new(link);
-        let span = crate::socket::report::connection(introduction.request.path());
+        let span = crate::socket::report::connection(handshake_info.request.path());
         let served = Served {
             io,
             early,
@@ -188,11 +188,14 @@ impl WebSocket {
             setup,
         };
         tokio::spawn(span.around(session::detached(served)));
-        Self::new(link, Box::new(introduction))
+        Self::new(link, Box::new(handshake_info))
     }
 
-    const fn new(link: Arc<Link>, introduction: Box<Introduction>) -> Self {
-        Self { link, introduction }
+    const fn new(link: Arc<Link>, handshake_info: Box<HandshakeInfo>) -> Self {
+        Self {
+            link,
+            handshake_info,
+        }
     }
 
     /// Receives the next whole message, or `None` once the peer has closed the connection or
@@ -287,7 +290,7 @@ impl WebSocket {
         &mut self,
         message: impl Into<Message>,
     ) -> impl Future<Output = Result<(), SendError>> + Send {
-        self.link.send(message.into(), By::Holder)
+        self.link.send(message.into(), Caller::Holder)
     }
 
     /// Queues one message to be written as [`send`](Self::send) does, but not compressed.
@@ -307,7 +310,7 @@ impl WebSocket {
         &mut self,
         message: impl Into<Message>,
     ) -> impl Future<Output = Result<(), SendError>> + Send {
-        self.link.send_uncompressed(message.into(), By::Holder)
+        self.link.send_uncompressed(message.into(), Caller::Holder)
     }
 
     /// Closes the connection with a code and a reason, and waits until that is done.
@@ -333,7 +336,7 @@ impl WebSocket {
         reason: impl Into<Utf8Bytes>,
     ) -> Result<(), InvalidClose> {
         self.link.close(CloseFrame::new(code, reason)?);
-        self.link.closed_as().await;
+        self.link.wait_closed().await;
         Ok(())
     }
 
@@ -376,7 +379,7 @@ impl WebSocket {
     /// ```
     pub fn closed(&self) -> impl Future<Output = Closed> + Send + use<> {
         let link = Arc::clone(&self.link);
-        async move { link.closed_as().await }
+        async move { link.wait_closed().await }
     }
 
     /// Discards the messages that came and those that will come, within the limits of [`Config`].
@@ -385,7 +388,7 @@ impl WebSocket {
     /// [inbox](Config::max_inbox), and then neither the peer's pings nor its Close are seen.
     /// [`recv`](Self::recv) waits for the end of the connection from now on.
     pub fn ignore_incoming(&mut self) {
-        self.link.ignore();
+        self.link.ignore_incoming();
     }
 
     /// Returns the first Close of the connection, whichever side sent it; `None` while the
@@ -433,7 +436,7 @@ impl WebSocket {
     /// }
     /// ```
     pub fn take_carried<T: Send + 'static>(&mut self) -> Option<T> {
-        self.introduction.carried.take()
+        self.handshake_info.carried.take()
     }
 
     /// Returns the request of the opening handshake, with what
@@ -444,14 +447,14 @@ impl WebSocket {
     /// [`Accept::without_request`](crate::Accept::without_request) was called.
     #[must_use]
     pub fn request(&self) -> &HandshakeRequest {
-        &self.introduction.request
+        &self.handshake_info.request
     }
 
     /// Returns the subprotocol that was agreed on, if any
     /// ([RFC 6455 §1.9](https://www.rfc-editor.org/rfc/rfc6455#section-1.9)).
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
-        self.introduction.subprotocol.as_deref()
+        self.handshake_info.subprotocol.as_deref()
     }
 }
 

@@ -19,17 +19,17 @@ pub(super) struct Receiver {
     /// Mostly nothing.
     input: Option<Box<Input>>,
     /// What was decoded and is the connection's to act on, before anything behind it is decoded.
-    stopped: Option<Stopped>,
+    pending: Option<Pending>,
     /// What was decoded during this poll of the connection.
     spent: Spent,
     /// A Close or a violation was decoded: nothing behind it is.
-    is_over: bool,
+    is_ended: bool,
     /// How much the peer may send, if that is bounded. Elsewhere, because few layers ask for it.
     allowance: Option<Box<Allowance>>,
 }
 
 #[derive(Debug)]
-enum Stopped {
+enum Pending {
     Found(Box<Found>),
     /// A large message that was read to its place.
     Placed(Box<Assembly>),
@@ -51,16 +51,16 @@ impl Receiver {
     pub(super) fn new(rules: Rules, early: &[u8], allowance: Option<Box<Allowance>>) -> Self {
         Self {
             decoder: Decoder::new(rules),
-            input: Input::holding(early),
-            stopped: None,
+            input: Input::from_bytes(early),
+            pending: None,
             spent: Spent::default(),
-            is_over: false,
+            is_ended: false,
             allowance,
         }
     }
 
     /// Takes over what was read, when everything before it is decoded.
-    pub(super) fn put(&mut self, input: Box<Input>) {
+    pub(super) fn put_input(&mut self, input: Box<Input>) {
         self.spent.add(0, input.bytes().len());
         self.input = Some(input);
     }
@@ -71,44 +71,44 @@ impl Receiver {
     }
 
     /// Gives the shared buffer back; to be called when a poll of the connection ends.
-    pub(super) fn rest(&mut self) {
-        Input::rest(&mut self.input);
+    pub(super) fn end_poll(&mut self) {
+        Input::end_poll(&mut self.input);
         self.spent = Spent::default();
     }
 
     /// Returns whether nothing has begun and nothing is left to be acted on, and what comes next may be
     /// decoded in this poll.
-    pub(super) fn is_at_rest(&self) -> bool {
-        self.stopped.is_none()
-            && !self.is_over
+    pub(super) fn is_idle(&self) -> bool {
+        self.pending.is_none()
+            && !self.is_ended
             && !self.inflates()
             && self.decoder.is_between_messages()
-            && !self.spent.is_enough()
+            && !self.spent.is_spent()
     }
 
     /// Returns whether a message begins at the front of the input.
     pub(super) fn is_message_next(&self) -> bool {
-        self.stopped.is_none() && self.decoder.is_data_next(self.bytes())
+        self.pending.is_none() && self.decoder.is_data_next(self.bytes())
     }
 
     /// Returns whether a message begins at the front of what was read, behind all that is decoded.
-    pub(super) fn is_message(&self, input: &Input) -> bool {
+    pub(super) fn starts_message(&self, input: &Input) -> bool {
         self.decoder.is_data_next(input.bytes())
     }
 
     /// Returns whether there is something to decode.
     pub(super) fn has_input(&self) -> bool {
-        self.stopped.is_some() || !self.bytes().is_empty() || self.decoder.is_paused()
+        self.pending.is_some() || !self.bytes().is_empty() || self.decoder.is_paused()
     }
 
     /// Returns the next message, if it is whole and nothing else comes before it.
     #[inline(always)]
     pub(super) fn message(&mut self, now: impl FnOnce() -> Moment) -> Option<Message> {
-        if self.stopped.is_some() || self.spent.is_enough() {
+        if self.pending.is_some() || self.spent.is_spent() {
             return None;
         }
         if self.allowance.is_some() {
-            return self.message_of_any_kind(now);
+            return self.message_slow(now);
         }
         let input = self.input.as_deref_mut()?;
         let (mut undecoded, slab) = input.bytes_and_slab();
@@ -118,22 +118,22 @@ impl Receiver {
         if let Some(whole) = self.decoder.usual(&mut undecoded) {
             let left = undecoded.len();
             if let Ok(message) = whole.into_message_in(slab, left) {
-                input.keep(left);
+                input.keep_last(left);
                 self.spent.add_frame();
                 return Some(message);
             }
         }
-        self.message_of_any_kind(now)
+        self.message_slow(now)
     }
 
     #[cold]
-    fn message_of_any_kind(&mut self, now: impl FnOnce() -> Moment) -> Option<Message> {
+    fn message_slow(&mut self, now: impl FnOnce() -> Moment) -> Option<Message> {
         let now = now();
         match self.decode(now) {
             Found::Event(Event::Message(message)) => Some(message),
             Found::Nothing => None,
             found => {
-                self.stopped = Some(Stopped::Found(Box::new(found)));
+                self.pending = Some(Pending::Found(Box::new(found)));
                 None
             }
         }
@@ -141,17 +141,17 @@ impl Receiver {
 
     /// Returns what comes next.
     pub(super) fn next(&mut self, now: Moment) -> Found {
-        match self.stopped.take() {
-            Some(Stopped::Found(found)) => *found,
-            Some(Stopped::Placed(message)) => {
+        match self.pending.take() {
+            Some(Pending::Found(found)) => *found,
+            Some(Pending::Placed(message)) => {
                 let message = message.into_message().and_then(|message| {
-                    self.allow(&message, now)?;
+                    self.check_rate(&message, now)?;
                     Ok(message)
                 });
                 match message {
                     Ok(message) => Found::Event(Event::Message(message)),
                     Err(violation) => {
-                        self.is_over = true;
+                        self.is_ended = true;
                         Found::Violation(violation)
                     }
                 }
@@ -172,7 +172,7 @@ impl Receiver {
     }
 
     /// Counts a message against what the peer may send.
-    fn allow(&mut self, message: &Message, now: Moment) -> Result<(), Violation> {
+    fn check_rate(&mut self, message: &Message, now: Moment) -> Result<(), Violation> {
         let allowance = self.allowance.as_mut();
         match allowance.is_none_or(|allowance| allowance.takes(message.len(), now)) {
             true => Ok(()),
@@ -182,7 +182,7 @@ impl Receiver {
 
     fn decode(&mut self, now: Moment) -> Found {
         let mut undecoded = self.input.as_deref().map_or(&[][..], Input::bytes);
-        if self.is_over {
+        if self.is_ended {
             self.discard();
             return Found::Nothing;
         }
@@ -197,16 +197,16 @@ impl Receiver {
         };
         let left = undecoded.len();
         if let Some(input) = &mut self.input {
-            input.keep(left);
+            input.keep_last(left);
         }
         let decoded = decoded.and_then(|event| {
             if let Some(Event::Message(message)) = &event {
-                self.allow(message, now)?;
+                self.check_rate(message, now)?;
             }
             Ok(event)
         });
-        self.is_over = matches!(decoded, Ok(Some(Event::Close(_))) | Err(_));
-        if self.is_over {
+        self.is_ended = matches!(decoded, Ok(Some(Event::Close(_))) | Err(_));
+        if self.is_ended {
             self.discard();
         }
         match decoded {
@@ -228,17 +228,17 @@ impl Receiver {
     }
 
     /// Takes `len` bytes that were read to their place; none if nothing was read.
-    pub(super) fn placed(&mut self, len: usize, now: Moment) {
+    pub(super) fn note_placed(&mut self, len: usize, now: Moment) {
         if len == 0 {
             return self.decoder.give_up_place();
         }
         self.spent.add(0, len);
-        self.stopped = Some(match self.decoder.placed(len, now) {
+        self.pending = Some(match self.decoder.placed(len, now) {
             Ok(None) => return,
-            Ok(Some(message)) => Stopped::Placed(message),
+            Ok(Some(message)) => Pending::Placed(message),
             Err(violation) => {
-                self.is_over = true;
-                Stopped::Found(Box::new(Found::Violation(violation)))
+                self.is_ended = true;
+                Pending::Found(Box::new(Found::Violation(violation)))
             }
         });
         self.spent.add(1, 0);
@@ -246,9 +246,9 @@ impl Receiver {
 
     /// Returns whether other tasks have to get their turn, while `unwritten` bytes wait to be
     /// written.
-    pub(super) fn has_spent(&self, unwritten: usize) -> bool {
-        self.spent.is_enough()
-            && (!self.decoder.is_within_large() || self.spent.is_enough_within(unwritten))
+    pub(super) fn budget_spent(&self, unwritten: usize) -> bool {
+        self.spent.is_spent()
+            && (!self.decoder.is_within_large() || self.spent.is_spent_within_large(unwritten))
     }
 
     /// Returns whether messages are compressed, so that decoding one takes long.
@@ -262,14 +262,14 @@ impl Receiver {
     }
 
     /// Notes that a message waits for room.
-    pub(super) fn waits(&mut self, now: Moment) {
+    pub(super) fn wait_for_room(&mut self, now: Moment) {
         if let Some(allowance) = &mut self.allowance {
             allowance.wait(now);
         }
     }
 
     /// Does not hold against the peer that nothing was read from `since` until now.
-    pub(super) fn excuse(&mut self, since: Moment, now: Moment) {
+    pub(super) fn exclude_pause(&mut self, since: Moment, now: Moment) {
         self.decoder.excuse(now.since(since));
         if let Some(allowance) = &mut self.allowance {
             allowance.excuse(since, now);

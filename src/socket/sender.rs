@@ -4,7 +4,7 @@ use std::{fmt, future::Future, sync::Arc};
 
 use super::{
     error::{SendError, TrySendError},
-    link::{By, Link},
+    link::{Caller, Link},
 };
 use crate::words::{CloseCode, CloseFrame, Closed, InvalidClose, Message, Utf8Bytes};
 
@@ -67,7 +67,7 @@ impl Sender {
         &self,
         message: impl Into<Message>,
     ) -> impl Future<Output = Result<(), SendError>> + Send {
-        self.link.send(message.into(), By::Sender)
+        self.link.send(message.into(), Caller::Sender)
     }
 
     /// Queues one message to be written as [`send`](Self::send) does, but not compressed.
@@ -87,7 +87,7 @@ impl Sender {
         &self,
         message: impl Into<Message>,
     ) -> impl Future<Output = Result<(), SendError>> + Send {
-        self.link.send_uncompressed(message.into(), By::Sender)
+        self.link.send_uncompressed(message.into(), Caller::Sender)
     }
 
     /// Queues one message if there is room for it now.
@@ -123,7 +123,7 @@ impl Sender {
     ///
     /// Safe in `select!`, and it may be called again.
     pub async fn closed(&self) -> Closed {
-        self.link.closed_as().await
+        self.link.wait_closed().await
     }
 
     /// Returns how much waits to be written.

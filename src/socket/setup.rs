@@ -11,7 +11,7 @@ use crate::{codec::Deflation, config::Config};
 ///
 /// A fact about a connection is a field here: it is set where the connection is opened and used by the
 /// driver, and the code between them passes the whole on. What the holder of the `WebSocket` may ask
-/// for is in [`Introduction`](super::Introduction).
+/// for is in [`HandshakeInfo`](super::HandshakeInfo).
 #[derive(Debug)]
 pub(crate) struct Setup {
     pub(crate) config: Arc<Config>,

@@ -48,7 +48,7 @@ fn instant(moment: Moment) -> Instant {
 impl Timer {
     /// Returns whether it will wake the task, later than now.
     #[inline]
-    pub(super) fn is_before_its_end(&self, now: Moment) -> bool {
+    pub(super) fn is_pending_at(&self, now: Moment) -> bool {
         self.wakes_at.is_some_and(|wakes_at| now < wakes_at)
     }
 

@@ -16,7 +16,7 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::http2::{self, Sending};
+use super::http2::{self, ResetGuard};
 use crate::config::TcpOptions;
 
 /// A connection or stream that a server has handed over.
@@ -47,8 +47,8 @@ impl Transport {
     }
 
     /// Takes one stream of an HTTP/2 connection.
-    pub(crate) fn stream(upgraded: Upgraded, sending: Option<Sending>) -> Self {
-        let stream = http2::Stream::new(TokioIo::new(upgraded), sending);
+    pub(crate) fn stream(upgraded: Upgraded, reset_guard: Option<ResetGuard>) -> Self {
+        let stream = http2::Stream::new(TokioIo::new(upgraded), reset_guard);
         Self::Stream(Box::new(stream))
     }
 

@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Closing, Driver, Phase, Turn};
+use super::{Closing, Driver, Phase, Progress};
 use crate::{
     codec::{Event, Role},
     socket::{RecvError, io::Io, link::Next, receiver::Found, timer},
@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The slowest reader, in bytes a second, that a closing waits for.
-pub(super) const SLOWEST: usize = 16 * 1024;
+pub(super) const MIN_RATE: usize = 16 * 1024;
 
 /// What the closing waits for.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -33,7 +33,7 @@ pub(super) enum Step {
 
 impl<IO: Io> Driver<IO> {
     /// The peer broke a rule: it is told, behind what had been sent before.
-    pub(super) fn fail(&mut self, fault: RecvError, code: CloseCode, cx: &Context<'_>) -> Turn {
+    pub(super) fn fail(&mut self, fault: RecvError, code: CloseCode, cx: &Context<'_>) -> Progress {
         let frame = match &fault {
             RecvError::Protocol(rule) => CloseFrame::because(code, &rule.to_string()),
             fault => CloseFrame::because(code, &fault.to_string()),
@@ -47,7 +47,7 @@ impl<IO: Io> Driver<IO> {
 
     /// The peer has ended its half of the stream, and maybe the other, too: it gets what was sent
     /// before and a Close, if it still reads.
-    pub(super) fn end_of_stream(&mut self, cx: &Context<'_>) -> Turn {
+    pub(super) fn end_of_stream(&mut self, cx: &Context<'_>) -> Progress {
         let gone = RecvError::Io(io::ErrorKind::UnexpectedEof.into());
         self.link.end(Some(gone), Some(&mut self.engine.output), cx);
         let code = CloseCode::PROTOCOL_ERROR;
@@ -57,7 +57,7 @@ impl<IO: Io> Driver<IO> {
     }
 
     /// The connection is gone, or has to be given up: nobody can be told.
-    pub(super) fn lose(&mut self, fault: RecvError, cx: &Context<'_>) -> Turn {
+    pub(super) fn lose(&mut self, fault: RecvError, cx: &Context<'_>) -> Progress {
         let side = match fault {
             RecvError::Io(_) => Side::Remote,
             _ => Side::Local,
@@ -73,29 +73,29 @@ impl<IO: Io> Driver<IO> {
         frame: CloseFrame,
         now: Moment,
         cx: &Context<'_>,
-    ) -> Turn {
+    ) -> Progress {
         // The time in which nothing was read is not held against what was on its way.
         self.resume(now);
         self.link.note_close(&frame);
         self.link.end(None, Some(&mut self.engine.output), cx);
         let closed = Closed::new(Side::Local, Some(frame.clone()), false);
         // No answer comes behind an end that has been read already.
-        let answered = self.waiting.take().is_some();
+        let answered = self.pending_end.take().is_some();
         self.enter_closing(closed, answered, Some(frame))
     }
 
     /// The peer has closed: it is answered when the handler is through with what came before.
-    pub(super) fn poll_answering(&mut self, now: Moment, cx: &mut Context<'_>) -> Turn {
+    pub(super) fn poll_answering(&mut self, now: Moment, cx: &mut Context<'_>) -> Progress {
         let is_closing = self.link.take_close().is_some();
         let longer = self
             .link
-            .has_taken()
+            .holder_has_received()
             .then(|| timer::now() + self.answer_grace());
         let Phase::Answering(answering) = &mut self.phase else {
-            return Turn::Again;
+            return Progress::Again;
         };
         answering.answer_at = longer.unwrap_or(answering.answer_at);
-        let ready = self.link.was_told() || is_closing || answering.answer_at <= now;
+        let ready = self.link.holder_is_done() || is_closing || answering.answer_at <= now;
         if ready {
             let frame = answering.frame.take();
             self.link.end(None, Some(&mut self.engine.output), cx);
@@ -106,9 +106,9 @@ impl<IO: Io> Driver<IO> {
             return self.enter_closing(Closed::new(Side::Remote, frame, true), true, echoed);
         }
         match self.poll_flush(now, cx) {
-            Poll::Ready(Ok(true)) => Turn::Again,
-            Poll::Ready(Ok(false)) if self.has_spent() => Turn::Yield,
-            Poll::Ready(Ok(false)) | Poll::Pending => Turn::Idle,
+            Poll::Ready(Ok(true)) => Progress::Again,
+            Poll::Ready(Ok(false)) if self.budget_spent() => Progress::Yield,
+            Poll::Ready(Ok(false)) | Poll::Pending => Progress::Idle,
             Poll::Ready(Err(_)) => {
                 // The peer's Close has come, so that it is known how this ended.
                 let frame = answering_frame(&mut self.phase);
@@ -119,17 +119,22 @@ impl<IO: Io> Driver<IO> {
     }
 
     /// Begins the closing, in which our Close is sent with this `frame`.
-    fn enter_closing(&mut self, closed: Closed, answered: bool, frame: Option<CloseFrame>) -> Turn {
+    fn enter_closing(
+        &mut self,
+        closed: Closed,
+        answered: bool,
+        frame: Option<CloseFrame>,
+    ) -> Progress {
         let bytes = self.engine.output.load().bytes + self.link.uncompressed();
         let written = false;
         self.phase = Phase::Closing(Box::new(Closing {
             closed,
             deadline: self.closing_deadline(bytes),
             step: Step::Exchange { written, answered },
-            unsent: Some(frame),
+            unsent_close: Some(frame),
         }));
         self.send_close();
-        Turn::Again
+        Progress::Again
     }
 
     /// Queues our Close, the last frame that is written, unless something before it is still to be
@@ -141,10 +146,10 @@ impl<IO: Io> Driver<IO> {
         if self.link.uncompressed() > 0 {
             return;
         }
-        let Some(frame) = closing.unsent.take() else {
+        let Some(frame) = closing.unsent_close.take() else {
             return;
         };
-        if let Some(payload) = self.owed.take() {
+        if let Some(payload) = self.unanswered_ping.take() {
             self.push_control(|engine| engine.output.push_pong(&payload));
         }
         self.push_control(|engine| engine.output.push_close(frame.as_ref()));
@@ -157,17 +162,17 @@ impl<IO: Io> Driver<IO> {
     /// Returns until when the closing may last if so many bytes are still to be written: a slow reader
     /// gets the time that it takes at the slowest rate that is put up with.
     fn closing_deadline(&self, bytes: usize) -> Moment {
-        let seconds = Duration::from_secs((bytes / SLOWEST) as u64);
+        let seconds = Duration::from_secs((bytes / MIN_RATE) as u64);
         timer::now() + self.link.config().close_limit() + seconds
     }
 
     /// Errors end the closing, too: nobody is left to be told.
-    pub(super) fn poll_closing(&mut self, now: Moment, cx: &mut Context<'_>) -> Turn {
+    pub(super) fn poll_closing(&mut self, now: Moment, cx: &mut Context<'_>) -> Progress {
         let _ = self.link.take_close();
         let role = self.link.role();
         loop {
             let Phase::Closing(closing) = &self.phase else {
-                return Turn::Over;
+                return Progress::Over;
             };
             let step = closing.step;
             // A task that runs late may have been given room meanwhile.
@@ -176,7 +181,7 @@ impl<IO: Io> Driver<IO> {
                     && self.poll_written(now, cx).is_pending()
                     && self.is_stalled(now));
             let Phase::Closing(closing) = &self.phase else {
-                return Turn::Over;
+                return Progress::Over;
             };
             if is_late {
                 let mut late = closing.closed.clone();
@@ -203,11 +208,15 @@ impl<IO: Io> Driver<IO> {
                 }),
             };
             let Poll::Ready(next) = next else {
-                let enough = self.has_spent();
-                return if enough { Turn::Yield } else { Turn::Idle };
+                let enough = self.budget_spent();
+                return if enough {
+                    Progress::Yield
+                } else {
+                    Progress::Idle
+                };
             };
             let Phase::Closing(closing) = &mut self.phase else {
-                return Turn::Over;
+                return Progress::Over;
             };
             if let Ok(Some(next)) = next {
                 closing.step = next;
@@ -232,7 +241,7 @@ impl<IO: Io> Driver<IO> {
         if !written {
             written = self.poll_written(now, cx)?.is_ready();
         }
-        while !answered && !self.has_spent() {
+        while !answered && !self.budget_spent() {
             match self.poll_discarded(now, cx) {
                 Poll::Pending => break,
                 Poll::Ready(Some(Found::Event(Event::Close(_)))) => {
@@ -271,9 +280,9 @@ impl<IO: Io> Driver<IO> {
     fn poll_discarded(&mut self, now: Moment, cx: &mut Context<'_>) -> Poll<Option<Found>> {
         let mut new = None;
         loop {
-            let look = self.link.look(new.take(), None, now, cx);
-            return Poll::Ready(match look.next {
-                Next::Act(found) => Some(found),
+            let decoded = self.link.decode(new.take(), None, now, cx);
+            return Poll::Ready(match decoded.next {
+                Next::Handle(found) => Some(found),
                 // It is closing already.
                 Next::Close(_) => continue,
                 Next::Inflate(receiver) => match self.inflate(receiver, now) {
@@ -285,7 +294,7 @@ impl<IO: Io> Driver<IO> {
                     Err(_) => None,
                 },
                 Next::Read(buffer) => {
-                    self.engine.keep(buffer);
+                    self.engine.set_buffer(buffer);
                     match ready!(self.engine.poll_read(cx)) {
                         Ok(Some(input)) => {
                             new = Some(input);
@@ -295,7 +304,7 @@ impl<IO: Io> Driver<IO> {
                     }
                 }
                 Next::Yield | Next::Receive | Next::Wait => {
-                    self.has_done_enough = true;
+                    self.must_yield = true;
                     return Poll::Pending;
                 }
             });
@@ -314,7 +323,7 @@ impl<IO: Io> Driver<IO> {
 
     /// Reads bytes and throws them away, until there are no more.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.has_spent() {
+        while !self.budget_spent() {
             match ready!(self.engine.poll_discard(cx))? {
                 0 => return Poll::Ready(Ok(())),
                 bytes => self.spent.add(0, bytes),
@@ -327,15 +336,15 @@ impl<IO: Io> Driver<IO> {
     fn poll_written(&mut self, now: Moment, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while ready!(self.poll_flush(now, cx))? {}
         match &self.phase {
-            Phase::Closing(closing) if closing.unsent.is_some() => Poll::Pending,
+            Phase::Closing(closing) if closing.unsent_close.is_some() => Poll::Pending,
             _ => Poll::Ready(Ok(())),
         }
     }
 
-    fn finish(&mut self, closed: Closed, cx: &Context<'_>) -> Turn {
+    fn finish(&mut self, closed: Closed, cx: &Context<'_>) -> Progress {
         self.link.closed(closed, cx);
         self.phase = Phase::Over;
-        Turn::Over
+        Progress::Over
     }
 }
 

@@ -9,13 +9,13 @@
 //! | `reading` | what is read: messages, control frames, the end |
 //! | `writing` | what is written, and who is told |
 //! | `clock` | deadlines and pings |
-//! | `crowd` | a connection that has stopped reading |
+//! | `backpressure` | a connection that has stopped reading |
 //! | `stall` | a peer that takes nothing |
 //! | `closing` | the closing handshake |
 
+mod backpressure;
 mod clock;
 mod closing;
-mod crowd;
 mod reading;
 mod stall;
 mod writing;
@@ -27,12 +27,12 @@ use std::{
     time::Duration,
 };
 
-use self::{clock::Terms, closing::Step, crowd::Crowd, stall::Stall};
+use self::{backpressure::Backpressure, clock::Deadlines, closing::Step, stall::Stall};
 use super::{
     budget::{Share, Spent},
     engine::Engine,
     io::Io,
-    link::{Link, Parked},
+    link::{Link, TrySleep},
     setup::{Served, Setup},
     timer::{self, Timer},
 };
@@ -48,7 +48,7 @@ const ANSWER_GRACE: Duration = Duration::from_secs(1);
 
 /// What a poll of the connection came to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Turn {
+pub(super) enum Progress {
     /// Poll the handler, then the connection again.
     Again,
     /// Enough for now: let other tasks run.
@@ -65,41 +65,41 @@ pub(super) struct Driver<IO> {
     engine: Engine<IO>,
     link: Arc<Link>,
     /// Elsewhere, because few layers ask for any.
-    terms: Option<Box<Terms>>,
+    deadlines: Option<Box<Deadlines>>,
     keepalive: Option<Keepalive>,
     /// What was written, and read after the end, during this poll of the task.
     spent: Spent,
     /// What this poll of the task may still inflate, and compress.
-    inflates: Share,
-    compresses: Share,
+    inflate_share: Share,
+    compress_share: Share,
     /// Enough was decoded, or compressed, during this poll of the task.
-    has_done_enough: bool,
+    must_yield: bool,
     /// When what has begun to arrive becomes too slow.
     assembly_due: Option<Moment>,
     phase: Phase,
     timer: Timer,
     /// The timer was set while nothing else was waited for.
-    is_timer_quiet: bool,
+    timer_set_when_idle: bool,
     /// The stream had nothing to read when the task fell asleep, and is read first of all.
-    listens: bool,
+    reads_first: bool,
     /// The outbox has nothing that the output lacks, as far as was seen.
-    has_taken_all: bool,
+    outbox_empty: bool,
     /// What was written and flushed, if `is_flushed`: the holder of the link is not told of it yet.
-    written: Load,
-    is_flushed: bool,
+    unreported: Load,
+    has_unreported: bool,
     /// An end that was read and not acted on yet.
-    waiting: Option<Box<Waiting>>,
+    pending_end: Option<Box<PendingEnd>>,
     /// Since when the stream takes nothing of what is to be written.
-    blocked: Option<Moment>,
+    blocked_since: Option<Moment>,
     /// Bytes of the output that are control frames, for which nobody waits.
     control_bytes: usize,
     /// The newest ping that could not be answered because output is blocked.
-    owed: Option<Box<Control>>,
+    unanswered_ping: Option<Box<Control>>,
     /// Since when nothing is read, so that neither silence nor slowness can be held against the
     /// peer.
-    paused: Option<Moment>,
+    paused_since: Option<Moment>,
     /// Elsewhere, because few handlers let messages wait.
-    crowd: Option<Box<Crowd>>,
+    backpressure: Option<Box<Backpressure>>,
     control_frames: Bucket,
     /// Something was written since the stream was flushed.
     unflushed: bool,
@@ -110,16 +110,16 @@ pub(super) struct Driver<IO> {
 
 /// What ends what is received.
 #[derive(Debug)]
-enum Fault {
+enum EndCause {
     /// The end of the stream.
-    End,
+    EndOfStream,
     Violation(Violation),
     Io(io::Error),
 }
 
 #[derive(Debug)]
-struct Waiting {
-    fault: Fault,
+struct PendingEnd {
+    cause: EndCause,
     /// Until when it waits for the handler's answers.
     ends: Option<Moment>,
 }
@@ -145,7 +145,7 @@ struct Closing {
     deadline: Moment,
     step: Step,
     /// Our Close, with what it says, while messages before it are compressed.
-    unsent: Option<Option<CloseFrame>>,
+    unsent_close: Option<Option<CloseFrame>>,
 }
 
 impl<IO: Io> Driver<IO> {
@@ -176,27 +176,27 @@ impl<IO: Io> Driver<IO> {
             link,
             phase: Phase::Open,
             timer: Timer::default(),
-            is_timer_quiet: false,
-            listens: false,
-            has_taken_all: false,
-            written: Load::default(),
-            is_flushed: false,
+            timer_set_when_idle: false,
+            reads_first: false,
+            outbox_empty: false,
+            unreported: Load::default(),
+            has_unreported: false,
             spent: Spent::default(),
-            inflates: Share::default(),
-            compresses: Share::default(),
-            has_done_enough: false,
+            inflate_share: Share::default(),
+            compress_share: Share::default(),
+            must_yield: false,
             assembly_due: None,
-            waiting: None,
-            blocked: None,
+            pending_end: None,
+            blocked_since: None,
             unflushed: false,
             control_bytes: 0,
-            owed: None,
+            unanswered_ping: None,
             keepalive: keepalive.map(|_| Keepalive::new(seed, now)),
-            paused: None,
-            crowd: None,
+            paused_since: None,
+            backpressure: None,
             probes,
             control_frames: Bucket::new(config.control_frames(), now),
-            terms: Terms::new(&config, now),
+            deadlines: Deadlines::new(&config, now),
             stall: Stall::new(now),
         }
     }
@@ -205,48 +205,48 @@ impl<IO: Io> Driver<IO> {
     ///
     /// The `clock` may be late by as long as the handler has run in this poll of the task. The time is asked
     /// for again where a wait begins, and when a timer is reached.
-    pub(super) fn poll(&mut self, clock: &mut Moment, cx: &mut Context<'_>) -> Turn {
+    pub(super) fn poll(&mut self, clock: &mut Moment, cx: &mut Context<'_>) -> Progress {
         let now = *clock;
-        self.tell_written(cx);
-        self.has_taken_all = false;
-        let turn = match self.phase {
+        self.report_written(cx);
+        self.outbox_empty = false;
+        let progress = match self.phase {
             Phase::Open => self.poll_open(now, cx),
             Phase::Answering(_) => self.poll_answering(now, cx),
             Phase::Closing(_) => self.poll_closing(now, cx),
-            Phase::Over => Turn::Over,
+            Phase::Over => Progress::Over,
         };
-        match turn {
-            Turn::Idle if self.poll_timer(now, cx).is_ready() => {
+        match progress {
+            Progress::Idle if self.poll_timer(now, cx).is_ready() => {
                 *clock = timer::now();
-                Turn::Again
+                Progress::Again
             }
-            turn => turn,
+            progress => progress,
         }
     }
 
     /// Lets the task sleep, unless there is more to do for the connection or the handler.
-    pub(super) fn park(&mut self, cx: &Context<'_>) -> Parked {
-        let written = self.take_written();
-        self.link.park(written, cx)
+    pub(super) fn try_sleep(&mut self, cx: &Context<'_>) -> TrySleep {
+        let written = self.take_unreported();
+        self.link.try_sleep(written, cx)
     }
 
     /// Ends a poll of the task in which others have to get their turn.
-    pub(super) fn yields(&mut self, cx: &Context<'_>) {
-        self.tell_written(cx);
-        self.link.rest();
+    pub(super) fn before_yield(&mut self, cx: &Context<'_>) {
+        self.report_written(cx);
+        self.link.give_back_buffers();
     }
 
     /// Ends a poll of the task: what is shared with other connections is given back.
-    pub(super) fn rest(&mut self) {
+    pub(super) fn end_poll(&mut self) {
         self.spent = Spent::default();
-        self.inflates = Share::default();
-        self.compresses = Share::default();
-        self.has_done_enough = false;
-        self.engine.rest();
+        self.inflate_share = Share::default();
+        self.compress_share = Share::default();
+        self.must_yield = false;
+        self.engine.give_back_buffers();
     }
 
-    fn poll_open(&mut self, now: Moment, cx: &mut Context<'_>) -> Turn {
-        let looks = self.blocked.is_none() && self.waiting.is_none();
+    fn poll_open(&mut self, now: Moment, cx: &mut Context<'_>) -> Progress {
+        let looks = self.blocked_since.is_none() && self.pending_end.is_none();
         let close = match looks {
             true => None,
             false => self.link.take_close(),
@@ -254,43 +254,43 @@ impl<IO: Io> Driver<IO> {
         if let Some(frame) = close {
             return self.begin_closing(frame, now, cx);
         }
-        if self.blocked.is_some() {
+        if self.blocked_since.is_some() {
             // A server reads nothing before output moves again.
             match self.poll_flush(now, cx) {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => {
-                    if let Some(turn) = self.cut_off(error, cx) {
-                        return turn;
+                    if let Some(progress) = self.on_write_error(error, cx) {
+                        return progress;
                     }
                 }
                 Poll::Pending if self.reads_while_blocked() => {}
                 Poll::Pending => {
                     self.pause();
-                    return self.on_time(now, cx).unwrap_or(Turn::Idle);
+                    return self.check_deadlines(now, cx).unwrap_or(Progress::Idle);
                 }
             }
         }
         let delivered = match self.read(now, cx) {
             Ok(delivered) => delivered,
-            Err(turn) => return turn,
+            Err(progress) => return progress,
         };
-        if let Some(turn) = self.on_time(now, cx) {
-            return turn;
+        if let Some(progress) = self.check_deadlines(now, cx) {
+            return progress;
         }
         if delivered {
             // What the handler replies is gathered with the replies to what is still to be read,
             // and flushed when there is nothing left to be read.
-            return Turn::Again;
+            return Progress::Again;
         }
         let flushed = self.poll_flush_later(now, cx);
-        if self.blocked.is_some() && !self.reads_while_blocked() {
+        if self.blocked_since.is_some() && !self.reads_while_blocked() {
             self.pause();
         }
         match flushed {
-            Poll::Ready(Err(error)) => self.cut_off(error, cx).unwrap_or(Turn::Idle),
-            _ if self.has_spent() => Turn::Yield,
-            Poll::Ready(Ok(true)) => Turn::Again,
-            Poll::Ready(Ok(false)) | Poll::Pending => Turn::Idle,
+            Poll::Ready(Err(error)) => self.on_write_error(error, cx).unwrap_or(Progress::Idle),
+            _ if self.budget_spent() => Progress::Yield,
+            Poll::Ready(Ok(true)) => Progress::Again,
+            Poll::Ready(Ok(false)) | Poll::Pending => Progress::Idle,
         }
     }
 
@@ -304,13 +304,13 @@ impl<IO: Io> Driver<IO> {
         ANSWER_GRACE.min(self.link.config().close_limit())
     }
 
-    fn has_spent(&self) -> bool {
-        self.has_done_enough || self.spent.is_enough()
+    fn budget_spent(&self) -> bool {
+        self.must_yield || self.spent.is_spent()
     }
 }
 
 impl<IO> Drop for Driver<IO> {
     fn drop(&mut self) {
-        self.link.lost();
+        self.link.abort();
     }
 }

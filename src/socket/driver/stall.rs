@@ -17,15 +17,15 @@ use crate::{
 
 /// How many times `write_timeout` a TCP socket may take nothing for. A receiver reports room in
 /// steps: up to 128 KiB with Linux's default buffer.
-const SOCKET: u32 = 3;
+const TCP_FACTOR: u32 = 3;
 /// The same for any other stream, behind which there may be buffers and windows of any size.
-const OPAQUE: u32 = 10;
+const OTHER_FACTOR: u32 = 10;
 /// How many times its usual time a pong may take.
-const PONG: u32 = 10;
+const PONG_FACTOR: u32 = 10;
 /// How often in each `write_timeout` a full socket is written to without readiness.
 const TRIES: u32 = 4;
 /// Whether a socket takes a write before it is reported as writable.
-const IS_LATE: bool = cfg!(any(target_os = "android", target_os = "linux"));
+const READINESS_IS_LATE: bool = cfg!(any(target_os = "android", target_os = "linux"));
 
 /// What is known of how output moves.
 #[derive(Debug)]
@@ -74,19 +74,19 @@ impl<IO: Io> Driver<IO> {
     fn try_due(&self) -> Option<Moment> {
         let tries = self.stall.tries.saturating_add(1);
         let wait = (self.link.config().write_limit() / TRIES).saturating_mul(tries);
-        Some(self.blocked? + wait)
+        Some(self.blocked_since? + wait)
     }
 
     /// Returns when the peer is given up, if output is blocked.
     fn stall_ends(&self) -> Option<Moment> {
-        let since = self.blocked?;
+        let since = self.blocked_since?;
         let rate = match self.phase {
-            Phase::Closing(_) => closing::SLOWEST,
+            Phase::Closing(_) => closing::MIN_RATE,
             _ => SLOWEST,
         };
         let most = match self.engine.is_tcp() {
-            true => SOCKET,
-            false => OPAQUE,
+            true => TCP_FACTOR,
+            false => OTHER_FACTOR,
         };
         let limit = self.link.config().write_limit();
         Some(since + self.stall.backlog.patience(limit, rate, most))
@@ -100,7 +100,7 @@ impl<IO: Io> Driver<IO> {
     /// Returns when blocked output is to be looked at next.
     pub(super) fn stall_due(&self) -> Option<Moment> {
         let ends = self.stall_ends()?;
-        match IS_LATE && self.engine.is_tcp() {
+        match READINESS_IS_LATE && self.engine.is_tcp() {
             true => self.try_due().map(|due| due.min(ends)),
             false => Some(ends),
         }
@@ -110,14 +110,14 @@ impl<IO: Io> Driver<IO> {
     pub(super) fn settle_backlog(&mut self, now: Moment) {
         let is_pinged = self.keepalive.as_ref().is_some_and(Keepalive::is_waiting);
         // Both count on what was unread when they began.
-        if self.blocked.is_none() && !is_pinged {
+        if self.blocked_since.is_none() && !is_pinged {
             self.stall.backlog.settle(now);
         }
     }
 
     /// Returns how much longer than usual the pong may take to a ping that is written now.
-    pub(super) fn longer_for_pong(&mut self, now: Moment, answer: Duration) -> Duration {
+    pub(super) fn extra_pong_time(&mut self, now: Moment, answer: Duration) -> Duration {
         self.stall.backlog.settle(now);
-        self.stall.backlog.patience(answer, SLOWEST, PONG) - answer
+        self.stall.backlog.patience(answer, SLOWEST, PONG_FACTOR) - answer
     }
 }

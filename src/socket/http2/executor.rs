@@ -85,7 +85,7 @@ where
                     future,
                     task: task.clone(),
                 };
-                task.runs(tokio::spawn(guarded).abort_handle());
+                task.set_running(tokio::spawn(guarded).abort_handle());
             }
             Ok(None) | Err(_) => {
                 tokio::spawn(ACCEPTED.scope(RefCell::default(), future));
@@ -114,38 +114,41 @@ impl<F: Future> Future for Guarded<F> {
         let state = this.task.lock();
         match *state {
             State::Stopped => Poll::Ready(None),
-            State::Awaited | State::Running(_) => this.future.poll(cx).map(Some),
+            State::NotSpawned | State::Running(_) => this.future.poll(cx).map(Some),
         }
     }
 }
 
 /// What sends for a stream: is stopped when this is dropped, which resets the stream.
 #[derive(Debug)]
-pub(crate) struct Sending {
+pub(crate) struct ResetGuard {
     task: Task,
-    ends: bool,
+    stream_ended: bool,
 }
 
-impl Sending {
+impl ResetGuard {
     /// Asks for the task of the stream whose request is answered, in the poll in which that is
     /// accepted. There is none if the server has another executor.
     pub(crate) fn accepted() -> Option<Self> {
         let task = Task::default();
         let ask = |accepted: &RefCell<_>| accepted.replace(Some(task.clone()));
         ACCEPTED.try_with(ask).ok()?;
-        Some(Self { task, ends: false })
+        Some(Self {
+            task,
+            stream_ended: false,
+        })
     }
 
     /// The stream was ended: what was written has a little time more to be sent.
-    pub(crate) fn ends(&mut self) {
-        self.ends = true;
+    pub(crate) fn stream_ended(&mut self) {
+        self.stream_ended = true;
     }
 }
 
-impl Drop for Sending {
+impl Drop for ResetGuard {
     fn drop(&mut self) {
         match Handle::try_current() {
-            Ok(runtime) if self.ends => {
+            Ok(runtime) if self.stream_ended => {
                 if self.task.is_running() {
                     let task = self.task.clone();
                     runtime.spawn(async move {
@@ -166,25 +169,25 @@ struct Task(Arc<Mutex<State>>);
 enum State {
     /// It comes after the answer.
     #[default]
-    Awaited,
+    NotSpawned,
     Running(AbortHandle),
     Stopped,
 }
 
 impl Task {
-    fn runs(&self, task: AbortHandle) {
+    fn set_running(&self, task: AbortHandle) {
         let mut state = self.lock();
         match *state {
             // The connection was given up before it had begun.
             State::Stopped => task.abort(),
-            State::Awaited | State::Running(_) => *state = State::Running(task),
+            State::NotSpawned | State::Running(_) => *state = State::Running(task),
         }
     }
 
     fn is_running(&self) -> bool {
         match &*self.lock() {
             State::Running(task) => !task.is_finished(),
-            State::Awaited | State::Stopped => false,
+            State::NotSpawned | State::Stopped => false,
         }
     }
 
@@ -218,20 +221,23 @@ mod tests {
         });
         let mut cx = Context::from_waker(Waker::noop());
         assert!(guarded.as_mut().poll(&mut cx).is_pending());
-        drop(Sending { task, ends: false });
+        drop(ResetGuard {
+            task,
+            stream_ended: false,
+        });
         assert_eq!(guarded.as_mut().poll(&mut cx), Poll::Ready(None));
         assert_eq!(polls, 1);
     }
 
     #[tokio::test]
     async fn asks_for_nothing_where_nothing_is_answered() {
-        assert!(Sending::accepted().is_none());
+        assert!(ResetGuard::accepted().is_none());
         let plain = ACCEPTED.scope(RefCell::default(), async {
             // As a server's executor is called in answering, for something else.
             Http2Executor::new().execute(async {});
-            Sending::accepted()
+            ResetGuard::accepted()
         });
         let sending = plain.await.unwrap();
-        assert!(matches!(*sending.task.lock(), State::Awaited));
+        assert!(matches!(*sending.task.lock(), State::NotSpawned));
     }
 }

@@ -12,4 +12,4 @@ mod stream;
 
 #[cfg(feature = "http2")]
 pub use self::executor::Http2Executor;
-pub(crate) use self::{executor::Sending, stream::Stream};
+pub(crate) use self::{executor::ResetGuard, stream::Stream};

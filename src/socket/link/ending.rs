@@ -43,8 +43,8 @@ impl Watchers {
 
 impl Link {
     /// Waits until the connection has ended, and returns how.
-    pub(in crate::socket) const fn closed_as(&self) -> Ending<'_> {
-        Ending {
+    pub(in crate::socket) const fn wait_closed(&self) -> WaitClosed<'_> {
+        WaitClosed {
             link: self,
             ticket: None,
         }
@@ -59,12 +59,12 @@ impl Link {
 /// The future of the end of a connection.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless they are polled"]
-pub(in crate::socket) struct Ending<'a> {
+pub(in crate::socket) struct WaitClosed<'a> {
     link: &'a Link,
     ticket: Option<Ticket>,
 }
 
-impl Future for Ending<'_> {
+impl Future for WaitClosed<'_> {
     type Output = Closed;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Closed> {
@@ -80,7 +80,7 @@ impl Future for Ending<'_> {
     }
 }
 
-impl Drop for Ending<'_> {
+impl Drop for WaitClosed<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
             let waker = self.link.lock().watchers.remove(ticket);
@@ -112,9 +112,9 @@ mod tests {
         }
     }
 
-    fn poll(ending: Pin<&mut Ending<'_>>, woken: &Arc<Woken>) -> bool {
+    fn poll(waiting: Pin<&mut WaitClosed<'_>>, woken: &Arc<Woken>) -> bool {
         let waker = Waker::from(Arc::clone(woken));
-        ending.poll(&mut Context::from_waker(&waker)).is_ready()
+        waiting.poll(&mut Context::from_waker(&waker)).is_ready()
     }
 
     #[test]
@@ -125,16 +125,16 @@ mod tests {
         };
         let link = Link::new(Role::Server, name, Arc::new(Config::new()));
         let wakers: [Arc<Woken>; 4] = Default::default();
-        let mut first = pin!(link.closed_as());
+        let mut first = pin!(link.wait_closed());
         {
-            let dropped = pin!(link.closed_as());
+            let dropped = pin!(link.wait_closed());
             assert!(!poll(dropped, &wakers[0]));
         }
-        let mut second = pin!(link.closed_as());
+        let mut second = pin!(link.wait_closed());
         assert!(!poll(second.as_mut(), &wakers[1]));
         assert!(!poll(first.as_mut(), &wakers[2]));
         assert!(!poll(second.as_mut(), &wakers[3]));
-        link.lost();
+        link.abort();
         let woken = wakers
             .each_ref()
             .map(|woken| woken.0.load(Ordering::Relaxed));

@@ -48,7 +48,7 @@ impl Link {
             messages.push(message);
             received += 1;
         }
-        self.tell_taken(state);
+        self.notify_received(state);
         Poll::Ready(Ok(received))
     }
 
@@ -67,51 +67,51 @@ impl Link {
     fn receive(&self, cx: Option<&Context<'_>>) -> Received {
         let mut state = self.lock();
         if let Some(message) = state.receive() {
-            self.tell_taken(state);
+            self.notify_received(state);
             return Received::Message(message);
         }
         if state.input_over {
-            return Received::End(self.tell_end(state));
+            return Received::End(self.deliver_end(state));
         }
         let replaced = cx.and_then(|cx| register(&mut state.reader, cx));
-        self.tell_empty(state);
+        self.notify_empty(state);
         drop(replaced);
         Received::Nothing
     }
 
     /// Notes that the holder has found nothing to receive.
-    fn tell_empty(&self, mut state: MutexGuard<'_, State>) {
-        state.unanswered = false;
+    fn notify_empty(&self, mut state: MutexGuard<'_, State>) {
+        state.may_answer = false;
         let receiver = state.receiver.as_ref();
         let has_more = receiver.is_some_and(|receiver| receiver.has_input());
-        if mem::take(&mut state.awaited) || has_more {
-            self.touch(state, ());
+        if mem::take(&mut state.notify_on_receive) || has_more {
+            self.wake_connection(state, ());
         }
     }
 
     /// Notes that the holder has found that nothing will come any more, and returns why, once.
-    fn tell_end(&self, mut state: MutexGuard<'_, State>) -> Option<RecvError> {
+    fn deliver_end(&self, mut state: MutexGuard<'_, State>) -> Option<RecvError> {
         let fault = state.fault.take().map(|fault| *fault);
-        match mem::replace(&mut state.told, true) {
+        match mem::replace(&mut state.end_delivered, true) {
             true => fault,
-            false => self.touch(state, fault),
+            false => self.wake_connection(state, fault),
         }
     }
 
     /// Wakes the connection if it waits for a message to be taken.
     #[inline]
-    fn tell_taken(&self, state: MutexGuard<'_, State>) {
-        if state.crowded || state.awaited {
-            self.tell_taken_if_awaited(state);
+    fn notify_received(&self, state: MutexGuard<'_, State>) {
+        if state.inbox_full || state.notify_on_receive {
+            self.notify_received_slow(state);
         }
     }
 
     #[cold]
-    fn tell_taken_if_awaited(&self, mut state: MutexGuard<'_, State>) {
-        let has_room = state.crowded && self.has_room_in(&state);
-        if mem::take(&mut state.awaited) || has_room {
-            state.crowded = false;
-            self.touch(state, ());
+    fn notify_received_slow(&self, mut state: MutexGuard<'_, State>) {
+        let has_room = state.inbox_full && self.has_room_in(&state);
+        if mem::take(&mut state.notify_on_receive) || has_room {
+            state.inbox_full = false;
+            self.wake_connection(state, ());
         }
     }
 
@@ -138,7 +138,7 @@ impl Link {
             state.input_over = true;
             let discarded = mem::take(&mut state.inbox);
             let wakers = state.take_wakers();
-            self.touch(state, ());
+            self.wake_connection(state, ());
             drop(discarded);
             wakers.all().for_each(Waker::wake);
         }
@@ -148,7 +148,7 @@ impl Link {
     pub(crate) fn evict(&self) {
         let mut state = self.lock();
         state.evicted = true;
-        self.touch(state, ());
+        self.wake_connection(state, ());
     }
 
     /// Waits until the connection has ended, which fails if not everything was written before.
@@ -167,11 +167,11 @@ impl Link {
     }
 
     /// Discards the messages that came and those that will come.
-    pub(in crate::socket) fn ignore(&self) {
+    pub(in crate::socket) fn ignore_incoming(&self) {
         let mut state = self.lock();
-        state.ignoring = true;
+        state.ignores_incoming = true;
         let discarded = mem::take(&mut state.inbox);
-        self.touch(state, ());
+        self.wake_connection(state, ());
         drop(discarded);
     }
 
@@ -180,7 +180,7 @@ impl Link {
         let mut state = self.lock();
         state.abandoned = Some(panicking);
         let discarded = mem::take(&mut state.inbox);
-        self.touch(state, ());
+        self.wake_connection(state, ());
         drop(discarded);
     }
 }
@@ -190,7 +190,7 @@ impl State {
     #[inline(always)]
     fn receive(&mut self) -> Option<Message> {
         if let Some(message) = self.inbox.pop() {
-            self.taken = true;
+            self.holder_received = true;
             return Some(message);
         }
         if self.discards() {
@@ -203,8 +203,8 @@ impl State {
             .filter(|receiver| !receiver.inflates())?;
         let message = receiver.message(now)?;
         self.count_received(&message);
-        self.taken = true;
-        self.unanswered = true;
+        self.holder_received = true;
+        self.may_answer = true;
         Some(message)
     }
 }

@@ -6,7 +6,7 @@
 //!
 //! | File | Holds |
 //! | --- | --- |
-//! | `look` | what the connection finds when it looks: what was read, and what was done meanwhile |
+//! | `decoded` | what the connection finds when it looks: what was read, and what was done meanwhile |
 //! | `connection` | the rest of the connection's side: what was written, the end, sleeping |
 //! | `holder` | receiving, and what else the holder of the socket does |
 //! | `sending` | sending, and waiting for room |
@@ -14,9 +14,9 @@
 //! | `ending` | waiting for the end |
 
 mod connection;
+mod decode;
 mod ending;
 mod holder;
-mod look;
 mod sending;
 mod uncompressed;
 
@@ -31,9 +31,9 @@ use std::{
 };
 
 pub(in crate::socket) use self::{
-    connection::Parked,
-    look::{Glance, Next},
-    sending::By,
+    connection::TrySleep,
+    decode::{FastPath, Next},
+    sending::Caller,
 };
 use self::{ending::Watchers, uncompressed::Uncompressed};
 use super::{
@@ -57,7 +57,7 @@ pub(crate) struct Link {
     config: Arc<Config>,
     state: Mutex<State>,
     /// Something was done for a holder in the connection's own task, which was not woken.
-    own_is_due: AtomicBool,
+    handler_is_due: AtomicBool,
 }
 
 /// The messages of a connection, counted.
@@ -91,21 +91,21 @@ struct State {
     /// Why, told once, after the inbox is empty.
     fault: Option<Box<RecvError>>,
     /// The holder has been told that nothing will come any more.
-    told: bool,
+    end_delivered: bool,
     /// Something was delivered since the holder last found that there is none.
-    unanswered: bool,
+    may_answer: bool,
     /// The holder took a message that the connection has not heard of.
-    taken: bool,
+    holder_received: bool,
     /// The connection waits for the holder to take a message, or to find that there is none.
-    awaited: bool,
+    notify_on_receive: bool,
     /// The connection waits for room in the inbox.
-    crowded: bool,
+    inbox_full: bool,
     /// A message was decoded that the connection has not heard of.
-    heard: bool,
+    message_decoded: bool,
     /// The holder has dropped its end; the value says whether in a panic.
     abandoned: Option<bool>,
     /// The holder receives nothing: messages that arrive are discarded.
-    ignoring: bool,
+    ignores_incoming: bool,
 
     /// What the connection has not taken yet.
     outbox: Outgoing,
@@ -117,14 +117,14 @@ struct State {
     /// Messages that were written and flushed so far.
     flushed: u64,
     /// How many have to be flushed for a flush that the holder waits for.
-    flushes_up_to: Option<u64>,
+    flush_target: Option<u64>,
     /// Those who wait for room, in the order in which they get it; boxed, because hardly ever
     /// anybody does.
     waiters: Option<Box<Waiters>>,
     /// The place of the socket as a `Sink` among them.
-    sink: Option<Ticket>,
+    sink_ticket: Option<Ticket>,
     /// Others had their turn since some were called.
-    has_waited: bool,
+    has_yielded: bool,
 
     stage: Stage,
     /// The Close that this side wants to send.
@@ -140,9 +140,9 @@ struct State {
     connection: Option<Waker>,
     watchers: Watchers,
     /// The connection sleeps and has to be woken.
-    parked: bool,
+    asleep: bool,
     /// Something was done that the connection has not looked at.
-    touched: bool,
+    dirty: bool,
     /// The handler goes on after its connection is over, and is to be dropped.
     evicted: bool,
 }
@@ -165,7 +165,7 @@ impl Link {
             name,
             config,
             state: Mutex::default(),
-            own_is_due: AtomicBool::new(false),
+            handler_is_due: AtomicBool::new(false),
         }
     }
 
@@ -175,9 +175,9 @@ impl Link {
     }
 
     /// Changes the state and wakes the connection if it sleeps.
-    fn touch<T>(&self, mut state: MutexGuard<'_, State>, result: T) -> T {
-        state.touched = true;
-        let waker = if mem::take(&mut state.parked) {
+    fn wake_connection<T>(&self, mut state: MutexGuard<'_, State>, result: T) -> T {
+        state.dirty = true;
+        let waker = if mem::take(&mut state.asleep) {
             state.connection.take()
         } else {
             None
@@ -191,10 +191,10 @@ impl Link {
 
     /// Wakes all but the task that runs right now, which polls the handler next anyway: waking it would
     /// only have it scheduled once more for nothing.
-    fn wake_others(&self, wakers: impl IntoIterator<Item = Waker>, cx: &Context<'_>) {
+    fn wake_other_tasks(&self, wakers: impl IntoIterator<Item = Waker>, cx: &Context<'_>) {
         for waker in wakers {
             match waker.will_wake(cx.waker()) {
-                true => self.own_is_due.store(true, Ordering::Relaxed),
+                true => self.handler_is_due.store(true, Ordering::Relaxed),
                 false => waker.wake(),
             }
         }
@@ -208,7 +208,7 @@ impl Link {
 impl State {
     /// Returns whether messages that arrive are discarded.
     const fn discards(&self) -> bool {
-        self.input_over || self.ignoring || self.abandoned.is_some()
+        self.input_over || self.ignores_incoming || self.abandoned.is_some()
     }
 
     /// Notes a Close, unless one came before.
@@ -244,33 +244,33 @@ impl State {
     fn take_wakers(&mut self) -> Wakers {
         let waiters = self.waiters.as_mut();
         Wakers {
-            ends: [self.reader.take(), self.writer.take()],
+            holder: [self.reader.take(), self.writer.take()],
             waiters: waiters.map_or_else(Vec::new, |waiters| waiters.take_wakers()),
         }
     }
 
     /// Calls as many of those who wait for room as there is room for, and returns their wakers.
-    fn call_waiters(&mut self, bound: Bound) -> Vec<Waker> {
+    fn grant_room(&mut self, bound: Bound) -> Vec<Waker> {
         let unwritten = self.unwritten();
         let Some(waiters) = &mut self.waiters else {
             return Vec::new();
         };
-        let called = waiters.call(|reserved, len| bound.takes(unwritten, reserved, len));
-        self.has_waited &= called.is_empty();
-        called
+        let granted = waiters.grant(|reserved, len| bound.takes(unwritten, reserved, len));
+        self.has_yielded &= granted.is_empty();
+        granted
     }
 }
 
 /// Those who wait for a connection, to be woken without the lock.
 struct Wakers {
-    ends: [Option<Waker>; 2],
+    holder: [Option<Waker>; 2],
     waiters: Vec<Waker>,
 }
 
 impl Wakers {
     fn all(self) -> impl Iterator<Item = Waker> {
-        let ends = self.ends.into_iter().flatten();
-        ends.chain(self.waiters)
+        let holder = self.holder.into_iter().flatten();
+        holder.chain(self.waiters)
     }
 }
 

@@ -14,13 +14,13 @@ use crate::{
 };
 
 /// The shortest head of a frame.
-const HEAD: usize = 2;
+const MIN_HEAD: usize = 2;
 
 /// The queue of a connection.
 #[derive(Debug)]
 pub(super) struct Uncompressed {
     deflation: Deflation,
-    queue: VecDeque<Waiting>,
+    queue: VecDeque<Queued>,
     /// What is in the queue, and in the batch that the connection has taken.
     load: Load,
     /// `None` while the connection has taken a batch.
@@ -31,22 +31,22 @@ pub(super) struct Uncompressed {
 #[derive(Debug)]
 pub(in crate::socket) struct Batch {
     compression: Compression,
-    queue: VecDeque<Waiting>,
+    queue: VecDeque<Queued>,
     /// What was in the queue and is compressed.
     done: Load,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct Queued {
     message: Message,
     compresses: bool,
 }
 
-impl Waiting {
+impl Queued {
     const fn load(len: usize) -> Load {
         Load {
             messages: 1,
-            bytes: len + HEAD,
+            bytes: len + MIN_HEAD,
         }
     }
 }
@@ -68,11 +68,11 @@ impl Uncompressed {
         if self.is_empty() && !compresses {
             return false;
         }
-        let load = Waiting::load(message.len());
+        let load = Queued::load(message.len());
         self.load.messages += load.messages;
         self.load.bytes += load.bytes;
         let message = mem::replace(message, Message::Binary(Bytes::new()));
-        self.queue.push_back(Waiting {
+        self.queue.push_back(Queued {
             message,
             compresses,
         });
@@ -116,7 +116,7 @@ impl Batch {
     /// all are compressed.
     pub(in crate::socket) fn compress(&mut self, output: &mut Outgoing, share: &mut Share) -> bool {
         let mut left = share.left();
-        while let Some(Waiting {
+        while let Some(Queued {
             message,
             compresses,
         }) = self.queue.front_mut()
@@ -129,7 +129,7 @@ impl Batch {
                     Poll::Ready(compressed) => compressed,
                 },
             };
-            let load = Waiting::load(message.len());
+            let load = Queued::load(message.len());
             self.done.messages += load.messages;
             self.done.bytes += load.bytes;
             if output.is_empty() {
