@@ -1,4 +1,4 @@
-//! What was read of a connection, and what it decodes to.
+//! The receiving half of a connection: the bytes that were read, and their decoder.
 
 use crate::time::Moment;
 
@@ -16,38 +16,38 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Receiver {
     decoder: Decoder,
-    /// Mostly nothing.
+    /// `None` while nothing is left to decode.
     input: Option<Box<Input>>,
-    /// What was decoded and is the connection's to act on, before anything behind it is decoded.
+    /// A decoded item that the connection has to handle before more is decoded.
     pending: Option<Pending>,
-    /// What was decoded during this poll of the connection.
+    /// The frames and bytes of this poll of the connection.
     spent: Spent,
-    /// A Close or a violation was decoded: nothing behind it is.
+    /// A Close or a violation was decoded. Nothing behind it is decoded.
     is_ended: bool,
-    /// How much the peer may send, if that is bounded. Elsewhere, because few layers ask for it.
+    /// The peer's rate limits. Boxed because few configurations have any.
     allowance: Option<Box<Allowance>>,
 }
 
 #[derive(Debug)]
 enum Pending {
     Found(Box<Found>),
-    /// A large message that was read to its place.
+    /// A large message whose payload was read into its final buffer.
     Placed(Box<Assembly>),
 }
 
-/// What comes next.
+/// The result of decoding once.
 #[derive(Debug)]
 pub(super) enum Found {
     /// A whole message, or a control frame.
     Event(Event),
-    /// The peer broke a rule: nothing more is decoded.
+    /// The peer broke a rule. Nothing more is decoded.
     Violation(Violation),
-    /// Nothing is whole: more has to be read.
+    /// No message or control frame is complete. More bytes have to be read.
     Nothing,
 }
 
 impl Receiver {
-    /// Makes one for a stream of which `early` has been read already.
+    /// Makes the receiver of a stream from which `early` was read before.
     pub(super) fn new(rules: Rules, early: &[u8], allowance: Option<Box<Allowance>>) -> Self {
         Self {
             decoder: Decoder::new(rules),
@@ -59,25 +59,28 @@ impl Receiver {
         }
     }
 
-    /// Takes over what was read, when everything before it is decoded.
+    /// Sets the next input. The previous one has to be decoded completely.
     pub(super) fn put_input(&mut self, input: Box<Input>) {
         self.spent.add(0, input.bytes().len());
         self.input = Some(input);
     }
 
-    /// Returns the shared buffer if it is empty, to be read into.
+    /// Takes the shared buffer out if all its bytes are decoded.
     pub(super) fn take_empty(&mut self) -> Option<Box<Input>> {
         Input::take_empty(&mut self.input)
     }
 
-    /// Gives the shared buffer back; to be called when a poll of the connection ends.
+    /// Gives the shared buffer back and starts a new budget. Call it at the end of each poll of the
+    /// connection.
     pub(super) fn end_poll(&mut self) {
         Input::end_poll(&mut self.input);
         self.spent = Spent::default();
     }
 
-    /// Returns whether nothing has begun and nothing is left to be acted on, and what comes next may be
-    /// decoded in this poll.
+    /// Returns whether the decoder is between messages, nothing is left to handle, and the poll may
+    /// decode more.
+    ///
+    /// False if messages are compressed.
     pub(super) fn is_idle(&self) -> bool {
         self.pending.is_none()
             && !self.is_ended
@@ -86,22 +89,22 @@ impl Receiver {
             && !self.spent.is_spent()
     }
 
-    /// Returns whether a message begins at the front of the input.
+    /// Returns whether the input continues with a message.
     pub(super) fn is_message_next(&self) -> bool {
         self.pending.is_none() && self.decoder.is_data_next(self.bytes())
     }
 
-    /// Returns whether a message begins at the front of what was read, behind all that is decoded.
+    /// Returns whether `input`, which follows all decoded bytes, starts with a message.
     pub(super) fn starts_message(&self, input: &Input) -> bool {
         self.decoder.is_data_next(input.bytes())
     }
 
-    /// Returns whether there is something to decode.
+    /// Returns whether something is left to decode or to handle.
     pub(super) fn has_input(&self) -> bool {
         self.pending.is_some() || !self.bytes().is_empty() || self.decoder.is_paused()
     }
 
-    /// Returns the next message, if it is whole and nothing else comes before it.
+    /// Returns the next message, if it is complete and no control frame comes before it.
     #[inline(always)]
     pub(super) fn message(&mut self, now: impl FnOnce() -> Moment) -> Option<Message> {
         if self.pending.is_some() || self.spent.is_spent() {
@@ -139,7 +142,7 @@ impl Receiver {
         }
     }
 
-    /// Returns what comes next.
+    /// Returns the next item.
     pub(super) fn next(&mut self, now: Moment) -> Found {
         match self.pending.take() {
             Some(Pending::Found(found)) => *found,
@@ -160,7 +163,8 @@ impl Receiver {
         }
     }
 
-    /// Returns what comes next, as far as a poll's `share` of inflating goes: `None` if it is used up.
+    /// Returns the next item. Inflates at most `share` bytes, and returns `None` if they are used
+    /// up before the item is complete.
     pub(super) fn inflate(&mut self, share: &mut Share, now: Moment) -> Option<Found> {
         self.decoder.set_share(share.left());
         let found = self.next(now);
@@ -171,7 +175,7 @@ impl Receiver {
         }
     }
 
-    /// Counts a message against what the peer may send.
+    /// Counts a message against the peer's rate limits.
     fn check_rate(&mut self, message: &Message, now: Moment) -> Result<(), Violation> {
         let allowance = self.allowance.as_mut();
         match allowance.is_none_or(|allowance| allowance.takes(message.len(), now)) {
@@ -222,12 +226,13 @@ impl Receiver {
         }
     }
 
-    /// Returns where the next bytes can be read to, if they are for a large payload alone.
+    /// Returns the final buffer of a large payload, if the next bytes belong to nothing else.
     pub(super) fn place(&mut self) -> Option<Rooms<'_>> {
         self.decoder.place()
     }
 
-    /// Takes `len` bytes that were read to their place; none if nothing was read.
+    /// Takes `len` bytes that were read into the buffer of [`place`](Self::place); 0 if nothing was
+    /// read.
     pub(super) fn note_placed(&mut self, len: usize, now: Moment) {
         if len == 0 {
             return self.decoder.give_up_place();
@@ -244,31 +249,31 @@ impl Receiver {
         self.spent.add(1, 0);
     }
 
-    /// Returns whether other tasks have to get their turn, while `unwritten` bytes wait to be
-    /// written.
+    /// Returns whether the poll has to yield. `unwritten` bytes wait to be written.
     pub(super) fn budget_spent(&self, unwritten: usize) -> bool {
         self.spent.is_spent()
             && (!self.decoder.is_within_large() || self.spent.is_spent_within_large(unwritten))
     }
 
-    /// Returns whether messages are compressed, so that decoding one takes long.
+    /// Returns whether messages are compressed. Decoding one then takes long.
     pub(super) fn inflates(&self) -> bool {
         self.decoder.inflates()
     }
 
-    /// Returns when what has begun to arrive becomes too slow.
+    /// Returns when the message that has begun to arrive is too slow.
     pub(super) fn deadline(&self) -> Option<Moment> {
         self.decoder.deadline()
     }
 
-    /// Notes that a message waits for room.
+    /// Notes that a message waits for room in the inbox.
     pub(super) fn wait_for_room(&mut self, now: Moment) {
         if let Some(allowance) = &mut self.allowance {
             allowance.wait(now);
         }
     }
 
-    /// Does not hold against the peer that nothing was read from `since` until now.
+    /// Excludes the time from `since` to `now` from the peer's deadlines and rates, because nothing
+    /// was read in it.
     pub(super) fn exclude_pause(&mut self, since: Moment, now: Moment) {
         self.decoder.excuse(now.since(since));
         if let Some(allowance) = &mut self.allowance {
@@ -276,7 +281,7 @@ impl Receiver {
         }
     }
 
-    /// Discards what is not decoded yet.
+    /// Discards the bytes that are not decoded yet.
     pub(super) fn discard(&mut self) {
         if let Some(input) = self.input.take() {
             input.give_back();

@@ -1,7 +1,7 @@
-//! A handler and its connection, side by side in one task.
+//! A handler and its connection in one task.
 //!
-//! Both are polled in turn until neither gets on: no second task, no channel between them, and a
-//! handler that waits for something else holds up neither pings nor a Close.
+//! The session polls both in turn until neither makes progress. There is no second task and no
+//! channel. A handler that waits for something else does not delay pings or a Close.
 
 use std::{
     collections::hash_map::RandomState,
@@ -31,19 +31,18 @@ use crate::{
 };
 use pin_project_lite::pin_project;
 
-/// Turns taken before other tasks of the thread get theirs.
+/// The most rounds of a poll before it yields to other tasks.
 const MAX_ROUNDS: usize = 64;
 
 pin_project! {
-    /// The future of a connection and of its handler, until both have ended.
+    /// The future of a connection and its handler. Ready when both have ended.
     ///
     /// The connection is open as long as the handler runs or the `WebSocket` lives, whichever is
-    /// longer. A handler that returns `Ok` while its `WebSocket` lives elsewhere decides nothing; one
-    /// that fails or panics ends the connection with its code. When the connection is over, the
+    /// longer. A handler that returns `Ok` while its `WebSocket` lives elsewhere leaves the
+    /// connection open. A handler that fails or panics closes it. At the end of the connection the
     /// stream is dropped, and the handler has [`Config::handler_grace`] to return.
     ///
-    /// Written by hand because every connection holds one: the compiler would keep the arguments of
-    /// an `async fn` a second time.
+    /// Not an `async fn`, which would store its arguments twice in each connection.
     pub(crate) struct Session<IO, F, P>
     where
         P: EndHooks,
@@ -52,10 +51,10 @@ pin_project! {
         // `None` once the connection is over.
         driver: Option<Driver<IO>>,
         hooks: P,
-        // `None` once it has returned.
+        // `None` once the handler has returned.
         #[pin]
         handler: Option<F>,
-        // From the end of the connection on.
+        // `Some` once the connection is over.
         grace: Option<Box<Grace>>,
     }
 
@@ -72,12 +71,12 @@ pin_project! {
     }
 }
 
-/// What a connection takes of what is limited, and gives back.
+/// Callbacks that release the limited resources of a connection.
 pub(crate) trait EndHooks {
-    /// The connection is over, or its task is dropped.
+    /// The connection is over, or its task was dropped.
     fn connection_over(&mut self, link: &Link);
 
-    /// The handler of a connection that is over has returned.
+    /// The connection is over, and its handler has returned.
     fn handler_over(&mut self);
 }
 
@@ -87,14 +86,15 @@ impl EndHooks for () {
     fn handler_over(&mut self) {}
 }
 
-/// The time that is left to a handler whose connection is over.
+/// The time that a handler has to return after its connection is over.
 struct Grace {
     ends: Moment,
     timer: Timer,
 }
 
-/// Serves a connection that was accepted, and gives back what it has `hooks`. One that was `refused`
-/// is closed at once, without its handler.
+/// Serves a connection with its handler, and calls the `hooks` at the end.
+///
+/// With a `refused` frame it closes the connection at once and does not call the handler.
 pub(crate) fn serve<IO, F, P>(
     served: Served<IO>,
     handshake_info: Box<HandshakeInfo>,
@@ -115,7 +115,7 @@ where
             link.close(frame);
             None
         }
-        // Handlers that are plain functions may panic before they return a future.
+        // A handler that is a plain function may panic before it returns a future.
         None => catch_panic(|| handle(socket)).or_else(|| {
             report::handler_panicked();
             link.close(CloseFrame::without_reason(CloseCode::INTERNAL_ERROR));
@@ -169,11 +169,11 @@ where
     F: Future<Output = Result<(), BoxError>>,
     P: EndHooks,
 {
-    /// Polls both in turn until neither gets on.
+    /// Polls both in turn until neither makes progress.
     fn poll_both(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
         let link = &*this.link;
-        // The task may have been woken for the handler.
+        // The wake may have been for the handler.
         let mut handler_is_due = true;
         let mut now = now();
         for _ in 0..MAX_ROUNDS {
@@ -193,7 +193,7 @@ where
                 && handler.is_some()
                 && !matches!(progress, Progress::Again | Progress::Over)
             {
-                // There is nothing new for the handler.
+                // The handler has nothing new to do.
             } else if let Poll::Ready(verdict) = poll_handler(handler.as_mut(), cx) {
                 match verdict {
                     Some(frame) => link.close(frame),
@@ -232,13 +232,14 @@ where
         if let Some(driver) = this.driver {
             driver.before_yield(cx);
         }
-        // Unlike a wake of our own this is behind what timers and streams have for other tasks.
+        // tokio's yield lets timers and I/O of other tasks run first; waking the task directly
+        // would not.
         let _ = pin!(tokio::task::yield_now()).poll(cx);
         Poll::Pending
     }
 }
 
-/// Closes a connection whose handler has returned, once its `WebSocket` is dropped.
+/// Closes a connection whose handler has returned, once the `WebSocket` is dropped.
 fn close_if_socket_dropped(link: &Link) {
     match link.abandoned() {
         None => {}
@@ -247,8 +248,7 @@ fn close_if_socket_dropped(link: &Link) {
     }
 }
 
-/// Ready when the handler of a connection that is over has had its time, or has to make room for
-/// others.
+/// Ready when the handler of an ended connection has had its time, or is evicted.
 fn poll_grace(grace: &mut Option<Box<Grace>>, link: &Link, cx: &mut Context<'_>) -> Poll<()> {
     let now = now();
     let grace = grace.get_or_insert_with(|| {
@@ -260,7 +260,7 @@ fn poll_grace(grace: &mut Option<Box<Grace>>, link: &Link, cx: &mut Context<'_>)
         return Poll::Ready(());
     }
     if link.holder_has_received() {
-        // It still receives what came before the end, of which an inbox holds no more than so much.
+        // The handler still receives messages from before the end. The inbox bounds their number.
         grace.ends = now + link.config().handler_limit();
     }
     grace.timer.poll(Some(grace.ends), now, cx)
@@ -274,7 +274,7 @@ fn drop_handler<F>(mut handler: Pin<&mut Option<F>>, link: &Link) {
     }
 }
 
-/// Ready, once, when the handler has ended, with the Close that its error or panic calls for.
+/// Ready once, when the handler has ended, with the Close for its error or panic.
 fn poll_handler<F>(
     mut handler: Pin<&mut Option<F>>,
     cx: &mut Context<'_>,
@@ -285,8 +285,8 @@ where
     let Some(running) = handler.as_mut().as_pin_mut() else {
         return Poll::Pending;
     };
-    // A handler that panicked is not polled again, so nobody sees what it left half done, except
-    // through state that it shares, which is the business of whoever shares it.
+    // A handler that panicked is not polled again, so no code sees its broken state. State that it
+    // shares with other code is up to the user.
     let poll = catch_panic(|| running.poll(cx).map(close_frame_of));
     let verdict = match poll {
         Some(Poll::Pending) => return Poll::Pending,
@@ -304,12 +304,12 @@ where
     })
 }
 
-/// Runs the code of a handler; `None` if it panics.
+/// Runs user code. Returns `None` if it panics.
 fn catch_panic<T>(code: impl FnOnce() -> T) -> Option<T> {
     match catch_unwind(AssertUnwindSafe(code)) {
         Ok(result) => Some(result),
         Err(payload) => {
-            // What it panicked with may panic once more when it is dropped.
+            // Dropping the panic's payload may panic again.
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
                 std::mem::forget(payload);
             }
@@ -318,7 +318,7 @@ fn catch_panic<T>(code: impl FnOnce() -> T) -> Option<T> {
     }
 }
 
-/// Returns the Close that a handler's error calls for.
+/// Returns the Close for a handler's error.
 fn close_frame_of(result: Result<(), BoxError>) -> Option<CloseFrame> {
     Some(match result.err()?.downcast::<CloseFrame>() {
         Ok(frame) => *frame,
@@ -331,10 +331,11 @@ fn close_frame_of(result: Result<(), BoxError>) -> Option<CloseFrame> {
     })
 }
 
-/// Tells whether an error is, or comes from, one of the connection's own, which says nothing new.
+/// Returns whether an error is, or is caused by, an error of the connection. Such an error is not
+/// logged.
 fn is_connection_error(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
-    // A chain can be made that never ends.
+    // The limit guards against an endless chain.
     for _ in 0..16 {
         let Some(error) = next else { return false };
         if error.is::<RecvError>() || error.is::<SendError>() {
@@ -345,8 +346,8 @@ fn is_connection_error(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// Returns what the payloads of pings start from.
+/// Returns the seed of the ping payloads.
 fn ping_seed() -> u64 {
-    // std's hash maps are seeded from the system's randomness, which is all that is needed here.
+    // The seed of std's hash maps comes from the system's random numbers.
     RandomState::new().hash_one(())
 }

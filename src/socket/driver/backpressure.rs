@@ -1,4 +1,4 @@
-//! A connection that has stopped reading: for how long the handler may take no message, and whether the
+//! A connection that has stopped reading: how long the handler may receive nothing, and whether the
 //! peer is still there.
 
 use std::{
@@ -14,25 +14,24 @@ use crate::{
     words::CloseCode,
 };
 
-/// How often a connection from which nothing is read looks whether its peer has gone.
+/// How often a connection that reads nothing checks whether its peer has gone.
 const PROBE: Duration = Duration::from_secs(1);
 
-/// What is known of a connection that has stopped reading.
+/// The state of a connection that has stopped reading.
 #[derive(Debug, Default)]
 pub(super) struct Backpressure {
-    /// Since when a message has waited for room in the inbox and the handler has taken none.
+    /// Since when the inbox is full and the handler has received nothing.
     since: Option<Moment>,
-    /// Since when the peer is known to have ended its half of the stream, behind what is not read yet.
+    /// Since when the peer is known to have ended its half of the stream, behind unread input.
     ended: Option<Moment>,
-    /// Nothing can be written any more, for this error, but the stream still holds messages that the
-    /// handler takes.
+    /// Writing has failed, but the stream may still hold messages for the handler.
     write_error: Option<io::Error>,
 }
 
 impl<IO: Io> Driver<IO> {
-    /// Loses the connection, to which nothing can be written any more, unless messages wait for room
-    /// that the peer sent before it ended: those are still the handler's. A TCP connection that is
-    /// reset without a FIN loses them.
+    /// Handles a failed write. It ends the connection, unless unread messages wait for room in the
+    /// inbox that the peer sent before it ended its half. A TCP connection that is reset without a
+    /// FIN loses them.
     pub(super) fn on_write_error(
         &mut self,
         error: io::Error,
@@ -52,12 +51,12 @@ impl<IO: Io> Driver<IO> {
         self.backpressure.get_or_insert_default()
     }
 
-    /// Notes that a message waits for room.
+    /// Records that the inbox is full.
     pub(super) fn note_inbox_full(&mut self) {
         self.backpressure().since.get_or_insert_with(timer::now);
     }
 
-    /// Notes that no message waits for room.
+    /// Records that the inbox has room.
     #[inline]
     pub(super) fn note_inbox_room(&mut self) {
         let Some(backpressure) = &mut self.backpressure else {
@@ -78,7 +77,7 @@ impl<IO: Io> Driver<IO> {
         self.backpressure.as_mut()?.write_error.take()
     }
 
-    /// Looks whether the peer has gone, and how long the handler has taken no message.
+    /// Checks whether the peer has gone, and for how long the handler has received nothing.
     pub(super) fn check_pause(&mut self, now: Moment, cx: &mut Context<'_>) -> Option<Progress> {
         if self.probes && !self.has_write_error() {
             match self.engine.poll_gone(cx) {
@@ -96,7 +95,7 @@ impl<IO: Io> Driver<IO> {
         if self.receive_due()? > now {
             return None;
         }
-        // Output may have been blocked meanwhile, and nothing been looked at.
+        // Nothing else checks this while output is blocked.
         if self.link.holder_has_received() {
             self.backpressure().since = Some(now);
             return None;
@@ -112,22 +111,22 @@ impl<IO: Io> Driver<IO> {
         Some(self.fail(fault, CloseCode::POLICY_VIOLATION, cx))
     }
 
-    /// Returns until when the handler has to take a message, if one waits for room.
+    /// Returns when the handler has to have received a message, if the inbox is full.
     fn receive_due(&self) -> Option<Moment> {
         let backpressure = self.backpressure.as_ref()?;
         let since = backpressure.since?;
         let due = since + self.link.config().receive_limit();
         Some(match (&backpressure.write_error, backpressure.ended) {
-            // From the end on, whatever the handler had been doing for how long.
+            // Counted from the end of the peer's half, not from the handler's last message.
             (_, Some(ended)) => due.min(since.max(ended) + self.link.config().handler_limit()),
             (Some(_), None) => due.min(since + ANSWER_GRACE),
             (None, None) => due,
         })
     }
 
-    /// Returns when a connection from which nothing is read looks again.
+    /// Returns when a connection that reads nothing checks again.
     pub(super) fn pause_due(&self, now: Moment) -> Option<Moment> {
-        // Being woken is enough: every poll looks.
+        // Every poll probes, so being woken is enough.
         let probe = self.probes.then(|| now + PROBE);
         probe.into_iter().chain(self.receive_due()).min()
     }

@@ -1,4 +1,4 @@
-//! What the clock asks for: deadlines, pings, and the time that does not count.
+//! Deadlines, pings, and the time that does not count.
 
 use std::task::{Context, Poll};
 
@@ -13,7 +13,7 @@ use crate::{
     words::{CloseCode, CloseFrame},
 };
 
-/// What time brings, whatever the peer does.
+/// Deadlines that do not depend on keepalive or on blocked output.
 #[derive(Debug)]
 pub(super) struct Deadlines {
     first_message_due: Option<Moment>,
@@ -33,12 +33,12 @@ impl Deadlines {
 
 impl<IO: Io> Driver<IO> {
     pub(super) fn pause(&mut self) {
-        // The time at which the poll began may be long ago: the handler has run meanwhile.
+        // Read again: the handler may have run since the poll began.
         self.paused_since.get_or_insert_with(now);
     }
 
-    /// Returns whether nothing is waited for but what comes with time alone: the next ping, the end of
-    /// the lifetime.
+    /// Returns whether the connection waits for nothing but the next ping and the end of its
+    /// lifetime.
     fn is_idle(&self) -> bool {
         self.blocked_since.is_none()
             && self.paused_since.is_none()
@@ -48,7 +48,7 @@ impl<IO: Io> Driver<IO> {
             && matches!(self.phase, Phase::Open)
     }
 
-    /// Returns whether the timer is set for all that is waited for, and is not reached yet.
+    /// Returns whether no deadline is reached, as far as the timer already covers all of them.
     #[inline]
     fn is_nothing_due(&self, now: Moment) -> bool {
         self.timer_set_when_idle && self.timer.is_pending_at(now) && self.is_idle()
@@ -86,7 +86,8 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    /// Does what the clock asks for; tells what became of the connection, if anything.
+    /// Handles deadlines that are reached. Returns the result of the poll if one of them ends the
+    /// connection.
     pub(super) fn check_deadlines(
         &mut self,
         now: Moment,
@@ -114,8 +115,8 @@ impl<IO: Io> Driver<IO> {
             let fault = RecvError::TooSlow;
             return Some(self.fail(fault, CloseCode::POLICY_VIOLATION, cx));
         }
-        // A pong cannot overtake the rest of what is arriving, for which there is a time of its own.
-        // Nor can a ping be answered that does not get out, and nothing comes behind an end.
+        // A message that is arriving delays a pong, and has its own deadline. A ping that cannot be
+        // written gets no answer. After the end of input no answer comes.
         if self.assembly_due.is_some() || self.blocked_since.is_some() || self.pending_end.is_some()
         {
             self.reset_keepalive(now);
@@ -133,7 +134,7 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    /// Ready when the clock asks for something.
+    /// Ready when a deadline is reached.
     pub(super) fn poll_timer(&mut self, now: Moment, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_nothing_due(now) {
             return Poll::Pending;
@@ -147,7 +148,7 @@ impl<IO: Io> Driver<IO> {
         self.timer.poll(due, now, cx)
     }
 
-    /// Returns when the clock asks for something next.
+    /// Returns the next deadline.
     fn next_due(&self, now: Moment) -> Option<Moment> {
         let dues = match &self.phase {
             Phase::Open => [

@@ -1,4 +1,4 @@
-//! The end of a connection, whoever starts it: what is still written and read, and for how long.
+//! The end of a connection: what is still written and read, and for how long.
 
 use std::{
     io,
@@ -14,25 +14,25 @@ use crate::{
     words::{CloseCode, CloseFrame, Closed, Side},
 };
 
-/// The slowest reader, in bytes a second, that a closing waits for.
+/// The lowest rate, in bytes a second, at which the closing lets a peer read.
 pub(super) const MIN_RATE: usize = 16 * 1024;
 
-/// What the closing waits for.
+/// The steps of the closing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Step {
-    /// The Close frames to cross: ours to be written, and the peer's to be read unless it came
-    /// before or is not to be waited for.
+    /// Wait for both Closes: ours is `written`, and the peer's is `answered` when it was read or is
+    /// not waited for.
     Exchange { written: bool, answered: bool },
-    /// The writing half to be shut down: by a server first of all, by a client when the server has
-    /// gone, so that the wait at the end of TCP falls to the server (RFC 6455 §7.1.1).
+    /// Shut down the writing half. A server does so at once, a client after the server has gone:
+    /// TIME_WAIT then falls to the server (RFC 6455 §7.1.1).
     Shutdown,
-    /// The peer to go. A stream dropped with unread bytes makes the kernel send a reset, which can
-    /// destroy the Close that is still on its way; so everything is read until the peer is gone.
+    /// Read until the peer has gone. A stream that is dropped with unread bytes makes the kernel
+    /// send a reset, which can destroy our Close on its way.
     Drain,
 }
 
 impl<IO: Io> Driver<IO> {
-    /// The peer broke a rule: it is told, behind what had been sent before.
+    /// Closes because the peer broke a rule. Queued messages are written before the Close.
     pub(super) fn fail(&mut self, fault: RecvError, code: CloseCode, cx: &Context<'_>) -> Progress {
         let frame = match &fault {
             RecvError::Protocol(rule) => CloseFrame::because(code, &rule.to_string()),
@@ -45,8 +45,8 @@ impl<IO: Io> Driver<IO> {
         self.enter_closing(closed, true, Some(frame))
     }
 
-    /// The peer has ended its half of the stream, and maybe the other, too: it gets what was sent
-    /// before and a Close, if it still reads.
+    /// Closes because the peer has ended its half of the stream. If it still reads, it gets the
+    /// queued messages and a Close.
     pub(super) fn end_of_stream(&mut self, cx: &Context<'_>) -> Progress {
         let gone = RecvError::Io(io::ErrorKind::UnexpectedEof.into());
         self.link.end(Some(gone), Some(&mut self.engine.output), cx);
@@ -56,7 +56,7 @@ impl<IO: Io> Driver<IO> {
         self.enter_closing(closed, true, Some(frame))
     }
 
-    /// The connection is gone, or has to be given up: nobody can be told.
+    /// Ends a connection on which no Close can be sent.
     pub(super) fn lose(&mut self, fault: RecvError, cx: &Context<'_>) -> Progress {
         let side = match fault {
             RecvError::Io(_) => Side::Remote,
@@ -67,24 +67,24 @@ impl<IO: Io> Driver<IO> {
         self.finish(closed, cx)
     }
 
-    /// This side closes.
+    /// Closes because this side wants to.
     pub(super) fn begin_closing(
         &mut self,
         frame: CloseFrame,
         now: Moment,
         cx: &Context<'_>,
     ) -> Progress {
-        // The time in which nothing was read is not held against what was on its way.
+        // Adjusts the deadlines if the connection was paused.
         self.resume(now);
         self.link.note_close(&frame);
         self.link.end(None, Some(&mut self.engine.output), cx);
         let closed = Closed::new(Side::Local, Some(frame.clone()), false);
-        // No answer comes behind an end that has been read already.
+        // After the end of input no Close can come.
         let answered = self.pending_end.take().is_some();
         self.enter_closing(closed, answered, Some(frame))
     }
 
-    /// The peer has closed: it is answered when the handler is through with what came before.
+    /// Answers the peer's Close once the handler has received all messages, or has had its time.
     pub(super) fn poll_answering(&mut self, now: Moment, cx: &mut Context<'_>) -> Progress {
         let is_closing = self.link.take_close().is_some();
         let longer = self
@@ -102,7 +102,7 @@ impl<IO: Io> Driver<IO> {
             let echoed = frame
                 .as_ref()
                 .map(|frame| CloseFrame::without_reason(frame.code()));
-            // Both Closes are there as soon as ours is written.
+            // Clean: both Closes have been exchanged once ours is written.
             return self.enter_closing(Closed::new(Side::Remote, frame, true), true, echoed);
         }
         match self.poll_flush(now, cx) {
@@ -110,15 +110,15 @@ impl<IO: Io> Driver<IO> {
             Poll::Ready(Ok(false)) if self.budget_spent() => Progress::Yield,
             Poll::Ready(Ok(false)) | Poll::Pending => Progress::Idle,
             Poll::Ready(Err(_)) => {
-                // The peer's Close has come, so that it is known how this ended.
-                let frame = answering_frame(&mut self.phase);
+                // The peer's Close has come, so it is the reason for the end.
+                let frame = take_answering_frame(&mut self.phase);
                 self.link.end(None, None, cx);
                 self.finish(Closed::new(Side::Remote, frame, false), cx)
             }
         }
     }
 
-    /// Begins the closing, in which our Close is sent with this `frame`.
+    /// Starts the closing. Our Close is sent with this `frame`.
     fn enter_closing(
         &mut self,
         closed: Closed,
@@ -137,8 +137,7 @@ impl<IO: Io> Driver<IO> {
         Progress::Again
     }
 
-    /// Queues our Close, the last frame that is written, unless something before it is still to be
-    /// compressed.
+    /// Queues our Close, the last frame, unless earlier messages have to be compressed first.
     pub(super) fn send_close(&mut self) {
         let Phase::Closing(closing) = &mut self.phase else {
             return;
@@ -159,14 +158,14 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    /// Returns until when the closing may last if so many bytes are still to be written: a slow reader
-    /// gets the time that it takes at the slowest rate that is put up with.
+    /// Returns the deadline of a closing that has to write `bytes`. It includes the time that the
+    /// slowest accepted reader takes.
     fn closing_deadline(&self, bytes: usize) -> Moment {
         let seconds = Duration::from_secs((bytes / MIN_RATE) as u64);
         timer::now() + self.link.config().close_limit() + seconds
     }
 
-    /// Errors end the closing, too: nobody is left to be told.
+    /// Continues the closing. An error ends it, too.
     pub(super) fn poll_closing(&mut self, now: Moment, cx: &mut Context<'_>) -> Progress {
         let _ = self.link.take_close();
         let role = self.link.role();
@@ -175,7 +174,7 @@ impl<IO: Io> Driver<IO> {
                 return Progress::Over;
             };
             let step = closing.step;
-            // A task that runs late may have been given room meanwhile.
+            // Before giving up, try once more: output may have moved while the task was late.
             let is_late = closing.deadline <= now
                 || (self.is_stalled(now)
                     && self.poll_written(now, cx).is_pending()
@@ -186,8 +185,8 @@ impl<IO: Io> Driver<IO> {
             if is_late {
                 let mut late = closing.closed.clone();
                 late.set_clean(late.is_clean() && !matches!(step, Step::Exchange { .. }));
-                // With no time at all for the closing the Close is still sent, and a stream that is
-                // dropped without its end might lose it.
+                // With a timeout of zero the Close is written only here. A stream that is dropped
+                // without a shutdown might lose it.
                 let is_exchange = matches!(step, Step::Exchange { .. });
                 if matches!(self.poll_written(now, cx), Poll::Ready(Ok(()))) && is_exchange {
                     let _ = self.engine.poll_shutdown(cx);
@@ -222,15 +221,15 @@ impl<IO: Io> Driver<IO> {
                 closing.step = next;
                 continue;
             }
-            // A peer that resets the connection after the Closes have crossed loses nothing by it.
+            // A reset after both Closes does not make the end unclean.
             let mut closed = closing.closed.clone();
             closed.set_clean(closed.is_clean() && !matches!(step, Step::Exchange { .. }));
             return self.finish(closed, cx);
         }
     }
 
-    /// Writes and reads at once: a peer that is itself blocked in writing reads our Close only
-    /// after we have read what it writes.
+    /// Writes and reads at the same time: a peer whose own output is blocked reads our Close only
+    /// after we have read.
     fn poll_exchange(
         &mut self,
         mut written: bool,
@@ -255,12 +254,12 @@ impl<IO: Io> Driver<IO> {
             }
         }
         if answered && !written {
-            // Nobody is listened to any more, but what arrives has to go somewhere.
+            // Input is discarded, so that the peer's output is not blocked.
             let _ = self.poll_drain(cx)?;
         }
         if let Phase::Closing(closing) = &mut self.phase {
             if written && matches!(closing.step, Step::Exchange { written: false, .. }) {
-                // Everything is with the peer, and so there is no reason to wait longer for it.
+                // The peer has all our output, so only the usual timeout remains.
                 let limit = self.link.config().close_limit();
                 closing.deadline = closing.deadline.min(timer::now() + limit);
             }
@@ -276,14 +275,15 @@ impl<IO: Io> Driver<IO> {
         Poll::Pending
     }
 
-    /// Reads and decodes what is discarded but for a Close; `None` when nothing more comes.
+    /// Reads, decodes and discards messages. Ready with other items, or with `None` at the end of
+    /// input.
     fn poll_discarded(&mut self, now: Moment, cx: &mut Context<'_>) -> Poll<Option<Found>> {
         let mut new = None;
         loop {
             let decoded = self.link.decode(new.take(), None, now, cx);
             return Poll::Ready(match decoded.next {
                 Next::Handle(found) => Some(found),
-                // It is closing already.
+                // The connection is closing already.
                 Next::Close(_) => continue,
                 Next::Inflate(receiver) => match self.inflate(receiver, now) {
                     None => return Poll::Pending,
@@ -311,8 +311,8 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    /// A stream that has something to write for its shutdown, as TLS has, may be able to only after
-    /// we have read what the peer writes.
+    /// Shuts the stream down, and reads meanwhile: TLS may be able to write its last bytes only
+    /// after we have read the peer's.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shutdown = self.engine.poll_shutdown(cx)?;
         if shutdown.is_pending() {
@@ -321,7 +321,7 @@ impl<IO: Io> Driver<IO> {
         shutdown.map(Ok)
     }
 
-    /// Reads bytes and throws them away, until there are no more.
+    /// Reads and discards bytes until the end of the stream.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while !self.budget_spent() {
             match ready!(self.engine.poll_discard(cx))? {
@@ -332,7 +332,7 @@ impl<IO: Io> Driver<IO> {
         Poll::Pending
     }
 
-    /// Ready when everything is written, our Close included.
+    /// Ready when all output is written, including our Close.
     fn poll_written(&mut self, now: Moment, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while ready!(self.poll_flush(now, cx))? {}
         match &self.phase {
@@ -348,8 +348,8 @@ impl<IO: Io> Driver<IO> {
     }
 }
 
-/// Takes the peer's Close out of a phase in which it is answered.
-fn answering_frame(phase: &mut Phase) -> Option<CloseFrame> {
+/// Takes the peer's Close out of the answering phase.
+fn take_answering_frame(phase: &mut Phase) -> Option<CloseFrame> {
     match phase {
         Phase::Answering(answering) => answering.frame.take(),
         _ => None,

@@ -1,16 +1,15 @@
-//! The connection's life: when to read, to write, to close and to give up.
+//! The connection's side of a session: when to read, write, close and give up.
 //!
-//! [`Driver::poll`] does what can be done without waiting and says what is next. Reading stops
-//! at a message for which the handler's inbox has no room, and while output is blocked, so neither
-//! side can make the other one's memory grow.
+//! [`Driver::poll`] does all work that is possible without waiting. Reading stops while the inbox
+//! is full or output is blocked, so neither side can make the other's memory grow.
 //!
 //! | File | Holds |
 //! | --- | --- |
-//! | `reading` | what is read: messages, control frames, the end |
-//! | `writing` | what is written, and who is told |
+//! | `reading` | messages, control frames, the end of input |
+//! | `writing` | output, and reporting it to the link |
 //! | `clock` | deadlines and pings |
 //! | `backpressure` | a connection that has stopped reading |
-//! | `stall` | a peer that takes nothing |
+//! | `stall` | a peer that does not read |
 //! | `closing` | the closing handshake |
 
 mod backpressure;
@@ -42,18 +41,18 @@ use crate::{
     words::{CloseFrame, Closed},
 };
 
-/// How long an end waits for the handler to answer what came before it, from the last message that
-/// the handler took.
+/// How long the end of input waits for the handler's answers, counted from the last message that
+/// the handler received.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 
-/// What a poll of the connection came to.
+/// The result of a poll of the connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Progress {
     /// Poll the handler, then the connection again.
     Again,
-    /// Enough for now: let other tasks run.
+    /// Let other tasks run.
     Yield,
-    /// Nothing to do before something arrives or the handler acts.
+    /// Wait for input, for the handler or for a timer.
     Idle,
     /// The connection is over.
     Over,
@@ -64,54 +63,54 @@ pub(super) enum Progress {
 pub(super) struct Driver<IO> {
     engine: Engine<IO>,
     link: Arc<Link>,
-    /// Elsewhere, because few layers ask for any.
+    /// Boxed because few configurations set one.
     deadlines: Option<Box<Deadlines>>,
     keepalive: Option<Keepalive>,
-    /// What was written, and read after the end, during this poll of the task.
+    /// The output written, and the input discarded while closing, in this poll of the task.
     spent: Spent,
-    /// What this poll of the task may still inflate, and compress.
+    /// What this poll of the task may still inflate and compress.
     inflate_share: Share,
     compress_share: Share,
-    /// Enough was decoded, or compressed, during this poll of the task.
+    /// This poll of the task has decoded or compressed enough.
     must_yield: bool,
-    /// When what has begun to arrive becomes too slow.
+    /// When the message that has begun to arrive is too slow.
     assembly_due: Option<Moment>,
     phase: Phase,
     timer: Timer,
-    /// The timer was set while nothing else was waited for.
+    /// The timer was last set while [`is_idle`](Self::is_idle) was true.
     timer_set_when_idle: bool,
-    /// The stream had nothing to read when the task fell asleep, and is read first of all.
+    /// The stream had nothing to read when the task fell asleep. The next poll reads before
+    /// anything else.
     reads_first: bool,
-    /// The outbox has nothing that the output lacks, as far as was seen.
+    /// All queued messages are in the output, as far as this poll has seen.
     outbox_empty: bool,
-    /// What was written and flushed, if `is_flushed`: the holder of the link is not told of it yet.
+    /// The load that was written and flushed, and not reported to the link yet. Valid if
+    /// `has_unreported`.
     unreported: Load,
     has_unreported: bool,
-    /// An end that was read and not acted on yet.
+    /// An end of input that was read and not handled yet.
     pending_end: Option<Box<PendingEnd>>,
-    /// Since when the stream takes nothing of what is to be written.
+    /// Since when the stream takes no output.
     blocked_since: Option<Moment>,
-    /// Bytes of the output that are control frames, for which nobody waits.
+    /// The bytes of control frames in the output. They take no room in the outbox.
     control_bytes: usize,
-    /// The newest ping that could not be answered because output is blocked.
+    /// The newest ping that was not answered because output is blocked.
     unanswered_ping: Option<Box<Control>>,
-    /// Since when nothing is read, so that neither silence nor slowness can be held against the
-    /// peer.
+    /// Since when nothing is read. The peer's deadlines stand still.
     paused_since: Option<Moment>,
-    /// Elsewhere, because few handlers let messages wait.
+    /// Boxed because most inboxes are never full.
     backpressure: Option<Box<Backpressure>>,
     control_frames: Bucket,
-    /// Something was written since the stream was flushed.
+    /// Bytes were written since the last flush.
     unflushed: bool,
-    /// The stream can tell meanwhile whether the peer has gone.
+    /// The stream can report, without being read, whether the peer has gone.
     probes: bool,
     stall: Stall,
 }
 
-/// What ends what is received.
+/// Why the input ends.
 #[derive(Debug)]
 enum EndCause {
-    /// The end of the stream.
     EndOfStream,
     Violation(Violation),
     Io(io::Error),
@@ -127,7 +126,7 @@ struct PendingEnd {
 #[derive(Debug)]
 enum Phase {
     Open,
-    /// The peer's Close has come; the handler may still answer what came before it.
+    /// The peer has sent a Close. The handler may still answer earlier messages.
     Answering(Box<Answering>),
     Closing(Box<Closing>),
     Over,
@@ -144,7 +143,7 @@ struct Closing {
     closed: Closed,
     deadline: Moment,
     step: Step,
-    /// Our Close, with what it says, while messages before it are compressed.
+    /// Our Close, while earlier messages are compressed; `Some(None)` is a Close without a code.
     unsent_close: Option<Option<CloseFrame>>,
 }
 
@@ -201,10 +200,10 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    /// Does what can be done now.
+    /// Does all work that is possible now.
     ///
-    /// The `clock` may be late by as long as the handler has run in this poll of the task. The time is asked
-    /// for again where a wait begins, and when a timer is reached.
+    /// The `clock` may be late by the time that the handler has run in this poll of the task. The
+    /// time is read again where a wait begins and when a timer is reached.
     pub(super) fn poll(&mut self, clock: &mut Moment, cx: &mut Context<'_>) -> Progress {
         let now = *clock;
         self.report_written(cx);
@@ -224,19 +223,19 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    /// Lets the task sleep, unless there is more to do for the connection or the handler.
+    /// Lets the task sleep, unless the connection or the handler has more to do.
     pub(super) fn try_sleep(&mut self, cx: &Context<'_>) -> TrySleep {
         let written = self.take_unreported();
         self.link.try_sleep(written, cx)
     }
 
-    /// Ends a poll of the task in which others have to get their turn.
+    /// Prepares for a yield to other tasks.
     pub(super) fn before_yield(&mut self, cx: &Context<'_>) {
         self.report_written(cx);
         self.link.give_back_buffers();
     }
 
-    /// Ends a poll of the task: what is shared with other connections is given back.
+    /// Ends a poll of the task: gives shared buffers back and resets the budgets.
     pub(super) fn end_poll(&mut self) {
         self.spent = Spent::default();
         self.inflate_share = Share::default();
@@ -255,7 +254,7 @@ impl<IO: Io> Driver<IO> {
             return self.begin_closing(frame, now, cx);
         }
         if self.blocked_since.is_some() {
-            // A server reads nothing before output moves again.
+            // A server reads nothing while output is blocked.
             match self.poll_flush(now, cx) {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => {
@@ -278,8 +277,8 @@ impl<IO: Io> Driver<IO> {
             return progress;
         }
         if delivered {
-            // What the handler replies is gathered with the replies to what is still to be read,
-            // and flushed when there is nothing left to be read.
+            // The answers to this message and to the rest of the input are gathered, and flushed
+            // together when there is nothing left to read.
             return Progress::Again;
         }
         let flushed = self.poll_flush_later(now, cx);
@@ -294,8 +293,8 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    /// Tells whether what arrives is read although output does not move. Servers do not; if clients
-    /// did not either, each could wait for the other to read.
+    /// Returns whether input is read while output is blocked. Clients read: if neither side did,
+    /// each could wait for the other forever.
     fn reads_while_blocked(&self) -> bool {
         matches!(self.link.role(), Role::Client)
     }

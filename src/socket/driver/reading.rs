@@ -1,4 +1,4 @@
-//! What is read: messages for the handler, control frames to act on, and the end of it.
+//! Reading: messages for the handler, control frames, and the end of input.
 
 use std::{
     mem,
@@ -21,9 +21,8 @@ use crate::{
 };
 
 impl<IO: Io> Driver<IO> {
-    /// Reads and decodes until there is nothing to read, no room for the next message, or enough was
-    /// done for now. Returns whether the handler got something, or what else became of the
-    /// connection.
+    /// Reads and decodes until there is nothing to read, the inbox is full, or the budget of the
+    /// poll is spent. Returns whether the handler has something to receive.
     pub(super) fn read(&mut self, now: Moment, cx: &mut Context<'_>) -> Result<bool, Progress> {
         let (mut delivered, mut new, mut is_read_out) = (false, None, false);
         if mem::take(&mut self.reads_first) {
@@ -49,7 +48,7 @@ impl<IO: Io> Driver<IO> {
                     FastPath::Receive => {
                         self.note_inbox_room();
                         self.assembly_due = None;
-                        // Time is looked at when the handler has what has come.
+                        // Deadlines are checked after the handler has received the message.
                         return Err(Progress::Again);
                     }
                     FastPath::Read {
@@ -129,7 +128,7 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    /// Reads into a buffer, unless it is known that there `is_nothing` to read.
+    /// Reads into a buffer, unless the caller knows that there `is_nothing` to read.
     fn read_into(
         &mut self,
         buffer: Option<Box<Input>>,
@@ -153,7 +152,8 @@ impl<IO: Io> Driver<IO> {
         })
     }
 
-    /// The stream has nothing to read for now, which is the end where nothing can be written either.
+    /// Handles a stream that has nothing to read now. After a write error this is the end of the
+    /// connection.
     fn on_nothing_read(&mut self, delivered: bool, cx: &Context<'_>) -> Result<bool, Progress> {
         let error = match delivered {
             true => None,
@@ -165,7 +165,7 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    /// Inflates what has come, and returns what it is; `None` if the poll's share is used up before.
+    /// Inflates the input. Returns `None` if the share of the poll is used up first.
     pub(super) fn inflate(&mut self, mut receiver: Box<Receiver>, now: Moment) -> Option<Found> {
         let found = receiver.inflate(&mut self.inflate_share, now);
         self.link.put_back(receiver);
@@ -196,7 +196,7 @@ impl<IO: Io> Driver<IO> {
         })
     }
 
-    /// Acts on a control frame; returns what a violation comes to.
+    /// Handles a control frame. Returns the cause if the input ends.
     fn handle(
         &mut self,
         found: Found,
@@ -211,7 +211,7 @@ impl<IO: Io> Driver<IO> {
                 self.answer_ping(payload);
             }
             Found::Event(Event::Pong(payload)) => {
-                // Only a pong that answers none of our pings costs a token.
+                // Only an unexpected pong counts against the limit.
                 if !self.note_pong(&payload, timer::now()) {
                     self.count_control_frame(now, cx)?;
                 }
@@ -229,8 +229,7 @@ impl<IO: Io> Driver<IO> {
         Ok(None)
     }
 
-    /// Acts on what ends what is received, once the handler has had its time to answer what came
-    /// before.
+    /// Handles the end of input, once the handler has had its time to answer earlier messages.
     fn handle_end(
         &mut self,
         mut pending_end: PendingEnd,
@@ -261,8 +260,8 @@ impl<IO: Io> Driver<IO> {
         })
     }
 
-    /// Returns whether an end has to wait for the handler, which may still answer what came before:
-    /// for [`ANSWER_GRACE`] from the last message that it took.
+    /// Returns whether the end has to wait for the handler's answers: up to [`ANSWER_GRACE`] after
+    /// the last message that it received.
     fn awaits_answer(&self, ends: &mut Option<Moment>, now: Moment) -> bool {
         if !self.link.holder_may_answer() {
             return false;
@@ -270,14 +269,14 @@ impl<IO: Io> Driver<IO> {
         now < *ends.get_or_insert_with(|| timer::now() + self.answer_grace())
     }
 
-    /// Returns whether nothing that is written can reach the peer any more, as far as that is known:
-    /// a stream of HTTP/2 that was reset reads like one that has ended.
+    /// Returns whether the peer is known to receive nothing any more. An HTTP/2 stream that was
+    /// reset reads like one that has ended.
     pub(super) fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
         self.has_write_error()
             || (self.probes && matches!(self.engine.poll_gone(cx), Poll::Ready(Err(_))))
     }
 
-    /// Takes a pong, and returns whether it answers a ping of ours.
+    /// Records a pong. Returns whether it answers one of our pings.
     fn note_pong(&mut self, payload: &[u8], now: Moment) -> bool {
         let Some(keepalive) = &mut self.keepalive else {
             return false;
@@ -302,8 +301,8 @@ impl<IO: Io> Driver<IO> {
         Err(self.fail(fault, CloseCode::POLICY_VIOLATION, cx))
     }
 
-    /// Answers a ping, or remembers the newest one while output is blocked: RFC 6455 §5.5.3 allows
-    /// to answer only that.
+    /// Answers a ping. While output is blocked only the newest ping is kept, which RFC 6455 §5.5.3
+    /// allows.
     fn answer_ping(&mut self, payload: Box<Control>) {
         if self.blocked_since.is_some() {
             self.unanswered_ping = Some(payload);

@@ -1,4 +1,4 @@
-//! What is written, and when the holder of the link is told.
+//! Writing output, and reporting it to the link.
 
 use std::{
     io, mem,
@@ -23,16 +23,14 @@ impl<IO: Io> Driver<IO> {
         mem::take(&mut self.has_unreported).then(|| mem::take(&mut self.unreported))
     }
 
-    /// Tells the holder of the link what was written, and returns whether somebody waits for the room
-    /// that this makes.
+    /// Reports the written load to the link. Returns whether someone waits for room or for a flush.
     pub(super) fn report_written(&mut self, cx: &Context<'_>) -> bool {
         let written = self.take_unreported();
         written.is_some_and(|written| self.link.note_written(written, true, cx))
     }
 
-    /// Writes what was sent, until there is nothing left or the stream takes no more. Ready with
-    /// whether there is more to do at once: the handler waits for the room that this made, or more
-    /// was sent while output was blocked.
+    /// Writes until the output is empty or blocked. Ready with whether there is more to do at once:
+    /// someone waits for the room that became free, or messages were sent while output was blocked.
     pub(super) fn poll_flush(
         &mut self,
         now: Moment,
@@ -43,8 +41,8 @@ impl<IO: Io> Driver<IO> {
         flushed.map_ok(|is_more| is_more || waits)
     }
 
-    /// Writes as [`poll_flush`](Self::poll_flush) does, but when everything is written, the holder of
-    /// the link is told so later.
+    /// Like [`poll_flush`](Self::poll_flush), but the link gets the report of a complete flush
+    /// later.
     pub(super) fn poll_flush_later(
         &mut self,
         now: Moment,
@@ -58,8 +56,8 @@ impl<IO: Io> Driver<IO> {
                 }
             };
         }
-        // What is sent while output is blocked waits until it has moved, and something was read:
-        // else a handler that sends without end would keep the peer from being heard.
+        // Messages that are sent while output is blocked wait until it moves and something was
+        // read. Otherwise a handler that sends without end would keep the connection from reading.
         let was_blocked = self.blocked_since.is_some();
         if !was_blocked && !mem::take(&mut self.outbox_empty) {
             self.take_outgoing(cx);
@@ -71,7 +69,7 @@ impl<IO: Io> Driver<IO> {
                 written => written,
             };
             let Poll::Ready(written) = written? else {
-                // Room that was made before counts also if not everything could be written.
+                // Room that became free counts even if not all output could be written.
                 let has_moved = !moved.is_empty();
                 if has_moved || self.blocked_since.is_none() {
                     let now = timer::now();
@@ -101,7 +99,7 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    /// Takes what was sent, and compresses what is to be, as far as this poll's share goes.
+    /// Takes queued messages, and compresses as many as the share of the poll allows.
     fn take_outgoing(&mut self, cx: &Context<'_>) {
         let Some(mut batch) = self.link.take_outgoing(&mut self.engine.output) else {
             return;
@@ -119,8 +117,8 @@ impl<IO: Io> Driver<IO> {
         self.send_close();
     }
 
-    /// Adds what was written of messages to `moved`. Room is made late rather than early: control
-    /// frames count as written first.
+    /// Adds the written bytes of messages to `moved`. Control frames count as written first, so
+    /// room becomes free late rather than early.
     fn add_written(&mut self, mut written: Load, moved: &mut Load) {
         let control = written.bytes.min(self.control_bytes);
         self.control_bytes -= control;

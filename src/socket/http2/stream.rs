@@ -15,26 +15,26 @@ use tokio::{
 
 use super::ResetGuard;
 
-/// The most that one write hands to an HTTP/2 server: a DATA frame of the default size
-/// (RFC 9113 §4.2).
+/// The most bytes of one write to an HTTP/2 server: a DATA frame of the default size (RFC 9113
+/// §4.2).
 ///
-/// hyper takes up to four writes before the first of them may be sent, whatever the peer's window,
-/// and each is copied. So a stream that stands still holds 64 KiB there.
+/// hyper takes and copies up to four writes before it may send the first one, whatever the peer's
+/// window is. So a blocked stream holds 64 KiB there.
 const MAX_WRITE: usize = 16 * 1024;
 
-/// How long the peer may take to end its half of an HTTP/2 stream after we have ended ours.
+/// How long the peer may take to end its half of the stream after we have ended ours.
 ///
-/// hyper resets a stream that is dropped before, right behind what was written last, and clients
-/// have lost the Close that way. Unlike with a socket nothing else has to be waited for.
+/// hyper resets a stream that is dropped earlier, right behind the last output, and clients have
+/// lost the Close that way. A socket needs no such wait.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A stream of HTTP/2 that was handed over.
+/// A stream of HTTP/2 that a server has handed over.
 #[derive(Debug)]
 pub(crate) struct Stream<IO> {
-    /// The time left to the peer, since our half has ended.
+    /// Runs from the end of our half: the time that the peer has left.
     end_timer: Option<Pin<Box<Sleep>>>,
-    /// Resets the stream if its end does not come first. Dropped before `io`: what sends for the stream
-    /// would else take the end of `io` for the end of what is sent.
+    /// Resets the stream unless it ends before. Declared before `io`, so it is dropped first: the
+    /// send task would take the end of `io` for the end of the output.
     reset_guard: Option<ResetGuard>,
     io: IO,
 }
@@ -64,7 +64,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Stream<IO> {
     }
 }
 
-/// Writes one buffer at a time, so that the number of bytes in a write is known.
+/// Writes one buffer at a time, so that the size of each write is known.
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Stream<IO> {
     fn poll_write(
         mut self: Pin<&mut Self>,

@@ -1,4 +1,4 @@
-//! What stands in the place of the executor where HTTP/2 is not compiled in: a type without values.
+//! Replaces `executor` without the `http2` feature: a guard that never exists.
 
 #[derive(Debug)]
 pub(crate) enum ResetGuard {}

@@ -1,4 +1,4 @@
-//! What the connection finds when it looks at what was read, and at what was done meanwhile.
+//! Decoding: which step the connection takes next.
 
 use std::{mem, task::Context};
 
@@ -13,28 +13,28 @@ use crate::{
     words::{CloseFrame, Message},
 };
 
-/// What comes of a look.
+/// The result of [`Link::decode`].
 #[derive(Debug)]
 pub(in crate::socket) struct Decoded {
     pub(in crate::socket) next: Next,
-    /// There is something for the holder of the socket.
+    /// The holder has something to receive.
     pub(in crate::socket) delivered: bool,
-    /// The holder took a message since the last look.
+    /// The holder has received a message since the last call.
     pub(in crate::socket) holder_received: bool,
-    /// A message was decoded since the last look.
+    /// A message was decoded since the last call.
     pub(in crate::socket) message_decoded: bool,
-    /// When what has begun to arrive becomes too slow.
+    /// When the message that has begun to arrive is too slow.
     pub(in crate::socket) deadline: Option<Moment>,
-    /// Everything that was sent is in the output.
+    /// All queued messages are in the output.
     pub(in crate::socket) outbox_empty: bool,
 }
 
-/// What is found at a glance.
+/// The result of [`Link::fast_path`].
 #[derive(Debug)]
 pub(in crate::socket) enum FastPath {
-    /// As [`Next::Receive`].
+    /// Like [`Next::Receive`].
     Receive,
-    /// As [`Next::Read`], behind a message that was `message_decoded` or not.
+    /// Like [`Next::Read`].
     Read {
         buffer: Option<Box<Input>>,
         message_decoded: bool,
@@ -44,28 +44,28 @@ pub(in crate::socket) enum FastPath {
     NotTaken,
 }
 
-/// What is to be done next.
+/// The next step of the connection.
 #[derive(Debug)]
 pub(in crate::socket) enum Next {
-    /// Reading, into this buffer if there is one.
+    /// Read, into this buffer if there is one.
     Read(Option<Box<Input>>),
-    /// Reading to the place of a large payload, which takes the receiver until it is put back.
+    /// Read a large payload into its final buffer. The receiver has to be put back.
     ReadLarge(Box<Receiver>),
-    /// Inflating, which takes the receiver until it is put back.
+    /// Inflate. The receiver has to be put back.
     Inflate(Box<Receiver>),
-    /// Nothing before the handler of this very task has received: it decodes what has come.
+    /// Let the handler in this task receive: it decodes the message itself.
     Receive,
-    /// Nothing before there is room for another message.
+    /// Wait for room in the inbox.
     Wait,
-    /// Letting other tasks run.
+    /// Let other tasks run.
     Yield,
-    /// Acting on this.
+    /// Handle a control frame or a violation.
     Handle(Found),
-    /// Closing, as somebody has asked for.
+    /// Close, as this side has requested.
     Close(Box<CloseFrame>),
 }
 
-/// What comes of looking at the input once.
+/// One step of decoding.
 enum Step {
     Deliver(Message),
     Read,
@@ -78,8 +78,8 @@ enum Step {
 }
 
 impl Link {
-    /// Begins a connection: what was read of it already is decoded by these rules, and its stream
-    /// writes one buffer at a time if it is `contiguous`.
+    /// Begins a connection from which `early` was read before. `contiguous` says that its stream
+    /// writes one buffer at a time.
     pub(in crate::socket) fn begin(
         &self,
         rules: Rules,
@@ -94,8 +94,8 @@ impl Link {
         state.receiver = Some(Box::new(Receiver::new(rules, early, allowance)));
     }
 
-    /// Finds one of the two usual cases, with the same effect as [`decoded`](Self::decoded): the handler of this
-    /// task waits, and a message begins with what is `new`; or everything was decoded.
+    /// Handles the two most frequent cases with the effect of [`decode`](Self::decode): the handler
+    /// of this task waits and `new` input starts with a message; or all input is decoded.
     pub(in crate::socket) fn fast_path(
         &self,
         new: &mut Option<Box<Input>>,
@@ -140,11 +140,11 @@ impl Link {
         FastPath::Receive
     }
 
-    /// Decodes what was read, and what is `new` of it, until there is something to do.
+    /// Decodes the input, with `new` behind it, until the connection has something to do.
     ///
-    /// A message that has just come is left to the handler where that waits for it in this task;
-    /// others are put into the inbox. What was sent is moved to the `output`, if that is empty and the
-    /// handler has nothing to answer first. Everything that was done counts as looked at.
+    /// If the handler of this task waits for a message, it decodes new input itself. Other messages
+    /// go to the inbox. The outbox is moved to `output` if that is empty and nothing was delivered
+    /// that the handler may answer first. Clears the dirty flag.
     pub(in crate::socket) fn decode(
         &self,
         new: Option<Box<Input>>,
@@ -183,7 +183,7 @@ impl Link {
             };
             decoded.deadline = receiver.deadline();
             let has_place = matches!(step, Step::Read) && receiver.place().is_some();
-            // What is read to its place needs no buffer: the receiver keeps it.
+            // A payload that is read into its final buffer needs no other one.
             let empty = match step {
                 Step::Read if !has_place => receiver.take_empty(),
                 _ => None,
@@ -255,7 +255,8 @@ impl Link {
         self.lock().receiver = Some(receiver);
     }
 
-    /// Does not hold against the peer that nothing was read from `since` until now.
+    /// Excludes the time from `since` to `now` from the peer's deadlines and rates, because nothing
+    /// was read in it.
     pub(in crate::socket) fn exclude_pause(&self, since: Moment, now: Moment) {
         if let Some(receiver) = &mut self.lock().receiver {
             receiver.exclude_pause(since, now);

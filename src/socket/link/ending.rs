@@ -10,12 +10,12 @@ use std::{
 use super::Link;
 use crate::{socket::waiters::Ticket, words::Closed};
 
-/// Those who wait for the end.
+/// The tasks that wait for the end.
 #[derive(Debug, Default)]
 pub(super) struct Watchers(BTreeMap<Ticket, Waker>);
 
 impl Watchers {
-    /// Adds a waker, or replaces the one under `ticket` and returns that.
+    /// Adds a waker. If there is one under `ticket`, replaces and returns it.
     fn register(&mut self, ticket: &mut Option<Ticket>, waker: &Waker) -> Option<Waker> {
         let last = self.0.last_key_value();
         let next = last.map_or(Ticket::MIN, |(last, _)| last.saturating_add(1));
@@ -30,7 +30,7 @@ impl Watchers {
     fn remove(&mut self, ticket: Ticket) -> Option<Waker> {
         let waker = self.0.remove(&ticket);
         if self.0.is_empty() {
-            // An empty map that had entries keeps memory for the next ones.
+            // An empty map keeps memory for later entries, so drop it.
             self.0 = BTreeMap::new();
         }
         waker
@@ -50,13 +50,13 @@ impl Link {
         }
     }
 
-    /// Returns how the connection ended, once it has.
+    /// Returns how the connection ended, or `None` before its end.
     pub(crate) fn ending(&self) -> Option<Closed> {
         self.lock().closed.as_deref().cloned()
     }
 }
 
-/// The future of the end of a connection.
+/// The future that waits for the end of a connection.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless they are polled"]
 pub(in crate::socket) struct WaitClosed<'a> {
@@ -118,7 +118,7 @@ mod tests {
     }
 
     #[test]
-    fn wakes_each_once_by_its_last_waker_and_none_that_was_dropped() {
+    fn wakes_each_waiter_once_by_its_last_waker() {
         let name = Name {
             handler: "",
             path: "".into(),
@@ -140,7 +140,7 @@ mod tests {
             .map(|woken| woken.0.load(Ordering::Relaxed));
         assert_eq!(woken, [0, 0, 1, 1]);
         assert!(poll(first, &wakers[2]) && poll(second, &wakers[3]));
-        // Their wakers are freed with them.
+        // The futures' wakers are freed.
         assert!(wakers.iter().all(|woken| Arc::strong_count(woken) == 1));
     }
 }

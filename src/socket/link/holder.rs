@@ -1,4 +1,4 @@
-//! The side of the holder of the socket: what is received, and the end.
+//! The side of the socket's holder: receiving, closing, waiting for the end.
 
 use std::{
     mem,
@@ -25,7 +25,7 @@ impl Link {
         }
     }
 
-    /// Receives as many messages as have come, at most `limit`.
+    /// Receives all messages that have arrived, at most `limit`.
     pub(in crate::socket) fn poll_recv_many(
         &self,
         messages: &mut Vec<Message>,
@@ -61,8 +61,7 @@ impl Link {
         }
     }
 
-    /// Receives the next message. With a context its task is woken when there is something to receive,
-    /// if there is nothing now.
+    /// Receives the next message. If there is none, the task of `cx` is woken by the next change.
     #[inline(always)]
     fn receive(&self, cx: Option<&Context<'_>>) -> Received {
         let mut state = self.lock();
@@ -79,7 +78,8 @@ impl Link {
         Received::Nothing
     }
 
-    /// Notes that the holder has found nothing to receive.
+    /// Records that the holder has found nothing to receive, and wakes the connection if it waits
+    /// for that.
     fn notify_empty(&self, mut state: MutexGuard<'_, State>) {
         state.may_answer = false;
         let receiver = state.receiver.as_ref();
@@ -89,7 +89,7 @@ impl Link {
         }
     }
 
-    /// Notes that the holder has found that nothing will come any more, and returns why, once.
+    /// Records that the holder has received the end. Returns the fault, once.
     fn deliver_end(&self, mut state: MutexGuard<'_, State>) -> Option<RecvError> {
         let fault = state.fault.take().map(|fault| *fault);
         match mem::replace(&mut state.end_delivered, true) {
@@ -98,7 +98,7 @@ impl Link {
         }
     }
 
-    /// Wakes the connection if it waits for a message to be taken.
+    /// Wakes the connection if it waits for the holder to receive a message.
     #[inline]
     fn notify_received(&self, state: MutexGuard<'_, State>) {
         if state.inbox_full || state.notify_on_receive {
@@ -123,12 +123,12 @@ impl Link {
         self.lock().round_trip
     }
 
-    /// Returns the first Close of the connection, once there is one.
+    /// Returns the first Close of the connection, if there was one.
     pub(in crate::socket) fn first_close(&self) -> Option<CloseFrame> {
         self.lock().first_close.clone()?.map(|frame| *frame)
     }
 
-    /// Asks for the closing handshake; the first to ask chooses the code.
+    /// Starts the closing handshake. The first call chooses the code.
     pub(crate) fn close(&self, frame: CloseFrame) {
         let mut state = self.lock();
         if state.stage == Stage::Open {
@@ -144,14 +144,14 @@ impl Link {
         }
     }
 
-    /// Has the handler of a connection that is over dropped.
+    /// Makes the session drop the handler of an ended connection.
     pub(crate) fn evict(&self) {
         let mut state = self.lock();
         state.evicted = true;
         self.wake_connection(state, ());
     }
 
-    /// Waits until the connection has ended, which fails if not everything was written before.
+    /// Waits for the end of the connection. Fails if a message was not written.
     pub(in crate::socket) fn poll_ended(
         &self,
         cx: &mut Context<'_>,
@@ -166,7 +166,7 @@ impl Link {
         })
     }
 
-    /// Discards the messages that came and those that will come.
+    /// Discards all messages, those in the inbox and later ones.
     pub(in crate::socket) fn ignore_incoming(&self) {
         let mut state = self.lock();
         state.ignores_incoming = true;
@@ -175,7 +175,7 @@ impl Link {
         drop(discarded);
     }
 
-    /// Notes that nobody will receive any more.
+    /// Records that the holder has dropped its end.
     pub(in crate::socket) fn abandon(&self, panicking: bool) {
         let mut state = self.lock();
         state.abandoned = Some(panicking);
@@ -196,7 +196,7 @@ impl State {
         if self.discards() {
             return None;
         }
-        // One that is compressed takes too long to be inflated under the lock.
+        // Inflating takes too long under the lock.
         let receiver = self
             .receiver
             .as_mut()
@@ -209,16 +209,16 @@ impl State {
     }
 }
 
-/// What comes of receiving.
+/// The result of receiving.
 enum Received {
     Message(Message),
-    /// There is nothing yet.
+    /// Nothing has arrived yet.
     Nothing,
-    /// Nothing will come any more; for this reason, which is told once.
+    /// No message will come. The reason is returned once.
     End(Option<RecvError>),
 }
 
-/// Has `cx` woken when something changes for whoever sends.
+/// Registers the waker of a holder that waits for a flush or for the end.
 pub(super) fn wait<T>(mut state: MutexGuard<'_, State>, cx: &Context<'_>) -> Poll<T> {
     let replaced = register(&mut state.writer, cx);
     drop(state);

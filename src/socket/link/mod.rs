@@ -1,16 +1,16 @@
-//! What the ends of a connection share: what was read, what is to be written, and who waits for what.
+//! The state that the connection, the holder of the socket and the senders share.
 //!
-//! One lock guards it. It is held for as long as it takes to decode or to encode one message, never
-//! across an await, and no code of others runs meanwhile: wakers are called after it is released, and
-//! messages are compressed and inflated without it.
+//! One lock guards it. The lock is held while one message is decoded or encoded, and never across
+//! an await. No foreign code runs under it: wakers are called after it is released, and messages
+//! are compressed and inflated without it.
 //!
 //! | File | Holds |
 //! | --- | --- |
-//! | `decoded` | what the connection finds when it looks: what was read, and what was done meanwhile |
-//! | `connection` | the rest of the connection's side: what was written, the end, sleeping |
-//! | `holder` | receiving, and what else the holder of the socket does |
+//! | `decode` | decoding: the next step of the connection |
+//! | `connection` | the rest of the connection's side: written messages, the end, sleeping |
+//! | `holder` | the side of the socket's holder: receiving, closing |
 //! | `sending` | sending, and waiting for room |
-//! | `uncompressed` | what was sent and is not compressed yet |
+//! | `uncompressed` | the queue of messages that are not compressed yet |
 //! | `ending` | waiting for the end |
 
 mod connection;
@@ -56,18 +56,18 @@ pub(crate) struct Link {
     name: Name,
     config: Arc<Config>,
     state: Mutex<State>,
-    /// Something was done for a holder in the connection's own task, which was not woken.
+    /// The handler in the connection's own task has something to do. Its waker was not called.
     handler_is_due: AtomicBool,
 }
 
-/// The messages of a connection, counted.
+/// Counts of a connection's messages.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Traffic {
     pub(crate) messages_received: u64,
     pub(crate) bytes_received: u64,
     pub(crate) messages_sent: u64,
     pub(crate) bytes_sent: u64,
-    /// The handler returned while its `WebSocket` lived on elsewhere.
+    /// 1 if the handler returned while its `WebSocket` lived on elsewhere.
     pub(crate) handed_on: u64,
 }
 
@@ -86,50 +86,49 @@ struct State {
     /// `None` before the connection begins, and while the connection decodes without the lock.
     receiver: Option<Box<Receiver>>,
     inbox: Inbox,
-    /// Nothing will be added to the inbox any more.
+    /// No message will be added to the inbox.
     input_over: bool,
-    /// Why, told once, after the inbox is empty.
+    /// Why no message will come. The holder gets it once, after the inbox is empty.
     fault: Option<Box<RecvError>>,
-    /// The holder has been told that nothing will come any more.
+    /// The holder has received the end.
     end_delivered: bool,
-    /// Something was delivered since the holder last found that there is none.
+    /// A message was delivered, and the holder has not found an empty inbox since.
     may_answer: bool,
-    /// The holder took a message that the connection has not heard of.
+    /// The holder has received a message since the connection last checked.
     holder_received: bool,
-    /// The connection waits for the holder to take a message, or to find that there is none.
+    /// The connection has to be woken when the holder receives a message or finds none.
     notify_on_receive: bool,
     /// The connection waits for room in the inbox.
     inbox_full: bool,
-    /// A message was decoded that the connection has not heard of.
+    /// A message was decoded since the connection last checked.
     message_decoded: bool,
-    /// The holder has dropped its end; the value says whether in a panic.
+    /// `Some` once the holder has dropped its end, with whether it did so in a panic.
     abandoned: Option<bool>,
     /// The holder receives nothing: messages that arrive are discarded.
     ignores_incoming: bool,
 
-    /// What the connection has not taken yet.
+    /// Encoded messages that the connection has not taken yet.
     outbox: Outgoing,
-    /// What is to be compressed before, and what was sent behind that. There from the beginning on, but
-    /// boxed, because few connections compress.
+    /// Messages to compress, and later messages behind them. `Some` from the beginning if the
+    /// connection compresses; boxed because few do.
     uncompressed: Option<Box<Uncompressed>>,
-    /// What the connection has taken of both and not written yet.
+    /// The load that the connection has taken from both queues and not written yet.
     writing: Load,
-    /// Messages that were written and flushed so far.
+    /// The number of messages that were written and flushed.
     flushed: u64,
-    /// How many have to be flushed for a flush that the holder waits for.
+    /// The value of `flushed` that a flush of the holder waits for.
     flush_target: Option<u64>,
-    /// Those who wait for room, in the order in which they get it; boxed, because hardly ever
-    /// anybody does.
+    /// Tasks that wait for room. Boxed because most connections have none.
     waiters: Option<Box<Waiters>>,
-    /// The place of the socket as a `Sink` among them.
+    /// The place of the socket among them while it waits as a `Sink`.
     sink_ticket: Option<Ticket>,
-    /// Others had their turn since some were called.
+    /// The task has yielded to the waiters since room was last granted.
     has_yielded: bool,
 
     stage: Stage,
     /// The Close that this side wants to send.
     close: Option<Box<CloseFrame>>,
-    /// The first Close of the connection, as soon as there is one, with what it says.
+    /// The first Close of the connection, if there was one; `Some(None)` if it had no code.
     first_close: Option<Option<Box<CloseFrame>>>,
     closed: Option<Box<Closed>>,
     round_trip: Option<Duration>,
@@ -139,22 +138,22 @@ struct State {
     writer: Option<Waker>,
     connection: Option<Waker>,
     watchers: Watchers,
-    /// The connection sleeps and has to be woken.
+    /// The connection sleeps: a change has to wake it.
     asleep: bool,
-    /// Something was done that the connection has not looked at.
+    /// Something has changed since the connection last checked.
     dirty: bool,
-    /// The handler goes on after its connection is over, and is to be dropped.
+    /// The handler of an ended connection has to be dropped.
     evicted: bool,
 }
 
-/// How far the connection is from its end.
+/// The stages of a connection's life.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum Stage {
     #[default]
     Open,
-    /// A Close was asked for or sent: nothing can be queued any more.
+    /// A Close was requested or sent: no message can be queued.
     Closing,
-    /// The closing handshake is complete, or given up.
+    /// The closing handshake is complete or was given up.
     Closed,
 }
 
@@ -170,11 +169,12 @@ impl Link {
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while the lock is held, so the state is whole whatever a thread did.
+        // No code panics under the lock, so the state is valid even if the lock is poisoned.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state and wakes the connection if it sleeps.
+    /// Sets the dirty flag, releases the lock and wakes the connection if it sleeps. Returns
+    /// `result`.
     fn wake_connection<T>(&self, mut state: MutexGuard<'_, State>, result: T) -> T {
         state.dirty = true;
         let waker = if mem::take(&mut state.asleep) {
@@ -189,8 +189,8 @@ impl Link {
         result
     }
 
-    /// Wakes all but the task that runs right now, which polls the handler next anyway: waking it would
-    /// only have it scheduled once more for nothing.
+    /// Calls the wakers of other tasks. For the current task it only notes that the handler is due:
+    /// the session polls the handler next without a wake.
     fn wake_other_tasks(&self, wakers: impl IntoIterator<Item = Waker>, cx: &Context<'_>) {
         for waker in wakers {
             match waker.will_wake(cx.waker()) {
@@ -211,13 +211,13 @@ impl State {
         self.input_over || self.ignores_incoming || self.abandoned.is_some()
     }
 
-    /// Notes a Close, unless one came before.
+    /// Records a Close, unless there was one before.
     fn note_close(&mut self, frame: Option<&CloseFrame>) {
         self.first_close
             .get_or_insert_with(|| frame.cloned().map(Box::new));
     }
 
-    /// Returns what is not written yet.
+    /// Returns the load that is queued and not written yet.
     #[inline]
     fn unwritten(&self) -> Load {
         let queued = self.outbox.load();
@@ -228,19 +228,19 @@ impl State {
         }
     }
 
-    /// Returns what was sent and is not compressed yet, with what waits behind it.
+    /// Returns the load that is not compressed yet, and what is queued behind it.
     #[inline]
     fn uncompressed(&self) -> Load {
         let uncompressed = self.uncompressed.as_ref();
         uncompressed.map_or(Load::default(), |uncompressed| uncompressed.load())
     }
 
-    /// Returns how many messages were sent so far.
+    /// Returns the number of messages sent so far.
     const fn sent(&self) -> u64 {
         self.traffic.messages_sent
     }
 
-    /// Takes the wakers of all who wait for the connection: it comes to its end.
+    /// Takes all wakers, because the connection ends.
     fn take_wakers(&mut self) -> Wakers {
         let waiters = self.waiters.as_mut();
         Wakers {
@@ -249,7 +249,7 @@ impl State {
         }
     }
 
-    /// Calls as many of those who wait for room as there is room for, and returns their wakers.
+    /// Grants room to as many waiters as possible. Returns their wakers.
     fn grant_room(&mut self, bound: Bound) -> Vec<Waker> {
         let unwritten = self.unwritten();
         let Some(waiters) = &mut self.waiters else {
@@ -261,7 +261,7 @@ impl State {
     }
 }
 
-/// Those who wait for a connection, to be woken without the lock.
+/// Wakers to be called without the lock.
 struct Wakers {
     holder: [Option<Waker>; 2],
     waiters: Vec<Waker>,
@@ -274,7 +274,7 @@ impl Wakers {
     }
 }
 
-/// Returns the waker that is replaced, to be dropped when the lock is released.
+/// Stores the task's waker. Returns the previous one, to be dropped without the lock.
 fn register(slot: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
     match slot {
         Some(waker) if waker.will_wake(cx.waker()) => None,

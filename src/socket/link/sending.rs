@@ -1,4 +1,4 @@
-//! Sending: waiting for room, and queueing what is to be written.
+//! Sending: waiting for room, and queueing messages.
 
 use std::{
     future::Future,
@@ -18,23 +18,23 @@ use crate::{
     words::Message,
 };
 
-/// Who sends.
+/// The caller of a send.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(in crate::socket) enum Caller {
     /// The holder of the socket, usually in the connection's own task.
     Holder,
-    /// Another task, which spends its budget of tokio's.
+    /// A [`Sender`](crate::Sender), in any task. It spends tokio's budget.
     Sender,
 }
 
-/// The future of a message that is sent.
+/// The future of sending one message.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless they are polled"]
 pub(in crate::socket) struct SendFuture<'a> {
     link: &'a Link,
     message: Message,
     caller: Caller,
-    /// Where messages are compressed.
+    /// The message is compressed if the handshake agreed on compression.
     compresses: bool,
     place: Option<Ticket>,
 }
@@ -74,7 +74,7 @@ impl SendFuture<'_> {
         let this = self;
         let link = this.link;
         if this.place.is_none() {
-            // The usual case: there is room, and nobody waits for it.
+            // The fast path: there is room, and no task waits for it.
             let mut state = link.lock();
             let bound = link.config.outbox();
             if state.stage == Stage::Open
@@ -100,7 +100,7 @@ impl SendFuture<'_> {
         if state.stage != Stage::Open {
             return Poll::Ready(Err(SendError::Closed));
         }
-        // Wakers are dropped behind the lock.
+        // Dropped after the lock is released.
         let _left = match link.claim_room(&mut state, &mut this.place, this.message.len(), cx) {
             Ok(left) => left,
             Err(replaced) => {
@@ -127,8 +127,8 @@ impl Drop for SendFuture<'_> {
 }
 
 impl Link {
-    /// Queues a message, when there is room for it and its turn has come: else a large message
-    /// might never find room among small ones.
+    /// Queues a message once there is room and all earlier waiters have theirs. Without this order
+    /// small messages could starve a large one.
     pub(in crate::socket) fn send(&self, message: Message, caller: Caller) -> SendFuture<'_> {
         SendFuture::new(self, message, caller, true)
     }
@@ -157,7 +157,7 @@ impl Link {
         self.wake_connection(state, Ok(()))
     }
 
-    /// Queues a message without asking for room.
+    /// Queues a message without checking for room.
     pub(in crate::socket) fn push(&self, mut message: Message) -> Result<(), SendError> {
         let mut state = self.lock();
         if state.stage != Stage::Open {
@@ -170,21 +170,21 @@ impl Link {
             _ => None,
         };
         let empty_waiters = state.take_empty_waiters();
-        // Dropped behind the lock.
+        // Dropped after the lock is released.
         let _unneeded = (left, empty_waiters);
         state.push(&mut message, true);
         self.wake_connection(state, Ok(()))
     }
 
-    /// Waits until the next message may be pushed, whatever its size: a sink does not tell it
-    /// beforehand, so that one message may exceed the bound.
+    /// Waits for room for the next [`push`](Self::push). A sink does not know the size of its
+    /// message yet, so one message may exceed the bound.
     pub(in crate::socket) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         let mut state = self.lock();
         if state.stage != Stage::Open {
             return Poll::Ready(Err(SendError::Closed));
         }
         let mut place = state.sink_ticket.take();
-        // The room stays set aside until the message comes: it may never come.
+        // The room stays reserved until the message comes, if it comes.
         let unneeded = match place {
             Some(ticket) if self.is_turn(&state, ticket, 1) => {
                 let waiters = state.waiters.get_or_insert_default();
@@ -200,7 +200,7 @@ impl Link {
         }
     }
 
-    /// Waits until everything is written that had been sent when this was called first.
+    /// Waits until all messages are written that were sent before the first poll.
     pub(in crate::socket) fn poll_flushed(
         &self,
         cx: &mut Context<'_>,
@@ -217,7 +217,7 @@ impl Link {
         wait(state, cx)
     }
 
-    /// Takes somebody out of those who wait for room.
+    /// Removes a future that is dropped from the queue.
     fn leave_queue(&self, ticket: Ticket) {
         let mut state = self.lock();
         let left = state.waiters.as_mut().map(|waiters| waiters.leave(ticket));
@@ -225,14 +225,14 @@ impl Link {
         let empty_waiters = state.take_empty_waiters();
         match granted.is_empty() {
             true => drop(state),
-            // It looks whether they come.
+            // The connection checks that the granted waiters send.
             false => self.wake_connection(state, ()),
         }
         drop((left, empty_waiters));
         granted.into_iter().for_each(Waker::wake);
     }
 
-    /// Returns whether whoever comes now may queue a message of `len` bytes.
+    /// Returns whether a new caller may queue a message of `len` bytes at once.
     fn may_send_now(&self, state: &State, len: usize) -> bool {
         let waiters = state.waiters.as_deref();
         waiters.is_none_or(|waiters| !waiters.is_contended()) && self.has_room_for(state, len)
@@ -244,7 +244,7 @@ impl Link {
         self.config.outbox().takes(state.unwritten(), reserved, len)
     }
 
-    /// Returns whether somebody who waits may take the room for `len` bytes.
+    /// Returns whether a waiter may queue a message of `len` bytes.
     fn is_turn(&self, state: &State, ticket: Ticket, len: usize) -> bool {
         let waiters = state.waiters.as_ref();
         match waiters.map(|waiters| waiters.place_of(ticket)) {
@@ -254,8 +254,8 @@ impl Link {
         }
     }
 
-    /// Takes the room for `len` bytes if there is some and nobody who came before waits for it; else a
-    /// `place` among those who wait. Returns the waker that is not needed any more in both cases.
+    /// Claims room for `len` bytes, or a `place` in the queue if there is no room or others wait.
+    /// Returns a waker to drop without the lock in both cases.
     fn claim_room(
         &self,
         state: &mut State,
@@ -282,13 +282,13 @@ impl Link {
 }
 
 impl State {
-    /// Takes the list of those who wait if there are none, to be dropped without the lock.
+    /// Takes an empty queue out, to be dropped without the lock.
     fn take_empty_waiters(&mut self) -> Option<Box<Waiters>> {
         self.waiters.take_if(|waiters| waiters.is_empty())
     }
 
-    /// Queues a message, which may be empty afterwards, and which the connection compresses if it
-    /// `compresses` and that was agreed on.
+    /// Queues a message, and leaves an empty one if it is moved. `compresses` allows the connection
+    /// to compress it.
     #[inline(always)]
     fn push(&mut self, message: &mut Message, compresses: bool) {
         self.traffic.messages_sent += 1;
@@ -299,7 +299,7 @@ impl State {
         }
         let outbox = &mut self.outbox;
         if self.writing.is_empty() {
-            // While output is blocked, a shared buffer would wait with it.
+            // Only while output flows: blocked output would keep the shared buffer.
             outbox.lend();
         }
         outbox.push(message);
