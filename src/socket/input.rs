@@ -18,7 +18,7 @@ use tokio::io::{AsyncRead, ReadBuf};
 const BUFFER: usize = 64 * 1024;
 /// The head of a masked frame whose payload has between 126 bytes and 64 KiB.
 const HEAD: usize = 8;
-/// The size of a cache line. A payload behind such a head starts at the beginning of a line:
+/// The size of a cache line. The payload after such a head starts at the beginning of a line:
 /// unmasking is twice as fast there as across two lines.
 const CACHE_LINE: usize = 64;
 

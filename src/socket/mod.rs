@@ -166,7 +166,7 @@ impl WebSocket {
 
     /// Serves a stream on which the opening handshake is already done, as the client side.
     ///
-    /// `early` are bytes that were read from it behind the handshake.
+    /// `early` are bytes that were read from it after the handshake.
     #[cfg(feature = "client")]
     pub(crate) fn dialled<IO>(
         io: IO,

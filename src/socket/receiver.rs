@@ -22,7 +22,7 @@ pub(super) struct Receiver {
     pending: Option<Pending>,
     /// The frames and bytes of this poll of the connection.
     spent: Spent,
-    /// A Close or a violation was decoded. Nothing behind it is decoded.
+    /// A Close or a violation was decoded. Nothing after it is decoded.
     is_ended: bool,
     /// The peer's rate limits. Boxed because few configurations have any.
     allowance: Option<Box<Allowance>>,

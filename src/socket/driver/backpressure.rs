@@ -22,7 +22,7 @@ const PROBE: Duration = Duration::from_secs(1);
 pub(super) struct Backpressure {
     /// Since when the inbox is full and the handler has received nothing.
     since: Option<Moment>,
-    /// Since when the peer is known to have ended its half of the stream, behind unread input.
+    /// Since when the peer is known to have ended its half of the stream, after the unread input.
     ended: Option<Moment>,
     /// Writing has failed, but the stream may still hold messages for the handler.
     write_error: Option<io::Error>,

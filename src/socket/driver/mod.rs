@@ -68,7 +68,7 @@ pub(super) struct Driver<IO> {
     keepalive: Option<Keepalive>,
     /// The output written, and the input discarded while closing, in this poll of the task.
     spent: Spent,
-    /// What this poll of the task may still inflate and compress.
+    /// The bytes that this poll of the task may still inflate and compress.
     inflate_share: Share,
     compress_share: Share,
     /// This poll of the task has decoded or compressed enough.

@@ -260,7 +260,7 @@ impl<IO: Io> Driver<IO> {
         })
     }
 
-    /// Returns whether the end has to wait for the handler's answers: up to [`ANSWER_GRACE`] after
+    /// Returns whether the end has to wait for the handler's answers: up to `ANSWER_GRACE` after
     /// the last message that it received.
     fn awaits_answer(&self, ends: &mut Option<Moment>, now: Moment) -> bool {
         if !self.link.holder_may_answer() {

@@ -24,7 +24,7 @@ const MAX_WRITE: usize = 16 * 1024;
 
 /// How long the peer may take to end its half of the stream after we have ended ours.
 ///
-/// hyper resets a stream that is dropped earlier, right behind the last output, and clients have
+/// hyper resets a stream that is dropped earlier, right after the last output, and clients have
 /// lost the Close that way. A socket needs no such wait.
 const END_TIMEOUT: Duration = Duration::from_secs(1);
 

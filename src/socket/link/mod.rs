@@ -128,7 +128,8 @@ struct State {
     stage: Stage,
     /// The Close that this side wants to send.
     close: Option<Box<CloseFrame>>,
-    /// The first Close of the connection, if there was one; `Some(None)` if it had no code.
+    /// The first Close of the connection. `Some(None)` if it had no code, or if the connection has
+    /// ended without a Close.
     first_close: Option<Option<Box<CloseFrame>>>,
     closed: Option<Box<Closed>>,
     round_trip: Option<Duration>,

@@ -101,7 +101,7 @@ fn wait_for<F: Future>(future: F) -> F::Output {
     }
 }
 
-/// Polls a future once, without a waker.
+/// Polls a future once, with a waker that does nothing.
 fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Output> {
     future.poll(&mut Context::from_waker(Waker::noop()))
 }

@@ -19,7 +19,7 @@ pub(super) struct Peer(Arc<StdMutex<Script>>);
 struct Script {
     /// The bytes of each read. An empty entry ends the stream.
     sends: VecDeque<Vec<u8>>,
-    /// The script has sent a Close. Without it the peer answers ours, then ends the stream.
+    /// The peer has sent a Close. It answers ours first if it has not, then ends the stream.
     has_sent_close: bool,
     is_gone: bool,
     gate: Option<Arc<Gate>>,

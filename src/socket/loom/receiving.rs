@@ -42,7 +42,8 @@ fn reading_goes_on_when_a_full_inbox_has_room() {
     });
 }
 
-/// The holder decodes messages behind a full inbox, and leaves the ping to the connection.
+/// The holder decodes messages that a full inbox has no room for. It leaves the ping to the
+/// connection.
 #[test]
 fn the_holder_leaves_control_frames_to_the_connection() {
     model(|| {
