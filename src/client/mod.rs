@@ -177,7 +177,7 @@ use crate::{
     codec::random,
     config::Config,
     handshake::{Carried, HandshakeRequest, key::answer_to},
-    socket::{Introduction, Setup, WebSocket},
+    socket::{HandshakeInfo, Setup, WebSocket},
 };
 
 /// Connects to a `ws://` or `wss://` URL over TCP and makes the opening handshake.
@@ -337,7 +337,7 @@ impl Prepared {
             subprotocol,
             deflation,
         } = response::check(&response, &sent.headers, &self.accept, &self.config)?;
-        let introduction = Introduction {
+        let handshake_info = HandshakeInfo {
             request: HandshakeRequest::new(sent),
             subprotocol: subprotocol.and_then(|name| name.to_str().map(Box::from).ok()),
             carried: Carried::default(),
@@ -346,7 +346,7 @@ impl Prepared {
             deflation,
             ..Setup::new(Arc::new(self.config))
         };
-        let socket = WebSocket::dialled(io, early, setup, introduction);
+        let socket = WebSocket::dialled(io, early, setup, handshake_info);
         Ok((socket, response))
     }
 }

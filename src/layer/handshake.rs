@@ -36,7 +36,7 @@ use crate::{
         task::Opened,
         upgrade::Handover,
     },
-    socket::{Introduction, Setup},
+    socket::{HandshakeInfo, Setup},
 };
 
 /// How a valid handshake is answered.
@@ -173,7 +173,7 @@ impl<H: Handler> Handshake<H> {
         if sent.is_none() {
             handover.accept_stream();
         }
-        let introduction = Introduction {
+        let handshake_info = HandshakeInfo {
             request: match settings.drops_request || accept.drops_request {
                 true => HandshakeRequest::without_details(self.request),
                 false => HandshakeRequest::new(self.request),
@@ -187,10 +187,10 @@ impl<H: Handler> Handshake<H> {
             sent: sent.clone(),
             setup: Setup {
                 deflation,
-                probes: introduction.request.version() == Version::HTTP_2,
+                probes: handshake_info.request.version() == Version::HTTP_2,
                 ..Setup::new(config)
             },
-            introduction: Box::new(introduction),
+            handshake_info: Box::new(handshake_info),
             close,
             places,
         };

@@ -10,7 +10,7 @@ use crate::{
         upgrade::Handover,
     },
     socket::{
-        self, Introduction, Link, Occupies, Served, Session, Setup, Transport,
+        self, EndHooks, HandshakeInfo, Link, Served, Session, Setup, Transport,
         report::{self, Name},
     },
     words::{BoxError, CloseFrame},
@@ -23,7 +23,7 @@ pub(crate) struct Opened<H> {
     /// Over HTTP/1 the guard of the 101.
     pub(crate) sent: Option<Sent>,
     pub(crate) setup: Setup,
-    pub(crate) introduction: Box<Introduction>,
+    pub(crate) handshake_info: Box<HandshakeInfo>,
     /// The Close with which the handler refused.
     pub(crate) close: Option<CloseFrame>,
     /// Given back when the connection is over.
@@ -40,7 +40,7 @@ impl<H: Handler> Opened<H> {
         let config = Arc::clone(&self.setup.config);
         let name = Name {
             handler: type_name::<H>(),
-            path: self.introduction.request.path().into(),
+            path: self.handshake_info.request.path().into(),
         };
         permit.spawn(config, name, |link, permit| {
             let started = Box::new(Started {
@@ -64,7 +64,7 @@ struct Started<H> {
 
 impl<H: Handler> Started<H> {
     fn serve(self: Box<Self>) -> impl Future<Output = ()> + Send {
-        let span = report::connection(self.opened.introduction.request.path());
+        let span = report::connection(self.opened.handshake_info.request.path());
         span.around(async move {
             let shared = Arc::clone(&self.opened.shared);
             if let Some(handed) = self.complete().await {
@@ -93,7 +93,7 @@ impl<H: Handler> Started<H> {
                 link: self.link,
                 setup: opened.setup,
             },
-            introduction: opened.introduction,
+            handshake_info: opened.handshake_info,
             occupied: Occupied {
                 places: opened.places,
                 permit: self.permit,
@@ -106,7 +106,7 @@ impl<H: Handler> Started<H> {
 /// A connection that the HTTP server has handed over.
 struct Handed {
     served: Served<Transport>,
-    introduction: Box<Introduction>,
+    handshake_info: Box<HandshakeInfo>,
     /// The Close with which the handler refused.
     close: Option<CloseFrame>,
     occupied: Occupied,
@@ -123,11 +123,11 @@ impl Handed {
     ) -> Session<Transport, impl Future<Output = Result<(), BoxError>> + Send, Occupied> {
         let Self {
             served,
-            introduction,
+            handshake_info,
             close,
             occupied,
         } = *self;
-        socket::serve(served, introduction, occupied, close, |socket| {
+        socket::serve(served, handshake_info, occupied, close, |socket| {
             handler.handle(socket)
         })
     }
@@ -140,7 +140,7 @@ struct Occupied {
     permit: Permit,
 }
 
-impl Occupies for Occupied {
+impl EndHooks for Occupied {
     fn connection_over(&mut self, link: &Link) {
         if let Some(closed) = link.ending() {
             report::closed(&closed);

@@ -13,7 +13,7 @@ use hyper::upgrade::OnUpgrade;
 
 use super::guard::Sent;
 use crate::{
-    socket::{Transport, http2::Sending},
+    socket::{Transport, http2::ResetGuard},
     words::BoxError,
 };
 
@@ -22,7 +22,7 @@ use crate::{
 pub(crate) struct Handover {
     promise: OnUpgrade,
     /// What will send for a stream of HTTP/2, if that is within reach.
-    sending: Option<Sending>,
+    sending: Option<ResetGuard>,
 }
 
 impl Handover {
@@ -38,7 +38,7 @@ impl Handover {
     /// Is to be called for a stream of HTTP/2, in the poll in which the handshake is accepted: from
     /// now on the stream is reset if it comes to nothing.
     pub(crate) fn accept_stream(&mut self) {
-        self.sending = Sending::accepted();
+        self.sending = ResetGuard::accepted();
     }
 
     /// Waits for the connection, at most `limit`; it comes with what was read of it already. Over

@@ -1,16 +1,17 @@
-//! How much one poll of the task takes in.
+//! Limits on the work of one poll of a connection's task.
 
-/// What one poll of the task may take in before the thread's other tasks get their turn.
+/// The frames and bytes that one poll may take in before it yields to the other tasks of its
+/// thread.
 const FRAMES: u32 = 64;
 const BYTES: u32 = 256 * 1024;
-/// The same within a large payload. Left to the next poll, that much of each connection's would be
-/// held at once, and would have left the cache when the rest comes.
+/// The same limit within a large payload. A smaller one would leave a part of the payload in memory
+/// for each connection, and out of the cache when the rest arrives.
 const BYTES_WITHIN: u32 = 1024 * 1024;
-/// What one poll may inflate, and the same again that it may compress. Both together are 256 KiB.
-const PIECE: u32 = 128 * 1024;
+/// The bytes that one poll may inflate. It may compress as many again: 256 KiB together.
+const SHARE: u32 = 128 * 1024;
 
-/// What a poll has taken in, at most a little more than [`FRAMES`] and than [`BYTES`] or
-/// [`BYTES_WITHIN`].
+/// The frames and bytes that a poll has taken in. They may exceed [`FRAMES`], [`BYTES`] and
+/// [`BYTES_WITHIN`] slightly.
 #[derive(Debug, Default)]
 pub(super) struct Spent {
     frames: u32,
@@ -25,32 +26,33 @@ impl Spent {
         self.bytes = self.bytes.saturating_add(small(bytes));
     }
 
-    /// Adds a frame whose bytes were added when they were read, while it is not enough yet.
+    /// Adds a frame whose bytes were counted by the read. Call it only while
+    /// [`is_spent`](Self::is_spent) is false.
     #[inline]
     pub(super) const fn add_frame(&mut self) {
         self.frames += 1;
     }
 
     #[inline]
-    pub(super) const fn is_enough(&self) -> bool {
+    pub(super) const fn is_spent(&self) -> bool {
         self.frames >= FRAMES || self.bytes >= BYTES
     }
 
-    /// Tells whether it is enough also within a large payload. What is `unwritten` counts as well: a
-    /// large answer goes before the next message is held beside it.
-    pub(super) fn is_enough_within(&self, unwritten: usize) -> bool {
+    /// Returns whether the limit within a large payload is reached. `unwritten` bytes count as
+    /// well: a large answer is written before the next message is read beside it.
+    pub(super) fn is_spent_within_large(&self, unwritten: usize) -> bool {
         let bytes = unwritten.saturating_add(self.bytes as usize);
         self.frames >= FRAMES || bytes >= BYTES_WITHIN as usize
     }
 }
 
-/// What is left of a poll's share of inflating, or of compressing, in bytes.
+/// The bytes that a poll may still inflate, or compress.
 #[derive(Debug)]
 pub(super) struct Share(u32);
 
 impl Default for Share {
     fn default() -> Self {
-        Self(PIECE)
+        Self(SHARE)
     }
 }
 
@@ -60,6 +62,6 @@ impl Share {
     }
 
     pub(super) fn set_left(&mut self, left: usize) {
-        self.0 = u32::try_from(left).map_or(PIECE, |left| left.min(PIECE));
+        self.0 = u32::try_from(left).map_or(SHARE, |left| left.min(SHARE));
     }
 }

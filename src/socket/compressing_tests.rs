@@ -1,5 +1,4 @@
-//! How much of compressed messages one poll of a connection's task takes, in each way of receiving and
-//! sending them.
+//! How many bytes one poll inflates and compresses, for each way of receiving and sending.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -23,7 +22,7 @@ use tokio::{
 };
 
 use super::{
-    Introduction, Link, Served, Setup, TrySendError, WebSocket,
+    HandshakeInfo, Link, Served, Setup, TrySendError, WebSocket,
     session::{self, Session},
 };
 use crate::{
@@ -38,10 +37,10 @@ use crate::{
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
-/// What a poll may inflate and compress together.
-const MOST: usize = 256 * KIB;
+/// The limit for inflating and compressing together in one poll.
+const LIMIT: usize = 256 * KIB;
 
-/// The bytes that a task has inflated, put in one piece and compressed.
+/// The bytes that a task has inflated, joined and compressed.
 #[derive(Debug, Default)]
 struct Counts {
     most: AtomicUsize,
@@ -49,16 +48,16 @@ struct Counts {
 }
 
 impl Counts {
-    /// Asserts that they are at least `total`, and were spread over many polls.
+    /// Asserts that at least `total` bytes were counted, and that no poll exceeded the limit.
     fn assert_spread(&self, total: usize, way: &str) {
         let counted = self.total.swap(0, Ordering::Relaxed);
         let most = self.most.swap(0, Ordering::Relaxed);
         assert!(counted >= total, "{way}: {counted} bytes in all");
-        assert!(most <= MOST, "{way}: {most} bytes in a poll");
+        assert!(most <= LIMIT, "{way}: {most} bytes in a poll");
     }
 }
 
-/// A future, of which each poll is counted by itself.
+/// A future that counts the bytes of each poll separately.
 struct Counted<F> {
     future: Pin<Box<F>>,
     counts: Arc<Counts>,
@@ -88,7 +87,7 @@ fn deflation(context_takeover: bool) -> Deflation {
     })
 }
 
-/// Serves one end of a pipe, and returns the other one.
+/// Serves one end of a pipe. Returns the other end.
 fn serve<F>(
     context_takeover: bool,
     handle: impl FnOnce(WebSocket) -> F,
@@ -114,7 +113,7 @@ where
         },
     };
     let session: Session<_, F, ()> =
-        session::serve(served, Box::<Introduction>::default(), (), None, handle);
+        session::serve(served, Box::<HandshakeInfo>::default(), (), None, handle);
     let counts = Arc::<Counts>::default();
     tokio::spawn(Counted {
         future: Box::pin(session),
@@ -123,7 +122,7 @@ where
     (client, counts)
 }
 
-/// Gives the socket to the test.
+/// Serves a connection whose socket the test holds.
 fn serve_held(context_takeover: bool) -> (DuplexStream, Arc<Counts>, oneshot::Receiver<WebSocket>) {
     let (give, held) = oneshot::channel();
     let (client, counts) = serve(context_takeover, move |socket| async move {
@@ -133,7 +132,7 @@ fn serve_held(context_takeover: bool) -> (DuplexStream, Arc<Counts>, oneshot::Re
     (client, counts, held)
 }
 
-/// The peer, which compresses and inflates by zlib, and checks that our decoder agrees.
+/// The peer: compresses and inflates with zlib, and checks that our decoder agrees.
 struct Peer {
     io: DuplexStream,
     compress: Compress,
@@ -158,7 +157,7 @@ impl Peer {
         }
     }
 
-    /// Reads a frame: its first byte, and the payload.
+    /// Reads a frame. Returns its first byte and its payload.
     async fn frame(&mut self) -> (u8, Vec<u8>) {
         let mut bytes = vec![0; 2];
         self.io.read_exact(&mut bytes).await.unwrap();
@@ -187,7 +186,7 @@ impl Peer {
         assert!(event.is_some() && bytes.is_empty());
     }
 
-    /// Reads a message, and returns it with whether it was compressed.
+    /// Reads a message. Returns it, and whether it was compressed.
     async fn receive(&mut self) -> (Vec<u8>, bool) {
         let (first, payload) = self.frame().await;
         assert!(matches!(first & 0x8f, 0x81 | 0x82), "{first:x}");
@@ -269,7 +268,7 @@ async fn inflates_for_another_task_in_pieces() {
         peer.compress.reset();
         peer.send(&message).await;
         counted::take();
-        // A future that is dropped takes nothing with it.
+        // Dropping the future loses no bytes.
         for _ in 0..3 {
             tokio::select! {
                 biased;
@@ -282,7 +281,7 @@ async fn inflates_for_another_task_in_pieces() {
     }
 }
 
-/// The ways of sending.
+/// The methods of sending.
 #[derive(Clone, Copy, Debug)]
 enum Way {
     Socket,
@@ -308,7 +307,7 @@ async fn send(way: Way, socket: &mut WebSocket, message: Message) -> Result<(), 
     Ok(())
 }
 
-/// Messages that compress well, badly, and not at all, and whether they are sent compressed.
+/// Messages that compress well, badly and not at all, and whether each is sent compressed.
 fn messages(takeover: bool) -> Vec<(Message, bool)> {
     let mut state = 1_u32;
     let noise = std::iter::repeat_with(|| {
@@ -330,7 +329,7 @@ fn messages(takeover: bool) -> Vec<(Message, bool)> {
 }
 
 #[tokio::test]
-async fn compresses_in_pieces_whatever_sends() {
+async fn compresses_in_pieces_for_every_way_of_sending() {
     for takeover in [false, true] {
         for way in WAYS {
             for is_own_task in [true, false] {
@@ -368,7 +367,7 @@ async fn compresses_in_pieces_whatever_sends() {
                     assert_eq!(received.1, is_compressed, "{name}, {} bytes", message.len());
                     total += message.len();
                 }
-                // It closes behind the last one.
+                // The Close follows the last message.
                 assert_eq!(peer.frame().await.0, 0x88, "{name}");
                 counts.assert_spread(total - 10, &name);
                 if let Some(task) = task {
@@ -395,7 +394,7 @@ async fn compresses_in_pieces_for_many_senders_at_once() {
 }
 
 #[tokio::test]
-async fn is_whole_behind_a_message_that_was_given_up() {
+async fn messages_stay_intact_after_sends_are_dropped() {
     for takeover in [false, true] {
         let (client, counts, held) = serve_held(takeover);
         let mut socket = held.await.unwrap();
@@ -403,7 +402,7 @@ async fn is_whole_behind_a_message_that_was_given_up() {
         let sender = socket.sender();
         socket.send(text(3 * MIB)).await.unwrap();
         for _ in 0..5 {
-            // There is no room for them before the first one is compressed.
+            // The first message leaves no room for these until it is compressed.
             tokio::select! {
                 biased;
                 sent = socket.send(zeros(2 * MIB)) => panic!("{sent:?}"),
@@ -417,16 +416,16 @@ async fn is_whole_behind_a_message_that_was_given_up() {
         }
         sending.await.unwrap().unwrap();
         counts.assert_spread(4 * MIB - KIB, "beside futures that were dropped");
-        // A receiver that is given up half way does not harm the next one.
+        // Dropping a half-used connection does not harm the next one.
         drop(socket);
         assert_eq!(peer.frame().await.0, 0x88);
     }
 }
 
 #[tokio::test]
-async fn gives_up_a_message_with_its_connection_and_nothing_of_it_is_left() {
+async fn a_lost_connection_leaves_nothing_in_its_compressor() {
     for takeover in [false, true] {
-        // The compressors that the first ones have used half way are lent again.
+        // The pool lends compressors again that earlier connections have left half-used.
         for _ in 0..4 {
             let (client, counts, held) = serve_held(takeover);
             let mut socket = held.await.unwrap();
@@ -434,7 +433,6 @@ async fn gives_up_a_message_with_its_connection_and_nothing_of_it_is_left() {
             while counts.total.load(Ordering::Relaxed) < MIB {
                 yield_now().await;
             }
-            // The peer goes.
             drop(client);
             socket.closed().await;
         }
@@ -450,12 +448,12 @@ async fn gives_up_a_message_with_its_connection_and_nothing_of_it_is_left() {
 }
 
 #[tokio::test]
-async fn writes_what_was_sent_before_a_close_and_answers_pings_meanwhile() {
+async fn close_waits_for_compression_and_pings_are_answered_meanwhile() {
     let (client, counts, held) = serve_held(true);
     let mut socket = held.await.unwrap();
     let mut peer = Peer::new(client, true);
     socket.send(text(3 * MIB)).await.unwrap();
-    // A ping, masked with zeros, is answered before the message is compressed.
+    // The peer gets the answer to a ping (masked with zeros) before the message is compressed.
     peer.io.write_all(&[0x89, 0x80, 0, 0, 0, 0]).await.unwrap();
     assert_eq!(peer.frame().await, (0x8a, vec![]));
     assert!(counts.total.load(Ordering::Relaxed) < 2 * MIB);
@@ -469,7 +467,7 @@ async fn writes_what_was_sent_before_a_close_and_answers_pings_meanwhile() {
 }
 
 #[tokio::test]
-async fn flushes_when_what_was_sent_is_compressed_and_written() {
+async fn flush_waits_for_compression_and_writing() {
     let (client, _, held) = serve_held(false);
     let mut socket = held.await.unwrap();
     let mut peer = Peer::new(client, false);

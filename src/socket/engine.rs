@@ -1,4 +1,4 @@
-//! A stream that frames are read from and written to.
+//! The stream of a connection, and the frames that are being written to it.
 
 use std::{
     io::{self, IoSlice},
@@ -9,16 +9,16 @@ use std::{
 use super::{input::Input, io::Io};
 use crate::codec::{Load, Outgoing, Role, Rooms};
 
-/// The buffers that one write can take.
+/// The most buffers of one write.
 const SLICES: usize = 32;
 
 /// A stream, and the frames that are being written to it.
 #[derive(Debug)]
 pub(super) struct Engine<IO> {
     io: IO,
-    /// The stream itself may hold back some of what it was given.
+    /// Bytes were written since the last flush of the stream.
     unflushed: bool,
-    /// Empty: to be read into. There during a poll.
+    /// The buffer for the next read. Held only during a poll.
     buffer: Option<Box<Input>>,
     /// Frames that are being written.
     pub(super) output: Outgoing,
@@ -35,19 +35,19 @@ impl<IO: Io> Engine<IO> {
         }
     }
 
-    /// Returns whether the stream takes one buffer at a time, so that frames are best contiguous.
+    /// Returns whether the stream writes one buffer at a time. Frames are then better contiguous.
     pub(super) fn is_contiguous(&self) -> bool {
         !self.io.is_write_vectored()
     }
 
-    /// Takes a buffer to read into.
-    pub(super) fn keep(&mut self, buffer: Option<Box<Input>>) {
+    /// Sets the buffer for the next read, unless it is `None`.
+    pub(super) fn set_buffer(&mut self, buffer: Option<Box<Input>>) {
         if let Some(buffer) = buffer {
             self.buffer = Some(buffer);
         }
     }
 
-    /// Reads once. Ready with what came, `None` at the end of the stream.
+    /// Reads once. Ready with the input, or with `None` at the end of the stream.
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -59,8 +59,8 @@ impl<IO: Io> Engine<IO> {
         }))
     }
 
-    /// Reads once to the place of a large payload, and returns how many bytes came, none at the end
-    /// of the stream.
+    /// Reads once into the final buffer of a large payload. Ready with the number of bytes, 0 at
+    /// the end of the stream.
     pub(super) fn poll_read_large(
         &mut self,
         cx: &mut Context<'_>,
@@ -69,14 +69,14 @@ impl<IO: Io> Engine<IO> {
         self.io.poll_read_vectored(cx, rooms.slices())
     }
 
-    /// Reads bytes, throws them away, and returns how many they were.
+    /// Reads once and discards the bytes. Ready with their number, 0 at the end of the stream.
     pub(super) fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<usize>> {
         let buffer = self.buffer.get_or_insert_with(Input::shared);
         buffer.poll_fill(&mut self.io, cx)
     }
 
-    /// Writes some of the output. Ready with what that made room for, which is nothing when there
-    /// is nothing left to write.
+    /// Writes some of the output. Ready with the load that was written, which is empty once all
+    /// output is written and flushed.
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Load>> {
         if self.output.is_empty() {
             if self.unflushed {
@@ -100,8 +100,8 @@ impl<IO: Io> Engine<IO> {
         Poll::Ready(Ok(self.output.advance(written)))
     }
 
-    /// Writes some of the output to a TCP socket that is not known to be writable, and returns what
-    /// that made room for.
+    /// Writes some of the output to a TCP socket that is not reported as writable. Returns the load
+    /// that was written.
     pub(super) fn write_without_readiness(&mut self) -> io::Result<Load> {
         let mut slices = [IoSlice::new(&[]); SLICES];
         let written = self
@@ -111,24 +111,23 @@ impl<IO: Io> Engine<IO> {
         Ok(self.output.advance(written))
     }
 
-    /// Ready when the peer has ended its half of the stream, with an error when it is gone, as far
-    /// as the stream knows without being read.
+    /// Ready when the peer has ended its half of the stream or is gone; see [`Io::poll_gone`].
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.io.poll_gone(cx)
     }
 
-    /// Returns whether the stream is one of TCP.
+    /// Returns whether the stream is a TCP stream.
     pub(super) fn is_tcp(&self) -> bool {
         self.io.tcp().is_some()
     }
 
-    /// Ends the writing half of the stream, which leaves the reading half open.
+    /// Ends the writing half of the stream. The reading half stays open.
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 
-    /// Gives the shared buffers back; to be called when a poll ends.
-    pub(super) fn rest(&mut self) {
+    /// Gives the shared buffers back. Call it at the end of each poll.
+    pub(super) fn give_back_buffers(&mut self) {
         if let Some(buffer) = self.buffer.take() {
             buffer.give_back();
         }

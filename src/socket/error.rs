@@ -1,4 +1,4 @@
-//! Why nothing is received or sent any more.
+//! The errors of receiving and sending.
 
 use std::{error::Error, fmt, io};
 
@@ -8,7 +8,7 @@ use crate::words::{BoxError, Message};
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum RecvError {
-    /// The peer broke a framing rule (RFC 6455 §5), or what it sent as compressed is no deflate
+    /// The peer broke a framing rule (RFC 6455 §5), or sent compressed data that is not a deflate
     /// stream (RFC 7692). A Close with 1002 has been sent.
     Protocol(BoxError),
     /// A text message, or the reason of a Close, is not UTF-8 (RFC 6455 §8.1). A Close with 1007
@@ -21,41 +21,42 @@ pub enum RecvError {
     /// A message has more fragments than
     /// [`Config::max_fragments`](crate::Config::max_fragments). A Close with 1008 has been sent.
     TooManyFragments,
-    /// A compressed message has more final blocks with next to nothing in front of them than
+    /// A compressed message has more final blocks with almost no data before them than
     /// `Config::deflate` allows (RFC 7692 §7.2.3.4). A Close with 1008 has been sent.
     TooManyFinalBlocks,
-    /// A message took longer than
+    /// A message took longer to arrive than
     /// [`Config::assembly_timeout`](crate::Config::assembly_timeout). A Close with 1008 has been
     /// sent.
     TooSlow,
-    /// More messages, or more of their bytes, than
+    /// The peer sent more messages or bytes than
     /// [`Config::max_message_rate`](crate::Config::max_message_rate) or
-    /// [`max_byte_rate`](crate::Config::max_byte_rate). A Close with 1008 has been sent.
+    /// [`max_byte_rate`](crate::Config::max_byte_rate) allows. A Close with 1008 has been sent.
     TooFast,
-    /// More pings and pongs than
-    /// [`Config::max_control_frames`](crate::Config::max_control_frames). A Close with 1008 has
-    /// been sent.
+    /// The peer sent more pings and pongs than
+    /// [`Config::max_control_frames`](crate::Config::max_control_frames) allows. A Close with 1008
+    /// has been sent.
     TooManyControlFrames,
-    /// No message within
+    /// The peer sent no message within
     /// [`Config::first_message_timeout`](crate::Config::first_message_timeout). A Close with 1008
     /// has been sent.
     NoFirstMessage,
-    /// The handler took no message for
-    /// [`Config::receive_timeout`](crate::Config::receive_timeout), and one waited for room. A Close
-    /// with 1008 has been sent.
+    /// The inbox was full, and the handler received no message for
+    /// [`Config::receive_timeout`](crate::Config::receive_timeout). A Close with 1008 has been
+    /// sent.
     NotReceived,
     /// The peer did not answer a ping within [`Config::keepalive`](crate::Config::keepalive). The
     /// connection is gone.
     Unresponsive,
-    /// The peer took nothing of what was to be written for
+    /// The peer read nothing of the output for
     /// [`Config::write_timeout`](crate::Config::write_timeout). The connection is gone.
     Stalled,
     /// The connection is gone without a closing handshake.
     ///
-    /// The kind is [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) when the stream just ended, as
-    /// it does when a browser is killed; a Close with 1002 is tried then, for a peer that ended
-    /// only its own half. It is [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) when this
-    /// side gave the connection up, as when its runtime ends.
+    /// The kind is [`UnexpectedEof`](io::ErrorKind::UnexpectedEof) if the stream just ended, for
+    /// example because a browser was killed. A Close with 1002 is still sent, because the peer may
+    /// have ended only its own half. The kind is
+    /// [`ConnectionAborted`](io::ErrorKind::ConnectionAborted) if this side gave up the connection,
+    /// for example at the end of its runtime.
     Io(io::Error),
 }
 
@@ -73,9 +74,9 @@ impl RecvError {
             Self::TooFast => "the peer sent too many messages, or too many bytes",
             Self::TooManyControlFrames => "the peer sent too many pings or pongs",
             Self::NoFirstMessage => "the peer sent no first message in time",
-            Self::NotReceived => "no message was received in time",
+            Self::NotReceived => "the handler received no message in time",
             Self::Unresponsive => "the peer did not answer a ping in time",
-            Self::Stalled => "the peer took nothing that was written",
+            Self::Stalled => "the peer did not read in time",
             Self::Io(_) => "the connection is gone",
         }
     }
@@ -101,7 +102,7 @@ impl Error for RecvError {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum SendError {
-    /// The connection is closing or gone; nothing can be sent any more.
+    /// The connection is closing or gone. No later message can be sent.
     Closed,
 }
 
@@ -119,11 +120,11 @@ impl Error for SendError {}
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum TryRecvError {
-    /// No whole message is there yet.
+    /// No complete message has arrived.
     Empty,
-    /// The peer has closed the connection, or this side has: nothing will come any more.
+    /// The connection was closed by either side. No message will come.
     Ended,
-    /// Nothing will come any more, for this reason. Later calls return [`Ended`](Self::Ended).
+    /// No message will come, for this reason. Later calls return [`Ended`](Self::Ended).
     Failed(RecvError),
 }
 
@@ -146,14 +147,15 @@ impl Error for TryRecvError {
     }
 }
 
-/// Why [`Sender::try_send`](crate::Sender::try_send) did not queue a message, which it gives back.
+/// Why [`Sender::try_send`](crate::Sender::try_send) did not queue a message. It returns the
+/// message.
 #[derive(Clone, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum TrySendError {
-    /// There is no room before more has been written
-    /// ([`Config::max_outbox`](crate::Config::max_outbox)), or others wait for what there is.
+    /// There is no room until more output is written
+    /// ([`Config::max_outbox`](crate::Config::max_outbox)), or other tasks wait for room.
     Full(Message),
-    /// The connection is closing or gone; nothing can be sent any more.
+    /// The connection is closing or gone. No later message can be sent.
     Closed(Message),
 }
 
@@ -167,7 +169,7 @@ impl TrySendError {
     }
 }
 
-// Without the message: errors are logged, and messages are the users' secrets.
+// The message is left out: errors are logged, and messages are the users' secrets.
 impl fmt::Debug for TrySendError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

@@ -1,23 +1,23 @@
-//! Messages that arrived and wait for the handler.
+//! Messages that wait for the handler.
 
 use std::{cell::RefCell, collections::VecDeque};
 
 use crate::{config::Bound, words::Message};
 
-/// The most empty queues that wait on a thread for their next use, and the room that one may have, in
-/// messages.
-const IDLE: usize = 64;
-const IDLE_ROOM: usize = 16;
+/// The most empty queues that a thread keeps for reuse, and the most messages that a kept queue may
+/// have room for.
+const POOLED_QUEUES: usize = 64;
+const POOLED_CAPACITY: usize = 16;
 
 thread_local! {
     #[expect(clippy::vec_box, reason = "they move between here and the inboxes")]
     static POOL: RefCell<Vec<Box<Queue>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A queue that knows how many bytes it holds.
+/// A queue that counts the bytes in it.
 ///
-/// Its memory is elsewhere, shared by the connections of a thread: it comes with the first message and
-/// goes with the last one.
+/// Its memory comes from a pool of the thread. It is taken with the first message and given back
+/// with the last one.
 #[derive(Debug, Default)]
 pub(super) struct Inbox(Option<Box<Queue>>);
 
@@ -50,7 +50,7 @@ impl Inbox {
         Some(message)
     }
 
-    /// Tells whether another message may be pushed.
+    /// Returns whether another message may be pushed.
     pub(super) fn has_room(&self, bound: Bound) -> bool {
         self.0
             .as_ref()
@@ -60,18 +60,18 @@ impl Inbox {
 
 #[inline(never)]
 fn take() -> Box<Queue> {
-    // Fails when the thread is about to end.
+    // Fails while the thread ends.
     let taken = POOL.try_with(|pool| pool.borrow_mut().pop());
     taken.ok().flatten().unwrap_or_default()
 }
 
-/// Keeps an empty one for its next use.
+/// Keeps an empty queue for reuse.
 #[inline(never)]
 fn give_back(queue: Option<Box<Queue>>) {
-    let queue = queue.filter(|queue| queue.messages.capacity() <= IDLE_ROOM);
+    let queue = queue.filter(|queue| queue.messages.capacity() <= POOLED_CAPACITY);
     let _ = POOL.try_with(|pool| {
         let mut pool = pool.borrow_mut();
-        if pool.len() < IDLE {
+        if pool.len() < POOLED_QUEUES {
             pool.extend(queue);
         }
     });

@@ -1,8 +1,8 @@
 //! Bytes that were read and are not decoded yet.
 //!
-//! What is read goes through a buffer that all connections of a thread share: it is borrowed for
-//! the time of one poll, so an idle connection holds none, and the bytes stay in the cache. Bytes
-//! that are not decoded when the poll ends are copied aside.
+//! All connections of a thread read into one shared buffer. A connection borrows it for one poll,
+//! so an idle connection holds no buffer and the bytes stay in the cache. Bytes that are not
+//! decoded at the end of the poll are copied to a buffer of the connection.
 
 use std::{
     cell::Cell,
@@ -14,33 +14,33 @@ use std::{
 use bytes::BytesMut;
 use tokio::io::{AsyncRead, ReadBuf};
 
-/// The size of the shared buffer: the most that one read can bring.
+/// The size of the shared buffer, and so the most bytes of one read.
 const BUFFER: usize = 64 * 1024;
-/// The head of a frame that has 126 bytes and more, but less than 64 KiB.
+/// The head of a masked frame whose payload has between 126 bytes and 64 KiB.
 const HEAD: usize = 8;
-/// A line of the cache. The payload behind such a head is read to the start of one: vectors that lie
-/// across two of them are unmasked at half the speed.
-const LINE: usize = 64;
+/// The size of a cache line. The payload after such a head starts at the beginning of a line:
+/// unmasking is twice as fast there as across two lines.
+const CACHE_LINE: usize = 64;
 
 thread_local! {
-    /// Gone while a connection has it.
+    /// Empty while a connection has borrowed the buffer.
     static SHARED: Cell<Option<Box<Input>>> = const { Cell::new(None) };
 }
 
 /// Bytes that were read and not decoded yet: `buffer[start..end]`.
 #[derive(Debug, Default)]
 pub(super) struct Input {
-    /// The shared buffer, or a copy of what was left in it.
+    /// The shared buffer, or the connection's copy of bytes that were left in it.
     buffer: Vec<u8>,
     start: usize,
     end: usize,
-    /// For small messages that come together. Those of several connections never share it.
+    /// Holds small messages that arrive together. Messages of different connections never share it.
     slab: BytesMut,
 }
 
 impl Input {
-    /// Makes one of bytes that are there already, if there are any.
-    pub(super) fn holding(bytes: &[u8]) -> Option<Box<Self>> {
+    /// Makes an input of `bytes`, or `None` if they are empty.
+    pub(super) fn from_bytes(bytes: &[u8]) -> Option<Box<Self>> {
         let input = Self {
             buffer: bytes.to_vec(),
             start: 0,
@@ -50,22 +50,25 @@ impl Input {
         (!bytes.is_empty()).then(|| Box::new(input))
     }
 
-    /// Takes the shared buffer, to read into.
+    /// Borrows the shared buffer.
     pub(super) fn shared() -> Box<Self> {
         let mut input = SHARED.take().unwrap_or_default();
-        // Zeroed once a thread, not once a read. Empty also when another connection is being
-        // polled further up this very stack.
-        input.buffer.resize(LINE + BUFFER, 0);
+        // Zeroed once a thread, not once a read. The buffer is new on the first use, and when a
+        // connection further up this stack has borrowed it.
+        input.buffer.resize(CACHE_LINE + BUFFER, 0);
         input
     }
 
-    /// Reads once, in place of what was there.
+    /// Reads once. The bytes replace the previous ones.
     pub(super) fn poll_fill(
         &mut self,
         io: &mut (impl AsyncRead + Unpin),
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let start = self.buffer[HEAD..].as_ptr().align_offset(LINE).min(LINE);
+        let start = self.buffer[HEAD..]
+            .as_ptr()
+            .align_offset(CACHE_LINE)
+            .min(CACHE_LINE);
         (self.start, self.end) = (start, start);
         let mut buffer = ReadBuf::new(&mut self.buffer[start..start + BUFFER]);
         ready!(Pin::new(io).poll_read(cx, &mut buffer))?;
@@ -83,8 +86,8 @@ impl Input {
         (&self.buffer[self.start..self.end], &mut self.slab)
     }
 
-    /// Takes all but the last `left` bytes for decoded.
-    pub(super) const fn keep(&mut self, left: usize) {
+    /// Drops all but the last `left` bytes: they are decoded.
+    pub(super) const fn keep_last(&mut self, left: usize) {
         self.start = self.end - left;
     }
 
@@ -93,21 +96,22 @@ impl Input {
     }
 
     fn is_shared(&self) -> bool {
-        self.buffer.len() >= LINE + BUFFER
+        self.buffer.len() >= CACHE_LINE + BUFFER
     }
 
-    /// Gives the shared buffer back if `slot` has it, and leaves a copy of what was left in it.
-    pub(super) fn rest(slot: &mut Option<Box<Self>>) {
+    /// Gives the shared buffer back if `slot` holds it, and leaves a copy of the bytes that are not
+    /// decoded.
+    pub(super) fn end_poll(slot: &mut Option<Box<Self>>) {
         let Some(input) = slot.take() else { return };
         if input.is_shared() {
-            *slot = Self::holding(input.bytes());
+            *slot = Self::from_bytes(input.bytes());
             input.give_back();
         } else if !input.is_empty() {
             *slot = Some(input);
         }
     }
 
-    /// Gives the shared buffer back, without what is in it.
+    /// Gives the shared buffer back and drops the bytes in it.
     pub(super) fn give_back(mut self: Box<Self>) {
         if self.is_shared() {
             if self.slab.capacity() > 0 {
@@ -117,7 +121,8 @@ impl Input {
         }
     }
 
-    /// Takes the buffer out of `slot` if there is nothing in it, and it can be read into.
+    /// Takes the shared buffer out of `slot` if all its bytes are decoded. A private copy in that
+    /// state is dropped.
     pub(super) fn take_empty(slot: &mut Option<Box<Self>>) -> Option<Box<Self>> {
         let empty = slot.take_if(|input| input.is_empty())?;
         empty.is_shared().then_some(empty)

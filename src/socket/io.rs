@@ -1,4 +1,4 @@
-//! What the engine reads from and writes to.
+//! The stream below the engine, with fast paths for TCP.
 
 use std::{
     any::Any,
@@ -19,11 +19,11 @@ use super::Transport;
 
 /// A stream that carries frames.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
-    /// Returns the TCP stream that it is, if it is one.
+    /// Returns the TCP stream, if this is one.
     fn tcp(&self) -> Option<&TcpStream>;
 
-    /// Writes as `poll_write` does. A TCP stream is written to at once, without a waker and tokio's
-    /// budget for the task, and only waited for when it takes nothing.
+    /// Writes like `poll_write`. On TCP it first tries a write without a waker and without tokio's
+    /// budget, and waits only if that would block.
     #[inline]
     fn poll_write_eagerly(
         &mut self,
@@ -39,9 +39,11 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
         Pin::new(self).poll_write(cx, bytes)
     }
 
-    /// Ready when the peer has ended its half of the stream, with an error when it is gone, as far
-    /// as that is known without reading: by a TCP stream where the system says so, by a stream of
-    /// HTTP/2 when it was reset.
+    /// Ready with `Ok` when the peer has ended its half of the stream, and with an error when the
+    /// peer is gone.
+    ///
+    /// It does not read. A TCP stream relies on the readiness that the system reports. An HTTP/2
+    /// stream reports a reset only.
     fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let Some(tcp) = (*self).tcp() else {
             let flushed = ready!(Pin::new(self).poll_flush(cx));
@@ -62,13 +64,14 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
         }
     }
 
-    /// Writes to a TCP socket that is not known to be writable. Returns 0 if it has no room.
+    /// Writes to a TCP socket that is not reported as writable. Returns 0 if the socket has no
+    /// room.
     ///
-    /// Linux reports a full socket as writable only when a third of its send buffer is free again, and
-    /// that has up to 4 MiB. A write succeeds as soon as there is any room.
+    /// Linux reports a full socket as writable when a third of its send buffer is free, and the
+    /// buffer may have 4 MiB. A write succeeds as soon as there is any room.
     #[cfg(any(target_os = "android", target_os = "linux"))]
     fn write_without_readiness(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        // No signal where the connection is broken. The same number on every architecture.
+        // A broken connection raises no signal. The value is the same on every architecture.
         const MSG_NOSIGNAL: i32 = 0x4000;
         let Some(tcp) = self.tcp() else {
             return Ok(0);
@@ -80,20 +83,20 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
         }
     }
 
-    /// Elsewhere a socket is writable as soon as there is room.
+    /// Does nothing: other systems report a socket as writable as soon as it has room.
     #[cfg(not(any(target_os = "android", target_os = "linux")))]
     fn write_without_readiness(&self, _: &[IoSlice<'_>]) -> io::Result<usize> {
         Ok(0)
     }
 
-    /// Reads into several buffers at once, where the stream can; else into the first.
+    /// Reads into several buffers at once on TCP. Other streams fill the first buffer only.
     fn poll_read_vectored(
         &mut self,
         cx: &mut Context<'_>,
         buffers: &mut [IoSliceMut<'_>],
     ) -> Poll<io::Result<usize>> {
         if let Some(tcp) = (*self).tcp() {
-            // tokio has this for its own streams only, and not as a method of the trait.
+            // tokio offers vectored reads for its own streams only, not in the `AsyncRead` trait.
             loop {
                 ready!(tcp.poll_read_ready(cx))?;
                 match tcp.try_read_vectored(buffers) {

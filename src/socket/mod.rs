@@ -1,22 +1,25 @@
-//! A connection after its handshake: the end that a handler holds, and what serves the wire.
+//! An open WebSocket connection: the API for handlers, and the code that serves the stream.
 //!
-//! | File | Decides |
+//! | File | Holds |
 //! | --- | --- |
-//! | this one | what a handler can do: [`WebSocket`] |
-//! | `sender` | what other tasks can do: [`Sender`] |
-//! | `link` | what the ends of a connection share, and who wakes whom |
-//! | `inbox` | what waits for the handler |
-//! | `waiters` | whose turn it is to send when there was no room |
-//! | `setup` | what is known about a connection before it is served |
-//! | `session` | how a handler and a connection run side by side in one task |
-//! | `driver` | when to read, write, close and give up; the end in a file of its own |
-//! | `receiver` | what was read, and what it decodes to |
-//! | `input` | the buffers that connections share |
-//! | `error` | why nothing is received or sent any more |
-//! | `engine` | how a stream is read and written |
-//! | `budget` | how much one poll may do |
-//! | `io` | how a stream is read and written best |
-//! | `timer` | one timer for all that a connection waits for |
+//! | this one | the API of the connection's holder: [`WebSocket`] |
+//! | `sender` | the API for other tasks: [`Sender`] |
+//! | `error` | the errors of receiving and sending |
+//! | `link` | the state that connection, holder and senders share |
+//! | `inbox` | messages that wait for the handler |
+//! | `waiters` | the queue of tasks that wait for room to send |
+//! | `setup` | settings that are fixed before a connection is served |
+//! | `session` | one task for a handler and its connection |
+//! | `driver` | when to read, write, close and give up |
+//! | `receiver` | bytes that were read, and their decoder |
+//! | `input` | the shared read buffers |
+//! | `engine` | the stream, and the frames that are being written |
+//! | `transport` | the stream that a server hands over |
+//! | `io` | fast paths for TCP |
+//! | `http2` | streams of HTTP/2 |
+//! | `budget` | limits on the work of one poll |
+//! | `timer` | one timer for all deadlines of a connection |
+//! | `report` | log lines and spans |
 
 mod budget;
 #[cfg(all(test, feature = "deflate", not(tower_websocket_loom)))]
@@ -55,14 +58,14 @@ use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use self::link::By;
+use self::link::Caller;
 pub use self::{
     error::{RecvError, SendError, TryRecvError, TrySendError},
     sender::{Buffered, Sender},
 };
 pub(crate) use self::{
     link::{Link, Traffic},
-    session::{Occupies, Session, serve},
+    session::{EndHooks, Session, serve},
     setup::{Served, Setup},
     transport::Transport,
 };
@@ -76,18 +79,18 @@ use crate::{
 
 /// One end of an open WebSocket connection.
 ///
-/// A handler is given one; [`recv`](Self::recv) and [`send`](Self::send) whole messages. Ping, pong
-/// and Close frames are answered beside it while the handler works. It is a [`Stream`] and a
-/// [`Sink`] of messages as well.
+/// Each handler gets one. [`recv`](Self::recv) and [`send`](Self::send) handle whole messages. The
+/// connection answers Ping and Close frames on its own while the handler works. A `WebSocket` is
+/// also a [`Stream`] and a [`Sink`] of messages.
 ///
-/// The connection is open as long as its handler runs or its `WebSocket` lives, whichever is longer:
-/// a handler may move the `WebSocket` to another task and return. A [`Sender`] does not keep the
-/// connection open.
+/// The connection is open as long as its handler runs or its `WebSocket` lives, whichever is
+/// longer. A handler may move the `WebSocket` to another task and return. A [`Sender`] does not
+/// keep the connection open.
 ///
-/// With `futures_util`'s `StreamExt` and `SinkExt` it can be split into two halves for two tasks. The
-/// halves have no [`sender`](Self::sender), [`closed`](Self::closed) or
-/// [`ignore_incoming`](Self::ignore_incoming): call them before, or give the second task a [`Sender`]
-/// instead of a half.
+/// `futures_util`'s `StreamExt::split` makes two halves for two tasks. The halves have no
+/// [`sender`](Self::sender), [`closed`](Self::closed) or
+/// [`ignore_incoming`](Self::ignore_incoming): call these before the split, or give the second task
+/// a [`Sender`] instead of a half.
 ///
 /// # Examples
 ///
@@ -105,23 +108,23 @@ use crate::{
 /// ```
 pub struct WebSocket {
     link: Arc<Link>,
-    introduction: Box<Introduction>,
+    handshake_info: Box<HandshakeInfo>,
 }
 
-/// What is known from the opening handshake.
+/// Facts from the opening handshake.
 #[derive(Default)]
-pub(crate) struct Introduction {
+pub(crate) struct HandshakeInfo {
     pub(crate) request: HandshakeRequest,
     pub(crate) subprotocol: Option<Box<str>>,
     pub(crate) carried: Carried,
 }
 
 impl WebSocket {
-    /// Takes over a stream on which the opening handshake is already done, as its server.
+    /// Serves a stream on which the opening handshake is already done, as the server side.
     ///
-    /// A task is spawned that serves the connection until the `WebSocket` is dropped; dropping it
-    /// closes with 1000, or with 1011 when that happens in a panic. [`request`](Self::request) is
-    /// an empty one, there is no subprotocol, and nothing is compressed.
+    /// Spawns a task that serves the connection until the `WebSocket` is dropped. Dropping it
+    /// closes with 1000, or with 1011 during a panic. [`request`](Self::request) is empty, there is
+    /// no subprotocol, and messages are not compressed.
     ///
     /// # Panics
     ///
@@ -161,26 +164,26 @@ impl WebSocket {
         Self::new(link, Box::default())
     }
 
-    /// Takes over a stream on which the opening handshake is already done, as its client.
+    /// Serves a stream on which the opening handshake is already done, as the client side.
     ///
-    /// `early` has been read from it behind the handshake.
+    /// `early` are bytes that were read from it after the handshake.
     #[cfg(feature = "client")]
     pub(crate) fn dialled<IO>(
         io: IO,
         early: Bytes,
         setup: Setup,
-        introduction: Introduction,
+        handshake_info: HandshakeInfo,
     ) -> Self
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let name = Name {
             handler: "client",
-            path: introduction.request.path().into(),
+            path: handshake_info.request.path().into(),
         };
         let link = Link::new(Role::Client, name, Arc::clone(&setup.config));
         let link = Arc::new(link);
-        let span = crate::socket::report::connection(introduction.request.path());
+        let span = crate::socket::report::connection(handshake_info.request.path());
         let served = Served {
             io,
             early,
@@ -188,11 +191,14 @@ impl WebSocket {
             setup,
         };
         tokio::spawn(span.around(session::detached(served)));
-        Self::new(link, Box::new(introduction))
+        Self::new(link, Box::new(handshake_info))
     }
 
-    const fn new(link: Arc<Link>, introduction: Box<Introduction>) -> Self {
-        Self { link, introduction }
+    const fn new(link: Arc<Link>, handshake_info: Box<HandshakeInfo>) -> Self {
+        Self {
+            link,
+            handshake_info,
+        }
     }
 
     /// Receives the next whole message, or `None` once the peer has closed the connection or
@@ -202,35 +208,37 @@ impl WebSocket {
     ///
     /// # Errors
     ///
-    /// - [`RecvError::Protocol`]: the peer broke a framing rule; it is told so with 1002.
-    /// - [`RecvError::InvalidUtf8`]: text that is not UTF-8; the peer is told with 1007.
-    /// - [`RecvError::TooLarge`]: past [`Config::max_message_size`]; the peer is told with 1009.
+    /// - [`RecvError::Protocol`]: the peer broke a framing rule; a Close with 1002 is sent.
+    /// - [`RecvError::InvalidUtf8`]: text that is not UTF-8; a Close with 1007 is sent.
+    /// - [`RecvError::TooLarge`]: past [`Config::max_message_size`]; a Close with 1009 is sent.
     /// - [`RecvError::TooManyFragments`], [`TooManyFinalBlocks`](RecvError::TooManyFinalBlocks),
-    ///   [`TooSlow`](RecvError::TooSlow), [`TooFast`](RecvError::TooFast), [`TooManyControlFrames`](RecvError::TooManyControlFrames),
-    ///   [`NoFirstMessage`](RecvError::NoFirstMessage), [`NotReceived`](RecvError::NotReceived): past
-    ///   another limit of [`Config`]; the peer is told with 1008.
-    /// - [`RecvError::Unresponsive`], [`Stalled`](RecvError::Stalled): the peer is gone, or as good
-    ///   as that, and no Close is sent.
-    /// - [`RecvError::Io`]: the connection is gone. Where only the peer's half of the stream has
-    ///   ended, it is told with 1002.
+    ///   [`TooSlow`](RecvError::TooSlow), [`TooFast`](RecvError::TooFast),
+    ///   [`TooManyControlFrames`](RecvError::TooManyControlFrames),
+    ///   [`NoFirstMessage`](RecvError::NoFirstMessage), [`NotReceived`](RecvError::NotReceived):
+    ///   past another limit of [`Config`]; a Close with 1008 is sent.
+    /// - [`RecvError::Unresponsive`], [`Stalled`](RecvError::Stalled): the peer does not respond or
+    ///   does not read; no Close is sent.
+    /// - [`RecvError::Io`]: the connection is gone. If only the peer's half of the stream has
+    ///   ended, a Close with 1002 is sent.
     ///
-    /// After any of them every later call returns `None`.
+    /// After any error every later call returns `None`.
     ///
     /// # Cancel safety
     ///
-    /// Safe in `select!`: a message is wholly received or waits for the next call.
+    /// Safe in `select!`: a message is received completely or waits for the next call.
     pub fn recv(&mut self) -> impl Future<Output = Result<Option<Message>, RecvError>> + Send {
         poll_fn(|cx| self.link.poll_recv(cx))
     }
 
-    /// Waits for a message, and receives as many as have come by then: at most `limit`, appended to
-    /// `messages`. Returns how many there were, 0 at the end and if `limit` is 0.
+    /// Waits for a message, then receives all that have arrived, at most `limit`, and appends them
+    /// to `messages`. Returns their number: 0 at the end, or if `limit` is 0.
     ///
-    /// For a handler that answers many small messages: what it sends is written when it waits again.
+    /// Use it to answer many small messages: the answers are written together when the handler
+    /// waits again.
     ///
     /// # Errors
     ///
-    /// As those of [`recv`](Self::recv). Messages that came before are received first.
+    /// Like [`recv`](Self::recv). Earlier messages are received first.
     ///
     /// # Cancel safety
     ///
@@ -259,21 +267,21 @@ impl WebSocket {
         poll_fn(move |cx| self.link.poll_recv_many(messages, limit, cx))
     }
 
-    /// Receives the next message if one has come.
+    /// Receives the next message if one has arrived.
     ///
     /// # Errors
     ///
-    /// - [`TryRecvError::Empty`]: none has come yet, as far as the connection's task has read.
+    /// - [`TryRecvError::Empty`]: no message has arrived, as far as the connection's task has read.
     /// - [`TryRecvError::Ended`]: [`recv`](Self::recv) would return `None`.
-    /// - [`TryRecvError::Failed`]: `recv` would fail in this way.
+    /// - [`TryRecvError::Failed`]: `recv` would return this error.
     pub fn try_recv(&mut self) -> Result<Message, TryRecvError> {
         self.link.try_recv()
     }
 
     /// Queues one message to be written.
     ///
-    /// Returns at once while [`Config::max_outbox`] has room for it, else when there is some. That
-    /// it returned does not say that the peer got the message: nothing in the protocol does.
+    /// Waits while [`Config::max_outbox`] has no room for it. Success does not mean that the peer
+    /// has received the message: the protocol has no acknowledgement.
     ///
     /// # Errors
     ///
@@ -281,18 +289,18 @@ impl WebSocket {
     ///
     /// # Cancel safety
     ///
-    /// Safe in `select!`: the message is wholly queued or not at all. It is dropped with the future
-    /// when that happens before there was room.
+    /// Safe in `select!`: the message is queued completely or not at all. If the future is dropped
+    /// before there is room, the message is dropped with it.
     pub fn send(
         &mut self,
         message: impl Into<Message>,
     ) -> impl Future<Output = Result<(), SendError>> + Send {
-        self.link.send(message.into(), By::Holder)
+        self.link.send(message.into(), Caller::Holder)
     }
 
-    /// Queues one message to be written as [`send`](Self::send) does, but not compressed.
+    /// Queues one message like [`send`](Self::send), but does not compress it.
     ///
-    /// For messages that hold a secret together with text that others chose, see
+    /// Use it for messages that mix a secret with text that others choose; see
     /// [`Deflate`](crate::Deflate#security).
     ///
     /// # Errors
@@ -301,26 +309,25 @@ impl WebSocket {
     ///
     /// # Cancel safety
     ///
-    /// As that of [`send`](Self::send).
+    /// Like [`send`](Self::send).
     #[cfg(feature = "deflate")]
     pub fn send_uncompressed(
         &mut self,
         message: impl Into<Message>,
     ) -> impl Future<Output = Result<(), SendError>> + Send {
-        self.link.send_uncompressed(message.into(), By::Holder)
+        self.link.send_uncompressed(message.into(), Caller::Holder)
     }
 
-    /// Closes the connection with a code and a reason, and waits until that is done.
+    /// Closes the connection with a code and a reason, and waits for the end.
     ///
-    /// What was sent before is flushed first; messages that were not received yet are discarded.
-    /// Returns when the peer has answered the Close, is gone, or has let
-    /// [`Config::close_timeout`] pass. Does nothing to a connection that is closing already, but
-    /// wait.
+    /// Queued messages are written first. Messages that were not received yet are discarded.
+    /// Returns when the peer has answered the Close, is gone, or [`Config::close_timeout`] has
+    /// passed. If the connection is closing already, only waits.
     ///
     /// # Errors
     ///
-    /// [`InvalidClose::Reason`] if `reason` is longer than [`CloseFrame::MAX_REASON`] bytes; then
-    /// the connection stays as it is.
+    /// [`InvalidClose::Reason`] if `reason` is longer than [`CloseFrame::MAX_REASON`] bytes; the
+    /// connection then stays open.
     ///
     /// # Cancel safety
     ///
@@ -333,23 +340,23 @@ impl WebSocket {
         reason: impl Into<Utf8Bytes>,
     ) -> Result<(), InvalidClose> {
         self.link.close(CloseFrame::new(code, reason)?);
-        self.link.closed_as().await;
+        self.link.wait_closed().await;
         Ok(())
     }
 
     /// Waits until the connection has ended, and returns how.
     ///
-    /// The future does not borrow the `WebSocket`, so that it can stand beside
-    /// [`send`](Self::send) in a `select!`. A handler that only sends learns by it that its peer has
-    /// gone, or by the error of its next `send`.
+    /// The future does not borrow the `WebSocket`, so a `select!` can contain it beside
+    /// [`send`](Self::send). A handler that only sends needs it to notice early that its peer has
+    /// gone. Otherwise the next `send` fails.
     ///
     /// # Cancel safety
     ///
-    /// Safe in `select!`, and it may be called again.
+    /// Safe in `select!`. It may be called again.
     ///
     /// # Examples
     ///
-    /// A feed, which receives nothing:
+    /// A feed that receives no messages:
     ///
     /// ```
     /// use tokio::sync::broadcast::{self, error::RecvError};
@@ -376,22 +383,23 @@ impl WebSocket {
     /// ```
     pub fn closed(&self) -> impl Future<Output = Closed> + Send + use<> {
         let link = Arc::clone(&self.link);
-        async move { link.closed_as().await }
+        async move { link.wait_closed().await }
     }
 
-    /// Discards the messages that came and those that will come, within the limits of [`Config`].
+    /// Discards all messages from the peer, those that have arrived and later ones. The limits of
+    /// [`Config`] still apply.
     ///
-    /// For a handler that only sends: messages that nobody receives fill the
-    /// [inbox](Config::max_inbox), and then neither the peer's pings nor its Close are seen.
-    /// [`recv`](Self::recv) waits for the end of the connection from now on.
+    /// Call it in a handler that only sends. Messages that are not received fill the
+    /// [inbox](Config::max_inbox), and then the connection reads neither pings nor a Close. After
+    /// the call [`recv`](Self::recv) waits for the end of the connection.
     pub fn ignore_incoming(&mut self) {
-        self.link.ignore();
+        self.link.ignore_incoming();
     }
 
-    /// Returns the first Close of the connection, whichever side sent it; `None` while the
-    /// connection is open, and if it ended without a Close or the first one had no code.
+    /// Returns the first Close of the connection, from either side. Returns `None` while the
+    /// connection is open, if it ended without a Close, and if the first Close had no code.
     ///
-    /// It can be read as soon as [`recv`](Self::recv) has returned `None`.
+    /// It is available once [`recv`](Self::recv) has returned `None`.
     ///
     /// Source: [RFC 6455 §7.1.5](https://www.rfc-editor.org/rfc/rfc6455#section-7.1.5).
     #[must_use]
@@ -399,7 +407,7 @@ impl WebSocket {
         self.link.first_close()
     }
 
-    /// Returns an end for other tasks to send with, which is also told how the connection ended.
+    /// Returns a handle for other tasks, which can send, close, and wait for the end.
     #[must_use]
     pub fn sender(&self) -> Sender {
         Sender {
@@ -407,14 +415,14 @@ impl WebSocket {
         }
     }
 
-    /// Returns the time that the last ping of [`Config::keepalive`] took to be answered, `None`
+    /// Returns the round-trip time of the last answered ping of [`Config::keepalive`], or `None`
     /// before there was one.
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {
         self.link.round_trip()
     }
 
-    /// Takes the value that the decision on the handshake sent along with
+    /// Takes the value that [`Handler::accept`](crate::Handler::accept) passed on with
     /// [`Accept::carry`](crate::Accept::carry).
     ///
     /// Returns `None` if no value of this type was carried, or if it was taken already.
@@ -433,29 +441,30 @@ impl WebSocket {
     /// }
     /// ```
     pub fn take_carried<T: Send + 'static>(&mut self) -> Option<T> {
-        self.introduction.carried.take()
+        self.handshake_info.carried.take()
     }
 
-    /// Returns the request of the opening handshake, with what
-    /// [`Handler::accept`](crate::Handler::accept) left in it; on the client's side, as it was sent.
+    /// Returns the request of the opening handshake, including changes by
+    /// [`Handler::accept`](crate::Handler::accept). On the client side this is the request that was
+    /// sent.
     ///
-    /// It has method, path and version alone if
-    /// [`WebSocketLayer::without_request`](crate::WebSocketLayer::without_request) or
-    /// [`Accept::without_request`](crate::Accept::without_request) was called.
+    /// After [`WebSocketLayer::without_request`](crate::WebSocketLayer::without_request) or
+    /// [`Accept::without_request`](crate::Accept::without_request) it has only method, path and
+    /// version.
     #[must_use]
     pub fn request(&self) -> &HandshakeRequest {
-        &self.introduction.request
+        &self.handshake_info.request
     }
 
     /// Returns the subprotocol that was agreed on, if any
     /// ([RFC 6455 §1.9](https://www.rfc-editor.org/rfc/rfc6455#section-1.9)).
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
-        self.introduction.subprotocol.as_deref()
+        self.handshake_info.subprotocol.as_deref()
     }
 }
 
-// The request's query and the subprotocol may hold the user's secrets, and logs show this.
+// Logs show this, and the request's query and the subprotocol may hold the user's secrets.
 impl fmt::Debug for WebSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebSocket").finish_non_exhaustive()
@@ -468,7 +477,7 @@ impl Drop for WebSocket {
     }
 }
 
-/// Yields what [`WebSocket::recv`] returns: messages, at most one error, then the end.
+/// Yields the results of [`WebSocket::recv`]: messages, at most one error, then the end.
 impl Stream for WebSocket {
     type Item = Result<Message, RecvError>;
 
@@ -477,12 +486,14 @@ impl Stream for WebSocket {
     }
 }
 
-/// Queues what it is fed as [`WebSocket::send`] does.
+/// Queues messages like [`WebSocket::send`].
 ///
-/// Messages leave on their own, also without a flush. `poll_flush` is ready when all of them are
-/// written to the connection that were sent before it was polled first, and `poll_close` when the connection
-/// is closed, with 1000. A flush that is dropped is gone on with by the next one: that waits for what the
-/// `WebSocket` sent meanwhile, but not for what a [`Sender`] did.
+/// Messages are written on their own, even without a flush. `poll_flush` is ready when all messages
+/// are written that were sent before its first poll. `poll_close` closes with 1000, and is ready
+/// when the connection is closed.
+///
+/// A flush that is dropped is continued by the next one. That one also waits for messages that the
+/// `WebSocket` has sent since, but not for messages of a [`Sender`].
 impl Sink<Message> for WebSocket {
     type Error = SendError;
 

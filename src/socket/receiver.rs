@@ -1,4 +1,4 @@
-//! What was read of a connection, and what it decodes to.
+//! The receiving half of a connection: the bytes that were read, and their decoder.
 
 use crate::time::Moment;
 
@@ -16,99 +16,102 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Receiver {
     decoder: Decoder,
-    /// Mostly nothing.
+    /// `None` while nothing is left to decode.
     input: Option<Box<Input>>,
-    /// What was decoded and is the connection's to act on, before anything behind it is decoded.
-    stopped: Option<Stopped>,
-    /// What was decoded during this poll of the connection.
+    /// A decoded item that the connection has to handle before more is decoded.
+    pending: Option<Pending>,
+    /// The frames and bytes of this poll of the connection.
     spent: Spent,
-    /// A Close or a violation was decoded: nothing behind it is.
-    is_over: bool,
-    /// How much the peer may send, if that is bounded. Elsewhere, because few layers ask for it.
+    /// A Close or a violation was decoded. Nothing after it is decoded.
+    is_ended: bool,
+    /// The peer's rate limits. Boxed because few configurations have any.
     allowance: Option<Box<Allowance>>,
 }
 
 #[derive(Debug)]
-enum Stopped {
+enum Pending {
     Found(Box<Found>),
-    /// A large message that was read to its place.
+    /// A large message whose payload was read into its final buffer.
     Placed(Box<Assembly>),
 }
 
-/// What comes next.
+/// The result of decoding once.
 #[derive(Debug)]
 pub(super) enum Found {
     /// A whole message, or a control frame.
     Event(Event),
-    /// The peer broke a rule: nothing more is decoded.
+    /// The peer broke a rule. Nothing more is decoded.
     Violation(Violation),
-    /// Nothing is whole: more has to be read.
+    /// No message or control frame is complete. More bytes have to be read.
     Nothing,
 }
 
 impl Receiver {
-    /// Makes one for a stream of which `early` has been read already.
+    /// Makes the receiver of a stream from which `early` was read before.
     pub(super) fn new(rules: Rules, early: &[u8], allowance: Option<Box<Allowance>>) -> Self {
         Self {
             decoder: Decoder::new(rules),
-            input: Input::holding(early),
-            stopped: None,
+            input: Input::from_bytes(early),
+            pending: None,
             spent: Spent::default(),
-            is_over: false,
+            is_ended: false,
             allowance,
         }
     }
 
-    /// Takes over what was read, when everything before it is decoded.
-    pub(super) fn put(&mut self, input: Box<Input>) {
+    /// Sets the next input. The previous one has to be decoded completely.
+    pub(super) fn put_input(&mut self, input: Box<Input>) {
         self.spent.add(0, input.bytes().len());
         self.input = Some(input);
     }
 
-    /// Returns the shared buffer if it is empty, to be read into.
+    /// Takes the shared buffer out if all its bytes are decoded.
     pub(super) fn take_empty(&mut self) -> Option<Box<Input>> {
         Input::take_empty(&mut self.input)
     }
 
-    /// Gives the shared buffer back; to be called when a poll of the connection ends.
-    pub(super) fn rest(&mut self) {
-        Input::rest(&mut self.input);
+    /// Gives the shared buffer back and starts a new budget. Call it at the end of each poll of the
+    /// connection.
+    pub(super) fn end_poll(&mut self) {
+        Input::end_poll(&mut self.input);
         self.spent = Spent::default();
     }
 
-    /// Returns whether nothing has begun and nothing is left to be acted on, and what comes next may be
-    /// decoded in this poll.
-    pub(super) fn is_at_rest(&self) -> bool {
-        self.stopped.is_none()
-            && !self.is_over
+    /// Returns whether the decoder is between messages, nothing is left to handle, and the poll may
+    /// decode more.
+    ///
+    /// False if messages are compressed.
+    pub(super) fn is_idle(&self) -> bool {
+        self.pending.is_none()
+            && !self.is_ended
             && !self.inflates()
             && self.decoder.is_between_messages()
-            && !self.spent.is_enough()
+            && !self.spent.is_spent()
     }
 
-    /// Returns whether a message begins at the front of the input.
+    /// Returns whether the input continues with a message.
     pub(super) fn is_message_next(&self) -> bool {
-        self.stopped.is_none() && self.decoder.is_data_next(self.bytes())
+        self.pending.is_none() && self.decoder.is_data_next(self.bytes())
     }
 
-    /// Returns whether a message begins at the front of what was read, behind all that is decoded.
-    pub(super) fn is_message(&self, input: &Input) -> bool {
+    /// Returns whether `input`, which follows all decoded bytes, starts with a message.
+    pub(super) fn starts_message(&self, input: &Input) -> bool {
         self.decoder.is_data_next(input.bytes())
     }
 
-    /// Returns whether there is something to decode.
+    /// Returns whether something is left to decode or to handle.
     pub(super) fn has_input(&self) -> bool {
-        self.stopped.is_some() || !self.bytes().is_empty() || self.decoder.is_paused()
+        self.pending.is_some() || !self.bytes().is_empty() || self.decoder.is_paused()
     }
 
-    /// Returns the next message, if it is whole and nothing else comes before it.
+    /// Returns the next message, if it is complete and no control frame comes before it.
     #[inline(always)]
     pub(super) fn message(&mut self, now: impl FnOnce() -> Moment) -> Option<Message> {
-        if self.stopped.is_some() || self.spent.is_enough() {
+        if self.pending.is_some() || self.spent.is_spent() {
             return None;
         }
         if self.allowance.is_some() {
-            return self.message_of_any_kind(now);
+            return self.message_slow(now);
         }
         let input = self.input.as_deref_mut()?;
         let (mut undecoded, slab) = input.bytes_and_slab();
@@ -118,40 +121,40 @@ impl Receiver {
         if let Some(whole) = self.decoder.usual(&mut undecoded) {
             let left = undecoded.len();
             if let Ok(message) = whole.into_message_in(slab, left) {
-                input.keep(left);
+                input.keep_last(left);
                 self.spent.add_frame();
                 return Some(message);
             }
         }
-        self.message_of_any_kind(now)
+        self.message_slow(now)
     }
 
     #[cold]
-    fn message_of_any_kind(&mut self, now: impl FnOnce() -> Moment) -> Option<Message> {
+    fn message_slow(&mut self, now: impl FnOnce() -> Moment) -> Option<Message> {
         let now = now();
         match self.decode(now) {
             Found::Event(Event::Message(message)) => Some(message),
             Found::Nothing => None,
             found => {
-                self.stopped = Some(Stopped::Found(Box::new(found)));
+                self.pending = Some(Pending::Found(Box::new(found)));
                 None
             }
         }
     }
 
-    /// Returns what comes next.
+    /// Returns the next item.
     pub(super) fn next(&mut self, now: Moment) -> Found {
-        match self.stopped.take() {
-            Some(Stopped::Found(found)) => *found,
-            Some(Stopped::Placed(message)) => {
+        match self.pending.take() {
+            Some(Pending::Found(found)) => *found,
+            Some(Pending::Placed(message)) => {
                 let message = message.into_message().and_then(|message| {
-                    self.allow(&message, now)?;
+                    self.check_rate(&message, now)?;
                     Ok(message)
                 });
                 match message {
                     Ok(message) => Found::Event(Event::Message(message)),
                     Err(violation) => {
-                        self.is_over = true;
+                        self.is_ended = true;
                         Found::Violation(violation)
                     }
                 }
@@ -160,7 +163,8 @@ impl Receiver {
         }
     }
 
-    /// Returns what comes next, as far as a poll's `share` of inflating goes: `None` if it is used up.
+    /// Returns the next item. Inflates at most `share` bytes, and returns `None` if they are used
+    /// up before the item is complete.
     pub(super) fn inflate(&mut self, share: &mut Share, now: Moment) -> Option<Found> {
         self.decoder.set_share(share.left());
         let found = self.next(now);
@@ -171,8 +175,8 @@ impl Receiver {
         }
     }
 
-    /// Counts a message against what the peer may send.
-    fn allow(&mut self, message: &Message, now: Moment) -> Result<(), Violation> {
+    /// Counts a message against the peer's rate limits.
+    fn check_rate(&mut self, message: &Message, now: Moment) -> Result<(), Violation> {
         let allowance = self.allowance.as_mut();
         match allowance.is_none_or(|allowance| allowance.takes(message.len(), now)) {
             true => Ok(()),
@@ -182,7 +186,7 @@ impl Receiver {
 
     fn decode(&mut self, now: Moment) -> Found {
         let mut undecoded = self.input.as_deref().map_or(&[][..], Input::bytes);
-        if self.is_over {
+        if self.is_ended {
             self.discard();
             return Found::Nothing;
         }
@@ -197,16 +201,16 @@ impl Receiver {
         };
         let left = undecoded.len();
         if let Some(input) = &mut self.input {
-            input.keep(left);
+            input.keep_last(left);
         }
         let decoded = decoded.and_then(|event| {
             if let Some(Event::Message(message)) = &event {
-                self.allow(message, now)?;
+                self.check_rate(message, now)?;
             }
             Ok(event)
         });
-        self.is_over = matches!(decoded, Ok(Some(Event::Close(_))) | Err(_));
-        if self.is_over {
+        self.is_ended = matches!(decoded, Ok(Some(Event::Close(_))) | Err(_));
+        if self.is_ended {
             self.discard();
         }
         match decoded {
@@ -222,61 +226,62 @@ impl Receiver {
         }
     }
 
-    /// Returns where the next bytes can be read to, if they are for a large payload alone.
+    /// Returns the final buffer of a large payload, if the next bytes belong to nothing else.
     pub(super) fn place(&mut self) -> Option<Rooms<'_>> {
         self.decoder.place()
     }
 
-    /// Takes `len` bytes that were read to their place; none if nothing was read.
-    pub(super) fn placed(&mut self, len: usize, now: Moment) {
+    /// Takes `len` bytes that were read into the buffer of [`place`](Self::place); 0 if nothing was
+    /// read.
+    pub(super) fn note_placed(&mut self, len: usize, now: Moment) {
         if len == 0 {
             return self.decoder.give_up_place();
         }
         self.spent.add(0, len);
-        self.stopped = Some(match self.decoder.placed(len, now) {
+        self.pending = Some(match self.decoder.placed(len, now) {
             Ok(None) => return,
-            Ok(Some(message)) => Stopped::Placed(message),
+            Ok(Some(message)) => Pending::Placed(message),
             Err(violation) => {
-                self.is_over = true;
-                Stopped::Found(Box::new(Found::Violation(violation)))
+                self.is_ended = true;
+                Pending::Found(Box::new(Found::Violation(violation)))
             }
         });
         self.spent.add(1, 0);
     }
 
-    /// Returns whether other tasks have to get their turn, while `unwritten` bytes wait to be
-    /// written.
-    pub(super) fn has_spent(&self, unwritten: usize) -> bool {
-        self.spent.is_enough()
-            && (!self.decoder.is_within_large() || self.spent.is_enough_within(unwritten))
+    /// Returns whether the poll has to yield. `unwritten` bytes wait to be written.
+    pub(super) fn budget_spent(&self, unwritten: usize) -> bool {
+        self.spent.is_spent()
+            && (!self.decoder.is_within_large() || self.spent.is_spent_within_large(unwritten))
     }
 
-    /// Returns whether messages are compressed, so that decoding one takes long.
+    /// Returns whether messages are compressed. Decoding one then takes long.
     pub(super) fn inflates(&self) -> bool {
         self.decoder.inflates()
     }
 
-    /// Returns when what has begun to arrive becomes too slow.
+    /// Returns when the message that has begun to arrive is too slow.
     pub(super) fn deadline(&self) -> Option<Moment> {
         self.decoder.deadline()
     }
 
-    /// Notes that a message waits for room.
-    pub(super) fn waits(&mut self, now: Moment) {
+    /// Notes that a message waits for room in the inbox.
+    pub(super) fn wait_for_room(&mut self, now: Moment) {
         if let Some(allowance) = &mut self.allowance {
             allowance.wait(now);
         }
     }
 
-    /// Does not hold against the peer that nothing was read from `since` until now.
-    pub(super) fn excuse(&mut self, since: Moment, now: Moment) {
+    /// Excludes the time from `since` to `now` from the peer's deadlines and rates, because nothing
+    /// was read in it.
+    pub(super) fn exclude_pause(&mut self, since: Moment, now: Moment) {
         self.decoder.excuse(now.since(since));
         if let Some(allowance) = &mut self.allowance {
             allowance.excuse(since, now);
         }
     }
 
-    /// Discards what is not decoded yet.
+    /// Discards the bytes that are not decoded yet.
     pub(super) fn discard(&mut self) {
         if let Some(input) = self.input.take() {
             input.give_back();

@@ -1,18 +1,18 @@
-//! The sending end for other tasks.
+//! The API for other tasks: sending, closing, waiting for the end.
 
 use std::{fmt, future::Future, sync::Arc};
 
 use super::{
     error::{SendError, TrySendError},
-    link::{By, Link},
+    link::{Caller, Link},
 };
 use crate::words::{CloseCode, CloseFrame, Closed, InvalidClose, Message, Utf8Bytes};
 
 /// Sends to a connection from any task or thread, also after the handler has moved its
 /// [`WebSocket`](crate::WebSocket).
 ///
-/// It is cheap to clone. It does not keep the connection open: that lasts as long as the handler
-/// or the [`WebSocket`](crate::WebSocket).
+/// It is cheap to clone. It does not keep the connection open: only the handler and the
+/// [`WebSocket`](crate::WebSocket) do.
 ///
 /// # Examples
 ///
@@ -39,21 +39,22 @@ pub struct Sender {
     pub(super) link: Arc<Link>,
 }
 
-/// How much waits to be written to a connection.
+/// The load that waits to be written to a connection.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct Buffered {
-    /// Messages of which not all is written, and small ones that were gathered with such a one.
+    /// Messages that are not written completely, and small ones that were gathered with one of
+    /// them.
     pub messages: usize,
-    /// Bytes of frames. A message that is still to be compressed counts by its length.
+    /// Bytes of frames. A message that is not compressed yet counts with its uncompressed length.
     pub bytes: usize,
 }
 
 impl Sender {
-    /// Queues one message to be written, as [`WebSocket::send`](crate::WebSocket::send) does.
+    /// Queues one message to be written, like [`WebSocket::send`](crate::WebSocket::send).
     ///
-    /// It spends tokio's cooperative budget: a task that sends many messages lets other tasks run in
-    /// between.
+    /// It spends tokio's cooperative budget, so a task that sends many messages lets other tasks
+    /// run in between.
     ///
     /// # Errors
     ///
@@ -61,18 +62,18 @@ impl Sender {
     ///
     /// # Cancel safety
     ///
-    /// Safe in `select!`: the message is wholly queued or not at all. It is dropped with the future
-    /// when that happens before there was room.
+    /// Safe in `select!`: the message is queued completely or not at all. If the future is dropped
+    /// before there is room, the message is dropped with it.
     pub fn send(
         &self,
         message: impl Into<Message>,
     ) -> impl Future<Output = Result<(), SendError>> + Send {
-        self.link.send(message.into(), By::Sender)
+        self.link.send(message.into(), Caller::Sender)
     }
 
-    /// Queues one message to be written as [`send`](Self::send) does, but not compressed.
+    /// Queues one message like [`send`](Self::send), but does not compress it.
     ///
-    /// For messages that hold a secret together with text that others chose, see
+    /// Use it for messages that mix a secret with text that others choose; see
     /// [`Deflate`](crate::Deflate#security).
     ///
     /// # Errors
@@ -81,52 +82,52 @@ impl Sender {
     ///
     /// # Cancel safety
     ///
-    /// As that of [`send`](Self::send).
+    /// Like [`send`](Self::send).
     #[cfg(feature = "deflate")]
     pub fn send_uncompressed(
         &self,
         message: impl Into<Message>,
     ) -> impl Future<Output = Result<(), SendError>> + Send {
-        self.link.send_uncompressed(message.into(), By::Sender)
+        self.link.send_uncompressed(message.into(), Caller::Sender)
     }
 
     /// Queues one message if there is room for it now.
     ///
     /// # Errors
     ///
-    /// Both give the message back.
+    /// Both return the message.
     ///
-    /// - [`TrySendError::Full`]: the peer reads too slowly, and
-    ///   [`Config::max_outbox`](crate::Config::max_outbox) is reached, or others wait for room.
+    /// - [`TrySendError::Full`]: [`Config::max_outbox`](crate::Config::max_outbox) is reached
+    ///   because the peer reads too slowly, or other tasks wait for room.
     /// - [`TrySendError::Closed`]: the connection is closing or gone.
     pub fn try_send(&self, message: impl Into<Message>) -> Result<(), TrySendError> {
         self.link.try_send(message.into())
     }
 
-    /// Begins to close the connection with a code and a reason, behind what was sent before.
+    /// Starts to close the connection with a code and a reason, after all queued messages.
     ///
-    /// [`closed`](Self::closed) waits until that is done. Messages that were not received yet are
-    /// discarded. Does nothing to a connection that is closing already.
+    /// [`closed`](Self::closed) waits for the end. Messages that were not received yet are
+    /// discarded. Does nothing if the connection is closing already.
     ///
     /// # Errors
     ///
-    /// [`InvalidClose::Reason`] if `reason` is longer than [`CloseFrame::MAX_REASON`] bytes; then
-    /// the connection stays as it is.
+    /// [`InvalidClose::Reason`] if `reason` is longer than [`CloseFrame::MAX_REASON`] bytes; the
+    /// connection then stays open.
     pub fn close(&self, code: CloseCode, reason: impl Into<Utf8Bytes>) -> Result<(), InvalidClose> {
         self.link.close(CloseFrame::new(code, reason)?);
         Ok(())
     }
 
-    /// Waits until the connection has ended, and tells how.
+    /// Waits until the connection has ended, and returns how.
     ///
     /// # Cancel safety
     ///
-    /// Safe in `select!`, and it may be called again.
+    /// Safe in `select!`. It may be called again.
     pub async fn closed(&self) -> Closed {
-        self.link.closed_as().await
+        self.link.wait_closed().await
     }
 
-    /// Returns how much waits to be written.
+    /// Returns the load that waits to be written.
     #[must_use]
     pub fn buffered(&self) -> Buffered {
         let load = self.link.buffered();

@@ -1,7 +1,7 @@
-//! A handler and its connection, side by side in one task.
+//! A handler and its connection in one task.
 //!
-//! Both are polled in turn until neither gets on: no second task, no channel between them, and a
-//! handler that waits for something else holds up neither pings nor a Close.
+//! The session polls both in turn until neither makes progress. There is no second task and no
+//! channel. A handler that waits for something else does not delay pings or a Close.
 
 use std::{
     collections::hash_map::RandomState,
@@ -16,11 +16,11 @@ use std::{
 };
 
 use super::{
-    Introduction, WebSocket,
-    driver::{Driver, Turn},
+    HandshakeInfo, WebSocket,
+    driver::{Driver, Progress},
     error::{RecvError, SendError},
     io::Io,
-    link::{Link, Parked},
+    link::{Link, TrySleep},
     setup::Served,
     timer::{Timer, now},
 };
@@ -31,92 +31,92 @@ use crate::{
 };
 use pin_project_lite::pin_project;
 
-/// Turns taken before other tasks of the thread get theirs.
-const TURNS: usize = 64;
+/// The most rounds of a poll before it yields to other tasks.
+const MAX_ROUNDS: usize = 64;
 
 pin_project! {
-    /// The future of a connection and of its handler, until both have ended.
+    /// The future of a connection and its handler. Ready when both have ended.
     ///
     /// The connection is open as long as the handler runs or the `WebSocket` lives, whichever is
-    /// longer. A handler that returns `Ok` while its `WebSocket` lives elsewhere decides nothing; one
-    /// that fails or panics ends the connection with its code. When the connection is over, the
+    /// longer. A handler that returns `Ok` while its `WebSocket` lives elsewhere leaves the
+    /// connection open. A handler that fails or panics closes it. At the end of the connection the
     /// stream is dropped, and the handler has [`Config::handler_grace`] to return.
     ///
-    /// Written by hand because every connection holds one: the compiler would keep the arguments of
-    /// an `async fn` a second time.
+    /// Not an `async fn`, which would store its arguments twice in each connection.
     pub(crate) struct Session<IO, F, P>
     where
-        P: Occupies,
+        P: EndHooks,
     {
         link: Arc<Link>,
         // `None` once the connection is over.
         driver: Option<Driver<IO>>,
-        occupied: P,
-        // `None` once it has returned.
+        hooks: P,
+        // `None` once the handler has returned.
         #[pin]
         handler: Option<F>,
-        // From the end of the connection on.
+        // `Some` once the connection is over.
         grace: Option<Box<Grace>>,
     }
 
     impl<IO, F, P> PinnedDrop for Session<IO, F, P>
     where
-        P: Occupies,
+        P: EndHooks,
     {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             if this.driver.take().is_some() {
-                this.occupied.connection_over(this.link);
+                this.hooks.connection_over(this.link);
             }
         }
     }
 }
 
-/// What a connection takes of what is limited, and gives back.
-pub(crate) trait Occupies {
-    /// The connection is over, or its task is dropped.
+/// Callbacks that release the limited resources of a connection.
+pub(crate) trait EndHooks {
+    /// The connection is over, or its task was dropped.
     fn connection_over(&mut self, link: &Link);
 
-    /// The handler of a connection that is over has returned.
+    /// The connection is over, and its handler has returned.
     fn handler_over(&mut self);
 }
 
-impl Occupies for () {
+impl EndHooks for () {
     fn connection_over(&mut self, _: &Link) {}
 
     fn handler_over(&mut self) {}
 }
 
-/// The time that is left to a handler whose connection is over.
+/// The time that a handler has to return after its connection is over.
 struct Grace {
     ends: Moment,
     timer: Timer,
 }
 
-/// Serves a connection that was accepted, and gives back what it has `occupied`. One that was `refused`
-/// is closed at once, without its handler.
+/// Serves a connection with its handler, and calls the `hooks` at the end.
+///
+/// With a `refused` frame it closes the connection at once and does not call the handler.
 pub(crate) fn serve<IO, F, P>(
     served: Served<IO>,
-    introduction: Box<Introduction>,
-    occupied: P,
+    handshake_info: Box<HandshakeInfo>,
+    hooks: P,
     refused: Option<CloseFrame>,
     handle: impl FnOnce(WebSocket) -> F,
 ) -> Session<IO, F, P>
 where
     IO: Io,
     F: Future<Output = Result<(), BoxError>>,
-    P: Occupies,
+    P: EndHooks,
 {
     let link = Arc::clone(&served.link);
-    let driver = Driver::new(served, seed());
-    let socket = WebSocket::new(Arc::clone(&link), introduction);
+    let driver = Driver::new(served, ping_seed());
+    let socket = WebSocket::new(Arc::clone(&link), handshake_info);
     let handler = match refused {
         Some(frame) => {
             link.close(frame);
             None
         }
-        // Handlers that are plain functions may panic before they return a future.
-        None => catch(|| handle(socket)).or_else(|| {
+        // A handler that is a plain function may panic before it returns a future.
+        None => catch_panic(|| handle(socket)).or_else(|| {
             report::handler_panicked();
             link.close(CloseFrame::without_reason(CloseCode::INTERNAL_ERROR));
             None
@@ -125,7 +125,7 @@ where
     Session {
         link,
         driver: Some(driver),
-        occupied,
+        hooks,
         handler,
         grace: None,
     }
@@ -137,8 +137,8 @@ pub(super) fn detached<IO: Io>(
 ) -> Session<IO, Pending<Result<(), BoxError>>, ()> {
     Session {
         link: Arc::clone(&served.link),
-        driver: Some(Driver::new(served, seed())),
-        occupied: (),
+        driver: Some(Driver::new(served, ping_seed())),
+        hooks: (),
         handler: None,
         grace: None,
     }
@@ -148,7 +148,7 @@ impl<IO, F, P> Future for Session<IO, F, P>
 where
     IO: Io,
     F: Future<Output = Result<(), BoxError>>,
-    P: Occupies,
+    P: EndHooks,
 {
     type Output = ();
 
@@ -156,7 +156,7 @@ where
         let alarm = report::PanicAlarm::new();
         let poll = self.as_mut().poll_both(cx);
         if let Some(driver) = self.project().driver {
-            driver.rest();
+            driver.end_poll();
         }
         alarm.disarm();
         poll
@@ -167,46 +167,49 @@ impl<IO, F, P> Session<IO, F, P>
 where
     IO: Io,
     F: Future<Output = Result<(), BoxError>>,
-    P: Occupies,
+    P: EndHooks,
 {
-    /// Polls both in turn until neither gets on.
+    /// Polls both in turn until neither makes progress.
     fn poll_both(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let mut this = self.project();
         let link = &*this.link;
-        // The task may have been woken for the handler.
-        let mut is_due = true;
+        // The wake may have been for the handler.
+        let mut handler_is_due = true;
         let mut now = now();
-        for _ in 0..TURNS {
+        for _ in 0..MAX_ROUNDS {
             let driver = this.driver.as_mut();
-            let turn = driver.map_or(Turn::Over, |driver| driver.poll(&mut now, cx));
-            if turn == Turn::Over {
+            let progress = driver.map_or(Progress::Over, |driver| driver.poll(&mut now, cx));
+            if progress == Progress::Over {
                 if let Some(mut driver) = this.driver.take() {
-                    driver.rest();
+                    driver.end_poll();
                     drop(driver);
-                    this.occupied.connection_over(link);
+                    this.hooks.connection_over(link);
                 }
             }
             let handler = &mut this.handler;
-            is_due |= link.is_own_due();
-            let was_due = mem::replace(&mut is_due, false);
-            if !was_due && handler.is_some() && !matches!(turn, Turn::Again | Turn::Over) {
-                // There is nothing new for the handler.
+            handler_is_due |= link.take_handler_due();
+            let was_due = mem::replace(&mut handler_is_due, false);
+            if !was_due
+                && handler.is_some()
+                && !matches!(progress, Progress::Again | Progress::Over)
+            {
+                // The handler has nothing new to do.
             } else if let Poll::Ready(verdict) = poll_handler(handler.as_mut(), cx) {
                 match verdict {
                     Some(frame) => link.close(frame),
                     None if link.abandoned().is_some() => {
                         link.close(CloseFrame::without_reason(CloseCode::NORMAL));
                     }
-                    None if turn == Turn::Over => {}
-                    None => link.handed_on(),
+                    None if progress == Progress::Over => {}
+                    None => link.note_handed_on(),
                 }
             } else if handler.is_none() {
-                close_with_the_socket(link);
+                close_if_socket_dropped(link);
             }
-            if turn == Turn::Over {
+            if progress == Progress::Over {
                 let has_time = handler.is_some() && poll_grace(this.grace, link, cx).is_pending();
                 if handler.is_none() {
-                    this.occupied.handler_over();
+                    this.hooks.handler_over();
                     return Poll::Ready(());
                 }
                 if !has_time {
@@ -214,29 +217,30 @@ where
                     return Poll::Ready(());
                 }
             }
-            let parked = match (turn, this.driver.as_mut()) {
-                (Turn::Again, _) => continue,
-                (Turn::Yield, Some(_)) => break,
-                (_, Some(driver)) => driver.park(cx),
-                (_, None) => link.park(None, cx),
+            let sleep = match (progress, this.driver.as_mut()) {
+                (Progress::Again, _) => continue,
+                (Progress::Yield, Some(_)) => break,
+                (_, Some(driver)) => driver.try_sleep(cx),
+                (_, None) => link.try_sleep(None, cx),
             };
-            match parked {
-                Parked::Asleep => return Poll::Pending,
-                Parked::Awake { is_awaited } => is_due = is_awaited,
-                Parked::Yields => break,
+            match sleep {
+                TrySleep::Asleep => return Poll::Pending,
+                TrySleep::Awake { handler_waits } => handler_is_due = handler_waits,
+                TrySleep::Yield => break,
             }
         }
         if let Some(driver) = this.driver {
-            driver.yields(cx);
+            driver.before_yield(cx);
         }
-        // Unlike a wake of our own this is behind what timers and streams have for other tasks.
+        // tokio's yield lets timers and I/O of other tasks run first; waking the task directly
+        // would not.
         let _ = pin!(tokio::task::yield_now()).poll(cx);
         Poll::Pending
     }
 }
 
-/// Closes a connection whose handler has returned, once its `WebSocket` is dropped.
-fn close_with_the_socket(link: &Link) {
+/// Closes a connection whose handler has returned, once the `WebSocket` is dropped.
+fn close_if_socket_dropped(link: &Link) {
     match link.abandoned() {
         None => {}
         Some(false) => link.close(CloseFrame::without_reason(CloseCode::NORMAL)),
@@ -244,8 +248,7 @@ fn close_with_the_socket(link: &Link) {
     }
 }
 
-/// Ready when the handler of a connection that is over has had its time, or has to make room for
-/// others.
+/// Ready when the handler of an ended connection has had its time, or is evicted.
 fn poll_grace(grace: &mut Option<Box<Grace>>, link: &Link, cx: &mut Context<'_>) -> Poll<()> {
     let now = now();
     let grace = grace.get_or_insert_with(|| {
@@ -256,8 +259,8 @@ fn poll_grace(grace: &mut Option<Box<Grace>>, link: &Link, cx: &mut Context<'_>)
     if link.is_evicted() {
         return Poll::Ready(());
     }
-    if link.has_taken() {
-        // It still receives what came before the end, of which an inbox holds no more than so much.
+    if link.holder_has_received() {
+        // The handler still receives messages from before the end. The inbox bounds their number.
         grace.ends = now + link.config().handler_limit();
     }
     grace.timer.poll(Some(grace.ends), now, cx)
@@ -266,12 +269,12 @@ fn poll_grace(grace: &mut Option<Box<Grace>>, link: &Link, cx: &mut Context<'_>)
 /// Drops the handler of a connection that is over.
 fn drop_handler<F>(mut handler: Pin<&mut Option<F>>, link: &Link) {
     report::handler_outlived(link.name());
-    if catch(|| handler.set(None)).is_none() {
+    if catch_panic(|| handler.set(None)).is_none() {
         report::handler_panicked();
     }
 }
 
-/// Ready, once, when the handler has ended, with the Close that its error or panic calls for.
+/// Ready once, when the handler has ended, with the Close for its error or panic.
 fn poll_handler<F>(
     mut handler: Pin<&mut Option<F>>,
     cx: &mut Context<'_>,
@@ -282,15 +285,15 @@ where
     let Some(running) = handler.as_mut().as_pin_mut() else {
         return Poll::Pending;
     };
-    // A handler that panicked is not polled again, so nobody sees what it left half done, except
-    // through state that it shares, which is the business of whoever shares it.
-    let poll = catch(|| running.poll(cx).map(frame_of));
+    // A handler that panicked is not polled again, so no code sees its broken state. State that it
+    // shares with other code is up to the user.
+    let poll = catch_panic(|| running.poll(cx).map(close_frame_of));
     let verdict = match poll {
         Some(Poll::Pending) => return Poll::Pending,
         Some(Poll::Ready(verdict)) => Some(verdict),
         None => None,
     };
-    let dropped = catch(|| handler.set(None));
+    let dropped = catch_panic(|| handler.set(None));
     Poll::Ready(match (verdict, dropped) {
         (Some(verdict), Some(())) => verdict,
         (verdict, _) => {
@@ -301,12 +304,12 @@ where
     })
 }
 
-/// Runs the code of a handler; `None` if it panics.
-fn catch<T>(code: impl FnOnce() -> T) -> Option<T> {
+/// Runs user code. Returns `None` if it panics.
+fn catch_panic<T>(code: impl FnOnce() -> T) -> Option<T> {
     match catch_unwind(AssertUnwindSafe(code)) {
         Ok(result) => Some(result),
         Err(payload) => {
-            // What it panicked with may panic once more when it is dropped.
+            // Dropping the panic's payload may panic again.
             if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
                 std::mem::forget(payload);
             }
@@ -315,12 +318,12 @@ fn catch<T>(code: impl FnOnce() -> T) -> Option<T> {
     }
 }
 
-/// Returns the Close that a handler's error calls for.
-fn frame_of(result: Result<(), BoxError>) -> Option<CloseFrame> {
+/// Returns the Close for a handler's error.
+fn close_frame_of(result: Result<(), BoxError>) -> Option<CloseFrame> {
     Some(match result.err()?.downcast::<CloseFrame>() {
         Ok(frame) => *frame,
         Err(error) => {
-            if !tells_of_the_end(&*error) {
+            if !is_connection_error(&*error) {
                 report::handler_failed(&error);
             }
             CloseFrame::without_reason(CloseCode::INTERNAL_ERROR)
@@ -328,10 +331,11 @@ fn frame_of(result: Result<(), BoxError>) -> Option<CloseFrame> {
     })
 }
 
-/// Tells whether an error is, or comes from, one of the connection's own, which says nothing new.
-fn tells_of_the_end(error: &(dyn Error + 'static)) -> bool {
+/// Returns whether an error is, or is caused by, an error of the connection. Such an error is not
+/// logged.
+fn is_connection_error(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
-    // A chain can be made that never ends.
+    // The limit guards against an endless chain.
     for _ in 0..16 {
         let Some(error) = next else { return false };
         if error.is::<RecvError>() || error.is::<SendError>() {
@@ -342,8 +346,8 @@ fn tells_of_the_end(error: &(dyn Error + 'static)) -> bool {
     false
 }
 
-/// Returns what the payloads of pings start from.
-fn seed() -> u64 {
-    // std's hash maps are seeded from the system's randomness, which is all that is needed here.
+/// Returns the seed of the ping payloads.
+fn ping_seed() -> u64 {
+    // The seed of std's hash maps comes from the system's random numbers.
     RandomState::new().hash_one(())
 }

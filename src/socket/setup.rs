@@ -1,4 +1,4 @@
-//! What a connection is served with.
+//! The facts and parts of a connection that is about to be served.
 
 use std::sync::Arc;
 
@@ -7,23 +7,23 @@ use bytes::Bytes;
 use super::link::Link;
 use crate::{codec::Deflation, config::Config};
 
-/// What is known about a connection before it is served.
+/// Settings of a connection that are fixed before it is served.
 ///
-/// A fact about a connection is a field here: it is set where the connection is opened and used by the
-/// driver, and the code between them passes the whole on. What the holder of the `WebSocket` may ask
-/// for is in [`Introduction`](super::Introduction).
+/// To add a setting, add a field here: the code that opens the connection sets it, the driver reads
+/// it, and the code in between passes the struct on. Facts for the holder of the `WebSocket` are in
+/// [`HandshakeInfo`](super::HandshakeInfo).
 #[derive(Debug)]
 pub(crate) struct Setup {
     pub(crate) config: Arc<Config>,
     /// The compression that the handshake agreed on.
     pub(crate) deflation: Option<Deflation>,
-    /// While nothing is read, the stream has to be asked whether its peer has gone: a stream of
-    /// HTTP/2 that was reset wakes nobody.
+    /// Whether to ask the stream, while nothing is read, if its peer has gone. An HTTP/2 stream
+    /// needs it: a reset wakes no task.
     pub(crate) probes: bool,
 }
 
 impl Setup {
-    /// Takes a configuration, for a stream of its own without extensions.
+    /// Makes the setup of a stream without extensions.
     pub(crate) const fn new(config: Arc<Config>) -> Self {
         Self {
             config,
@@ -37,7 +37,7 @@ impl Setup {
 #[derive(Debug)]
 pub(crate) struct Served<IO> {
     pub(crate) io: IO,
-    /// What was read of it already.
+    /// Bytes that were read from `io` before.
     pub(crate) early: Bytes,
     pub(crate) link: Arc<Link>,
     pub(crate) setup: Setup,

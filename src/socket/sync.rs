@@ -1,5 +1,4 @@
-//! The lock of a connection: std's, or loom's where `loom.rs` tries every order in which threads take
-//! it.
+//! The lock of a connection: std's, or loom's for the models in `loom`.
 
 #[cfg(not(all(test, tower_websocket_loom)))]
 pub(super) use std::sync::{Mutex, MutexGuard};

@@ -1,4 +1,4 @@
-//! One timer for all that a connection waits for.
+//! One timer for all deadlines of a connection.
 
 use std::{
     future::Future,
@@ -13,24 +13,27 @@ use tokio::{
 
 use crate::time::Moment;
 
-/// Returns the time of tokio's clock, which tests can stop.
+/// Returns the time of tokio's clock, which tests can pause.
 #[inline]
 pub(super) fn now() -> Moment {
     Instant::now().into_std().into()
 }
 
-/// A timer that follows a deadline lazily: one that has only moved away, as the deadline of a
-/// silence does with every message, costs nothing before the old one is reached.
+/// A timer that follows a deadline lazily.
 ///
-/// It wakes whom it was polled for last with a nearer deadline: it is for one connection.
+/// A deadline that only moves into the future costs nothing until the old one is reached. The
+/// keepalive deadline moves with every message.
+///
+/// The timer wakes the task that last polled it with a nearer deadline, so only one task may use
+/// it.
 #[derive(Debug, Default)]
 pub(super) struct Timer {
     sleep: Option<Pin<Box<Sleep>>>,
-    /// When it wakes the task, if it will.
+    /// When the timer wakes the task, if it is set.
     wakes_at: Option<Moment>,
 }
 
-/// Returns whether a timer wakes the task, at the deadline or before it.
+/// Returns whether a timer wakes the task after `now`, at `deadline` or before.
 #[inline]
 fn is_set(sleep: &Sleep, deadline: Moment, now: Moment) -> bool {
     let wakes_at = wakes_at(sleep);
@@ -46,13 +49,13 @@ fn instant(moment: Moment) -> Instant {
 }
 
 impl Timer {
-    /// Returns whether it will wake the task, later than now.
+    /// Returns whether the timer wakes the task after `now`.
     #[inline]
-    pub(super) fn is_before_its_end(&self, now: Moment) -> bool {
+    pub(super) fn is_pending_at(&self, now: Moment) -> bool {
         self.wakes_at.is_some_and(|wakes_at| now < wakes_at)
     }
 
-    /// Returns whether polling it for `deadline` would change nothing.
+    /// Returns whether polling the timer for `deadline` would change nothing.
     #[inline]
     pub(super) fn is_set(&self, deadline: Option<Moment>, now: Moment) -> bool {
         match (&self.sleep, deadline) {
@@ -62,8 +65,9 @@ impl Timer {
         }
     }
 
-    /// Ready when `deadline` is reached; never without one. `now` may be a moment ago: another thread may
-    /// have seen the old deadline reached meanwhile.
+    /// Ready when `deadline` is reached; never without one.
+    ///
+    /// `now` may be slightly old: another thread may have reached the old deadline in between.
     pub(super) fn poll(
         &mut self,
         deadline: Option<Moment>,
@@ -71,7 +75,7 @@ impl Timer {
         cx: &mut Context<'_>,
     ) -> Poll<()> {
         let Some(deadline) = deadline else {
-            // One that has been reached wakes nobody any more.
+            // A timer that was reached wakes no task.
             if self.sleep.as_ref().is_some_and(|sleep| sleep.is_elapsed()) {
                 self.sleep = None;
                 self.wakes_at = None;
@@ -80,7 +84,7 @@ impl Timer {
         };
         let sleep = match &mut self.sleep {
             Some(sleep) if is_set(sleep, deadline, now) => {
-                // It will wake who waits, and then there is time to look again.
+                // The timer wakes the task early enough to check the deadline again.
                 return Poll::Pending;
             }
             Some(sleep) => sleep,
@@ -89,8 +93,8 @@ impl Timer {
         if deadline < wakes_at(sleep) {
             sleep.as_mut().reset(instant(deadline));
         }
-        // A handler that has spent the task's budget would keep it from being registered, and it is
-        // not polled again before it is reached.
+        // Unconstrained: a handler that has spent the task's budget would otherwise keep the timer
+        // from being registered, and the task would never be woken.
         while Pin::new(&mut unconstrained(sleep.as_mut()))
             .poll(cx)
             .is_ready()
@@ -125,13 +129,13 @@ mod tests {
 
     const SECOND: Duration = Duration::from_secs(1);
 
-    /// Takes what tokio allows a task in one poll, as a handler does that has much to receive.
+    /// Spends tokio's budget of this poll, like a handler that receives many messages.
     fn spend_budget(cx: &mut Context<'_>) {
         while pin!(tokio::task::consume_budget()).poll(cx).is_ready() {}
     }
 
     #[tokio::test(start_paused = true)]
-    async fn forgets_a_moment_that_is_over_when_nothing_is_due() {
+    async fn drops_an_elapsed_sleep_without_a_deadline() {
         let mut timer = Timer::default();
         let due = now() + SECOND;
         let mut poll = |deadline| {
@@ -146,7 +150,7 @@ mod tests {
         assert_eq!(poll(None), (Poll::Pending, None));
     }
 
-    /// Counts how often it is woken.
+    /// Counts wakes.
     #[derive(Default)]
     struct Woken(AtomicUsize);
 
@@ -156,9 +160,9 @@ mod tests {
         }
     }
 
-    /// As where it was reached on another thread after this one had looked at the clock.
+    /// Covers a timer that another thread reaches after this one has read the clock.
     #[tokio::test(start_paused = true)]
-    async fn wakes_again_where_it_was_reached_after_the_clock_was_looked_at() {
+    async fn wakes_again_if_reached_after_the_clock_was_read() {
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
         let mut timer = Timer::default();
@@ -175,7 +179,7 @@ mod tests {
         assert_eq!(woken.0.load(Ordering::Relaxed), 1);
         tokio::time::sleep(2 * SECOND).await;
         assert_eq!(woken.0.load(Ordering::Relaxed), 2);
-        // Nor is it taken for one that is to come.
+        // A deadline in the past is ready at once.
         assert!(poll(4 * SECOND).is_ready());
     }
 

@@ -1,4 +1,4 @@
-//! The transport of a WebSocket behind its handshake: a connection, or one stream of HTTP/2.
+//! The stream below a WebSocket after the handshake: a whole connection, or one HTTP/2 stream.
 
 use std::{
     io::{self, IoSlice},
@@ -16,23 +16,24 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::http2::{self, Sending};
+use super::http2::{self, ResetGuard};
 use crate::config::TcpOptions;
 
-/// A connection or stream that a server has handed over.
+/// A connection or HTTP/2 stream that an HTTP server has handed over.
 #[derive(Debug)]
 pub(crate) enum Transport {
-    /// A TCP stream, out of the boxes in which servers keep it.
+    /// A TCP stream, without the boxes that servers keep it in.
     Tcp(TcpStream),
-    /// Any other connection, such as one of TLS.
+    /// Any other connection, for example TLS.
     Other(Box<TokioIo<Upgraded>>),
     Stream(Box<http2::Stream<TokioIo<Upgraded>>>),
 }
 
 impl Transport {
-    /// Unwraps a connection. Returns it with the bytes that the server has read of it already.
+    /// Unwraps a connection. Returns the bytes that were read from it before, too.
     pub(crate) fn connection(upgraded: Upgraded) -> (Self, Bytes) {
-        // hyper's own server keeps the stream as it is, the one of hyper-util in a type of its own.
+        // The server of hyper keeps the plain stream. The server of hyper-util wraps it in its own
+        // type.
         let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
             Ok(parts) => return (Self::Tcp(parts.io.into_inner()), parts.read_buf),
             Err(upgraded) => upgraded,
@@ -46,14 +47,16 @@ impl Transport {
         }
     }
 
-    /// Takes one stream of an HTTP/2 connection.
-    pub(crate) fn stream(upgraded: Upgraded, sending: Option<Sending>) -> Self {
-        let stream = http2::Stream::new(TokioIo::new(upgraded), sending);
+    /// Wraps one stream of an HTTP/2 connection.
+    pub(crate) fn stream(upgraded: Upgraded, reset_guard: Option<ResetGuard>) -> Self {
+        let stream = http2::Stream::new(TokioIo::new(upgraded), reset_guard);
         Self::Stream(Box::new(stream))
     }
 
-    /// Sets the options of a TCP socket; others are out of reach. An option that cannot be set is no
-    /// error: the connection is broken then, which will be noticed.
+    /// Sets the options of a TCP socket, and does nothing for other transports.
+    ///
+    /// Errors are ignored: they mean that the connection is broken, which the next read or write
+    /// reports.
     pub(crate) fn set(&self, options: TcpOptions) {
         let Self::Tcp(stream) = self else { return };
         if options.nodelay {

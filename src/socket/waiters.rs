@@ -1,9 +1,8 @@
-//! Those who wait for room to send, in the order in which they get it.
+//! The queue of tasks that wait for room to send.
 //!
-//! Room that is made is set aside for the first of them, and for as many more as there is room for:
-//! they are called. Each is woken once for the room that it takes, and nobody who comes later gets it
-//! first. One that is called and does not come, because nobody polls its future, is passed over and
-//! keeps its place.
+//! Room that becomes free is reserved for the first waiters, as many as it suffices for: it is
+//! granted to them. Each of them is woken once, and no later task gets the room first. A granted
+//! waiter that is not polled is skipped: it loses the room and keeps its place.
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -13,18 +12,18 @@ use std::{
 
 use crate::codec::Load;
 
-/// A place in the queue: lower ones are in front.
+/// A place in the queue. Lower tickets come first.
 pub(super) type Ticket = NonZeroU64;
 
 #[derive(Debug, Default)]
 pub(super) struct Waiters {
     waiting: BTreeMap<Ticket, Waiter>,
-    /// Those for whom room is set aside, and how many bytes of it.
-    called: BTreeMap<Ticket, usize>,
-    passed_over: BTreeSet<Ticket>,
-    /// How many have come.
-    came: u64,
-    /// The room that is set aside.
+    /// Waiters with reserved room, and how many bytes of it.
+    granted: BTreeMap<Ticket, usize>,
+    skipped: BTreeSet<Ticket>,
+    /// The number of tickets issued.
+    issued: u64,
+    /// The sum of all reserved room.
     reserved: Load,
 }
 
@@ -34,80 +33,87 @@ struct Waiter {
     waker: Waker,
 }
 
-/// What becomes of somebody who asks again.
+/// The state of a waiter that asks again.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Turn {
-    /// Room is set aside for it.
-    Called,
-    /// Nobody is in front of it, so that it may take the room that is left.
+pub(super) enum Place {
+    /// Room is reserved for it.
+    Granted,
+    /// It is first in the queue, or was skipped. It may take room that is free.
     First,
     Later,
 }
 
 impl Waiters {
-    /// Adds somebody who needs room for `len` bytes behind all others.
+    /// Adds a waiter for `len` bytes at the end of the queue.
     pub(super) fn join(&mut self, len: usize, waker: Waker) -> Ticket {
-        self.came += 1;
-        let ticket = Ticket::new(self.came).unwrap_or(Ticket::MAX);
+        self.issued += 1;
+        let ticket = Ticket::new(self.issued).unwrap_or(Ticket::MAX);
         self.waiting.insert(ticket, Waiter { len, waker });
         ticket
     }
 
-    /// Has somebody wait on, and returns the waker that is replaced.
-    pub(super) fn wait_on(&mut self, ticket: Ticket, len: usize, waker: &Waker) -> Option<Waker> {
+    /// Updates a waiter that has to wait longer. Returns the waker that was replaced.
+    pub(super) fn keep_waiting(
+        &mut self,
+        ticket: Ticket,
+        len: usize,
+        waker: &Waker,
+    ) -> Option<Waker> {
         let waiter = self.waiting.get(&ticket);
         if waiter.is_some_and(|waiter| waiter.waker.will_wake(waker)) {
             return None;
         }
-        self.passed_over.remove(&ticket);
+        self.skipped.remove(&ticket);
         let waker = waker.clone();
         let replaced = self.waiting.insert(ticket, Waiter { len, waker });
         replaced.map(|waiter| waiter.waker)
     }
 
-    /// Sets room aside for somebody whose turn it is, and returns its waker if it was not called yet.
-    pub(super) fn set_aside(&mut self, ticket: Ticket, len: usize) -> Option<Waker> {
-        if self.called.insert(ticket, len).is_some() {
+    /// Reserves room for a waiter. Returns its waker if it had no reserved room before.
+    pub(super) fn reserve(&mut self, ticket: Ticket, len: usize) -> Option<Waker> {
+        if self.granted.insert(ticket, len).is_some() {
             return None;
         }
         self.reserved.messages += 1;
         self.reserved.bytes += len;
-        self.passed_over.remove(&ticket);
+        self.skipped.remove(&ticket);
         self.waiting.remove(&ticket).map(|waiter| waiter.waker)
     }
 
-    /// Takes somebody out, and returns its waker if it was not called yet.
+    /// Removes a waiter. Returns its waker if it had no reserved room.
     pub(super) fn leave(&mut self, ticket: Ticket) -> Option<Waker> {
-        if let Some(len) = self.called.remove(&ticket) {
+        if let Some(len) = self.granted.remove(&ticket) {
             self.reserved.messages -= 1;
             self.reserved.bytes -= len;
             return None;
         }
-        self.passed_over.remove(&ticket);
+        self.skipped.remove(&ticket);
         self.waiting.remove(&ticket).map(|waiter| waiter.waker)
     }
 
-    pub(super) fn turn_of(&self, ticket: Ticket) -> Turn {
-        if self.called.contains_key(&ticket) {
-            return Turn::Called;
+    pub(super) fn place_of(&self, ticket: Ticket) -> Place {
+        if self.granted.contains_key(&ticket) {
+            return Place::Granted;
         }
         let first = self.waiting.keys().next();
-        match self.passed_over.contains(&ticket) || first == Some(&ticket) {
-            true => Turn::First,
-            false => Turn::Later,
+        match self.skipped.contains(&ticket) || first == Some(&ticket) {
+            true => Place::First,
+            false => Place::Later,
         }
     }
 
-    /// Calls the first of those who wait, as long as there `is_room` for so many bytes beside what is
-    /// set aside already. They are to be woken by these wakers.
-    pub(super) fn call(&mut self, is_room: impl Fn(Load, usize) -> bool) -> Vec<Waker> {
+    /// Reserves room for the first waiters and returns their wakers.
+    ///
+    /// It stops where `has_room` returns false, given the room reserved so far and the bytes of the
+    /// next waiter.
+    pub(super) fn grant(&mut self, has_room: impl Fn(Load, usize) -> bool) -> Vec<Waker> {
         let mut wakers = Vec::new();
         while let Some(first) = self.waiting.first_entry() {
-            if !is_room(self.reserved, first.get().len) {
+            if !has_room(self.reserved, first.get().len) {
                 break;
             }
             let (ticket, waiter) = first.remove_entry();
-            self.called.insert(ticket, waiter.len);
+            self.granted.insert(ticket, waiter.len);
             self.reserved.messages += 1;
             self.reserved.bytes += waiter.len;
             wakers.push(waiter.waker);
@@ -115,38 +121,38 @@ impl Waiters {
         wakers
     }
 
-    /// Passes over those who were called and have not come.
-    pub(super) fn pass_over(&mut self) {
-        self.passed_over.extend(self.called.keys());
-        self.called.clear();
+    /// Takes the reserved room from all granted waiters, because they were not polled.
+    pub(super) fn skip_granted(&mut self) {
+        self.skipped.extend(self.granted.keys());
+        self.granted.clear();
         self.reserved = Load::default();
     }
 
-    /// Returns the room that is set aside.
+    /// Returns the sum of all reserved room.
     pub(super) const fn reserved(&self) -> Load {
         self.reserved
     }
 
-    /// Returns whether somebody was called and has not come.
-    pub(super) fn awaits_some(&self) -> bool {
-        !self.called.is_empty()
+    /// Returns whether a waiter has reserved room.
+    pub(super) fn has_granted(&self) -> bool {
+        !self.granted.is_empty()
     }
 
-    /// Returns whether somebody waits, or was called and has not come.
+    /// Returns whether a ticket is in the queue or has reserved room.
     pub(super) fn has(&self, ticket: Ticket) -> bool {
-        self.waiting.contains_key(&ticket) || self.called.contains_key(&ticket)
+        self.waiting.contains_key(&ticket) || self.granted.contains_key(&ticket)
     }
 
-    /// Returns whether whoever comes now has to wait.
-    pub(super) fn come_first(&self) -> bool {
-        !self.waiting.is_empty() || !self.called.is_empty()
+    /// Returns whether a task that comes now has to wait.
+    pub(super) fn is_contended(&self) -> bool {
+        !self.waiting.is_empty() || !self.granted.is_empty()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        !self.come_first() && self.passed_over.is_empty()
+        !self.is_contended() && self.skipped.is_empty()
     }
 
-    /// Takes everybody's waker: there is nothing to wait for any more.
+    /// Takes all wakers: there is nothing to wait for any more.
     pub(super) fn take_wakers(&mut self) -> Vec<Waker> {
         let waiting = std::mem::take(&mut self.waiting);
         waiting.into_values().map(|waiter| waiter.waker).collect()
@@ -161,23 +167,23 @@ mod tests {
         waiters.join(len, Waker::noop().clone())
     }
 
-    /// Calls those for whom there is room for ten bytes in all.
-    fn call(waiters: &mut Waiters) -> usize {
-        let is_room = |reserved: Load, len| reserved.bytes + len <= 10;
-        waiters.call(is_room).len()
+    /// Grants up to ten bytes in total.
+    fn grant(waiters: &mut Waiters) -> usize {
+        let has_room = |reserved: Load, len| reserved.bytes + len <= 10;
+        waiters.grant(has_room).len()
     }
 
     #[test]
-    fn calls_as_many_as_there_is_room_for_in_order() {
+    fn grants_room_in_order_while_it_lasts() {
         let mut waiters = Waiters::default();
         let tickets = [6, 4, 1].map(|len| join(&mut waiters, len));
-        assert_eq!(call(&mut waiters), 2);
-        let turns = tickets.map(|ticket| waiters.turn_of(ticket));
-        assert_eq!(turns, [Turn::Called, Turn::Called, Turn::First]);
+        assert_eq!(grant(&mut waiters), 2);
+        let places = tickets.map(|ticket| waiters.place_of(ticket));
+        assert_eq!(places, [Place::Granted, Place::Granted, Place::First]);
         assert_eq!(waiters.reserved().bytes, 10);
-        assert_eq!(call(&mut waiters), 0);
+        assert_eq!(grant(&mut waiters), 0);
         assert!(waiters.leave(tickets[0]).is_none());
-        assert_eq!(call(&mut waiters), 1);
+        assert_eq!(grant(&mut waiters), 1);
         assert_eq!(
             waiters.reserved(),
             Load {
@@ -188,31 +194,31 @@ mod tests {
     }
 
     #[test]
-    fn a_large_one_is_not_overtaken_by_small_ones() {
+    fn small_waiters_do_not_overtake_a_large_one() {
         let mut waiters = Waiters::default();
         let tickets = [11, 1].map(|len| join(&mut waiters, len));
-        assert_eq!(call(&mut waiters), 0);
-        assert_eq!(waiters.turn_of(tickets[0]), Turn::First);
-        assert_eq!(waiters.turn_of(tickets[1]), Turn::Later);
+        assert_eq!(grant(&mut waiters), 0);
+        assert_eq!(waiters.place_of(tickets[0]), Place::First);
+        assert_eq!(waiters.place_of(tickets[1]), Place::Later);
         assert!(waiters.leave(tickets[0]).is_some());
-        assert_eq!(call(&mut waiters), 1);
+        assert_eq!(grant(&mut waiters), 1);
     }
 
     #[test]
-    fn one_that_is_passed_over_keeps_its_place() {
+    fn a_skipped_waiter_keeps_its_place() {
         let mut waiters = Waiters::default();
         let tickets = [9, 9, 9].map(|len| join(&mut waiters, len));
-        assert_eq!(call(&mut waiters), 1);
-        assert!(waiters.awaits_some());
-        waiters.pass_over();
+        assert_eq!(grant(&mut waiters), 1);
+        assert!(waiters.has_granted());
+        waiters.skip_granted();
         assert_eq!(waiters.reserved(), Load::default());
-        assert_eq!(waiters.turn_of(tickets[0]), Turn::First);
-        assert_eq!(call(&mut waiters), 1);
-        assert_eq!(waiters.turn_of(tickets[1]), Turn::Called);
-        assert!(waiters.wait_on(tickets[0], 9, Waker::noop()).is_none());
+        assert_eq!(waiters.place_of(tickets[0]), Place::First);
+        assert_eq!(grant(&mut waiters), 1);
+        assert_eq!(waiters.place_of(tickets[1]), Place::Granted);
+        assert!(waiters.keep_waiting(tickets[0], 9, Waker::noop()).is_none());
         waiters.leave(tickets[1]);
-        assert_eq!(call(&mut waiters), 1);
-        assert_eq!(waiters.turn_of(tickets[0]), Turn::Called);
+        assert_eq!(grant(&mut waiters), 1);
+        assert_eq!(waiters.place_of(tickets[0]), Place::Granted);
         for ticket in tickets {
             waiters.leave(ticket);
         }

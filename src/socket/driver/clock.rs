@@ -1,8 +1,8 @@
-//! What the clock asks for: deadlines, pings, and the time that does not count.
+//! Deadlines, pings, and the time that does not count.
 
 use std::task::{Context, Poll};
 
-use super::{Driver, Phase, Turn};
+use super::{Driver, Phase, Progress};
 use crate::{
     config::Config,
     socket::{RecvError, io::Io, timer::now},
@@ -13,81 +13,86 @@ use crate::{
     words::{CloseCode, CloseFrame},
 };
 
-/// What time brings, whatever the peer does.
+/// Deadlines that do not depend on keepalive or on blocked output.
 #[derive(Debug)]
-pub(super) struct Terms {
+pub(super) struct Deadlines {
     first_message_due: Option<Moment>,
     lifetime_ends: Option<Moment>,
 }
 
-impl Terms {
+impl Deadlines {
     pub(super) fn new(config: &Config, now: Moment) -> Option<Box<Self>> {
-        let terms = Self {
+        let deadlines = Self {
             first_message_due: config.first_message_limit().map(|limit| now + limit),
             lifetime_ends: config.lifetime_limit().map(|limit| now + limit),
         };
-        let any = terms.first_message_due.or(terms.lifetime_ends);
-        any.map(|_| Box::new(terms))
+        let any = deadlines.first_message_due.or(deadlines.lifetime_ends);
+        any.map(|_| Box::new(deadlines))
     }
 }
 
 impl<IO: Io> Driver<IO> {
     pub(super) fn pause(&mut self) {
-        // The time at which the poll began may be long ago: the handler has run meanwhile.
-        self.paused.get_or_insert_with(now);
+        // Read again: the handler may have run since the poll began.
+        self.paused_since.get_or_insert_with(now);
     }
 
-    /// Returns whether nothing is waited for but what comes with time alone: the next ping, the end of
-    /// the lifetime.
-    fn is_quiet(&self) -> bool {
-        self.blocked.is_none()
-            && self.paused.is_none()
+    /// Returns whether the connection waits for nothing but the next ping and the end of its
+    /// lifetime.
+    fn is_idle(&self) -> bool {
+        self.blocked_since.is_none()
+            && self.paused_since.is_none()
             && self.assembly_due.is_none()
-            && self.waiting.is_none()
+            && self.pending_end.is_none()
             && !self.keepalive.as_ref().is_some_and(Keepalive::is_waiting)
             && matches!(self.phase, Phase::Open)
     }
 
-    /// Returns whether the timer is set for all that is waited for, and is not reached yet.
+    /// Returns whether no deadline is reached, as far as the timer already covers all of them.
     #[inline]
     fn is_nothing_due(&self, now: Moment) -> bool {
-        self.is_timer_quiet && self.timer.is_before_its_end(now) && self.is_quiet()
+        self.timer_set_when_idle && self.timer.is_pending_at(now) && self.is_idle()
     }
 
     pub(super) fn resume(&mut self, now: Moment) {
-        if let Some(since) = self.paused.take() {
+        if let Some(since) = self.paused_since.take() {
             let longer = now.since(since);
-            self.link.excuse(since, now);
-            if let Some(terms) = &mut self.terms {
-                terms.first_message_due = terms.first_message_due.map(|due| due + longer);
+            self.link.exclude_pause(since, now);
+            if let Some(deadlines) = &mut self.deadlines {
+                deadlines.first_message_due = deadlines.first_message_due.map(|due| due + longer);
             }
-            self.heard(now);
+            self.reset_keepalive(now);
         }
     }
 
     #[inline]
     pub(super) fn first_message_came(&mut self) {
-        if let Some(terms) = &mut self.terms {
-            terms.first_message_due = None;
+        if let Some(deadlines) = &mut self.deadlines {
+            deadlines.first_message_due = None;
         }
     }
 
     pub(super) fn first_message_due(&self) -> Option<Moment> {
-        self.terms.as_ref()?.first_message_due
+        self.deadlines.as_ref()?.first_message_due
     }
 
     fn lifetime_ends(&self) -> Option<Moment> {
-        self.terms.as_ref()?.lifetime_ends
+        self.deadlines.as_ref()?.lifetime_ends
     }
 
-    pub(super) fn heard(&mut self, now: Moment) {
+    pub(super) fn reset_keepalive(&mut self, now: Moment) {
         if let Some(keepalive) = &mut self.keepalive {
             keepalive.excuse(now);
         }
     }
 
-    /// Does what the clock asks for; tells what became of the connection, if anything.
-    pub(super) fn on_time(&mut self, now: Moment, cx: &mut Context<'_>) -> Option<Turn> {
+    /// Handles deadlines that are reached. Returns the result of the poll if one of them ends the
+    /// connection.
+    pub(super) fn check_deadlines(
+        &mut self,
+        now: Moment,
+        cx: &mut Context<'_>,
+    ) -> Option<Progress> {
         if self.is_nothing_due(now) {
             return None;
         }
@@ -99,8 +104,8 @@ impl<IO: Io> Driver<IO> {
             let frame = CloseFrame::because(CloseCode::GOING_AWAY, "end of lifetime");
             return Some(self.begin_closing(frame, now, cx));
         }
-        if self.paused.is_some() {
-            return self.on_pause(now, cx);
+        if self.paused_since.is_some() {
+            return self.check_pause(now, cx);
         }
         if is_due(self.first_message_due()) {
             let fault = RecvError::NoFirstMessage;
@@ -110,17 +115,18 @@ impl<IO: Io> Driver<IO> {
             let fault = RecvError::TooSlow;
             return Some(self.fail(fault, CloseCode::POLICY_VIOLATION, cx));
         }
-        // A pong cannot overtake the rest of what is arriving, for which there is a time of its own.
-        // Nor can a ping be answered that does not get out, and nothing comes behind an end.
-        if self.assembly_due.is_some() || self.blocked.is_some() || self.waiting.is_some() {
-            self.heard(now);
+        // A message that is arriving delays a pong, and has its own deadline. A ping that cannot be
+        // written gets no answer. After the end of input no answer comes.
+        if self.assembly_due.is_some() || self.blocked_since.is_some() || self.pending_end.is_some()
+        {
+            self.reset_keepalive(now);
         }
         let intervals = self.link.config().keepalive_intervals()?;
         match self.keepalive.as_mut()?.poll(now, intervals) {
             Due::Later(_) => None,
             Due::Gone => Some(self.lose(RecvError::Unresponsive, cx)),
             Due::Ping(payload) => {
-                let longer = self.longer_for_pong(now, intervals.answer);
+                let longer = self.extra_pong_time(now, intervals.answer);
                 self.keepalive.as_mut()?.wait_longer(longer);
                 self.push_control(|engine| engine.output.push_ping(&payload));
                 None
@@ -128,12 +134,12 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    /// Ready when the clock asks for something.
+    /// Ready when a deadline is reached.
     pub(super) fn poll_timer(&mut self, now: Moment, cx: &mut Context<'_>) -> Poll<()> {
         if self.is_nothing_due(now) {
             return Poll::Pending;
         }
-        self.is_timer_quiet = self.is_quiet();
+        self.timer_set_when_idle = self.is_idle();
         let due = self.next_due(now);
         if self.timer.is_set(due, now) {
             return Poll::Pending;
@@ -142,22 +148,23 @@ impl<IO: Io> Driver<IO> {
         self.timer.poll(due, now, cx)
     }
 
-    /// Returns when the clock asks for something next.
+    /// Returns the next deadline.
     fn next_due(&self, now: Moment) -> Option<Moment> {
         let dues = match &self.phase {
             Phase::Open => [
                 self.stall_due(),
                 self.lifetime_ends(),
-                self.first_message_due().filter(|_| self.paused.is_none()),
-                self.assembly_due.filter(|_| self.paused.is_none()),
-                match self.paused {
+                self.first_message_due()
+                    .filter(|_| self.paused_since.is_none()),
+                self.assembly_due.filter(|_| self.paused_since.is_none()),
+                match self.paused_since {
                     Some(_) => self.pause_due(now),
                     None => self.keepalive_due(),
                 },
-                self.waiting
+                self.pending_end
                     .as_ref()
-                    .and_then(|waiting| waiting.ends)
-                    .filter(|_| self.paused.is_none()),
+                    .and_then(|pending_end| pending_end.ends)
+                    .filter(|_| self.paused_since.is_none()),
             ],
             Phase::Answering(answering) => {
                 [Some(answering.answer_at), None, None, None, None, None]

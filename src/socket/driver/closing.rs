@@ -1,4 +1,4 @@
-//! The end of a connection, whoever starts it: what is still written and read, and for how long.
+//! The end of a connection: what is still written and read, and for how long.
 
 use std::{
     io,
@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Closing, Driver, Phase, Turn};
+use super::{Closing, Driver, Phase, Progress};
 use crate::{
     codec::{Event, Role},
     socket::{RecvError, io::Io, link::Next, receiver::Found, timer},
@@ -14,26 +14,26 @@ use crate::{
     words::{CloseCode, CloseFrame, Closed, Side},
 };
 
-/// The slowest reader, in bytes a second, that a closing waits for.
-pub(super) const SLOWEST: usize = 16 * 1024;
+/// The lowest rate, in bytes a second, at which the closing lets a peer read.
+pub(super) const MIN_RATE: usize = 16 * 1024;
 
-/// What the closing waits for.
+/// The steps of the closing.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Step {
-    /// The Close frames to cross: ours to be written, and the peer's to be read unless it came
-    /// before or is not to be waited for.
+    /// Wait for both Closes: ours is `written`, and the peer's is `answered` when it was read or is
+    /// not waited for.
     Exchange { written: bool, answered: bool },
-    /// The writing half to be shut down: by a server first of all, by a client when the server has
-    /// gone, so that the wait at the end of TCP falls to the server (RFC 6455 §7.1.1).
+    /// Shut down the writing half. A server does so at once, a client after the server has gone:
+    /// TIME_WAIT then falls to the server (RFC 6455 §7.1.1).
     Shutdown,
-    /// The peer to go. A stream dropped with unread bytes makes the kernel send a reset, which can
-    /// destroy the Close that is still on its way; so everything is read until the peer is gone.
+    /// Read until the peer has gone. A stream that is dropped with unread bytes makes the kernel
+    /// send a reset, which can destroy our Close on its way.
     Drain,
 }
 
 impl<IO: Io> Driver<IO> {
-    /// The peer broke a rule: it is told, behind what had been sent before.
-    pub(super) fn fail(&mut self, fault: RecvError, code: CloseCode, cx: &Context<'_>) -> Turn {
+    /// Closes because the peer broke a rule. Queued messages are written before the Close.
+    pub(super) fn fail(&mut self, fault: RecvError, code: CloseCode, cx: &Context<'_>) -> Progress {
         let frame = match &fault {
             RecvError::Protocol(rule) => CloseFrame::because(code, &rule.to_string()),
             fault => CloseFrame::because(code, &fault.to_string()),
@@ -45,9 +45,9 @@ impl<IO: Io> Driver<IO> {
         self.enter_closing(closed, true, Some(frame))
     }
 
-    /// The peer has ended its half of the stream, and maybe the other, too: it gets what was sent
-    /// before and a Close, if it still reads.
-    pub(super) fn end_of_stream(&mut self, cx: &Context<'_>) -> Turn {
+    /// Closes because the peer has ended its half of the stream. If it still reads, it gets the
+    /// queued messages and a Close.
+    pub(super) fn end_of_stream(&mut self, cx: &Context<'_>) -> Progress {
         let gone = RecvError::Io(io::ErrorKind::UnexpectedEof.into());
         self.link.end(Some(gone), Some(&mut self.engine.output), cx);
         let code = CloseCode::PROTOCOL_ERROR;
@@ -56,8 +56,8 @@ impl<IO: Io> Driver<IO> {
         self.enter_closing(closed, true, Some(frame))
     }
 
-    /// The connection is gone, or has to be given up: nobody can be told.
-    pub(super) fn lose(&mut self, fault: RecvError, cx: &Context<'_>) -> Turn {
+    /// Ends a connection on which no Close can be sent.
+    pub(super) fn lose(&mut self, fault: RecvError, cx: &Context<'_>) -> Progress {
         let side = match fault {
             RecvError::Io(_) => Side::Remote,
             _ => Side::Local,
@@ -67,73 +67,77 @@ impl<IO: Io> Driver<IO> {
         self.finish(closed, cx)
     }
 
-    /// This side closes.
+    /// Closes because this side wants to.
     pub(super) fn begin_closing(
         &mut self,
         frame: CloseFrame,
         now: Moment,
         cx: &Context<'_>,
-    ) -> Turn {
-        // The time in which nothing was read is not held against what was on its way.
+    ) -> Progress {
+        // Adjusts the deadlines if the connection was paused.
         self.resume(now);
         self.link.note_close(&frame);
         self.link.end(None, Some(&mut self.engine.output), cx);
         let closed = Closed::new(Side::Local, Some(frame.clone()), false);
-        // No answer comes behind an end that has been read already.
-        let answered = self.waiting.take().is_some();
+        // After the end of input no Close can come.
+        let answered = self.pending_end.take().is_some();
         self.enter_closing(closed, answered, Some(frame))
     }
 
-    /// The peer has closed: it is answered when the handler is through with what came before.
-    pub(super) fn poll_answering(&mut self, now: Moment, cx: &mut Context<'_>) -> Turn {
+    /// Answers the peer's Close once the handler has received all messages, or has had its time.
+    pub(super) fn poll_answering(&mut self, now: Moment, cx: &mut Context<'_>) -> Progress {
         let is_closing = self.link.take_close().is_some();
         let longer = self
             .link
-            .has_taken()
+            .holder_has_received()
             .then(|| timer::now() + self.answer_grace());
         let Phase::Answering(answering) = &mut self.phase else {
-            return Turn::Again;
+            return Progress::Again;
         };
         answering.answer_at = longer.unwrap_or(answering.answer_at);
-        let ready = self.link.was_told() || is_closing || answering.answer_at <= now;
+        let ready = self.link.holder_is_done() || is_closing || answering.answer_at <= now;
         if ready {
             let frame = answering.frame.take();
             self.link.end(None, Some(&mut self.engine.output), cx);
             let echoed = frame
                 .as_ref()
                 .map(|frame| CloseFrame::without_reason(frame.code()));
-            // Both Closes are there as soon as ours is written.
+            // Clean: both Closes have been exchanged once ours is written.
             return self.enter_closing(Closed::new(Side::Remote, frame, true), true, echoed);
         }
         match self.poll_flush(now, cx) {
-            Poll::Ready(Ok(true)) => Turn::Again,
-            Poll::Ready(Ok(false)) if self.has_spent() => Turn::Yield,
-            Poll::Ready(Ok(false)) | Poll::Pending => Turn::Idle,
+            Poll::Ready(Ok(true)) => Progress::Again,
+            Poll::Ready(Ok(false)) if self.budget_spent() => Progress::Yield,
+            Poll::Ready(Ok(false)) | Poll::Pending => Progress::Idle,
             Poll::Ready(Err(_)) => {
-                // The peer's Close has come, so that it is known how this ended.
-                let frame = answering_frame(&mut self.phase);
+                // The peer's Close has come, so it is the reason for the end.
+                let frame = take_answering_frame(&mut self.phase);
                 self.link.end(None, None, cx);
                 self.finish(Closed::new(Side::Remote, frame, false), cx)
             }
         }
     }
 
-    /// Begins the closing, in which our Close is sent with this `frame`.
-    fn enter_closing(&mut self, closed: Closed, answered: bool, frame: Option<CloseFrame>) -> Turn {
+    /// Starts the closing. Our Close is sent with this `frame`.
+    fn enter_closing(
+        &mut self,
+        closed: Closed,
+        answered: bool,
+        frame: Option<CloseFrame>,
+    ) -> Progress {
         let bytes = self.engine.output.load().bytes + self.link.uncompressed();
         let written = false;
         self.phase = Phase::Closing(Box::new(Closing {
             closed,
             deadline: self.closing_deadline(bytes),
             step: Step::Exchange { written, answered },
-            unsent: Some(frame),
+            unsent_close: Some(frame),
         }));
         self.send_close();
-        Turn::Again
+        Progress::Again
     }
 
-    /// Queues our Close, the last frame that is written, unless something before it is still to be
-    /// compressed.
+    /// Queues our Close, the last frame, unless earlier messages have to be compressed first.
     pub(super) fn send_close(&mut self) {
         let Phase::Closing(closing) = &mut self.phase else {
             return;
@@ -141,10 +145,10 @@ impl<IO: Io> Driver<IO> {
         if self.link.uncompressed() > 0 {
             return;
         }
-        let Some(frame) = closing.unsent.take() else {
+        let Some(frame) = closing.unsent_close.take() else {
             return;
         };
-        if let Some(payload) = self.owed.take() {
+        if let Some(payload) = self.unanswered_ping.take() {
             self.push_control(|engine| engine.output.push_pong(&payload));
         }
         self.push_control(|engine| engine.output.push_close(frame.as_ref()));
@@ -154,35 +158,35 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    /// Returns until when the closing may last if so many bytes are still to be written: a slow reader
-    /// gets the time that it takes at the slowest rate that is put up with.
+    /// Returns the deadline of a closing that has to write `bytes`. It includes the time that the
+    /// slowest accepted reader takes.
     fn closing_deadline(&self, bytes: usize) -> Moment {
-        let seconds = Duration::from_secs((bytes / SLOWEST) as u64);
+        let seconds = Duration::from_secs((bytes / MIN_RATE) as u64);
         timer::now() + self.link.config().close_limit() + seconds
     }
 
-    /// Errors end the closing, too: nobody is left to be told.
-    pub(super) fn poll_closing(&mut self, now: Moment, cx: &mut Context<'_>) -> Turn {
+    /// Continues the closing. An error ends it, too.
+    pub(super) fn poll_closing(&mut self, now: Moment, cx: &mut Context<'_>) -> Progress {
         let _ = self.link.take_close();
         let role = self.link.role();
         loop {
             let Phase::Closing(closing) = &self.phase else {
-                return Turn::Over;
+                return Progress::Over;
             };
             let step = closing.step;
-            // A task that runs late may have been given room meanwhile.
+            // Before giving up, try once more: output may have moved while the task was late.
             let is_late = closing.deadline <= now
                 || (self.is_stalled(now)
                     && self.poll_written(now, cx).is_pending()
                     && self.is_stalled(now));
             let Phase::Closing(closing) = &self.phase else {
-                return Turn::Over;
+                return Progress::Over;
             };
             if is_late {
                 let mut late = closing.closed.clone();
                 late.set_clean(late.is_clean() && !matches!(step, Step::Exchange { .. }));
-                // With no time at all for the closing the Close is still sent, and a stream that is
-                // dropped without its end might lose it.
+                // With a timeout of zero the Close is written only here. A stream that is dropped
+                // without a shutdown might lose it.
                 let is_exchange = matches!(step, Step::Exchange { .. });
                 if matches!(self.poll_written(now, cx), Poll::Ready(Ok(()))) && is_exchange {
                     let _ = self.engine.poll_shutdown(cx);
@@ -203,25 +207,29 @@ impl<IO: Io> Driver<IO> {
                 }),
             };
             let Poll::Ready(next) = next else {
-                let enough = self.has_spent();
-                return if enough { Turn::Yield } else { Turn::Idle };
+                let enough = self.budget_spent();
+                return if enough {
+                    Progress::Yield
+                } else {
+                    Progress::Idle
+                };
             };
             let Phase::Closing(closing) = &mut self.phase else {
-                return Turn::Over;
+                return Progress::Over;
             };
             if let Ok(Some(next)) = next {
                 closing.step = next;
                 continue;
             }
-            // A peer that resets the connection after the Closes have crossed loses nothing by it.
+            // A reset after both Closes does not make the end unclean.
             let mut closed = closing.closed.clone();
             closed.set_clean(closed.is_clean() && !matches!(step, Step::Exchange { .. }));
             return self.finish(closed, cx);
         }
     }
 
-    /// Writes and reads at once: a peer that is itself blocked in writing reads our Close only
-    /// after we have read what it writes.
+    /// Writes and reads at the same time: a peer whose own output is blocked reads our Close only
+    /// after we have read.
     fn poll_exchange(
         &mut self,
         mut written: bool,
@@ -232,7 +240,7 @@ impl<IO: Io> Driver<IO> {
         if !written {
             written = self.poll_written(now, cx)?.is_ready();
         }
-        while !answered && !self.has_spent() {
+        while !answered && !self.budget_spent() {
             match self.poll_discarded(now, cx) {
                 Poll::Pending => break,
                 Poll::Ready(Some(Found::Event(Event::Close(_)))) => {
@@ -246,12 +254,12 @@ impl<IO: Io> Driver<IO> {
             }
         }
         if answered && !written {
-            // Nobody is listened to any more, but what arrives has to go somewhere.
+            // Input is discarded, so that the peer's output is not blocked.
             let _ = self.poll_drain(cx)?;
         }
         if let Phase::Closing(closing) = &mut self.phase {
             if written && matches!(closing.step, Step::Exchange { written: false, .. }) {
-                // Everything is with the peer, and so there is no reason to wait longer for it.
+                // The peer has all our output, so only the usual timeout remains.
                 let limit = self.link.config().close_limit();
                 closing.deadline = closing.deadline.min(timer::now() + limit);
             }
@@ -267,14 +275,15 @@ impl<IO: Io> Driver<IO> {
         Poll::Pending
     }
 
-    /// Reads and decodes what is discarded but for a Close; `None` when nothing more comes.
+    /// Reads, decodes and discards messages. Ready with other items, or with `None` at the end of
+    /// input.
     fn poll_discarded(&mut self, now: Moment, cx: &mut Context<'_>) -> Poll<Option<Found>> {
         let mut new = None;
         loop {
-            let look = self.link.look(new.take(), None, now, cx);
-            return Poll::Ready(match look.next {
-                Next::Act(found) => Some(found),
-                // It is closing already.
+            let decoded = self.link.decode(new.take(), None, now, cx);
+            return Poll::Ready(match decoded.next {
+                Next::Handle(found) => Some(found),
+                // The connection is closing already.
                 Next::Close(_) => continue,
                 Next::Inflate(receiver) => match self.inflate(receiver, now) {
                     None => return Poll::Pending,
@@ -285,7 +294,7 @@ impl<IO: Io> Driver<IO> {
                     Err(_) => None,
                 },
                 Next::Read(buffer) => {
-                    self.engine.keep(buffer);
+                    self.engine.set_buffer(buffer);
                     match ready!(self.engine.poll_read(cx)) {
                         Ok(Some(input)) => {
                             new = Some(input);
@@ -295,15 +304,15 @@ impl<IO: Io> Driver<IO> {
                     }
                 }
                 Next::Yield | Next::Receive | Next::Wait => {
-                    self.has_done_enough = true;
+                    self.must_yield = true;
                     return Poll::Pending;
                 }
             });
         }
     }
 
-    /// A stream that has something to write for its shutdown, as TLS has, may be able to only after
-    /// we have read what the peer writes.
+    /// Shuts the stream down, and reads meanwhile: TLS may be able to write its last bytes only
+    /// after we have read the peer's.
     fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shutdown = self.engine.poll_shutdown(cx)?;
         if shutdown.is_pending() {
@@ -312,9 +321,9 @@ impl<IO: Io> Driver<IO> {
         shutdown.map(Ok)
     }
 
-    /// Reads bytes and throws them away, until there are no more.
+    /// Reads and discards bytes until the end of the stream.
     fn poll_drain(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        while !self.has_spent() {
+        while !self.budget_spent() {
             match ready!(self.engine.poll_discard(cx))? {
                 0 => return Poll::Ready(Ok(())),
                 bytes => self.spent.add(0, bytes),
@@ -323,24 +332,24 @@ impl<IO: Io> Driver<IO> {
         Poll::Pending
     }
 
-    /// Ready when everything is written, our Close included.
+    /// Ready when all output is written, including our Close.
     fn poll_written(&mut self, now: Moment, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         while ready!(self.poll_flush(now, cx))? {}
         match &self.phase {
-            Phase::Closing(closing) if closing.unsent.is_some() => Poll::Pending,
+            Phase::Closing(closing) if closing.unsent_close.is_some() => Poll::Pending,
             _ => Poll::Ready(Ok(())),
         }
     }
 
-    fn finish(&mut self, closed: Closed, cx: &Context<'_>) -> Turn {
+    fn finish(&mut self, closed: Closed, cx: &Context<'_>) -> Progress {
         self.link.closed(closed, cx);
         self.phase = Phase::Over;
-        Turn::Over
+        Progress::Over
     }
 }
 
-/// Takes the peer's Close out of a phase in which it is answered.
-fn answering_frame(phase: &mut Phase) -> Option<CloseFrame> {
+/// Takes the peer's Close out of the answering phase.
+fn take_answering_frame(phase: &mut Phase) -> Option<CloseFrame> {
     match phase {
         Phase::Answering(answering) => answering.frame.take(),
         _ => None,

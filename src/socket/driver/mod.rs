@@ -1,21 +1,20 @@
-//! The connection's life: when to read, to write, to close and to give up.
+//! The connection's side of a session: when to read, write, close and give up.
 //!
-//! [`Driver::poll`] does what can be done without waiting and says what is next. Reading stops
-//! at a message for which the handler's inbox has no room, and while output is blocked, so neither
-//! side can make the other one's memory grow.
+//! [`Driver::poll`] does all work that is possible without waiting. Reading stops while the inbox
+//! is full or output is blocked, so neither side can make the other's memory grow.
 //!
 //! | File | Holds |
 //! | --- | --- |
-//! | `reading` | what is read: messages, control frames, the end |
-//! | `writing` | what is written, and who is told |
+//! | `reading` | messages, control frames, the end of input |
+//! | `writing` | output, and reporting it to the link |
 //! | `clock` | deadlines and pings |
-//! | `crowd` | a connection that has stopped reading |
-//! | `stall` | a peer that takes nothing |
+//! | `backpressure` | a connection that has stopped reading |
+//! | `stall` | a peer that does not read |
 //! | `closing` | the closing handshake |
 
+mod backpressure;
 mod clock;
 mod closing;
-mod crowd;
 mod reading;
 mod stall;
 mod writing;
@@ -27,12 +26,12 @@ use std::{
     time::Duration,
 };
 
-use self::{clock::Terms, closing::Step, crowd::Crowd, stall::Stall};
+use self::{backpressure::Backpressure, clock::Deadlines, closing::Step, stall::Stall};
 use super::{
     budget::{Share, Spent},
     engine::Engine,
     io::Io,
-    link::{Link, Parked},
+    link::{Link, TrySleep},
     setup::{Served, Setup},
     timer::{self, Timer},
 };
@@ -42,18 +41,18 @@ use crate::{
     words::{CloseFrame, Closed},
 };
 
-/// How long an end waits for the handler to answer what came before it, from the last message that
-/// the handler took.
+/// How long the end of input waits for the handler's answers, counted from the last message that
+/// the handler received.
 const ANSWER_GRACE: Duration = Duration::from_secs(1);
 
-/// What a poll of the connection came to.
+/// The result of a poll of the connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(super) enum Turn {
+pub(super) enum Progress {
     /// Poll the handler, then the connection again.
     Again,
-    /// Enough for now: let other tasks run.
+    /// Let other tasks run.
     Yield,
-    /// Nothing to do before something arrives or the handler acts.
+    /// Wait for input, for the handler or for a timer.
     Idle,
     /// The connection is over.
     Over,
@@ -64,62 +63,62 @@ pub(super) enum Turn {
 pub(super) struct Driver<IO> {
     engine: Engine<IO>,
     link: Arc<Link>,
-    /// Elsewhere, because few layers ask for any.
-    terms: Option<Box<Terms>>,
+    /// Boxed because few configurations set one.
+    deadlines: Option<Box<Deadlines>>,
     keepalive: Option<Keepalive>,
-    /// What was written, and read after the end, during this poll of the task.
+    /// The output written, and the input discarded while closing, in this poll of the task.
     spent: Spent,
-    /// What this poll of the task may still inflate, and compress.
-    inflates: Share,
-    compresses: Share,
-    /// Enough was decoded, or compressed, during this poll of the task.
-    has_done_enough: bool,
-    /// When what has begun to arrive becomes too slow.
+    /// The bytes that this poll of the task may still inflate and compress.
+    inflate_share: Share,
+    compress_share: Share,
+    /// This poll of the task has decoded or compressed enough.
+    must_yield: bool,
+    /// When the message that has begun to arrive is too slow.
     assembly_due: Option<Moment>,
     phase: Phase,
     timer: Timer,
-    /// The timer was set while nothing else was waited for.
-    is_timer_quiet: bool,
-    /// The stream had nothing to read when the task fell asleep, and is read first of all.
-    listens: bool,
-    /// The outbox has nothing that the output lacks, as far as was seen.
-    has_taken_all: bool,
-    /// What was written and flushed, if `is_flushed`: the holder of the link is not told of it yet.
-    written: Load,
-    is_flushed: bool,
-    /// An end that was read and not acted on yet.
-    waiting: Option<Box<Waiting>>,
-    /// Since when the stream takes nothing of what is to be written.
-    blocked: Option<Moment>,
-    /// Bytes of the output that are control frames, for which nobody waits.
+    /// The timer was last set while [`is_idle`](Self::is_idle) was true.
+    timer_set_when_idle: bool,
+    /// The stream had nothing to read when the task fell asleep. The next poll reads before
+    /// anything else.
+    reads_first: bool,
+    /// All queued messages are in the output, as far as this poll has seen.
+    outbox_empty: bool,
+    /// The load that was written and flushed, and not reported to the link yet. Valid if
+    /// `has_unreported`.
+    unreported: Load,
+    has_unreported: bool,
+    /// An end of input that was read and not handled yet.
+    pending_end: Option<Box<PendingEnd>>,
+    /// Since when the stream takes no output.
+    blocked_since: Option<Moment>,
+    /// The bytes of control frames in the output. They take no room in the outbox.
     control_bytes: usize,
-    /// The newest ping that could not be answered because output is blocked.
-    owed: Option<Box<Control>>,
-    /// Since when nothing is read, so that neither silence nor slowness can be held against the
-    /// peer.
-    paused: Option<Moment>,
-    /// Elsewhere, because few handlers let messages wait.
-    crowd: Option<Box<Crowd>>,
+    /// The newest ping that was not answered because output is blocked.
+    unanswered_ping: Option<Box<Control>>,
+    /// Since when nothing is read. The peer's deadlines stand still.
+    paused_since: Option<Moment>,
+    /// Boxed because most inboxes are never full.
+    backpressure: Option<Box<Backpressure>>,
     control_frames: Bucket,
-    /// Something was written since the stream was flushed.
+    /// Bytes were written since the last flush.
     unflushed: bool,
-    /// The stream can tell meanwhile whether the peer has gone.
+    /// The stream can report, without being read, whether the peer has gone.
     probes: bool,
     stall: Stall,
 }
 
-/// What ends what is received.
+/// Why the input ends.
 #[derive(Debug)]
-enum Fault {
-    /// The end of the stream.
-    End,
+enum EndCause {
+    EndOfStream,
     Violation(Violation),
     Io(io::Error),
 }
 
 #[derive(Debug)]
-struct Waiting {
-    fault: Fault,
+struct PendingEnd {
+    cause: EndCause,
     /// Until when it waits for the handler's answers.
     ends: Option<Moment>,
 }
@@ -127,7 +126,7 @@ struct Waiting {
 #[derive(Debug)]
 enum Phase {
     Open,
-    /// The peer's Close has come; the handler may still answer what came before it.
+    /// The peer has sent a Close. The handler may still answer earlier messages.
     Answering(Box<Answering>),
     Closing(Box<Closing>),
     Over,
@@ -144,8 +143,8 @@ struct Closing {
     closed: Closed,
     deadline: Moment,
     step: Step,
-    /// Our Close, with what it says, while messages before it are compressed.
-    unsent: Option<Option<CloseFrame>>,
+    /// Our Close, while earlier messages are compressed; `Some(None)` is a Close without a code.
+    unsent_close: Option<Option<CloseFrame>>,
 }
 
 impl<IO: Io> Driver<IO> {
@@ -176,77 +175,77 @@ impl<IO: Io> Driver<IO> {
             link,
             phase: Phase::Open,
             timer: Timer::default(),
-            is_timer_quiet: false,
-            listens: false,
-            has_taken_all: false,
-            written: Load::default(),
-            is_flushed: false,
+            timer_set_when_idle: false,
+            reads_first: false,
+            outbox_empty: false,
+            unreported: Load::default(),
+            has_unreported: false,
             spent: Spent::default(),
-            inflates: Share::default(),
-            compresses: Share::default(),
-            has_done_enough: false,
+            inflate_share: Share::default(),
+            compress_share: Share::default(),
+            must_yield: false,
             assembly_due: None,
-            waiting: None,
-            blocked: None,
+            pending_end: None,
+            blocked_since: None,
             unflushed: false,
             control_bytes: 0,
-            owed: None,
+            unanswered_ping: None,
             keepalive: keepalive.map(|_| Keepalive::new(seed, now)),
-            paused: None,
-            crowd: None,
+            paused_since: None,
+            backpressure: None,
             probes,
             control_frames: Bucket::new(config.control_frames(), now),
-            terms: Terms::new(&config, now),
+            deadlines: Deadlines::new(&config, now),
             stall: Stall::new(now),
         }
     }
 
-    /// Does what can be done now.
+    /// Does all work that is possible now.
     ///
-    /// The `clock` may be late by as long as the handler has run in this poll of the task. The time is asked
-    /// for again where a wait begins, and when a timer is reached.
-    pub(super) fn poll(&mut self, clock: &mut Moment, cx: &mut Context<'_>) -> Turn {
+    /// The `clock` may be late by the time that the handler has run in this poll of the task. The
+    /// time is read again where a wait begins and when a timer is reached.
+    pub(super) fn poll(&mut self, clock: &mut Moment, cx: &mut Context<'_>) -> Progress {
         let now = *clock;
-        self.tell_written(cx);
-        self.has_taken_all = false;
-        let turn = match self.phase {
+        self.report_written(cx);
+        self.outbox_empty = false;
+        let progress = match self.phase {
             Phase::Open => self.poll_open(now, cx),
             Phase::Answering(_) => self.poll_answering(now, cx),
             Phase::Closing(_) => self.poll_closing(now, cx),
-            Phase::Over => Turn::Over,
+            Phase::Over => Progress::Over,
         };
-        match turn {
-            Turn::Idle if self.poll_timer(now, cx).is_ready() => {
+        match progress {
+            Progress::Idle if self.poll_timer(now, cx).is_ready() => {
                 *clock = timer::now();
-                Turn::Again
+                Progress::Again
             }
-            turn => turn,
+            progress => progress,
         }
     }
 
-    /// Lets the task sleep, unless there is more to do for the connection or the handler.
-    pub(super) fn park(&mut self, cx: &Context<'_>) -> Parked {
-        let written = self.take_written();
-        self.link.park(written, cx)
+    /// Lets the task sleep, unless the connection or the handler has more to do.
+    pub(super) fn try_sleep(&mut self, cx: &Context<'_>) -> TrySleep {
+        let written = self.take_unreported();
+        self.link.try_sleep(written, cx)
     }
 
-    /// Ends a poll of the task in which others have to get their turn.
-    pub(super) fn yields(&mut self, cx: &Context<'_>) {
-        self.tell_written(cx);
-        self.link.rest();
+    /// Prepares for a yield to other tasks.
+    pub(super) fn before_yield(&mut self, cx: &Context<'_>) {
+        self.report_written(cx);
+        self.link.give_back_buffers();
     }
 
-    /// Ends a poll of the task: what is shared with other connections is given back.
-    pub(super) fn rest(&mut self) {
+    /// Ends a poll of the task: gives shared buffers back and resets the budgets.
+    pub(super) fn end_poll(&mut self) {
         self.spent = Spent::default();
-        self.inflates = Share::default();
-        self.compresses = Share::default();
-        self.has_done_enough = false;
-        self.engine.rest();
+        self.inflate_share = Share::default();
+        self.compress_share = Share::default();
+        self.must_yield = false;
+        self.engine.give_back_buffers();
     }
 
-    fn poll_open(&mut self, now: Moment, cx: &mut Context<'_>) -> Turn {
-        let looks = self.blocked.is_none() && self.waiting.is_none();
+    fn poll_open(&mut self, now: Moment, cx: &mut Context<'_>) -> Progress {
+        let looks = self.blocked_since.is_none() && self.pending_end.is_none();
         let close = match looks {
             true => None,
             false => self.link.take_close(),
@@ -254,48 +253,48 @@ impl<IO: Io> Driver<IO> {
         if let Some(frame) = close {
             return self.begin_closing(frame, now, cx);
         }
-        if self.blocked.is_some() {
-            // A server reads nothing before output moves again.
+        if self.blocked_since.is_some() {
+            // A server reads nothing while output is blocked.
             match self.poll_flush(now, cx) {
                 Poll::Ready(Ok(_)) => {}
                 Poll::Ready(Err(error)) => {
-                    if let Some(turn) = self.cut_off(error, cx) {
-                        return turn;
+                    if let Some(progress) = self.on_write_error(error, cx) {
+                        return progress;
                     }
                 }
                 Poll::Pending if self.reads_while_blocked() => {}
                 Poll::Pending => {
                     self.pause();
-                    return self.on_time(now, cx).unwrap_or(Turn::Idle);
+                    return self.check_deadlines(now, cx).unwrap_or(Progress::Idle);
                 }
             }
         }
         let delivered = match self.read(now, cx) {
             Ok(delivered) => delivered,
-            Err(turn) => return turn,
+            Err(progress) => return progress,
         };
-        if let Some(turn) = self.on_time(now, cx) {
-            return turn;
+        if let Some(progress) = self.check_deadlines(now, cx) {
+            return progress;
         }
         if delivered {
-            // What the handler replies is gathered with the replies to what is still to be read,
-            // and flushed when there is nothing left to be read.
-            return Turn::Again;
+            // The answers to this message and to the rest of the input are gathered, and flushed
+            // together when there is nothing left to read.
+            return Progress::Again;
         }
         let flushed = self.poll_flush_later(now, cx);
-        if self.blocked.is_some() && !self.reads_while_blocked() {
+        if self.blocked_since.is_some() && !self.reads_while_blocked() {
             self.pause();
         }
         match flushed {
-            Poll::Ready(Err(error)) => self.cut_off(error, cx).unwrap_or(Turn::Idle),
-            _ if self.has_spent() => Turn::Yield,
-            Poll::Ready(Ok(true)) => Turn::Again,
-            Poll::Ready(Ok(false)) | Poll::Pending => Turn::Idle,
+            Poll::Ready(Err(error)) => self.on_write_error(error, cx).unwrap_or(Progress::Idle),
+            _ if self.budget_spent() => Progress::Yield,
+            Poll::Ready(Ok(true)) => Progress::Again,
+            Poll::Ready(Ok(false)) | Poll::Pending => Progress::Idle,
         }
     }
 
-    /// Tells whether what arrives is read although output does not move. Servers do not; if clients
-    /// did not either, each could wait for the other to read.
+    /// Returns whether input is read while output is blocked. Clients read: if neither side did,
+    /// each could wait for the other forever.
     fn reads_while_blocked(&self) -> bool {
         matches!(self.link.role(), Role::Client)
     }
@@ -304,13 +303,13 @@ impl<IO: Io> Driver<IO> {
         ANSWER_GRACE.min(self.link.config().close_limit())
     }
 
-    fn has_spent(&self) -> bool {
-        self.has_done_enough || self.spent.is_enough()
+    fn budget_spent(&self) -> bool {
+        self.must_yield || self.spent.is_spent()
     }
 }
 
 impl<IO> Drop for Driver<IO> {
     fn drop(&mut self) {
-        self.link.lost();
+        self.link.abort();
     }
 }

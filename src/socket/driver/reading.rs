@@ -1,18 +1,18 @@
-//! What is read: messages for the handler, control frames to act on, and the end of it.
+//! Reading: messages for the handler, control frames, and the end of input.
 
 use std::{
     mem,
     task::{Context, Poll},
 };
 
-use super::{Answering, Driver, Fault, Phase, Turn, Waiting};
+use super::{Answering, Driver, EndCause, PendingEnd, Phase, Progress};
 use crate::{
     codec::{Control, Event, Violation},
     socket::{
         RecvError,
         input::Input,
         io::Io,
-        link::{Glance, Next},
+        link::{FastPath, Next},
         receiver::{Found, Receiver},
         timer,
     },
@@ -21,17 +21,16 @@ use crate::{
 };
 
 impl<IO: Io> Driver<IO> {
-    /// Reads and decodes until there is nothing to read, no room for the next message, or enough was
-    /// done for now. Returns whether the handler got something, or what else became of the
-    /// connection.
-    pub(super) fn read(&mut self, now: Moment, cx: &mut Context<'_>) -> Result<bool, Turn> {
+    /// Reads and decodes until there is nothing to read, the inbox is full, or the budget of the
+    /// poll is spent. Returns whether the handler has something to receive.
+    pub(super) fn read(&mut self, now: Moment, cx: &mut Context<'_>) -> Result<bool, Progress> {
         let (mut delivered, mut new, mut is_read_out) = (false, None, false);
-        if mem::take(&mut self.listens) {
+        if mem::take(&mut self.reads_first) {
             match self.poll_read(cx) {
                 Poll::Pending => is_read_out = true,
                 Poll::Ready(Ok(input)) => new = Some(input),
-                Poll::Ready(Err(fault)) => {
-                    self.waiting = Some(Box::new(Waiting { fault, ends: None }));
+                Poll::Ready(Err(cause)) => {
+                    self.pending_end = Some(Box::new(PendingEnd { cause, ends: None }));
                     if let Some(frame) = self.link.take_close() {
                         return Err(self.begin_closing(frame, now, cx));
                     }
@@ -39,68 +38,69 @@ impl<IO: Io> Driver<IO> {
             }
         }
         loop {
-            if let Some(waiting) = self.waiting.take() {
+            if let Some(pending_end) = self.pending_end.take() {
                 self.resume(now);
-                return self.act_on(*waiting, delivered, now, cx);
+                return self.handle_end(*pending_end, delivered, now, cx);
             }
             self.resume(now);
-            if self.blocked.is_none() {
-                match self.link.glance(&mut new, &mut self.engine.output, cx) {
-                    Glance::Receive => {
-                        self.has_room();
+            if self.blocked_since.is_none() {
+                match self.link.fast_path(&mut new, &mut self.engine.output, cx) {
+                    FastPath::Receive => {
+                        self.note_inbox_room();
                         self.assembly_due = None;
-                        // Time is looked at when the handler has what has come.
-                        return Err(Turn::Again);
+                        // Deadlines are checked after the handler has received the message.
+                        return Err(Progress::Again);
                     }
-                    Glance::Read {
+                    FastPath::Read {
                         buffer,
-                        heard,
-                        has_taken_all,
+                        message_decoded,
+                        outbox_empty,
                     } => {
-                        self.has_room();
+                        self.note_inbox_room();
                         self.assembly_due = None;
-                        self.has_taken_all = has_taken_all;
-                        if heard {
-                            self.heard(now);
+                        self.outbox_empty = outbox_empty;
+                        if message_decoded {
+                            self.reset_keepalive(now);
                             self.first_message_came();
                         }
                         match self.read_into(buffer, is_read_out, cx) {
-                            Poll::Pending => return self.nothing_came(delivered, cx),
+                            Poll::Pending => return self.on_nothing_read(delivered, cx),
                             Poll::Ready(Ok(input)) => new = Some(input),
-                            Poll::Ready(Err(fault)) => {
-                                self.waiting = Some(Box::new(Waiting { fault, ends: None }));
+                            Poll::Ready(Err(cause)) => {
+                                self.pending_end = Some(Box::new(PendingEnd { cause, ends: None }));
                             }
                         }
                         continue;
                     }
-                    Glance::Look => {}
+                    FastPath::NotTaken => {}
                 }
             }
-            let output = self.blocked.is_none().then_some(&mut self.engine.output);
-            let look = self.link.look(new.take(), output, now, cx);
-            self.has_taken_all = look.has_taken_all;
-            if look.heard {
-                self.heard(now);
+            let is_blocked = self.blocked_since.is_some();
+            let output = (!is_blocked).then_some(&mut self.engine.output);
+            let decoded = self.link.decode(new.take(), output, now, cx);
+            self.outbox_empty = decoded.outbox_empty;
+            if decoded.message_decoded {
+                self.reset_keepalive(now);
                 self.first_message_came();
             }
-            self.assembly_due = look.deadline;
-            delivered |= look.delivered;
-            if look.taken || !matches!(look.next, Next::Wait) {
-                self.has_room();
+            self.assembly_due = decoded.deadline;
+            delivered |= decoded.delivered;
+            if decoded.holder_received || !matches!(decoded.next, Next::Wait) {
+                self.note_inbox_room();
             }
-            let fault = match look.next {
+            let cause = match decoded.next {
                 Next::Receive => return Ok(true),
                 Next::Close(frame) => return Err(self.begin_closing(*frame, now, cx)),
                 Next::Wait => {
-                    self.waits_for_room();
+                    self.note_inbox_full();
                     self.pause();
                     return Ok(delivered);
                 }
                 Next::Yield => {
-                    self.has_done_enough = true;
+                    self.must_yield = true;
                     return Ok(delivered);
                 }
-                Next::Act(found) => self.act(found, now, cx)?,
+                Next::Handle(found) => self.handle(found, now, cx)?,
                 Next::Inflate(receiver) => match self.inflate(receiver, now) {
                     None => return Ok(delivered),
                     Some(Found::Event(Event::Message(message))) => {
@@ -108,55 +108,56 @@ impl<IO: Io> Driver<IO> {
                         delivered = true;
                         None
                     }
-                    Some(found) => self.act(found, now, cx)?,
+                    Some(found) => self.handle(found, now, cx)?,
                 },
                 Next::ReadLarge(receiver) => match self.read_large(receiver, now, cx) {
-                    Poll::Pending => return self.nothing_came(delivered, cx),
+                    Poll::Pending => return self.on_nothing_read(delivered, cx),
                     Poll::Ready(Ok(())) => None,
-                    Poll::Ready(Err(fault)) => Some(fault),
+                    Poll::Ready(Err(cause)) => Some(cause),
                 },
                 Next::Read(buffer) => match self.read_into(buffer, is_read_out, cx) {
-                    Poll::Pending => return self.nothing_came(delivered, cx),
+                    Poll::Pending => return self.on_nothing_read(delivered, cx),
                     Poll::Ready(Ok(input)) => {
                         new = Some(input);
                         None
                     }
-                    Poll::Ready(Err(fault)) => Some(fault),
+                    Poll::Ready(Err(cause)) => Some(cause),
                 },
             };
-            self.waiting = fault.map(|fault| Box::new(Waiting { fault, ends: None }));
+            self.pending_end = cause.map(|cause| Box::new(PendingEnd { cause, ends: None }));
         }
     }
 
-    /// Reads into a buffer, unless it is known that there `is_nothing` to read.
+    /// Reads into a buffer, unless the caller knows that there `is_nothing` to read.
     fn read_into(
         &mut self,
         buffer: Option<Box<Input>>,
         is_nothing: bool,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<Box<Input>, Fault>> {
-        self.engine.keep(buffer);
+    ) -> Poll<Result<Box<Input>, EndCause>> {
+        self.engine.set_buffer(buffer);
         let read = match is_nothing {
             true => Poll::Pending,
             false => self.poll_read(cx),
         };
-        self.listens = read.is_pending();
+        self.reads_first = read.is_pending();
         read
     }
 
-    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<Input>, Fault>> {
+    fn poll_read(&mut self, cx: &mut Context<'_>) -> Poll<Result<Box<Input>, EndCause>> {
         self.engine.poll_read(cx).map(|read| match read {
             Ok(Some(input)) => Ok(input),
-            Ok(None) => Err(Fault::End),
-            Err(error) => Err(Fault::Io(error)),
+            Ok(None) => Err(EndCause::EndOfStream),
+            Err(error) => Err(EndCause::Io(error)),
         })
     }
 
-    /// The stream has nothing to read for now, which is the end where nothing can be written either.
-    fn nothing_came(&mut self, delivered: bool, cx: &Context<'_>) -> Result<bool, Turn> {
+    /// Handles a stream that has nothing to read now. After a write error this is the end of the
+    /// connection.
+    fn on_nothing_read(&mut self, delivered: bool, cx: &Context<'_>) -> Result<bool, Progress> {
         let error = match delivered {
             true => None,
-            false => self.take_cut_off(),
+            false => self.take_write_error(),
         };
         match error {
             Some(error) => Err(self.lose(RecvError::Io(error), cx)),
@@ -164,11 +165,11 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    /// Inflates what has come, and returns what it is; `None` if the poll's share is used up before.
+    /// Inflates the input. Returns `None` if the share of the poll is used up first.
     pub(super) fn inflate(&mut self, mut receiver: Box<Receiver>, now: Moment) -> Option<Found> {
-        let found = receiver.inflate(&mut self.inflates, now);
+        let found = receiver.inflate(&mut self.inflate_share, now);
         self.link.put_back(receiver);
-        self.has_done_enough |= found.is_none();
+        self.must_yield |= found.is_none();
         found
     }
 
@@ -177,7 +178,7 @@ impl<IO: Io> Driver<IO> {
         mut receiver: Box<Receiver>,
         now: Moment,
         cx: &mut Context<'_>,
-    ) -> Poll<Result<(), Fault>> {
+    ) -> Poll<Result<(), EndCause>> {
         let read = match receiver.place() {
             Some(rooms) => self.engine.poll_read_large(cx, rooms),
             None => Poll::Ready(Ok(0)),
@@ -186,33 +187,33 @@ impl<IO: Io> Driver<IO> {
             Poll::Ready(Ok(len)) => len,
             Poll::Ready(Err(_)) | Poll::Pending => 0,
         };
-        receiver.placed(len, now);
+        receiver.note_placed(len, now);
         self.link.put_back(receiver);
         read.map(|read| match read {
-            Ok(0) => Err(Fault::End),
+            Ok(0) => Err(EndCause::EndOfStream),
             Ok(_) => Ok(()),
-            Err(error) => Err(Fault::Io(error)),
+            Err(error) => Err(EndCause::Io(error)),
         })
     }
 
-    /// Acts on a control frame; returns what a violation comes to.
-    fn act(
+    /// Handles a control frame. Returns the cause if the input ends.
+    fn handle(
         &mut self,
         found: Found,
         now: Moment,
         cx: &mut Context<'_>,
-    ) -> Result<Option<Fault>, Turn> {
+    ) -> Result<Option<EndCause>, Progress> {
         match found {
             Found::Event(Event::Message(_)) | Found::Nothing => {}
             Found::Event(Event::Ping(payload)) => {
-                self.heard(now);
-                self.take_control(now, cx)?;
-                self.answer(payload);
+                self.reset_keepalive(now);
+                self.count_control_frame(now, cx)?;
+                self.answer_ping(payload);
             }
             Found::Event(Event::Pong(payload)) => {
-                // Only a pong that answers none of our pings costs a token.
-                if !self.take_pong(&payload, timer::now()) {
-                    self.take_control(now, cx)?;
+                // Only an unexpected pong counts against the limit.
+                if !self.note_pong(&payload, timer::now()) {
+                    self.count_control_frame(now, cx)?;
                 }
             }
             Found::Event(Event::Close(frame)) => {
@@ -221,59 +222,62 @@ impl<IO: Io> Driver<IO> {
                     frame,
                     answer_at: timer::now() + self.answer_grace(),
                 }));
-                return Err(Turn::Again);
+                return Err(Progress::Again);
             }
-            Found::Violation(violation) => return Ok(Some(Fault::Violation(violation))),
+            Found::Violation(violation) => return Ok(Some(EndCause::Violation(violation))),
         }
         Ok(None)
     }
 
-    /// Acts on what ends what is received, once the handler has had its time to answer what came
-    /// before.
-    fn act_on(
+    /// Handles the end of input, once the handler has had its time to answer earlier messages.
+    fn handle_end(
         &mut self,
-        mut waiting: Waiting,
+        mut pending_end: PendingEnd,
         delivered: bool,
         now: Moment,
         cx: &mut Context<'_>,
-    ) -> Result<bool, Turn> {
-        if self.link.has_taken() {
-            waiting.ends = None;
+    ) -> Result<bool, Progress> {
+        if self.link.holder_has_received() {
+            pending_end.ends = None;
         }
-        let is_waited_for = match waiting.fault {
-            Fault::End => !self.is_gone(cx) && self.awaits_answer(&mut waiting.ends, now),
-            Fault::Violation(_) => self.awaits_answer(&mut waiting.ends, now),
-            Fault::Io(_) => false,
+        let waits_for_handler = match pending_end.cause {
+            EndCause::EndOfStream => {
+                !self.is_gone(cx) && self.awaits_answer(&mut pending_end.ends, now)
+            }
+            EndCause::Violation(_) => self.awaits_answer(&mut pending_end.ends, now),
+            EndCause::Io(_) => false,
         };
-        if delivered || is_waited_for {
-            self.waiting = Some(Box::new(waiting));
+        if delivered || waits_for_handler {
+            self.pending_end = Some(Box::new(pending_end));
             return Ok(delivered);
         }
-        Err(match waiting.fault {
-            Fault::End => self.end_of_stream(cx),
-            Fault::Violation(violation) => self.fail(fault(violation), violation.close_code(), cx),
-            Fault::Io(error) => self.lose(RecvError::Io(error), cx),
+        Err(match pending_end.cause {
+            EndCause::EndOfStream => self.end_of_stream(cx),
+            EndCause::Violation(violation) => {
+                self.fail(recv_error(violation), violation.close_code(), cx)
+            }
+            EndCause::Io(error) => self.lose(RecvError::Io(error), cx),
         })
     }
 
-    /// Returns whether an end has to wait for the handler, which may still answer what came before:
-    /// for [`ANSWER_GRACE`] from the last message that it took.
+    /// Returns whether the end has to wait for the handler's answers: up to `ANSWER_GRACE` after
+    /// the last message that it received.
     fn awaits_answer(&self, ends: &mut Option<Moment>, now: Moment) -> bool {
-        if !self.link.is_unanswered() {
+        if !self.link.holder_may_answer() {
             return false;
         }
         now < *ends.get_or_insert_with(|| timer::now() + self.answer_grace())
     }
 
-    /// Returns whether nothing that is written can reach the peer any more, as far as that is known:
-    /// a stream of HTTP/2 that was reset reads like one that has ended.
+    /// Returns whether the peer is known to receive nothing any more. An HTTP/2 stream that was
+    /// reset reads like one that has ended.
     pub(super) fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
-        self.is_cut_off()
+        self.has_write_error()
             || (self.probes && matches!(self.engine.poll_gone(cx), Poll::Ready(Err(_))))
     }
 
-    /// Takes a pong, and returns whether it answers a ping of ours.
-    fn take_pong(&mut self, payload: &[u8], now: Moment) -> bool {
+    /// Records a pong. Returns whether it answers one of our pings.
+    fn note_pong(&mut self, payload: &[u8], now: Moment) -> bool {
         let Some(keepalive) = &mut self.keepalive else {
             return false;
         };
@@ -286,7 +290,7 @@ impl<IO: Io> Driver<IO> {
         pong != Pong::Unasked
     }
 
-    fn take_control(&mut self, now: Moment, cx: &Context<'_>) -> Result<(), Turn> {
+    fn count_control_frame(&mut self, now: Moment, cx: &Context<'_>) -> Result<(), Progress> {
         if self
             .control_frames
             .take(1, self.link.config().control_frames(), now)
@@ -297,18 +301,18 @@ impl<IO: Io> Driver<IO> {
         Err(self.fail(fault, CloseCode::POLICY_VIOLATION, cx))
     }
 
-    /// Answers a ping, or remembers the newest one while output is blocked: RFC 6455 §5.5.3 allows
-    /// to answer only that.
-    fn answer(&mut self, payload: Box<Control>) {
-        if self.blocked.is_some() {
-            self.owed = Some(payload);
+    /// Answers a ping. While output is blocked only the newest ping is kept, which RFC 6455 §5.5.3
+    /// allows.
+    fn answer_ping(&mut self, payload: Box<Control>) {
+        if self.blocked_since.is_some() {
+            self.unanswered_ping = Some(payload);
         } else {
             self.push_control(|engine| engine.output.push_pong(&payload));
         }
     }
 }
 
-fn fault(violation: Violation) -> RecvError {
+fn recv_error(violation: Violation) -> RecvError {
     match violation {
         Violation::Protocol(rule) => RecvError::Protocol(rule.into()),
         Violation::InvalidUtf8 => RecvError::InvalidUtf8,

@@ -1,6 +1,6 @@
-//! Output that is blocked: how long a peer may take nothing.
+//! Blocked output: how long a peer may read nothing.
 //!
-//! While output flows, the [`Backlog`] counts what is written, and nothing else here runs.
+//! While output flows, only the [`Backlog`] runs: it counts written bytes.
 
 use std::{io, task::Poll, time::Duration};
 
@@ -15,23 +15,23 @@ use crate::{
     },
 };
 
-/// How many times `write_timeout` a TCP socket may take nothing for. A receiver reports room in
-/// steps: up to 128 KiB with Linux's default buffer.
-const SOCKET: u32 = 3;
-/// The same for any other stream, behind which there may be buffers and windows of any size.
-const OPAQUE: u32 = 10;
+/// How many times `write_timeout` a TCP socket may take nothing. A receiver reports room in steps,
+/// up to 128 KiB with Linux's default buffer.
+const TCP_FACTOR: u32 = 3;
+/// The same for any other stream. Behind it there may be buffers and windows of any size.
+const OTHER_FACTOR: u32 = 10;
 /// How many times its usual time a pong may take.
-const PONG: u32 = 10;
-/// How often in each `write_timeout` a full socket is written to without readiness.
+const PONG_FACTOR: u32 = 10;
+/// How often in each `write_timeout` the driver tries to write to a full socket.
 const TRIES: u32 = 4;
-/// Whether a socket takes a write before it is reported as writable.
-const IS_LATE: bool = cfg!(any(target_os = "android", target_os = "linux"));
+/// Whether the system reports a socket as writable later than it takes a write.
+const READINESS_IS_LATE: bool = cfg!(any(target_os = "android", target_os = "linux"));
 
-/// What is known of how output moves.
+/// The progress of the output.
 #[derive(Debug)]
 pub(super) struct Stall {
     pub(super) backlog: Backlog,
-    /// How often the socket was written to without readiness since output moved.
+    /// The tries to write to a full socket since output last moved.
     tries: u32,
 }
 
@@ -43,7 +43,8 @@ impl Stall {
         }
     }
 
-    /// Notes that the stream takes nothing more: for the first time, or after output has moved.
+    /// Records that the stream takes no more output, either for the first time or after some
+    /// progress.
     pub(super) fn begins(&mut self, now: Moment) {
         self.backlog.settle(now);
         self.tries = 0;
@@ -51,8 +52,8 @@ impl Stall {
 }
 
 impl<IO: Io> Driver<IO> {
-    /// Writes some of the output to a TCP socket that is not known to be writable, when it is time
-    /// for that. Ready with what that made room for.
+    /// Tries to write to a TCP socket that is not reported as writable, when a try is due. Ready
+    /// with the load that was written.
     pub(super) fn poll_write_without_readiness(&mut self, now: Moment) -> Poll<io::Result<Load>> {
         if !self.engine.is_tcp() || !self.is_try_due(now) {
             return Poll::Pending;
@@ -66,58 +67,59 @@ impl<IO: Io> Driver<IO> {
     }
 
     fn is_try_due(&self, now: Moment) -> bool {
-        // Also before the peer is given up.
+        // The last try comes just before the peer is given up.
         self.try_due().is_some_and(|due| due <= now) || self.is_stalled(now)
     }
 
-    /// Returns when the socket is written to without readiness next, if output is blocked.
+    /// Returns when the next try to write is due, if output is blocked.
     fn try_due(&self) -> Option<Moment> {
         let tries = self.stall.tries.saturating_add(1);
         let wait = (self.link.config().write_limit() / TRIES).saturating_mul(tries);
-        Some(self.blocked? + wait)
+        Some(self.blocked_since? + wait)
     }
 
     /// Returns when the peer is given up, if output is blocked.
     fn stall_ends(&self) -> Option<Moment> {
-        let since = self.blocked?;
+        let since = self.blocked_since?;
         let rate = match self.phase {
-            Phase::Closing(_) => closing::SLOWEST,
+            Phase::Closing(_) => closing::MIN_RATE,
             _ => SLOWEST,
         };
         let most = match self.engine.is_tcp() {
-            true => SOCKET,
-            false => OPAQUE,
+            true => TCP_FACTOR,
+            false => OTHER_FACTOR,
         };
         let limit = self.link.config().write_limit();
         Some(since + self.stall.backlog.patience(limit, rate, most))
     }
 
-    /// Returns whether the peer has taken nothing for too long.
+    /// Returns whether the peer has read nothing for too long.
     pub(super) fn is_stalled(&self, now: Moment) -> bool {
         self.stall_ends().is_some_and(|ends| ends <= now)
     }
 
-    /// Returns when blocked output is to be looked at next.
+    /// Returns when blocked output has to be checked next.
     pub(super) fn stall_due(&self) -> Option<Moment> {
         let ends = self.stall_ends()?;
-        match IS_LATE && self.engine.is_tcp() {
+        match READINESS_IS_LATE && self.engine.is_tcp() {
             true => self.try_due().map(|due| due.min(ends)),
             false => Some(ends),
         }
     }
 
-    /// Is called when the timer is set or reached, so that what is written slowly does not add up.
+    /// Settles the backlog, so that slow writes do not add up. Called when the timer is set or
+    /// reached.
     pub(super) fn settle_backlog(&mut self, now: Moment) {
         let is_pinged = self.keepalive.as_ref().is_some_and(Keepalive::is_waiting);
-        // Both count on what was unread when they began.
-        if self.blocked.is_none() && !is_pinged {
+        // Blocked output and a pong are judged by the bytes that were unread when they began.
+        if self.blocked_since.is_none() && !is_pinged {
             self.stall.backlog.settle(now);
         }
     }
 
-    /// Returns how much longer than usual the pong may take to a ping that is written now.
-    pub(super) fn longer_for_pong(&mut self, now: Moment, answer: Duration) -> Duration {
+    /// Returns how much longer than usual the pong may take for a ping that is written now.
+    pub(super) fn extra_pong_time(&mut self, now: Moment, answer: Duration) -> Duration {
         self.stall.backlog.settle(now);
-        self.stall.backlog.patience(answer, SLOWEST, PONG) - answer
+        self.stall.backlog.patience(answer, SLOWEST, PONG_FACTOR) - answer
     }
 }

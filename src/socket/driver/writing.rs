@@ -1,4 +1,4 @@
-//! What is written, and when the holder of the link is told.
+//! Writing output, and reporting it to the link.
 
 use std::{
     io, mem,
@@ -19,38 +19,36 @@ impl<IO: Io> Driver<IO> {
         self.control_bytes += self.engine.output.load().bytes - before;
     }
 
-    pub(super) fn take_written(&mut self) -> Option<Load> {
-        mem::take(&mut self.is_flushed).then(|| mem::take(&mut self.written))
+    pub(super) fn take_unreported(&mut self) -> Option<Load> {
+        mem::take(&mut self.has_unreported).then(|| mem::take(&mut self.unreported))
     }
 
-    /// Tells the holder of the link what was written, and returns whether somebody waits for the room
-    /// that this makes.
-    pub(super) fn tell_written(&mut self, cx: &Context<'_>) -> bool {
-        let written = self.take_written();
-        written.is_some_and(|written| self.link.written(written, true, cx))
+    /// Reports the written load to the link. Returns whether someone waits for room or for a flush.
+    pub(super) fn report_written(&mut self, cx: &Context<'_>) -> bool {
+        let written = self.take_unreported();
+        written.is_some_and(|written| self.link.note_written(written, true, cx))
     }
 
-    /// Writes what was sent, until there is nothing left or the stream takes no more. Ready with
-    /// whether there is more to do at once: the handler waits for the room that this made, or more
-    /// was sent while output was blocked.
+    /// Writes until the output is empty or blocked. Ready with whether there is more to do at once:
+    /// someone waits for the room that became free, or messages were sent while output was blocked.
     pub(super) fn poll_flush(
         &mut self,
         now: Moment,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<bool>> {
         let flushed = self.poll_flush_later(now, cx);
-        let waits = self.tell_written(cx);
+        let waits = self.report_written(cx);
         flushed.map_ok(|is_more| is_more || waits)
     }
 
-    /// Writes as [`poll_flush`](Self::poll_flush) does, but when everything is written, the holder of
-    /// the link is told so later.
+    /// Like [`poll_flush`](Self::poll_flush), but the link gets the report of a complete flush
+    /// later.
     pub(super) fn poll_flush_later(
         &mut self,
         now: Moment,
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<bool>> {
-        if self.is_cut_off() {
+        if self.has_write_error() {
             return match self.phase {
                 Phase::Open | Phase::Answering(_) => Poll::Pending,
                 Phase::Closing(_) | Phase::Over => {
@@ -58,10 +56,10 @@ impl<IO: Io> Driver<IO> {
                 }
             };
         }
-        // What is sent while output is blocked waits until it has moved, and something was read:
-        // else a handler that sends without end would keep the peer from being heard.
-        let was_blocked = self.blocked.is_some();
-        if !was_blocked && !mem::take(&mut self.has_taken_all) {
+        // Messages that are sent while output is blocked wait until it moves and something was
+        // read. Otherwise a handler that sends without end would keep the connection from reading.
+        let was_blocked = self.blocked_since.is_some();
+        if !was_blocked && !mem::take(&mut self.outbox_empty) {
             self.take_outgoing(cx);
         }
         let mut moved = Load::default();
@@ -71,14 +69,14 @@ impl<IO: Io> Driver<IO> {
                 written => written,
             };
             let Poll::Ready(written) = written? else {
-                // Room that was made before counts also if not everything could be written.
+                // Room that became free counts even if not all output could be written.
                 let has_moved = !moved.is_empty();
-                if has_moved || self.blocked.is_none() {
+                if has_moved || self.blocked_since.is_none() {
                     let now = timer::now();
-                    self.blocked = Some(now);
+                    self.blocked_since = Some(now);
                     self.stall.begins(now);
                 }
-                return if has_moved && self.link.written(moved, false, cx) {
+                return if has_moved && self.link.note_written(moved, false, cx) {
                     Poll::Ready(Ok(true))
                 } else {
                     Poll::Pending
@@ -88,40 +86,40 @@ impl<IO: Io> Driver<IO> {
                 self.unflushed = true;
                 self.spent.add(0, written.bytes);
                 self.stall.backlog.take(written.bytes, now);
-                self.release(written, &mut moved);
-            } else if let Some(payload) = self.owed.take() {
+                self.add_written(written, &mut moved);
+            } else if let Some(payload) = self.unanswered_ping.take() {
                 self.push_control(|engine| engine.output.push_pong(&payload));
             } else {
-                self.blocked = None;
+                self.blocked_since = None;
                 if mem::take(&mut self.unflushed) {
-                    (self.written, self.is_flushed) = (moved, true);
+                    (self.unreported, self.has_unreported) = (moved, true);
                 }
                 return Poll::Ready(Ok(was_blocked));
             }
         }
     }
 
-    /// Takes what was sent, and compresses what is to be, as far as this poll's share goes.
+    /// Takes queued messages, and compresses as many as the share of the poll allows.
     fn take_outgoing(&mut self, cx: &Context<'_>) {
         let Some(mut batch) = self.link.take_outgoing(&mut self.engine.output) else {
             return;
         };
         let output = &mut self.engine.output;
         let before = output.load();
-        let is_all = batch.compress(output, &mut self.compresses);
+        let is_all = batch.compress(output, &mut self.compress_share);
         let after = output.load();
         let added = Load {
             messages: after.messages - before.messages,
             bytes: after.bytes - before.bytes,
         };
         self.link.put_back_batch(batch, added, cx);
-        self.has_done_enough |= !is_all;
+        self.must_yield |= !is_all;
         self.send_close();
     }
 
-    /// Adds what was written of messages to `moved`. Room is made late rather than early: control
-    /// frames count as written first.
-    fn release(&mut self, mut written: Load, moved: &mut Load) {
+    /// Adds the written bytes of messages to `moved`. Control frames count as written first, so
+    /// room becomes free late rather than early.
+    fn add_written(&mut self, mut written: Load, moved: &mut Load) {
         let control = written.bytes.min(self.control_bytes);
         self.control_bytes -= control;
         written.bytes -= control;

@@ -1,10 +1,10 @@
-//! The executor by which streams of HTTP/2 can be reset.
+//! An executor that makes it possible to reset streams of HTTP/2.
 //!
-//! hyper sends what is written to an upgraded stream by a task of its own, which it hands to the
-//! server's executor as soon as the answer is on its way. While that task waits for the client's
-//! window, it does not notice that the stream was dropped; and when it does, it ends the stream as
-//! if all had been said. If it is stopped instead, h2 throws away what was not sent, and resets the
-//! stream with CANCEL.
+//! hyper sends the output of an upgraded stream from a task of its own. It spawns that task on the
+//! server's executor together with the answer. While the task waits for the client's window, it
+//! does not notice that the stream was dropped. When it notices, it ends the stream as if the
+//! output were complete. If the task is aborted instead, h2 discards the rest and resets the stream
+//! with CANCEL.
 
 use std::{
     cell::RefCell,
@@ -20,28 +20,29 @@ use hyper::rt::Executor;
 use pin_project_lite::pin_project;
 use tokio::{runtime::Handle, task::AbortHandle, time::sleep};
 
-/// How long a stream that was ended has to send what was written before.
+/// How long the output of an ended stream may take to be sent.
 const GRACE: Duration = Duration::from_secs(1);
 
-/// Runs the streams of an HTTP/2 server on tokio, so that a WebSocket that is given up resets its
-/// own.
+/// Runs the streams of an HTTP/2 server on tokio, and resets the stream of a WebSocket that is
+/// given up.
 ///
-/// It is given to the builder of a server in the place of hyper-util's `TokioExecutor`, and spawns
-/// what that spawns. In addition it knows the task by which hyper sends what a WebSocket writes. When
-/// a connection is given up (its client takes nothing for
-/// [`write_timeout`](crate::Config::write_timeout), answers no ping, or is not closed in time at a
-/// shutdown) that task is stopped: what the client had not taken is thrown away, and the stream reset
-/// with CANCEL. The other streams go on, and one that is closed ends as before.
+/// Pass it to a server's builder instead of hyper-util's `TokioExecutor`. It spawns the same tasks,
+/// and also keeps track of the task in which hyper sends the output of a WebSocket. A connection is
+/// given up if its client reads nothing for [`write_timeout`](crate::Config::write_timeout),
+/// answers no ping, or is not closed in time at a shutdown. The executor then aborts that task:
+/// output that the client has not read is discarded, and the stream is reset with CANCEL. Other
+/// streams are not affected, and a stream that is closed ends as before.
 ///
-/// With another executor, under `axum::serve`, which has its own, and behind a layer that has requests
-/// answered in a task of its own, hyper holds up to 64 KiB and the stream itself until a client that
-/// takes nothing reads, resets the stream or leaves; and a stream that could be written to ends as if
-/// the server had finished.
+/// Streams cannot be reset with another executor, under `axum::serve` (which has its own), or
+/// behind a layer that answers requests in a separate task. If the client reads nothing, hyper then
+/// keeps the stream and up to 64 KiB until the client reads, resets the stream or disconnects. A
+/// stream that can be written to ends as if the server had finished.
 ///
-/// It is for servers alone: a client that a layer gives it to may have its tasks stopped together with
-/// the WebSocket in whose answer they were spawned.
+/// Use it for servers only. Tasks that an HTTP client spawns on it while a WebSocket request is
+/// answered may be aborted together with that WebSocket.
 ///
-/// It costs each request over HTTP/2 some 40 bytes while it is answered, and each WebSocket some 70.
+/// It costs about 40 bytes for each HTTP/2 request while it is answered, and about 70 for each
+/// WebSocket.
 ///
 /// # Examples
 ///
@@ -60,7 +61,7 @@ const GRACE: Duration = Duration::from_secs(1);
 pub struct Http2Executor(());
 
 impl Http2Executor {
-    /// Makes one; all are alike.
+    /// Makes an executor. All are alike.
     #[must_use]
     pub const fn new() -> Self {
         Self(())
@@ -68,7 +69,7 @@ impl Http2Executor {
 }
 
 tokio::task_local! {
-    /// There while a request is answered; the task that will send for the WebSocket it has become.
+    /// Set while a request is answered: the send task of the WebSocket that it becomes.
     static ACCEPTED: RefCell<Option<Task>>;
 }
 
@@ -78,14 +79,14 @@ where
     F::Output: Send + 'static,
 {
     fn execute(&self, future: F) {
-        // hyper hands over the task that sends in the last poll of the stream that it answered.
+        // hyper spawns the send task in the last poll of the request that it has answered.
         match ACCEPTED.try_with(|accepted| accepted.borrow().clone()) {
             Ok(Some(task)) => {
                 let guarded = Guarded {
                     future,
                     task: task.clone(),
                 };
-                task.runs(tokio::spawn(guarded).abort_handle());
+                task.set_running(tokio::spawn(guarded).abort_handle());
             }
             Ok(None) | Err(_) => {
                 tokio::spawn(ACCEPTED.scope(RefCell::default(), future));
@@ -95,9 +96,10 @@ where
 }
 
 pin_project! {
-    /// A future that is not polled once it was stopped. That alone is not certain of a task of
-    /// tokio's: one that runs in another thread meanwhile goes on to its next wait, and may find the
-    /// end of what it is to send.
+    /// A future that is never polled after it was stopped.
+    ///
+    /// Aborting a tokio task does not guarantee that: a poll in another thread may continue, see
+    /// the end of the output, and end the stream.
     struct Guarded<F> {
         #[pin]
         future: F,
@@ -110,42 +112,45 @@ impl<F: Future> Future for Guarded<F> {
 
     fn poll(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.project();
-        // Kept while it is polled, so that whoever stops it knows that it rests.
+        // Locked during the poll: after [`Task::stop`] no poll is running.
         let state = this.task.lock();
         match *state {
             State::Stopped => Poll::Ready(None),
-            State::Awaited | State::Running(_) => this.future.poll(cx).map(Some),
+            State::NotSpawned | State::Running(_) => this.future.poll(cx).map(Some),
         }
     }
 }
 
-/// What sends for a stream: is stopped when this is dropped, which resets the stream.
+/// Stops the send task of a stream when it is dropped, which resets the stream.
 #[derive(Debug)]
-pub(crate) struct Sending {
+pub(crate) struct ResetGuard {
     task: Task,
-    ends: bool,
+    stream_ended: bool,
 }
 
-impl Sending {
-    /// Asks for the task of the stream whose request is answered, in the poll in which that is
-    /// accepted. There is none if the server has another executor.
+impl ResetGuard {
+    /// Makes the guard for the request that is being answered. Call it in the poll that accepts the
+    /// request. Returns `None` if the server has another executor.
     pub(crate) fn accepted() -> Option<Self> {
         let task = Task::default();
         let ask = |accepted: &RefCell<_>| accepted.replace(Some(task.clone()));
         ACCEPTED.try_with(ask).ok()?;
-        Some(Self { task, ends: false })
+        Some(Self {
+            task,
+            stream_ended: false,
+        })
     }
 
-    /// The stream was ended: what was written has a little time more to be sent.
-    pub(crate) fn ends(&mut self) {
-        self.ends = true;
+    /// Records that the stream has ended. Its output gets [`GRACE`] to be sent.
+    pub(crate) fn stream_ended(&mut self) {
+        self.stream_ended = true;
     }
 }
 
-impl Drop for Sending {
+impl Drop for ResetGuard {
     fn drop(&mut self) {
         match Handle::try_current() {
-            Ok(runtime) if self.ends => {
+            Ok(runtime) if self.stream_ended => {
                 if self.task.is_running() {
                     let task = self.task.clone();
                     runtime.spawn(async move {
@@ -164,27 +169,27 @@ struct Task(Arc<Mutex<State>>);
 
 #[derive(Debug, Default)]
 enum State {
-    /// It comes after the answer.
+    /// The task is spawned after the answer.
     #[default]
-    Awaited,
+    NotSpawned,
     Running(AbortHandle),
     Stopped,
 }
 
 impl Task {
-    fn runs(&self, task: AbortHandle) {
+    fn set_running(&self, task: AbortHandle) {
         let mut state = self.lock();
         match *state {
-            // The connection was given up before it had begun.
+            // The connection was given up before the task was spawned.
             State::Stopped => task.abort(),
-            State::Awaited | State::Running(_) => *state = State::Running(task),
+            State::NotSpawned | State::Running(_) => *state = State::Running(task),
         }
     }
 
     fn is_running(&self) -> bool {
         match &*self.lock() {
             State::Running(task) => !task.is_finished(),
-            State::Awaited | State::Stopped => false,
+            State::NotSpawned | State::Stopped => false,
         }
     }
 
@@ -206,7 +211,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_was_stopped_is_not_polled_again() {
+    fn a_stopped_future_is_not_polled() {
         let task = Task::default();
         let mut polls = 0;
         let mut guarded = pin!(Guarded {
@@ -218,20 +223,23 @@ mod tests {
         });
         let mut cx = Context::from_waker(Waker::noop());
         assert!(guarded.as_mut().poll(&mut cx).is_pending());
-        drop(Sending { task, ends: false });
+        drop(ResetGuard {
+            task,
+            stream_ended: false,
+        });
         assert_eq!(guarded.as_mut().poll(&mut cx), Poll::Ready(None));
         assert_eq!(polls, 1);
     }
 
     #[tokio::test]
-    async fn asks_for_nothing_where_nothing_is_answered() {
-        assert!(Sending::accepted().is_none());
+    async fn finds_no_task_unless_a_request_is_answered() {
+        assert!(ResetGuard::accepted().is_none());
         let plain = ACCEPTED.scope(RefCell::default(), async {
-            // As a server's executor is called in answering, for something else.
+            // Any other task that the server spawns while it answers.
             Http2Executor::new().execute(async {});
-            Sending::accepted()
+            ResetGuard::accepted()
         });
         let sending = plain.await.unwrap();
-        assert!(matches!(*sending.task.lock(), State::Awaited));
+        assert!(matches!(*sending.task.lock(), State::NotSpawned));
     }
 }

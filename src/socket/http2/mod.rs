@@ -1,7 +1,7 @@
-//! Streams of HTTP/2: how they are written to, how they end, and how they are reset.
+//! Streams of HTTP/2: writing, ending and resetting them.
 //!
-//! A stream is no socket. [`Stream`] makes up for the difference, and [`Http2Executor`] gives it a way to
-//! be reset.
+//! A stream of HTTP/2 differs from a socket. [`Stream`] makes up for most of the difference, and
+//! [`Http2Executor`] makes it possible to reset one.
 
 #[cfg(feature = "http2")]
 mod executor;
@@ -12,4 +12,4 @@ mod stream;
 
 #[cfg(feature = "http2")]
 pub use self::executor::Http2Executor;
-pub(crate) use self::{executor::Sending, stream::Stream};
+pub(crate) use self::{executor::ResetGuard, stream::Stream};

@@ -13,37 +13,37 @@ use tokio::{
     time::{Sleep, sleep},
 };
 
-use super::Sending;
+use super::ResetGuard;
 
-/// The most that one write hands to an HTTP/2 server: a DATA frame of the default size
-/// (RFC 9113 §4.2).
+/// The most bytes of one write to an HTTP/2 server: a DATA frame of the default size (RFC 9113
+/// §4.2).
 ///
-/// hyper takes up to four writes before the first of them may be sent, whatever the peer's window,
-/// and each is copied. So a stream that stands still holds 64 KiB there.
-const WRITE: usize = 16 * 1024;
+/// hyper takes and copies up to four writes before it may send the first one, whatever the peer's
+/// window is. So a blocked stream holds 64 KiB there.
+const MAX_WRITE: usize = 16 * 1024;
 
-/// How long the peer may take to end its half of an HTTP/2 stream after we have ended ours.
+/// How long the peer may take to end its half of the stream after we have ended ours.
 ///
-/// hyper resets a stream that is dropped before, right behind what was written last, and clients
-/// have lost the Close that way. Unlike with a socket nothing else has to be waited for.
-const END: Duration = Duration::from_secs(1);
+/// hyper resets a stream that is dropped earlier, right after the last output, and clients have
+/// lost the Close that way. A socket needs no such wait.
+const END_TIMEOUT: Duration = Duration::from_secs(1);
 
-/// A stream of HTTP/2 that was handed over.
+/// A stream of HTTP/2 that a server has handed over.
 #[derive(Debug)]
 pub(crate) struct Stream<IO> {
-    /// The time left to the peer, since our half has ended.
-    end: Option<Pin<Box<Sleep>>>,
-    /// Resets the stream if its end does not come first. Dropped before `io`: what sends for the stream
-    /// would else take the end of `io` for the end of what is sent.
-    sending: Option<Sending>,
+    /// Runs from the end of our half: the time that the peer has left.
+    end_timer: Option<Pin<Box<Sleep>>>,
+    /// Resets the stream unless it ends before. Declared before `io`, so it is dropped first: the
+    /// send task would take the end of `io` for the end of the output.
+    reset_guard: Option<ResetGuard>,
     io: IO,
 }
 
 impl<IO> Stream<IO> {
-    pub(crate) const fn new(io: IO, sending: Option<Sending>) -> Self {
+    pub(crate) const fn new(io: IO, reset_guard: Option<ResetGuard>) -> Self {
         Self {
-            end: None,
-            sending,
+            end_timer: None,
+            reset_guard,
             io,
         }
     }
@@ -55,7 +55,7 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Stream<IO> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if let Some(end) = &mut self.end {
+        if let Some(end) = &mut self.end_timer {
             if end.as_mut().poll(cx).is_ready() {
                 return Poll::Ready(Ok(()));
             }
@@ -64,14 +64,14 @@ impl<IO: AsyncRead + Unpin> AsyncRead for Stream<IO> {
     }
 }
 
-/// Writes one buffer at a time, so that the number of bytes in a write is known.
+/// Writes one buffer at a time, so that the size of each write is known.
 impl<IO: AsyncWrite + Unpin> AsyncWrite for Stream<IO> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let most = bytes.len().min(WRITE);
+        let most = bytes.len().min(MAX_WRITE);
         Pin::new(&mut self.io).poll_write(cx, &bytes[..most])
     }
 
@@ -81,11 +81,11 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Stream<IO> {
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let shutdown = Pin::new(&mut self.io).poll_shutdown(cx);
-        if let Some(sending) = &mut self.sending {
-            sending.ends();
+        if let Some(reset_guard) = &mut self.reset_guard {
+            reset_guard.stream_ended();
         }
-        if self.end.is_none() && shutdown.is_ready() {
-            self.end = Some(Box::pin(sleep(END)));
+        if self.end_timer.is_none() && shutdown.is_ready() {
+            self.end_timer = Some(Box::pin(sleep(END_TIMEOUT)));
         }
         shutdown
     }

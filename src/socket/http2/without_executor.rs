@@ -1,14 +1,14 @@
-//! What stands in the place of the executor where HTTP/2 is not compiled in: a type without values.
+//! Replaces `executor` without the `http2` feature: a guard that never exists.
 
 #[derive(Debug)]
-pub(crate) enum Sending {}
+pub(crate) enum ResetGuard {}
 
-impl Sending {
+impl ResetGuard {
     pub(crate) const fn accepted() -> Option<Self> {
         None
     }
 
-    pub(crate) const fn ends(&mut self) {
+    pub(crate) const fn stream_ended(&mut self) {
         match *self {}
     }
 }

@@ -1,4 +1,4 @@
-//! The connection's side: what arrived and was written, and when it may sleep.
+//! The connection's side: delivering messages, reporting writes, ending, sleeping.
 
 use std::{
     io, mem,
@@ -18,21 +18,20 @@ use crate::{
     words::{CloseFrame, Closed, Message, Side},
 };
 
-/// Whether the task may sleep.
+/// The result of [`Link::try_sleep`].
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::socket) enum Parked {
+pub(in crate::socket) enum TrySleep {
     Asleep,
-    /// Something was done that the connection has not looked at, or the handler `is_awaited` to use
-    /// the room that was made for it.
+    /// The dirty flag was set, or `handler_waits` for the room that became free.
     Awake {
-        is_awaited: bool,
+        handler_waits: bool,
     },
-    /// Others who wait for room get their turn first.
-    Yields,
+    /// Granted waiters have to run first.
+    Yield,
 }
 
 impl Link {
-    /// Returns what the messages of the connection came to so far.
+    /// Returns the counts of messages so far.
     pub(crate) fn traffic(&self) -> Traffic {
         self.lock().traffic
     }
@@ -45,23 +44,23 @@ impl Link {
         self.role
     }
 
-    /// Notes that the handler has returned while its `WebSocket` lives on elsewhere.
-    pub(in crate::socket) fn handed_on(&self) {
+    /// Records that the handler has returned while its `WebSocket` lives on elsewhere.
+    pub(in crate::socket) fn note_handed_on(&self) {
         self.lock().traffic.handed_on = 1;
         report::handed_on();
     }
 
-    /// Returns whether something was done for a holder in the connection's own task since this was last
-    /// asked.
-    pub(in crate::socket) fn is_own_due(&self) -> bool {
-        let is_due = self.own_is_due.load(Ordering::Relaxed);
+    /// Returns whether the handler in the connection's own task has something to do, and resets
+    /// that.
+    pub(in crate::socket) fn take_handler_due(&self) -> bool {
+        let is_due = self.handler_is_due.load(Ordering::Relaxed);
         if is_due {
-            self.own_is_due.store(false, Ordering::Relaxed);
+            self.handler_is_due.store(false, Ordering::Relaxed);
         }
         is_due
     }
 
-    /// Returns whether the holder dropped its end, and if so whether in a panic.
+    /// Returns `Some` once the holder has dropped its end, with whether it did so in a panic.
     pub(in crate::socket) fn abandoned(&self) -> Option<bool> {
         self.lock().abandoned
     }
@@ -70,54 +69,54 @@ impl Link {
         &self.config
     }
 
-    /// Returns whether the handler is to be dropped.
+    /// Returns whether the handler of an ended connection has to be dropped.
     pub(in crate::socket) fn is_evicted(&self) -> bool {
         self.lock().evicted
     }
 
-    /// Returns whether the holder knows that nothing will come any more, and waits for no room to
-    /// answer what came before; or whether it does not want to know.
-    pub(in crate::socket) fn was_told(&self) -> bool {
+    /// Returns whether the closing has nothing to wait for: the holder has received the end and
+    /// does not wait to send, or it receives nothing at all.
+    pub(in crate::socket) fn holder_is_done(&self) -> bool {
         let state = self.lock();
         let waiters = state.waiters.as_ref();
         let waits = |ticket| waiters.is_some_and(|waiters| waiters.has(ticket));
-        let is_sending = state.sink.is_some_and(waits);
-        (state.told && !is_sending) || state.ignoring || state.abandoned.is_some()
+        let is_sending = state.sink_ticket.is_some_and(waits);
+        (state.end_delivered && !is_sending) || state.ignores_incoming || state.abandoned.is_some()
     }
 
-    /// Returns whether the holder may still answer what was delivered: it has not asked for more. The
-    /// connection is woken when it does, and when it takes a message.
-    pub(in crate::socket) fn is_unanswered(&self) -> bool {
+    /// Returns whether the holder may still answer delivered messages: it has not asked for more.
+    /// If so, the connection is woken when the holder asks again or receives a message.
+    pub(in crate::socket) fn holder_may_answer(&self) -> bool {
         let mut state = self.lock();
-        state.awaited = state.unanswered && !state.discards();
-        state.awaited
+        state.notify_on_receive = state.may_answer && !state.discards();
+        state.notify_on_receive
     }
 
-    /// Returns whether the holder took a message since this was last asked. The connection is woken
-    /// when it takes another one.
-    pub(in crate::socket) fn has_taken(&self) -> bool {
+    /// Returns whether the holder has received a message since the last call. The connection is
+    /// woken when it receives the next one.
+    pub(in crate::socket) fn holder_has_received(&self) -> bool {
         let mut state = self.lock();
-        state.awaited = true;
-        mem::take(&mut state.taken)
+        state.notify_on_receive = true;
+        mem::take(&mut state.holder_received)
     }
 
-    /// Takes the Close that was asked for, and counts everything that was done as looked at.
+    /// Takes the Close that this side has requested. Clears the dirty flag.
     pub(in crate::socket) fn take_close(&self) -> Option<CloseFrame> {
         let mut state = self.lock();
-        state.wake();
+        state.clear_dirty();
         state.close.take().map(|frame| *frame)
     }
 
-    /// Moves what waits to be written behind what is in `outgoing`, and returns what is to be compressed
-    /// before it is written. That has to be [put back](Self::put_back_batch).
+    /// Moves the outbox to the end of `outgoing`. Returns the messages that have to be compressed
+    /// and follow it; they have to be [put back](Self::put_back_batch).
     pub(in crate::socket) fn take_outgoing(&self, outgoing: &mut Outgoing) -> Option<Batch> {
         let mut state = self.lock();
-        state.hand_over(outgoing);
-        state.append_to(outgoing);
+        state.move_outbox_to(outgoing);
+        state.append_outbox_to(outgoing);
         state.uncompressed.as_mut()?.take()
     }
 
-    /// Puts back what is left of a batch, of which so much was added to the output.
+    /// Puts back the rest of a batch, of which `added` was appended to the output.
     pub(in crate::socket) fn put_back_batch(&self, batch: Batch, added: Load, cx: &Context<'_>) {
         let mut state = self.lock();
         let lost = match &mut state.uncompressed {
@@ -128,55 +127,55 @@ impl Link {
             None => Some(batch),
         };
         state.begin_writing(added);
-        // Compressed, messages take less room.
-        let called = state.call_waiters(self.config.outbox());
+        // Compression has made room.
+        let granted = state.grant_room(self.config.outbox());
         drop(state);
         drop(lost);
-        self.wake_others(called, cx);
+        self.wake_other_tasks(granted, cx);
     }
 
-    /// Returns how many bytes that were sent are not compressed yet.
+    /// Returns the number of bytes that are queued and not compressed yet.
     pub(in crate::socket) fn uncompressed(&self) -> usize {
         self.lock().uncompressed().bytes
     }
 
-    /// Delivers a message, unless nobody wants it any more.
+    /// Delivers a message to the holder, or discards it if the holder receives none.
     pub(in crate::socket) fn deliver(&self, message: Message, cx: &Context<'_>) {
         let mut state = self.lock();
-        let others = state.take_reader_elsewhere(cx);
+        let others = state.take_other_reader(cx);
         state.deliver(message);
         drop(state);
-        self.wake_others(others, cx);
+        self.wake_other_tasks(others, cx);
     }
 
-    /// Makes room for what has been written, which is `all` if the stream has taken everything, and
-    /// returns whether somebody waits for it.
-    pub(in crate::socket) fn written(&self, load: Load, all: bool, cx: &Context<'_>) -> bool {
+    /// Frees the room of a `load` that was written. `all` says that nothing is left to write.
+    /// Returns whether someone waits for room or for a flush.
+    pub(in crate::socket) fn note_written(&self, load: Load, all: bool, cx: &Context<'_>) -> bool {
         let mut state = self.lock();
-        let (writer, called) = state.make_room(load, all, self.config.outbox());
-        let is_awaited = writer.is_some() || !called.is_empty() || state.waiters.is_some();
+        let (writer, granted) = state.make_room(load, all, self.config.outbox());
+        let someone_waits = writer.is_some() || !granted.is_empty() || state.waiters.is_some();
         drop(state);
-        self.wake_others(writer.into_iter().chain(called), cx);
-        is_awaited
+        self.wake_other_tasks(writer.into_iter().chain(granted), cx);
+        someone_waits
     }
 
-    /// The peer has closed: nothing more will be received, while what is sent may still be written.
+    /// Ends the input, because the peer has closed. Queued messages may still be written.
     pub(in crate::socket) fn end_input(&self, frame: Option<&CloseFrame>, cx: &Context<'_>) {
         let mut state = self.lock();
         state.input_over = true;
         state.note_close(frame);
         let reader = state.reader.take();
         drop(state);
-        self.wake_others(reader, cx);
+        self.wake_other_tasks(reader, cx);
     }
 
-    /// Notes the Close that this side sends, unless one came before.
+    /// Records the Close that this side sends, unless there was one before.
     pub(in crate::socket) fn note_close(&self, frame: &CloseFrame) {
         self.lock().note_close(Some(frame));
     }
 
-    /// Nothing more will be received, for `fault` if it is not an ordinary Close, nor can anything
-    /// be queued any more. What had been queued is moved into `outgoing`, unless there is no use.
+    /// Ends input and sending, with a `fault` unless this is an ordinary Close. Moves queued
+    /// messages to `outgoing`, if there is one.
     pub(in crate::socket) fn end(
         &self,
         fault: Option<RecvError>,
@@ -191,23 +190,22 @@ impl Link {
             state.fault = fault.map(Box::new);
         }
         if let Some(outgoing) = outgoing {
-            state.append_to(outgoing);
+            state.append_outbox_to(outgoing);
         }
         let wakers = state.take_wakers();
         drop(state);
-        self.wake_others(wakers.all(), cx);
+        self.wake_other_tasks(wakers.all(), cx);
     }
 
-    /// The closing handshake is complete, or given up; only the first call counts.
+    /// Ends the connection. Only the first call counts.
     pub(in crate::socket) fn closed(&self, closed: Closed, cx: &Context<'_>) {
         if let Some(wakers) = self.finish(closed, None) {
-            self.wake_others(wakers.all(), cx);
+            self.wake_other_tasks(wakers.all(), cx);
         }
     }
 
-    /// The connection is dropped before it came to an end, as when its runtime is shut down: nobody
-    /// will be told anything by it any more.
-    pub(in crate::socket) fn lost(&self) {
+    /// Ends a connection that is dropped before its end, for example with its runtime.
+    pub(in crate::socket) fn abort(&self) {
         let fault = RecvError::Io(io::ErrorKind::ConnectionAborted.into());
         let closed = Closed::lost(Side::Local, "aborted");
         if let Some(wakers) = self.finish(closed, Some(fault)) {
@@ -215,7 +213,7 @@ impl Link {
         }
     }
 
-    /// Returns whom to wake, the first time.
+    /// Records the end. Returns the wakers to call, the first time.
     fn finish(&self, closed: Closed, fault: Option<RecvError>) -> Option<Wakers> {
         let mut state = self.lock();
         if state.closed.is_some() {
@@ -228,7 +226,7 @@ impl Link {
             state.fault = fault.map(Box::new);
         }
         state.writing = Load::default();
-        // Whoever keeps an end of the link keeps nothing that was on its way.
+        // An end of the link may be kept for long, so queued messages are dropped now.
         let discarded = (mem::take(&mut state.outbox), state.uncompressed.take());
         let receiver = state.receiver.take();
         let wakers = state.take_wakers();
@@ -246,52 +244,56 @@ impl Link {
         self.lock().round_trip = Some(round_trip);
     }
 
-    /// Makes room for what has been `written` and flushed, and lets the connection sleep, unless
-    /// something was done that it has not looked at.
-    pub(in crate::socket) fn park(&self, written: Option<Load>, cx: &Context<'_>) -> Parked {
+    /// Frees the room of a `written` and flushed load. Then lets the connection sleep, unless the
+    /// dirty flag is set or someone got room.
+    ///
+    /// Granted waiters that have not sent yet get one yield of the task. After that they are
+    /// skipped.
+    pub(in crate::socket) fn try_sleep(&self, written: Option<Load>, cx: &Context<'_>) -> TrySleep {
         let mut state = self.lock();
-        state.rest();
+        state.give_back_buffers();
         let bound = self.config.outbox();
-        let (writer, mut called) = match written {
+        let (writer, mut granted) = match written {
             Some(load) => state.make_room(load, true, bound),
             None => (None, Vec::new()),
         };
-        let is_awaited = writer.is_some() || !called.is_empty();
-        let others_first = !is_awaited && state.awaits_waiters();
-        if others_first && mem::replace(&mut state.has_waited, true) {
-            called = state.pass_over(bound);
+        let handler_waits = writer.is_some() || !granted.is_empty();
+        let others_first = !handler_waits && state.waits_for_granted();
+        if others_first && mem::replace(&mut state.has_yielded, true) {
+            granted = state.skip_granted(bound);
         }
-        if mem::take(&mut state.touched) || is_awaited || others_first {
+        if mem::take(&mut state.dirty) || handler_waits || others_first {
             drop(state);
-            self.wake_others(writer.into_iter().chain(called), cx);
+            self.wake_other_tasks(writer.into_iter().chain(granted), cx);
             return match others_first {
-                true => Parked::Yields,
-                false => Parked::Awake { is_awaited },
+                true => TrySleep::Yield,
+                false => TrySleep::Awake { handler_waits },
             };
         }
         let replaced = register(&mut state.connection, cx);
-        state.parked = true;
+        state.asleep = true;
         drop(state);
         drop(replaced);
-        Parked::Asleep
+        TrySleep::Asleep
     }
 
-    /// Gives back the buffers that are shared with other connections; to be called when a poll ends.
-    pub(in crate::socket) fn rest(&self) {
-        self.lock().rest();
+    /// Gives the buffers back that connections share. Call it at the end of each poll.
+    pub(in crate::socket) fn give_back_buffers(&self) {
+        self.lock().give_back_buffers();
     }
 }
 
 impl State {
-    /// Counts everything that was done as looked at.
-    pub(super) fn wake(&mut self) {
-        self.touched = false;
-        // Whoever woke the connection: what the handler does meanwhile need not wake it again.
-        self.parked = false;
+    /// Clears the dirty flag: the connection checks everything now.
+    pub(super) fn clear_dirty(&mut self) {
+        self.dirty = false;
+        // The connection is awake already.
+        self.asleep = false;
     }
 
-    /// Moves what was sent to the output, if that is empty; returns whether nothing is left.
-    pub(super) fn hand_over(&mut self, output: &mut Outgoing) -> bool {
+    /// Moves the outbox to `output` if that is empty. Returns whether nothing is left to move or to
+    /// compress.
+    pub(super) fn move_outbox_to(&mut self, output: &mut Outgoing) -> bool {
         let is_all = self.uncompressed().is_empty();
         let load = self.outbox.load();
         if load.is_empty() {
@@ -305,8 +307,8 @@ impl State {
         is_all
     }
 
-    /// Moves what was sent behind what is in the output.
-    fn append_to(&mut self, output: &mut Outgoing) {
+    /// Moves the outbox to the end of `output`.
+    fn append_outbox_to(&mut self, output: &mut Outgoing) {
         let load = self.outbox.load();
         output.append(&mut self.outbox);
         self.begin_writing(load);
@@ -317,41 +319,40 @@ impl State {
         self.writing.bytes += load.bytes;
     }
 
-    /// Makes room for what has been written, which is `all` if the stream has taken everything.
-    /// Returns whom to wake: whoever waits for a flush, and those who get the room.
+    /// Frees the room of a `load` that was written. `all` says that nothing is left to write.
+    /// Returns the wakers of a completed flush, and of waiters that got room.
     fn make_room(&mut self, load: Load, all: bool, bound: Bound) -> (Option<Waker>, Vec<Waker>) {
         self.writing.messages = self.writing.messages.saturating_sub(load.messages);
         self.writing.bytes = self.writing.bytes.saturating_sub(load.bytes);
         let mut writer = None;
-        // What is lost with its connection is not written.
+        // After the end, unwritten messages are lost, not flushed.
         if all && self.stage != Stage::Closed {
             self.flushed = self.sent() - self.unwritten().messages as u64;
             let is_flushed = |up_to| up_to <= self.flushed;
-            if self.flushes_up_to.is_some_and(is_flushed) {
+            if self.flush_target.is_some_and(is_flushed) {
                 writer = self.writer.take();
             }
         }
-        (writer, self.call_waiters(bound))
+        (writer, self.grant_room(bound))
     }
 
-    /// Returns whether some who wait for room were called and have not come, and nothing else will
-    /// make room.
-    fn awaits_waiters(&self) -> bool {
+    /// Returns whether only granted waiters, which have not sent yet, can make progress.
+    fn waits_for_granted(&self) -> bool {
         let waiters = self.waiters.as_ref();
-        self.unwritten().is_empty() && waiters.is_some_and(|waiters| waiters.awaits_some())
+        self.unwritten().is_empty() && waiters.is_some_and(|waiters| waiters.has_granted())
     }
 
-    /// Passes over those who were called and have not come, and calls others.
-    fn pass_over(&mut self, bound: Bound) -> Vec<Waker> {
+    /// Skips granted waiters that have not sent, and grants the room to others.
+    fn skip_granted(&mut self, bound: Bound) -> Vec<Waker> {
         if let Some(waiters) = &mut self.waiters {
-            waiters.pass_over();
+            waiters.skip_granted();
         }
-        self.call_waiters(bound)
+        self.grant_room(bound)
     }
 
-    fn rest(&mut self) {
+    fn give_back_buffers(&mut self) {
         if let Some(receiver) = &mut self.receiver {
-            receiver.rest();
+            receiver.end_poll();
         }
         self.outbox.give_back();
     }
@@ -360,18 +361,18 @@ impl State {
         self.count_received(&message);
         if !self.discards() {
             self.inbox.push(message);
-            self.unanswered = true;
+            self.may_answer = true;
         }
     }
 
     pub(super) fn count_received(&mut self, message: &Message) {
-        self.heard = true;
+        self.message_decoded = true;
         self.traffic.messages_received += 1;
         self.traffic.bytes_received += message.len() as u64;
     }
 
-    /// Takes the waker of a holder that is another task than this one.
-    pub(super) fn take_reader_elsewhere(&mut self, cx: &Context<'_>) -> Option<Waker> {
+    /// Takes the waker of the holder if it is another task.
+    pub(super) fn take_other_reader(&mut self, cx: &Context<'_>) -> Option<Waker> {
         self.reader.take_if(|reader| !reader.will_wake(cx.waker()))
     }
 }

@@ -10,12 +10,12 @@ use std::{
 use super::Link;
 use crate::{socket::waiters::Ticket, words::Closed};
 
-/// Those who wait for the end.
+/// The tasks that wait for the end.
 #[derive(Debug, Default)]
 pub(super) struct Watchers(BTreeMap<Ticket, Waker>);
 
 impl Watchers {
-    /// Adds a waker, or replaces the one under `ticket` and returns that.
+    /// Adds a waker. If there is one under `ticket`, replaces and returns it.
     fn register(&mut self, ticket: &mut Option<Ticket>, waker: &Waker) -> Option<Waker> {
         let last = self.0.last_key_value();
         let next = last.map_or(Ticket::MIN, |(last, _)| last.saturating_add(1));
@@ -30,7 +30,7 @@ impl Watchers {
     fn remove(&mut self, ticket: Ticket) -> Option<Waker> {
         let waker = self.0.remove(&ticket);
         if self.0.is_empty() {
-            // An empty map that had entries keeps memory for the next ones.
+            // An empty map keeps memory for later entries, so drop it.
             self.0 = BTreeMap::new();
         }
         waker
@@ -43,28 +43,28 @@ impl Watchers {
 
 impl Link {
     /// Waits until the connection has ended, and returns how.
-    pub(in crate::socket) const fn closed_as(&self) -> Ending<'_> {
-        Ending {
+    pub(in crate::socket) const fn wait_closed(&self) -> WaitClosed<'_> {
+        WaitClosed {
             link: self,
             ticket: None,
         }
     }
 
-    /// Returns how the connection ended, once it has.
+    /// Returns how the connection ended, or `None` before its end.
     pub(crate) fn ending(&self) -> Option<Closed> {
         self.lock().closed.as_deref().cloned()
     }
 }
 
-/// The future of the end of a connection.
+/// The future that waits for the end of a connection.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless they are polled"]
-pub(in crate::socket) struct Ending<'a> {
+pub(in crate::socket) struct WaitClosed<'a> {
     link: &'a Link,
     ticket: Option<Ticket>,
 }
 
-impl Future for Ending<'_> {
+impl Future for WaitClosed<'_> {
     type Output = Closed;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Closed> {
@@ -80,7 +80,7 @@ impl Future for Ending<'_> {
     }
 }
 
-impl Drop for Ending<'_> {
+impl Drop for WaitClosed<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
             let waker = self.link.lock().watchers.remove(ticket);
@@ -112,35 +112,35 @@ mod tests {
         }
     }
 
-    fn poll(ending: Pin<&mut Ending<'_>>, woken: &Arc<Woken>) -> bool {
+    fn poll(waiting: Pin<&mut WaitClosed<'_>>, woken: &Arc<Woken>) -> bool {
         let waker = Waker::from(Arc::clone(woken));
-        ending.poll(&mut Context::from_waker(&waker)).is_ready()
+        waiting.poll(&mut Context::from_waker(&waker)).is_ready()
     }
 
     #[test]
-    fn wakes_each_once_by_its_last_waker_and_none_that_was_dropped() {
+    fn wakes_each_waiter_once_by_its_last_waker() {
         let name = Name {
             handler: "",
             path: "".into(),
         };
         let link = Link::new(Role::Server, name, Arc::new(Config::new()));
         let wakers: [Arc<Woken>; 4] = Default::default();
-        let mut first = pin!(link.closed_as());
+        let mut first = pin!(link.wait_closed());
         {
-            let dropped = pin!(link.closed_as());
+            let dropped = pin!(link.wait_closed());
             assert!(!poll(dropped, &wakers[0]));
         }
-        let mut second = pin!(link.closed_as());
+        let mut second = pin!(link.wait_closed());
         assert!(!poll(second.as_mut(), &wakers[1]));
         assert!(!poll(first.as_mut(), &wakers[2]));
         assert!(!poll(second.as_mut(), &wakers[3]));
-        link.lost();
+        link.abort();
         let woken = wakers
             .each_ref()
             .map(|woken| woken.0.load(Ordering::Relaxed));
         assert_eq!(woken, [0, 0, 1, 1]);
         assert!(poll(first, &wakers[2]) && poll(second, &wakers[3]));
-        // Their wakers are freed with them.
+        // The futures' wakers are freed.
         assert!(wakers.iter().all(|woken| Arc::strong_count(woken) == 1));
     }
 }

@@ -1,4 +1,4 @@
-//! The side of the holder of the socket: what is received, and the end.
+//! The side of the socket's holder: receiving, closing, waiting for the end.
 
 use std::{
     mem,
@@ -25,7 +25,7 @@ impl Link {
         }
     }
 
-    /// Receives as many messages as have come, at most `limit`.
+    /// Receives all messages that have arrived, at most `limit`.
     pub(in crate::socket) fn poll_recv_many(
         &self,
         messages: &mut Vec<Message>,
@@ -48,7 +48,7 @@ impl Link {
             messages.push(message);
             received += 1;
         }
-        self.tell_taken(state);
+        self.notify_received(state);
         Poll::Ready(Ok(received))
     }
 
@@ -61,57 +61,57 @@ impl Link {
         }
     }
 
-    /// Receives the next message. With a context its task is woken when there is something to receive,
-    /// if there is nothing now.
+    /// Receives the next message. If there is none, the task of `cx` is woken by the next change.
     #[inline(always)]
     fn receive(&self, cx: Option<&Context<'_>>) -> Received {
         let mut state = self.lock();
         if let Some(message) = state.receive() {
-            self.tell_taken(state);
+            self.notify_received(state);
             return Received::Message(message);
         }
         if state.input_over {
-            return Received::End(self.tell_end(state));
+            return Received::End(self.deliver_end(state));
         }
         let replaced = cx.and_then(|cx| register(&mut state.reader, cx));
-        self.tell_empty(state);
+        self.notify_empty(state);
         drop(replaced);
         Received::Nothing
     }
 
-    /// Notes that the holder has found nothing to receive.
-    fn tell_empty(&self, mut state: MutexGuard<'_, State>) {
-        state.unanswered = false;
+    /// Records that the holder has found nothing to receive, and wakes the connection if it waits
+    /// for that.
+    fn notify_empty(&self, mut state: MutexGuard<'_, State>) {
+        state.may_answer = false;
         let receiver = state.receiver.as_ref();
         let has_more = receiver.is_some_and(|receiver| receiver.has_input());
-        if mem::take(&mut state.awaited) || has_more {
-            self.touch(state, ());
+        if mem::take(&mut state.notify_on_receive) || has_more {
+            self.wake_connection(state, ());
         }
     }
 
-    /// Notes that the holder has found that nothing will come any more, and returns why, once.
-    fn tell_end(&self, mut state: MutexGuard<'_, State>) -> Option<RecvError> {
+    /// Records that the holder has received the end. Returns the fault, once.
+    fn deliver_end(&self, mut state: MutexGuard<'_, State>) -> Option<RecvError> {
         let fault = state.fault.take().map(|fault| *fault);
-        match mem::replace(&mut state.told, true) {
+        match mem::replace(&mut state.end_delivered, true) {
             true => fault,
-            false => self.touch(state, fault),
+            false => self.wake_connection(state, fault),
         }
     }
 
-    /// Wakes the connection if it waits for a message to be taken.
+    /// Wakes the connection if it waits for the holder to receive a message.
     #[inline]
-    fn tell_taken(&self, state: MutexGuard<'_, State>) {
-        if state.crowded || state.awaited {
-            self.tell_taken_if_awaited(state);
+    fn notify_received(&self, state: MutexGuard<'_, State>) {
+        if state.inbox_full || state.notify_on_receive {
+            self.notify_received_slow(state);
         }
     }
 
     #[cold]
-    fn tell_taken_if_awaited(&self, mut state: MutexGuard<'_, State>) {
-        let has_room = state.crowded && self.has_room_in(&state);
-        if mem::take(&mut state.awaited) || has_room {
-            state.crowded = false;
-            self.touch(state, ());
+    fn notify_received_slow(&self, mut state: MutexGuard<'_, State>) {
+        let has_room = state.inbox_full && self.has_room_in(&state);
+        if mem::take(&mut state.notify_on_receive) || has_room {
+            state.inbox_full = false;
+            self.wake_connection(state, ());
         }
     }
 
@@ -123,12 +123,12 @@ impl Link {
         self.lock().round_trip
     }
 
-    /// Returns the first Close of the connection, once there is one.
+    /// Returns the first Close of the connection, if there was one.
     pub(in crate::socket) fn first_close(&self) -> Option<CloseFrame> {
         self.lock().first_close.clone()?.map(|frame| *frame)
     }
 
-    /// Asks for the closing handshake; the first to ask chooses the code.
+    /// Starts the closing handshake. The first call chooses the code.
     pub(crate) fn close(&self, frame: CloseFrame) {
         let mut state = self.lock();
         if state.stage == Stage::Open {
@@ -138,20 +138,20 @@ impl Link {
             state.input_over = true;
             let discarded = mem::take(&mut state.inbox);
             let wakers = state.take_wakers();
-            self.touch(state, ());
+            self.wake_connection(state, ());
             drop(discarded);
             wakers.all().for_each(Waker::wake);
         }
     }
 
-    /// Has the handler of a connection that is over dropped.
+    /// Makes the session drop the handler of an ended connection.
     pub(crate) fn evict(&self) {
         let mut state = self.lock();
         state.evicted = true;
-        self.touch(state, ());
+        self.wake_connection(state, ());
     }
 
-    /// Waits until the connection has ended, which fails if not everything was written before.
+    /// Waits for the end of the connection. Fails if a message was not written.
     pub(in crate::socket) fn poll_ended(
         &self,
         cx: &mut Context<'_>,
@@ -166,21 +166,21 @@ impl Link {
         })
     }
 
-    /// Discards the messages that came and those that will come.
-    pub(in crate::socket) fn ignore(&self) {
+    /// Discards all messages, those in the inbox and later ones.
+    pub(in crate::socket) fn ignore_incoming(&self) {
         let mut state = self.lock();
-        state.ignoring = true;
+        state.ignores_incoming = true;
         let discarded = mem::take(&mut state.inbox);
-        self.touch(state, ());
+        self.wake_connection(state, ());
         drop(discarded);
     }
 
-    /// Notes that nobody will receive any more.
+    /// Records that the holder has dropped its end.
     pub(in crate::socket) fn abandon(&self, panicking: bool) {
         let mut state = self.lock();
         state.abandoned = Some(panicking);
         let discarded = mem::take(&mut state.inbox);
-        self.touch(state, ());
+        self.wake_connection(state, ());
         drop(discarded);
     }
 }
@@ -190,35 +190,35 @@ impl State {
     #[inline(always)]
     fn receive(&mut self) -> Option<Message> {
         if let Some(message) = self.inbox.pop() {
-            self.taken = true;
+            self.holder_received = true;
             return Some(message);
         }
         if self.discards() {
             return None;
         }
-        // One that is compressed takes too long to be inflated under the lock.
+        // Inflating takes too long under the lock.
         let receiver = self
             .receiver
             .as_mut()
             .filter(|receiver| !receiver.inflates())?;
         let message = receiver.message(now)?;
         self.count_received(&message);
-        self.taken = true;
-        self.unanswered = true;
+        self.holder_received = true;
+        self.may_answer = true;
         Some(message)
     }
 }
 
-/// What comes of receiving.
+/// The result of receiving.
 enum Received {
     Message(Message),
-    /// There is nothing yet.
+    /// Nothing has arrived yet.
     Nothing,
-    /// Nothing will come any more; for this reason, which is told once.
+    /// No message will come. The reason is returned once.
     End(Option<RecvError>),
 }
 
-/// Has `cx` woken when something changes for whoever sends.
+/// Registers the waker of a holder that waits for a flush or for the end.
 pub(super) fn wait<T>(mut state: MutexGuard<'_, State>, cx: &Context<'_>) -> Poll<T> {
     let replaced = register(&mut state.writer, cx);
     drop(state);

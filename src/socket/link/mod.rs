@@ -1,22 +1,22 @@
-//! What the ends of a connection share: what was read, what is to be written, and who waits for what.
+//! The state that the connection, the holder of the socket and the senders share.
 //!
-//! One lock guards it. It is held for as long as it takes to decode or to encode one message, never
-//! across an await, and no code of others runs meanwhile: wakers are called after it is released, and
-//! messages are compressed and inflated without it.
+//! One lock guards it. The lock is held while one message is decoded or encoded, and never across
+//! an await. No foreign code runs under it: wakers are called after it is released, and messages
+//! are compressed and inflated without it.
 //!
 //! | File | Holds |
 //! | --- | --- |
-//! | `look` | what the connection finds when it looks: what was read, and what was done meanwhile |
-//! | `connection` | the rest of the connection's side: what was written, the end, sleeping |
-//! | `holder` | receiving, and what else the holder of the socket does |
+//! | `decode` | decoding: the next step of the connection |
+//! | `connection` | the rest of the connection's side: written messages, the end, sleeping |
+//! | `holder` | the side of the socket's holder: receiving, closing |
 //! | `sending` | sending, and waiting for room |
-//! | `uncompressed` | what was sent and is not compressed yet |
+//! | `uncompressed` | the queue of messages that are not compressed yet |
 //! | `ending` | waiting for the end |
 
 mod connection;
+mod decode;
 mod ending;
 mod holder;
-mod look;
 mod sending;
 mod uncompressed;
 
@@ -31,9 +31,9 @@ use std::{
 };
 
 pub(in crate::socket) use self::{
-    connection::Parked,
-    look::{Glance, Next},
-    sending::By,
+    connection::TrySleep,
+    decode::{FastPath, Next},
+    sending::Caller,
 };
 use self::{ending::Watchers, uncompressed::Uncompressed};
 use super::{
@@ -56,18 +56,18 @@ pub(crate) struct Link {
     name: Name,
     config: Arc<Config>,
     state: Mutex<State>,
-    /// Something was done for a holder in the connection's own task, which was not woken.
-    own_is_due: AtomicBool,
+    /// The handler in the connection's own task has something to do. Its waker was not called.
+    handler_is_due: AtomicBool,
 }
 
-/// The messages of a connection, counted.
+/// Counts of a connection's messages.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Traffic {
     pub(crate) messages_received: u64,
     pub(crate) bytes_received: u64,
     pub(crate) messages_sent: u64,
     pub(crate) bytes_sent: u64,
-    /// The handler returned while its `WebSocket` lived on elsewhere.
+    /// 1 if the handler returned while its `WebSocket` lived on elsewhere.
     pub(crate) handed_on: u64,
 }
 
@@ -86,50 +86,50 @@ struct State {
     /// `None` before the connection begins, and while the connection decodes without the lock.
     receiver: Option<Box<Receiver>>,
     inbox: Inbox,
-    /// Nothing will be added to the inbox any more.
+    /// No message will be added to the inbox.
     input_over: bool,
-    /// Why, told once, after the inbox is empty.
+    /// Why no message will come. The holder gets it once, after the inbox is empty.
     fault: Option<Box<RecvError>>,
-    /// The holder has been told that nothing will come any more.
-    told: bool,
-    /// Something was delivered since the holder last found that there is none.
-    unanswered: bool,
-    /// The holder took a message that the connection has not heard of.
-    taken: bool,
-    /// The connection waits for the holder to take a message, or to find that there is none.
-    awaited: bool,
+    /// The holder has received the end.
+    end_delivered: bool,
+    /// A message was delivered, and the holder has not found an empty inbox since.
+    may_answer: bool,
+    /// The holder has received a message since the connection last checked.
+    holder_received: bool,
+    /// The connection has to be woken when the holder receives a message or finds none.
+    notify_on_receive: bool,
     /// The connection waits for room in the inbox.
-    crowded: bool,
-    /// A message was decoded that the connection has not heard of.
-    heard: bool,
-    /// The holder has dropped its end; the value says whether in a panic.
+    inbox_full: bool,
+    /// A message was decoded since the connection last checked.
+    message_decoded: bool,
+    /// `Some` once the holder has dropped its end, with whether it did so in a panic.
     abandoned: Option<bool>,
     /// The holder receives nothing: messages that arrive are discarded.
-    ignoring: bool,
+    ignores_incoming: bool,
 
-    /// What the connection has not taken yet.
+    /// Encoded messages that the connection has not taken yet.
     outbox: Outgoing,
-    /// What is to be compressed before, and what was sent behind that. There from the beginning on, but
-    /// boxed, because few connections compress.
+    /// Messages to compress, and later messages behind them. `Some` from the beginning if the
+    /// connection compresses; boxed because few do.
     uncompressed: Option<Box<Uncompressed>>,
-    /// What the connection has taken of both and not written yet.
+    /// The load that the connection has taken from both queues and not written yet.
     writing: Load,
-    /// Messages that were written and flushed so far.
+    /// The number of messages that were written and flushed.
     flushed: u64,
-    /// How many have to be flushed for a flush that the holder waits for.
-    flushes_up_to: Option<u64>,
-    /// Those who wait for room, in the order in which they get it; boxed, because hardly ever
-    /// anybody does.
+    /// The value of `flushed` that a flush of the holder waits for.
+    flush_target: Option<u64>,
+    /// Tasks that wait for room. Boxed because most connections have none.
     waiters: Option<Box<Waiters>>,
-    /// The place of the socket as a `Sink` among them.
-    sink: Option<Ticket>,
-    /// Others had their turn since some were called.
-    has_waited: bool,
+    /// The place of the socket among them while it waits as a `Sink`.
+    sink_ticket: Option<Ticket>,
+    /// The task has yielded to the waiters since room was last granted.
+    has_yielded: bool,
 
     stage: Stage,
     /// The Close that this side wants to send.
     close: Option<Box<CloseFrame>>,
-    /// The first Close of the connection, as soon as there is one, with what it says.
+    /// The first Close of the connection. `Some(None)` if it had no code, or if the connection has
+    /// ended without a Close.
     first_close: Option<Option<Box<CloseFrame>>>,
     closed: Option<Box<Closed>>,
     round_trip: Option<Duration>,
@@ -139,22 +139,22 @@ struct State {
     writer: Option<Waker>,
     connection: Option<Waker>,
     watchers: Watchers,
-    /// The connection sleeps and has to be woken.
-    parked: bool,
-    /// Something was done that the connection has not looked at.
-    touched: bool,
-    /// The handler goes on after its connection is over, and is to be dropped.
+    /// The connection sleeps: a change has to wake it.
+    asleep: bool,
+    /// Something has changed since the connection last checked.
+    dirty: bool,
+    /// The handler of an ended connection has to be dropped.
     evicted: bool,
 }
 
-/// How far the connection is from its end.
+/// The stages of a connection's life.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum Stage {
     #[default]
     Open,
-    /// A Close was asked for or sent: nothing can be queued any more.
+    /// A Close was requested or sent: no message can be queued.
     Closing,
-    /// The closing handshake is complete, or given up.
+    /// The closing handshake is complete or was given up.
     Closed,
 }
 
@@ -165,19 +165,20 @@ impl Link {
             name,
             config,
             state: Mutex::default(),
-            own_is_due: AtomicBool::new(false),
+            handler_is_due: AtomicBool::new(false),
         }
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while the lock is held, so the state is whole whatever a thread did.
+        // No code panics under the lock, so the state is valid even if the lock is poisoned.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes the state and wakes the connection if it sleeps.
-    fn touch<T>(&self, mut state: MutexGuard<'_, State>, result: T) -> T {
-        state.touched = true;
-        let waker = if mem::take(&mut state.parked) {
+    /// Sets the dirty flag, releases the lock and wakes the connection if it sleeps. Returns
+    /// `result`.
+    fn wake_connection<T>(&self, mut state: MutexGuard<'_, State>, result: T) -> T {
+        state.dirty = true;
+        let waker = if mem::take(&mut state.asleep) {
             state.connection.take()
         } else {
             None
@@ -189,12 +190,12 @@ impl Link {
         result
     }
 
-    /// Wakes all but the task that runs right now, which polls the handler next anyway: waking it would
-    /// only have it scheduled once more for nothing.
-    fn wake_others(&self, wakers: impl IntoIterator<Item = Waker>, cx: &Context<'_>) {
+    /// Calls the wakers of other tasks. For the current task it only notes that the handler is due:
+    /// the session polls the handler next without a wake.
+    fn wake_other_tasks(&self, wakers: impl IntoIterator<Item = Waker>, cx: &Context<'_>) {
         for waker in wakers {
             match waker.will_wake(cx.waker()) {
-                true => self.own_is_due.store(true, Ordering::Relaxed),
+                true => self.handler_is_due.store(true, Ordering::Relaxed),
                 false => waker.wake(),
             }
         }
@@ -208,16 +209,16 @@ impl Link {
 impl State {
     /// Returns whether messages that arrive are discarded.
     const fn discards(&self) -> bool {
-        self.input_over || self.ignoring || self.abandoned.is_some()
+        self.input_over || self.ignores_incoming || self.abandoned.is_some()
     }
 
-    /// Notes a Close, unless one came before.
+    /// Records a Close, unless there was one before.
     fn note_close(&mut self, frame: Option<&CloseFrame>) {
         self.first_close
             .get_or_insert_with(|| frame.cloned().map(Box::new));
     }
 
-    /// Returns what is not written yet.
+    /// Returns the load that is queued and not written yet.
     #[inline]
     fn unwritten(&self) -> Load {
         let queued = self.outbox.load();
@@ -228,53 +229,53 @@ impl State {
         }
     }
 
-    /// Returns what was sent and is not compressed yet, with what waits behind it.
+    /// Returns the load that is not compressed yet, and what is queued behind it.
     #[inline]
     fn uncompressed(&self) -> Load {
         let uncompressed = self.uncompressed.as_ref();
         uncompressed.map_or(Load::default(), |uncompressed| uncompressed.load())
     }
 
-    /// Returns how many messages were sent so far.
+    /// Returns the number of messages sent so far.
     const fn sent(&self) -> u64 {
         self.traffic.messages_sent
     }
 
-    /// Takes the wakers of all who wait for the connection: it comes to its end.
+    /// Takes all wakers, because the connection ends.
     fn take_wakers(&mut self) -> Wakers {
         let waiters = self.waiters.as_mut();
         Wakers {
-            ends: [self.reader.take(), self.writer.take()],
+            holder: [self.reader.take(), self.writer.take()],
             waiters: waiters.map_or_else(Vec::new, |waiters| waiters.take_wakers()),
         }
     }
 
-    /// Calls as many of those who wait for room as there is room for, and returns their wakers.
-    fn call_waiters(&mut self, bound: Bound) -> Vec<Waker> {
+    /// Grants room to as many waiters as possible. Returns their wakers.
+    fn grant_room(&mut self, bound: Bound) -> Vec<Waker> {
         let unwritten = self.unwritten();
         let Some(waiters) = &mut self.waiters else {
             return Vec::new();
         };
-        let called = waiters.call(|reserved, len| bound.takes(unwritten, reserved, len));
-        self.has_waited &= called.is_empty();
-        called
+        let granted = waiters.grant(|reserved, len| bound.takes(unwritten, reserved, len));
+        self.has_yielded &= granted.is_empty();
+        granted
     }
 }
 
-/// Those who wait for a connection, to be woken without the lock.
+/// Wakers to be called without the lock.
 struct Wakers {
-    ends: [Option<Waker>; 2],
+    holder: [Option<Waker>; 2],
     waiters: Vec<Waker>,
 }
 
 impl Wakers {
     fn all(self) -> impl Iterator<Item = Waker> {
-        let ends = self.ends.into_iter().flatten();
-        ends.chain(self.waiters)
+        let holder = self.holder.into_iter().flatten();
+        holder.chain(self.waiters)
     }
 }
 
-/// Returns the waker that is replaced, to be dropped when the lock is released.
+/// Stores the task's waker. Returns the previous one, to be dropped without the lock.
 fn register(slot: &mut Option<Waker>, cx: &Context<'_>) -> Option<Waker> {
     match slot {
         Some(waker) if waker.will_wake(cx.waker()) => None,

@@ -1,4 +1,4 @@
-//! Sending: waiting for room, and queueing what is to be written.
+//! Sending: waiting for room, and queueing messages.
 
 use std::{
     future::Future,
@@ -18,45 +18,45 @@ use crate::{
     words::Message,
 };
 
-/// Who sends.
+/// The caller of a send.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
-pub(in crate::socket) enum By {
+pub(in crate::socket) enum Caller {
     /// The holder of the socket, usually in the connection's own task.
     Holder,
-    /// Another task, which spends its budget of tokio's.
+    /// A [`Sender`](crate::Sender), in any task. It spends tokio's budget.
     Sender,
 }
 
-/// The future of a message that is sent.
+/// The future of sending one message.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless they are polled"]
-pub(in crate::socket) struct Sending<'a> {
+pub(in crate::socket) struct SendFuture<'a> {
     link: &'a Link,
     message: Message,
-    by: By,
-    /// Where messages are compressed.
+    caller: Caller,
+    /// The message is compressed if the handshake agreed on compression.
     compresses: bool,
     place: Option<Ticket>,
 }
 
-impl<'a> Sending<'a> {
-    const fn new(link: &'a Link, message: Message, by: By, compresses: bool) -> Self {
+impl<'a> SendFuture<'a> {
+    const fn new(link: &'a Link, message: Message, caller: Caller, compresses: bool) -> Self {
         Self {
             link,
             message,
-            by,
+            caller,
             compresses,
             place: None,
         }
     }
 }
 
-impl Future for Sending<'_> {
+impl Future for SendFuture<'_> {
     type Output = Result<(), SendError>;
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        if this.by == By::Sender {
+        if this.caller == Caller::Sender {
             let budget = ready!(coop::poll_proceed(cx));
             let sent = this.poll_send(cx);
             if sent.is_ready() {
@@ -68,40 +68,40 @@ impl Future for Sending<'_> {
     }
 }
 
-impl Sending<'_> {
+impl SendFuture<'_> {
     #[inline(always)]
     fn poll_send(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         let this = self;
         let link = this.link;
         if this.place.is_none() {
-            // The usual case: there is room, and nobody waits for it.
+            // The fast path: there is room, and no task waits for it.
             let mut state = link.lock();
             let bound = link.config.outbox();
             if state.stage == Stage::Open
                 && state.waiters.is_none()
                 && bound.takes(state.unwritten(), Load::default(), this.message.len())
             {
-                if this.by == By::Holder {
-                    state.flushes_up_to = None;
+                if this.caller == Caller::Holder {
+                    state.flush_target = None;
                 }
                 state.push(&mut this.message, this.compresses);
-                return Poll::Ready(link.touch(state, Ok(())));
+                return Poll::Ready(link.wake_connection(state, Ok(())));
             }
             drop(state);
         }
-        this.poll_thoroughly(cx)
+        this.poll_slow(cx)
     }
 
     #[cold]
-    fn poll_thoroughly(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+    fn poll_slow(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         let this = self;
         let link = this.link;
         let mut state = link.lock();
         if state.stage != Stage::Open {
             return Poll::Ready(Err(SendError::Closed));
         }
-        // Wakers are dropped behind the lock.
-        let _left = match link.take_place(&mut state, &mut this.place, this.message.len(), cx) {
+        // Dropped after the lock is released.
+        let _left = match link.claim_room(&mut state, &mut this.place, this.message.len(), cx) {
             Ok(left) => left,
             Err(replaced) => {
                 drop(state);
@@ -109,34 +109,38 @@ impl Sending<'_> {
                 return Poll::Pending;
             }
         };
-        let _none_left = state.take_no_waiters();
-        if this.by == By::Holder {
-            state.flushes_up_to = None;
+        let _empty_waiters = state.take_empty_waiters();
+        if this.caller == Caller::Holder {
+            state.flush_target = None;
         }
         state.push(&mut this.message, this.compresses);
-        Poll::Ready(link.touch(state, Ok(())))
+        Poll::Ready(link.wake_connection(state, Ok(())))
     }
 }
 
-impl Drop for Sending<'_> {
+impl Drop for SendFuture<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.place {
-            self.link.give_up(ticket);
+            self.link.leave_queue(ticket);
         }
     }
 }
 
 impl Link {
-    /// Queues a message, when there is room for it and its turn has come: else a large message
-    /// might never find room among small ones.
-    pub(in crate::socket) fn send(&self, message: Message, by: By) -> Sending<'_> {
-        Sending::new(self, message, by, true)
+    /// Queues a message once there is room and all earlier waiters have theirs. Without this order
+    /// small messages could starve a large one.
+    pub(in crate::socket) fn send(&self, message: Message, caller: Caller) -> SendFuture<'_> {
+        SendFuture::new(self, message, caller, true)
     }
 
     /// Queues a message as [`send`](Self::send) does, but not compressed.
     #[cfg(feature = "deflate")]
-    pub(in crate::socket) fn send_uncompressed(&self, message: Message, by: By) -> Sending<'_> {
-        Sending::new(self, message, by, false)
+    pub(in crate::socket) fn send_uncompressed(
+        &self,
+        message: Message,
+        caller: Caller,
+    ) -> SendFuture<'_> {
+        SendFuture::new(self, message, caller, false)
     }
 
     pub(in crate::socket) fn try_send(&self, mut message: Message) -> Result<(), TrySendError> {
@@ -145,50 +149,50 @@ impl Link {
             drop(state);
             return Err(TrySendError::Closed(message));
         }
-        if !self.is_free(&state, message.len()) {
+        if !self.may_send_now(&state, message.len()) {
             drop(state);
             return Err(TrySendError::Full(message));
         }
         state.push(&mut message, true);
-        self.touch(state, Ok(()))
+        self.wake_connection(state, Ok(()))
     }
 
-    /// Queues a message without asking for room.
+    /// Queues a message without checking for room.
     pub(in crate::socket) fn push(&self, mut message: Message) -> Result<(), SendError> {
         let mut state = self.lock();
         if state.stage != Stage::Open {
             return Err(SendError::Closed);
         }
-        state.flushes_up_to = None;
-        let sink = state.sink.take();
+        state.flush_target = None;
+        let sink = state.sink_ticket.take();
         let left = match (sink, &mut state.waiters) {
             (Some(ticket), Some(waiters)) => waiters.leave(ticket),
             _ => None,
         };
-        let none_left = state.take_no_waiters();
-        // Dropped behind the lock.
-        let _unneeded = (left, none_left);
+        let empty_waiters = state.take_empty_waiters();
+        // Dropped after the lock is released.
+        let _unneeded = (left, empty_waiters);
         state.push(&mut message, true);
-        self.touch(state, Ok(()))
+        self.wake_connection(state, Ok(()))
     }
 
-    /// Waits until the next message may be pushed, whatever its size: a sink does not tell it
-    /// beforehand, so that one message may exceed the bound.
+    /// Waits for room for the next [`push`](Self::push). A sink does not know the size of its
+    /// message yet, so one message may exceed the bound.
     pub(in crate::socket) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
         let mut state = self.lock();
         if state.stage != Stage::Open {
             return Poll::Ready(Err(SendError::Closed));
         }
-        let mut place = state.sink.take();
-        // The room stays set aside until the message comes: it may never come.
+        let mut place = state.sink_ticket.take();
+        // The room stays reserved until the message comes, if it comes.
         let unneeded = match place {
             Some(ticket) if self.is_turn(&state, ticket, 1) => {
                 let waiters = state.waiters.get_or_insert_default();
-                Ok(waiters.set_aside(ticket, 1))
+                Ok(waiters.reserve(ticket, 1))
             }
-            _ => self.take_place(&mut state, &mut place, 1, cx),
+            _ => self.claim_room(&mut state, &mut place, 1, cx),
         };
-        state.sink = place;
+        state.sink_ticket = place;
         drop(state);
         match unneeded {
             Ok(_) => Poll::Ready(Ok(())),
@@ -196,15 +200,15 @@ impl Link {
         }
     }
 
-    /// Waits until everything is written that had been sent when this was called first.
+    /// Waits until all messages are written that were sent before the first poll.
     pub(in crate::socket) fn poll_flushed(
         &self,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendError>> {
         let mut state = self.lock();
         let sent = state.sent();
-        if state.flushed >= *state.flushes_up_to.get_or_insert(sent) {
-            state.flushes_up_to = None;
+        if state.flushed >= *state.flush_target.get_or_insert(sent) {
+            state.flush_target = None;
             return Poll::Ready(Ok(()));
         }
         if state.closed.is_some() {
@@ -213,46 +217,46 @@ impl Link {
         wait(state, cx)
     }
 
-    /// Takes somebody out of those who wait for room.
-    fn give_up(&self, ticket: Ticket) {
+    /// Removes a future that is dropped from the queue.
+    fn leave_queue(&self, ticket: Ticket) {
         let mut state = self.lock();
         let left = state.waiters.as_mut().map(|waiters| waiters.leave(ticket));
-        let called = state.call_waiters(self.config.outbox());
-        let none_left = state.take_no_waiters();
-        match called.is_empty() {
+        let granted = state.grant_room(self.config.outbox());
+        let empty_waiters = state.take_empty_waiters();
+        match granted.is_empty() {
             true => drop(state),
-            // It looks whether they come.
-            false => self.touch(state, ()),
+            // The connection checks that the granted waiters send.
+            false => self.wake_connection(state, ()),
         }
-        drop((left, none_left));
-        called.into_iter().for_each(Waker::wake);
+        drop((left, empty_waiters));
+        granted.into_iter().for_each(Waker::wake);
     }
 
-    /// Returns whether whoever comes now may queue a message of `len` bytes.
-    fn is_free(&self, state: &State, len: usize) -> bool {
+    /// Returns whether a new caller may queue a message of `len` bytes at once.
+    fn may_send_now(&self, state: &State, len: usize) -> bool {
         let waiters = state.waiters.as_deref();
-        waiters.is_none_or(|waiters| !waiters.come_first()) && self.takes(state, len)
+        waiters.is_none_or(|waiters| !waiters.is_contended()) && self.has_room_for(state, len)
     }
 
-    fn takes(&self, state: &State, len: usize) -> bool {
+    fn has_room_for(&self, state: &State, len: usize) -> bool {
         let waiters = state.waiters.as_deref();
         let reserved = waiters.map_or(Load::default(), Waiters::reserved);
         self.config.outbox().takes(state.unwritten(), reserved, len)
     }
 
-    /// Returns whether somebody who waits may take the room for `len` bytes.
+    /// Returns whether a waiter may queue a message of `len` bytes.
     fn is_turn(&self, state: &State, ticket: Ticket, len: usize) -> bool {
         let waiters = state.waiters.as_ref();
-        match waiters.map(|waiters| waiters.turn_of(ticket)) {
-            Some(waiters::Turn::Called) => true,
-            Some(waiters::Turn::First) => self.takes(state, len),
-            Some(waiters::Turn::Later) | None => false,
+        match waiters.map(|waiters| waiters.place_of(ticket)) {
+            Some(waiters::Place::Granted) => true,
+            Some(waiters::Place::First) => self.has_room_for(state, len),
+            Some(waiters::Place::Later) | None => false,
         }
     }
 
-    /// Takes the room for `len` bytes if there is some and nobody who came before waits for it; else a
-    /// `place` among those who wait. Returns the waker that is not needed any more in both cases.
-    fn take_place(
+    /// Claims room for `len` bytes, or a `place` in the queue if there is no room or others wait.
+    /// Returns a waker to drop without the lock in both cases.
+    fn claim_room(
         &self,
         state: &mut State,
         place: &mut Option<Ticket>,
@@ -260,7 +264,7 @@ impl Link {
         cx: &Context<'_>,
     ) -> Result<Option<Waker>, Option<Waker>> {
         let Some(ticket) = *place else {
-            if self.is_free(state, len) {
+            if self.may_send_now(state, len) {
                 return Ok(None);
             }
             let waiters = state.waiters.get_or_insert_default();
@@ -270,7 +274,7 @@ impl Link {
         let is_turn = self.is_turn(state, ticket, len);
         let waiters = state.waiters.get_or_insert_default();
         if !is_turn {
-            return Err(waiters.wait_on(ticket, len, cx.waker()));
+            return Err(waiters.keep_waiting(ticket, len, cx.waker()));
         }
         *place = None;
         Ok(waiters.leave(ticket))
@@ -278,13 +282,13 @@ impl Link {
 }
 
 impl State {
-    /// Takes the list of those who wait if there are none, to be dropped without the lock.
-    fn take_no_waiters(&mut self) -> Option<Box<Waiters>> {
+    /// Takes an empty queue out, to be dropped without the lock.
+    fn take_empty_waiters(&mut self) -> Option<Box<Waiters>> {
         self.waiters.take_if(|waiters| waiters.is_empty())
     }
 
-    /// Queues a message, which may be empty afterwards, and which the connection compresses if it
-    /// `compresses` and that was agreed on.
+    /// Queues a message, and leaves an empty one if it is moved. `compresses` allows the connection
+    /// to compress it.
     #[inline(always)]
     fn push(&mut self, message: &mut Message, compresses: bool) {
         self.traffic.messages_sent += 1;
@@ -295,7 +299,7 @@ impl State {
         }
         let outbox = &mut self.outbox;
         if self.writing.is_empty() {
-            // While output is blocked, a shared buffer would wait with it.
+            // Only while output flows: blocked output would keep the shared buffer.
             outbox.lend();
         }
         outbox.push(message);

@@ -1,7 +1,8 @@
-//! Messages that wait to be compressed.
+//! The queue of messages that wait to be compressed.
 //!
-//! They are queued as they are, whoever sends them, and compressed by the connection, in order and in
-//! pieces. What is sent behind them waits with them. They count by their length until they are compressed.
+//! Every sender queues plain messages. The connection compresses them in order and in pieces. Later
+//! messages wait behind them, compressed or not. A queued message counts with its uncompressed
+//! length.
 
 use std::{collections::VecDeque, mem, task::Poll};
 
@@ -14,39 +15,39 @@ use crate::{
 };
 
 /// The shortest head of a frame.
-const HEAD: usize = 2;
+const MIN_HEAD: usize = 2;
 
-/// The queue of a connection.
+/// The queue of one connection.
 #[derive(Debug)]
 pub(super) struct Uncompressed {
     deflation: Deflation,
-    queue: VecDeque<Waiting>,
-    /// What is in the queue, and in the batch that the connection has taken.
+    queue: VecDeque<Queued>,
+    /// The load in the queue and in the batch that the connection has taken.
     load: Load,
     /// `None` while the connection has taken a batch.
     compression: Option<Compression>,
 }
 
-/// What a connection takes to compress it without the lock.
+/// Messages that the connection has taken to compress them without the lock.
 #[derive(Debug)]
 pub(in crate::socket) struct Batch {
     compression: Compression,
-    queue: VecDeque<Waiting>,
-    /// What was in the queue and is compressed.
+    queue: VecDeque<Queued>,
+    /// The load that is no longer in the queue.
     done: Load,
 }
 
 #[derive(Debug)]
-struct Waiting {
+struct Queued {
     message: Message,
     compresses: bool,
 }
 
-impl Waiting {
+impl Queued {
     const fn load(len: usize) -> Load {
         Load {
             messages: 1,
-            bytes: len + HEAD,
+            bytes: len + MIN_HEAD,
         }
     }
 }
@@ -61,18 +62,18 @@ impl Uncompressed {
         }
     }
 
-    /// Takes a message, and leaves an empty one, unless it is not to be compressed and nothing is before
-    /// it. Returns whether it was taken.
+    /// Queues a message and leaves an empty one. Returns false, and does nothing, if the queue is
+    /// empty and the message is not to be compressed.
     pub(super) fn push(&mut self, message: &mut Message, compresses: bool) -> bool {
         let compresses = compresses && self.deflation.applies_to(message.len());
         if self.is_empty() && !compresses {
             return false;
         }
-        let load = Waiting::load(message.len());
+        let load = Queued::load(message.len());
         self.load.messages += load.messages;
         self.load.bytes += load.bytes;
         let message = mem::replace(message, Message::Binary(Bytes::new()));
-        self.queue.push_back(Waiting {
+        self.queue.push_back(Queued {
             message,
             compresses,
         });
@@ -87,7 +88,7 @@ impl Uncompressed {
         self.load.is_empty()
     }
 
-    /// Takes all that is in the queue, if there is something.
+    /// Takes all messages, or returns `None` if there are none.
     pub(super) fn take(&mut self) -> Option<Batch> {
         if self.is_empty() {
             return None;
@@ -99,7 +100,7 @@ impl Uncompressed {
         })
     }
 
-    /// Puts what is left of a batch before what came meanwhile.
+    /// Puts the rest of a batch in front of later messages.
     pub(super) fn put_back(&mut self, mut batch: Batch) {
         self.load.messages -= batch.done.messages;
         self.load.bytes -= batch.done.bytes;
@@ -112,11 +113,11 @@ impl Uncompressed {
 }
 
 impl Batch {
-    /// Compresses messages and appends them to the `output`, as far as the `share` goes. Returns whether
-    /// all are compressed.
+    /// Compresses messages and appends them to `output` until `share` is used up. Returns whether
+    /// the batch is empty.
     pub(in crate::socket) fn compress(&mut self, output: &mut Outgoing, share: &mut Share) -> bool {
         let mut left = share.left();
-        while let Some(Waiting {
+        while let Some(Queued {
             message,
             compresses,
         }) = self.queue.front_mut()
@@ -129,7 +130,7 @@ impl Batch {
                     Poll::Ready(compressed) => compressed,
                 },
             };
-            let load = Waiting::load(message.len());
+            let load = Queued::load(message.len());
             self.done.messages += load.messages;
             self.done.bytes += load.bytes;
             if output.is_empty() {

@@ -1,4 +1,4 @@
-//! What the connection finds when it looks at what was read, and at what was done meanwhile.
+//! Decoding: which step the connection takes next.
 
 use std::{mem, task::Context};
 
@@ -13,59 +13,59 @@ use crate::{
     words::{CloseFrame, Message},
 };
 
-/// What comes of a look.
+/// The result of [`Link::decode`].
 #[derive(Debug)]
-pub(in crate::socket) struct Look {
+pub(in crate::socket) struct Decoded {
     pub(in crate::socket) next: Next,
-    /// There is something for the holder of the socket.
+    /// The holder has something to receive.
     pub(in crate::socket) delivered: bool,
-    /// The holder took a message since the last look.
-    pub(in crate::socket) taken: bool,
-    /// A message was decoded since the last look.
-    pub(in crate::socket) heard: bool,
-    /// When what has begun to arrive becomes too slow.
+    /// The holder has received a message since the last call.
+    pub(in crate::socket) holder_received: bool,
+    /// A message was decoded since the last call.
+    pub(in crate::socket) message_decoded: bool,
+    /// When the message that has begun to arrive is too slow.
     pub(in crate::socket) deadline: Option<Moment>,
-    /// Everything that was sent is in the output.
-    pub(in crate::socket) has_taken_all: bool,
+    /// All queued messages are in the output.
+    pub(in crate::socket) outbox_empty: bool,
 }
 
-/// What is found at a glance.
+/// The result of [`Link::fast_path`].
 #[derive(Debug)]
-pub(in crate::socket) enum Glance {
-    /// As [`Next::Receive`].
+pub(in crate::socket) enum FastPath {
+    /// Like [`Next::Receive`].
     Receive,
-    /// As [`Next::Read`], behind a message that was `heard` or not.
+    /// Like [`Next::Read`].
     Read {
         buffer: Option<Box<Input>>,
-        heard: bool,
-        has_taken_all: bool,
+        message_decoded: bool,
+        outbox_empty: bool,
     },
-    /// Anything else: it has to be looked at.
-    Look,
+    /// Neither case applies: the caller has to [`decode`](Link::decode).
+    NotTaken,
 }
 
-/// What is to be done next.
+/// The next step of the connection.
 #[derive(Debug)]
 pub(in crate::socket) enum Next {
-    /// Reading, into this buffer if there is one.
+    /// Read, into this buffer if there is one.
     Read(Option<Box<Input>>),
-    /// Reading to the place of a large payload, which takes the receiver until it is put back.
+    /// Read a large payload into its final buffer. The receiver has to be put back.
     ReadLarge(Box<Receiver>),
-    /// Inflating, which takes the receiver until it is put back.
+    /// Inflate. The receiver has to be put back.
     Inflate(Box<Receiver>),
-    /// Nothing before the handler of this very task has received: it decodes what has come.
+    /// Let the handler in this task receive: it decodes the message itself.
     Receive,
-    /// Nothing before there is room for another message.
+    /// Wait for room in the inbox.
     Wait,
-    /// Letting other tasks run.
+    /// Let other tasks run.
     Yield,
-    /// Acting on this.
-    Act(Found),
-    /// Closing, as somebody has asked for.
+    /// Handle a control frame or a violation.
+    Handle(Found),
+    /// Close, as this side has requested.
     Close(Box<CloseFrame>),
 }
 
-/// What comes of looking at the input once.
+/// One step of decoding.
 enum Step {
     Deliver(Message),
     Read,
@@ -73,13 +73,13 @@ enum Step {
     Receive,
     Wait,
     Yield,
-    Act(Found),
+    Handle(Found),
     Close(Box<CloseFrame>),
 }
 
 impl Link {
-    /// Begins a connection: what was read of it already is decoded by these rules, and its stream
-    /// writes one buffer at a time if it is `contiguous`.
+    /// Begins a connection from which `early` was read before. `contiguous` says that its stream
+    /// writes one buffer at a time.
     pub(in crate::socket) fn begin(
         &self,
         rules: Rules,
@@ -94,79 +94,79 @@ impl Link {
         state.receiver = Some(Box::new(Receiver::new(rules, early, allowance)));
     }
 
-    /// Finds one of the two usual cases, with the same effect as [`look`](Self::look): the handler of this
-    /// task waits, and a message begins with what is `new`; or everything was decoded.
-    pub(in crate::socket) fn glance(
+    /// Handles the two most frequent cases with the effect of [`decode`](Self::decode): the handler
+    /// of this task waits and `new` input starts with a message; or all input is decoded.
+    pub(in crate::socket) fn fast_path(
         &self,
         new: &mut Option<Box<Input>>,
         output: &mut Outgoing,
         cx: &Context<'_>,
-    ) -> Glance {
+    ) -> FastPath {
         let mut guard = self.lock();
         let state = &mut *guard;
         let Some(receiver) = state.receiver.as_deref_mut() else {
-            return Glance::Look;
+            return FastPath::NotTaken;
         };
-        if state.close.is_some() || !receiver.is_at_rest() {
-            return Glance::Look;
+        if state.close.is_some() || !receiver.is_idle() {
+            return FastPath::NotTaken;
         }
         if new.is_none() {
             if receiver.has_input() {
-                return Glance::Look;
+                return FastPath::NotTaken;
             }
             let buffer = receiver.take_empty();
-            state.wake();
-            state.taken = false;
-            let heard = mem::take(&mut state.heard);
-            let has_taken_all = state.hand_over(output);
-            return Glance::Read {
+            state.clear_dirty();
+            state.holder_received = false;
+            let message_decoded = mem::take(&mut state.message_decoded);
+            let outbox_empty = state.move_outbox_to(output);
+            return FastPath::Read {
                 buffer,
-                heard,
-                has_taken_all,
+                message_decoded,
+                outbox_empty,
             };
         }
         let reader = state.reader.as_ref();
-        let is_awaited = reader.is_some_and(|reader| reader.will_wake(cx.waker()));
+        let handler_waits = reader.is_some_and(|reader| reader.will_wake(cx.waker()));
         let begins = new
             .as_deref()
-            .is_some_and(|input| receiver.is_message(input));
-        if !is_awaited || !begins || state.heard || !state.inbox.is_empty() {
-            return Glance::Look;
+            .is_some_and(|input| receiver.starts_message(input));
+        if !handler_waits || !begins || state.message_decoded || !state.inbox.is_empty() {
+            return FastPath::NotTaken;
         }
         if let Some(input) = new.take() {
-            receiver.put(input);
+            receiver.put_input(input);
         }
-        state.wake();
-        Glance::Receive
+        state.clear_dirty();
+        FastPath::Receive
     }
 
-    /// Decodes what was read, and what is `new` of it, until there is something to do.
+    /// Decodes the input, with `new` behind it, until the connection has something to do.
     ///
-    /// A message that has just come is left to the handler where that waits for it in this task;
-    /// others are put into the inbox. What was sent is moved to the `output`, if that is empty and the
-    /// handler has nothing to answer first. Everything that was done counts as looked at.
-    pub(in crate::socket) fn look(
+    /// If the handler of this task waits for a message, it decodes new input itself. Other messages
+    /// go to the inbox. The outbox is moved to `output` if that is empty and nothing was delivered
+    /// that the handler may answer first. Clears the dirty flag.
+    pub(in crate::socket) fn decode(
         &self,
         new: Option<Box<Input>>,
         output: Option<&mut Outgoing>,
         now: Moment,
         cx: &Context<'_>,
-    ) -> Look {
+    ) -> Decoded {
         let mut state = self.lock();
-        state.wake();
+        state.clear_dirty();
         let is_new = new.is_some();
-        let mut look = Look {
+        let mut decoded = Decoded {
             next: Next::Yield,
             delivered: false,
-            taken: mem::take(&mut state.taken),
-            heard: false,
+            holder_received: mem::take(&mut state.holder_received),
+            message_decoded: false,
             deadline: None,
-            has_taken_all: false,
+            outbox_empty: false,
         };
         let mut others = None;
         if let Some(mut receiver) = state.receiver.take() {
             if let Some(input) = new {
-                receiver.put(input);
+                receiver.put_input(input);
             }
             let step = loop {
                 if let Some(frame) = state.close.take() {
@@ -174,21 +174,21 @@ impl Link {
                 }
                 match self.step(&mut state, &mut receiver, is_new, now, cx) {
                     Step::Deliver(message) => {
-                        others = state.take_reader_elsewhere(cx).or(others);
+                        others = state.take_other_reader(cx).or(others);
                         state.deliver(message);
-                        look.delivered = true;
+                        decoded.delivered = true;
                     }
                     step => break step,
                 }
             };
-            look.deadline = receiver.deadline();
+            decoded.deadline = receiver.deadline();
             let has_place = matches!(step, Step::Read) && receiver.place().is_some();
-            // What is read to its place needs no buffer: the receiver keeps it.
+            // A payload that is read into its final buffer needs no other one.
             let empty = match step {
                 Step::Read if !has_place => receiver.take_empty(),
                 _ => None,
             };
-            look.next = match step {
+            decoded.next = match step {
                 Step::Read if has_place => Next::ReadLarge(receiver),
                 Step::Inflate => Next::Inflate(receiver),
                 step => {
@@ -197,21 +197,21 @@ impl Link {
                         Step::Read => Next::Read(empty),
                         Step::Receive => Next::Receive,
                         Step::Wait => Next::Wait,
-                        Step::Act(found) => Next::Act(found),
+                        Step::Handle(found) => Next::Handle(found),
                         Step::Close(frame) => Next::Close(frame),
                         Step::Yield | Step::Inflate | Step::Deliver(_) => Next::Yield,
                     }
                 }
             };
         }
-        look.heard = mem::take(&mut state.heard);
-        look.delivered |= matches!(look.next, Next::Receive);
-        if let Some(output) = output.filter(|_| !look.delivered) {
-            look.has_taken_all = state.hand_over(output);
+        decoded.message_decoded = mem::take(&mut state.message_decoded);
+        decoded.delivered |= matches!(decoded.next, Next::Receive);
+        if let Some(output) = output.filter(|_| !decoded.delivered) {
+            decoded.outbox_empty = state.move_outbox_to(output);
         }
         drop(state);
-        self.wake_others(others, cx);
-        look
+        self.wake_other_tasks(others, cx);
+        decoded
     }
 
     fn step(
@@ -222,7 +222,7 @@ impl Link {
         now: Moment,
         cx: &Context<'_>,
     ) -> Step {
-        if receiver.has_spent(state.unwritten().bytes) {
+        if receiver.budget_spent(state.unwritten().bytes) {
             return Step::Yield;
         }
         if !receiver.has_input() && !receiver.inflates() {
@@ -230,13 +230,13 @@ impl Link {
         }
         if receiver.is_message_next() && !state.discards() {
             if !self.has_room_in(state) {
-                state.crowded = true;
-                receiver.waits(now);
+                state.inbox_full = true;
+                receiver.wait_for_room(now);
                 return Step::Wait;
             }
             let reader = state.reader.as_ref().filter(|_| is_new);
-            let is_awaited = reader.is_some_and(|reader| reader.will_wake(cx.waker()));
-            if is_awaited && state.inbox.is_empty() && !receiver.inflates() {
+            let handler_waits = reader.is_some_and(|reader| reader.will_wake(cx.waker()));
+            if handler_waits && state.inbox.is_empty() && !receiver.inflates() {
                 return Step::Receive;
             }
         }
@@ -246,7 +246,7 @@ impl Link {
         match receiver.next(now) {
             Found::Event(Event::Message(message)) => Step::Deliver(message),
             Found::Nothing => Step::Read,
-            found => Step::Act(found),
+            found => Step::Handle(found),
         }
     }
 
@@ -255,10 +255,11 @@ impl Link {
         self.lock().receiver = Some(receiver);
     }
 
-    /// Does not hold against the peer that nothing was read from `since` until now.
-    pub(in crate::socket) fn excuse(&self, since: Moment, now: Moment) {
+    /// Excludes the time from `since` to `now` from the peer's deadlines and rates, because nothing
+    /// was read in it.
+    pub(in crate::socket) fn exclude_pause(&self, since: Moment, now: Moment) {
         if let Some(receiver) = &mut self.lock().receiver {
-            receiver.excuse(since, now);
+            receiver.exclude_pause(since, now);
         }
     }
 }

@@ -1,0 +1,162 @@
+//! The peer of a model: it sends by a script and records everything that it receives.
+
+use std::{
+    collections::VecDeque,
+    io,
+    pin::Pin,
+    sync::{Arc, Mutex as StdMutex},
+    task::{Context, Poll, Waker, ready},
+};
+
+use ::loom::sync::Mutex;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// The peer's end of the stream.
+#[derive(Clone, Default)]
+pub(super) struct Peer(Arc<StdMutex<Script>>);
+
+#[derive(Default)]
+struct Script {
+    /// The bytes of each read. An empty entry ends the stream.
+    sends: VecDeque<Vec<u8>>,
+    /// The peer has sent a Close. It answers ours first if it has not, then ends the stream.
+    has_sent_close: bool,
+    is_gone: bool,
+    gate: Option<Arc<Gate>>,
+    written: Vec<u8>,
+    reader: Option<Waker>,
+}
+
+/// Blocks writes until another thread opens it.
+#[derive(Default)]
+pub(super) struct Gate(Mutex<(bool, Option<Waker>)>);
+
+impl Gate {
+    fn poll_open(&self, cx: &Context<'_>) -> Poll<()> {
+        let mut state = self.0.lock().unwrap();
+        if state.0 {
+            return Poll::Ready(());
+        }
+        state.1 = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    pub(super) fn open(&self) {
+        let mut state = self.0.lock().unwrap();
+        state.0 = true;
+        let writer = state.1.take();
+        drop(state);
+        if let Some(writer) = writer {
+            writer.wake();
+        }
+    }
+}
+
+impl Peer {
+    pub(super) fn sends(self, payload: u8) -> Self {
+        self.then(frame(0x82, payload).to_vec())
+    }
+
+    pub(super) fn closes(self) -> Self {
+        self.then(CLOSE.to_vec())
+    }
+
+    pub(super) fn ends(self) -> Self {
+        self.then(Vec::new())
+    }
+
+    pub(super) fn then(self, read: Vec<u8>) -> Self {
+        self.0.lock().unwrap().sends.push_back(read);
+        self
+    }
+
+    /// Makes every write fail.
+    pub(super) fn fails_writes(self) -> Self {
+        self.0.lock().unwrap().is_gone = true;
+        self
+    }
+
+    /// Blocks all writes until the gate is open.
+    pub(super) fn blocks_writes(self, gate: &Arc<Gate>) -> Self {
+        self.0.lock().unwrap().gate = Some(Arc::clone(gate));
+        self
+    }
+
+    /// Returns the payloads of messages and pongs that were written, and whether a Close follows
+    /// them.
+    pub(super) fn written(&self) -> (Vec<u8>, bool) {
+        let script = self.0.lock().unwrap();
+        let (mut payloads, mut rest) = (Vec::new(), &script.written[..]);
+        while let [0x82 | 0x8a, 1, payload, behind @ ..] = rest {
+            payloads.push(*payload);
+            rest = behind;
+        }
+        assert!(matches!(rest, [] | [0x88, ..]), "{rest:?}");
+        (payloads, !rest.is_empty())
+    }
+
+    pub(super) fn has(&self, messages: usize) -> bool {
+        self.written().0.len() == messages
+    }
+}
+
+/// Makes a client's frame with a payload of one byte.
+pub(super) const fn frame(kind: u8, payload: u8) -> [u8; 7] {
+    [kind, 0x81, 0, 0, 0, 0, payload]
+}
+
+/// A client's Close with 1000.
+pub(super) const CLOSE: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
+
+impl AsyncRead for Peer {
+    fn poll_read(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        let has_close = self.written().1;
+        let mut script = self.0.lock().unwrap();
+        if let Some(read) = script.sends.pop_front() {
+            script.has_sent_close |= read.ends_with(&CLOSE);
+            buffer.put_slice(&read);
+        } else if !has_close {
+            script.reader = Some(cx.waker().clone());
+            return Poll::Pending;
+        } else if !std::mem::replace(&mut script.has_sent_close, true) {
+            buffer.put_slice(&CLOSE);
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Peer {
+    fn poll_write(
+        self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let gate = self.0.lock().unwrap().gate.clone();
+        if let Some(gate) = gate {
+            ready!(gate.poll_open(cx));
+        }
+        let mut script = self.0.lock().unwrap();
+        if script.is_gone {
+            return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
+        }
+        script.written.extend(bytes);
+        let reader = script.reader.take();
+        drop(script);
+        if let Some(reader) = reader.filter(|_| self.written().1) {
+            reader.wake();
+        }
+        Poll::Ready(Ok(bytes.len()))
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+}
