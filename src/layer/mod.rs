@@ -274,7 +274,7 @@ impl<H> WebSocketLayer<H> {
     ///
     /// `peer` returns the address of the peer. The server has put it into the request's extensions; behind a
     /// proxy use a header field that the proxy sets and clients cannot set. `peer` gets the request after
-    /// [`Handler::accept`](crate::Handler::accept). The connection counts until it and its handler have ended.
+    /// [`Handler::accept`](crate::Handler::accept). The connection counts until it ends.
     ///
     /// An IPv4 address counts as one peer, also if it is mapped into IPv6 (`::ffff:192.0.2.1`). Of an IPv6
     /// address only the first 64 bits count, because a provider's customer has at least a /64 and can use a new
