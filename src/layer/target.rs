@@ -68,11 +68,11 @@ pub(crate) fn check_path(path: &str) -> Result<(), &'static str> {
         );
     }
     if path.contains(['?', '#']) {
-        return Err("has a query or a fragment: remove it, because the query is not compared");
+        return Err("has a query or a fragment: leave it out, because queries are not compared");
     }
     let is_blank = |letter: char| letter.is_whitespace() || letter.is_control();
     if path.contains(is_blank) {
-        return Err("has a space or a control character: write it percent-encoded, as %20");
+        return Err("has a space or a control character: write it percent-encoded, a space as %20");
     }
     match PathAndQuery::try_from(path) {
         Ok(parsed) if parsed.path() == path => Ok(()),
