@@ -1,4 +1,4 @@
-//! The limits and waits of a connection.
+//! The limits and timeouts of a connection.
 
 use std::{fmt, time::Duration};
 
@@ -15,17 +15,16 @@ use crate::{
     },
 };
 
-/// Limits and waits of a connection, safe as they come.
+/// Limits and timeouts of a connection, with safe defaults.
 ///
-/// Every connection of a layer has the same ones, unless
-/// [`Accept::configure`](crate::Accept::configure) changes them for one. How many connections there may be is a setting of
-/// [`Connections`](crate::Connections); the waits of the opening handshake are settings of the
-/// [`WebSocketLayer`](crate::WebSocketLayer). Sizes are in bytes. Pass [`Duration::MAX`] to disable a
-/// timeout that no `without_…` method disables.
+/// All connections of a layer have the same settings.
+/// [`Accept::configure`](crate::Accept::configure) changes them for one connection. The limit on the number
+/// of connections is a setting of [`Connections`](crate::Connections). The timeouts of the opening handshake
+/// are settings of the [`WebSocketLayer`](crate::WebSocketLayer). Sizes are in bytes. Pass [`Duration::MAX`]
+/// to disable a timeout that has no `without_…` method.
 ///
-/// A duration or count below the minimum that its method names counts as that minimum: none ends the
-/// connection of a well-behaved peer that is some milliseconds late. `Debug` shows the values in
-/// effect.
+/// Each method names its minimum. A smaller duration or count is raised to that minimum, because it could
+/// end the connection of a correct peer that is a few milliseconds late. `Debug` shows the values in effect.
 ///
 /// # Examples
 ///
@@ -62,14 +61,14 @@ pub struct Config {
     deflate: Option<Deflate>,
 }
 
-/// The options of TCP that a connection's socket gets.
+/// The TCP options for a connection's socket.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TcpOptions {
     pub(crate) nodelay: bool,
     pub(crate) notsent_lowat: Option<u32>,
 }
 
-/// How much a queue of messages may hold.
+/// The capacity of a message queue.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Bound {
     pub(crate) messages: usize,
@@ -77,8 +76,8 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
-    /// Returns whether a message of `len` bytes may be added to two loads. One over the bound may be
-    /// when there is nothing else: else it could never be.
+    /// Returns whether a message of `len` bytes fits beside both loads. An empty queue takes a message of
+    /// any size, because a message over the bound could never be queued otherwise.
     pub(crate) const fn takes(self, one: Load, other: Load, len: usize) -> bool {
         let messages = one.messages + other.messages;
         let bytes = one.bytes + other.bytes;
@@ -88,7 +87,7 @@ impl Bound {
 }
 
 impl Config {
-    /// Makes a configuration with the defaults named at each setting.
+    /// Makes a configuration with the default that each method names.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -130,9 +129,9 @@ impl Config {
     /// Caps one incoming message, in bytes, counted after reassembly and decompression.
     ///
     /// A larger message ends the connection with close code 1009
-    /// ([RFC 6455 §7.4.1](https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1)): a frame that
-    /// declares too much is refused at its head, before its payload is buffered. With 0 only empty
-    /// messages pass. Control frames are not limited by it. Default: 1 MiB.
+    /// ([RFC 6455 §7.4.1](https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1)). A frame whose head declares
+    /// too many bytes is refused before its payload is buffered. With 0 only empty messages are allowed.
+    /// Control frames are not limited. Default: 1 MiB.
     #[must_use]
     pub const fn max_message_size(mut self, bytes: usize) -> Self {
         self.max_message_size = bytes;
@@ -141,20 +140,19 @@ impl Config {
 
     /// Caps one incoming frame, in bytes of payload.
     ///
-    /// A larger one ends the connection with 1009, at its head. A peer that does not fragment can send
-    /// no larger message than this. With 0 only empty frames pass. Control frames are not limited by
-    /// it. Default: as the message.
+    /// A larger frame ends the connection with 1009 as soon as its head is read. This also limits the messages
+    /// of a peer that does not fragment. With 0 only empty frames are allowed. Control frames are not limited.
+    /// Default: [`max_message_size`](Self::max_message_size).
     #[must_use]
     pub const fn max_frame_size(mut self, bytes: usize) -> Self {
         self.max_frame_size = Some(bytes);
         self
     }
 
-    /// Caps the frames of one incoming message, and among them those that are empty and not the
-    /// last.
+    /// Caps the frames of one incoming message, and the empty frames before its last one.
     ///
-    /// Each frame costs work, however small it is; past either number the connection ends with
-    /// 1008. Minimum: 16 frames, and 4 empty ones. Defaults: 16,384 and 16.
+    /// Even an empty frame costs CPU time. A message over either limit ends the connection with 1008. Minimum:
+    /// 16 frames, and 4 empty ones. Defaults: 16,384 and 16.
     #[must_use]
     pub const fn max_fragments(mut self, frames: u32, empty: u32) -> Self {
         self.max_fragments = at_least(frames, 16);
@@ -164,18 +162,18 @@ impl Config {
 
     /// Bounds the time from the first byte of an incoming message to its last.
     ///
-    /// Past it the connection ends with 1008. This is also what notices a peer that vanishes in the
-    /// middle of a message: [`keepalive`](Self::keepalive) does not judge one that is sending,
-    /// because a pong cannot overtake the rest of a frame. Minimum: 50 ms. Default: 60 s.
+    /// A slower message ends the connection with 1008. This timeout also detects a peer that vanishes in the
+    /// middle of a message: [`keepalive`](Self::keepalive) does not apply there, because a pong cannot
+    /// overtake the rest of a frame. Minimum: 50 ms. Default: 60 s.
     #[must_use]
     pub const fn assembly_timeout(mut self, limit: Duration) -> Self {
         self.assembly_timeout = wait(limit);
         self
     }
 
-    /// Caps the incoming pings and pongs: so many a second in the long run, and `burst` at once.
+    /// Caps the incoming pings and pongs: `per_second` on average, and `burst` at once.
     ///
-    /// Past that the connection ends with 1008. The answers to our own pings are free. Minimum: 1 a
+    /// More of them end the connection with 1008. Answers to our own pings do not count. Minimum: 1 a
     /// second, 10 at once. Defaults: 100 a second, 200 at once.
     #[must_use]
     pub const fn max_control_frames(mut self, per_second: u32, burst: u32) -> Self {
@@ -186,12 +184,12 @@ impl Config {
         self
     }
 
-    /// Caps the incoming messages: so many a second in the long run, and `burst` at once.
+    /// Caps the incoming messages: `per_second` on average, and `burst` at once.
     ///
-    /// Past that the connection ends with 1008 and
-    /// [`RecvError::TooFast`](crate::error::RecvError::TooFast). Messages that came while nothing was read,
-    /// because the handler had taken none or the peer read nothing, may come at once afterwards. Minimum:
-    /// 1 a second, 10 at once. Default: no cap.
+    /// More of them end the connection with 1008 and
+    /// [`RecvError::TooFast`](crate::error::RecvError::TooFast). Reading pauses while the handler takes no
+    /// messages, or while the peer reads nothing. The messages that `per_second` allows in such a pause may
+    /// arrive at once after it. Minimum: 1 a second, 10 at once. Default: no cap.
     #[must_use]
     pub const fn max_message_rate(mut self, per_second: u32, burst: u32) -> Self {
         self.message_rate = Some(Rate {
@@ -201,110 +199,116 @@ impl Config {
         self
     }
 
-    /// Caps the bytes of incoming messages, after decompression: so many a second in the long run, and
-    /// `burst` at once.
+    /// Caps the bytes of incoming messages, after decompression: `per_second` on average, and `burst` at once.
     ///
-    /// A message counts when it is whole, and one that is larger than `burst` is always too much. Otherwise
-    /// as [`max_message_rate`](Self::max_message_rate). Default: no cap.
+    /// A message is counted when it is complete. A message larger than `burst` always exceeds the cap. In all
+    /// other respects this works like [`max_message_rate`](Self::max_message_rate). No minimum. Default: no cap.
     #[must_use]
     pub const fn max_byte_rate(mut self, per_second: u32, burst: u32) -> Self {
         self.byte_rate = Some(Rate { per_second, burst });
         self
     }
 
-    /// Sets how far reading may be ahead of the handler, in messages and in bytes.
+    /// Caps the messages that are read before the handler receives them, in messages and in bytes.
     ///
-    /// When either is reached, reading stops at the next message until the handler has received
-    /// one; TCP then slows the peer down. Pings before that message are answered, those behind it
-    /// wait. Minimum: 1 message of any size. Defaults: 16 messages, 64 KiB.
+    /// At either limit reading stops at the next message, until the handler receives one. TCP then slows the
+    /// peer down. Pings before that message are answered; pings after it wait. Minimum: 1 message of any size.
+    /// Defaults: 16 messages, 64 KiB.
     #[must_use]
     pub const fn max_inbox(mut self, messages: usize, bytes: usize) -> Self {
         self.inbox = bound(messages, bytes);
         self
     }
 
-    /// Sets how much may wait to be written, in messages and in bytes of frames.
+    /// Caps the messages that wait to be written, in messages and in bytes of frames.
     ///
-    /// When either is reached, [`WebSocket::send`](crate::WebSocket::send) waits and
-    /// [`Sender::try_send`](crate::Sender::try_send) fails. A message that is still to be compressed counts
-    /// by its length. A message that is larger than the bound is taken when nothing else waits. Minimum: 1 message of any size. Defaults: 1,024
-    /// messages, 1 MiB.
+    /// At either limit [`WebSocket::send`](crate::WebSocket::send) waits and
+    /// [`Sender::try_send`](crate::Sender::try_send) fails. Before a message is compressed, its uncompressed
+    /// length counts. A message larger than the limit is accepted if no other message waits. Minimum: 1 message
+    /// of any size. Defaults: 1,024 messages, 1 MiB.
     #[must_use]
     pub const fn max_outbox(mut self, messages: usize, bytes: usize) -> Self {
         self.outbox = bound(messages, bytes);
         self
     }
 
-    /// Bounds the time for which a peer may take none of what is to be written: `limit` where little
-    /// was written, up to 3 × `limit` on a TCP socket and 10 × `limit` on any other stream behind much.
+    /// Bounds the time without write progress, while the peer takes no data.
     ///
-    /// Past it the connection is dropped without a Close, which could not reach such a peer.
-    /// Minimum: 50 ms. Default: 10 s.
+    /// After little data the bound is `limit`. After much data it is up to 3 × `limit` on a TCP socket, and up
+    /// to 10 × `limit` on any other stream. After that time the connection is dropped without a Close, which
+    /// could not reach such a peer. Minimum: 50 ms. Default: 10 s.
     ///
-    /// A peer that reads slowly is kept. Sockets, TLS and HTTP/2 take bytes long before the peer reads
-    /// them, and report room for more only in large steps. So the bound grows with what the stream has
-    /// taken: it is the time in which a peer that reads 512 bytes a second would have read all of
-    /// that, at least `limit` and at most:
+    /// A peer that reads slowly stays connected. Sockets, TLS and HTTP/2 accept bytes long before the peer
+    /// reads them, and report free space only in large steps. So the bound grows with the bytes that the stream
+    /// has accepted: it is the time in which a peer that reads 512 bytes a second would read all of them. It is
+    /// at least `limit` and at most:
     ///
-    /// - On a TCP socket, 3 × `limit`. With Linux's default receive buffer a step is up to 128 KiB, for
-    ///   which the peer has 30 s by default. A peer that reads 5 KB/s is kept.
-    /// - On any other stream, 10 × `limit`, because the socket is out of reach. Over HTTP/2 a client
-    ///   that reads 1 KiB/s and grants windows of up to 64 KiB is kept. Over TLS a step is a third of
-    ///   the socket's send buffer, which Linux lets grow to 4 MiB: a peer that reads 20 KB/s is kept.
-    ///   A listener with a send buffer of 256 KiB, such as
-    ///   [`TcpSocket::set_send_buffer_size`](tokio::net::TcpSocket::set_send_buffer_size) sets, keeps
-    ///   those that read 5 KB/s.
+    /// - On a TCP socket, 3 × `limit`. With Linux's default receive buffer a step is up to 128 KiB, and by
+    ///   default the peer has 30 s to read it. A peer that reads 5 KB/s stays connected.
+    /// - On any other stream, 10 × `limit`, because the crate has no access to the socket. An HTTP/2 client
+    ///   that reads 1 KiB/s stays connected, if it grants windows of up to 64 KiB. Over TLS a step is a third
+    ///   of the socket's send buffer, which grows to 4 MiB on Linux: a peer that reads 20 KB/s stays connected.
+    ///   With a send buffer of 256 KiB, set with
+    ///   [`TcpSocket::set_send_buffer_size`](tokio::net::TcpSocket::set_send_buffer_size) on the listener,
+    ///   5 KB/s is enough.
     ///
-    /// A slower peer is kept as long as everything fits the buffers. While the connection closes, the
-    /// rate is 16 KiB a second instead of 512 bytes.
+    /// A slower peer stays connected while all data fits the buffers. While the connection closes, the rate is
+    /// 16 KiB a second instead of 512 bytes.
     #[must_use]
     pub const fn write_timeout(mut self, limit: Duration) -> Self {
         self.write_timeout = wait(limit);
         self
     }
 
-    /// Bounds the time for which the handler may take no message while one waits for room in the
-    /// [inbox](Self::max_inbox).
+    /// Bounds the time in which the handler takes no message although the [inbox](Self::max_inbox) is full and
+    /// another message waits.
     ///
-    /// Past it the connection ends with 1008, and a warning names the handler's type and the path:
-    /// a peer that went away without a word cannot be told from one that waits, because nothing is
-    /// read. The end of a TCP connection, and the reset of a TCP connection or of an HTTP/2 stream,
-    /// is noticed within a second meanwhile, on Linux and macOS; that of TLS is not. After the end of a
-    /// TCP connection the handler has to take a message every [`handler_grace`](Self::handler_grace),
-    /// if that is shorter than `limit`; after the reset of an HTTP/2 stream, or the end of its connection, every
-    /// second. A handler that only sends calls
-    /// [`WebSocket::ignore_incoming`](crate::WebSocket::ignore_incoming). Minimum: 50 ms. Default:
-    /// 5 minutes.
+    /// After that time the connection ends with 1008, and a warning names the handler's type and the path.
+    /// The reason: while nothing is read, a peer that vanished looks like a peer that waits. Minimum: 50 ms.
+    /// Default: 5 minutes.
+    ///
+    /// A handler that only sends calls [`WebSocket::ignore_incoming`](crate::WebSocket::ignore_incoming).
+    ///
+    /// While nothing is read, some ends of the stream are still detected within a second:
+    ///
+    /// - On Linux and macOS, the end of a TCP connection. From then on the handler has to take a message every
+    ///   [`handler_grace`](Self::handler_grace), if that is shorter than `limit`.
+    /// - On Linux and macOS, the reset of a TCP connection.
+    /// - The reset of an HTTP/2 stream, or the end of its connection. From then on the handler has to take a
+    ///   message every second.
+    ///
+    /// The end of a TLS connection is not detected.
     #[must_use]
     pub const fn receive_timeout(mut self, limit: Duration) -> Self {
         self.receive_timeout = wait(limit);
         self
     }
 
-    /// Bounds the time for which a handler may go on after its connection is over.
+    /// Bounds the time for which a handler may run after its connection ended.
     ///
-    /// Past it the handler's future is dropped, and a warning names its type and the path. Meanwhile
-    /// it holds no place of
-    /// [`Connections::max_connections`](crate::Connections::max_connections). Tasks that the handler has spawned are not
-    /// dropped. Minimum: 50 ms. Default: 30 s.
+    /// After that time the handler's future is dropped, and a warning names its type and the path. A handler
+    /// in this state does not count towards
+    /// [`Connections::max_connections`](crate::Connections::max_connections). Tasks that the handler spawned
+    /// are not dropped. Minimum: 50 ms. Default: 30 s.
     #[must_use]
     pub const fn handler_grace(mut self, limit: Duration) -> Self {
         self.handler_grace = wait(limit);
         self
     }
 
-    /// Sets after which silence a peer is pinged, and how long it may take to answer.
+    /// Pings a peer after `silence` without data from it, and drops the connection if no answer arrives within
+    /// `answer`.
     ///
-    /// A peer that neither answers with the payload of the ping nor sends anything but pongs is
-    /// taken for gone and its connection dropped ([RFC 6455 §5.5.2](https://www.rfc-editor.org/rfc/rfc6455#section-5.5.2)).
-    /// Time in which the handler lets nothing be read does not count.
+    /// An answer is a pong with the ping's payload, or any frame except a pong. A peer that sends no answer is
+    /// considered gone ([RFC 6455 §5.5.2](https://www.rfc-editor.org/rfc/rfc6455#section-5.5.2)). Time in which
+    /// reading is paused for the handler does not count.
     ///
-    /// The peer reads what was written before the ping first. So the answer may take as long as a peer
-    /// that reads 512 bytes a second needs for what it cannot have read yet, at least `answer` and at
-    /// most 10 × `answer`. Behind messages that
-    /// [`Echo`](crate::Echo) sends back the ping may come later by an eighth of the silence. Minimum:
-    /// 50 ms each. Defaults: 20 s and 20 s, below the 30 to 60 s after which proxies cut silent
-    /// connections.
+    /// The peer has to read all earlier data before it reads the ping. So the wait for the answer grows with the
+    /// bytes that the peer may not have read yet: it is the time in which a peer that reads 512 bytes a second
+    /// would read them. It is at least `answer` and at most 10 × `answer`.
+    ///
+    /// For [`Echo`](crate::Echo), a ping may be up to one eighth of `silence` late. Minimum: 50 ms each.
+    /// Defaults: 20 s and 20 s, because proxies cut silent connections after 30 to 60 s.
     #[must_use]
     pub const fn keepalive(mut self, silence: Duration, answer: Duration) -> Self {
         self.keepalive = Some(Intervals {
@@ -314,41 +318,38 @@ impl Config {
         self
     }
 
-    /// Sends no pings: a peer that vanished without a word is noticed only when something is sent
-    /// to it.
+    /// Sends no pings. A peer that vanished is then detected only when data is sent to it.
     #[must_use]
     pub const fn without_keepalive(mut self) -> Self {
         self.keepalive = None;
         self
     }
 
-    /// Bounds the time from the opening to the first message, so that connections that nobody uses
-    /// do not stay.
+    /// Bounds the time from the opening handshake to the first message, to end unused connections.
     ///
-    /// Past it the connection ends with 1008. Minimum: 1 s, because the peer reads the
-    /// answer to its handshake first. Default: no bound.
+    /// After that time the connection ends with 1008. Minimum: 1 s, because the peer reads the answer to its
+    /// handshake first. Default: no bound.
     #[must_use]
     pub const fn first_message_timeout(mut self, limit: Duration) -> Self {
         self.first_message_timeout = Some(life(limit));
         self
     }
 
-    /// Bounds the lifetime of a connection, so that clients spread over the nodes again, or show
-    /// that their token is still good.
+    /// Bounds the lifetime of a connection. Clients then reconnect: to another node, or with a new token.
     ///
-    /// Past it the connection is closed with 1001. Minimum: 1 s, so that a peer that keeps
-    /// coming back can exchange some messages. Default: no bound.
+    /// After that time the connection is closed with 1001. Minimum: 1 s, which leaves a peer that always
+    /// reconnects time for some messages. Default: no bound.
     #[must_use]
     pub const fn max_lifetime(mut self, limit: Duration) -> Self {
         self.max_lifetime = Some(life(limit));
         self
     }
 
-    /// Bounds the closing handshake, from the first Close until the peer is gone.
+    /// Bounds the closing handshake, from the first Close to the end of the connection.
     ///
-    /// The bound is absolute: a peer that keeps sending does not prolong it. What was waiting to be
-    /// written before the Close does, by a second for each whole 16 KiB. Past it the connection is
-    /// dropped. Minimum: 50 ms. Default: 5 s.
+    /// After that time the connection is dropped. Data from the peer does not extend the time. Data that waits
+    /// to be written before the Close extends it by one second for each whole 16 KiB. Minimum: 50 ms.
+    /// Default: 5 s.
     #[must_use]
     pub const fn close_timeout(mut self, limit: Duration) -> Self {
         self.close_timeout = wait(limit);
@@ -357,30 +358,29 @@ impl Config {
 
     /// Leaves `TCP_NODELAY` as the server has set it.
     ///
-    /// By default it is switched on after the upgrade, where the server's stream is a
-    /// [`TcpStream`](tokio::net::TcpStream): Nagle's algorithm, which `axum::serve` leaves on, would
-    /// hold back a small message until the one before it is acknowledged, for 40 ms and more.
-    /// Streams of other types, such as TLS, are the server's to configure.
+    /// By default it is switched on after the upgrade, if the server's stream is a
+    /// [`TcpStream`](tokio::net::TcpStream). `axum::serve` leaves Nagle's algorithm on, which delays a small
+    /// message until the previous one is acknowledged: by 40 ms and more. On streams of other types, such as
+    /// TLS, the server has to set the option.
     #[must_use]
     pub const fn without_nodelay(mut self) -> Self {
         self.nodelay = false;
         self
     }
 
-    /// Has the system take no more of what is to be written than `bytes` beyond what it has sent
-    /// (`TCP_NOTSENT_LOWAT`), on Linux and Android and for TCP streams.
+    /// Limits the unsent bytes in the socket's send buffer (`TCP_NOTSENT_LOWAT`). Only for TCP streams on Linux
+    /// and Android.
     ///
-    /// Without it a peer that reads slowly has up to 4 MiB before it, which the system has taken and nobody
-    /// can take back. With 16 KiB, say, messages wait in the [outbox](Self::max_outbox) instead: the handler
-    /// notices how slow its peer is, and may leave out what is out of date. It costs one more wake-up of
-    /// the connection for each such amount. With 0 the system's own setting counts, which is also the default.
+    /// Without this limit the send buffer for a slow peer holds up to 4 MiB, and these bytes cannot be
+    /// withdrawn. With a limit, such as 16 KiB, messages wait in the [outbox](Self::max_outbox) instead. The
+    /// handler then notices that its peer is slow, and can skip outdated messages. The cost is one more wake-up
+    /// of the connection for each `bytes` written. Default: 0, the setting of the system.
     #[must_use]
     pub const fn notsent_lowat(mut self, bytes: u32) -> Self {
         self.notsent_lowat = Some(bytes);
         self
     }
 
-    /// Returns the options of TCP.
     pub(crate) const fn tcp_options(&self) -> TcpOptions {
         TcpOptions {
             nodelay: self.nodelay,
@@ -388,7 +388,7 @@ impl Config {
         }
     }
 
-    /// Compresses messages with clients that offer it, or as a client offers it (RFC 7692).
+    /// Compresses messages (RFC 7692). A server accepts the offers of its clients; a client offers it.
     ///
     /// Default: off.
     #[cfg(feature = "deflate")]
@@ -398,10 +398,9 @@ impl Config {
         self
     }
 
-    /// Compresses nothing. Default.
+    /// Switches compression off. Default.
     ///
-    /// For one connection among others that are compressed:
-    /// [`Accept::configure`](crate::Accept::configure).
+    /// Use it in [`Accept::configure`](crate::Accept::configure) to switch compression off for one connection.
     #[cfg(feature = "deflate")]
     #[must_use]
     pub fn without_deflate(mut self) -> Self {
@@ -409,8 +408,8 @@ impl Config {
         self
     }
 
-    /// Agrees with a client on compression, if that is wanted: with the values of the field by which it
-    /// offers extensions. The value that is returned is for the 101.
+    /// Negotiates compression with a client, unless it is off. `offers` are the values of the client's
+    /// `Sec-WebSocket-Extensions`. The returned value is for the 101.
     pub(crate) fn agree(&self, offers: Vec<HeaderValue>) -> Option<(Deflation, HeaderValue)> {
         let deflate = self.deflate.as_ref()?;
         let offers = offers.into_iter();
@@ -420,7 +419,7 @@ impl Config {
         deflate.accept(&offers)
     }
 
-    /// Returns the field that offers compression to a server, if that is wanted.
+    /// Returns the `Sec-WebSocket-Extensions` of a client, or `None` if compression is off.
     #[cfg_attr(
         not(feature = "client"),
         allow(dead_code, reason = "only clients offer")
@@ -429,11 +428,11 @@ impl Config {
         self.deflate.as_ref()?.offer()
     }
 
-    /// Reads what a server answered to [`offer`](Self::offer), `None` if it declined.
+    /// Reads the server's answer to [`offer`](Self::offer). Returns `None` if the server declined.
     ///
     /// # Errors
     ///
-    /// [`Unacceptable`] if the connection is to be failed (RFC 6455 §4.1).
+    /// [`Unacceptable`] if the client has to fail the connection (RFC 6455 §4.1).
     #[cfg_attr(
         not(feature = "client"),
         allow(dead_code, reason = "only clients offer")
@@ -446,7 +445,7 @@ impl Config {
         }
     }
 
-    /// Returns how much a peer may send, from now on, if that is bounded.
+    /// Returns the rate limiter for incoming messages, or `None` without rate limits.
     pub(crate) fn allowance(&self, now: Moment) -> Option<Box<Allowance>> {
         Allowance::new(self.message_rate, self.byte_rate, now)
     }
@@ -508,7 +507,7 @@ impl Default for Config {
     }
 }
 
-/// Shows each setting under the name of its method, with the value that counts.
+/// Shows each setting under the name of its method, with the value in effect.
 impl fmt::Debug for Config {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let pair = |rate: Rate| (rate.per_second, rate.burst);
@@ -546,7 +545,7 @@ const fn at_least(count: u32, least: u32) -> u32 {
     if count < least { least } else { count }
 }
 
-/// A queue that takes nothing would hang its connection.
+/// Raises zeros to 1: a queue without capacity would hang its connection.
 const fn bound(messages: usize, bytes: usize) -> Bound {
     Bound {
         messages: if messages == 0 { 1 } else { messages },
@@ -566,9 +565,8 @@ mod tests {
         assert_eq!(counts, (16, 16, 17));
     }
 
-    /// What is printed is what counts, in the order of the methods and under their names.
     #[test]
-    fn prints_the_values_that_count() {
+    fn debug_shows_the_values_in_effect() {
         let printed = format!("{:?}", Config::new().max_message_size(2000));
         assert_eq!(
             printed,

@@ -1,7 +1,6 @@
-//! What can go wrong, one type per operation that fails.
+//! The error types, one for each operation that can fail.
 
-// Each type stands beside its operation. A type that exists only with a feature is exported by the
-// module of that feature alone.
+// Each type is defined beside its operation. The module of a feature exports the types of that feature.
 pub use crate::{
     handshake::HandshakeError,
     socket::{RecvError, SendError, TryRecvError, TrySendError},
@@ -13,7 +12,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn fits_bounds_of_boxed_errors() {
+    fn all_errors_convert_into_boxed_errors() {
         fn boxed(_: impl Into<BoxError>) {}
         boxed(HandshakeError::InvalidKey);
         boxed(RecvError::InvalidUtf8);

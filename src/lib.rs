@@ -1,8 +1,8 @@
-//! WebSockets for the HTTP service you already have: a [`tower`] layer that answers the opening
-//! handshakes and hands each connection to an async [`Handler`].
+//! WebSockets for an existing HTTP service: a [`tower`] layer that answers opening handshakes and
+//! gives each connection to an async [`Handler`].
 //!
-//! Everything that is not a WebSocket handshake reaches the inner service untouched, so the layer
-//! can be put around any service: axum, hyper, warp, tonic's routes, your own.
+//! The inner service gets every other request unchanged. The layer works around any service: axum,
+//! hyper, warp, tonic's routes, your own.
 //!
 //! # An echo beside plain HTTP
 //!
@@ -20,16 +20,17 @@
 //! }
 //! ```
 //!
-//! A route of its own is one that auth sees if it is layered after it, like any other. The layer can also be
-//! put around a whole router or service, `.layer(WebSocketLayer::new(Echo::new()).path("/ws"))`: **what is
-//! layered before it does not see handshakes** (in a `ServiceBuilder`: what is layered after it). The page [`docs::layers`] has the usual layers in a table.
+//! A WebSocket route is like any other route: an auth layer that is added after it sees its handshakes.
+//! The layer can also wrap a whole router or service: `.layer(WebSocketLayer::new(Echo::new()).path("/ws"))`.
+//! Then **layers added before it do not see handshakes** (in a `ServiceBuilder`: layers added after it).
+//! The page [`docs::layers`] has a table of common layers.
 //!
-//! If it does not connect, the page [`docs::when_it_does_not_connect`] has the causes of each status.
+//! If a client does not connect, see [`docs::when_it_does_not_connect`]: it lists the causes of each status.
 //!
 //! # Writing a handler
 //!
-//! A closure or an `async fn` is a handler. It receives and sends whole messages; what the protocol
-//! needs besides is done while it works.
+//! A closure or an `async fn` is a handler. It receives and sends whole messages. The crate answers pings,
+//! exchanges Close frames and enforces limits while the handler runs.
 //!
 //! ```
 //! use tower_websocket::{BoxError, WebSocket, WebSocketLayer};
@@ -44,8 +45,8 @@
 //! let layer = WebSocketLayer::new(shout).path("/shout");
 //! ```
 //!
-//! Two closures can also [`decide`] on a request before it is answered: check a token, choose a
-//! subprotocol, pass the user on to the connection, or refuse with a status.
+//! With [`decide`], a first closure decides on the request before it is answered. It can check a token,
+//! choose a subprotocol, pass the user on to the second closure, or refuse with a status.
 //!
 //! ```
 //! use tower_websocket::{Accept, Error, Refusal, WebSocketLayer, decide};
@@ -62,79 +63,83 @@
 //! ));
 //! ```
 //!
-//! So can a type that implements [`Handler`], which may have state and other methods.
+//! A type that implements [`Handler`] can do the same, and can have state and other methods.
 //!
 //! # Sending from elsewhere
 //!
-//! [`WebSocket::sender`] gives a [`Sender`] for other tasks and threads: a room, a ticker, whoever
-//! has something to say to this client. [`Sender::closed`] tells how the connection ended.
+//! [`WebSocket::sender`] returns a [`Sender`] for other tasks and threads, such as a chat room or a ticker.
+//! [`Sender::closed`] returns how the connection ended.
 //!
 //! # How a connection ends
 //!
-//! Always with a close code that says why
+//! A connection ends with a close code that gives the reason
 //! ([RFC 6455 §7.4](https://www.rfc-editor.org/rfc/rfc6455#section-7.4)):
 //!
 //! | Code | When |
 //! | --- | --- |
 //! | 1000 | the handler returned `Ok`, and its `WebSocket` is dropped |
-//! | its own | the handler called [`WebSocket::close`], or returned a [`CloseFrame`] as its error |
-//! | 1001 | the [`Connections`] were closed, or [`Config::max_lifetime`] is over |
+//! | the handler's | the handler called [`WebSocket::close`], or returned a [`CloseFrame`] as its error |
+//! | 1001 | the [`Connections`] were closed, or [`Config::max_lifetime`] has passed |
 //! | the peer's | the peer closed first |
 //! | 1002 | the peer broke the protocol, or ended its half of the stream without a Close |
 //! | 1007 | the peer sent text that is not UTF-8 |
-//! | 1008 | the peer went past another limit of [`Config`], or the handler took no message in time |
+//! | 1008 | the peer exceeded another limit of [`Config`], or the handler took no message in time |
 //! | 1009 | the peer sent a message over the size limit |
 //! | 1011 | the handler returned another error, or panicked |
 //!
-//! Only a peer that is gone or takes nothing is dropped without one, and what is left when the time
-//! given to [`Connections::shutdown`] is over.
+//! A connection is dropped without a close code in two cases: the peer is gone or reads nothing, or the time
+//! given to [`Connections::shutdown`] has passed.
 //!
 //! # Limits and security
 //!
-//! The defaults are safe: [`Config`] names the limits and waits of each connection, [`Connections`]
-//! how many there may be, and [`OriginPolicy`] which web pages may connect (those of the same host,
-//! unless you say more; [`OriginPolicy::hosts`] names the hosts, where DNS rebinding matters). What the peer
-//! sends never panics and never grows memory past a limit.
-//! [`WebSocketLayer::max_per_peer`] limits what one address may open,
-//! [`max_per_key`](WebSocketLayer::max_per_key) what one user. The crate has no unsafe code.
+//! The defaults are safe. [`Config`] has the limits and timeouts of each connection, and [`Connections`] the
+//! limit on their number. [`OriginPolicy`] decides which web pages may connect: by default those of the same
+//! host. Where DNS rebinding matters, name the hosts with [`OriginPolicy::hosts`].
+//! [`WebSocketLayer::max_per_peer`] limits the connections of one address, and
+//! [`max_per_key`](WebSocketLayer::max_per_key) those of one user. No data from a peer causes a panic or
+//! makes memory grow past a limit. The crate has no unsafe code.
 //!
 //! # In production
 //!
-//! - Peers that vanish are noticed: [`Config::keepalive`], and behind a handler that takes no messages
-//!   [`Config::receive_timeout`]. A handler that only sends calls [`WebSocket::ignore_incoming`], and
-//!   learns of the end by [`WebSocket::closed`].
-//! - A handler that goes on after its connection is over is dropped after [`Config::handler_grace`].
-//! - [`WebSocketLayer::connections`] counts what goes on, and shuts everything down in order.
-//! - Each connection has a `tracing` span, `websocket`, that follows from its request's.
-//! - On one saturated worker of tokio's multi-thread runtime more than 256 ready tasks overflow into
-//!   the global queue, and some connections wait: set `event_interval` of the runtime's builder, or
-//!   use current-thread runtimes.
-//! - An idle connection of a small handler holds 2.5 KB under axum, whatever it did before. In it is the
-//!   request, in as many bytes as it has, and what the server and other layers have put into its
-//!   extensions. axum's `Router` puts its `OriginalUri` there, which keeps 8 KiB of the server's read
-//!   buffer. [`WebSocketLayer::without_request`] drops all of it.
+//! - [`Config::keepalive`] detects peers that vanish. While the handler takes no messages,
+//!   [`Config::receive_timeout`] does. A handler that only sends calls [`WebSocket::ignore_incoming`], and
+//!   waits for the end of the connection with [`WebSocket::closed`].
+//! - A handler that still runs [`Config::handler_grace`] after its connection ended is dropped.
+//! - [`WebSocketLayer::connections`] returns a handle that counts the connections, and shuts them down
+//!   gracefully.
+//! - Each connection has a `tracing` span `websocket`, which follows from the span of its request.
+//! - If more than 256 tasks are ready on one saturated worker of tokio's multi-thread runtime, some go to the
+//!   global queue, and their connections wait longer. Set `event_interval` of the runtime's builder, or use
+//!   current-thread runtimes.
+//! - An idle connection of a small handler uses 2.5 KB under axum, whatever it did before. This includes the
+//!   request, at its own size, and the values that the server and other layers put into its extensions.
+//!   axum's `Router` puts its `OriginalUri` there, which keeps 8 KiB of the server's read buffer in memory.
+//!   [`WebSocketLayer::without_request`] frees all of it.
 //!
-//! # What it needs
+//! # Requirements
 //!
-//! - A tokio runtime with its time driver, which is what `#[tokio::main]` makes.
-//! - An HTTP server on hyper 1 that hands out its connections: `axum::serve` does, and hyper with
-//!   `with_upgrades`. One that does not is reported at error level, and the request answered 500
-//!   or the connection closed.
-//! - HTTP/1.1, or with the feature `http2` HTTP/2 as well.
+//! - A tokio runtime with its time driver. `#[tokio::main]` makes one.
+//! - An HTTP server on hyper 1 that supports upgrades: `axum::serve`, or hyper with `with_upgrades`. With any
+//!   other server the layer answers 500 or closes the connection, and logs it at error level.
+//! - HTTP/1.1. With the feature `http2` also HTTP/2.
 //!
 //! # HTTP/2
 //!
-//! Browsers that have a connection of HTTP/2 to a site open their WebSockets on it, as streams beside
-//! the requests ([RFC 8441](https://www.rfc-editor.org/rfc/rfc8441)), if the server has told them that
-//! they may. With the feature `http2` the same layer and the same handler answer these: an extended
-//! CONNECT for `websocket` goes through the same rules and is answered 200, one for another protocol
-//! 501, and a plain CONNECT is the inner service's. [`WebSocket::request`] tells the version. Without
-//! the feature all of them are the inner service's.
+//! If a browser has an HTTP/2 connection to a site, it opens its WebSockets as streams on that connection
+//! ([RFC 8441](https://www.rfc-editor.org/rfc/rfc8441)), provided that the server has enabled it. With the
+//! feature `http2` the same layer and the same handler serve these WebSockets:
 //!
-//! Browsers speak HTTP/2 over TLS only, where the server has named `h2` by ALPN: `examples/http2` does, and
-//! `axum::serve` has no TLS. Behind a proxy that ends TLS and speaks HTTP/2 in plain, `axum::serve` with axum's
-//! feature `http2` needs nothing more. With hyper and hyper-util the server
-//! has to be told, and the settings are worth a thought:
+//! - An extended CONNECT for `websocket` goes through the same rules and is answered 200.
+//! - An extended CONNECT for another protocol is answered 501.
+//! - A plain CONNECT goes to the inner service.
+//!
+//! [`WebSocket::request`] has the HTTP version. Without the feature all of these requests go to the inner
+//! service.
+//!
+//! Browsers use HTTP/2 only over TLS, and only if the server offers `h2` by ALPN. `examples/http2` does that;
+//! `axum::serve` has no TLS. Behind a proxy that terminates TLS and forwards plain-text HTTP/2, `axum::serve`
+//! with axum's feature `http2` is enough. With hyper and hyper-util the server has to enable it, and a few
+//! settings matter:
 //!
 //! ```
 //! # #[cfg(feature = "http2")] {
@@ -155,28 +160,28 @@
 //!
 //! | Setting | hyper's default | Why |
 //! | --- | --- | --- |
-//! | `enable_connect_protocol` | off | Without it a browser opens a connection of HTTP/1.1 for each WebSocket. |
-//! | `max_concurrent_streams` | 200 | A WebSocket is a stream for as long as it is open. A client that has used them up waits for one to end. |
-//! | `initial_stream_window_size` | 1 MiB | What a client may send ahead of a handler that does not receive, for each of its sockets. 64 KiB also bound its speed, to 64 KiB for each round trip. |
-//! | `initial_connection_window_size` | 1 MiB | What all of these together may take. With the defaults *one* handler that does not receive can keep every other request and socket of its client from being heard, which is what `axum::serve` has. It is best as much as all streams may take, and at least 4 MiB. |
-//! | `max_send_buf_size` | 400 KiB | What is kept of each stream for a client that grants large windows and does not read its connection; beside [`Config::max_outbox`]. |
+//! | `enable_connect_protocol` | off | Without it a browser opens an HTTP/1.1 connection for each WebSocket. |
+//! | `max_concurrent_streams` | 200 | A WebSocket is a stream until it closes. A client at the limit waits for a stream to end. |
+//! | `initial_stream_window_size` | 1 MiB | The bytes that a client may send on one WebSocket before the handler receives them. 64 KiB also limit its throughput to 64 KiB for each round trip. |
+//! | `initial_connection_window_size` | 1 MiB | The same for all streams of a connection together. With hyper's defaults, which `axum::serve` uses, *one* handler that does not receive can block all other requests and WebSockets of its client. Best: the sum of all stream windows, and at least 4 MiB. |
+//! | `max_send_buf_size` | 400 KiB | The bytes that hyper buffers for each stream, besides [`Config::max_outbox`], if a client grants large windows and does not read its connection. |
 //!
-//! If the client resets a stream, its connection ends at once, or within a second while nothing is
-//! read from it. One whose
-//! client takes nothing is given up after [`Config::write_timeout`], and the others on its connection
-//! go on.
+//! If the client resets a stream, its connection ends at once. While nothing is read from the stream, this
+//! takes up to a second. If a client takes no data on a stream, that stream is dropped after
+//! [`Config::write_timeout`], and the other streams of its connection go on.
 //!
-//! With `Http2Executor` a stream that is given up is reset with CANCEL, a second later if it was ended
-//! behind its Close, unless a layer has requests answered in a task of its own. With hyper-util's
-//! `TokioExecutor`, and under `axum::serve`, which has an executor of its own, hyper ends such a
-//! stream as if the server had finished. If its client takes nothing, hyper keeps up to 64 KiB for it
-//! until the client reads, resets it, or ends the connection; and a server that shuts down gracefully
-//! waits for that. So bound its wait there, as in `timeout(limit, server).await`.
+//! `Http2Executor` resets a dropped stream with CANCEL. If its Close was already written, the reset follows
+//! one second later. There is no reset if a layer answers requests in a spawned task.
 //!
-//! `cookie` fields, of which HTTP/2 may send one for each cookie, are joined to one before
-//! [`Handler::accept`] sees them. An extended CONNECT with a `content-length` is refused with 400: h2 would hold
-//! the WebSocket's bytes to it. hyper 1.12 ends the whole connection where that length is not 0, with all
-//! other WebSockets on it; this crate is not asked then.
+//! With hyper-util's `TokioExecutor`, and under `axum::serve`, which has its own executor, hyper ends a dropped
+//! stream as if the server had finished. If the client takes no data, hyper buffers up to 64 KiB for it until
+//! the client reads, resets the stream, or ends the connection. A graceful shutdown of the server waits for
+//! that, so limit it: `timeout(limit, server).await`.
+//!
+//! HTTP/2 clients may send each cookie in its own `cookie` field. The crate joins these fields into one before
+//! it calls [`Handler::accept`]. An extended CONNECT with a `content-length` is refused with 400, because h2
+//! would apply that length to the bytes of the WebSocket. If the length is not 0, hyper 1.12 ends the whole
+//! connection with all its WebSockets, before this crate sees the request.
 //!
 //! # Features
 //!
@@ -187,7 +192,7 @@
 //! | `http2` | no | WebSockets over HTTP/2 |
 //! | `rustls-tls-native-roots` | no | `client`, and `wss://` in its `connect`: rustls with the roots of the system |
 //! | `rustls-tls-webpki-roots` | no | the same with Mozilla's roots, compiled in |
-//! | `tracing` | yes | a span for each connection, events about what fails |
+//! | `tracing` | yes | a span for each connection, events for failures |
 
 #[cfg(doctest)]
 #[doc = include_str!("../README.md")]

@@ -192,7 +192,7 @@ async fn says_that_roots_were_not_loaded() {
     std::fs::write(&not_pem, "no certificate").unwrap();
     for (roots, why) in [
         (&missing, "(os error 2)"),
-        (&not_pem, "there is no certificate in PEM in it"),
+        (&not_pem, "it has no certificate in PEM format"),
     ] {
         let output = tokio::process::Command::new(std::env::current_exe().unwrap())
             .args([

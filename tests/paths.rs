@@ -227,7 +227,7 @@ async fn what_passes_by_leaves_a_line_at_debug_level() {
         (
             bare().matching(|_| false),
             closing(handshake()),
-            Some(format!("{others}what `matching` takes")),
+            Some(format!("{others}those selected by `matching`")),
         ),
         (
             bare().enabled(false),

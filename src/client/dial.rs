@@ -1,4 +1,4 @@
-//! Connects to the first address of a host that answers.
+//! Connects to the addresses of a host, and uses the first connection.
 //!
 //! Source: [RFC 8305 §4 and §5](https://www.rfc-editor.org/rfc/rfc8305#section-4).
 
@@ -10,8 +10,8 @@ use tokio::{
     time::timeout,
 };
 
-/// How long an attempt goes on alone: the Connection Attempt Delay of RFC 8305 §5.
-const HEAD_START: Duration = Duration::from_millis(250);
+/// The time between the starts of two attempts: the Connection Attempt Delay of RFC 8305 §5.
+const ATTEMPT_DELAY: Duration = Duration::from_millis(250);
 
 /// Resolves `host` and connects to one of its addresses.
 pub(super) async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
@@ -19,9 +19,9 @@ pub(super) async fn tcp(host: &str, port: u16) -> io::Result<TcpStream> {
     race(interleave(addresses), TcpStream::connect).await
 }
 
-/// Orders addresses so that their families take turns, beginning with the family of the first.
+/// Alternates IPv4 and IPv6 addresses, beginning with the family of the first address.
 ///
-/// The order within a family is kept: the resolver has sorted it (RFC 6724).
+/// Keeps the order within a family, because the resolver has sorted it (RFC 6724).
 fn interleave(addresses: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr> {
     let addresses: Vec<_> = addresses.into_iter().collect();
     let first_is_v4 = addresses.first().is_some_and(SocketAddr::is_ipv4);
@@ -37,9 +37,9 @@ fn interleave(addresses: impl IntoIterator<Item = SocketAddr>) -> Vec<SocketAddr
     mixed
 }
 
-/// Returns the first connection that is made to one of `addresses`, and drops all other attempts.
+/// Returns the first connection to one of `addresses`, and drops all other attempts.
 ///
-/// The attempt at the next address begins 250 ms after the one before, or as soon as one fails.
+/// The next attempt starts 250 ms after the previous one, or as soon as an attempt fails.
 async fn race<T, F>(addresses: Vec<SocketAddr>, connect: impl Fn(SocketAddr) -> F) -> io::Result<T>
 where
     F: Future<Output = io::Result<T>>,
@@ -55,7 +55,7 @@ where
         let ended = if addresses.len() == 0 {
             attempts.next().await
         } else {
-            match timeout(HEAD_START, attempts.next()).await {
+            match timeout(ATTEMPT_DELAY, attempts.next()).await {
                 Ok(ended) => ended,
                 Err(_) => continue,
             }
@@ -68,10 +68,10 @@ where
     }
 }
 
-/// No address could be connected to.
+/// The error if no address could be connected.
 #[derive(Debug)]
 struct Unreachable {
-    /// In the order in which the attempts failed.
+    /// Ordered by the time of the failure.
     failures: Vec<(SocketAddr, io::Error)>,
 }
 
@@ -111,7 +111,7 @@ mod tests {
 
     use super::*;
 
-    /// The end of an attempt, and when it comes, in milliseconds.
+    /// The duration of an attempt in milliseconds, and its result.
     type Outcome = (u64, Result<(), ErrorKind>);
 
     const NEVER: u64 = u64::MAX;
@@ -120,7 +120,7 @@ mod tests {
         SocketAddr::from(([192, 0, 2, 1], number as u16))
     }
 
-    /// Races attempts with these outcomes. Returns what came of it, when, and when each attempt began.
+    /// Races attempts with these outcomes. Returns the result, its time, and the start time of each attempt.
     async fn raced(outcomes: &[Outcome]) -> (io::Result<usize>, u64, Vec<u64>) {
         let begin = Instant::now();
         let since = || begin.elapsed().as_millis() as u64;
@@ -159,27 +159,27 @@ mod tests {
         let (result, took, begun) = raced(&[REFUSED, REFUSED, (5, Ok(()))]).await;
         assert_eq!((result.unwrap(), took), (2, 7));
         assert_eq!(begun, [0, 1, 2]);
-        // The failure of an early attempt begins the next one, and its time begins then.
+        // A late failure of an earlier attempt starts the next one, and the 250 ms count from there.
         let late = (300, Err(ErrorKind::HostUnreachable));
         let (_, _, begun) = raced(&[late, DEAD, DEAD, (0, Ok(()))]).await;
         assert_eq!(begun, [0, 250, 300, 550]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn leaves_other_addresses_alone_when_the_first_one_answers_soon() {
+    async fn tries_no_other_address_if_the_first_one_answers_soon() {
         let (result, took, begun) = raced(&[(249, Ok(())), (0, Ok(()))]).await;
         assert_eq!((result.unwrap(), took), (0, 249));
         assert_eq!(begun, [0]);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn takes_a_slow_first_address_before_a_slower_second_one() {
+    async fn uses_a_slow_first_address_if_the_second_one_is_slower() {
         let (result, took, _) = raced(&[(400, Ok(())), (200, Ok(()))]).await;
         assert_eq!((result.unwrap(), took), (0, 400));
     }
 
     #[tokio::test(start_paused = true)]
-    async fn drops_the_attempts_that_lose() {
+    async fn drops_all_other_attempts() {
         struct Held<'a>(&'a RefCell<usize>);
         impl Drop for Held<'_> {
             fn drop(&mut self) {
@@ -199,7 +199,7 @@ mod tests {
             }
         });
         let won = won.await.unwrap();
-        assert_eq!(*held.borrow(), 1, "the winner alone is left");
+        assert_eq!(*held.borrow(), 1, "only the winner is left");
         drop(won);
     }
 
@@ -218,7 +218,7 @@ mod tests {
     }
 
     #[test]
-    fn lets_families_take_turns() {
+    fn alternates_address_families() {
         let mixed = |addresses: &[&str]| {
             let addresses = addresses.iter().map(|text| text.parse().unwrap());
             let mixed = interleave(addresses.collect::<Vec<_>>());

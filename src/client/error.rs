@@ -1,4 +1,4 @@
-//! Why no connection came about.
+//! The error of a failed attempt to connect.
 
 use std::{convert::Infallible, error::Error, fmt, io, iter};
 
@@ -8,19 +8,19 @@ use http::{Response, header::CONTENT_TYPE};
 use crate::words::BoxError;
 
 const PLAIN_TEXT: &[u8] = b"text/plain";
-/// The most that is shown of a refusal's body, in bytes.
+/// The maximum length of a refusal's text in an error, in bytes.
 const MAX_EXPLANATION: usize = 200;
 
-/// Why [`connect`](super::connect) or [`connect_with`](super::connect_with) made no connection.
+/// Why [`connect`](super::connect) or [`connect_with`](super::connect_with) failed.
 ///
 /// The stream is dropped in every case.
 ///
 /// The text of an error includes its causes, as in `no connection to the server: 127.0.0.1:3000: Connection
-/// refused (os error 111)`. [`source`](Error::source) returns them as well, for code that looks for a
-/// type; so print either the error alone or its sources, not both.
+/// refused (os error 111)`. [`source`](Error::source) returns the causes too, for code that looks for a type.
+/// So do not print an error together with its sources.
 ///
-/// `Debug` has the text of the cause as well. Of a refusal it has the status and sizes: headers and the body
-/// may hold secrets.
+/// `Debug` also includes the causes. For a refusal it has only the status and sizes, because headers and body
+/// may contain secrets.
 ///
 /// # Examples
 ///
@@ -37,29 +37,30 @@ const MAX_EXPLANATION: usize = 200;
 /// ```
 #[non_exhaustive]
 pub enum ConnectError {
-    /// The URL or the request is none for a WebSocket, as the source says. Nothing was sent.
+    /// The URL or the request is not valid for a WebSocket. The source gives the reason. Nothing was sent.
     InvalidRequest(BoxError),
-    /// The URL asks for TLS, and no [feature for it](super#tls) is on. Nothing was sent.
+    /// The URL requires TLS, but no [feature for it](super#tls) is on. Nothing was sent.
     NeedsTls,
-    /// The TLS handshake failed: the certificate is not trusted or is that of another name, or the server
-    /// does not speak TLS. Or there are no roots to trust.
+    /// The TLS handshake failed. The certificate is not trusted or is for another name, the server does not
+    /// support TLS, or there are no trusted roots.
     ///
-    /// If a certificate is not trusted and roots of the system could not be loaded, the text says why they
-    /// could not.
+    /// If a certificate is not trusted and system roots could not be loaded, the text gives the reason for
+    /// that.
     Tls(BoxError),
-    /// The name of the host does not resolve, the server could not be reached, or the stream ended or failed
-    /// before the whole answer. Or the system has no random bytes for the handshake's key, and nothing was
-    /// sent.
+    /// The host does not resolve, the server could not be reached, or the stream ended or failed before the
+    /// end of the answer. Or the system has no random bytes for the handshake's key; then nothing was sent.
     Io(io::Error),
     /// The server answered with another status than 101.
     ///
-    /// The body is what could be read of its first 64 KiB while there was time. If it is `text/plain`,
-    /// the error's text has up to 200 bytes of it, what is not visible ASCII escaped.
+    /// The body has at most its first 64 KiB, or less if reading it failed or took too long. If it is
+    /// `text/plain`, the error's text has up to 200 bytes of it; all except visible ASCII is escaped.
     Refused(Box<Response<Bytes>>),
-    /// The answer is not HTTP (it may be TLS, as the text then says), its head exceeds
-    /// [`Handshake::max_response_head`](super::Handshake::max_response_head) or
-    /// [`max_response_fields`](super::Handshake::max_response_fields), or it is a 101 that breaks
-    /// RFC 6455 §4.1, as the source says.
+    /// The answer is invalid. The source gives the reason.
+    ///
+    /// - It is not HTTP. If it is TLS, the text says so.
+    /// - Its head exceeds [`Handshake::max_response_head`](super::Handshake::max_response_head) or
+    ///   [`max_response_fields`](super::Handshake::max_response_fields).
+    /// - It is a 101 that breaks RFC 6455 §4.1.
     InvalidResponse(BoxError),
     /// The handshake took longer than [`Handshake::timeout`](super::Handshake::timeout).
     TimedOut,
@@ -69,10 +70,10 @@ impl ConnectError {
     /// Returns whether the same attempt may succeed later: the server could not be reached, did not
     /// answer in time, or refused with 408, 425, 429, 500, 502, 503 or 504.
     ///
-    /// A name that does not resolve is such an error too, because resolvers do not say whether the name is
-    /// wrong or the network is down.
+    /// This includes a name that does not resolve, because resolvers do not report whether the name is wrong
+    /// or the network is down.
     ///
-    /// [`Reconnect`](super::Reconnect) tries again behind these.
+    /// [`Reconnect`](super::Reconnect) tries again after these errors.
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
@@ -89,7 +90,7 @@ impl ConnectError {
         }
     }
 
-    /// Returns the texts of the sources, without those that the text before has in it.
+    /// Returns the texts of the sources. Skips a text that the previous one contains.
     fn causes(&self) -> Vec<String> {
         let mut texts: Vec<String> = Vec::new();
         for cause in iter::successors(self.source(), |&error| error.source()) {
@@ -117,7 +118,7 @@ impl ConnectError {
         Self::Tls(why.into())
     }
 
-    /// Returns what went wrong between hyper and the server.
+    /// Converts an error of hyper's client.
     pub(super) fn of_exchange(error: hyper::Error) -> Self {
         if error.is_parse_too_large() {
             return Self::response(
@@ -138,7 +139,7 @@ impl ConnectError {
     }
 }
 
-/// Returns the kind of the stream's error that an error comes from, if it comes from one.
+/// Returns the kind of the I/O error that caused an error, if there is one.
 fn kind_of_io(error: &(dyn Error + 'static)) -> Option<io::ErrorKind> {
     let mut sources = iter::successors(error.source(), |&error| error.source());
     sources.find_map(|source| source.downcast_ref().map(io::Error::kind))
@@ -171,7 +172,8 @@ impl fmt::Display for ConnectError {
     }
 }
 
-// The headers and the body of a refusal may hold secrets, and `main` prints errors so.
+// Not derived: headers and body of a refusal may contain secrets, and a `main` that returns an error prints
+// its `Debug`.
 impl fmt::Debug for ConnectError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let name = match self {
@@ -197,9 +199,9 @@ impl fmt::Debug for ConnectError {
     }
 }
 
-/// Returns what a refusal says in plain text, in visible ASCII and cut to [`MAX_EXPLANATION`] bytes.
+/// Returns the plain text of a refusal's body, cut to [`MAX_EXPLANATION`] bytes.
 ///
-/// It may end in a log, so what would be read as a new line or as a command of the terminal is escaped.
+/// The text may be logged, so new lines and control sequences of terminals are escaped.
 fn explanation(response: &Response<Bytes>) -> Option<String> {
     let kind = response.headers().get(CONTENT_TYPE)?.as_bytes();
     let plain = kind.get(..PLAIN_TEXT.len())?;
@@ -232,7 +234,7 @@ impl Error for ConnectError {
     }
 }
 
-/// What a [`Handshake`](super::Handshake) is made into itself cannot fail.
+/// For the conversion of a [`Handshake`](super::Handshake) into itself, which cannot fail.
 impl From<Infallible> for ConnectError {
     fn from(never: Infallible) -> Self {
         match never {}

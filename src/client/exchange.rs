@@ -1,4 +1,4 @@
-//! The request and its answer on the wire, by hyper's client.
+//! Sends the request and reads the answer, with hyper's client.
 
 use std::{
     future::{Future, poll_fn},
@@ -20,25 +20,26 @@ use tokio::{
     time::{Instant, timeout_at},
 };
 
-use super::{ConnectError, names::Names};
+use super::{ConnectError, names::CanonicalNames};
 
-/// The least read buffer that hyper takes, in bytes.
-const LEAST_BUFFER: usize = 8 * 1024;
-/// The most that is read of a refusal's body, in bytes.
+/// The minimum read buffer that hyper accepts, in bytes.
+const MIN_BUFFER: usize = 8 * 1024;
+/// The maximum that is read of a refusal's body, in bytes.
 const MAX_BODY: usize = 64 * 1024;
 
-/// The most that the head of an answer may have.
+/// The limits on the head of an answer.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct HeadLimits {
     pub(super) bytes: usize,
     pub(super) fields: usize,
 }
 
-/// A 101: its head, the stream, and what has been read from it behind the head.
+/// A 101 and its stream.
 #[derive(Debug)]
 pub(super) struct Switched<IO> {
     pub(super) response: Response<()>,
     pub(super) io: IO,
+    /// The bytes after the head that have already been read.
     pub(super) early: Bytes,
 }
 
@@ -52,22 +53,22 @@ pub(super) async fn exchange<IO>(
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    // Without a body, which an empty string is.
+    // An empty string is sent as no body.
     let request = request.map(|()| String::new());
     let late = |_| ConnectError::TimedOut;
     let (mut sender, connection) = Builder::new()
-        .max_buf_size(limits.bytes.max(LEAST_BUFFER))
+        .max_buf_size(limits.bytes.max(MIN_BUFFER))
         .max_header_size(limits.bytes)
         .max_headers(limits.fields)
         .title_case_headers(true)
-        .handshake(TokioIo::new(Names::new(io)))
+        .handshake(TokioIo::new(CanonicalNames::new(io)))
         .await
         .map_err(ConnectError::of_exchange)?;
     let mut wire = Wire {
         connection,
         is_over: false,
     };
-    let response = wire.along(sender.send_request(request));
+    let response = wire.run_until(sender.send_request(request));
     let response = timeout_at(deadline, response).await.map_err(late)?;
     let response = match response.and_then(|sent| sent.map_err(ConnectError::of_exchange)) {
         Ok(response) => response,
@@ -75,8 +76,10 @@ where
     };
     let (mut head, body) = response.into_parts();
     if head.status == StatusCode::SWITCHING_PROTOCOLS {
-        timeout_at(deadline, wire.over()).await.map_err(late)??;
-        // What hyper put there is of no use without it.
+        timeout_at(deadline, wire.run_to_end())
+            .await
+            .map_err(late)??;
+        // hyper's values there need hyper's connection, which ends here.
         head.extensions.clear();
         let parts = wire.connection.into_parts();
         return Ok(Switched {
@@ -86,8 +89,8 @@ where
         });
     }
     let mut read = Vec::new();
-    // Whatever became of the rest: the status says more than it.
-    let _ = timeout_at(deadline, wire.along(read_body(body, &mut read))).await;
+    // Errors are ignored: the status matters more than the rest of the body.
+    let _ = timeout_at(deadline, wire.run_until(read_body(body, &mut read))).await;
     let response = Response::from_parts(head, Bytes::from(read));
     Err(ConnectError::Refused(Box::new(response)))
 }
@@ -104,14 +107,14 @@ async fn read_body(body: Incoming, read: &mut Vec<u8>) {
     }
 }
 
-/// The connection, which is only served while somebody waits for something from it.
+/// hyper's connection. It makes progress only in the methods below.
 struct Wire<IO: AsyncRead + AsyncWrite + Unpin> {
-    connection: Connection<TokioIo<Names<IO>>, String>,
+    connection: Connection<TokioIo<CanonicalNames<IO>>, String>,
     is_over: bool,
 }
 
 impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Wire<IO> {
-    fn poll_over(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
+    fn poll_end(&mut self, cx: &mut Context<'_>) -> Poll<Result<(), ConnectError>> {
         if !self.is_over {
             let result = ready!(self.connection.poll_without_shutdown(cx));
             self.is_over = true;
@@ -120,13 +123,13 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Wire<IO> {
         Poll::Ready(Ok(()))
     }
 
-    async fn over(&mut self) -> Result<(), ConnectError> {
-        poll_fn(|cx| self.poll_over(cx)).await
+    async fn run_to_end(&mut self) -> Result<(), ConnectError> {
+        poll_fn(|cx| self.poll_end(cx)).await
     }
 
-    /// Names TLS as the reason for which an answer is no HTTP, if its first bytes are those of TLS.
+    /// Replaces the error for an answer that is not HTTP, if the answer begins like TLS.
     fn explain(self, error: ConnectError) -> ConnectError {
-        // Bytes that cannot be parsed are left in the buffer.
+        // hyper leaves bytes that it cannot parse in the buffer.
         let read = self.connection.into_parts().read_buf;
         if matches!(error, ConnectError::InvalidResponse(_)) && is_tls(&read) {
             return ConnectError::response(
@@ -137,30 +140,29 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Wire<IO> {
         error
     }
 
-    /// Serves the connection until `what` is ready; fails when that will never be.
-    async fn along<F: Future>(&mut self, what: F) -> Result<F::Output, ConnectError> {
-        let mut what = pin!(what);
+    /// Runs the connection until `future` is ready. Fails if the connection ends before.
+    async fn run_until<F: Future>(&mut self, future: F) -> Result<F::Output, ConnectError> {
+        let mut future = pin!(future);
         poll_fn(|cx| {
-            let over = self.poll_over(cx)?;
-            poll_along(what.as_mut(), over, cx)
+            let end = self.poll_end(cx)?;
+            poll_before(end, future.as_mut(), cx)
         })
         .await
     }
 }
 
-/// Returns whether bytes begin with a record of TLS that is an alert or part of a handshake
-/// (RFC 8446 §5.1).
+/// Returns whether bytes begin with a TLS alert or handshake record (RFC 8446 §5.1).
 fn is_tls(bytes: &[u8]) -> bool {
     matches!(bytes, [0x15 | 0x16, 0x03, ..])
 }
 
-fn poll_along<F: Future>(
-    what: Pin<&mut F>,
-    over: Poll<()>,
+fn poll_before<F: Future>(
+    end: Poll<()>,
+    future: Pin<&mut F>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<F::Output, ConnectError>> {
-    match what.poll(cx) {
-        Poll::Pending if over.is_ready() => {
+    match future.poll(cx) {
+        Poll::Pending if end.is_ready() => {
             let ended = io::ErrorKind::UnexpectedEof.into();
             Poll::Ready(Err(ConnectError::Io(ended)))
         }

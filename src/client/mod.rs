@@ -1,10 +1,8 @@
-//! The client's side: the opening handshake, after which the [`WebSocket`] is the same as a
-//! server's.
+//! The client: makes the opening handshake. Its [`WebSocket`] works like a server's.
 //!
-//! [`connect`] dials a URL, [`connect_with`] takes a stream that is open already. Both take
-//! a URL, a [`Request`], or a [`Handshake`] with settings, and return the socket
-//! together with the head of the server's answer. A task is spawned that serves the connection
-//! until the socket is dropped, which closes with 1000.
+//! [`connect`] dials a URL. [`connect_with`] uses a stream that is already open. Both take a URL, a
+//! [`Request`], or a [`Handshake`] with settings, and return the socket and the head of the server's answer.
+//! A spawned task serves the connection until the socket is dropped, which closes with 1000.
 //!
 //! # Examples
 //!
@@ -31,7 +29,7 @@
 //!
 //! # One handler for both sides
 //!
-//! A handler serves whatever connection it is given, accepted or dialled:
+//! The same handler can serve accepted and dialled connections:
 //!
 //! ```
 //! use tower_websocket::{BoxError, Error, Handler, WebSocket, WebSocketLayer, client};
@@ -59,27 +57,26 @@
 //!
 //! # TLS
 //!
-//! [`connect`] takes `wss://` URLs with one of two features, each of which brings rustls:
+//! With one of two features [`connect`] supports `wss://` URLs. Each of them adds rustls:
 //!
-//! | Feature | Trusts |
+//! | Feature | Trusted roots |
 //! | --- | --- |
-//! | `rustls-tls-native-roots` | the roots of the system, or those in the files that `SSL_CERT_FILE` and `SSL_CERT_DIR` name |
+//! | `rustls-tls-native-roots` | the roots of the system, or those in the files of `SSL_CERT_FILE` and `SSL_CERT_DIR` |
 //! | `rustls-tls-webpki-roots` | Mozilla's roots, compiled in: they are as old as the build |
 //!
-//! With both it trusts either. The roots are loaded once in a process. If some of the system's cannot be
-//! loaded, such as those in the file that `SSL_CERT_FILE` names, the error about a certificate that is not
-//! trusted says why. rustls is used with the
-//! `CryptoProvider` that the application has installed as its default, or with ring. Without these
-//! features `wss://` URLs fail with [`ConnectError::NeedsTls`].
+//! With both features the roots of both are trusted. The roots are loaded once in a process. If system roots
+//! cannot be loaded, for example from the file in `SSL_CERT_FILE`, the error for an untrusted certificate gives
+//! the reason. rustls uses the `CryptoProvider` that the application has installed as its default, or else
+//! ring. Without these features `wss://` URLs fail with [`ConnectError::NeedsTls`].
 //!
-//! Client certificates, roots of your own and other TLS libraries go with [`connect_with`], which takes
-//! any stream:
+//! For client certificates, your own roots or another TLS library use [`connect_with`], which takes any
+//! stream:
 //!
 //! ```
 //! use tokio::io::{AsyncRead, AsyncWrite};
 //! use tower_websocket::{WebSocket, client::{ConnectError, connect_with}};
 //!
-//! /// `tls` is what `tokio_rustls::TlsConnector::connect` returns, for one.
+//! /// `tls` is, for example, the stream of `tokio_rustls::TlsConnector::connect`.
 //! async fn secure<IO>(tls: IO) -> Result<WebSocket, ConnectError>
 //! where
 //!     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -91,51 +88,51 @@
 //!
 //! # Proxies and Unix sockets
 //!
-//! [`connect`] uses no proxy, whatever variables such as `HTTPS_PROXY` say. [`connect_with`] takes any
-//! stream: `examples/client_proxy.rs` asks an HTTP proxy for a tunnel (`CONNECT`), and
-//! `examples/client_unix.rs` dials a Unix socket.
+//! [`connect`] uses no proxy and ignores variables such as `HTTPS_PROXY`. [`connect_with`] takes any stream:
+//! `examples/client_proxy.rs` opens a tunnel through an HTTP proxy (`CONNECT`), and `examples/client_unix.rs`
+//! dials a Unix socket.
 //!
 //! # Connecting again
 //!
-//! [`Reconnect`] makes one connection after the other, with a growing and random delay in between.
+//! [`Reconnect`] connects again when a connection has ended, after a growing random delay.
 //!
-//! A server can refuse by a Close right behind the handshake, with a code such as 4401: that is no error of
-//! [`connect`], so look at [`close_frame`](WebSocket::close_frame) before you connect again.
+//! A server can also refuse with a Close directly after the handshake, with a code such as 4401. For
+//! [`connect`] this is not an error, so check [`close_frame`](WebSocket::close_frame) before you connect again.
 //!
 //! # When the client does not connect
 //!
-//! The text of a [`ConnectError`] has the cause: print it with `{}`.
+//! The text of a [`ConnectError`] gives the cause. Print it with `{}`.
 //!
 //! | Text | Cause | What to do |
 //! | --- | --- | --- |
 //! | `the url does not begin with ws://…` | `localhost:3000/ws` has no scheme. | Write `ws://localhost:3000/ws`. |
 //! | `the URL asks for TLS: enable the feature…` | `wss://` without a feature. | See [TLS](#tls). |
-//! | `failed to lookup address information` | The name does not resolve: it is misspelt, or the network is down. | Try `getent hosts NAME`, in the same container. |
-//! | `Connection refused` | Nobody listens at the address and port that the text names. | Is the server up, on that port, and not on the loopback of another container? |
-//! | `the server seems to speak TLS` | `ws://` to a port with TLS. nginx and Go answer `400 Bad Request` instead. | `wss://` |
-//! | `the server seems not to speak TLS` | `wss://` to a port without TLS. | `ws://`, or the port of the proxy that speaks TLS. |
-//! | `invalid peer certificate: UnknownIssuer` | The certificate is signed by nobody who is trusted, or the server does not send its intermediate certificates. | `SSL_CERT_FILE=ca.pem` with `rustls-tls-native-roots`, or [`connect_with`] and roots of your own. `(roots are missing: …)` names a file that was not loaded. |
-//! | `invalid peer certificate: certificate not valid for name…` | The certificate is that of another name. | Dial a name that the text lists. |
-//! | `invalid peer certificate: certificate expired…` | It is expired, or a clock is wrong. | Renew it. |
-//! | `the server refused with 401` or `403` | A token is missing or wrong. Of a client without `Origin` this crate's server does not check the origin. | [`Handshake::header`] with `Authorization`, or what the server wants. |
-//! | `the server refused with 404` | There is no WebSocket at this path, or a proxy has dropped `Upgrade`. | Compare the path, `/ws/` with `/ws`, too. |
-//! | `the server refused with 426` | A proxy has dropped `Upgrade`, or speaks HTTP/1.0 to the server. | See [behind a proxy](crate::docs::when_it_does_not_connect#behind-a-proxy). |
-//! | `the server refused with 200`, or a redirect | A web page is at this path. Redirects are not followed. | Dial the address that `Location` names. |
-//! | `upgrade is not websocket`, `sec-websocket-accept does not answer the key` | Something between the two sides answers for the server, or the server breaks RFC 6455. | |
-//! | `the handshake took too long` | A firewall drops packets, the server is busy, or something else listens at the port. | [`Handshake::timeout`], 10 s by default. |
-//! | `connection closed before message completed` | The server or a proxy hung up without an answer: it may expect TLS. | Look into its log. |
+//! | `failed to lookup address information` | The name does not resolve: it is wrong, or the network is down. | Run `getent hosts NAME` in the same container. |
+//! | `Connection refused` | Nothing listens on the address and port in the text. | Check that the server runs, on that port, and not on the loopback of another container. |
+//! | `the server seems to speak TLS` | `ws://` to a port with TLS. nginx and Go answer `400 Bad Request` instead. | Use `wss://`. |
+//! | `the server seems not to speak TLS` | `wss://` to a port without TLS. | Use `ws://`, or the port of the proxy that has TLS. |
+//! | `invalid peer certificate: UnknownIssuer` | No trusted root has signed the certificate, or the server does not send its intermediate certificates. | `SSL_CERT_FILE=ca.pem` with `rustls-tls-native-roots`, or [`connect_with`] and your own roots. `(roots are missing: …)` names a file that was not loaded. |
+//! | `invalid peer certificate: certificate not valid for name…` | The certificate is for another name. | Dial a name that the text lists. |
+//! | `invalid peer certificate: certificate expired…` | The certificate has expired, or a clock is wrong. | Renew it. |
+//! | `the server refused with 401` or `403` | A token is missing or wrong. (This crate's server does not check the origin if the client sends no `Origin`.) | [`Handshake::header`] with `Authorization`, or another field that the server requires. |
+//! | `the server refused with 404` | There is no WebSocket at this path, or a proxy has dropped `Upgrade`. | Compare the paths: `/ws/` is not `/ws`. |
+//! | `the server refused with 426` | A proxy has dropped `Upgrade`, or uses HTTP/1.0 to the server. | See [behind a proxy](crate::docs::when_it_does_not_connect#behind-a-proxy). |
+//! | `the server refused with 200`, or a redirect | A web page is at this path. Redirects are not followed. | Dial the address in `Location`. |
+//! | `upgrade is not websocket`, `sec-websocket-accept does not answer the key` | A program between client and server answered, or the server breaks RFC 6455. | |
+//! | `the handshake took too long` | A firewall drops packets, the server is busy, or another program listens on the port. | [`Handshake::timeout`], 10 s by default. |
+//! | `connection closed before message completed` | The server or a proxy closed the connection without an answer. It may expect TLS. | Check its log. |
 //!
-//! The causes of each status on the server's side are in
-//! [`docs::when_it_does_not_connect`](crate::docs::when_it_does_not_connect).
+//! [`docs::when_it_does_not_connect`](crate::docs::when_it_does_not_connect) lists the causes of each status on
+//! the server.
 //!
 //! # Limits
 //!
-//! [`Config`] has the same limits for both sides, with the same defaults. The head of
-//! an answer is held to [`Handshake::max_response_head`] and [`Handshake::max_response_fields`], 64 KiB are
-//! kept of a refusal's body, and all of it has [`Handshake::timeout`]. Frames are masked with keys that
-//! nobody can foretell ([RFC 6455 §5.3](https://www.rfc-editor.org/rfc/rfc6455#section-5.3)). When a
-//! connection ends, a client leaves it to the server to close the stream first, for as long as
-//! [`Config::close_timeout`](crate::Config::close_timeout) allows.
+//! [`Config`] has the same limits and defaults for both sides. [`Handshake::max_response_head`] and
+//! [`Handshake::max_response_fields`] limit the head of an answer. The first 64 KiB of a refusal's body are
+//! kept. [`Handshake::timeout`] bounds the whole handshake. Frames are masked with unpredictable keys
+//! ([RFC 6455 §5.3](https://www.rfc-editor.org/rfc/rfc6455#section-5.3)). At the end of a connection the client
+//! waits for the server to close the stream, at most
+//! [`Config::close_timeout`](crate::Config::close_timeout).
 
 mod backoff;
 mod dial;
@@ -182,11 +179,11 @@ use crate::{
 
 /// Connects to a `ws://` or `wss://` URL over TCP and makes the opening handshake.
 ///
-/// Returns the socket and the head of the server's answer. If the host has several addresses, the
-/// next one is tried 250 ms after the one before, or as soon as one fails, IPv4 and IPv6 in turn; the
-/// first connection is used and the others are dropped
-/// ([RFC 8305](https://www.rfc-editor.org/rfc/rfc8305)). `TCP_NODELAY` is set. `wss://` takes
-/// a feature, see [TLS](self#tls).
+/// Returns the socket and the head of the server's answer. If the host has several addresses, they are tried
+/// one after the other, IPv4 and IPv6 in turn: the next one after 250 ms, or as soon as an attempt fails. The
+/// first connection is used and all other attempts are dropped
+/// ([RFC 8305](https://www.rfc-editor.org/rfc/rfc8305)). `TCP_NODELAY` is set. `wss://` requires a feature, see
+/// [TLS](self#tls).
 ///
 /// # Errors
 ///
@@ -198,7 +195,7 @@ use crate::{
 ///
 /// # Cancel safety
 ///
-/// Dropping the future drops the connection, whatever the server has made of it.
+/// Dropping the future drops the connection, even if the server has already accepted it.
 ///
 /// # Examples
 ///
@@ -207,7 +204,7 @@ use crate::{
 ///
 /// # async fn example() -> Result<(), ConnectError> {
 /// let (socket, response) = connect("ws://127.0.0.1:3000/ws").await?;
-/// println!("served by {:?}", response.headers().get("server"));
+/// println!("server: {:?}", response.headers().get("server"));
 /// # Ok(())
 /// # }
 /// ```
@@ -219,21 +216,21 @@ where
     let handshake = handshake.try_into().map_err(Into::into)?;
     let (host, port) = handshake.address()?;
     let is_encrypted = handshake.is_encrypted()?;
-    // Nothing is dialled for a request that cannot be sent.
+    // Before dialling, because an invalid request cannot be sent.
     let prepared = Prepared::of(handshake)?;
     let dialled = timeout_at(prepared.deadline, dial(&host, port, is_encrypted))
         .await
         .map_err(|_| ConnectError::TimedOut)??;
     match dialled {
-        Dialled::Plain(stream) => prepared.on(stream).await,
-        Dialled::Encrypted(stream) => prepared.on(stream).await,
+        Dialled::Plain(stream) => prepared.connect_over(stream).await,
+        Dialled::Encrypted(stream) => prepared.connect_over(stream).await,
     }
 }
 
-/// Makes the opening handshake on a stream that is connected already, such as one with TLS.
+/// Makes the opening handshake on a connected stream, such as one with TLS.
 ///
-/// Returns the socket and the head of the server's answer. The URL says what is asked for; nothing
-/// is dialled. A request may come without a host in its URI, when it has a `Host`.
+/// Returns the socket and the head of the server's answer. The URL gives the path and `Host` of the request;
+/// it is not dialled. A request with a `Host` field needs no host in its URI.
 ///
 /// # Errors
 ///
@@ -268,7 +265,7 @@ where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
     let handshake = handshake.try_into().map_err(Into::into)?;
-    Prepared::of(handshake)?.on(io).await
+    Prepared::of(handshake)?.connect_over(io).await
 }
 
 /// A connection on which the opening handshake can be made.
@@ -287,7 +284,7 @@ async fn dial(
         false => None,
     };
     let stream = dial::tcp(host, port).await.map_err(ConnectError::Io)?;
-    // Without it a small message may wait for the answer to the one before.
+    // Without it a small message may wait until the previous one is acknowledged.
     stream.set_nodelay(true).map_err(ConnectError::Io)?;
     Ok(match connector {
         Some(connector) => Dialled::Encrypted(connector.connect(host, stream).await?),
@@ -295,10 +292,10 @@ async fn dial(
     })
 }
 
-/// A handshake whose request is complete.
+/// A handshake that is ready to be sent.
 struct Prepared {
     request: Request<()>,
-    /// The `Sec-WebSocket-Accept` that answers the key.
+    /// The expected `Sec-WebSocket-Accept`.
     accept: String,
     config: Config,
     limits: HeadLimits,
@@ -323,7 +320,7 @@ impl Prepared {
         })
     }
 
-    async fn on<IO>(self, io: IO) -> Result<(WebSocket, Response<()>), ConnectError>
+    async fn connect_over<IO>(self, io: IO) -> Result<(WebSocket, Response<()>), ConnectError>
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {

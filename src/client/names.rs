@@ -1,7 +1,7 @@
-//! The names of a request's fields, in the letters of RFC 6455: `Sec-WebSocket-Key`.
+//! Writes the names of a request's fields with the capitals of RFC 6455: `Sec-WebSocket-Key`.
 //!
-//! Names have no case, but there are servers that compare them with it. hyper can write each word of a
-//! name with a capital, which makes `Sec-Websocket-Key`.
+//! CanonicalNames are case-insensitive, but some servers compare them with case. hyper's `title_case_headers` writes
+//! `Sec-Websocket-Key`.
 
 use std::{
     io,
@@ -11,21 +11,21 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The beginning of a name as hyper writes it. Its last letter is the one to be changed.
+/// The beginning of a name as hyper writes it. Its last letter has to become a capital.
 const PREFIX: &[u8] = b"Sec-Webs";
 
-/// A stream on which the head of a request is written, by hyper with `title_case_headers`.
+/// A stream that corrects the names in the request's head that hyper writes.
 #[derive(Debug)]
-pub(super) struct Names<IO> {
+pub(super) struct CanonicalNames<IO> {
     io: IO,
-    place: Place,
+    matched: PrefixMatch,
 }
 
-impl<IO> Names<IO> {
+impl<IO> CanonicalNames<IO> {
     pub(super) const fn new(io: IO) -> Self {
         Self {
             io,
-            place: Place(0),
+            matched: PrefixMatch(0),
         }
     }
 
@@ -34,44 +34,44 @@ impl<IO> Names<IO> {
     }
 }
 
-/// How many bytes from the beginning of a line on are those of [`PREFIX`], or `ELSEWHERE`.
+/// The length of the match between the current line and [`PREFIX`], or `NO_MATCH`.
 #[derive(Clone, Copy, Debug)]
-struct Place(usize);
+struct PrefixMatch(usize);
 
-const ELSEWHERE: usize = PREFIX.len();
+const NO_MATCH: usize = PREFIX.len();
 
-impl Place {
-    /// Goes past a byte, and returns whether it is the one to be changed.
+impl PrefixMatch {
+    /// Takes the next byte. Returns whether it has to become a capital.
     fn advance(&mut self, byte: u8) -> bool {
-        let here = self.0;
-        let fits = PREFIX.get(here) == Some(&byte);
+        let len = self.0;
+        let fits = PREFIX.get(len) == Some(&byte);
         self.0 = match byte {
             b'\n' => 0,
-            _ if fits => here + 1,
-            _ => ELSEWHERE,
+            _ if fits => len + 1,
+            _ => NO_MATCH,
         };
         fits && self.0 == PREFIX.len()
     }
 }
 
-impl<IO: AsyncWrite + Unpin> AsyncWrite for Names<IO> {
+impl<IO: AsyncWrite + Unpin> AsyncWrite for CanonicalNames<IO> {
     fn poll_write(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         let this = self.get_mut();
-        let mut place = this.place;
+        let mut matched = this.matched;
         let renamed: Vec<u8> = bytes
             .iter()
-            .map(|&byte| match place.advance(byte) {
+            .map(|&byte| match matched.advance(byte) {
                 true => byte.to_ascii_uppercase(),
                 false => byte,
             })
             .collect();
         let written = ready!(Pin::new(&mut this.io).poll_write(cx, &renamed))?;
         for &byte in &bytes[..written] {
-            this.place.advance(byte);
+            this.matched.advance(byte);
         }
         Poll::Ready(Ok(written))
     }
@@ -85,7 +85,7 @@ impl<IO: AsyncWrite + Unpin> AsyncWrite for Names<IO> {
     }
 }
 
-impl<IO: AsyncRead + Unpin> AsyncRead for Names<IO> {
+impl<IO: AsyncRead + Unpin> AsyncRead for CanonicalNames<IO> {
     fn poll_read(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -101,10 +101,10 @@ mod tests {
 
     use super::*;
 
-    /// Takes as many bytes of each write as it is told.
+    /// Takes at max `max` bytes of each write.
     struct Slow {
         taken: Vec<u8>,
-        most: usize,
+        max: usize,
     }
 
     impl AsyncWrite for Slow {
@@ -113,7 +113,7 @@ mod tests {
             _: &mut Context<'_>,
             bytes: &[u8],
         ) -> Poll<io::Result<usize>> {
-            let len = bytes.len().min(self.most);
+            let len = bytes.len().min(self.max);
             self.taken.extend_from_slice(&bytes[..len]);
             Poll::Ready(Ok(len))
         }
@@ -128,15 +128,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn writes_names_as_the_rfc_does_however_they_are_cut() {
+    async fn writes_names_like_the_rfc_for_any_size_of_writes() {
         let head = "GET /Sec-Websocket HTTP/1.1\r\nHost: Sec-Websocket\r\nSec-Websocket-Key: a\r\n\
                     Sec-Web: b\r\nSec-Fetch-Site: c\r\nSec-Websocket-Version: 13\r\n\r\n";
         let renamed = "GET /Sec-Websocket HTTP/1.1\r\nHost: Sec-Websocket\r\nSec-WebSocket-Key: a\r\n\
                        Sec-Web: b\r\nSec-Fetch-Site: c\r\nSec-WebSocket-Version: 13\r\n\r\n";
-        for most in 1..=head.len() {
-            let mut names = Names::new(Slow {
+        for max in 1..=head.len() {
+            let mut names = CanonicalNames::new(Slow {
                 taken: Vec::new(),
-                most,
+                max,
             });
             let mut rest = head.as_bytes();
             while !rest.is_empty() {
@@ -144,7 +144,7 @@ mod tests {
                 rest = &rest[write.await.unwrap()..];
             }
             let taken = names.into_inner().taken;
-            assert_eq!(String::from_utf8(taken).unwrap(), renamed, "{most}");
+            assert_eq!(String::from_utf8(taken).unwrap(), renamed, "{max}");
         }
     }
 }

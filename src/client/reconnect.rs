@@ -1,4 +1,4 @@
-//! One connection after the other to the same server.
+//! Connects again when a connection has ended.
 
 use std::{
     fmt,
@@ -20,25 +20,30 @@ type Attempt = Pin<Box<dyn Future<Output = Connected> + Send>>;
 
 /// Connects, and connects again when the connection has ended.
 ///
-/// The first attempt is made at once. Before each further one there is a delay, drawn between zero and a
-/// ceiling that doubles with each attempt ("full jitter"): 1 s, 2 s, 4 s and so on, at most 30 s. The
-/// ceiling begins anew behind a connection that was kept for 10 s, counted from when it was returned to
-/// when the next one is asked for. If a server refuses with `Retry-After`, that time is waited for as
-/// well, up to the largest ceiling.
+/// # Delays
 ///
-/// Errors that may pass ([`ConnectError::is_transient`]) are not returned, and there is another attempt. Each
-/// of them is logged at info level by the feature `tracing`, as `websocket client connects again` with the
-/// fields `error` and `delay`. A name that does not resolve is such an error: a wrong name is tried again and
-/// again, unless [`retry_if`](Self::retry_if) says otherwise. Anything else is returned, since trying again
-/// would not mend it.
+/// The first attempt has no delay. The delay before each later attempt is random, between zero and a ceiling
+/// that doubles with each attempt ("full jitter"): 1 s, 2 s, 4 s and so on, at most 30 s. The ceiling is reset
+/// after a connection that lasted 10 s, from its return to the call for the next one. If a server refuses with
+/// `Retry-After`, that time is added to the delay, up to the largest ceiling.
 ///
-/// How a connection ended is not looked at. A server that closes with a code, such as one that refuses by
-/// [`Refusal::close`](crate::Refusal::close) with 4401, has made the handshake, so there is no error, and a
-/// loop that only receives connects again for ever. Look at
-/// [`close_frame`](WebSocket::close_frame) or [`closed`](WebSocket::closed) and leave the loop for the
-/// application's codes, 4000 to 4999, as in the example.
+/// # Errors
 ///
-/// It is a [`Stream`] as well, which does not end: behind an error it goes on when it is asked to.
+/// After a transient error ([`ConnectError::is_transient`]) there is another attempt. The error is not returned.
+/// With the feature `tracing` it is logged at info level, as `websocket client connects again` with the fields
+/// `error` and `delay`. All other errors are returned. A name that does not resolve counts as transient, so a
+/// wrong name is tried forever; [`retry_if`](Self::retry_if) changes that.
+///
+/// # Close codes
+///
+/// A Close of the server is no error, so `Reconnect` ignores its code. This includes a server that refuses with
+/// [`Refusal::close`](crate::Refusal::close), for example with 4401: a loop that only receives would connect
+/// again forever. Check [`close_frame`](WebSocket::close_frame) or [`closed`](WebSocket::closed), and leave the
+/// loop for the application's codes (4000 to 4999), as in the example.
+///
+/// # Stream
+///
+/// It is also a [`Stream`], which never ends. After an error, polling it makes the next attempt.
 ///
 /// # Examples
 ///
@@ -52,7 +57,7 @@ type Attempt = Pin<Box<dyn Future<Output = Connected> + Send>>;
 ///     while let Ok(Some(message)) = socket.recv().await {
 ///         println!("{} bytes", message.len());
 ///     }
-///     // The application's own no, such as 4401 for a token that has expired.
+///     // A refusal by the application, such as 4401 for an expired token.
 ///     if let Some(frame) = socket.close_frame().filter(|frame| frame.code().get() >= 4000) {
 ///         eprintln!("closed with {}: {}", frame.code(), frame.reason());
 ///         return Ok(());
@@ -62,32 +67,32 @@ type Attempt = Pin<Box<dyn Future<Output = Connected> + Send>>;
 /// ```
 pub struct Reconnect {
     dial: Box<dyn FnMut() -> Attempt + Send>,
-    may_pass: Box<dyn FnMut(&ConnectError) -> bool + Send>,
+    is_transient: Box<dyn FnMut(&ConnectError) -> bool + Send>,
     backoff: Backoff,
     state: State,
 }
 
-/// The state between two calls. It is kept when a call is dropped, so that nothing is lost.
+/// The progress. It is kept when a call of `connect` is dropped.
 enum State {
     New,
     Waiting(Pin<Box<Sleep>>),
     Connecting(Attempt),
-    /// A connection was returned.
+    /// A connection was returned at this time.
     Connected(Instant),
 }
 
 impl Reconnect {
-    /// Makes connections with [`connect`] and the same handshake each.
+    /// Makes connections with [`connect`], always with the same handshake.
     #[must_use]
     pub fn new(handshake: Handshake) -> Self {
         Self::with(move || connect(handshake.clone()))
     }
 
-    /// Makes connections with a function, which is called for each attempt.
+    /// Makes connections with a function that is called for each attempt.
     ///
-    /// It can give each attempt a new token, or dial in a way of its own with
-    /// [`connect_with`](super::connect_with). An attempt is bounded by what the function bounds, such as
-    /// [`Handshake::timeout`].
+    /// The function can use a new token for each attempt, or dial differently and call
+    /// [`connect_with`](super::connect_with). `Reconnect` has no timeout for an attempt; the function sets it,
+    /// for example with [`Handshake::timeout`].
     ///
     /// # Examples
     ///
@@ -109,25 +114,25 @@ impl Reconnect {
     {
         Self {
             dial: Box::new(move || Box::pin(dial())),
-            may_pass: Box::new(ConnectError::is_transient),
+            is_transient: Box::new(ConnectError::is_transient),
             backoff: Backoff::new(),
             state: State::New,
         }
     }
 
-    /// Sets the first ceiling of the delay, and the one beyond which it does not grow.
+    /// Sets the first and the largest ceiling of the delay.
     ///
-    /// Minimum: 10 ms, and `most` is at least `first`. Default: 1 s and 30 s.
+    /// Minimum: 10 ms for `initial`, and `initial` for `max`. Default: 1 s and 30 s.
     #[must_use]
-    pub fn delays(mut self, first: Duration, most: Duration) -> Self {
+    pub fn delays(mut self, initial: Duration, max: Duration) -> Self {
         self.backoff
-            .set_ceilings(within(Duration::ZERO, first), within(Duration::ZERO, most));
+            .set_ceilings(within(Duration::ZERO, initial), within(Duration::ZERO, max));
         self
     }
 
-    /// Sets how long a connection has to be kept so that the ceiling begins anew.
+    /// Sets how long a connection has to last to reset the ceiling.
     ///
-    /// A server that takes connections and drops them at once is so not asked more and more often.
+    /// With a shorter time, a server that accepts connections and drops them at once gets more attempts.
     /// Default: 10 s.
     #[must_use]
     pub fn reset_after(mut self, kept: Duration) -> Self {
@@ -135,15 +140,16 @@ impl Reconnect {
         self
     }
 
-    /// Sets behind which errors there is another attempt. Default: [`ConnectError::is_transient`].
+    /// Sets the function that returns whether there is another attempt after an error. Default:
+    /// [`ConnectError::is_transient`].
     ///
     /// The function is called with each error.
     #[must_use]
     pub fn retry_if(
         mut self,
-        may_pass: impl FnMut(&ConnectError) -> bool + Send + 'static,
+        is_transient: impl FnMut(&ConnectError) -> bool + Send + 'static,
     ) -> Self {
-        self.may_pass = Box::new(may_pass);
+        self.is_transient = Box::new(is_transient);
         self
     }
 
@@ -151,8 +157,8 @@ impl Reconnect {
     ///
     /// # Errors
     ///
-    /// The [`ConnectError`]s behind which there is no other attempt, see
-    /// [`retry_if`](Self::retry_if). A later call tries again, after the delay.
+    /// The [`ConnectError`]s after which there is no other attempt, see [`retry_if`](Self::retry_if). The next
+    /// call tries again, after the delay.
     ///
     /// # Panics
     ///
@@ -160,8 +166,8 @@ impl Reconnect {
     ///
     /// # Cancel safety
     ///
-    /// Safe in `select!`: the next call goes on with the delay or the attempt. Dropping the `Reconnect`
-    /// drops an attempt.
+    /// Safe in `select!`: the next call continues the delay or the attempt. Dropping the `Reconnect` drops the
+    /// attempt.
     pub async fn connect(&mut self) -> Connected {
         poll_fn(|cx| self.poll_connect(cx)).await
     }
@@ -181,7 +187,7 @@ impl Reconnect {
                     }
                     Err(error) => {
                         let delay = self.wait(retry_after(&error));
-                        if !(self.may_pass)(&error) {
+                        if !(self.is_transient)(&error) {
                             return Poll::Ready(Err(error));
                         }
                         #[cfg(feature = "tracing")]
@@ -199,8 +205,9 @@ impl Reconnect {
     }
 
     /// Begins the delay before the next attempt, and returns it.
-    fn wait(&mut self, asked: Duration) -> Duration {
-        let delay = within(Duration::ZERO, self.backoff.delay(drawn(), asked));
+    fn wait(&mut self, retry_after: Duration) -> Duration {
+        let delay = self.backoff.delay(random_number(), retry_after);
+        let delay = within(Duration::ZERO, delay);
         self.state = State::Waiting(Box::pin(sleep(delay)));
         delay
     }
@@ -220,13 +227,13 @@ impl fmt::Debug for Reconnect {
     }
 }
 
-/// Draws a number. The highest one is drawn where the system has none: the delay is the longest.
-fn drawn() -> u64 {
+/// Returns a random number. Without random bytes from the system it is the maximum, for the longest delay.
+fn random_number() -> u64 {
     let half = |nonce: [u8; 16]| u128::from_le_bytes(nonce) as u64;
     random::nonce().map_or(u64::MAX, half)
 }
 
-/// Returns how long a server asks for to be left alone (RFC 9110 §10.2.3). Dates are not read.
+/// Returns the `Retry-After` of a refusal, or zero (RFC 9110 §10.2.3). Ignores dates.
 fn retry_after(error: &ConnectError) -> Duration {
     let ConnectError::Refused(response) = error else {
         return Duration::ZERO;

@@ -1,4 +1,4 @@
-//! What is asked for: a URL or a request, and the head that is sent for it.
+//! The request of an opening handshake, made from a URL or a [`Request`].
 //!
 //! Source: [RFC 6455 §3](https://www.rfc-editor.org/rfc/rfc6455#section-3) and
 //! [§4.1](https://www.rfc-editor.org/rfc/rfc6455#section-4.1).
@@ -16,17 +16,17 @@ use http::{
 use super::{ConnectError, exchange::HeadLimits, url};
 use crate::{config::Config, handshake::subprotocol, time::limit::within, words::header::is_token};
 
-/// The least time that a server has to answer.
-const LEAST_TIMEOUT: Duration = Duration::from_millis(200);
-/// The most fields that can be allowed. hyper makes room for all of them, and `HeaderMap` panics
-/// beyond some 24,000.
-const MOST_FIELDS: usize = 10_000;
+/// The minimum of [`Handshake::timeout`].
+const MIN_TIMEOUT: Duration = Duration::from_millis(200);
+/// The maximum of [`Handshake::max_response_fields`]. hyper allocates space for all of them, and `HeaderMap`
+/// panics beyond some 24,000.
+const MAX_FIELDS: usize = 10_000;
 
-/// An opening handshake to be made: where to, what is offered, and the limits of the connection.
+/// An opening handshake: the URL, the offered subprotocols, and the settings of the connection.
 ///
-/// It is made from a URL, with settings one by one, or from a [`Request`]. The fields of the
-/// handshake itself (`Connection`, `Upgrade`, the key and the version) are added when it is sent, in
-/// place of any that a request has. `Host` follows from the URL, unless it is given.
+/// It is made from a URL or a [`Request`]. The fields of the handshake (`Connection`, `Upgrade`, the key and
+/// the version) are added when it is sent, and replace those of a request. `Host` is taken from the URL, unless
+/// the field is given.
 ///
 /// # Examples
 ///
@@ -41,7 +41,7 @@ const MOST_FIELDS: usize = 10_000;
 ///     .subprotocol("desk.v1")
 ///     .config(Config::new().max_message_size(64 * 1024));
 /// let (socket, _response) = client::connect(handshake).await?;
-/// println!("they speak {:?}", socket.subprotocol());
+/// println!("subprotocol: {:?}", socket.subprotocol());
 /// # Ok(())
 /// # }
 /// ```
@@ -57,25 +57,29 @@ pub struct Handshake {
 impl Handshake {
     /// Makes a handshake for a URL such as `ws://127.0.0.1:3000/desk?number=3`.
     ///
-    /// The scheme is `ws` or `wss`, or `http` or `https`, which mean the same. The port is 80 or 443 if
-    /// none is given. A link-local address of IPv6 takes a zone, as `[fe80::1%25eth0]` ([RFC
-    /// 6874](https://www.rfc-editor.org/rfc/rfc6874)) or `[fe80::1%eth0]`, which is not sent to the server.
+    /// The scheme is `ws` or `wss`. `http` and `https` mean the same. The default port is 80 or 443. A
+    /// link-local IPv6 address may have a zone: `[fe80::1%25eth0]`
+    /// ([RFC 6874](https://www.rfc-editor.org/rfc/rfc6874)) or `[fe80::1%eth0]`. The zone is not sent to the
+    /// server.
     ///
-    /// In the path and the query, characters that a URL cannot have, such as spaces and those that are
-    /// not ASCII, are percent-encoded as UTF-8. A `%` is left as it is.
+    /// Characters of the path and the query that are not allowed in a URL, such as spaces and characters outside
+    /// of ASCII, are percent-encoded as UTF-8. A `%` is not changed.
     ///
     /// # Errors
     ///
-    /// [`ConnectError::InvalidRequest`] if `url` is no such URL, has a fragment or a control character,
-    /// has a host that is not ASCII (its `xn--` form is), or names a user: what authenticates belongs into
-    /// a [`header`](Self::header).
+    /// [`ConnectError::InvalidRequest`] if `url`
+    ///
+    /// - is not such a URL,
+    /// - has a fragment or a control character,
+    /// - has a host that is not ASCII (use its `xn--` form), or
+    /// - has a user name. Send credentials in a [`header`](Self::header) instead.
     pub fn new(url: impl AsRef<str>) -> Result<Self, ConnectError> {
         let mut request = Request::new(());
         *request.uri_mut() = url::parse(url.as_ref())?;
         Ok(Self::from(request))
     }
 
-    /// Adds a line to the head.
+    /// Adds a header field to the request.
     ///
     /// If the value is not ASCII, connecting fails with [`ConnectError::InvalidRequest`].
     #[must_use]
@@ -84,56 +88,56 @@ impl Handshake {
         self
     }
 
-    /// Offers a subprotocol; call it again for the next best.
+    /// Offers a subprotocol. Call it several times, in order of preference.
     ///
-    /// [`WebSocket::subprotocol`](crate::WebSocket::subprotocol) says which one the server chose,
-    /// if any. Names are tokens, each offered once and at most 32, else connecting fails with
-    /// [`ConnectError::InvalidRequest`].
+    /// [`WebSocket::subprotocol`](crate::WebSocket::subprotocol) returns the server's choice, if there is one.
+    /// Connecting fails with [`ConnectError::InvalidRequest`] if a name is not a token or is offered twice, or if
+    /// there are more than 32 names.
     #[must_use]
     pub fn subprotocol(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.subprotocols.push(name.into());
         self
     }
 
-    /// Sets limits and waits of the connection. Default: [`Config::new`].
+    /// Sets the limits and timeouts of the connection. Default: [`Config::new`].
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
         self
     }
 
-    /// Bounds the time from looking up the host to the end of the server's answer, TLS included.
+    /// Bounds the time from the lookup of the host to the end of the server's answer, including TLS.
     ///
-    /// Minimum: 200 ms, because the server takes several steps. Default: 10 s.
+    /// Minimum: 200 ms, because a handshake needs several round trips. Default: 10 s.
     #[must_use]
     pub const fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = within(LEAST_TIMEOUT, limit);
+        self.timeout = within(MIN_TIMEOUT, limit);
         self
     }
 
     /// Caps the head of the server's answer, in bytes: its first line, its fields and the empty line.
     ///
-    /// A larger one fails with [`ConnectError::InvalidResponse`]. Default: 16 KiB.
+    /// With a larger head connecting fails with [`ConnectError::InvalidResponse`]. Default: 16 KiB.
     #[must_use]
     pub const fn max_response_head(mut self, bytes: usize) -> Self {
         self.limits.bytes = bytes;
         self
     }
 
-    /// Caps the fields in the head of the server's answer; a 101 has at least three.
+    /// Caps the number of fields in the server's answer. A 101 has at least three.
     ///
-    /// More of them fail with [`ConnectError::InvalidResponse`]. Maximum: 10,000. Default: 100.
+    /// With more fields connecting fails with [`ConnectError::InvalidResponse`]. Maximum: 10,000. Default: 100.
     #[must_use]
     pub const fn max_response_fields(mut self, count: usize) -> Self {
-        self.limits.fields = if count < MOST_FIELDS {
+        self.limits.fields = if count < MAX_FIELDS {
             count
         } else {
-            MOST_FIELDS
+            MAX_FIELDS
         };
         self
     }
 
-    /// Returns whether the URL asks for TLS.
+    /// Returns whether the URL requires TLS.
     pub(super) fn is_encrypted(&self) -> Result<bool, ConnectError> {
         url::is_encrypted(self.request.uri())
     }
@@ -143,7 +147,7 @@ impl Handshake {
         url::address(self.request.uri())
     }
 
-    /// Completes the request as it is sent.
+    /// Returns the complete request.
     pub(super) fn into_request(self, key: HeaderValue) -> Result<Request<()>, ConnectError> {
         let mut request = self.request;
         if request.method() != Method::GET {
@@ -174,27 +178,30 @@ impl Handshake {
     }
 }
 
-/// Adds the names to those that the request has already.
+/// Adds subprotocols to those of the request's own header.
 fn offer_subprotocols(
     names: &[Cow<'static, str>],
     headers: &mut HeaderMap,
 ) -> Result<(), ConnectError> {
     for name in names {
-        // A list of names would pass for as many.
+        // Otherwise the server would read "a, b" as two names.
         if !is_token(name.as_bytes()) {
-            let why = format!("the subprotocol \"{}\" is no token", name.escape_default());
+            let why = format!(
+                "the subprotocol \"{}\" is not a token",
+                name.escape_default()
+            );
             return Err(ConnectError::request(why));
         }
         let name = HeaderValue::from_str(name).map_err(ConnectError::request)?;
         headers.append(SEC_WEBSOCKET_PROTOCOL, name);
     }
     subprotocol::offered(headers).map_err(|_| {
-        ConnectError::request("the subprotocols are not at most 32 distinct tokens")
+        ConnectError::request("the subprotocols have to be at most 32 different tokens")
     })?;
     Ok(())
 }
 
-/// Puts `Host` in front of the other fields, where servers and proxies look for it first (RFC 9110 §7.2).
+/// Moves `Host` in front of all other fields, as RFC 9110 §7.2 recommends.
 fn put_host_first(headers: &mut HeaderMap) {
     let fields = mem::take(headers);
     headers.reserve(fields.len());
@@ -206,7 +213,7 @@ fn put_host_first(headers: &mut HeaderMap) {
     }
 }
 
-/// Refuses values that are not ASCII, and a `Host` with blanks in it: what servers make of them differs.
+/// Refuses values that are not ASCII, and a `Host` with spaces: servers interpret these differently.
 fn check_values(headers: &HeaderMap) -> Result<(), ConnectError> {
     for (name, value) in headers {
         if !value.as_bytes().is_ascii() {
@@ -224,12 +231,12 @@ fn check_values(headers: &HeaderMap) -> Result<(), ConnectError> {
     }
 }
 
-/// Adds the extensions that this side is configured to speak.
+/// Adds the configured extensions.
 fn offer_extensions(config: &Config, headers: &mut HeaderMap) -> Result<(), ConnectError> {
-    // What the user offers for itself could be accepted, and nobody here would speak it.
+    // The server could accept an extension that this crate does not implement.
     if headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
         return Err(ConnectError::request(
-            "the request offers extensions of its own",
+            "the request has its own field for extensions",
         ));
     }
     if let Some(offer) = config.offer() {
@@ -277,7 +284,7 @@ impl TryFrom<String> for Handshake {
     }
 }
 
-// The URL and the fields may hold secrets.
+// Not derived: the URL and the fields may contain secrets.
 impl fmt::Debug for Handshake {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Handshake").finish_non_exhaustive()
@@ -396,7 +403,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_which_urls_ask_for_tls() {
+    fn knows_which_urls_require_tls() {
         for (url, host, port) in [
             ("wss://h/", "h", 443),
             ("https://h:1/", "h:1", 1),
@@ -417,7 +424,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_urls_that_are_none_for_a_websocket() {
+    fn refuses_invalid_urls() {
         for (url, reason) in [
             ("ftp://h/", "does not begin with ws://"),
             ("/path", "does not begin with ws://"),
@@ -483,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn replaces_what_a_request_says_about_the_handshake_but_not_its_host() {
+    fn replaces_the_handshake_fields_of_a_request_but_not_its_host() {
         let request = to("ws://h/")
             .header(CONNECTION, "close")
             .header(UPGRADE, "h2c")
@@ -511,7 +518,7 @@ mod tests {
     }
 
     #[test]
-    fn needs_a_host_from_somewhere() {
+    fn needs_a_host_in_the_url_or_the_headers() {
         let path = || to("/ws");
         let error = Handshake::from(path().body(()).unwrap()).into_request(KEY);
         assert_eq!(why(&error.unwrap_err()), "there is no host");
@@ -520,7 +527,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_requests_that_are_no_handshake() {
+    fn refuses_requests_that_are_not_handshakes() {
         for (request, reason) in [
             (to("ws://h/").method("POST"), "GET"),
             (to("ws://h/").header(CONTENT_LENGTH, "0"), "body"),
@@ -542,7 +549,7 @@ mod tests {
     }
 
     #[test]
-    fn escapes_what_a_request_has_in_its_path_and_query() {
+    fn escapes_the_path_and_query_of_a_request() {
         let uri = "ws://h/caf\u{e9}?n=\u{2603}";
         let request = sent(Handshake::from(to(uri).body(()).unwrap()));
         assert_eq!(request.uri(), "/caf%C3%A9?n=%E2%98%83");
@@ -574,7 +581,10 @@ mod tests {
         let url = Handshake::new("ws://h/").unwrap();
         for name in ["", "two words", "a, b", "a,", "a\r\nX: y", "caf\u{e9}"] {
             let error = url.clone().subprotocol(name).into_request(KEY);
-            let named = format!("the subprotocol \"{}\" is no token", name.escape_default());
+            let named = format!(
+                "the subprotocol \"{}\" is not a token",
+                name.escape_default()
+            );
             assert_eq!(why(&error.unwrap_err()), named);
         }
         let twice = url.clone().subprotocol("a").subprotocol("a");

@@ -1,4 +1,4 @@
-//! What a server answers: whether a 101 is the one that was asked for.
+//! Checks that a server's 101 answers the request.
 //!
 //! Source: [RFC 6455 §4.1](https://www.rfc-editor.org/rfc/rfc6455#section-4.1), the list that
 //! begins with "Once the client's opening handshake has been sent".
@@ -16,16 +16,16 @@ use crate::{
     words::header::{contains_token, single},
 };
 
-/// What a server chose of what was offered.
+/// The server's choices among the offers.
 #[derive(Debug)]
 pub(super) struct Agreed {
     pub(super) subprotocol: Option<HeaderValue>,
     pub(super) deflation: Option<Deflation>,
 }
 
-/// Checks a 101 against the fields of its request and the configuration that it was made with.
+/// Checks a 101 against the fields of its request and the configuration of the request.
 ///
-/// `accept` is the only right answer to the request's key.
+/// `accept` is the expected `Sec-WebSocket-Accept`.
 pub(super) fn check<B>(
     response: &Response<B>,
     request: &HeaderMap,
@@ -49,7 +49,7 @@ pub(super) fn check<B>(
         ));
     }
     let deflation = config.confirm(headers).map_err(|_| {
-        ConnectError::response("the server chose an extension that was not offered so")
+        ConnectError::response("the server chose an extension or parameters that were not offered")
     })?;
     let subprotocol = agree_on_subprotocol(headers, request)?;
     Ok(Agreed {
@@ -67,7 +67,7 @@ fn agree_on_subprotocol(
     };
     let offered = subprotocol::offered(request).unwrap_or_default();
     if offered.iter().any(|name| chosen == name) {
-        // What was read along with it is not kept.
+        // A copy, because the value shares the buffer that holds the whole head.
         Ok(HeaderValue::from_bytes(chosen.as_bytes()).ok())
     } else {
         Err(ConnectError::response(
@@ -118,22 +118,22 @@ mod tests {
     }
 
     #[test]
-    fn accepts_what_was_asked_for_however_it_is_written() {
+    fn accepts_fields_in_any_case_and_in_lists() {
         let lists = without(CONNECTION).header(CONNECTION, "keep-alive, upgrade");
-        let loud = without(UPGRADE).header(UPGRADE, "WebSocket");
-        for answer in [answer(), lists, loud] {
+        let capitals = without(UPGRADE).header(UPGRADE, "WebSocket");
+        for answer in [answer(), lists, capitals] {
             assert!(matches!(checked(answer), Ok(None)));
         }
     }
 
     #[test]
-    fn takes_a_subprotocol_that_was_offered() {
+    fn accepts_an_offered_subprotocol() {
         let answer = answer().header(SEC_WEBSOCKET_PROTOCOL, "b");
         assert_eq!(checked(answer).unwrap().unwrap(), "b");
     }
 
     #[test]
-    fn refuses_what_breaks_a_rule_of_the_rfc() {
+    fn refuses_answers_that_break_the_rfc() {
         let wrong = "s3pPLMBiTxaQ9kYGzzhZRbK+xOp=";
         for (answer, reason) in [
             (answer().version(Version::HTTP_10), "HTTP/1.1"),

@@ -1,4 +1,4 @@
-//! TLS for `wss://` URLs, by rustls, with the roots that the features name.
+//! TLS for `wss://` URLs, with rustls and the roots of the enabled features.
 
 use std::{
     error::Error,
@@ -24,29 +24,30 @@ use tokio_rustls::{
 
 use super::ConnectError;
 
-/// The beginning of an answer in plain HTTP/1.
+/// The first bytes of a plain HTTP/1 answer.
 const HTTP: &[u8] = b"HTTP/";
 
-/// Made once: the system's roots are many files, and sessions are resumed with the same settings only.
+/// Made once, because the system's roots are many files, and because TLS sessions are resumed only with the same
+/// `ClientConfig`.
 static SETTINGS: OnceLock<Settings> = OnceLock::new();
 
 struct Settings {
     config: Arc<ClientConfig>,
-    /// The first root of the system that was not loaded, and why.
+    /// Why the first of the missing system roots was not loaded.
     missing: Option<Arc<str>>,
 }
 
-/// Encrypts connections that have been dialled.
+/// Makes TLS connections over TCP streams.
 pub(super) struct Connector {
     tls: TlsConnector,
     missing: Option<Arc<str>>,
 }
 
-/// Returns the connector, with roots that are loaded when it is asked for first.
+/// Returns the connector. The first call loads the roots.
 ///
 /// # Errors
 ///
-/// [`ConnectError::Tls`] if there are no roots. They are loaded again the next time.
+/// [`ConnectError::Tls`] if there are no roots. The next call then loads them again.
 pub(super) async fn connector() -> Result<Connector, ConnectError> {
     let settings = match SETTINGS.get() {
         Some(settings) => settings,
@@ -62,25 +63,25 @@ pub(super) async fn connector() -> Result<Connector, ConnectError> {
 }
 
 impl Connector {
-    /// Makes the TLS handshake, in which the server has to prove that it is `host`.
+    /// Makes the TLS handshake. The server's certificate has to be valid for `host`.
     pub(super) async fn connect(
         &self,
         host: &str,
         stream: TcpStream,
     ) -> Result<TlsStream<TcpStream>, ConnectError> {
         let mut connecting = pin!(self.tls.connect(server_name(host)?, stream));
-        let mut start = [0; HTTP.len()];
-        let mut start = ReadBuf::new(&mut start);
-        // rustls keeps no bytes that are not TLS, so the first ones are looked at before it reads them.
+        let mut first_bytes = [0; HTTP.len()];
+        let mut first_bytes = ReadBuf::new(&mut first_bytes);
+        // Peeks at the first bytes before rustls reads them, because it drops bytes that are not TLS.
         let connected = poll_fn(|cx| {
-            if let (true, Some(stream)) = (start.filled().is_empty(), connecting.get_ref()) {
-                // The handshake meets the same failure.
-                let _: Poll<io::Result<usize>> = stream.poll_peek(cx, &mut start);
+            if let (true, Some(stream)) = (first_bytes.filled().is_empty(), connecting.get_ref()) {
+                // An error is ignored, because the handshake gets the same one.
+                let _: Poll<io::Result<usize>> = stream.poll_peek(cx, &mut first_bytes);
             }
             connecting.as_mut().poll(cx)
         })
         .await;
-        connected.map_err(|error| match start.filled() == HTTP {
+        connected.map_err(|error| match first_bytes.filled() == HTTP {
             true => ConnectError::tls("the server seems not to speak TLS: use a ws:// URL"),
             false => self.failure(error),
         })
@@ -103,7 +104,7 @@ impl Connector {
     }
 }
 
-/// A certificate that is not trusted, while roots are missing.
+/// The error for an untrusted certificate, if roots are missing.
 #[derive(Debug)]
 struct Untrusted {
     error: rustls::Error,
@@ -122,7 +123,7 @@ impl Error for Untrusted {
     }
 }
 
-/// Returns the name that the certificate has to have: for an address it is the address, without a zone.
+/// Returns the name for which the certificate has to be valid. An IP address is used without its zone.
 fn server_name(host: &str) -> Result<ServerName<'static>, ConnectError> {
     let (address, _zone) = host.split_once('%').unwrap_or((host, ""));
     match address.parse::<IpAddr>() {
@@ -132,7 +133,6 @@ fn server_name(host: &str) -> Result<ServerName<'static>, ConnectError> {
 }
 
 fn load() -> Result<Settings, ConnectError> {
-    // The provider that the application has installed, if it has.
     let provider = CryptoProvider::get_default().cloned();
     let provider = provider.unwrap_or_else(|| Arc::new(ring::default_provider()));
     let Roots { store, missing } = roots();
@@ -146,7 +146,7 @@ fn load() -> Result<Settings, ConnectError> {
         .map_err(ConnectError::tls)?
         .with_root_certificates(store)
         .with_no_client_auth();
-    // A server that also speaks HTTP/2 is told that this connection does not.
+    // Without it a server that supports HTTP/2 might choose it.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Settings {
         config: Arc::new(config),
@@ -167,7 +167,7 @@ fn roots() -> Roots {
     let missing = {
         let native = rustls_native_certs::load_native_certs();
         let missing = missing(&native.errors);
-        // A store may hold certificates that are none for rustls.
+        // Skips certificates that rustls cannot parse.
         store.add_parsable_certificates(native.certs);
         missing
     };
@@ -176,7 +176,7 @@ fn roots() -> Roots {
     Roots { store, missing }
 }
 
-/// Returns why roots are missing: those of the file that `SSL_CERT_FILE` names, or else any.
+/// Returns why roots are missing. A failure of the file in `SSL_CERT_FILE` is preferred.
 #[cfg(feature = "rustls-tls-native-roots")]
 fn missing(errors: &[rustls_native_certs::Error]) -> Option<Arc<str>> {
     if let Some(file) = std::env::var_os("SSL_CERT_FILE") {
@@ -185,7 +185,7 @@ fn missing(errors: &[rustls_native_certs::Error]) -> Option<Arc<str>> {
         if named.certs.is_empty() {
             let why = match named.errors.first() {
                 Some(error) => error.to_string(),
-                None => "there is no certificate in PEM in it".to_owned(),
+                None => "it has no certificate in PEM format".to_owned(),
             };
             return Some(format!("SSL_CERT_FILE is {}: {why}", file.display()).into());
         }
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn asks_for_the_certificate_of_a_name_or_an_address() {
+    fn certificates_are_for_a_name_or_an_address() {
         for (host, name) in [
             ("example.com", "example.com"),
             ("127.0.0.1", "127.0.0.1"),
@@ -216,7 +216,7 @@ mod tests {
 
     #[cfg(feature = "rustls-tls-webpki-roots")]
     #[test]
-    fn has_the_roots_that_are_compiled_in() {
+    fn has_the_compiled_in_roots() {
         assert!(roots().store.len() >= webpki_roots::TLS_SERVER_ROOTS.len());
     }
 }

@@ -1,4 +1,4 @@
-//! The URL that is dialled, and what follows from it: the address, `Host` and the target.
+//! Parses the URL of a handshake. Returns the address, the `Host` field and the request target.
 //!
 //! Source: [RFC 6455 §3](https://www.rfc-editor.org/rfc/rfc6455#section-3),
 //! [RFC 6874](https://www.rfc-editor.org/rfc/rfc6874) for zones.
@@ -12,9 +12,9 @@ use http::{
 
 use super::ConnectError;
 
-/// Reads a URL with a host and one of the schemes that are ours.
+/// Parses a URL with a host and a supported scheme.
 pub(super) fn parse(url: &str) -> Result<Uri, ConnectError> {
-    // `Uri` drops them, and RFC 6455 §3 has none.
+    // RFC 6455 §3 forbids fragments, but `Uri` silently drops them.
     if url.contains('#') {
         return Err(ConnectError::request("the url has a fragment"));
     }
@@ -28,9 +28,9 @@ pub(super) fn parse(url: &str) -> Result<Uri, ConnectError> {
             "the url's host is not ASCII: write it in its xn-- form",
         ));
     }
-    // `Uri` would say no more than that the format is invalid.
+    // Checked here for a better error: `Uri` only reports an invalid format.
     let scheme = url.split_once("://").map_or("", |(scheme, _)| scheme);
-    let _ = asks_for_tls(scheme)?;
+    let _ = requires_tls(scheme)?;
     let target = escape(target)?;
     let uri: Uri = format!("{origin}{target}")
         .parse()
@@ -41,8 +41,7 @@ pub(super) fn parse(url: &str) -> Result<Uri, ConnectError> {
 
 /// Returns the host and the port to connect to.
 ///
-/// The host is as the system's resolver takes it: an IPv6 address is without brackets, and its zone
-/// behind a `%`.
+/// The host has the form for the system's resolver: an IPv6 address without brackets, with its zone after a `%`.
 pub(super) fn address(uri: &Uri) -> Result<(String, u16), ConnectError> {
     let authority = uri.authority().ok_or_else(no_host)?;
     let host = match Literal::of(authority)? {
@@ -63,8 +62,8 @@ pub(super) fn address(uri: &Uri) -> Result<(String, u16), ConnectError> {
     Ok((host, port))
 }
 
-/// Returns what stands in `Host`: host and port, without a zone (RFC 6874 §4) and without the port that
-/// goes without saying. `None` for a URL that is just a path.
+/// Returns the `Host` field: the host without a zone (RFC 6874 §4), and the port if it is not the default.
+/// Returns `None` for a URI without a host.
 pub(super) fn host_field(uri: &Uri) -> Result<Option<HeaderValue>, ConnectError> {
     let Some(authority) = uri.authority() else {
         return Ok(None);
@@ -94,12 +93,12 @@ pub(super) fn host_field(uri: &Uri) -> Result<Option<HeaderValue>, ConnectError>
         .map_err(ConnectError::request)
 }
 
-/// Returns what stands in the first line: the path and the query, `/` at least.
+/// Returns the request target: the path and the query, or `/`.
 pub(super) fn target(uri: &Uri) -> Result<Uri, ConnectError> {
     let Some(target) = uri.path_and_query() else {
         return Ok(Uri::from_static("/"));
     };
-    // `/?q` is in the URL `ws://host?q` as well.
+    // `Uri` has already added the `/` to `ws://host?q`.
     let escaped = escape(target.as_str())?;
     let target = PathAndQuery::try_from(escaped).map_err(ConnectError::request)?;
     Ok(Uri::from(target))
@@ -109,10 +108,10 @@ pub(super) fn no_host() -> ConnectError {
     ConnectError::request("there is no host")
 }
 
-/// Percent-encodes the characters of a path and query that RFC 3986 does not allow there, as UTF-8.
+/// Percent-encodes the characters that RFC 3986 does not allow in a path or query, as UTF-8.
 ///
-/// A `%` is left as it is, so that nothing is encoded twice. Control characters are refused: nobody
-/// means to send them.
+/// A `%` is not encoded, because the input may already be encoded. Control characters are refused, because they
+/// are always a mistake.
 fn escape(target: &str) -> Result<String, ConnectError> {
     let mut escaped = String::with_capacity(target.len());
     let mut part = "path";
@@ -137,7 +136,7 @@ fn escape(target: &str) -> Result<String, ConnectError> {
     Ok(escaped)
 }
 
-/// Returns whether a character may stand in a path or a query (RFC 3986 §3.3 and §3.4).
+/// Returns whether a character is allowed in a path or a query (RFC 3986 §3.3 and §3.4).
 fn is_allowed(character: char) -> bool {
     character.is_ascii_alphanumeric() || "-._~!$&'()*+,;=:@/?%".contains(character)
 }
@@ -150,25 +149,25 @@ struct Literal {
 }
 
 impl Literal {
-    /// Reads a host in brackets, `None` if it has none.
+    /// Parses a host in brackets. Returns `None` for a host without brackets.
     fn of(authority: &Authority) -> Result<Option<Self>, ConnectError> {
         let Some(literal) = authority.host().strip_prefix('[') else {
             return Ok(None);
         };
         let literal = literal.strip_suffix(']').unwrap_or(literal);
         let (address, zone) = match literal.split_once('%') {
-            Some((address, zone)) => (address, Some(read_zone(zone)?)),
+            Some((address, zone)) => (address, Some(parse_zone(zone)?)),
             None => (literal, None),
         };
         let address = address
             .parse()
-            .map_err(|_| ConnectError::request("the url's host is no IPv6 address"))?;
+            .map_err(|_| ConnectError::request("the url's host is not an IPv6 address"))?;
         Ok(Some(Self { address, zone }))
     }
 }
 
-/// Reads what stands behind the `%`: `eth0`, or `25eth0`, in which the `%` is escaped (RFC 6874 §2).
-fn read_zone(zone: &str) -> Result<String, ConnectError> {
+/// Parses the text after the `%`: `eth0`, or `25eth0`, where the `%` is escaped (RFC 6874 §2).
+fn parse_zone(zone: &str) -> Result<String, ConnectError> {
     // `%25` alone is the zone with the number 25.
     let name = match zone.strip_prefix("25") {
         Some(escaped) if !escaped.is_empty() => unescape(escaped),
@@ -177,7 +176,7 @@ fn read_zone(zone: &str) -> Result<String, ConnectError> {
     let is_name =
         |name: &String| !name.is_empty() && name.bytes().all(|byte| byte.is_ascii_graphic());
     name.filter(is_name)
-        .ok_or_else(|| ConnectError::request("the zone of the url's host is none"))
+        .ok_or_else(|| ConnectError::request("the zone of the url's host is invalid"))
 }
 
 fn unescape(text: &str) -> Option<String> {
@@ -191,12 +190,12 @@ fn unescape(text: &str) -> Option<String> {
     String::from_utf8(bytes).ok()
 }
 
-/// Returns whether a URL asks for TLS. `http` and `https` are the same as `ws` and `wss` (RFC 6455 §3).
+/// Returns whether a URL requires TLS. `http` and `https` mean the same as `ws` and `wss` (RFC 6455 §3).
 pub(super) fn is_encrypted(uri: &Uri) -> Result<bool, ConnectError> {
-    asks_for_tls(uri.scheme_str().unwrap_or_default())
+    requires_tls(uri.scheme_str().unwrap_or_default())
 }
 
-fn asks_for_tls(scheme: &str) -> Result<bool, ConnectError> {
+fn requires_tls(scheme: &str) -> Result<bool, ConnectError> {
     let is_one_of = |names: [&str; 2]| names.iter().any(|name| scheme.eq_ignore_ascii_case(name));
     if is_one_of(["ws", "http"]) {
         Ok(false)
@@ -213,13 +212,13 @@ fn default_port(uri: &Uri) -> Result<u16, ConnectError> {
     Ok(if is_encrypted(uri)? { 443 } else { 80 })
 }
 
-/// Returns the port if one is given, which has to be one.
+/// Returns the port of a URL, if it has one.
 fn port(authority: &Authority) -> Result<Option<u16>, ConnectError> {
     match authority.as_str().strip_prefix(authority.host()) {
         Some("" | ":") => Ok(None),
         _ => match authority.port_u16() {
             Some(port) if port != 0 => Ok(Some(port)),
-            _ => Err(ConnectError::request("the url's port is none")),
+            _ => Err(ConnectError::request("the url's port is invalid")),
         },
     }
 }

@@ -1,10 +1,10 @@
-//! Without a feature for TLS there is no connector, and the compiler takes out what would use one.
+//! Replaces `tls` without a feature for TLS. `Connector` is empty, so the compiler removes the code that uses it.
 
 use tokio::net::TcpStream;
 
 use super::ConnectError;
 
-/// There are no values of it.
+/// Has no values.
 pub(super) enum Connector {}
 
 pub(super) async fn connector() -> Result<Connector, ConnectError> {

@@ -1,10 +1,10 @@
-//! What other layers do around a WebSocket, and where auth belongs.
+//! The effects of other layers on a WebSocket, and where to add auth.
 //!
-//! A layer that is added *after* the WebSocket is outside of it: it sees the handshake, and the 101 that
-//! answers it. A layer that is added *before* is inside: **it does not see handshakes**, because these are
-//! answered before they get there. So auth goes after.
+//! A layer that is added *after* the WebSocket is outside of it: it sees the handshake and the 101. A layer that
+//! is added *before* the WebSocket is inside of it: **it does not see handshakes**, because the WebSocket layer
+//! answers them first. So add auth after the WebSocket.
 //!
-//! **In a tower `ServiceBuilder` it is the other way round**: what is added first is outermost. There auth goes
+//! **In a tower `ServiceBuilder` the order is reversed**: the first layer is the outermost. There, add auth
 //! before the WebSocket.
 //!
 //! ```
@@ -21,13 +21,13 @@
 //!
 //! let ws = WebSocketLayer::new(Echo::new());
 //!
-//! // A route of its own: auth sees its handshakes, like the requests for any other route.
+//! // One route: auth sees its handshakes, like the requests for any other route.
 //! let app: Router = Router::new()
 //!     .route("/", get(|| async { "hello over HTTP" }))
 //!     .route_service("/ws", ws.clone().into_service())
 //!     .layer(from_fn(auth));
 //!
-//! // As a layer around the routes: auth has to come after it. The other way round, /ws would be open.
+//! // A layer around all routes: add auth after it. In the other order, auth would not protect /ws.
 //! let app: Router = Router::new()
 //!     .route("/", get(|| async { "hello over HTTP" }))
 //!     .layer(ws.path("/ws"))
@@ -45,43 +45,43 @@
 //! | `.merge(routes.layer(auth)).layer(ws)` | **connects** |
 //! | `.layer(ws).route_layer(auth)` | **connects** |
 //!
-//! [`Handler::accept`](crate::Handler::accept) sees every handshake, wherever the layer is.
+//! [`Handler::accept`](crate::Handler::accept) sees every handshake, independent of the order of layers.
 //!
 //! # Layers outside
 //!
-//! These are tested with axum, tower-http and tower (`tests/layers.rs`). Inside, none of them has an
-//! effect on a WebSocket.
+//! These are tested with axum, tower-http and tower (`tests/layers.rs`). If they are inside, they have no effect
+//! on a WebSocket.
 //!
 //! | Layer | Effect outside |
 //! | --- | --- |
-//! | `TraceLayer`, `CatchPanicLayer`, `InFlightRequestsLayer` | See the handshake and its 101, and nothing of the connection: it has a span and [counts](crate::Connections::counts) of its own. A panic of a handler ends its connection with 1011. |
-//! | `CorsLayer` | None: browsers do not ask it about WebSockets. See [`OriginPolicy`](crate::OriginPolicy). |
-//! | `SetRequestIdLayer`, `PropagateRequestIdLayer`, `PropagateHeaderLayer`, `SetResponseHeaderLayer`, `SetSensitiveHeadersLayer` | As for other requests. Do not override `Connection` or `Upgrade`: then no client connects. |
-//! | `AddExtensionLayer` | The handler finds the extensions in `accept`, and in [`WebSocket::request`](crate::WebSocket::request). |
-//! | `ValidateRequestHeaderLayer`, `from_fn` that refuses | Decide on handshakes. |
-//! | `CompressionLayer`, `RequestDecompressionLayer` | None. Messages are compressed by the feature `deflate`. |
+//! | `TraceLayer`, `CatchPanicLayer`, `InFlightRequestsLayer` | See the handshake and its 101, but not the connection. The connection has its own span and [counts](crate::Connections::counts). A panic of a handler ends its connection with 1011. |
+//! | `CorsLayer` | None: CORS does not apply to WebSockets. See [`OriginPolicy`](crate::OriginPolicy). |
+//! | `SetRequestIdLayer`, `PropagateRequestIdLayer`, `PropagateHeaderLayer`, `SetResponseHeaderLayer`, `SetSensitiveHeadersLayer` | As for other requests. Do not override `Connection` or `Upgrade`, because then no client connects. |
+//! | `AddExtensionLayer` | The handler sees the extensions in `accept`, and in [`WebSocket::request`](crate::WebSocket::request). |
+//! | `ValidateRequestHeaderLayer`, `from_fn` that refuses | Refuse handshakes like other requests. |
+//! | `CompressionLayer`, `RequestDecompressionLayer` | None. To compress messages use the feature `deflate`. |
 //! | `RequestBodyLimitLayer` | None: a handshake has no body. For messages see [`Config::max_message_size`](crate::Config::max_message_size). |
-//! | `TimeoutLayer`, tower's `timeout` | Bound the answer to the handshake, and **end with the 101**: no connection is cut. See [`Config::max_lifetime`](crate::Config::max_lifetime), and `accept_timeout` of the layer. |
-//! | `ConcurrencyLimitLayer`, `GlobalConcurrencyLimitLayer`, `load_shed` | Bound the handshakes on their way, and **end with the 101**: connections are not limited. See [`Connections::max_connections`](crate::Connections::max_connections) and [`max_per_key`](crate::WebSocketLayer::max_per_key). |
+//! | `TimeoutLayer`, tower's `timeout` | Bound the time of the handshake, and **end with the 101**: they end no connection. See [`Config::max_lifetime`](crate::Config::max_lifetime), and `accept_timeout` of the layer. |
+//! | `ConcurrencyLimitLayer`, `GlobalConcurrencyLimitLayer`, `load_shed` | Limit the concurrent handshakes, and **end with the 101**: they do not limit connections. See [`Connections::max_connections`](crate::Connections::max_connections) and [`max_per_key`](crate::WebSocketLayer::max_per_key). |
 //! | `buffer`, `rate_limit` | Count handshakes like other requests. |
-//! | `NormalizePathLayer` around the whole | `/ws/` connects to `/ws`. |
+//! | `NormalizePathLayer` around the whole router | `/ws/` connects to `/ws`. |
 //! | `MapResponseBodyLayer` with `Body::new`, `from_fn` that passes the response on | None. |
 //! | `from_fn` that reads the body (`to_bytes`) and sends it on: ETags, logs of bodies, rewriting of pages | None. |
-//! | `from_fn` or `map_response` that answers something else in the place of the 101 | The client gets that, and the handler does not run. |
-//! | the same, if it read the body before, or changed only the status | The client gets that, and over HTTP/1.1 **the handler runs**: refuse before the inner service is called. |
-//! | `DecompressionLayer`, `ResponseBodyTimeoutLayer`, `CompressionLayer` of everything, `Body::from_stream` | Over HTTP/1.1 a 101, and then the connection is dropped, with a line at error level. Put them inside, or see [`insecure_run_behind_any_response`](crate::WebSocketLayer::insecure_run_behind_any_response). |
-//! | `from_fn` that makes a new request without the extensions | 500, with a line at error level: the server's promise of the connection was among them. |
+//! | `from_fn` or `map_response` that replaces the 101 by another response | The client gets that response, and the handler does not run. |
+//! | the same, if it has read the body before, or changes only the status | The client gets that response, but over HTTP/1.1 **the handler runs**. Refuse before the inner service is called. |
+//! | `DecompressionLayer`, `ResponseBodyTimeoutLayer`, `CompressionLayer` of everything, `Body::from_stream` | Over HTTP/1.1 the client gets a 101, and then the connection is dropped. This is logged at error level. Add them inside, or see [`insecure_run_behind_any_response`](crate::WebSocketLayer::insecure_run_behind_any_response). |
+//! | `from_fn` that makes a new request without the extensions | 500, logged at error level: hyper's handle for the upgrade is one of the extensions. |
 //!
-//! Sessions, such as those of tower-sessions, write their cookie when the response leaves, which is the 101.
-//! So change a session in [`Handler::accept`](crate::Handler::accept); in `handle` save it yourself.
+//! Session layers, such as tower-sessions, send their cookie with the response: here the 101. So change a session
+//! in [`Handler::accept`](crate::Handler::accept). If `handle` changes it, save it there yourself.
 //!
 //! # Places in axum's `Router`
 //!
 //! | | |
 //! | --- | --- |
 //! | `.layer(ws)` before `.route(..)` | connects |
-//! | `.layer(ws).fallback(..)` | 404: no layer is around a fallback that is added later |
+//! | `.layer(ws).fallback(..)` | 404: the layer is not around a fallback that is added later |
 //! | `.route_layer(ws)`, or `.layer(ws)` in a nested router, without a route or fallback for the path | 404: the layer is not reached |
-//! | two layers for one path | the outer one, which was added last, answers |
+//! | two layers for one path | the one added last answers, because it is the outer one |
 //! | `ServiceBuilder::option_layer` | does not compile: use [`WebSocketLayer::enabled`](crate::WebSocketLayer::enabled) |
 //! | `layer.layer(router)` in `axum::serve` | does not compile: the body needs `MapResponseLayer`, as the README shows |

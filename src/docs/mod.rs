@@ -1,8 +1,8 @@
-//! Pages about what several items have in common. There is no code here.
+//! Documentation pages, without code.
 //!
-//! - [`layers`]: what other layers do around a [`WebSocketLayer`](crate::WebSocketLayer), and where auth
-//!   belongs.
-//! - [`when_it_does_not_connect`]: what each answer to a handshake means, and what to do.
+//! - [`layers`]: the effects of other layers on a [`WebSocketLayer`](crate::WebSocketLayer), and where to add
+//!   auth.
+//! - [`when_it_does_not_connect`]: the causes of each answer to a handshake, and their solutions.
 
 pub mod layers;
 pub mod when_it_does_not_connect;

@@ -1,7 +1,7 @@
-//! What each answer to a handshake means, and what to do.
+//! The causes of each answer to a handshake, and their solutions.
 //!
-//! A browser shows a page no more than close code 1006 for all of it. The status is in the browser's
-//! developer tools, under "Network". The cause is in the text of the answer, which `curl` shows:
+//! In a browser a page only sees close code 1006, for any cause. The status is in the browser's developer tools,
+//! under "Network". The text of the answer gives the cause. `curl` shows it:
 //!
 //! ```text
 //! curl -i --http1.1 -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' \
@@ -9,97 +9,100 @@
 //!     https://example.com/ws
 //! ```
 //!
-//! And it is in the log of the server, by the feature `tracing`. Each refusal is logged: at info level once a
-//! minute for each reason, each status of a handler and each origin (64 origins at most), and otherwise at debug
-//! level (`RUST_LOG=tower_websocket=debug`). So is a handshake of which a proxy has made a plain request. A
-//! handshake that passes by the layer is logged at debug level.
+//! With the feature `tracing` the cause is also in the log of the server:
 //!
-//! What this crate's own client says (feature `client`), and what to do, is in
+//! - A refusal is logged at info level once a minute for each reason, each status of a handler and each origin
+//!   (64 origins at most). All other refusals are logged at debug level (`RUST_LOG=tower_websocket=debug`).
+//! - The same holds for a handshake that a proxy has turned into a plain request.
+//! - A handshake that the layer passes to the inner service is logged at debug level.
+//!
+//! For the errors of this crate's client (feature `client`), see
 //! [its documentation](../../client/index.html#when-the-client-does-not-connect).
 //!
 //! # 403
 //!
-//! `pages of https://a.example may not connect to b.example`: the page's origin is not that of the server.
-//! The text has both.
+//! `pages of https://a.example may not connect to b.example`: the origin of the page is not the host of the
+//! server. The text has both names.
 //!
 //! | Cause | What to do |
 //! | --- | --- |
-//! | The second name is the upstream's or a port that nobody types: a proxy rewrites `Host`. | Have it pass `Host` on (nginx: `proxy_set_header Host $http_host;`), or name the proxy by [`OriginPolicy::x_forwarded_host`](crate::OriginPolicy::x_forwarded_host). |
-//! | The second name has no port, and the address in the browser has one: nginx's `$host` leaves it out. | `proxy_set_header Host $http_host;`, and `$http_host` also in `X-Forwarded-Host`. |
-//! | `X-Forwarded-Host` lists several hosts: there are more proxies than are trusted. | Trust as many ([`TrustedProxies::number`](crate::TrustedProxies::number)), or list their addresses. |
-//! | The front end has another host or port. | [`OriginPolicy::allow`](crate::OriginPolicy::allow); while you develop, [`allow_loopback`](crate::OriginPolicy::allow_loopback). |
-//! | A device, an application or an extension sends `file://`, or a scheme of its own. | `allow("file://")`, `allow("moz-extension://*")`. |
-//! | `null`: the page was opened from a disk, or is in a frame with `sandbox`. | Serve it over HTTP. [`insecure_null`](crate::OriginPolicy::insecure_null) lets everybody in. |
-//! | `the forwarded host is malformed`: a proxy writes [`Forwarded`](crate::OriginPolicy::forwarded) otherwise than RFC 7239 asks, or a client left a quoted string open. | Have the outermost proxy replace the field. |
-//! | Both names are the same, and [`OriginPolicy::hosts`](crate::OriginPolicy::hosts) is set. | Add the name there, if it is the server's. |
+//! | The second name is an internal host or port: a proxy rewrites `Host`. | Let the proxy pass `Host` on (nginx: `proxy_set_header Host $http_host;`), or trust the proxy with [`OriginPolicy::x_forwarded_host`](crate::OriginPolicy::x_forwarded_host). |
+//! | The second name has no port, but the address in the browser has one: nginx's `$host` omits it. | `proxy_set_header Host $http_host;`, and `$http_host` also in `X-Forwarded-Host`. |
+//! | `X-Forwarded-Host` lists several hosts: there are more proxies than trusted ones. | Set their number ([`TrustedProxies::number`](crate::TrustedProxies::number)), or list their addresses. |
+//! | The front end has another host or port. | [`OriginPolicy::allow`](crate::OriginPolicy::allow). During development: [`allow_loopback`](crate::OriginPolicy::allow_loopback). |
+//! | A device, an application or a browser extension sends `file://`, or its own scheme. | `allow("file://")`, `allow("moz-extension://*")`. |
+//! | `null`: the page was opened from a disk, or is in a frame with `sandbox`. | Serve it over HTTP. [`insecure_null`](crate::OriginPolicy::insecure_null) allows the pages of every site. |
+//! | `the forwarded host is malformed`: a proxy sends a [`Forwarded`](crate::OriginPolicy::forwarded) that breaks RFC 7239, or a client sends an unclosed quoted string. | Let the outermost proxy replace the field. |
+//! | Both names are the same, and [`OriginPolicy::hosts`](crate::OriginPolicy::hosts) is set. | Add the name there, if it is a name of the server. |
 //!
-//! Another text is an outer layer's, or the handler's own [`Refusal`](crate::Refusal).
+//! Any other text is from an outer layer, or from the handler's [`Refusal`](crate::Refusal).
 //!
 //! # 404
 //!
-//! The handshake was not for the layer, or did not look like one. Without a line in the log no layer was
-//! reached: the route has another path (`/ws/` is not `/ws`), or see
-//! [Places in axum's `Router`](super::layers#places-in-axums-router). With a line:
+//! The request did not reach a layer, or the layer passed it on. If the log has no line, it reached no layer: the
+//! route has another path (`/ws/` is not `/ws`), or see
+//! [Places in axum's `Router`](super::layers#places-in-axums-router). If the log has a line:
 //!
 //! | Cause | What to do |
 //! | --- | --- |
-//! | Another [`path`](crate::WebSocketLayer::path) of the layer: `/ws/` is not `/ws`, and a nested router has taken its prefix away. | The path that the layer sees is in the line. |
-//! | A proxy has dropped `Upgrade`, or speaks HTTP/1.0. At info level. | See [below](#behind-a-proxy). |
-//! | An extended CONNECT over HTTP/2, and the feature `http2` is off. | Turn it on, or have the server not invite to it. It is told once at info level. |
-//! | The layer is switched off, or [`matching`](crate::WebSocketLayer::matching) is false. | |
+//! | The layer has another [`path`](crate::WebSocketLayer::path): `/ws/` is not `/ws`, and a nested router removes its prefix. | Use the path in the log line: the layer sees that one. |
+//! | A proxy has dropped `Upgrade`, or uses HTTP/1.0. Logged at info level. | See [below](#behind-a-proxy). |
+//! | An extended CONNECT over HTTP/2, but the feature `http2` is off. Logged once at info level. | Turn the feature on, or switch extended CONNECT off in the server. |
+//! | The layer is switched off, or [`matching`](crate::WebSocketLayer::matching) returned false. | |
 //!
-//! `no websocket is served at /ws` comes from a [`WebSocketService`](crate::WebSocketService) without an
-//! inner one, for a correct handshake that is not its own.
+//! `no websocket is served at /ws` is the answer of a [`WebSocketService`](crate::WebSocketService) without an
+//! inner service, to a valid handshake for another path.
 //!
 //! # 426
 //!
 //! | Text | Cause |
 //! | --- | --- |
-//! | `this address speaks websocket` | A plain request, such as a browser's that opens the address. |
+//! | `this address speaks websocket` | A plain request, for example from a browser that opens the address. |
 //! | `… has no Upgrade: websocket`, `… came over HTTP/1.0` | A proxy: see [below](#behind-a-proxy). |
-//! | `sec-websocket-version 13 is the only one supported` | A client of before 2011, or a request by hand. |
+//! | `sec-websocket-version 13 is the only one supported` | A client from before 2011, or a hand-written request. |
 //! | `websockets are not served over HTTP/2 here` | The feature `http2` is off. |
 //!
 //! # 431
 //!
 //! `target and header fields have 20123 bytes, 16384 are allowed; cookie has most`: raise
 //! [`WebSocketLayer::max_head_size`](crate::WebSocketLayer::max_head_size), or make the named field smaller.
-//! Without a text it is the server's: hyper takes 100 fields, and over HTTP/2 16 KiB
-//! (`max_header_list_size`). Proxies have limits of their own (nginx: `large_client_header_buffers`,
-//! haproxy: `tune.bufsize`).
+//!
+//! A 431 without a text is the HTTP server's: hyper accepts 100 fields, and over HTTP/2 16 KiB
+//! (`max_header_list_size`). Proxies have their own limits (nginx: `large_client_header_buffers`, haproxy:
+//! `tune.bufsize`).
 //!
 //! # 1006
 //!
-//! The connection failed or ended without a Close. It is what browsers say of every status on this page. If
-//! the status was 101:
+//! The connection failed or ended without a Close. Browsers report 1006 for every status on this page. If the
+//! status was 101:
 //!
 //! | Cause | What to do |
 //! | --- | --- |
-//! | The page offered subprotocols, and none was chosen. Browsers then give up at once; a line at debug level says so. | [`WebSocketLayer::subprotocol`](crate::WebSocketLayer::subprotocol). |
-//! | An outer layer wraps the 101's body, or the server does not hand out its connections: dropped at once, with a line at error level. | See [layers](super::layers#layers-outside); hyper needs `with_upgrades`. |
+//! | The page offered subprotocols, and none was chosen. Browsers then close at once. Logged at debug level. | [`WebSocketLayer::subprotocol`](crate::WebSocketLayer::subprotocol). |
+//! | An outer layer wraps the 101's body, or the server does not hand out its connections. The connection is dropped at once. Logged at error level. | See [layers](super::layers#layers-outside); hyper needs `with_upgrades`. |
 //! | A proxy cuts silent connections, usually after a minute. | The default [`Config::keepalive`](crate::Config::keepalive) pings after 20 s of silence. nginx: `proxy_read_timeout`; haproxy: `timeout tunnel`. |
-//! | The network is gone, or the process was killed. | |
+//! | The network failed, or the process was killed. | |
 //!
-//! A page that has to know why it is refused is told by [`Refusal::close`](crate::Refusal::close), with a
-//! code of its own. A program that connects again has to look at that code, since its handshake succeeds.
+//! To show a page why it is refused, use [`Refusal::close`](crate::Refusal::close) with a code of the application.
+//! The handshake then succeeds, so a program that reconnects has to check that code.
 //!
 //! # Others
 //!
 //! | Status | Cause |
 //! | --- | --- |
-//! | 400 `connection does not name upgrade` | A proxy sends `Upgrade` on and `Connection` not: see [below](#behind-a-proxy). |
-//! | 400 | The request breaks a rule of the handshake, which the text names; or [a subprotocol is required](crate::WebSocketLayer::require_subprotocol). |
+//! | 400 `connection does not name upgrade` | A proxy passes on `Upgrade` but not `Connection`: see [below](#behind-a-proxy). |
+//! | 400 | The request breaks the rule of the handshake that the text names, or [a subprotocol is required](crate::WebSocketLayer::require_subprotocol). |
 //! | 401 and others | The handler's [`Refusal`](crate::Refusal), or an outer layer. |
 //! | 405 | The method is not GET. |
-//! | 429 | [`max_per_key`](crate::WebSocketLayer::max_per_key), or [`max_per_peer`](crate::WebSocketLayer::max_per_peer): behind a proxy all peers have its address, unless your function reads what the proxy says. |
-//! | 500 | A panic in `accept`, or in a function given to the layer or its origin policy; no address for `max_per_peer`; or a server that does not promise its connections. With a line at error level. |
+//! | 429 | [`max_per_key`](crate::WebSocketLayer::max_per_key), or [`max_per_peer`](crate::WebSocketLayer::max_per_peer). Behind a proxy all peers have the proxy's address, unless your function reads the proxy's header field. |
+//! | 500 | A panic in `accept`, or in a function given to the layer or its origin policy; no address for `max_per_peer`; or a server that does not hand out its connections. Logged at error level. |
 //! | 501 | An extended CONNECT for another protocol. |
 //! | 503 | [`Connections::max_connections`](crate::Connections::max_connections) are open, the server shuts down, or `accept` took too long. |
 //!
 //! # Behind a proxy
 //!
-//! A proxy has to send `Upgrade` and `Connection` on, to speak HTTP/1.1, and best to leave `Host` as it is.
-//! haproxy does all of it by itself. nginx needs these lines:
+//! A proxy has to pass on `Upgrade` and `Connection`, and has to use HTTP/1.1. It should not change `Host`.
+//! haproxy does all this by default. nginx needs these lines:
 //!
 //! ```text
 //! location /ws {

@@ -1,4 +1,4 @@
-//! What a handler says to a request it takes.
+//! The answer of a handler that accepts a request.
 
 use std::{borrow::Cow, fmt};
 
@@ -7,7 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
 use crate::{config::Config, handshake::Carried};
 
-/// A handler's yes to a handshake, with what the 101 shall carry.
+/// Accepts a handshake. Holds the subprotocols and headers for the 101, and settings of the connection.
 ///
 /// # Examples
 ///
@@ -32,7 +32,7 @@ pub struct Accept {
     pub(crate) configure: Option<Configure>,
 }
 
-/// Makes the settings of one connection out of those of its layer.
+/// Derives the settings of one connection from those of its layer.
 pub(crate) struct Configure(Box<dyn FnOnce(Config) -> Config + Send + Sync>);
 
 impl Configure {
@@ -48,13 +48,13 @@ impl fmt::Debug for Configure {
 }
 
 impl Accept {
-    /// Accepts with the subprotocols of the layer and no further headers.
+    /// Accepts with the subprotocols of the layer, and without additional headers.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Makes what the 101 in front of a Close carries.
+    /// Accepts a handshake that is refused with a Close. Takes the headers of `response` into the 101.
     pub(crate) fn with_headers(response: Response<Bytes>) -> Self {
         Self {
             headers: response.into_parts().0.headers,
@@ -63,24 +63,24 @@ impl Accept {
         }
     }
 
-    /// Names a subprotocol that this connection can speak; call it again for the next best.
+    /// Adds a subprotocol that this connection supports. Call it several times, in order of preference.
     ///
-    /// The first one that the client offered is chosen and sent; if it offered none of them, none
-    /// is sent and [`WebSocket::subprotocol`](crate::WebSocket::subprotocol) is `None`. One or
-    /// more calls replace the list of the layer for this connection. Names are compared byte by
-    /// byte, and one that is not a token (RFC 9110 §5.6.2) is never offered and so never chosen.
+    /// The first one that the client offered is chosen and sent. If the client offered none of them, none is
+    /// sent and [`WebSocket::subprotocol`](crate::WebSocket::subprotocol) is `None`. The names given here
+    /// replace the list of the layer for this connection. Names are compared byte by byte. A name that is not a
+    /// token (RFC 9110 §5.6.2) is never chosen, because no client can offer it.
     #[must_use]
     pub fn subprotocol(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.subprotocols.push(name.into());
         self
     }
 
-    /// Refuses the handshake with 400 if the client offered none of the subprotocols: those named here,
-    /// or else the layer's.
+    /// Refuses the handshake with 400 if the client offered none of the subprotocols named here, or, if none
+    /// are named, of the layer's.
     ///
-    /// [`WebSocketLayer::require_subprotocol`](crate::WebSocketLayer::require_subprotocol) does it for
-    /// all connections. Default: a connection without a subprotocol is accepted. Browsers give it up
-    /// if they offered some.
+    /// [`WebSocketLayer::require_subprotocol`](crate::WebSocketLayer::require_subprotocol) does the same for
+    /// all connections. Default: a connection without a subprotocol is accepted. A browser that offered
+    /// subprotocols closes such a connection.
     #[must_use]
     pub const fn require_subprotocol(mut self) -> Self {
         self.requires_subprotocol = true;
@@ -89,21 +89,20 @@ impl Accept {
 
     /// Adds a header to the 101, such as `Set-Cookie`.
     ///
-    /// The headers of the handshake itself (`Connection`, `Upgrade`, `Sec-WebSocket-*`) are the
-    /// crate's and overwrite what is given here; headers that frame a body are left out.
+    /// The crate sets the headers of the handshake (`Connection`, `Upgrade`, `Sec-WebSocket-*`) and overwrites
+    /// values given here. It removes headers that frame a body, such as `Content-Length`.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.headers.append(name, value);
         self
     }
 
-    /// Sends a value along to the handler, which gets it from
+    /// Passes a value to the handler, which gets it from
     /// [`WebSocket::take_carried`](crate::WebSocket::take_carried).
     ///
-    /// The value need be neither `Clone` nor `Sync`. One of each type is carried: a second one
-    /// replaces the first. It is dropped if the handshake fails, and with the socket if the handler
-    /// does not take it. For two functions, [`decide`](crate::decide) passes a value on that cannot
-    /// be missing.
+    /// The value need be neither `Clone` nor `Sync`. There is one value of each type: a second one replaces the
+    /// first. The value is dropped if the handshake fails, or together with the socket if the handler does not
+    /// take it. [`decide`](crate::decide) passes the value as an argument, so it cannot be missing there.
     ///
     /// # Examples
     ///
@@ -135,13 +134,13 @@ impl Accept {
         self
     }
 
-    /// Takes a value out that [`carry`](Self::carry) put in, for tests of
+    /// Takes a value that [`carry`](Self::carry) added. For tests of
     /// [`Handler::accept`](crate::Handler::accept).
     pub fn take_carried<T: Send + 'static>(&mut self) -> Option<T> {
         self.carried.take()
     }
 
-    /// Returns the subprotocols that were named here, the best first.
+    /// Returns the subprotocols that were added, in order of preference.
     pub fn subprotocols(&self) -> impl Iterator<Item = &str> {
         self.subprotocols.iter().map(AsRef::as_ref)
     }
@@ -152,27 +151,27 @@ impl Accept {
         &self.headers
     }
 
-    /// Drops the request once the handshake is answered, for handlers that do not read it.
+    /// Drops the request once the handshake is answered. For handlers that do not read it.
     ///
-    /// [`WebSocket::request`](crate::WebSocket::request) then has the method, the path and the
-    /// version, and neither query, header fields nor extensions.
-    /// [`WebSocketLayer::without_request`](crate::WebSocketLayer::without_request) does it for all
-    /// connections. Default: the request is kept as long as the connection.
+    /// [`WebSocket::request`](crate::WebSocket::request) then has the method, path and version, but no query,
+    /// no header fields and no extensions.
+    /// [`WebSocketLayer::without_request`](crate::WebSocketLayer::without_request) does the same for all
+    /// connections. Default: the request is kept until the connection ends.
     #[must_use]
     pub const fn without_request(mut self) -> Self {
         self.drops_request = true;
         self
     }
 
-    /// Changes the settings of this connection: `configure` is given those of the layer and returns those
-    /// that count. A second call replaces the first.
+    /// Changes the settings of this connection. `configure` gets the settings of the layer and returns those of
+    /// the connection. A second call replaces the first.
     ///
-    /// It runs once the handler has accepted. If it panics, the handshake is refused with 500.
+    /// `configure` runs after the handler has accepted. If it panics, the handshake is refused with 500.
     ///
     /// # Examples
     ///
-    /// A connection that lasts no longer than the token by which it was opened. It ends with 1001. A token
-    /// that is over is to be refused before: the least lifetime is 1 s.
+    /// A connection that ends with 1001 when its token expires. An expired token has to be refused before,
+    /// because the minimum lifetime is 1 s.
     ///
     /// ```
     /// use std::time::Duration;

@@ -1,4 +1,4 @@
-//! A handler made of two functions: one decides, the other one serves.
+//! A handler made of two functions: the first decides on the handshake, the second serves the connection.
 
 use std::{fmt, future::Future, marker::PhantomData};
 
@@ -10,9 +10,9 @@ use crate::{handler::Accept, handshake::Refusal, socket::WebSocket, words::BoxEr
 /// Makes a handler of two functions: `accept` decides on a handshake before the 101, and `handle`
 /// serves the connection with the value that `accept` returned.
 ///
-/// `accept` is what [`Handler::accept`] is to a type, and returns a value besides: the user, the
-/// room, a connection to another server. The value is `Send`, and need be neither `Clone` nor
-/// `Sync`. `handle` gets it as an argument, so that it cannot be missing.
+/// `accept` works like [`Handler::accept`] and also returns a value, such as the user, the room or a connection
+/// to another server. The value is `Send`, and need be neither `Clone` nor `Sync`. `handle` gets it as an
+/// argument.
 ///
 /// # Examples
 ///
@@ -32,9 +32,9 @@ use crate::{handler::Accept, handshake::Refusal, socket::WebSocket, words::BoxEr
 /// ));
 /// ```
 ///
-/// The compiler refuses an async closure that captures anything ("does not implement `Fn` because it
-/// captures state"), also with `move`. A closure with state gives each handshake a clone of it, and
-/// takes out of the request what the future needs, or clones the request:
+/// The compiler refuses an async closure that captures anything ("does not implement `Fn` because it captures
+/// state"), also with `move`. Use a closure with an `async` block instead. Before that block, clone the captured
+/// state and copy the needed parts of the request, or clone the request:
 ///
 /// ```
 /// use std::{collections::HashMap, sync::Arc};
@@ -59,8 +59,8 @@ use crate::{handler::Accept, handshake::Refusal, socket::WebSocket, words::BoxEr
 /// ```
 pub fn decide<A, F, T, R, E>(accept: A, handle: F) -> Decide<A, F, T>
 where
-    // The first bound tells the compiler the types of a closure's arguments, the second one that
-    // its future is `Send`.
+    // The first bound lets the compiler infer the types of a closure's arguments. The second one requires a
+    // `Send` future.
     A: AsyncFn(&mut Parts) -> Result<(Accept, T), Refusal>,
     A: for<'a> Decision<'a, T> + Send + Sync + 'static,
     F: Fn(WebSocket, T) -> R + Send + Sync + 'static,
@@ -77,8 +77,9 @@ where
 
 /// A function that decides on a handshake, for [`decide`].
 ///
-/// Every function of that form implements it. It exists because Rust has no other way yet to ask for
-/// a [`Send`] future of a function that borrows its argument.
+/// Every async function from `&mut Parts` to `Result<(Accept, T), Refusal>` with a `Send` future implements it.
+/// The trait exists because Rust has no other bound for an async function that borrows its argument and
+/// returns a [`Send`] future.
 #[diagnostic::on_unimplemented(
     message = "this function cannot decide on a handshake",
     note = "it is an async function from `&mut Parts` to `Result<(Accept, T), Refusal>`",
@@ -104,7 +105,7 @@ pub struct Decide<A, F, T> {
     value: PhantomData<fn() -> T>,
 }
 
-/// The value on its way, in a type of its own: the function may carry one of type `T` besides.
+/// Wraps the value, because the function may also carry a value of type `T` itself.
 struct Decided<T>(T);
 
 impl<A, F, T, R, E> Handler for Decide<A, F, T>
@@ -121,7 +122,7 @@ where
     }
 
     async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
-        // Missing only if somebody calls this method with another handler's socket.
+        // The value is missing only if this method is called with another handler's socket.
         let Some(Decided(value)) = socket.take_carried() else {
             return Err("the connection was not accepted by this handler".into());
         };

@@ -1,4 +1,4 @@
-//! The handler that is shipped.
+//! The echo handler.
 
 use std::sync::Arc;
 
@@ -10,8 +10,8 @@ use crate::{
 
 /// Sends every message back.
 ///
-/// Text comes back as text and binary as binary. A prefix is put before text and never before
-/// binary, which it would corrupt.
+/// Text comes back as text and binary as binary. A prefix is added to text only, because it would corrupt
+/// binary data.
 ///
 /// # Examples
 ///
@@ -27,13 +27,13 @@ pub struct Echo {
 }
 
 impl Echo {
-    /// Repeats every message unchanged.
+    /// Sends every message back unchanged.
     #[must_use]
     pub fn new() -> Self {
         Self::default()
     }
 
-    /// Repeats text behind `prefix`, and binary unchanged.
+    /// Sends text back with `prefix` in front, and binary unchanged.
     #[must_use]
     pub fn prefixed(prefix: impl Into<Utf8Bytes>) -> Self {
         Self {
@@ -60,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn prefixes_text_and_leaves_binary_alone() {
+    fn prefixes_text_but_not_binary() {
         let echo = Echo::prefixed("Echo: ");
         assert_eq!(echo.answer("Hello".into()), Message::from("Echo: Hello"));
         assert_eq!(echo.answer(vec![0xff].into()), Message::from(vec![0xff]));

@@ -1,7 +1,7 @@
-//! What a user writes: the [`Handler`] of the connections, and [`Echo`], the one shipped.
+//! The [`Handler`] trait, and the handler [`Echo`].
 //!
-//! A handler sees whole data messages. Pings are answered, Close frames exchanged and violations
-//! refused beside it, while it works.
+//! A handler sees whole data messages. While it runs, the crate answers pings, exchanges Close frames and
+//! refuses violations of the protocol.
 
 mod accept;
 mod decide;
@@ -21,10 +21,9 @@ use crate::{handshake::Refusal, socket::WebSocket, words::BoxError};
 
 /// Serves the connections of a [`WebSocketLayer`](crate::WebSocketLayer), one call each.
 ///
-/// A closure or `async fn` from [`WebSocket`] to `Result<(), E>` is a handler, and so is a type
-/// that implements this trait, when something has to be decided before the 101 or when it has
-/// state. Both methods may be written as `async fn`. Closures best end in
-/// [`Error`](crate::Error), which says why.
+/// A closure or `async fn` from [`WebSocket`] to `Result<(), E>` is a handler. A type that implements this
+/// trait can also have state, and can decide on requests before the 101. Both methods may be written as
+/// `async fn`. The best error type for a closure is [`Error`](crate::Error); its page gives the reason.
 ///
 /// # Examples
 ///
@@ -57,9 +56,9 @@ use crate::{handshake::Refusal, socket::WebSocket, words::BoxError};
 /// });
 /// ```
 ///
-/// Two closures, of which one decides before the 101, are made a handler by [`decide`].
+/// [`decide`] makes a handler of two closures. The first one decides before the 101.
 ///
-/// A type, which knows its users before it lets them in:
+/// A type that refuses requests without a user:
 ///
 /// ```
 /// use http::request::Parts;
@@ -86,26 +85,24 @@ use crate::{handshake::Refusal, socket::WebSocket, words::BoxError};
 pub trait Handler: Send + Sync + 'static {
     /// Decides on a valid handshake, before it is answered.
     ///
-    /// [`Accept::carry`] sends a value along to [`handle`](Self::handle). Changes to the request,
-    /// its extensions included, are seen in [`WebSocket::request`]. By default everything is
-    /// accepted.
+    /// [`Accept::carry`] passes a value to [`handle`](Self::handle). [`WebSocket::request`] shows all changes
+    /// to the request, also to its extensions. The default implementation accepts every handshake.
     ///
-    /// The request has passed the checks of the crate: method, key, version, origin. It is
-    /// answered 503 when this takes longer than
-    /// [`WebSocketLayer::accept_timeout`](crate::WebSocketLayer::accept_timeout), and 500 when it
-    /// panics.
+    /// The crate has already checked the method, key, version and origin. The request is answered 503 if this
+    /// method takes longer than [`WebSocketLayer::accept_timeout`](crate::WebSocketLayer::accept_timeout), and
+    /// 500 if it panics.
     ///
     /// # Errors
     ///
-    /// A [`Refusal`]: a response that is sent as it is, with `Connection: close`; or, by
-    /// [`Refusal::close`], a Close behind a handshake that is otherwise accepted.
+    /// A [`Refusal`]. Its response is sent unchanged, with `Connection: close`. A [`Refusal::close`] instead
+    /// accepts the handshake and then sends a Close.
     ///
-    /// Tests need no server to see one: through `tower::ServiceExt::oneshot` a request is refused as it
-    /// would be, and one that is accepted is answered 500, because no server has promised its connection.
+    /// Tests need no server: call the service with `tower::ServiceExt::oneshot`. A refused request gets its
+    /// refusal. An accepted request gets a 500, because there is no server to upgrade the connection.
     ///
     /// # Cancel safety
     ///
-    /// The future is dropped when the client goes away or the time is over.
+    /// The future is dropped when the client disconnects or the timeout passes.
     fn accept(&self, request: &mut Parts) -> impl Future<Output = Result<Accept, Refusal>> + Send {
         let _ = request;
         std::future::ready(Ok(Accept::new()))
@@ -113,26 +110,25 @@ pub trait Handler: Send + Sync + 'static {
 
     /// Serves one connection.
     ///
-    /// The connection is open as long as the returned future runs or the `WebSocket` lives,
-    /// whichever is longer: a handler may move its socket to another task and return `Ok`. The last
-    /// of the two closes with 1000, or with 1011 if that is a `WebSocket` dropped in a panic. An error
-    /// or a panic of the handler closes with 1011
-    /// ([RFC 6455 §7.4.1](https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1)) wherever the socket
-    /// is. A connection that is closing already keeps its code. What was sent before is flushed
-    /// first.
+    /// The connection is open until the returned future is ready and the `WebSocket` is dropped. So a handler
+    /// may move its socket to another task and return `Ok`. The connection then closes with 1000, or with 1011
+    /// if a panic drops the `WebSocket`. An error or a panic of the handler closes with 1011
+    /// ([RFC 6455 §7.4.1](https://www.rfc-editor.org/rfc/rfc6455#section-7.4.1)) at once, even if another task
+    /// has the socket. A connection that is already closing keeps its code. Messages sent before the end are
+    /// flushed first.
     ///
-    /// The end of the connection does not drop the future at once: [`WebSocket::recv`] and
+    /// The end of the connection does not drop the future at once. [`WebSocket::recv`] and
     /// [`WebSocket::closed`] return, and the handler has
-    /// [`Config::handler_grace`](crate::Config::handler_grace) to clean up. Then it is dropped.
+    /// [`Config::handler_grace`](crate::Config::handler_grace) to clean up. Then the future is dropped.
     ///
-    /// The connection is served in the same task: a handler must not block its thread, least of all
-    /// to wait for the socket. What blocks belongs into `tokio::task::spawn_blocking`.
+    /// The same task runs the handler and the connection. So a handler must not block its thread, and above all
+    /// must not block to wait for the socket. Use `tokio::task::spawn_blocking` for blocking calls.
     ///
     /// # Errors
     ///
-    /// Whatever the handler calls a failure. A [`CloseFrame`](crate::CloseFrame) is sent as it is. An error of [`WebSocket::recv`] or
-    /// [`WebSocket::send`] can be passed on with `?`: it tells of an end that is already decided,
-    /// and changes no close code.
+    /// Any failure of the handler. A [`CloseFrame`](crate::CloseFrame) is sent to the peer unchanged. Errors of
+    /// [`WebSocket::recv`] and [`WebSocket::send`] can be returned with `?`: the close code is already decided
+    /// then, and does not change.
     fn handle(&self, socket: WebSocket) -> impl Future<Output = Result<(), BoxError>> + Send;
 }
 

@@ -1,7 +1,7 @@
-//! Admission: limits on connections that share a key.
+//! Limits on the connections that share a key.
 //!
-//! A key is the user's type, and its `Hash`, `Eq` and `Drop` are the user's code. None of them runs
-//! while a limit's lock is held, so they may panic, take long, or open and end connections.
+//! The `Hash`, `Eq` and `Drop` of a key are user code. They run outside of the lock, so they may panic, take
+//! long, or open and end connections.
 
 use std::{
     any::Any,
@@ -17,23 +17,23 @@ use std::{
 
 use http::request::Parts;
 
-/// A place that is given back when this is dropped, whatever its key's type.
+/// A place of a limit, for any type of key. Dropping it gives the place back.
 pub(crate) type Place = Box<dyn Any + Send + Sync>;
 
-/// A limit's answer to a request.
+/// The decision of a limit on a request.
 pub(crate) enum Admission {
     /// The connection has a place.
     Admitted(Place),
     /// All places of the key are taken.
     Full,
-    /// The request has no key, and the limit does not apply to it.
+    /// The request has no key. The limit does not apply to it.
     NoKey {
-        /// Whether it is the first one of this limit.
+        /// Whether this is the first request without a key.
         is_first: bool,
     },
-    /// The request has no address, and the limit refuses it.
+    /// The request has no address. The limit refuses it.
     NoPeer {
-        /// Whether it is the first one of this limit.
+        /// Whether this is the first request without an address.
         is_first: bool,
     },
 }
@@ -50,7 +50,7 @@ trait Admit: Send + Sync {
 }
 
 impl KeyLimit {
-    /// Limits the connections of each key; a request without one is not limited.
+    /// Limits the connections of each key. Does not limit requests without a key.
     pub(crate) fn by_key<K>(
         max: usize,
         key: impl Fn(&Parts) -> Option<K> + Send + Sync + 'static,
@@ -58,27 +58,28 @@ impl KeyLimit {
     where
         K: Eq + Hash + Send + Sync + 'static,
     {
-        let missing = |is_first| Admission::NoKey { is_first };
+        let without_key = |is_first| Admission::NoKey { is_first };
         Self {
-            limit: Limit::shared(max, key, missing),
+            limit: Limit::shared(max, key, without_key),
             is_by_peer: false,
         }
     }
 
-    /// Limits the connections of each peer; a request without an address is refused.
+    /// Limits the connections of each peer. Refuses requests without an address.
     pub(crate) fn by_peer(
         max: usize,
         peer: impl Fn(&Parts) -> Option<IpAddr> + Send + Sync + 'static,
     ) -> Self {
         let key = move |request: &Parts| peer(request).map(network);
-        let missing = |is_first| Admission::NoPeer { is_first };
+        let without_key = |is_first| Admission::NoPeer { is_first };
         Self {
-            limit: Limit::shared(max, key, missing),
+            limit: Limit::shared(max, key, without_key),
             is_by_peer: true,
         }
     }
 
-    /// Returns whether the limit is one for each peer: it counts also connections that the handler refuses.
+    /// Returns whether this limit is by peer. Such a limit also counts connections that are accepted only to
+    /// send a Close.
     pub(crate) const fn is_by_peer(&self) -> bool {
         self.is_by_peer
     }
@@ -95,8 +96,8 @@ impl fmt::Debug for KeyLimit {
     }
 }
 
-/// Returns what connections of one peer have in common: an IPv4 address, or a /64 of IPv6, which is
-/// the least that a provider assigns to one customer.
+/// Returns the key of a peer: its IPv4 address, or the /64 of its IPv6 address. A provider assigns at least a
+/// /64 to a customer.
 fn network(peer: IpAddr) -> IpAddr {
     match peer.to_canonical() {
         IpAddr::V4(address) => address.into(),
@@ -106,10 +107,10 @@ fn network(peer: IpAddr) -> IpAddr {
 
 struct Limit<F, K> {
     key: F,
-    /// The answer to a request without a key; its argument is whether that is the first one.
-    missing: fn(bool) -> Admission,
-    has_missed: AtomicBool,
-    slots: Arc<Slots<K>>,
+    /// Decides on a request without a key. The argument is true for the first such request.
+    without_key: fn(bool) -> Admission,
+    was_without_key: AtomicBool,
+    counts: Arc<KeyCounts<K>>,
 }
 
 impl<F, K> Limit<F, K>
@@ -117,12 +118,12 @@ where
     F: Fn(&Parts) -> Option<K> + Send + Sync + 'static,
     K: Eq + Hash + Send + Sync + 'static,
 {
-    fn shared(max: usize, key: F, missing: fn(bool) -> Admission) -> Arc<dyn Admit> {
+    fn shared(max: usize, key: F, without_key: fn(bool) -> Admission) -> Arc<dyn Admit> {
         Arc::new(Self {
             key,
-            missing,
-            has_missed: AtomicBool::new(false),
-            slots: Arc::new(Slots::new(max)),
+            without_key,
+            was_without_key: AtomicBool::new(false),
+            counts: Arc::new(KeyCounts::new(max)),
         })
     }
 }
@@ -134,55 +135,58 @@ where
 {
     fn admit(&self, request: &Parts) -> Admission {
         let Some(key) = (self.key)(request) else {
-            let is_first = !self.has_missed.swap(true, Ordering::Relaxed);
-            return (self.missing)(is_first);
+            let is_first = !self.was_without_key.swap(true, Ordering::Relaxed);
+            return (self.without_key)(is_first);
         };
-        match self.slots.take(key) {
+        match self.counts.take(key) {
             Some(place) => Admission::Admitted(Box::new(place)),
             None => Admission::Full,
         }
     }
 }
 
-/// The keys that have connections.
-struct Slots<K> {
+/// The number of connections of each key.
+///
+/// The map is keyed by hash, because a map of keys would call their `Eq` under the lock.
+struct KeyCounts<K> {
     max: usize,
     hasher: RandomState,
-    by_hash: Mutex<HashMap<u64, Vec<Slot<K>>>>,
+    by_hash: Mutex<HashMap<u64, Vec<KeyCount<K>>>>,
 }
 
 /// A key, with the number of its connections, at least 1.
-struct Slot<K> {
+struct KeyCount<K> {
     key: Arc<K>,
-    taken: usize,
+    connections: usize,
 }
 
-struct SlotPlace<K> {
-    slots: Arc<Slots<K>>,
+/// A connection that is counted. Dropping it gives the place back.
+struct KeyPlace<K> {
+    counts: Arc<KeyCounts<K>>,
     hash: u64,
-    /// The one in the slot.
+    /// The `Arc` of the [`KeyCount`].
     key: Arc<K>,
 }
 
-impl<K: Eq + Hash> Slots<K> {
+impl<K: Eq + Hash> KeyCounts<K> {
     /// Takes a place of `key`, if one is free.
-    fn take(self: &Arc<Self>, key: K) -> Option<SlotPlace<K>> {
+    fn take(self: &Arc<Self>, key: K) -> Option<KeyPlace<K>> {
         let hash = self.hasher.hash_one(&key);
         let key = Arc::new(key);
-        // Kept here, they are neither dropped nor reused as addresses before the end.
-        let mut others = Vec::new();
+        // Keys with the same hash that are not equal. `count` recognizes them by address. Keeping them alive
+        // prevents that an address is reused, and that a key is dropped under the lock.
+        let mut different = Vec::new();
         let mut same = None;
-        // A turn either compares a key for the first time, or follows one in which another
-        // connection with an equal key ended.
+        // Each round compares a new key, or counts again because the connection of an equal key ended.
         loop {
-            match self.count(hash, &key, same.as_ref(), &others) {
+            match self.count(hash, &key, same.as_ref(), &different) {
                 Counted::Taken(key) => {
-                    let slots = Arc::clone(self);
-                    return Some(SlotPlace { slots, hash, key });
+                    let counts = Arc::clone(self);
+                    return Some(KeyPlace { counts, hash, key });
                 }
                 Counted::Full => return None,
                 Counted::Compare(candidate) if *candidate == *key => same = Some(candidate),
-                Counted::Compare(candidate) => others.push(candidate),
+                Counted::Compare(candidate) => different.push(candidate),
             }
         }
     }
@@ -191,11 +195,11 @@ impl<K: Eq + Hash> Slots<K> {
 enum Counted<K> {
     Taken(Arc<K>),
     Full,
-    /// This key has the same hash, and was not compared yet.
+    /// This key has the same hash and has to be compared.
     Compare(Arc<K>),
 }
 
-impl<K> Slots<K> {
+impl<K> KeyCounts<K> {
     fn new(max: usize) -> Self {
         Self {
             max,
@@ -204,68 +208,69 @@ impl<K> Slots<K> {
         }
     }
 
-    /// Counts a connection in the slot of `same`, an equal key; in one of its own if all keys of
-    /// that hash are among `others`.
+    /// Counts a connection with `key`. `same` is an equal key that was counted before. `different` are the keys
+    /// known to be different. If no key with this hash is left to compare, `key` gets a count of its own.
     fn count(
         &self,
         hash: u64,
         key: &Arc<K>,
         same: Option<&Arc<K>>,
-        others: &[Arc<K>],
+        different: &[Arc<K>],
     ) -> Counted<K> {
-        let is_same = |slot: &Slot<K>| same.is_some_and(|same| Arc::ptr_eq(same, &slot.key));
-        let is_other = |slot: &Slot<K>| others.iter().any(|other| Arc::ptr_eq(other, &slot.key));
+        let is_same = |one: &KeyCount<K>| same.is_some_and(|same| Arc::ptr_eq(same, &one.key));
+        let is_different =
+            |one: &KeyCount<K>| different.iter().any(|key| Arc::ptr_eq(key, &one.key));
         let mut by_hash = self.lock();
-        let slots = by_hash
+        let counts = by_hash
             .get_mut(&hash)
             .map_or(&mut [][..], Vec::as_mut_slice);
-        if let Some(slot) = slots.iter_mut().find(|slot| is_same(slot)) {
-            if slot.taken >= self.max {
+        if let Some(count) = counts.iter_mut().find(|count| is_same(count)) {
+            if count.connections >= self.max {
                 return Counted::Full;
             }
-            slot.taken += 1;
-            return Counted::Taken(Arc::clone(&slot.key));
+            count.connections += 1;
+            return Counted::Taken(Arc::clone(&count.key));
         }
-        if let Some(slot) = slots.iter().find(|slot| !is_other(slot)) {
-            return Counted::Compare(Arc::clone(&slot.key));
+        if let Some(count) = counts.iter().find(|count| !is_different(count)) {
+            return Counted::Compare(Arc::clone(&count.key));
         }
         if self.max == 0 {
             return Counted::Full;
         }
-        let slot = Slot {
+        let count = KeyCount {
             key: Arc::clone(key),
-            taken: 1,
+            connections: 1,
         };
-        let slots = by_hash.entry(hash).or_insert_with(|| Vec::with_capacity(1));
-        slots.push(slot);
+        let counts = by_hash.entry(hash).or_insert_with(|| Vec::with_capacity(1));
+        counts.push(count);
         Counted::Taken(Arc::clone(key))
     }
 
-    /// Gives a place back, and returns the key if that was the last one.
+    /// Gives a place back. Returns the key if this was its last connection.
     fn give_back(&self, hash: u64, key: &Arc<K>) -> Option<Arc<K>> {
         let mut by_hash = self.lock();
-        let slots = by_hash.get_mut(&hash)?;
-        let index = slots.iter().position(|slot| Arc::ptr_eq(&slot.key, key))?;
-        slots[index].taken -= 1;
-        if slots[index].taken > 0 {
+        let counts = by_hash.get_mut(&hash)?;
+        let index = counts.iter().position(|one| Arc::ptr_eq(&one.key, key))?;
+        counts[index].connections -= 1;
+        if counts[index].connections > 0 {
             return None;
         }
-        let slot = slots.swap_remove(index);
-        if slots.is_empty() {
+        let count = counts.swap_remove(index);
+        if counts.is_empty() {
             by_hash.remove(&hash);
         }
-        Some(slot.key)
+        Some(count.key)
     }
 
-    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Vec<Slot<K>>>> {
+    fn lock(&self) -> MutexGuard<'_, HashMap<u64, Vec<KeyCount<K>>>> {
         self.by_hash.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl<K> Drop for SlotPlace<K> {
+impl<K> Drop for KeyPlace<K> {
     fn drop(&mut self) {
-        // Dropped here, after the lock was released.
-        drop(self.slots.give_back(self.hash, &self.key));
+        // The key is dropped here, after the lock was released.
+        drop(self.counts.give_back(self.hash, &self.key));
     }
 }
 
@@ -309,27 +314,27 @@ mod tests {
     }
 
     #[test]
-    fn does_not_limit_requests_without_a_key_and_says_so_once() {
+    fn does_not_limit_requests_without_a_key_and_marks_the_first_one() {
         let limit = KeyLimit::by_key(1, |_| None::<()>);
         let clone = limit.clone();
         let is_first = |limit: &KeyLimit| match limit.admit(&from("/")) {
             Admission::NoKey { is_first } => is_first,
             _ => panic!("limited"),
         };
-        let told = [&limit, &clone, &limit].map(is_first);
-        assert_eq!(told, [true, false, false]);
+        let are_first = [&limit, &clone, &limit].map(is_first);
+        assert_eq!(are_first, [true, false, false]);
     }
 
     #[test]
-    fn refuses_requests_without_a_peer_and_says_so_once() {
+    fn refuses_requests_without_a_peer_and_marks_the_first_one() {
         let limit = KeyLimit::by_peer(1, |_| None);
         let clone = limit.clone();
         let is_first = |limit: &KeyLimit| match limit.admit(&from("/")) {
             Admission::NoPeer { is_first } => is_first,
-            _ => panic!("let in"),
+            _ => panic!("admitted"),
         };
-        let told = [&limit, &clone, &limit].map(is_first);
-        assert_eq!(told, [true, false, false]);
+        let are_first = [&limit, &clone, &limit].map(is_first);
+        assert_eq!(are_first, [true, false, false]);
     }
 
     #[test]
@@ -355,44 +360,43 @@ mod tests {
     }
 
     #[test]
-    fn forgets_keys_that_nobody_uses() {
-        let slots = Arc::new(Slots::new(2));
-        let places = [slots.take("a"), slots.take("a"), slots.take("b")];
+    fn removes_keys_without_connections() {
+        let counts = Arc::new(KeyCounts::new(2));
+        let places = [counts.take("a"), counts.take("a"), counts.take("b")];
         assert!(places.iter().all(Option::is_some));
-        assert_eq!(slots.lock().len(), 2);
+        assert_eq!(counts.lock().len(), 2);
         drop(places);
-        assert_eq!(slots.lock().len(), 0);
+        assert_eq!(counts.lock().len(), 0);
     }
 
     #[test]
     fn admits_exactly_the_maximum_from_many_threads() {
         const MAX: usize = 3;
-        let slots = Arc::new(Slots::new(MAX));
+        let counts = Arc::new(KeyCounts::new(MAX));
         let open = [const { AtomicUsize::new(0) }; 2];
         thread::scope(|scope| {
             for _ in 0..4 {
                 scope.spawn(|| {
                     for round in 0..2000 {
                         let key = round % 2;
-                        // Two keys of one hash.
-                        let Some(place) = slots.take(Alike(key)) else {
+                        let Some(place) = counts.take(SameHash(key)) else {
                             continue;
                         };
                         let before = open[key].fetch_add(1, Ordering::SeqCst);
-                        assert!(before < MAX, "{before} besides");
+                        assert!(before < MAX, "{before} others");
                         open[key].fetch_sub(1, Ordering::SeqCst);
                         drop(place);
                     }
                 });
             }
         });
-        assert_eq!(slots.lock().len(), 0);
+        assert_eq!(counts.lock().len(), 0);
     }
 
     #[derive(Eq, PartialEq)]
-    struct Alike(usize);
+    struct SameHash(usize);
 
-    impl Hash for Alike {
+    impl Hash for SameHash {
         fn hash<S: Hasher>(&self, _: &mut S) {}
     }
 
@@ -416,20 +420,20 @@ mod tests {
 
         impl Eq for Bad {}
 
-        let slots = Arc::new(Slots::new(1));
-        let good = slots.take(Bad('g'));
+        let counts = Arc::new(KeyCounts::new(1));
+        let good = counts.take(Bad('g'));
         for bad in ['h', 'e'] {
-            let taken = catch_unwind(AssertUnwindSafe(|| slots.take(Bad(bad))));
+            let taken = catch_unwind(AssertUnwindSafe(|| counts.take(Bad(bad))));
             assert!(taken.is_err(), "{bad}");
         }
-        assert!(slots.take(Bad('g')).is_none(), "it is still counted");
+        assert!(counts.take(Bad('g')).is_none(), "it is still counted");
         drop(good);
-        assert!(slots.take(Bad('g')).is_some());
-        assert_eq!(slots.lock().len(), 0);
+        assert!(counts.take(Bad('g')).is_some());
+        assert_eq!(counts.lock().len(), 0);
     }
 
-    /// A key whose code, whenever it runs, takes places of its own limit and gives some back.
-    struct Nosy(String);
+    /// A key whose methods take and give back places of its own limit.
+    struct Reentrant(String);
 
     thread_local! {
         static LIMIT: RefCell<Option<KeyLimit>> = const { RefCell::new(None) };
@@ -438,7 +442,7 @@ mod tests {
         static BUSY: Cell<bool> = const { Cell::new(false) };
     }
 
-    fn interfere(called: &'static str) {
+    fn use_the_limit(called: &'static str) {
         if BUSY.replace(true) {
             return;
         }
@@ -453,33 +457,33 @@ mod tests {
         BUSY.set(false);
     }
 
-    impl Hash for Nosy {
+    impl Hash for Reentrant {
         fn hash<S: Hasher>(&self, state: &mut S) {
-            interfere("hash");
-            // One for all, so that keys are compared.
+            use_the_limit("hash");
+            // All keys have the same hash, to force comparisons.
             0.hash(state);
         }
     }
 
-    impl PartialEq for Nosy {
+    impl PartialEq for Reentrant {
         fn eq(&self, other: &Self) -> bool {
-            interfere("eq");
+            use_the_limit("eq");
             self.0 == other.0
         }
     }
 
-    impl Eq for Nosy {}
+    impl Eq for Reentrant {}
 
-    impl Clone for Nosy {
+    impl Clone for Reentrant {
         fn clone(&self) -> Self {
-            interfere("clone");
+            use_the_limit("clone");
             Self(self.0.clone())
         }
     }
 
-    impl Drop for Nosy {
+    impl Drop for Reentrant {
         fn drop(&mut self) {
-            interfere("drop");
+            use_the_limit("drop");
         }
     }
 
@@ -487,7 +491,8 @@ mod tests {
     fn keys_may_use_their_own_limit() {
         let (done, is_done) = mpsc::channel();
         thread::spawn(move || {
-            let limit = KeyLimit::by_key(2, |request| Some(Nosy(request.uri.path().to_owned())));
+            let limit =
+                KeyLimit::by_key(2, |request| Some(Reentrant(request.uri.path().to_owned())));
             LIMIT.set(Some(limit.clone()));
             let hold = |path: &str| admitted(&limit, path).expect("a free place");
             HELD.set(vec![

@@ -1,4 +1,4 @@
-//! The future of a response: the inner service's, or the answer to a handshake.
+//! The response future: that of the inner service, or the answer to a handshake.
 
 use std::{
     fmt,
@@ -22,7 +22,7 @@ use crate::{
 pin_project! {
     /// The future of a [`WebSocketService`](crate::WebSocketService)'s response.
     ///
-    /// `F` is the future of the inner service; a request that is passed on boxes nothing.
+    /// `F` is the future of the inner service. A request for the inner service needs no allocation.
     pub struct ResponseFuture<F> {
         #[pin]
         kind: Kind<F>,
@@ -33,7 +33,7 @@ pin_project! {
     #[project = KindProj]
     enum Kind<F> {
         Inner { #[pin] future: F },
-        // Boxed in either case, so that this is hardly larger than the inner service's future.
+        // Always boxed, to keep the enum about as small as the inner service's future.
         Ours { answer: Pin<Box<dyn Future<Output = Answer> + Send>> },
     }
 }

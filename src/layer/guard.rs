@@ -1,38 +1,41 @@
-//! The guard of a 101 against an outer layer that replaces the response.
+//! Detects outer layers that replace the 101 response.
 
 use std::sync::{
     Arc,
     atomic::{AtomicBool, Ordering},
 };
 
-/// Whether the body of our 101 reached the HTTP server: the guard against an outer layer that
-/// replaced the response. It is there for HTTP/1 only: over HTTP/2 hyper goes by the status that
-/// is sent, and asks no body anything.
+/// A flag that is set when the HTTP server sends the body of our 101. If it is not set, an outer layer
+/// replaced the response.
 ///
-/// hyper hands over the connection for any response to a request with `Upgrade`, even a 403 that
-/// took the place of our 101. It asks the body that it is about to send whether it is at its end;
-/// the body of the 101 notes that here, and one that was thrown away is never asked. It notes as well
-/// that it is read, which a layer does that collects bodies and sends on what it got.
+/// It exists over HTTP/1 only. hyper hands over the connection for any response to a request with `Upgrade`,
+/// even for a 403 that replaced our 101. Before hyper sends a body, it calls `is_end_stream`; the body of the
+/// 101 then sets the flag. hyper never calls it on a body that was thrown away. Reading the body sets the flag
+/// as well, because some layers read every body and send the same bytes on. Over HTTP/2 hyper checks the status
+/// that is sent, and calls no method of the body.
 ///
-/// Three things cannot be told apart: a layer that replaces the status alone and keeps the body, one that
-/// reads the body and then answers something else, and one that wraps the body in one that asks nothing
-/// until it is polled, which that of a 101 is not.
+/// The flag is wrong in three cases:
+///
+/// - A layer replaces only the status and keeps the body: the flag is set.
+/// - A layer reads the body and then sends another response: the flag is set.
+/// - A layer wraps the body in one that calls it only when polled: the flag is not set, because hyper does not
+///   poll the body of a 101.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sent(Arc<AtomicBool>);
 
 impl Sent {
-    /// Makes one that believes in every response.
+    /// Makes a flag that is always set, which disables the check.
     pub(crate) fn unguarded() -> Self {
         let sent = Self::default();
-        sent.note();
+        sent.set();
         sent
     }
 
-    pub(crate) fn note(&self) {
+    pub(crate) fn set(&self) {
         self.0.store(true, Ordering::Release);
     }
 
-    pub(crate) fn was_noted(&self) -> bool {
+    pub(crate) fn is_set(&self) -> bool {
         self.0.load(Ordering::Acquire)
     }
 }

@@ -1,4 +1,4 @@
-//! A valid handshake: the handler is asked, the limits are applied, and the answer is written.
+//! Answers a valid handshake: calls the handler and applies the limits.
 
 use std::{
     future::{Future, poll_fn},
@@ -39,9 +39,9 @@ use crate::{
     socket::{HandshakeInfo, Setup},
 };
 
-/// How a valid handshake is answered.
+/// The answer to a valid handshake.
 pub(crate) enum Answer {
-    /// With a guard over HTTP/1.
+    /// Accepted. The flag exists over HTTP/1 only.
     Switching(Response<()>, Option<Sent>),
     Refused(Response<Bytes>),
 }
@@ -58,19 +58,19 @@ impl<B> From<Answer> for Response<ResponseBody<B>> {
     }
 }
 
-/// A valid handshake that waits for the handler's word.
+/// A valid handshake that the handler has not decided on yet.
 pub(crate) struct Handshake<H> {
     shared: Arc<Shared<H>>,
     request: Parts,
-    /// Over HTTP/1 there is one.
+    /// `None` over HTTP/2.
     accept_key: Option<HeaderValue>,
-    /// Missed only when the handler has accepted, so that tests without a server see its refusals.
+    /// `None` is an error only after the handler has accepted: tests without a server see its refusals.
     handover: Option<Handover>,
     permit: Permit,
 }
 
 impl<H: Handler> Handshake<H> {
-    /// Checks a request that is ours, and takes a place among the connections for it.
+    /// Checks a handshake for this layer, and takes a place among the connections for it.
     pub(crate) fn begin(
         shared: &Arc<Shared<H>>,
         mut request: Parts,
@@ -99,7 +99,7 @@ impl<H: Handler> Handshake<H> {
         request: &Parts,
         opening: Opening,
     ) -> Result<(Option<HeaderValue>, Permit), HandshakeError> {
-        // The functions of an origin policy are the user's, and may panic.
+        // The functions of an origin policy are user code and may panic.
         let settings = &shared.settings;
         let check = || check(request, opening, &settings.origins, settings.max_head_size);
         let accept_key = catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|_| {
@@ -116,7 +116,7 @@ impl<H: Handler> Handshake<H> {
     pub(crate) async fn answer(self) -> Answer {
         let shared = Arc::clone(&self.shared);
         let version = self.request.version;
-        // The handler may change the request's own.
+        // A copy, because the handler may change the URI of the request.
         let uri = self.request.uri.clone();
         match self.accept().await {
             Ok(answer) => answer,
@@ -132,7 +132,7 @@ impl<H: Handler> Handshake<H> {
     async fn accept(mut self) -> Result<Answer, Response<Bytes>> {
         let shared = Arc::clone(&self.shared);
         let settings = &shared.settings;
-        // What the client offered is what it sent, whatever the handler makes of the request.
+        // The offers are read first, because the handler may change the request.
         let offered = offered(&self.request.headers);
         let extensions = self.request.headers.get_all(SEC_WEBSOCKET_EXTENSIONS);
         let extensions: Vec<HeaderValue> = extensions.iter().cloned().collect();
@@ -169,7 +169,8 @@ impl<H: Handler> Handshake<H> {
         });
         let response = answer::switching(self.accept_key, field, extensions, accept.headers);
 
-        // The answer is ready, and leaves with this poll: only now is there something to wait for.
+        // Not earlier: the answer is sent after this poll, and then hyper spawns the task that sends for the
+        // stream.
         if sent.is_none() {
             handover.accept_stream();
         }
@@ -198,7 +199,7 @@ impl<H: Handler> Handshake<H> {
         Ok(Answer::Switching(response, sent))
     }
 
-    /// Chooses the subprotocol of a connection that is served, or closed at once.
+    /// Chooses the subprotocol. `is_closing`: the connection is accepted only to send a Close.
     fn choose<'o>(
         &self,
         accept: &Accept,
@@ -212,7 +213,7 @@ impl<H: Handler> Handshake<H> {
         };
         let chosen = subprotocol::choose(preferred, offered);
         if is_closing {
-            // A browser that offered some and is given none does not read the Close.
+            // If a browser offers subprotocols and none is chosen, it does not read the Close.
             return Ok(chosen.or_else(|| offered.first().map(String::as_str)));
         }
         if chosen.is_none() {
@@ -227,13 +228,13 @@ impl<H: Handler> Handshake<H> {
         Ok(chosen)
     }
 
-    /// Takes the places of all limits that count the connection.
+    /// Takes a place of each limit that counts the connection.
     fn admit(&self, settings: &Settings, is_closing: bool) -> Result<Box<[Place]>, HandshakeError> {
         let limits = settings.key_limits.iter();
-        // A client that is refused has no key yet.
+        // A refused client has no key, because the handler has not identified it.
         let limits = limits.filter(|limit| !is_closing || limit.is_by_peer());
         let places = limits.filter_map(|limit| {
-            // A key's function is the user's, and may panic.
+            // The function that returns the key is user code and may panic.
             let admit = AssertUnwindSafe(|| limit.admit(&self.request));
             match catch_unwind(admit) {
                 Ok(Admission::Admitted(place)) => Some(Ok(place)),
@@ -262,7 +263,7 @@ impl<H: Handler> Handshake<H> {
 
 /// Makes the settings of one connection.
 fn configured(config: &Config, configure: Configure) -> Result<Arc<Config>, HandshakeError> {
-    // The function is the user's, and may panic.
+    // The function is user code and may panic.
     let configure = AssertUnwindSafe(|| configure.apply(config.clone()));
     catch_unwind(configure).map(Arc::new).map_err(|_| {
         report::accept_panicked();
@@ -271,15 +272,15 @@ fn configured(config: &Config, configure: Configure) -> Result<Arc<Config>, Hand
 }
 
 fn offered(headers: &HeaderMap) -> Vec<String> {
-    // The list was well formed when the handshake was checked.
+    // No error is possible: `check` has already parsed the list.
     let offered = subprotocol::offered(headers).unwrap_or_default();
     offered.into_iter().map(str::to_owned).collect()
 }
 
-/// Asks the handler, as long as `limit` takes.
+/// Calls the handler's `accept`, until `limit` is ready.
 ///
-/// A panic here would take down the HTTP connection without an answer, and with it, on HTTP/2,
-/// every other request on it.
+/// Catches panics. Otherwise a panic would end the HTTP connection without an answer, and over HTTP/2 all
+/// requests on it.
 async fn accept<H: Handler>(
     handler: &H,
     request: &mut Parts,
@@ -302,7 +303,7 @@ async fn accept<H: Handler>(
             .unwrap_or(Poll::Ready(Err(HandshakeError::AcceptPanicked)))
     });
     let answer = answer.await;
-    // Dropped here, because that may panic as well.
+    // Dropped here, because its `Drop` may panic as well.
     let dropped = catch_unwind(AssertUnwindSafe(|| accept.set(None)));
     if dropped.is_err() || matches!(answer, Err(HandshakeError::AcceptPanicked)) {
         report::accept_panicked();
@@ -312,6 +313,6 @@ async fn accept<H: Handler>(
 
 /// Returns whether a task with timers can be spawned here.
 fn runs_in_tokio() -> bool {
-    // Without its time driver tokio panics, and there is no other way to ask.
+    // Without the time driver `sleep` panics. tokio has no other way to detect it.
     Handle::try_current().is_ok() && catch_unwind(|| drop(sleep(Duration::ZERO))).is_ok()
 }

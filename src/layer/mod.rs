@@ -1,4 +1,4 @@
-//! The layer: which requests are answered, by which handler, under which rules.
+//! The layer: its settings, and the handler that serves its connections.
 
 mod admission;
 mod connections;
@@ -37,27 +37,28 @@ use crate::{
     time::limit::wait,
 };
 
-/// Adds WebSockets to a service: answers the handshakes, passes everything else on.
+/// Adds WebSockets to a service: answers handshakes and passes all other requests to the service.
 ///
-/// Without further settings every request that asks for a WebSocket is answered, whatever its
-/// path; pages of other origins are refused; [`Config`] says what the limits are. Cloning a layer
-/// is cheap, and all its clones and services share one handler.
+/// By default the layer answers every WebSocket handshake, on any path. It refuses pages of other origins, and
+/// applies the limits of [`Config`]. Cloning a layer is cheap. All its clones and services share one handler.
 ///
-/// # Layers around it
+/// # Other layers
 ///
-/// A layer that is added *before* this one is inside of it, and does not see handshakes: auth belongs
-/// after it (in a `ServiceBuilder`, where the first layer is outermost, before it). A layer that is added after it sees the handshake and its 101, and nothing of the connection:
-/// a timeout or a concurrency limit ends with the 101. [`docs::layers`](crate::docs::layers) has the usual
-/// layers in a table.
+/// A layer that is added *before* this one is inside of it, and does not see handshakes. So add auth after this
+/// layer (in a `ServiceBuilder`, where the first layer is outermost: before it). A layer that is added after
+/// this one sees the handshake and its 101, but not the connection: a timeout or a concurrency limit ends with
+/// the 101. [`docs::layers`](crate::docs::layers) has a table of common layers.
 ///
-/// If an outer layer replaces the 101 by another response, over HTTP/1.1 the handler does not run. The
-/// layer has to replace the body as well: one that changes only the status, or reads the body first, does
-/// not keep it from running. Layers that read every body and send on what they have read do no harm. Those
-/// that wrap every body without forwarding [`is_end_stream`](http_body::Body::is_end_stream) keep all
-/// handlers from running, which is reported at error level: see
-/// [`insecure_run_behind_any_response`](Self::insecure_run_behind_any_response).
+/// Over HTTP/1.1 an outer layer can replace the 101 response:
 ///
-/// Over HTTP/2 the status decides, and none of this matters.
+/// - If it replaces the body too, the handler does not run. Changing only the status is not enough. Neither is
+///   a new body, if the layer has read the old one.
+/// - A layer that reads every body and sends the same bytes on does no harm.
+/// - A layer that wraps every body without forwarding [`is_end_stream`](http_body::Body::is_end_stream) keeps
+///   all handlers from running. This is logged at error level. See
+///   [`insecure_run_behind_any_response`](Self::insecure_run_behind_any_response).
+///
+/// Over HTTP/2 only the status of the response counts.
 ///
 /// # Examples
 ///
@@ -65,12 +66,12 @@ use crate::{
 /// use axum::{Router, routing::get};
 /// use tower_websocket::{Echo, WebSocketLayer};
 ///
-/// // A route of its own.
+/// // One route.
 /// let app: Router = Router::new()
 ///     .route("/", get(|| async { "hello over HTTP" }))
 ///     .route_service("/ws", WebSocketLayer::new(Echo::new()).into_service());
 ///
-/// // Around all routes. What is layered before it does not see handshakes.
+/// // Around all routes. Layers that are added before it do not see handshakes.
 /// let app: Router = Router::new()
 ///     .route("/", get(|| async { "hello over HTTP" }))
 ///     .layer(WebSocketLayer::new(Echo::new()).path("/ws"));
@@ -80,7 +81,7 @@ pub struct WebSocketLayer<H = Echo> {
 }
 
 impl<H: Handler> WebSocketLayer<H> {
-    /// Makes a layer that serves every connection with `handler`.
+    /// Makes a layer whose connections are served by `handler`.
     #[must_use]
     pub fn new(handler: H) -> Self {
         Self {
@@ -90,22 +91,23 @@ impl<H: Handler> WebSocketLayer<H> {
 }
 
 impl<H> WebSocketLayer<H> {
-    /// Answers handshakes on this path only; call it again to add another one.
+    /// Answers handshakes on this path only. Call it several times for several paths.
     ///
-    /// The path is compared whole and as it stands in the request, without the query:
-    /// `/ws` is not `/ws/`. In a nested axum router it is the path that the nested router sees. Where a
-    /// path has parameters, give the WebSocket a route, as in
-    /// `route_service("/rooms/{id}", layer.into_service())`, and read them in
+    /// The whole path is compared with that of the request, without the query: `/ws` is not `/ws/`. In a nested
+    /// axum router it is the path that the nested router sees. For a path with parameters use a route,
+    /// `route_service("/rooms/{id}", layer.into_service())`, and read the parameters in
     /// [`accept`](crate::Handler::accept) with axum's extractors: `request.extract::<Path<u32>>().await`
     /// (`axum::RequestPartsExt`).
     ///
-    /// A handshake for another path is passed on, with a line in the log at debug level.
+    /// A handshake for another path is passed to the inner service and logged at debug level.
     ///
     /// # Panics
     ///
-    /// Panics if no request would ever match `path`, or not as it is meant: if it does not start with
-    /// `/`; if it has `{`, `}`, `*` or a segment that starts with `:`, which are parameters elsewhere; or
-    /// if it has `?`, `#`, a blank, or another character that no path may have.
+    /// Panics if `path` can match no request, or looks like a pattern:
+    ///
+    /// - It does not start with `/`.
+    /// - It has `{`, `}`, `*` or a segment that starts with `:`. Routers use these for parameters.
+    /// - It has `?`, `#`, a space, or another character that is not allowed in a path.
     #[must_use]
     pub fn path(self, path: impl Into<Cow<'static, str>>) -> Self {
         let path = path.into();
@@ -115,31 +117,30 @@ impl<H> WebSocketLayer<H> {
         self.with(|settings| settings.target.paths.push(path))
     }
 
-    /// Answers the handshakes for which `matches` is true, and which have the
-    /// [`path`](Self::path), if one is given; a second call replaces the first one's predicate.
+    /// Answers only handshakes for which `matches` returns true. If a [`path`](Self::path) is set, it has to
+    /// match as well. A second call replaces the first predicate.
     ///
-    /// It is asked for handshakes only, over HTTP/2 also for those of other protocols (RFC 8441 §4),
-    /// and decides who answers them. What
-    /// decides whether they are let in belongs into
-    /// [`Handler::accept`](crate::Handler::accept). A panic in it is answered 500.
+    /// Other handshakes are passed to the inner service. To refuse handshakes, use
+    /// [`Handler::accept`](crate::Handler::accept). `matches` is called for handshakes only. Over HTTP/2 these
+    /// include handshakes for other protocols (RFC 8441 §4). If `matches` panics, the request is answered 500.
     #[must_use]
     pub fn matching(self, matches: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
         self.with(|settings| settings.target.predicate = Some(Arc::new(matches)))
     }
 
-    /// Sets which pages may connect: others are answered 403, with a text that names origin and host.
-    /// Default: [`OriginPolicy::same_host`].
+    /// Sets which web pages may connect. Others are answered 403, with a text that names the origin and the
+    /// host. Default: [`OriginPolicy::same_host`].
     #[must_use]
     pub fn origin(self, policy: OriginPolicy) -> Self {
         self.with(|settings| settings.origins = policy)
     }
 
-    /// Names a subprotocol that the handler speaks; call it again for the next best.
+    /// Adds a subprotocol that the handler supports. Call it several times, in order of preference.
     ///
-    /// The first one that the client offered is chosen; none if it offered none of them, which
-    /// [`require_subprotocol`](Self::require_subprotocol) refuses. Browsers give up a connection if
-    /// they offered some and none is chosen.
-    /// [`Accept::subprotocol`](crate::Accept::subprotocol) decides for a single connection.
+    /// The first one that the client offered is chosen. If the client offered none of them, none is chosen, and
+    /// a browser that offered others closes the connection. [`require_subprotocol`](Self::require_subprotocol)
+    /// refuses the handshake instead. [`Accept::subprotocol`](crate::Accept::subprotocol) names the
+    /// subprotocols of a single connection.
     #[must_use]
     pub fn subprotocol(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.with(|settings| {
@@ -148,32 +149,31 @@ impl<H> WebSocketLayer<H> {
         })
     }
 
-    /// Refuses handshakes with 400 that offer none of the subprotocols of this layer, or of
-    /// [`Accept::subprotocol`](crate::Accept::subprotocol). Default: they are accepted without one.
+    /// Refuses a handshake with 400 if it offers none of the subprotocols of this layer, or of
+    /// [`Accept::subprotocol`](crate::Accept::subprotocol). Default: it is accepted without a subprotocol.
     ///
-    /// [`Accept::require_subprotocol`](crate::Accept::require_subprotocol) does it for a single
+    /// [`Accept::require_subprotocol`](crate::Accept::require_subprotocol) does the same for a single
     /// connection.
     #[must_use]
     pub fn require_subprotocol(self) -> Self {
         self.with(|settings| settings.requires_subprotocol = true)
     }
 
-    /// Sets limits and waits of each connection. Default: [`Config::new`].
+    /// Sets the limits and timeouts of each connection. Default: [`Config::new`].
     #[must_use]
     pub fn config(self, config: Config) -> Self {
         self.with(|settings| settings.config = Arc::new(config))
     }
 
-    /// Caps the target and the header fields of a handshake, in bytes: names, values and the target's
-    /// length together.
+    /// Caps the target and the header fields of a handshake, in bytes: the length of the target plus all names
+    /// and values.
     ///
-    /// A larger head is answered 431, with a text that names the field that has most of it (RFC 6585 §5).
-    /// Long cookies, Kerberos tickets and tokens in the query need more than the default. What a handshake
-    /// carries is kept as long as its connection, unless
-    /// [`without_request`](Self::without_request) drops it. Default: 16 KiB.
+    /// A larger head is answered 431, with a text that names the largest field (RFC 6585 §5). Long cookies,
+    /// Kerberos tickets and tokens in the query need more than the default. The head stays in memory until the
+    /// connection ends, unless [`without_request`](Self::without_request) drops it. Default: 16 KiB.
     ///
-    /// The HTTP server has limits of its own, and answers 431 without a text. hyper takes 100 fields and
-    /// some 400 KiB over HTTP/1.1, and over HTTP/2 16 KiB: raise that by hyper's `max_header_list_size`.
+    /// The HTTP server has its own limits, and answers 431 without a text. hyper accepts 100 fields and some
+    /// 400 KiB over HTTP/1.1. Over HTTP/2 it accepts 16 KiB; hyper's `max_header_list_size` raises that.
     #[must_use]
     pub fn max_head_size(self, bytes: usize) -> Self {
         self.with(|settings| settings.max_head_size = bytes)
@@ -181,24 +181,24 @@ impl<H> WebSocketLayer<H> {
 
     /// Bounds the time that [`Handler::accept`](crate::Handler::accept) may take.
     ///
-    /// Past it the request is answered 503. Minimum: 50 ms. Default: 10 s.
+    /// After that time the request is answered 503. Minimum: 50 ms. Default: 10 s.
     #[must_use]
     pub fn accept_timeout(self, limit: Duration) -> Self {
         self.with(|settings| settings.accept_timeout = wait(limit))
     }
 
-    /// Bounds the wait for the server to hand over the connection after the 101.
+    /// Bounds the time that the server may take to hand over the connection after the 101.
     ///
-    /// Past it the connection is given up and the failure logged. Minimum: 50 ms. Default: 10 s.
+    /// After that time the connection is dropped and the failure logged. Minimum: 50 ms. Default: 10 s.
     #[must_use]
     pub fn upgrade_timeout(self, limit: Duration) -> Self {
         self.with(|settings| settings.upgrade_timeout = wait(limit))
     }
 
-    /// Takes the connections of this layer in among `connections`, which has the limit on their
-    /// number. Default: [`Connections::new`], which belongs to this layer and its clones alone.
+    /// Counts the connections of this layer in `connections`, and applies its limit on their number.
+    /// [`connections`](Self::connections) returns a clone of the handle.
     ///
-    /// The layer keeps a clone of the handle: [`connections`](Self::connections) returns it.
+    /// Default: a [`Connections::new`] for this layer and its clones only.
     ///
     /// # Examples
     ///
@@ -214,19 +214,18 @@ impl<H> WebSocketLayer<H> {
         self
     }
 
-    /// Allows at most `max` connections at once that share a key, such as the user or the tenant;
-    /// call it again to limit by another key, too.
+    /// Allows at most `max` open connections with the same key, such as the user or the tenant. Call it again to
+    /// limit by another key as well.
     ///
-    /// `key` sees the request after [`Handler::accept`](crate::Handler::accept), with what that
-    /// put into the extensions. Past the limit a handshake is answered 429. The place is given back
-    /// when the connection is over.
+    /// `key` gets the request after [`Handler::accept`](crate::Handler::accept), with the extensions that
+    /// `accept` added. A handshake over the limit is answered 429. The connection counts until it ends.
     ///
-    /// **A request for which `key` returns `None` is not limited.** The first one is logged at warn
-    /// level, once for each limit. [`max_per_peer`](Self::max_per_peer) refuses instead, and is the
-    /// method for addresses.
+    /// **A request for which `key` returns `None` is not limited.** For each limit, the first such request is
+    /// logged at warn level. To limit by address, use [`max_per_peer`](Self::max_per_peer), which refuses these
+    /// requests.
     ///
-    /// The key's `Hash` and `Eq` run outside of any lock of this crate. A panic in them, or in
-    /// `key`, is answered 500.
+    /// The key's `Hash` and `Eq` run outside of any lock of this crate. If they or `key` panic, the request is
+    /// answered 500.
     ///
     /// # Examples
     ///
@@ -255,7 +254,7 @@ impl<H> WebSocketLayer<H> {
     ///     }
     /// }
     ///
-    /// // `accept` lets nobody in without a user, so there is always a key.
+    /// // `accept` refuses requests without a user, so there is always a key.
     /// let layer = WebSocketLayer::new(Desk)
     ///     .max_per_key(3, |request| request.extensions.get::<User>().cloned());
     /// ```
@@ -271,22 +270,20 @@ impl<H> WebSocketLayer<H> {
         self.with(|settings| settings.key_limits.push(KeyLimit::by_key(max, key)))
     }
 
-    /// Allows at most `max` connections at once from one peer; past that a handshake is answered
-    /// 429.
+    /// Allows at most `max` open connections from one peer. A handshake over the limit is answered 429.
     ///
-    /// `peer` returns the address of a request's peer: what the server has put into the extensions,
-    /// or behind a proxy what the proxy says in a field that clients cannot set. It sees the request
-    /// after [`Handler::accept`](crate::Handler::accept). The place is given back when connection
-    /// and handler have ended.
+    /// `peer` returns the address of the peer. The server has put it into the request's extensions; behind a
+    /// proxy use a header field that the proxy sets and clients cannot set. `peer` gets the request after
+    /// [`Handler::accept`](crate::Handler::accept). The connection counts until it ends.
     ///
-    /// An IPv4 address is a peer, also where it is mapped into IPv6 (`::ffff:192.0.2.1`). Of an IPv6
-    /// address only the first 64 bits count, because one customer of a provider has a /64 at least
-    /// and may use a new address of it for each connection.
+    /// An IPv4 address counts as one peer, also if it is mapped into IPv6 (`::ffff:192.0.2.1`). Of an IPv6
+    /// address only the first 64 bits count, because a provider's customer has at least a /64 and can use a new
+    /// address for each connection.
     ///
     /// **A handshake for which `peer` returns `None` is refused** with 500 and
-    /// [`HandshakeError::UnknownPeer`](crate::error::HandshakeError::UnknownPeer): the server is not
-    /// set up to provide addresses, and a limit that counts nobody protects nobody. The first one is
-    /// logged at error level, once for each limit.
+    /// [`HandshakeError::UnknownPeer`](crate::error::HandshakeError::UnknownPeer). The server is then not set up
+    /// to provide addresses, and the limit could not work. For each limit, the first such handshake is logged at
+    /// error level.
     ///
     /// # Examples
     ///
@@ -303,7 +300,7 @@ impl<H> WebSocketLayer<H> {
     /// });
     /// let app = Router::new().layer(layer);
     /// let listener = TcpListener::bind("127.0.0.1:3000").await?;
-    /// // Plain `axum::serve(listener, app)` leaves `ConnectInfo` out.
+    /// // Plain `axum::serve(listener, app)` adds no `ConnectInfo`.
     /// axum::serve(listener, app.into_make_service_with_connect_info::<SocketAddr>()).await
     /// # }
     /// ```
@@ -316,30 +313,29 @@ impl<H> WebSocketLayer<H> {
         self.with(|settings| settings.key_limits.push(KeyLimit::by_peer(max, peer)))
     }
 
-    /// Drops each request once its handshake is answered, for handlers that do not read it.
+    /// Drops each request once its handshake is answered. For handlers that do not read it.
     ///
-    /// [`WebSocket::request`](crate::WebSocket::request) then has the method, the path and the
-    /// version, and neither query, header fields nor extensions. Under axum's `Router` a connection
-    /// then holds 9 KB less, most of which is the read buffer that axum's `OriginalUri` is a slice of.
-    /// [`Accept::without_request`](crate::Accept::without_request) does it for a single connection,
-    /// and [`Accept::carry`](crate::Accept::carry) keeps what is needed. Default: the request is
-    /// kept as long as the connection.
+    /// [`WebSocket::request`](crate::WebSocket::request) then has the method, path and version, but no query, no
+    /// header fields and no extensions. Under axum's `Router` this saves 9 KB for each connection: axum's
+    /// `OriginalUri` keeps the server's read buffer in memory. To keep a part of the request, use
+    /// [`Accept::carry`](crate::Accept::carry). [`Accept::without_request`](crate::Accept::without_request) does
+    /// the same for a single connection. Default: the request is kept until the connection ends.
     #[must_use]
     pub fn without_request(self) -> Self {
         self.with(|settings| settings.drops_request = true)
     }
 
-    /// Runs handlers over HTTP/1.1 whatever response an outer layer sends in the place of the 101.
+    /// Runs handlers over HTTP/1.1 even if an outer layer replaces the 101 by another response.
     ///
-    /// hyper hands over the connection of any request with `Upgrade`, also when the response is not the
-    /// 101. So the crate runs a handler only once the body of its 101 was sent or read. A layer that wraps
-    /// every body in one that does not forward [`is_end_stream`](http_body::Body::is_end_stream) looks like
-    /// one that replaced the response, and no handler ever runs behind it; the log says so at error level.
-    /// Put that layer inside of this one, or around other routes only. Where neither is possible, this gives
-    /// the guard up.
+    /// hyper hands over the connection of any request with `Upgrade`, also if the response is not the 101. So by
+    /// default the crate runs a handler only after the body of its 101 was sent or read. A layer that wraps
+    /// every body without forwarding [`is_end_stream`](http_body::Body::is_end_stream) looks like one that
+    /// replaced the response. Then no handler runs, which is logged at error level. Add that layer inside of
+    /// this one, or around other routes only. Use this method only if neither is possible: it disables the
+    /// check.
     ///
-    /// **The handler then also runs behind a refusal.** Here the client gets a 403, keeps the connection,
-    /// and talks to the handler all the same:
+    /// **The handler then runs even after a refusal.** In this example the client gets a 403, keeps the
+    /// connection, and can exchange messages with the handler:
     ///
     /// ```
     /// use axum::{Router, middleware::map_response, response::Response};
@@ -356,34 +352,33 @@ impl<H> WebSocketLayer<H> {
     ///     .layer(map_response(refuse));
     /// ```
     ///
-    /// A layer that refuses before it calls the inner service is safe: then nothing is accepted. Over
-    /// HTTP/2 the status decides, and this changes nothing. A warning is logged when it is called.
+    /// A layer that refuses before it calls the inner service is safe, because this layer then never sees the
+    /// handshake. Over HTTP/2 this method has no effect: only the status counts there. Each call logs a warning.
     ///
-    /// Default: guarded.
+    /// Default: off.
     #[must_use]
     pub fn insecure_run_behind_any_response(self) -> Self {
         report::unguarded();
         self.with(|settings| settings.unguarded = true)
     }
 
-    /// Returns a handle to all connections of this layer and its clones, to count and to close
-    /// them: the one given to [`connections_in`](Self::connections_in), or the layer's own.
+    /// Returns a handle that counts and closes the connections of this layer and its clones: the one given to
+    /// [`connections_in`](Self::connections_in), or else the layer's own.
     #[must_use]
     pub fn connections(&self) -> Connections {
         self.shared.connections.clone()
     }
 
-    /// Switches the layer on or off. Switched off it passes every request on. Default: on.
+    /// Switches the layer on or off. If it is off, every request goes to the inner service. Default: on.
     #[must_use]
     pub fn enabled(self, enabled: bool) -> Self {
         self.with(|settings| settings.enabled = enabled)
     }
 
-    /// Makes a service without an inner one, for a route of its own.
+    /// Makes a service without an inner service, for a separate route.
     ///
-    /// Other requests are answered with a text that says why: 426 if they do not ask for a WebSocket,
-    /// and 404 if they ask for another [`path`](Self::path), or are not those of
-    /// [`matching`](Self::matching).
+    /// Requests that are not WebSocket handshakes are answered 426. Handshakes for another [`path`](Self::path),
+    /// or refused by [`matching`](Self::matching), are answered 404. The text of the answer gives the reason.
     ///
     /// # Examples
     ///

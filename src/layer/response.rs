@@ -1,4 +1,4 @@
-//! The body of the responses: the inner service's, or one of ours.
+//! The response body: that of the inner service, or our own.
 
 use std::{
     future::poll_fn,
@@ -14,10 +14,10 @@ use pin_project_lite::pin_project;
 use crate::{handshake::Refusal, layer::guard::Sent};
 
 pin_project! {
-    /// The body of a [`WebSocketService`](crate::WebSocketService)'s response: that of the inner
-    /// service `B`, unchanged, or the short text of a refusal, or nothing for a 101 or 200.
+    /// The body of a [`WebSocketService`](crate::WebSocketService)'s response.
     ///
-    /// The default one is empty.
+    /// It is the unchanged body `B` of the inner service, the short text of a refusal, or an empty body for
+    /// a 101 or 200. The default is empty.
     #[derive(Debug)]
     pub struct ResponseBody<B> {
         #[pin]
@@ -30,13 +30,13 @@ pin_project! {
     #[derive(Debug)]
     enum Kind<B> {
         Inner { #[pin] body: B },
-        // Boxed, so that an inner body that holds a pointer is as large as before: this one is moved
-        // with each response several times, and allocated by whoever boxes bodies.
+        // Boxed, to keep the enum as small as an inner body that holds a pointer. Each response moves
+        // the enum several times, and frameworks that box bodies allocate it.
         Ours { body: Box<Ours> },
     }
 }
 
-/// The body of an answer that is not the inner service's.
+/// The body of a response that this layer made.
 #[derive(Debug)]
 enum Ours {
     Text(Bytes),
@@ -107,14 +107,14 @@ impl<B: Body<Data = Bytes>> Body for ResponseBody<B> {
 }
 
 impl Ours {
-    /// Takes what is still to be sent.
+    /// Takes the unsent text.
     fn take(&mut self) -> Option<Bytes> {
         match self {
             Self::Text(text) if !text.is_empty() => Some(std::mem::take(text)),
             Self::Text(_) => None,
             Self::Switching(sent) => {
-                // A layer reads it to send on what it has read; an answer that is replaced is not read.
-                sent.note();
+                // A layer that reads the body sends the response on. A replaced response is not read.
+                sent.set();
                 None
             }
         }
@@ -124,8 +124,8 @@ impl Ours {
         match self {
             Self::Text(text) => text.is_empty(),
             Self::Switching(sent) => {
-                // Whoever asks is about to send this body, and so the 101 that it belongs to.
-                sent.note();
+                // The caller is about to send this body, and with it the 101.
+                sent.set();
                 true
             }
         }
@@ -134,26 +134,26 @@ impl Ours {
     fn len(&self) -> u64 {
         match self {
             Self::Text(text) => text.len() as u64,
-            // Exactly zero: else a compressing layer would wrap the body, in one that does not
-            // forward `is_end_stream`.
+            // The hint is exact: otherwise a compressing layer would wrap the body without forwarding
+            // `is_end_stream`.
             Self::Switching(_) => 0,
         }
     }
 }
 
 impl Refusal {
-    /// Refuses with a response whose body is still to be read, such as one of axum's.
+    /// Refuses with a response whose body has to be read first, such as one of axum's.
     ///
-    /// The whole body is read into memory; trailers are left out. Otherwise it is as
-    /// `Refusal::from(response)`. A body that fails, or a status below 300, is answered as 500.
+    /// The whole body is read into memory, and trailers are ignored. In all other respects this works like
+    /// `Refusal::from(response)`. If reading the body fails, or the status is below 300, the refusal is a 500.
     ///
     /// # Cancel safety
     ///
-    /// The response is lost when the future is dropped.
+    /// Dropping the future loses the response.
     ///
     /// # Examples
     ///
-    /// A rejection of one of axum's extractors, with the status and text that axum gives it:
+    /// Answers with the status and text of an axum extractor's rejection:
     ///
     /// ```
     /// use std::collections::HashMap;
@@ -197,8 +197,8 @@ mod tests {
     use super::*;
 
     #[test]
-    fn is_as_large_as_the_body_that_it_passes_on() {
-        // What frameworks make of every body.
+    fn is_as_large_as_the_inner_body() {
+        // The type to which frameworks box every body.
         type Boxed = Pin<Box<dyn Body<Data = Bytes, Error = std::io::Error> + Send>>;
         assert_eq!(size_of::<ResponseBody<Boxed>>(), size_of::<Boxed>());
         assert_eq!(size_of::<ResponseBody<String>>(), size_of::<String>());

@@ -1,4 +1,4 @@
-//! The service: passes requests on, or answers them.
+//! The service: answers handshakes, and passes other requests to the inner service.
 
 use std::{
     borrow::Cow,
@@ -26,20 +26,20 @@ use crate::{
     words::header::Visible,
 };
 
-/// A service that answers WebSocket handshakes and passes everything else to `S`, untouched.
+/// A service that answers WebSocket handshakes and passes all other requests unchanged to `S`.
 ///
-/// Made by a [`WebSocketLayer`](crate::WebSocketLayer), or by [`new`](WebSocketService::new) without an inner service.
-/// It asks nothing of the bodies: `S` may be any service from `Request<A>` to `Response<B>`.
+/// A [`WebSocketLayer`](crate::WebSocketLayer) makes it, or [`new`](WebSocketService::new) without an inner
+/// service. `S` may be any service from `Request<A>` to `Response<B>`, with any bodies.
 pub struct WebSocketService<S, H = Echo> {
     inner: S,
     shared: Arc<Shared<H>>,
 }
 
 impl<H: Handler> WebSocketService<UpgradeRequired, H> {
-    /// Makes a complete service without an inner one, for a route of its own.
+    /// Makes a service without an inner service and with default settings, for a separate route.
     ///
-    /// Settings are those of a [`WebSocketLayer`](crate::WebSocketLayer), whose
-    /// [`into_service`](crate::WebSocketLayer::into_service) makes such a service, too.
+    /// For other settings use a [`WebSocketLayer`](crate::WebSocketLayer) and its
+    /// [`into_service`](crate::WebSocketLayer::into_service).
     ///
     /// # Examples
     ///
@@ -81,7 +81,7 @@ where
             true => self.answer(request),
             false => {
                 if report::is_listened_to() {
-                    explain(&self.shared, &request);
+                    log_why_passed_on(&self.shared, &request);
                 }
                 ResponseFuture::inner(self.inner.call(request))
             }
@@ -90,8 +90,8 @@ where
 }
 
 impl<S, H: Handler> WebSocketService<S, H> {
-    /// Answers a request that may be a handshake, or passes it on if it is none of ours.
-    // Apart from `call`, where the request would be copied once more, because it is taken apart here.
+    /// Answers a request that may be a handshake, or passes it to the inner service.
+    // Not a part of `call`: taking the request apart there would copy every request once more.
     #[cold]
     #[inline(never)]
     fn answer<A>(&mut self, request: Request<A>) -> ResponseFuture<S::Future>
@@ -104,7 +104,7 @@ impl<S, H: Handler> WebSocketService<S, H> {
             if opening.is_some() {
                 report::switched_off(request.uri().path());
             } else {
-                explain(&self.shared, &request);
+                log_why_passed_on(&self.shared, &request);
             }
             return ResponseFuture::inner(self.inner.call(request));
         };
@@ -151,10 +151,10 @@ impl<S: fmt::Debug, H> fmt::Debug for WebSocketService<S, H> {
     }
 }
 
-/// Tells the operator why a request that might have been meant for the layer is passed on.
+/// Logs why a request goes to the inner service, if it may have been meant for the layer.
 #[cold]
 #[inline(never)]
-fn explain<H, A>(shared: &Shared<H>, request: &Request<A>) {
+fn log_why_passed_on<H, A>(shared: &Shared<H>, request: &Request<A>) {
     let settings = &shared.settings;
     let path = request.uri().path();
     if !settings.enabled || !settings.target.has_path(path) {
@@ -167,18 +167,18 @@ fn explain<H, A>(shared: &Shared<H>, request: &Request<A>) {
         let is_news = shared.connections.is_news("no_upgrade");
         report::no_upgrade(path, request.version(), is_news);
     } else if !settings.target.paths.is_empty() && request.method() == Method::GET {
-        // Without a path every request is one for a path of the layer.
+        // Only for layers with a path: other layers would log every GET request.
         report::plain(path);
     }
 }
 
-/// The inner service of a [`WebSocketService`] that has none: says why nothing is served.
+/// The inner service of a [`WebSocketService`] without a service of the user.
 ///
-/// It answers 404 to handshakes that the layer does not take, and to other requests for another path than
-/// the layer's, and 426 to the rest.
+/// It answers 404 to handshakes that the layer does not answer, and to requests for a path that is not the
+/// layer's. It answers 426 to all other requests. The text of the response gives the reason.
 #[derive(Clone, Debug, Default)]
 pub struct UpgradeRequired {
-    /// Those of the layer; every path if there are none.
+    /// The paths of the layer. If empty, it has every path.
     paths: Arc<[Cow<'static, str>]>,
 }
 
@@ -187,7 +187,7 @@ impl UpgradeRequired {
         Self { paths }
     }
 
-    /// Says what is wrong with a request that nobody takes.
+    /// Returns the status and the text for a request.
     fn answer<A>(&self, request: &Request<A>) -> (StatusCode, Cow<'static, str>) {
         let path = request.uri().path();
         let is_handshake = opening(request, protocol(request)).is_some();
@@ -197,8 +197,8 @@ impl UpgradeRequired {
             let text = format!("no websocket is served at {path}");
             return (StatusCode::NOT_FOUND, text.into());
         }
-        // 426 rather than 404: someone who opens the address in a browser learns that the resource
-        // exists and speaks another protocol (RFC 9110 §15.5.22).
+        // 426 instead of 404, to show someone who opens the address in a browser that the resource exists
+        // and uses another protocol (RFC 9110 §15.5.22).
         let text = if is_extended_connect(request) {
             "websockets are not served over HTTP/2 here: connect over HTTP/1.1"
         } else if !has_handshake_fields(request.headers()) {
@@ -226,12 +226,12 @@ impl<A> Service<Request<A>> for UpgradeRequired {
         let mut response = answer::text(status, text.into_owned());
         let headers = response.headers_mut();
         if request.version() == Version::HTTP_2 {
-            // There neither of the two fields below exists.
+            // HTTP/2 has neither `Upgrade` nor `Connection`.
             return ready(Ok(response));
         }
-        // After a handshake the client may send frames, which must not be read as requests.
-        let may_go_on = !request.headers().contains_key(header::UPGRADE);
-        let connection = match (status, may_go_on) {
+        // After a handshake the client may send frames, and they must not be parsed as requests.
+        let keeps_alive = !request.headers().contains_key(header::UPGRADE);
+        let connection = match (status, keeps_alive) {
             (StatusCode::UPGRADE_REQUIRED, true) => Some("upgrade"),
             (StatusCode::UPGRADE_REQUIRED, false) => Some("close, upgrade"),
             (_, true) => None,
@@ -247,7 +247,7 @@ impl<A> Service<Request<A>> for UpgradeRequired {
     }
 }
 
-/// Returns the protocol that an extended CONNECT over HTTP/2 names (RFC 8441 §4).
+/// Returns the `:protocol` of an extended CONNECT over HTTP/2 (RFC 8441 §4).
 #[cfg(feature = "http2")]
 fn protocol<A>(request: &Request<A>) -> Option<&str> {
     if request.version() != http::Version::HTTP_2 || request.method() != http::Method::CONNECT {
@@ -257,7 +257,7 @@ fn protocol<A>(request: &Request<A>) -> Option<&str> {
     protocol.map(hyper::ext::Protocol::as_str)
 }
 
-/// Returns nothing: without the feature `http2` an extended CONNECT is the inner service's.
+/// Returns `None`: without the feature `http2` an extended CONNECT goes to the inner service.
 #[cfg(not(feature = "http2"))]
 const fn protocol<A>(_: &Request<A>) -> Option<&str> {
     None

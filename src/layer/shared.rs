@@ -1,4 +1,4 @@
-//! The handler and its settings, which a layer shares with its services and connections.
+//! The handler and the settings that a layer shares with its services and connections.
 
 use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
@@ -11,8 +11,8 @@ use crate::{
 
 /// The handler of a layer, and the layer's settings.
 ///
-/// All of it stands behind one pointer, because routers clone their services with every request.
-/// A layer that is changed after it was cloned, or has made services, gets a copy of its own.
+/// All of it is behind one `Arc`, because routers clone their services for every request. A change to a layer
+/// copies it if clones or services share it.
 pub(crate) struct Shared<H> {
     pub(crate) handler: Arc<H>,
     pub(crate) connections: Connections,
@@ -20,7 +20,6 @@ pub(crate) struct Shared<H> {
 }
 
 impl<H> Shared<H> {
-    /// Takes a handler and the default settings.
     pub(crate) fn new(handler: H) -> Self {
         let settings = Settings {
             enabled: true,
@@ -67,7 +66,7 @@ pub(crate) struct Settings {
     pub(crate) accept_timeout: Duration,
     pub(crate) upgrade_timeout: Duration,
     pub(crate) drops_request: bool,
-    /// Handlers run whatever became of the 101.
+    /// Whether handlers run even if an outer layer replaced the 101.
     pub(crate) unguarded: bool,
     pub(crate) config: Arc<Config>,
 }

@@ -1,11 +1,11 @@
-//! Which requests a layer answers.
+//! Selects the requests that a layer answers.
 
 use std::{borrow::Cow, fmt, sync::Arc};
 
 use http::{request::Parts, uri::PathAndQuery};
 
-/// The requests that a layer answers: those on one of the paths, if there are any, for which the
-/// predicate, if there is one, is true.
+/// Selects the requests that a layer answers, by path and predicate. Both are optional; if both are set, both
+/// have to match.
 #[derive(Clone, Default)]
 pub(crate) struct Target {
     pub(crate) paths: Vec<Cow<'static, str>>,
@@ -20,7 +20,7 @@ impl Target {
         self.paths.is_empty() || self.paths.iter().any(|one| one == path)
     }
 
-    /// Returns whether the layer answers a request. The predicate is the user's, and may panic.
+    /// Returns whether the layer answers a request. The predicate is user code and may panic.
     pub(crate) fn includes(&self, request: &Parts) -> bool {
         self.has_path(request.uri.path())
             && self
@@ -30,15 +30,15 @@ impl Target {
     }
 }
 
-/// Says which handshakes are the layer's.
+/// For log lines: the handshakes that the layer answers.
 impl fmt::Display for Target {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let paths = self.paths.join(", ");
         match (paths.as_str(), self.predicate.is_some()) {
             ("", false) => f.write_str("all"),
-            ("", true) => f.write_str("what `matching` takes"),
+            ("", true) => f.write_str("those selected by `matching`"),
             (paths, false) => f.write_str(paths),
-            (paths, true) => write!(f, "what `matching` takes of {paths}"),
+            (paths, true) => write!(f, "those selected by `matching` on {paths}"),
         }
     }
 }
@@ -52,30 +52,30 @@ impl fmt::Debug for Target {
     }
 }
 
-/// Checks that a path can be that of a request.
+/// Checks that a request can have this path.
 ///
 /// # Errors
 ///
-/// Says why it cannot, and what to write in its place.
+/// The reason, and what to write instead.
 pub(crate) fn check_path(path: &str) -> Result<(), &'static str> {
     if !path.starts_with('/') {
         return Err("does not start with /");
     }
     if path.contains(['{', '}', '*']) || path.contains("/:") {
         return Err(
-            "has a parameter or a wildcard, and paths are compared whole: use axum's \
+            "has a parameter or a wildcard, but paths are compared literally: use axum's \
              `route_service(path, layer.into_service())`, or `WebSocketLayer::matching`",
         );
     }
     if path.contains(['?', '#']) {
-        return Err("has a query or a fragment: leave it out, any query is answered");
+        return Err("has a query or a fragment: leave it out, because queries are not compared");
     }
     let is_blank = |letter: char| letter.is_whitespace() || letter.is_control();
     if path.contains(is_blank) {
-        return Err("has a blank, which requests write as %20");
+        return Err("has a space or a control character: write it percent-encoded, a space as %20");
     }
     match PathAndQuery::try_from(path) {
         Ok(parsed) if parsed.path() == path => Ok(()),
-        _ => Err("has a character that no path of a request has: write it percent-encoded"),
+        _ => Err("has a character that is not allowed in a path: write it percent-encoded"),
     }
 }

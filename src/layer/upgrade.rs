@@ -1,8 +1,7 @@
-//! From a sent 101 to a connection that speaks frames.
+//! The handover: the HTTP server gives the connection to its task.
 //!
-//! The HTTP server hands the connection over after it has written the 101. So this waits in the task of the
-//! connection, for a bounded time, and takes only a connection whose 101 was sent. Over HTTP/2 the
-//! connection is one stream of many, and the answer a 200.
+//! The server does that after it has written the 101. The task waits for it, with a timeout, and refuses a
+//! connection whose 101 was replaced. Over HTTP/2 the connection is one stream, and the answer is a 200.
 
 use std::{error::Error, fmt, time::Duration};
 
@@ -17,48 +16,48 @@ use crate::{
     words::BoxError,
 };
 
-/// A handover that the HTTP server has promised.
+/// A handover for which the connection's task waits.
 #[derive(Debug)]
 pub(crate) struct Handover {
-    promise: OnUpgrade,
-    /// What will send for a stream of HTTP/2, if that is within reach.
+    upgrade: OnUpgrade,
+    /// A handle to hyper's task that sends for an HTTP/2 stream, if the server uses our executor.
     sending: Option<ResetGuard>,
 }
 
 impl Handover {
-    /// Takes the promise out of a request's extensions; `None` if the server made none.
+    /// Takes the [`OnUpgrade`] out of a request's extensions. Returns `None` if the server added none.
     pub(crate) fn take(extensions: &mut Extensions) -> Option<Self> {
-        let promise = extensions.remove::<OnUpgrade>()?;
+        let upgrade = extensions.remove::<OnUpgrade>()?;
         Some(Self {
-            promise,
+            upgrade,
             sending: None,
         })
     }
 
-    /// Is to be called for a stream of HTTP/2, in the poll in which the handshake is accepted: from
-    /// now on the stream is reset if it comes to nothing.
+    /// Lets an HTTP/2 stream be reset if its handover fails. Has to be called in the poll in which the
+    /// handshake is accepted.
     pub(crate) fn accept_stream(&mut self) {
         self.sending = ResetGuard::accepted();
     }
 
-    /// Waits for the connection, at most `limit`; it comes with what was read of it already. Over
-    /// HTTP/1 there is a guard.
+    /// Waits for the connection, at most `limit`. Returns it with the bytes that the server has already read.
+    /// `sent` is `None` over HTTP/2.
     pub(crate) async fn complete(
         self,
         sent: Option<Sent>,
         limit: Duration,
     ) -> Result<(Transport, Bytes), UpgradeError> {
-        let mut promise = self.promise;
-        let promised = match (&mut promise).now_or_never() {
-            // Usually the 101 was written before this task had its first turn, and no timer is needed.
-            Some(promised) => Ok(promised),
-            None => tokio::time::timeout(limit, promise).await,
+        let mut upgrade = self.upgrade;
+        let upgraded = match (&mut upgrade).now_or_never() {
+            // Usually the 101 was written before the first poll of this task. Then no timer is needed.
+            Some(upgraded) => Ok(upgraded),
+            None => tokio::time::timeout(limit, upgrade).await,
         };
-        match (promised, sent) {
+        match (upgraded, sent) {
             (Err(_), _) => Err(UpgradeError::Timeout),
             (Ok(Err(error)), _) if error.is_user() => Err(UpgradeError::Unsupported(error.into())),
             (Ok(Err(error)), _) => Err(UpgradeError::Failed(error.into())),
-            (Ok(Ok(_)), Some(sent)) if !sent.was_noted() => Err(UpgradeError::Replaced),
+            (Ok(Ok(_)), Some(sent)) if !sent.is_set() => Err(UpgradeError::Replaced),
             (Ok(Ok(upgraded)), Some(_)) => Ok(Transport::connection(upgraded)),
             (Ok(Ok(upgraded)), None) => {
                 Ok((Transport::stream(upgraded, self.sending), Bytes::new()))
@@ -67,17 +66,16 @@ impl Handover {
     }
 }
 
-/// Why no WebSocket came of an accepted handshake.
+/// Why an accepted handshake did not become a WebSocket.
 #[derive(Debug)]
 pub(crate) enum UpgradeError {
     /// The server was started without upgrade support (hyper: `with_upgrades` is missing).
     Unsupported(BoxError),
     /// The server did not hand over the connection in time.
     Timeout,
-    /// An outer layer sent another response in place of our 101.
+    /// An outer layer replaced our 101 by another response.
     Replaced,
-    /// The connection broke before the 101 was written, or over HTTP/2 another response was sent in
-    /// its place.
+    /// The connection broke before the answer was written. Or an outer layer replaced the 200 over HTTP/2.
     Failed(BoxError),
 }
 
