@@ -232,7 +232,10 @@ fn decode_by(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize, place: 
                 }
             }
         }
-        assert!(input.is_empty(), "the decoder needs more bytes although some are left");
+        assert!(
+            input.is_empty(),
+            "the decoder needs more bytes although some are left"
+        );
         if outcome.given == stream.len() {
             break;
         }
