@@ -154,14 +154,14 @@ impl Process {
     pub fn finish_under_callgrind(mut self) -> Result<u64, BoxError> {
         // The server exits at the end of its standard input.
         drop(self.child.stdin.take());
-        let mut said = String::new();
+        let mut report = String::new();
         if let Some(mut stderr) = self.child.stderr.take() {
-            stderr.read_to_string(&mut said)?;
+            stderr.read_to_string(&mut report)?;
         }
-        let collected = said
+        let collected = report
             .lines()
             .find_map(|line| line.split("Collected : ").nth(1))
-            .ok_or_else(|| format!("valgrind counted nothing: {said}"))?;
+            .ok_or_else(|| format!("valgrind counted nothing: {report}"))?;
         Ok(collected.trim().parse()?)
     }
 

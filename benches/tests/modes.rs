@@ -10,10 +10,10 @@ fn bench(arguments: &[&str]) -> Command {
 
 /// Returns the rows of the last table: the first cell, and the numbers in the other cells.
 fn rows(output: &Output) -> Vec<(String, Vec<f64>)> {
-    let said = String::from_utf8_lossy(&output.stdout);
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}{complaint}");
-    let (_, table) = said.rsplit_once("###").expect("a table has a heading");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stdout}{stderr}");
+    let (_, table) = stdout.rsplit_once("###").expect("a table has a heading");
     let lines = table.lines().filter(|line| line.starts_with('|')).skip(2);
     let rows = lines.map(|line| {
         let mut cells = line.trim_matches('|').split('|').map(str::trim);
@@ -68,8 +68,8 @@ fn instructions_are_not_counted_without_valgrind() {
         .output()
         .expect("the binary runs");
     assert!(!output.status.success());
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(complaint.contains("needs valgrind"), "{complaint}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("needs valgrind"), "{stderr}");
 }
 
 #[test]
@@ -79,7 +79,7 @@ fn shapes_are_one_to_eight() {
             .output()
             .expect("the binary runs");
         assert!(!output.status.success());
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(complaint.contains("the shapes are 1 to 8"), "{complaint}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains("the shapes are 1 to 8"), "{stderr}");
     }
 }

@@ -66,11 +66,11 @@ impl Counted {
         let output = command
             .output()
             .map_err(|error| format!("valgrind: {error}"))?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        let collected = said
+        let report = String::from_utf8_lossy(&output.stderr);
+        let collected = report
             .lines()
             .find_map(|line| line.split("Collected : ").nth(1))
-            .ok_or_else(|| format!("valgrind counted nothing: {said}"))?;
+            .ok_or_else(|| format!("valgrind counted nothing: {report}"))?;
         Ok(collected.trim().parse()?)
     }
 }

@@ -124,8 +124,8 @@ fn count(
 /// Returns the first line of a program's `--version`, or `None` if the program is missing.
 fn version(program: &str) -> Option<String> {
     let output = Command::new(program).arg("--version").output().ok()?;
-    let said = String::from_utf8(output.stdout).ok()?;
-    Some(said.lines().next()?.to_owned())
+    let text = String::from_utf8(output.stdout).ok()?;
+    Some(text.lines().next()?.to_owned())
 }
 
 /// Figures that were recorded before.
