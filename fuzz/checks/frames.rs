@@ -25,10 +25,10 @@ pub fn frames(mut data: &[u8]) {
     };
     let (cuts, stream) = split_cuts(data);
     let whole = decode_all_cuts(stream, cuts, rules);
-    assert_usual(stream, rules, &whole);
+    assert_fast_path(stream, rules, &whole);
 
     let written = encode(&whole.events, false);
-    // With a lent buffer, most messages take the encoder's fast path.
+    // With a prepared buffer, most messages take the encoder's fast path.
     assert_eq!(encode(&whole.events, true), written);
     let again = decode(&written, AT_CLIENT, |_| usize::MAX);
     assert_eq!((again.end, again.begun), (Ok(()), false));
@@ -61,7 +61,7 @@ pub(super) fn decode_all_cuts(stream: &[u8], cuts: &[u8], rules: Rules) -> Outco
 }
 
 /// Decodes a stream as `socket` does: it tries the fast path first, and small messages share a buffer.
-fn assert_usual(stream: &[u8], rules: Rules, whole: &Outcome) {
+fn assert_fast_path(stream: &[u8], rules: Rules, whole: &Outcome) {
     let now = Moment::now();
     let mut decoder = Decoder::new(rules);
     let mut slab = BytesMut::new();
@@ -161,7 +161,7 @@ pub(super) fn decode(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize)
     decode_by(stream, rules, size, false)
 }
 
-/// Decodes in pieces. With `place`, payload is read directly into its message where the decoder allows it.
+/// Decodes in pieces. With `place`, payload is read directly into its message if the decoder allows it.
 fn decode_by(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize, place: bool) -> Outcome {
     let now = Moment::now();
     let mut decoder = Decoder::new(rules);
@@ -178,7 +178,7 @@ fn decode_by(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize, place: 
         let rest = &stream[outcome.given..];
         let mut input = &rest[..size(piece).min(rest.len())];
         let place = match place {
-            // Ask for a place without using it. The bytes then come through `decode`.
+            // Begin a direct read and cancel it. The bytes then come through `decode`.
             true if piece % 4 == 3 => {
                 let _ = decoder.place();
                 decoder.give_up_place();

@@ -32,7 +32,9 @@ const LENGTHS: [usize; 8] = [32, 200, KIB, 32, 4 * KIB, 600, 16 * KIB, 64 * KIB]
 const SAMPLE: Duration = Duration::from_secs(2);
 /// One reading in this many is printed.
 const PRINTED: usize = 15;
-const WARM_UP: Duration = Duration::from_secs(120);
+/// The start times in seconds from which the growth is computed: after 120 s every connection has sent all its
+/// messages, after 600 s every connection has been replaced once.
+const SINCE: [f64; 2] = [120.0, 600.0];
 
 /// Prints the resident memory of the server every 30 s, and its slope at the end.
 pub(crate) async fn churn(cores: &Cores, minutes: u64) -> Result<(), BoxError> {
@@ -78,9 +80,12 @@ pub(crate) async fn churn(cores: &Cores, minutes: u64) -> Result<(), BoxError> {
             }
         }
     }
-    samples.retain(|(seconds, _)| *seconds >= WARM_UP.as_secs_f64());
-    let hourly = slope(&samples) * 3600.0 / (CONNECTIONS as f64 / 1e3);
-    println!("{replaced} replaced, growth {hourly:.2} MiB per hour and thousand connections");
+    println!("{replaced} replaced");
+    for since in SINCE {
+        let late: Vec<_> = samples.iter().filter(|(at, _)| *at >= since).collect();
+        let hourly = slope(&late) * 3600.0 / (CONNECTIONS as f64 / 1e3);
+        println!("growth after {since} s: {hourly:.2} MiB per hour and thousand connections");
+    }
     for mut connection in connections {
         stop(&mut connection).await?;
     }
@@ -107,9 +112,9 @@ async fn stop(connection: &mut JoinHandle<Result<(), BoxError>>) -> Result<(), B
 }
 
 /// Returns the slope of the least-squares line through the points.
-fn slope(points: &[(f64, f64)]) -> f64 {
+fn slope(points: &[&(f64, f64)]) -> f64 {
     let count = points.len() as f64;
-    let sum = |value: fn(&(f64, f64)) -> f64| points.iter().map(value).sum::<f64>();
+    let sum = |value: fn(&(f64, f64)) -> f64| points.iter().copied().map(value).sum::<f64>();
     let (x, y) = (sum(|point| point.0), sum(|point| point.1));
     let (xx, xy) = (
         sum(|point| point.0 * point.0),
