@@ -1,20 +1,20 @@
-//! Behind a proxy: which pages may connect when the proxy passes `Host` on, and when it does not.
+//! A server behind a proxy: checks the origin of pages with and without the original `Host`.
 //!
 //! ```text
 //! cargo run --example behind_a_proxy
 //! ```
 //!
-//! | Path | The proxy | nginx |
+//! | Path | Proxy | nginx |
 //! | --- | --- | --- |
-//! | `/ws` | passes `Host` on | `proxy_set_header Host $http_host;` |
-//! | `/x-forwarded-host` | rewrites it and says what it was | `proxy_set_header X-Forwarded-Host $http_host;` |
-//! | `/forwarded` | the same, as RFC 7239 has it | `proxy_set_header Forwarded 'host="$http_host"';` |
-//! | `/two-proxies` | is behind another one, which sends `X-Forwarded-Host`, and adds to it | `proxy_set_header X-Forwarded-Host "$http_x_forwarded_host, $http_host";` |
+//! | `/ws` | keeps `Host` | `proxy_set_header Host $http_host;` |
+//! | `/x-forwarded-host` | rewrites `Host` and sends the original in `X-Forwarded-Host` | `proxy_set_header X-Forwarded-Host $http_host;` |
+//! | `/forwarded` | rewrites `Host` and sends the original in `Forwarded` (RFC 7239) | `proxy_set_header Forwarded 'host="$http_host"';` |
+//! | `/two-proxies` | is behind another proxy and appends to its `X-Forwarded-Host` | `proxy_set_header X-Forwarded-Host "$http_x_forwarded_host, $http_host";` |
 //! | `/cookies` | any | |
 //!
 //! All of them also need `proxy_http_version 1.1;`, `proxy_set_header Upgrade $http_upgrade;` and
-//! `proxy_set_header Connection "upgrade";`. Only the proxies may reach the server: anybody else can write
-//! these fields. `tests/proxies/run` tries it behind nginx and haproxy.
+//! `proxy_set_header Connection "upgrade";`. Only the proxies may reach the server, because any other client
+//! can forge these fields. `tests/proxies/run` tests it behind nginx and haproxy.
 
 use std::{env, error::Error};
 
@@ -43,7 +43,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let layer = WebSocketLayer::new(Echo::new()).origin(policy);
         app = app.route_service(path, layer.into_service());
     }
-    // Over HTTP/2 a browser sends a field for each cookie. A handler sees one.
+    // Over HTTP/2 a browser sends one field per cookie. The handler sees them joined into one field.
     let cookies = WebSocketLayer::new(async |mut socket: WebSocket| {
         let cookies = socket.request().header("cookie").unwrap_or("none");
         let cookies = cookies.to_owned();

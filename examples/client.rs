@@ -1,4 +1,4 @@
-//! A client for the command line: sends each line of the standard input, prints what comes.
+//! A command-line client: sends each line of its standard input and prints each message it receives.
 //!
 //! With `cargo run --example echo` in another terminal:
 //!
@@ -6,16 +6,17 @@
 //! cargo run --features client --example client
 //! ```
 //!
-//! With `cargo run --example handler` there, which wants a token and speaks subprotocols:
+//! With `cargo run --example handler` in the other terminal, which needs a token and has subprotocols:
 //!
 //! ```text
 //! cargo run --features client --example client -- \
 //!     'ws://127.0.0.1:3000/desk?token=sesame' --subprotocol desk.v2
 //! ```
 //!
-//! With `--features rustls-tls-native-roots` it takes `wss://` URLs as well.
+//! With `--features rustls-tls-native-roots` it also accepts `wss://` URLs.
 //!
-//! It ends when the server closes, or after its input, when the server has been silent for a second.
+//! It ends when the server closes. After the end of its input it ends when the server has been silent for
+//! one second.
 
 use std::{env, process::ExitCode, time::Duration};
 
@@ -40,7 +41,7 @@ fn main() -> ExitCode {
 fn start() -> Result<(), Error> {
     let runtime = Runtime::new()?;
     let ended = runtime.block_on(run());
-    // The standard input may still be read, by a thread that only the next line would end.
+    // A thread may still read the standard input. It would block a normal shutdown until the next line.
     runtime.shutdown_background();
     ended
 }
@@ -79,7 +80,7 @@ async fn talk(mut socket: WebSocket) -> Result<(), Error> {
             },
         }
     }
-    // What is still to come would be thrown away behind a Close.
+    // Messages that arrive after our Close would be discarded, so receive the rest first.
     while let Ok(Some(message)) = timeout(Duration::from_secs(1), socket.recv())
         .await
         .unwrap_or(Ok(None))

@@ -1,15 +1,15 @@
-//! A client behind an HTTP proxy, which is asked for a tunnel by `CONNECT`.
+//! A client that connects through an HTTP proxy, with a `CONNECT` tunnel.
 //!
 //! ```text
 //! cargo run --features rustls-tls-webpki-roots --example client_proxy -- \
 //!     http://user:password@127.0.0.1:3128 wss://example.com/ws
 //! ```
 //!
-//! It sends `hello` and prints what comes until the server closes. TLS, if the URL asks for it, is spoken
-//! with the server, through the tunnel: the proxy sees its name and nothing else.
+//! It sends `hello` and prints messages until the server closes. For a `wss://` URL, TLS runs between the
+//! client and the server, inside the tunnel. The proxy sees only the server's name.
 //!
-//! The proxy's port is 80 if none is given. In its user and password, `@`, `:`, `/` and `%` are
-//! percent-encoded: `pa%40ss` stands for `pa@ss`.
+//! The proxy's default port is 80. In the proxy's user and password, percent-encode `@`, `:`, `/` and
+//! `%`: `pa%40ss` stands for `pa@ss`.
 
 use std::{env, io, process::ExitCode, sync::Arc, time::Duration};
 
@@ -30,7 +30,7 @@ use tower_websocket::{
     client::{Handshake, connect_with},
 };
 
-/// The longest head of a proxy's answer, in bytes.
+/// The maximum size of the head of a proxy's response, in bytes.
 const MAX_HEAD: u64 = 8 * 1024;
 
 #[tokio::main]
@@ -48,7 +48,7 @@ async fn run() -> Result<(), Error> {
         return Err(Error::new("usage: client_proxy PROXY URL"));
     };
     let roots = RootCertStore::from_iter(webpki_roots::TLS_SERVER_ROOTS.iter().cloned());
-    // `connect_with` bounds the handshake, and not how long the proxy takes.
+    // `connect_with` has a timeout for the handshake, but not for the proxy.
     let socket = timeout(Duration::from_secs(10), connect(&proxy, &url, roots));
     let mut socket = socket.await??;
     socket.send("hello").await?;
@@ -64,7 +64,7 @@ pub(crate) async fn connect(
     url: &str,
     roots: RootCertStore,
 ) -> Result<WebSocket, Error> {
-    // It says what is wrong with a URL before anything is dialled.
+    // Reports an invalid URL before connecting.
     let handshake = Handshake::new(url)?;
     let to: Uri = url.parse()?;
     let is_encrypted = to.scheme_str() == Some("wss");
@@ -78,9 +78,9 @@ pub(crate) async fn connect(
     Ok(socket)
 }
 
-/// Asks a proxy for a tunnel to a host and port.
+/// Opens a tunnel to a host and port through a proxy.
 ///
-/// The reader may hold what came right behind the proxy's answer, so it is the stream from here on.
+/// Returns the `BufReader`, because its buffer may hold bytes that followed the proxy's response.
 async fn tunnel(proxy: &str, to: &str) -> Result<BufReader<TcpStream>, Error> {
     let (address, user) = read(proxy)?;
     let stream = TcpStream::connect(address).await?;
@@ -110,10 +110,10 @@ async fn tunnel(proxy: &str, to: &str) -> Result<BufReader<TcpStream>, Error> {
     Ok(stream)
 }
 
-/// Returns the address of a proxy, and its user and password as `user:password`, if it has them.
+/// Returns the address of a proxy, and `user:password` if its URL has them.
 pub(crate) fn read(proxy: &str) -> Result<(String, Option<Vec<u8>>), Error> {
     let proxy: Uri = proxy.parse()?;
-    // Without a scheme it is a host and a port.
+    // A URL without a scheme is a host and a port.
     if proxy.scheme_str().is_some_and(|scheme| scheme != "http") {
         return Err(Error::new("the proxy's URL does not begin with http://"));
     }
@@ -125,7 +125,7 @@ pub(crate) fn read(proxy: &str) -> Result<(String, Option<Vec<u8>>), Error> {
     Ok((address, user.map(|(user, _)| decode(user))))
 }
 
-/// Decodes `%40` and the like. A `%` without two digits stands for itself.
+/// Decodes percent-encoding. A `%` without two hexadecimal digits stays as it is.
 fn decode(text: &str) -> Vec<u8> {
     let mut parts = text.split('%');
     let mut bytes = parts.next().unwrap_or_default().as_bytes().to_vec();

@@ -5,8 +5,8 @@
 //! cargo run --features client --example client_unix -- /tmp/ws.sock
 //! ```
 //!
-//! The first one serves, the second one sends `hello` and prints the answer. Who may connect is a matter
-//! of the file's permissions, so the server does not look at `Origin` or at tokens.
+//! The first command is the server. The second command is a client that sends `hello` and prints the answer.
+//! The permissions of the socket file decide who may connect, so the server checks no token.
 
 #[cfg(unix)]
 use std::{env, fs, io, path::Path, process::ExitCode};
@@ -50,15 +50,15 @@ async fn run() -> Result<(), Error> {
 #[cfg(unix)]
 pub(crate) async fn connect(path: &Path) -> Result<WebSocket, ConnectError> {
     let stream = UnixStream::connect(path).await.map_err(ConnectError::Io)?;
-    // The URL has a host because `Host` has to say something.
+    // A URL needs a host, which is sent in `Host`. Any name works.
     let (socket, _response) = connect_with("ws://localhost/ws", stream).await?;
     Ok(socket)
 }
 
-/// Serves at `path`.
+/// Serves WebSockets at the socket file `path`.
 #[cfg(unix)]
 pub(crate) async fn serve(path: &Path) -> io::Result<()> {
-    // A server that was killed leaves its file behind.
+    // Remove the socket file of a server that was killed.
     if path.exists() {
         fs::remove_file(path)?;
     }

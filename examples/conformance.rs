@@ -1,4 +1,4 @@
-//! The server that test suites and load generators are pointed at.
+//! The server for test suites and load generators.
 //!
 //! ```text
 //! cargo run --release --example conformance
@@ -7,13 +7,17 @@
 //! websocat ws://127.0.0.1:3000/any/path
 //! ```
 //!
-//! A WebSocket on every path, every message echoed unchanged, subprotocol `chat` when offered, any
-//! origin, messages up to 64 MiB unless told otherwise, in up to 1,048,576 fragments; a plain `GET`
-//! on any path answers 200. With `--features deflate` every message is compressed as the client
-//! wishes, context takeover included. `tests/autobahn/run` runs the Autobahn test suite against it.
+//! - It accepts a WebSocket on every path, from any origin, and echoes every message unchanged.
+//! - It chooses the subprotocol `chat` if the client offers it.
+//! - A message may have up to 64 MiB (`--max-message`), in up to 1,048,576 fragments.
+//! - A plain `GET` on any path answers 200.
+//! - With `--features deflate` it compresses every message with the parameters that the client offers,
+//!   including context takeover.
 //!
-//! Clients choose the version: by ALPN with `--tls`, and by prior knowledge of HTTP/2 in clear text.
-//! WebSockets over HTTP/2 take the feature `http2`.
+//! `tests/autobahn/run` runs the Autobahn test suite against it.
+//!
+//! The client chooses the HTTP version: by ALPN with `--tls`, by prior knowledge in clear text.
+//! WebSockets over HTTP/2 need the feature `http2`.
 
 use std::{
     env,
@@ -60,9 +64,9 @@ use tower_websocket::{Config, Echo, OriginPolicy, WebSocketLayer};
 const USAGE: &str =
     "usage: conformance [PORT | ADDRESS:PORT] [--max-message BYTES] [--tls CERT KEY]";
 
-/// How long a client may take for the head of its first request.
+/// The timeout for the head of the first request.
 const FIRST_HEAD: Duration = Duration::from_secs(10);
-/// 64 MiB in pieces of 64 bytes: suites send messages in smaller fragments than clients do.
+/// Allows a message of 64 MiB in fragments of 64 bytes, as test suites send them.
 const MAX_FRAGMENTS: u32 = 1 << 20;
 
 #[tokio::main]
@@ -93,7 +97,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("listening on {scheme}://{}/", listener.local_addr()?);
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // The client has gone, or there is no room before others have.
+            // The client has left, or file descriptors are exhausted until a connection ends.
             sleep(Duration::from_millis(50)).await;
             continue;
         };
@@ -112,7 +116,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Serves a connection of either version of HTTP.
+/// Serves a connection over HTTP/1.1 or HTTP/2.
 async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, app: Router) {
     let mut server = auto::Builder::new(Http2Executor::new());
     server.http1().timer(TokioTimer::new());
@@ -129,15 +133,15 @@ async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static, app
     });
     let service = TowerToHyperService::new(app);
     let mut connection = pin!(server.serve_connection_with_upgrades(TokioIo::new(stream), service));
-    // The builder waits for ever for the bytes by which it tells HTTP/2 from HTTP/1.
+    // The builder has no timeout for the first bytes, which show the HTTP version.
     let first = timeout(FIRST_HEAD, connection.as_mut()).await;
     if first.is_err() && has_asked.load(Ordering::Relaxed) {
-        // How it ends is for the client to judge.
+        // The test suite judges the end of the connection, so errors are ignored here.
         let _ = connection.await;
     }
 }
 
-/// Speaks TLS with a certificate and its key, from PEM files.
+/// Makes a TLS acceptor from PEM files of a certificate and its key.
 fn acceptor(
     certificate: impl AsRef<Path>,
     key: impl AsRef<Path>,
@@ -151,7 +155,7 @@ fn acceptor(
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-/// Where to listen, the largest message in bytes, and whether to speak TLS.
+/// Returns the address to listen on, the maximum message size in bytes, and the TLS acceptor.
 fn arguments(
     mut arguments: impl Iterator<Item = String>,
 ) -> Result<(SocketAddr, usize, Option<TlsAcceptor>), Box<dyn Error>> {
@@ -173,8 +177,9 @@ fn arguments(
     Ok((address, max_message, tls))
 }
 
-/// Listens with room for thousands of clients that connect in the same instant: tokio's default
-/// of 128 would leave most of them to the kernel's retries, seconds apart.
+/// Listens with a backlog for thousands of clients that connect at the same time.
+///
+/// With a small backlog the kernel drops most of these connections, and clients retry after seconds.
 fn listen(address: SocketAddr) -> Result<TcpListener, Box<dyn Error>> {
     let socket = if address.is_ipv4() {
         TcpSocket::new_v4()?

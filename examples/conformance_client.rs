@@ -1,12 +1,12 @@
-//! The client that test suites are pointed at: Autobahn's `fuzzingserver`, case after case.
+//! The client for test suites: runs all cases of Autobahn's `fuzzingserver`.
 //!
 //! ```text
 //! cargo run --release --features client --example conformance_client -- ws://127.0.0.1:9001
 //! cargo run --release --features client --example conformance_client -- ws://127.0.0.1:9001 --agent NAME
 //! ```
 //!
-//! Asks how many cases there are, echoes in each of them until the server closes, and has the
-//! reports written. Messages up to 64 MiB.
+//! It asks for the number of cases, echoes in each case until the server closes, and tells the server to
+//! write its reports. A message may have up to 64 MiB.
 
 use std::{env, error::Error};
 
@@ -27,13 +27,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     for case in 1..=cases {
         let socket = dial(&format!("{server}/runCase?case={case}&agent={agent}")).await?;
         let sender = socket.sender();
-        // That the suite breaks the protocol is what most of its cases are about.
+        // Most cases break the protocol on purpose, so a receive error is expected.
         match Echo::new().handle(socket).await {
             Err(error) if !error.is::<RecvError>() => eprintln!("case {case}: {error}"),
             _ => {}
         }
-        // The suite's result is there when the connection has ended: not earlier, and the last one
-        // would not be in the report.
+        // The suite records the result when the connection ends. Without this wait the last result
+        // would be missing in the report.
         sender.closed().await;
     }
 
@@ -67,7 +67,7 @@ async fn count(mut socket: WebSocket) -> Result<u32, Box<dyn Error>> {
     Ok(count)
 }
 
-/// Where the server is, and under which name the results are reported.
+/// Returns the server's URL and the agent name for the reports.
 fn arguments(
     mut arguments: impl Iterator<Item = String>,
 ) -> Result<(String, String), Box<dyn Error>> {

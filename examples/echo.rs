@@ -1,4 +1,4 @@
-//! An HTTP server that answers plain requests and echoes WebSocket messages, with a page to try it.
+//! An HTTP server that answers plain requests and echoes WebSocket messages, with a test page.
 //!
 //! ```text
 //! cargo run --release --example echo
@@ -11,9 +11,9 @@
 //! websocat ws://127.0.0.1:3000/ws
 //! ```
 //!
-//! Text comes back as `Echo: …`, binary unchanged. Another port or address is the first argument:
-//! `cargo run --release --example echo 0.0.0.0:8080`; port 0 takes a free one. With
-//! `--features deflate` large messages are compressed for clients that offer it, as browsers do.
+//! Text comes back as `Echo: …`, binary unchanged. The first argument sets the port or the address:
+//! `cargo run --release --example echo 0.0.0.0:8080`. Port 0 takes a free port. With
+//! `--features deflate` large messages are compressed for clients that offer compression, such as browsers.
 
 use std::{
     env,
@@ -49,13 +49,13 @@ async fn main() -> Result<(), Box<dyn Error>> {
     Ok(())
 }
 
-/// The seconds since 1970, a plain answer that is worth asking for twice.
+/// Answers with the seconds since 1970, as an example of a plain request.
 async fn time() -> String {
     let since = SystemTime::now().duration_since(UNIX_EPOCH);
     format!("{}\n", since.unwrap_or_default().as_secs())
 }
 
-/// The page under `/`: a console that talks to `/ws` of the host it came from.
+/// The page at `/`: a console that connects to `/ws` of the same host.
 const CONSOLE: &str = r##"<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -154,7 +154,7 @@ const meanings = {
   1006: "no closing handshake", 1007: "invalid text", 1008: "policy violation", 1009: "message too big",
   1011: "server error", 1012: "service restart", 1013: "try again later",
 };
-let socket, sent; // `sent` holds when each message left: echoes come back in that order.
+let socket, sent; // `sent` holds the send time of each message. Echoes arrive in the same order.
 document.getElementById("address").textContent = address;
 
 function connect() {
@@ -187,7 +187,7 @@ function show(now, words) {
 
 const kind = (data) => (typeof data === "string" ? "text" : "binary");
 
-// Text as it is, bytes in hexadecimal; either is cut where a line stops being readable.
+// Shows text as it is and bytes in hexadecimal. Long data is cut.
 function text(data) {
   const hex = (bytes) => Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
   const size = data.length ?? data.byteLength;

@@ -1,13 +1,13 @@
-//! Ctrl-C that cuts nobody off: clients are told with 1001, and get all that was sent before.
+//! A graceful shutdown on Ctrl-C: clients get all messages that were sent before, and a Close with 1001.
 //!
 //! ```text
 //! cargo run --example graceful_shutdown
 //! websocat ws://127.0.0.1:3000/ws
 //! ```
 //!
-//! Then press Ctrl-C where the server runs. From that moment on new connections are refused with
-//! 503, each open one is closed within a second, at a random moment, so that not all clients come
-//! back at once, and the server ends when the last one is gone, after 30 s at most:
+//! Then press Ctrl-C in the terminal of the server. New connections are now refused with 503. Each open
+//! connection is closed at a random moment within one second, so that not all clients reconnect at once.
+//! The server ends when the last connection is closed, after 30 s at most:
 //!
 //! ```text
 //! shutting down
@@ -44,7 +44,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             closing.close();
         }
     };
-    // Returns when plain requests are answered; connections that were upgraded are ours to wait for.
+    // Returns when all plain requests are answered. It does not wait for upgraded connections.
     axum::serve(listener, app)
         .with_graceful_shutdown(interrupted)
         .await?;

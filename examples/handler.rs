@@ -1,4 +1,4 @@
-//! A handler that decides before the upgrade: who may connect, and which subprotocol is spoken.
+//! A handler that checks the user and chooses the subprotocol before the upgrade.
 //!
 //! ```text
 //! cargo run --example handler
@@ -6,12 +6,12 @@
 //! websocat -H='Authorization: Bearer sesame' --protocol desk.v2 ws://127.0.0.1:3000/desk
 //! ```
 //!
-//! A user has one desk: who connects again takes it over, and the first connection is closed with
-//! 4001 and a reason. A binary message closes with 1003.
+//! Each user has one connection. If the user connects again, the first connection is closed with 4001 and
+//! a reason. A binary message closes the connection with 1003.
 //!
-//! With the token `stale`, which has expired, the handshake is accepted and closed at once with 4401: a
-//! page in a browser can read that, and nothing of an HTTP response. Without a token, or with a wrong one,
-//! the answer is an ordinary HTTP response, a 401:
+//! With the expired token `stale`, the handshake is accepted and the connection closed at once with 4401,
+//! because a page in a browser can read a close code but not an HTTP response. Without a valid token the
+//! answer is the HTTP response 401:
 //!
 //! ```text
 //! curl -i -H 'Connection: Upgrade' -H 'Upgrade: websocket' -H 'Sec-WebSocket-Version: 13' \
@@ -32,14 +32,14 @@ use tower_websocket::{
     WebSocketLayer,
 };
 
-/// Repeats what a known user writes, with the user's name in front.
+/// Echoes the messages of a known user, with the user's name in front.
 struct Desk {
     users: HashMap<&'static str, User>,
-    /// The connection that each user opened last. It may be gone: a sender keeps nothing open.
-    seated: Mutex<HashMap<&'static str, Sender>>,
+    /// The latest connection of each user. It may be closed, because a `Sender` does not keep it open.
+    latest: Mutex<HashMap<&'static str, Sender>>,
 }
 
-/// Who is at the other end; `accept` carries it to `handle`.
+/// The user of a connection. `accept` passes it to `handle`.
 #[derive(Clone)]
 struct User {
     name: &'static str,
@@ -57,7 +57,7 @@ impl Handler for Desk {
                 .header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
                 .message("a valid token is needed\n"));
         };
-        // In order of preference; one is chosen only if the client offers it.
+        // In order of preference. A subprotocol is chosen only if the client offers it.
         let accept = Accept::new().subprotocol("desk.v2").subprotocol("desk.v1");
         Ok(accept.carry(user))
     }
@@ -67,15 +67,15 @@ impl Handler for Desk {
         let numbered = socket.subprotocol() == Some("desk.v2");
 
         let sender = socket.sender();
-        if let Some(before) = self.seated.lock().await.insert(user.name, sender) {
-            // Does nothing to a connection that is closed.
-            before.close(CloseCode::new(4001)?, "signed in elsewhere")?;
+        if let Some(previous) = self.latest.lock().await.insert(user.name, sender) {
+            // Has no effect if that connection is already closed.
+            previous.close(CloseCode::new(4001)?, "signed in elsewhere")?;
         }
         socket.send(format!("welcome, {}", user.name)).await?;
         let mut count = 0;
         while let Some(message) = socket.recv().await? {
             let Message::Text(text) = message else {
-                // A Close frame is sent as it is; any other error closes with 1011.
+                // A `CloseFrame` is sent to the client. Any other error closes with 1011.
                 return Err(CloseFrame::new(CloseCode::UNSUPPORTED_DATA, "text, please")?.into());
             };
             count += 1;
@@ -90,8 +90,9 @@ impl Handler for Desk {
     }
 }
 
-/// The token of a request: from the `Authorization` field, or from the query, because a page in a
-/// browser cannot set fields on its opening handshake.
+/// Returns the token from the `Authorization` field, or else from the query.
+///
+/// A page in a browser needs the query, because it cannot set fields on its opening handshake.
 fn token(request: &Parts) -> Option<&str> {
     if let Some(field) = request.headers.get(AUTHORIZATION) {
         let (scheme, token) = field.to_str().ok()?.split_once(' ')?;
@@ -111,7 +112,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
             ("sesame", User { name: "Ada" }),
             ("swordfish", User { name: "Grace" }),
         ]),
-        seated: Mutex::default(),
+        latest: Mutex::default(),
     };
     let app = Router::new()
         .route("/", get("the desk is at /desk, for those with a token\n"))

@@ -1,13 +1,13 @@
-//! WebSockets over HTTP/2, behind TLS: what browsers speak to a site that they know to speak it.
+//! WebSockets over HTTP/2 and TLS, as browsers use them on a site that supports both.
 //!
 //! ```text
 //! cargo run --release --features http2 --example http2
 //! ```
 //!
-//! Then open <https://127.0.0.1:3000/>. The certificate is made at the start, so the browser warns
-//! of it: go on all the same, or have it trusted as the program says. Text and binary come back
-//! unchanged, and the page tells by which version it and its WebSockets came. Several of them share
-//! one TCP connection with the page. The same handler answers clients of HTTP/1.1:
+//! Then open <https://127.0.0.1:3000/>. The server makes its own certificate, so the browser shows a
+//! warning. Ignore it, or trust the certificate file that the program prints. Text and binary come back
+//! unchanged. The page shows the HTTP version of itself and of its WebSockets, which all share one TCP
+//! connection. The same handler serves HTTP/1.1 clients:
 //!
 //! ```text
 //! websocat --insecure wss://127.0.0.1:3000/ws
@@ -45,14 +45,14 @@ use tokio_rustls::{
 use tower::ServiceExt;
 use tower_websocket::{BoxError, Http2Executor, WebSocket, WebSocketLayer};
 
-/// How long a client may take for the TLS handshake.
+/// The timeout for the TLS handshake.
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
-/// How long a client may take for the head of its first request.
+/// The timeout for the head of the first request.
 const FIRST_HEAD: Duration = Duration::from_secs(10);
 
-/// What one WebSocket may have sent before its handler receives it.
+/// The maximum number of bytes that a WebSocket may send before its handler receives them.
 const STREAM_WINDOW: u32 = 64 * 1024;
-/// The streams that a client may have open on one connection.
+/// The maximum number of open streams on one connection.
 const STREAMS: u32 = 200;
 
 #[tokio::main]
@@ -80,7 +80,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("  curl --cacert {} https://{address}/", trusted.display());
     loop {
         let Ok((stream, _)) = listener.accept().await else {
-            // The client has gone, or there is no room before others have.
+            // The client has left, or file descriptors are exhausted until a connection ends.
             sleep(Duration::from_millis(50)).await;
             continue;
         };
@@ -88,7 +88,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Sends back what it receives, and says first how it was reached.
+/// Sends the HTTP version, then echoes every message.
 async fn echo(mut socket: WebSocket) -> Result<(), BoxError> {
     let version = socket.request().version();
     socket.send(format!("connected by {version:?}")).await?;
@@ -98,7 +98,7 @@ async fn echo(mut socket: WebSocket) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Offers HTTP/2 to those who can, and HTTP/1.1 to all others.
+/// Makes a TLS acceptor that offers HTTP/2 and HTTP/1.1.
 fn acceptor(
     certificate: &rcgen::CertifiedKey<rcgen::KeyPair>,
 ) -> Result<TlsAcceptor, Box<dyn Error>> {
@@ -123,39 +123,39 @@ async fn serve(stream: TcpStream, acceptor: TlsAcceptor, app: Router) {
         asked.store(true, Ordering::Relaxed);
         request
     });
-    // As hyper-util's `TokioExecutor`; and a WebSocket that is given up, because its client takes
-    // nothing or answers no ping, resets its stream.
+    // Works like hyper-util's `TokioExecutor`. In addition, it resets the stream of a WebSocket whose
+    // client reads nothing or answers no ping.
     let mut server = auto::Builder::new(Http2Executor::new());
     server
         .http2()
-        // Tells browsers that they may open WebSockets on this connection (RFC 8441 §3). Without it
-        // they open one of HTTP/1.1 for each.
+        // Announces that browsers may open WebSockets on this connection (RFC 8441 §3). Otherwise they
+        // open one HTTP/1.1 connection for each.
         .enable_connect_protocol()
-        // Each stream costs memory, and each WebSocket is a stream for as long as it is open.
+        // Limits memory: each open WebSocket is a stream.
         .max_concurrent_streams(STREAMS)
-        // What a client may send ahead of a handler that is behind: hyper keeps it in memory.
+        // Limits the bytes that hyper keeps in memory for a handler that does not receive.
         .initial_stream_window_size(STREAM_WINDOW)
-        // Room for all streams together: else a few handlers that are behind, whose streams have
-        // taken all of it, would keep every other stream from being heard.
+        // Holds the windows of all streams. With a smaller window, a few handlers that do not receive
+        // would block all other streams.
         .initial_connection_window_size(STREAMS * STREAM_WINDOW)
-        // What is kept of one stream to be sent, for a client that grants a lot and reads nothing.
+        // Limits the send buffer of a stream, for a client with a large window that reads nothing.
         .max_send_buf_size(64 * 1024)
-        // A client that is gone takes all of its WebSockets with it, and is found once for all.
+        // Detects a dead client once for all of its WebSockets.
         .timer(TokioTimer::new())
         .keep_alive_interval(Duration::from_secs(20));
-    // Without a timer a client may take as long as it likes for a head of HTTP/1.
+    // Without a timer, hyper has no timeout for the head of an HTTP/1 request.
     server.http1().timer(TokioTimer::new());
     let service = TowerToHyperService::new(app);
     let mut connection = pin!(server.serve_connection_with_upgrades(TokioIo::new(stream), service));
-    // The builder waits for ever for the bytes by which it tells HTTP/2 from HTTP/1.
+    // The builder has no timeout for the first bytes, which show the HTTP version.
     let first = timeout(FIRST_HEAD, connection.as_mut()).await;
     if first.is_err() && has_asked.load(Ordering::Relaxed) {
-        // Clients come and go; whoever wants to know why asks for the result.
+        // The result has the error of the connection, which this example ignores.
         let _ = connection.await;
     }
 }
 
-/// The page under `/`: opens as many WebSockets as are asked for, and shows what they say.
+/// The page at `/`: opens WebSockets and shows their messages.
 const PAGE: &str = r##"<!DOCTYPE html>
 <html lang="en">
 <meta charset="utf-8">
@@ -171,7 +171,7 @@ const PAGE: &str = r##"<!DOCTYPE html>
   #log { padding: 0; list-style: none; font: .875rem/1.6 ui-monospace, monospace; overflow-wrap: anywhere; }
 </style>
 <h1>WebSockets over HTTP/2</h1>
-<p>This page came by <b id="page"></b>, and its first WebSocket is <b id="state">connecting</b>.</p>
+<p>The page was loaded over <b id="page"></b>. Its first WebSocket is <b id="state">connecting</b>.</p>
 <form id="form">
   <input id="message" aria-label="Message" placeholder="Hello" autocomplete="off" autofocus>
   <button>Send to all</button>

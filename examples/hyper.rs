@@ -1,4 +1,4 @@
-//! WebSockets on hyper itself, without a web framework.
+//! WebSockets on hyper, without a web framework.
 //!
 //! ```text
 //! cargo run --example hyper
@@ -6,8 +6,8 @@
 //! websocat ws://127.0.0.1:3000/ws
 //! ```
 //!
-//! The one thing to remember is `serve_connection_with_upgrades`: after a plain `serve_connection`
-//! a client sees the 101 and then the end of the connection, and the log says why.
+//! Use `serve_connection_with_upgrades`. With a plain `serve_connection` the client gets the 101 and then
+//! the end of the connection. The log names the reason.
 
 use std::{
     convert::Infallible,
@@ -32,7 +32,7 @@ use tokio::{net::TcpListener, time::timeout};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_websocket::{Echo, WebSocketLayer};
 
-/// How long a client may take for the head of its first request.
+/// The timeout for the head of the first request.
 const FIRST_HEAD: Duration = Duration::from_secs(10);
 
 #[tokio::main]
@@ -54,7 +54,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
         let stream = match listener.accept().await {
             Ok((stream, _)) => stream,
             Err(error) => {
-                // Out of file descriptors, most likely: some connection has to end first.
+                // Most likely, file descriptors are exhausted until a connection ends.
                 eprintln!("accept: {error}");
                 tokio::time::sleep(Duration::from_secs(1)).await;
                 continue;
@@ -68,12 +68,12 @@ async fn main() -> Result<(), Box<dyn Error>> {
         });
         tokio::spawn(async move {
             let mut server = auto::Builder::new(TokioExecutor::new());
-            // Without a timer a client may take as long as it likes for a head.
+            // Without a timer, hyper has no timeout for the head of a request.
             server.http1().timer(TokioTimer::new());
             let service = TowerToHyperService::new(service);
             let connection = server.serve_connection_with_upgrades(TokioIo::new(stream), service);
             let mut connection = pin!(connection);
-            // The builder waits for ever for the bytes by which it tells HTTP/2 from HTTP/1.
+            // The builder has no timeout for the first bytes, which show the HTTP version.
             let ended = match timeout(FIRST_HEAD, connection.as_mut()).await {
                 Ok(ended) => ended,
                 Err(_) if has_asked.load(Ordering::Relaxed) => connection.await,
@@ -86,7 +86,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     }
 }
 
-/// Answers every request that is not a WebSocket's.
+/// Answers plain requests.
 async fn plain(request: Request<Incoming>) -> Result<Response<String>, Infallible> {
     Ok(Response::new(format!(
         "{} {} over plain HTTP\n",

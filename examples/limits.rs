@@ -1,4 +1,4 @@
-//! Limits: how many connections there may be, in all and from one address, and what each may do.
+//! Limits on the number of connections, in total and per address, and on each connection.
 //!
 //! ```text
 //! cargo run --example limits
@@ -6,11 +6,12 @@
 //! curl http://127.0.0.1:3000/counts
 //! ```
 //!
-//! A third connection from the same address is refused with 429, a message over 1,000 bytes closed
-//! with 1009, and a client that sends nothing for a minute with 1008. `/counts` shows it all.
+//! A third connection from the same address is refused with 429. A message over 1,000 bytes ends its
+//! connection with 1009. A client that sends no message in its first minute is closed with 1008. `/counts`
+//! shows the counts.
 //!
-//! Behind a proxy every peer has the proxy's address: return the address that the proxy says then,
-//! from a field that clients cannot set.
+//! Behind a proxy every peer has the proxy's address. Then return the address from the proxy's header field,
+//! which clients must not be able to set.
 
 use std::{env, error::Error, net::SocketAddr, time::Duration};
 
@@ -21,7 +22,7 @@ use tower_websocket::{Config, Connections, Echo, WebSocketLayer};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn Error>> {
     tracing_subscriber::fmt::init();
-    // What is not set here has a safe default, too.
+    // All other settings have safe defaults.
     let config = Config::new()
         .max_message_size(1000)
         .max_outbox(100, 64 * 1024)
@@ -52,7 +53,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}/", listener.local_addr()?);
-    // Without this axum does not provide the peer's address, and every handshake is refused with 500.
+    // Without this, axum does not provide the peer's address, and every handshake is refused with 500.
     let app = app.into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, app).await?;
     Ok(())

@@ -16,7 +16,7 @@ use tower_websocket::{Echo, Error, WebSocket, WebSocketLayer};
 #[tokio::main]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
     tracing_subscriber::fmt::init();
-    // A closure is a handler; so is every `async fn` of the same shape.
+    // A closure is a handler. An `async fn` with the same signature is one, too.
     let shout = WebSocketLayer::new(async |mut socket: WebSocket| {
         while let Some(message) = socket.recv().await? {
             socket.send(message.into_text()?.to_uppercase()).await?;
@@ -24,7 +24,7 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
         Ok::<_, Error>(())
     });
 
-    // Each layer takes the requests of its own path and passes on all others.
+    // Each layer handles the requests for its own path and passes on all others.
     let app = Router::new()
         .route("/", get("try /echo and /shout with a WebSocket\n"))
         .route("/health", get("ok\n"))

@@ -1,4 +1,4 @@
-//! The time an engine takes for a message, without a network.
+//! Measures the time of an engine for a message, without a network.
 //!
 //! ```text
 //! cargo bench -p tower-websocket-benches --bench codec
@@ -24,7 +24,7 @@ fn echo(bencher: Bencher, engine: Engine, size: usize, text: bool) {
         answer: Answer::Same,
     };
     let subject = Subject::new(engine, shape).expect("a runtime can be built");
-    // As many as arrive in one read, of the small ones.
+    // For small messages: as many as arrive in one read.
     let times = (64 * 1024 / size).clamp(1, 256);
     bencher
         .counter(ItemsCount::new(times))

@@ -1,4 +1,4 @@
-// An echo under Bun, as its documentation sets one up: BUN=path/to/bun bench --peers raw,bun
+// An echo server under Bun, configured as in its documentation: BUN=path/to/bun bench --peers raw,bun
 
 const server = Bun.serve({
   hostname: "127.0.0.1",
@@ -16,5 +16,5 @@ const server = Bun.serve({
   },
 });
 console.log(`listening on 127.0.0.1:${server.port}`);
-// So it ends with the one that started it.
+// Exit with the parent process.
 process.stdin.on("end", () => process.exit(0)).resume();

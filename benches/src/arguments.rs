@@ -8,25 +8,25 @@ use crate::{
     server::{Serve, Threads, shapes::Number},
 };
 
-/// What is asked for.
+/// The command of the command line.
 #[derive(Debug)]
 pub enum Arguments {
-    /// To be a server.
+    /// Run a server.
     Serve(Serve),
-    /// To echo while valgrind counts.
+    /// Echo while valgrind counts.
     Count(Counted),
-    /// To measure servers.
+    /// Measure servers.
     Measure(Plan),
-    /// To say what can be asked for.
+    /// Print the usage.
     Help,
 }
 
 impl Arguments {
-    /// Reads what stands behind the program's name.
+    /// Parses the arguments after the program's name.
     ///
     /// # Errors
     ///
-    /// When it is not understood.
+    /// If an argument is unknown or has no valid value.
     pub fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Self, BoxError> {
         let mut plan = Plan::default();
         let mut first = true;
@@ -34,7 +34,7 @@ impl Arguments {
             match &*argument {
                 "serve" if first => return serve(arguments).map(Self::Serve),
                 "count" if first => return count(arguments).map(Self::Count),
-                // What `cargo bench` hands to every bench.
+                // `cargo bench` passes this to every bench.
                 "--bench" => {}
                 "--help" | "-h" => return Ok(Self::Help),
                 "--text" => plan.text = true,
@@ -65,7 +65,7 @@ impl Arguments {
     }
 }
 
-/// Returns the servers that stand for the numbers of shapes, behind the floor.
+/// Returns `raw`, and the servers with these shape numbers.
 fn shapes(numbers: &str) -> Result<Vec<String>, BoxError> {
     let mut names = vec!["raw".to_owned()];
     for number in numbers.split(',') {

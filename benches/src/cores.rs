@@ -1,17 +1,17 @@
-//! Which core the servers run on, and which one the load generator.
+//! Pins the servers to one core and the load generator to another.
 
 use std::{process::Command, thread};
 
-/// How processes are kept apart.
+/// The cores of the processes.
 #[derive(Clone, Debug)]
 pub struct Cores {
-    /// `taskset` is there, and more than one core.
+    /// Whether `taskset` and a second core are available.
     pinned: bool,
     server: usize,
 }
 
 impl Cores {
-    /// Pins this process, as the load generator, to the second core; servers get the first.
+    /// Pins this process, the load generator, to the second core. Servers use the first core.
     #[must_use]
     pub fn pin() -> Self {
         let several = thread::available_parallelism().is_ok_and(|cores| cores.get() > 1);

@@ -1,6 +1,6 @@
-//! What `tower-websocket` costs, beside its peers and a TCP echo without WebSockets.
+//! Measures the cost of `tower-websocket`, of its peers, and of a TCP echo without WebSockets.
 //!
-//! The binary is all there is to use; `README.md` says how, and what the figures mean.
+//! Only the binary is for users. `README.md` describes it and explains the figures.
 
 pub mod arguments;
 pub mod cores;
@@ -12,5 +12,5 @@ pub mod subject;
 pub mod table;
 pub mod wire;
 
-/// What goes wrong in a measurement ends it, with a text for whoever started it.
+/// An error that ends a measurement. The binary prints its text.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;

@@ -1,4 +1,4 @@
-//! Measures servers, or is one; `README.md` says how.
+//! Measures servers, or runs one. `README.md` describes it.
 
 use std::process::ExitCode;
 
@@ -10,18 +10,20 @@ bench [--mode MODES] [--peers NAMES | --shape NUMBERS] [--rounds N] [--seconds S
 bench serve NAME [--workers N] [--event-interval N]
 bench count NAME SIZE binary|text BURSTS
 
-MODES  separated by commas: connections x size [x depth] without spaces, as in 100x32, 10x1m or
-       1x1kx64, and /N behind it for N connections of HTTP/2 that carry all of them, as in
-       100x32/1; or pingpong, pipelined, shapes, h2, upgrades, http, workers, memory,
-       instructions, in-memory. All of them by default.
+MODES  separated by commas, by default all groups.
+       A mode is CONNECTIONSxSIZE[xDEPTH], such as 100x32, 10x1m or 1x1kx64. With /N, all
+       WebSockets share N connections of HTTP/2, such as 100x32/1.
+       Groups are pingpong, pipelined, shapes, h2, upgrades, http, workers, memory,
+       instructions and in-memory.
 NAMES  separated by commas: raw axum hyper axum-ws hyper-tungstenite fastwebsockets
-       tokio-websockets yawc sockudo-ws bun uwebsockets, and a peer's name with -batched behind
-       it; and axum-h2 axum-ws-h2 yawc-h2, where messages are sent;
-       and shape-1 to shape-8, which --shape names by their numbers, beside raw.
-FILE   replaces its tables, each of which is between <!-- table:NAME --> and <!-- /table -->.
+       tokio-websockets yawc sockudo-ws bun uwebsockets; most peers also with the suffix
+       -batched; for messages also axum-h2 axum-ws-h2 yawc-h2; and shape-1 to shape-8.
+       --shape 1,7 is short for --peers raw,shape-1,shape-7.
+FILE   the file whose tables are replaced. A table is between <!-- table:NAME --> and
+       <!-- /table -->.
 FIGURES
-       recorded instructions: --record writes them, and the mode instructions compares those
-       it counts with others, by default with instructions-5705e9c.tsv.";
+       recorded instructions. --record writes them. The mode instructions compares with
+       those of --against, by default with instructions-5705e9c.tsv.";
 
 fn main() -> ExitCode {
     let done = Arguments::parse(std::env::args().skip(1)).and_then(|arguments| match arguments {

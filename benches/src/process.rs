@@ -1,4 +1,4 @@
-//! A server in a process of its own, on a core of its own, and what the kernel knows of it.
+//! Runs a server in a separate process on its own core, and reads the kernel's figures for it.
 
 use std::{
     env, fs,
@@ -13,13 +13,13 @@ use std::{
 
 use crate::{BoxError, cores::Cores, server::Threads};
 
-/// The name that stands for Bun, which is no engine of this binary.
+/// The name of Bun, which is an external program.
 const BUN: &str = "bun";
 
-/// The name that stands for µWebSockets, which is none either.
+/// The name of µWebSockets, which is an external program.
 const UWEBSOCKETS: &str = "uwebsockets";
 
-/// A running server, which ends with this value.
+/// A running server, which is killed when this value is dropped.
 #[derive(Debug)]
 pub struct Process {
     child: Child,
@@ -31,9 +31,9 @@ impl Process {
     ///
     /// # Errors
     ///
-    /// When it does not start.
+    /// If the server does not start.
     pub fn start(name: &str, threads: Threads, cores: &Cores) -> Result<Self, BoxError> {
-        let command = if let Some(program) = foreign(name) {
+        let command = if let Some(program) = external_program(name) {
             let mut command = cores.pinned_for_server(&program);
             if name == BUN {
                 let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/bun.js");
@@ -54,14 +54,14 @@ impl Process {
         Self::spawn(name, command)
     }
 
-    /// Starts the server called `name`, one of this binary's, under valgrind's callgrind.
+    /// Starts the server called `name` of this binary under valgrind's callgrind.
     ///
     /// # Errors
     ///
-    /// When it does not start, or is another program.
+    /// If the server does not start, or is an external program.
     pub fn start_under_callgrind(name: &str, cores: &Cores) -> Result<Self, BoxError> {
-        if foreign(name).is_some() {
-            return Err(format!("{name} is another program, which is not counted").into());
+        if external_program(name).is_some() {
+            return Err(format!("{name} is an external program, which cannot be counted").into());
         }
         let mut command = cores.pinned_for_server("valgrind");
         command
@@ -92,22 +92,22 @@ impl Process {
         let Some(address) = address else {
             child.kill()?;
             child.wait()?;
-            return Err(format!("{name} does not say where it listens: {line:?}").into());
+            return Err(format!("{name} does not print its address: {line:?}").into());
         };
         Ok(Self { child, address })
     }
 
-    /// Returns where it listens.
+    /// Returns the address on which the server listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
     }
 
-    /// Returns the CPU time of all its threads, from the scheduler's own account in nanoseconds.
+    /// Returns the CPU time of all its threads, from the scheduler's count in nanoseconds.
     ///
     /// # Errors
     ///
-    /// When the process is gone.
+    /// If the process has ended.
     pub fn cpu_time(&self) -> Result<Duration, BoxError> {
         let mut nanoseconds = 0;
         for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
@@ -118,16 +118,16 @@ impl Process {
         Ok(Duration::from_nanos(nanoseconds))
     }
 
-    /// Waits until all its threads sleep: it has nothing more to do.
+    /// Waits until all its threads sleep.
     ///
     /// # Errors
     ///
-    /// When it does not come to rest in ten seconds, or is gone.
+    /// If the threads do not all sleep within ten seconds, or the process has ended.
     pub fn wait_until_idle(&self) -> Result<(), BoxError> {
         let deadline = Instant::now() + Duration::from_secs(10);
         while !self.is_idle()? {
             if Instant::now() > deadline {
-                return Err("the server does not come to rest".into());
+                return Err("the server does not become idle".into());
             }
             thread::sleep(Duration::from_micros(20));
         }
@@ -137,7 +137,7 @@ impl Process {
     fn is_idle(&self) -> Result<bool, BoxError> {
         for task in fs::read_dir(format!("/proc/{}/task", self.child.id()))? {
             let stat = fs::read_to_string(task?.path().join("stat"))?;
-            // The state follows the name, which is in parentheses and may hold some itself.
+            // The state follows the name in parentheses. The name may contain parentheses.
             let state = stat.rsplit(") ").next().unwrap_or_default();
             if !state.starts_with('S') {
                 return Ok(false);
@@ -146,30 +146,30 @@ impl Process {
         Ok(true)
     }
 
-    /// Ends a server that was started under callgrind, and returns the instructions of its whole life.
+    /// Ends a server that runs under callgrind, and returns the number of all its instructions.
     ///
     /// # Errors
     ///
-    /// When callgrind has counted nothing.
+    /// If callgrind has counted nothing.
     pub fn finish_under_callgrind(mut self) -> Result<u64, BoxError> {
-        // The server ends with its standard input.
+        // The server exits at the end of its standard input.
         drop(self.child.stdin.take());
-        let mut said = String::new();
+        let mut report = String::new();
         if let Some(mut stderr) = self.child.stderr.take() {
-            stderr.read_to_string(&mut said)?;
+            stderr.read_to_string(&mut report)?;
         }
-        let collected = said
+        let collected = report
             .lines()
             .find_map(|line| line.split("Collected : ").nth(1))
-            .ok_or_else(|| format!("valgrind counted nothing: {said}"))?;
+            .ok_or_else(|| format!("valgrind counted nothing: {report}"))?;
         Ok(collected.trim().parse()?)
     }
 
-    /// Returns the bytes of memory that are its own, shared pages counted by their share.
+    /// Returns its resident memory in bytes.
     ///
     /// # Errors
     ///
-    /// When the process is gone.
+    /// If the process has ended.
     pub fn memory(&self) -> Result<u64, BoxError> {
         let rollup = fs::read_to_string(format!("/proc/{}/smaps_rollup", self.child.id()))?;
         let kibibytes = rollup
@@ -183,17 +183,16 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
-        // It may have ended by itself.
+        // Errors mean that the process has already ended.
         drop(self.child.kill());
         drop(self.child.wait());
     }
 }
 
-/// Returns whether the server called `name` can be started: engines always, others where their
-/// program is found.
+/// Returns whether the server called `name` can be started. External programs may be missing.
 #[must_use]
-pub fn is_there(name: &str) -> bool {
-    let Some(program) = foreign(name) else {
+pub fn is_available(name: &str) -> bool {
+    let Some(program) = external_program(name) else {
         return true;
     };
     let version = Command::new(program)
@@ -204,12 +203,12 @@ pub fn is_there(name: &str) -> bool {
     version.is_ok_and(|status| status.success())
 }
 
-/// Returns the program that is the server called `name`, or `None` if that is an engine.
-fn foreign(name: &str) -> Option<String> {
+/// Returns the external program of the server called `name`, or `None` for an engine of this binary.
+fn external_program(name: &str) -> Option<String> {
     match name {
         BUN => Some(env::var("BUN").unwrap_or_else(|_| "bun".to_owned())),
         UWEBSOCKETS => Some(env::var("UWEBSOCKETS").unwrap_or_else(|_| {
-            // Where `peers/uwebsockets/build` puts it.
+            // The output of `peers/uwebsockets/build`.
             concat!(env!("CARGO_MANIFEST_DIR"), "/../target/uwebsockets/echo").to_owned()
         })),
         _ => None,

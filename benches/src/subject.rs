@@ -1,4 +1,4 @@
-//! An echo without a network: what an engine does with a message, and nothing of what the kernel does.
+//! An echo without a network, to measure an engine without the kernel.
 
 use std::{convert::Infallible, str::FromStr};
 
@@ -18,22 +18,22 @@ use crate::{
     wire::{Stream, Wire, wire},
 };
 
-/// The engines that can be had without a network.
+/// The engines that can run without a network.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Engine {
     /// Our layer with `Echo`, under hyper.
     Layer,
-    /// `WebSocket::from_io`, and a task that receives and sends.
+    /// `WebSocket::from_io` with a task that receives and sends.
     FromIo,
     /// fastwebsockets, after the handshake.
     Fastwebsockets,
-    /// tokio-websockets, after the handshake, fed in batches.
+    /// tokio-websockets, after the handshake, with batched answers.
     TokioWebsockets,
-    /// sockudo-ws, after the handshake, fed in batches.
+    /// sockudo-ws, after the handshake, with batched answers.
     Sockudo,
 }
 
-/// Every engine, by its name in tables.
+/// All engines, with their names in tables.
 pub const ENGINES: [(&str, Engine); 5] = [
     ("layer", Engine::Layer),
     ("from_io", Engine::FromIo),
@@ -49,11 +49,11 @@ impl FromStr for Engine {
         let found = ENGINES.iter().find(|(known, _)| *known == name);
         found
             .map(|(_, engine)| *engine)
-            .ok_or_else(|| format!("no engine without a network is called {name}"))
+            .ok_or_else(|| format!("{name} is not an engine without a network"))
     }
 }
 
-/// One connection in memory, with an echo at its end.
+/// A connection in memory to an echo.
 #[derive(Debug)]
 pub struct Subject {
     runtime: Runtime,
@@ -66,7 +66,7 @@ impl Subject {
     ///
     /// # Errors
     ///
-    /// When there is no runtime to be had.
+    /// If the runtime cannot be built.
     pub fn new(engine: Engine, shape: Shape) -> Result<Self, BoxError> {
         let runtime = Builder::new_current_thread().enable_all().build()?;
         let (wire, stream) = wire();
@@ -87,14 +87,14 @@ impl Subject {
         Ok(subject)
     }
 
-    /// Has so many messages echoed, all of which can be read at once.
+    /// Has this many messages echoed. The engine can read all of them at once.
     pub fn echo(&self, times: usize) {
         let bytes = times * self.reply;
         self.runtime.block_on(self.wire.exchange(times, bytes));
     }
 }
 
-/// Spawns what answers on `stream`.
+/// Spawns the engine on `stream`.
 fn start(engine: Engine, stream: Stream) {
     match engine {
         Engine::Layer => {

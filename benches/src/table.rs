@@ -1,23 +1,23 @@
-//! Markdown tables, and what stands in them.
+//! Markdown tables, and the formats of their cells.
 
 use std::{cmp::Ordering, fmt, fs, path::Path};
 
 use crate::BoxError;
 
-/// A table that is aligned by hand, since people read it before a browser does.
+/// A table whose source text is aligned for readers.
 #[derive(Debug)]
 pub struct Table {
     rows: Vec<Vec<String>>,
 }
 
 impl Table {
-    /// Begins a table with these headings.
+    /// Makes a table with these headings.
     #[must_use]
     pub fn new<const N: usize>(headings: [&str; N]) -> Self {
         Self::with(headings.map(str::to_owned).to_vec())
     }
 
-    /// Begins a table with these headings.
+    /// Makes a table with these headings.
     #[must_use]
     pub fn with(headings: Vec<String>) -> Self {
         Self {
@@ -30,12 +30,12 @@ impl Table {
         self.rows.push(cells);
     }
 
-    /// Prints the table, and puts it into the file `into` between the lines that name it:
-    /// `<!-- table:NAME -->` before and `<!-- /table -->` behind.
+    /// Prints the table. Also writes it into the file `into`, between the lines `<!-- table:NAME -->` and
+    /// `<!-- /table -->`.
     ///
     /// # Errors
     ///
-    /// When there is no such file, or no such line in it.
+    /// If the file or the lines do not exist.
     pub fn publish(&self, name: &str, into: Option<&Path>) -> Result<(), BoxError> {
         println!("{self}");
         let Some(path) = into else {
@@ -49,7 +49,7 @@ impl Table {
     }
 }
 
-/// Returns `text` with `table` in the place of the one called `name`.
+/// Returns `text` with the table called `name` replaced by `table`.
 fn replaced(text: &str, name: &str, table: &str) -> Option<String> {
     let (before, rest) = text.split_once(&format!("<!-- table:{name} -->\n"))?;
     let (_, after) = rest.split_once("<!-- /table -->")?;
@@ -73,7 +73,7 @@ impl fmt::Display for Table {
         };
         for (number, row) in self.rows.iter().enumerate() {
             for (column, cell) in row.iter().enumerate() {
-                // Names to the left, figures to the right.
+                // Names are left-aligned, figures right-aligned.
                 match column {
                     0 => write!(f, "| {cell:<0$} |", width(column))?,
                     _ => write!(f, " {cell:>0$} |", width(column))?,
@@ -94,7 +94,7 @@ impl fmt::Display for Table {
     }
 }
 
-/// Returns the value in the middle, or the mean of the two that are.
+/// Returns the median. For an even number of values it is the mean of the middle two.
 #[must_use]
 pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     let mut values: Vec<_> = values.into_iter().collect();
@@ -107,7 +107,7 @@ pub fn median(values: impl IntoIterator<Item = f64>) -> f64 {
     }
 }
 
-/// Writes a number with a comma before each group of three digits.
+/// Formats a number with a comma before each group of three digits.
 #[must_use]
 pub fn grouped(number: f64) -> String {
     let digits = format!("{number:.0}");
@@ -121,7 +121,7 @@ pub fn grouped(number: f64) -> String {
     grouped
 }
 
-/// Writes a time, given in seconds, in the unit that suits it.
+/// Formats a time, given in seconds, in microseconds or milliseconds.
 #[must_use]
 pub fn time(seconds: f64) -> String {
     match seconds.total_cmp(&0.01) {

@@ -1,4 +1,4 @@
-//! A stream in memory: frames come out of it as fast as they are read, and what is written is counted.
+//! An in-memory stream: a read always gets frames, and writes are only counted.
 
 use std::{
     future::poll_fn,
@@ -10,17 +10,17 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The client's end.
+/// The client side.
 #[derive(Debug)]
 pub struct Wire(Arc<Mutex<State>>);
 
-/// The server's end, which stays open.
+/// The server side, which is never closed.
 #[derive(Debug)]
 pub struct Stream(Arc<Mutex<State>>);
 
 #[derive(Debug)]
 struct State {
-    /// What the server reads, again and again.
+    /// The frame that the server reads repeatedly.
     frame: Vec<u8>,
     at: usize,
     left: usize,
@@ -30,7 +30,7 @@ struct State {
     waiter: Option<Waker>,
 }
 
-/// Makes the two ends.
+/// Makes the two sides of a stream.
 #[must_use]
 pub fn wire() -> (Wire, Stream) {
     let state = Arc::new(Mutex::new(State {
@@ -50,15 +50,14 @@ fn lock(state: &Mutex<State>) -> MutexGuard<'_, State> {
 }
 
 impl Wire {
-    /// Changes what the server reads next, which has read everything before.
+    /// Sets the frame that the server reads next. The server must have read all previous frames.
     pub fn load(&self, frame: Vec<u8>) {
         let mut state = lock(&self.0);
         state.frame = frame;
         state.at = 0;
     }
 
-    /// Lets the server read so many frames, and waits until it has written `bytes` more, or more
-    /// than that.
+    /// Lets the server read the frame this many times, and waits until it has written at least `bytes` more.
     pub async fn exchange(&self, times: usize, bytes: usize) {
         let reader = {
             let mut state = lock(&self.0);

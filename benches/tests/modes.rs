@@ -1,4 +1,4 @@
-//! The modes that measure shapes of handler, each for the shortest time that it can do with.
+//! Short runs of the modes that measure shapes of handler.
 
 use std::process::{Command, Output};
 
@@ -8,13 +8,12 @@ fn bench(arguments: &[&str]) -> Command {
     command
 }
 
-/// Returns the first cells of the rows below the headings of the last table, and the numbers beside
-/// them.
+/// Returns the rows of the last table: the first cell, and the numbers in the other cells.
 fn rows(output: &Output) -> Vec<(String, Vec<f64>)> {
-    let said = String::from_utf8_lossy(&output.stdout);
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(output.status.success(), "{said}{complaint}");
-    let (_, table) = said.rsplit_once("###").expect("a table has a heading");
+    let stdout = String::from_utf8_lossy(&output.stdout);
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{stdout}{stderr}");
+    let (_, table) = stdout.rsplit_once("###").expect("a table has a heading");
     let lines = table.lines().filter(|line| line.starts_with('|')).skip(2);
     let rows = lines.map(|line| {
         let mut cells = line.trim_matches('|').split('|').map(str::trim);
@@ -51,10 +50,10 @@ fn instructions_of_a_shape_are_more_than_those_of_raw_tcp() {
     }
     let arguments = ["--mode", "instructions", "--shape", "3", "--rounds", "1"];
     let output = bench(&arguments).output().expect("the binary runs");
-    let [(floor, raw), (title, shape)] = &rows(&output)[..] else {
+    let [(baseline, raw), (title, shape)] = &rows(&output)[..] else {
         panic!("not two rows: {output:?}");
     };
-    assert_eq!(floor, "raw");
+    assert_eq!(baseline, "raw");
     assert_eq!(title, "3 text to upper case");
     assert_eq!([raw.len(), shape.len()], [3, 3]);
     for (raw, shape) in raw.iter().zip(shape) {
@@ -69,8 +68,8 @@ fn instructions_are_not_counted_without_valgrind() {
         .output()
         .expect("the binary runs");
     assert!(!output.status.success());
-    let complaint = String::from_utf8_lossy(&output.stderr);
-    assert!(complaint.contains("needs valgrind"), "{complaint}");
+    let stderr = String::from_utf8_lossy(&output.stderr);
+    assert!(stderr.contains("needs valgrind"), "{stderr}");
 }
 
 #[test]
@@ -80,7 +79,7 @@ fn shapes_are_one_to_eight() {
             .output()
             .expect("the binary runs");
         assert!(!output.status.success());
-        let complaint = String::from_utf8_lossy(&output.stderr);
-        assert!(complaint.contains("the shapes are 1 to 8"), "{complaint}");
+        let stderr = String::from_utf8_lossy(&output.stderr);
+        assert!(stderr.contains("the shapes are 1 to 8"), "{stderr}");
     }
 }

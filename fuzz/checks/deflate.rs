@@ -1,4 +1,4 @@
-//! permessage-deflate: what peers agree on, what is compressed, and what arrives of it.
+//! Checks permessage-deflate: negotiation, compressing and inflating.
 
 use http::{HeaderMap, HeaderValue, header::SEC_WEBSOCKET_EXTENSIONS};
 
@@ -13,7 +13,7 @@ use crate::{
 
 use super::{
     byte,
-    frames::{TIGHT, WIDE, decode, however_cut, split_cuts, written},
+    frames::{TIGHT, WIDE, decode, decode_all_cuts, split_cuts, written},
 };
 
 pub fn deflate(mut data: &[u8]) {
@@ -25,7 +25,7 @@ pub fn deflate(mut data: &[u8]) {
     }
 }
 
-/// Any bytes as the payload of one message.
+/// Inflates any bytes as the payload of one message.
 fn inflate(mut data: &[u8]) {
     let options = byte(&mut data);
     let (cuts, data) = split_cuts(data);
@@ -40,15 +40,15 @@ fn inflate(mut data: &[u8]) {
         _ => return,
     }
     stream.extend_from_slice(data);
-    let outcome = however_cut(&stream, cuts, rules(options));
+    let outcome = decode_all_cuts(&stream, cuts, rules(options));
     assert!(outcome.events.len() <= 1);
 }
 
-/// Any frames, some of them compressed.
+/// Decodes any frames, some of them compressed.
 fn frames(mut data: &[u8]) {
     let rules = rules(byte(&mut data));
     let (cuts, stream) = split_cuts(data);
-    let _ = however_cut(stream, cuts, rules);
+    let _ = decode_all_cuts(stream, cuts, rules);
 }
 
 fn rules(options: u8) -> Rules {
@@ -60,7 +60,7 @@ fn rules(options: u8) -> Rules {
     }
 }
 
-/// Messages are the same when they are compressed and inflated.
+/// Checks that compressed messages inflate to the same messages.
 fn round_trip(mut data: &[u8]) {
     let (sends, receives) = (byte(&mut data), byte(&mut data));
     let level = u32::from(byte(&mut data));
@@ -99,7 +99,7 @@ fn round_trip(mut data: &[u8]) {
     assert_eq!(outcome.events, events);
 }
 
-/// Some bytes, repeated a few times, so that there is something to refer to.
+/// Returns a message of repeated bytes, so that it can be compressed.
 fn message(data: &mut &[u8]) -> Message {
     let kind = byte(data);
     let len = usize::from(byte(data)).min(data.len());
@@ -113,7 +113,7 @@ fn message(data: &mut &[u8]) -> Message {
     }
 }
 
-/// What a client and a server want, and a field that either may get.
+/// Checks a negotiation between a client and a server, and any field that either may receive.
 fn negotiate(mut data: &[u8]) {
     let server = terms(byte(&mut data), byte(&mut data));
     let client = terms(byte(&mut data), byte(&mut data));
@@ -130,7 +130,7 @@ fn negotiate(mut data: &[u8]) {
         assert_within(agreed, client);
     }
 
-    // What one offers, the other one accepts or declines, and both know the same then.
+    // The server accepts or declines the client's offer. Then both sides have the same terms.
     let offer = client
         .offer()
         .expect("terms in their ranges can be offered");

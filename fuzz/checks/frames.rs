@@ -1,4 +1,4 @@
-//! Frames: however a stream is cut, its events and its end are the same.
+//! Checks the frame decoder: the events and the end of a stream do not depend on how it is cut.
 
 use std::{io::IoSlice, mem, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
 
 use super::byte;
 
-/// The first bytes choose the side, the limits and the pieces, the rest is what the peer sends.
+/// The first bytes select the role, the limits and the cuts. The rest is the peer's stream.
 pub fn frames(mut data: &[u8]) {
     let options = byte(&mut data);
     let rules = Rules {
@@ -24,25 +24,25 @@ pub fn frames(mut data: &[u8]) {
         deflation: None,
     };
     let (cuts, stream) = split_cuts(data);
-    let whole = however_cut(stream, cuts, rules);
-    assert_usual(stream, rules, &whole);
+    let whole = decode_all_cuts(stream, cuts, rules);
+    assert_fast_path(stream, rules, &whole);
 
     let written = encode(&whole.events, false);
-    // There is room already, so that nearly all of it goes the short way.
+    // With a prepared buffer, most messages take the encoder's fast path.
     assert_eq!(encode(&whole.events, true), written);
     let again = decode(&written, AT_CLIENT, |_| usize::MAX);
     assert_eq!((again.end, again.begun), (Ok(()), false));
     assert_eq!(again.events, whole.events);
 }
 
-/// Takes off the bytes that say the pieces, and returns them and the stream.
+/// Splits the input into the sizes of the pieces and the stream.
 pub(super) fn split_cuts(mut data: &[u8]) -> (&[u8], &[u8]) {
     let cuts = usize::from(byte(&mut data) % 16).min(data.len());
     data.split_at(cuts)
 }
 
-/// Decodes a stream at once, byte by byte, and in the pieces that `cuts` say.
-pub(super) fn however_cut(stream: &[u8], cuts: &[u8], rules: Rules) -> Outcome {
+/// Decodes a stream as a whole, byte by byte, and in pieces of the sizes in `cuts`.
+pub(super) fn decode_all_cuts(stream: &[u8], cuts: &[u8], rules: Rules) -> Outcome {
     let whole = decode(stream, rules, |_| usize::MAX);
     let by_byte = decode(stream, rules, |_| 1);
     assert_same(&by_byte, &whole);
@@ -54,14 +54,14 @@ pub(super) fn however_cut(stream: &[u8], cuts: &[u8], rules: Rules) -> Outcome {
     assert_same(&in_pieces, &whole);
     let placed = decode_by(stream, rules, size, true);
     assert_same(&placed, &whole);
-    // The byte that makes a violation certain ends it, in whichever piece it comes.
+    // Decoding ends at the first byte that proves a violation, regardless of the cuts.
     assert!(in_pieces.given >= by_byte.given);
     assert!(in_pieces.given - in_pieces.last_piece < by_byte.given || stream.is_empty());
     whole
 }
 
-/// Decodes a stream as `socket` does: it tries the usual form first, and small messages share a buffer.
-fn assert_usual(stream: &[u8], rules: Rules, whole: &Outcome) {
+/// Decodes a stream as `socket` does: it tries the fast path first, and small messages share a buffer.
+fn assert_fast_path(stream: &[u8], rules: Rules, whole: &Outcome) {
     let now = Moment::now();
     let mut decoder = Decoder::new(rules);
     let mut slab = BytesMut::new();
@@ -90,7 +90,7 @@ fn assert_usual(stream: &[u8], rules: Rules, whole: &Outcome) {
     assert_eq!(events, whole.events);
 }
 
-/// Writes what was decoded as a server does.
+/// Encodes events as a server does.
 fn encode(events: &[Event], lends: bool) -> Vec<u8> {
     let mut outgoing = Outgoing::new(Role::Server, false);
     if lends {
@@ -144,9 +144,9 @@ const AT_CLIENT: Rules = Rules {
 pub(super) struct Outcome {
     pub(super) events: Vec<Event>,
     pub(super) end: Result<(), Violation>,
-    /// Something has begun that is not whole.
+    /// Whether an incomplete message or frame is left.
     begun: bool,
-    /// Bytes that were given until the end.
+    /// The number of bytes that the decoder got until the end.
     given: usize,
     last_piece: usize,
 }
@@ -161,7 +161,7 @@ pub(super) fn decode(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize)
     decode_by(stream, rules, size, false)
 }
 
-/// Decodes in pieces, with `place` those that have a place there, as far as they fit.
+/// Decodes in pieces. With `place`, payload is read directly into its message if the decoder allows it.
 fn decode_by(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize, place: bool) -> Outcome {
     let now = Moment::now();
     let mut decoder = Decoder::new(rules);
@@ -172,13 +172,13 @@ fn decode_by(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize, place: 
         given: 0,
         last_piece: 0,
     };
-    // Bytes since nothing was held.
+    // The number of bytes since the decoder last held no message.
     let mut received = 0;
     for piece in 0.. {
         let rest = &stream[outcome.given..];
         let mut input = &rest[..size(piece).min(rest.len())];
         let place = match place {
-            // Nothing comes to the place, and later on it comes another way.
+            // Begin a direct read and cancel it. The bytes then come through `decode`.
             true if piece % 4 == 3 => {
                 let _ = decoder.place();
                 decoder.give_up_place();
@@ -232,7 +232,10 @@ fn decode_by(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize, place: 
                 }
             }
         }
-        assert!(input.is_empty(), "bytes are left, yet more are asked for");
+        assert!(
+            input.is_empty(),
+            "the decoder needs more bytes although some are left"
+        );
         if outcome.given == stream.len() {
             break;
         }
@@ -241,14 +244,14 @@ fn decode_by(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize, place: 
     outcome
 }
 
-/// What the documentation of `codec` promises.
+/// Asserts the memory bounds in the documentation of `codec`.
 fn assert_bounded(decoder: &Decoder, received: usize, rules: &Rules) {
     let capacity = decoder.capacity();
     let limit = rules.limits.message;
     let buffers = limit.checked_next_multiple_of(CHUNK).unwrap_or(limit);
     assert!(capacity <= limit || capacity > CHUNK && capacity <= buffers);
     if rules.deflation.is_some() {
-        // A few bytes may inflate to a thousand times as many.
+        // Compressed bytes may inflate to a thousand times as many.
         return;
     }
     let ahead = (16 * received).max(1024).min(CHUNK);
@@ -258,19 +261,19 @@ fn assert_bounded(decoder: &Decoder, received: usize, rules: &Rules) {
     );
 }
 
-/// What a peer says in a stream, up to its Close or its first violation.
+/// The contents of a peer's stream, up to its Close or its first violation.
 #[derive(Debug, Default)]
 #[non_exhaustive]
 pub struct Conversation {
     pub messages: Vec<Message>,
     pub pings: Vec<Vec<u8>>,
-    /// The Close came, with this code.
+    /// The code of the Close, if there is one.
     pub close: Option<Option<u16>>,
-    /// The code that a violation is answered with.
+    /// The close code for the violation.
     pub violation: Option<u16>,
 }
 
-/// Reads a client's stream at once, with the limits that a default `Config` has but for that of messages.
+/// Decodes a client's whole stream, with the limits of a default `Config` except the maximum message size.
 pub fn conversation(mut stream: &[u8], max_message_size: usize) -> Conversation {
     let limits = Limits {
         message: max_message_size,

@@ -1,4 +1,4 @@
-//! The fields of a handshake that are lists or origins.
+//! Checks the handshake fields that are lists or origins.
 
 use std::{borrow::Cow, slice};
 
@@ -13,7 +13,7 @@ use crate::{
     words::header::is_token,
 };
 
-/// Each line of the data is one of the field.
+/// Returns a field with one line for each line of the data.
 fn field(name: &HeaderName, data: &[u8]) -> HeaderMap {
     let lines = data.split(|byte| *byte == b'\n');
     lines
@@ -22,7 +22,7 @@ fn field(name: &HeaderName, data: &[u8]) -> HeaderMap {
         .collect()
 }
 
-/// The same field in one line (RFC 9110 §5.3).
+/// Returns the same field as one line (RFC 9110 §5.3).
 fn joined(name: &HeaderName, headers: &HeaderMap) -> HeaderMap {
     let lines: Vec<_> = headers.get_all(name).iter().map(|l| l.as_bytes()).collect();
     field(name, &lines.join(&b","[..]))
@@ -67,7 +67,8 @@ pub fn subprotocols(data: &[u8]) {
     assert_eq!(chosen, expected.map(|name| &**name));
 }
 
-/// Four lines: the origin, the authority, what is allowed besides, and what proxies say of the host.
+/// The data has four lines: the origin, the authority, an allowed origin or host, and a client's text before a
+/// forwarded host.
 pub fn origins(data: &[u8]) {
     let mut lines = data.splitn(4, |byte| *byte == b'\n');
     let mut line = || String::from_utf8_lossy(lines.next().unwrap_or_default());
@@ -88,7 +89,7 @@ pub fn origins(data: &[u8]) {
         assert!(upper.is_ok_and(|upper| permits(&same_host, &upper, &authority) == permitted));
         let twice = with(&[origin_field.clone(), origin_field]);
         assert!(!permits(&same_host, &twice, &authority));
-        // Naming hosts lets nobody in besides.
+        // Naming hosts permits no additional origin.
         if let Ok(pinned) = same_host.clone().hosts([&allowed]) {
             assert!(permitted || !permits(&pinned, &request, &authority));
         }
@@ -98,11 +99,11 @@ pub fn origins(data: &[u8]) {
     let Ok(policy) = same_host.allow(&allowed) else {
         return;
     };
-    // What may be allowed is a field's value, and what is allowed is permitted.
+    // An allowed origin is a valid field value, and it is permitted.
     let below = allowed.replacen("://*.", "://a-label.", 1);
     let request = HeaderValue::from_str(&below).map(|origin| with(&[origin]));
     assert!(request.is_ok_and(|request| permits(&policy, &request, "")));
-    // With a wildcard, the domain itself is not.
+    // The bare domain of a wildcard is not permitted.
     if below != allowed {
         let domain = allowed.replacen("://*.", "://", 1);
         let request = HeaderValue::from_str(&domain).map(|origin| with(&[origin]));
@@ -110,7 +111,7 @@ pub fn origins(data: &[u8]) {
     }
 }
 
-/// What a proxy adds to a field decides, whatever a client has sent in front of it.
+/// Checks that the proxy's element of a field decides, regardless of the client's text before it.
 fn forwarded_hosts(mut request: Parts, authority: &str, sent: &str) {
     let own = OriginPolicy::same_host().check(&request, authority).is_ok();
     let [one, two] = [1, 2].map(TrustedProxies::number);
@@ -140,7 +141,7 @@ fn forwarded_hosts(mut request: Parts, authority: &str, sent: &str) {
         request.headers.insert(name, field);
         let is_plain =
             |byte: u8| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':');
-        // Such a host cannot be read in another way, and is never replaced by what was sent.
+        // A plain host has only one reading, so the client's text never replaces it.
         if !authority.is_empty() && authority.bytes().all(is_plain) {
             let permitted = policy.check(&request, "upstream").is_ok();
             assert!(own || !permitted, "{sent:?} in front of {added:?}");
@@ -155,17 +156,17 @@ fn with(origins: &[HeaderValue]) -> Parts {
     request.into_parts().0
 }
 
-/// A second opinion, in other words: host and port are the same once the default port is gone.
+/// Checks in an independent way that host and port are the same without the default port.
 fn assert_is_at(origin: &str, authority: &str) {
     let origin = origin.to_ascii_lowercase();
     let (host, default) = match origin.split_once("://") {
         Some(("http" | "ws", host)) => (host, ":80"),
         Some(("https" | "wss", host)) => (host, ":443"),
-        _ => panic!("{origin} is the origin of no web page"),
+        _ => panic!("{origin} is not the origin of a web page"),
     };
     let host = host.split(['/', '?', '#']).next().unwrap_or_default();
     let authority = authority.to_ascii_lowercase();
-    // Addresses and ports can be written in several ways.
+    // IPv6 addresses and ports have several notations.
     if host.starts_with('[') || host.contains(":0") || authority.contains(":0") {
         return;
     }

@@ -1,9 +1,9 @@
 //! The checks of the fuzz targets that use private modules.
 //!
-//! Compiled with `--cfg tower_websocket_fuzzing` alone; `fuzz/README.md` says how to run them. Each function
-//! panics when something does not hold, whatever bytes it is given.
+//! They are only compiled with `--cfg tower_websocket_fuzzing`. `fuzz/README.md` describes how to run them.
+//! Each function accepts any bytes and panics if a check fails.
 
-#![allow(missing_docs, reason = "nobody but the fuzz targets sees it")]
+#![allow(missing_docs, reason = "only the fuzz targets use it")]
 
 #[cfg(feature = "deflate")]
 mod deflate;
@@ -17,7 +17,7 @@ pub use self::{
     lists::{contains_token, extensions, origins, subprotocols},
 };
 
-/// Takes the first byte off, zero when there is none.
+/// Takes the first byte, or returns 0 at the end.
 fn byte(data: &mut &[u8]) -> u8 {
     let Some((&first, rest)) = data.split_first() else {
         return 0;

@@ -1,5 +1,4 @@
-//! Requests of every kind against the layer, with and without a server that can hand over its
-//! connection.
+//! Arbitrary requests to the layer, with and without a server that can upgrade its connection.
 
 use std::{
     cell::RefCell,
@@ -30,10 +29,10 @@ use crate::{
 
 const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 const ACCEPT: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
-/// Longer than any wait of a handshake and of a closing.
+/// Longer than every timeout of an opening or a closing handshake.
 const LONG: Duration = Duration::from_secs(60);
 
-/// The first byte chooses how; then come the lines of a request, or the bytes of a connection.
+/// The first byte has options. Then come the lines of a request, or the bytes of a connection.
 pub fn handshake(data: &[u8]) {
     let mut script = Script(data);
     let options = script.byte();
@@ -45,7 +44,7 @@ pub fn handshake(data: &[u8]) {
     });
 }
 
-/// Gives the service a request that no server has looked at.
+/// Calls the service with a request that no server has checked.
 async fn call(options: u8, lines: &[u8]) {
     let layer = WebSocketLayer::new(Echo::new()).subprotocol("chat");
     let connections = layer.connections();
@@ -77,11 +76,11 @@ async fn call(options: u8, lines: &[u8]) {
         assert_may_switch(&parts);
         assert_switches(&parts.headers, &answer.headers);
         assert_eq!(connections.counts().open, 1);
-        // The server never hands over, and so this is given up.
+        // The server never upgrades, so the connection ends with a timeout.
         sleep(LONG).await;
     } else {
         let error = answer.extensions.get::<HandshakeError>();
-        let error = error.expect("a refusal says why");
+        let error = error.expect("a refusal has its reason");
         assert_eq!(answer.status, error.status());
         assert!(
             answer.headers[header::CONNECTION]
@@ -97,7 +96,7 @@ async fn call(options: u8, lines: &[u8]) {
     assert_eq!(connections.counts().open, 0);
 }
 
-/// Marks what the inner service answered.
+/// Marks responses of the inner service.
 #[derive(Clone)]
 struct FromInner;
 
@@ -107,7 +106,7 @@ async fn inner(_: Request<()>) -> Result<Response<()>, Infallible> {
     Ok(response)
 }
 
-/// Makes the handshake of RFC 6455 §1.3.
+/// Returns the handshake of RFC 6455 §1.3.
 fn valid() -> Request<()> {
     let mut request = Request::new(());
     for (name, value) in [
@@ -123,8 +122,8 @@ fn valid() -> Request<()> {
     request
 }
 
-/// `@METHOD`, `/target`, `%version`, `-Field`, `=Field: value` in place of others, or
-/// `Field: value` besides others. What is none of these changes nothing.
+/// Changes the request: `@METHOD`, `/target`, `%version`, `-Field` removes a field, `=Field: value` replaces
+/// it, and `Field: value` adds one. Other lines change nothing.
 fn change(request: &mut Request<()>, line: &[u8]) {
     let Some((&kind, rest)) = line.split_first() else {
         return;
@@ -136,7 +135,7 @@ fn change(request: &mut Request<()>, line: &[u8]) {
             }
         }
         b'/' => {
-            // With or without its slash: also what a proxy is asked for.
+            // A target with a colon may be an absolute URI, as a proxy gets it, so it loses the slash.
             let target = if rest.contains(&b':') { rest } else { line };
             if let Ok(uri) = Uri::try_from(target) {
                 *request.uri_mut() = uri;
@@ -175,7 +174,7 @@ fn field(line: &[u8]) -> Option<(HeaderName, HeaderValue)> {
     Some((name, value))
 }
 
-/// A second opinion on whose request it is; quoted strings, which no client sends here, aside.
+/// Returns whether `Upgrade` names websocket, in an independent way. Quoted strings use the crate's own check.
 fn names_websocket(parts: &http::request::Parts) -> bool {
     let lines = parts.headers.get_all(header::UPGRADE);
     let mut quoted = lines.iter().filter(|line| line.as_bytes().contains(&b'"'));
@@ -189,13 +188,13 @@ fn names_websocket(parts: &http::request::Parts) -> bool {
     })
 }
 
-/// What no accepted request is without (RFC 6455 §4.2.1).
+/// Asserts the requirements for an accepted request (RFC 6455 §4.2.1).
 fn assert_may_switch(parts: &http::request::Parts) {
     let headers = &parts.headers;
     let only = |name: HeaderName| {
         let mut lines = headers.get_all(name).iter();
-        let line = lines.next().expect("the field is there");
-        assert!(lines.next().is_none(), "the field is there once");
+        let line = lines.next().expect("the field is present");
+        assert!(lines.next().is_none(), "the field is present once");
         line
     };
     assert_eq!(parts.method, Method::GET);
@@ -227,8 +226,7 @@ fn assert_switches(request: &HeaderMap, answer: &HeaderMap) {
     }
 }
 
-/// Returns hyper's promise of a handover that never comes. There is no other way to one than to
-/// ask hyper for it.
+/// Returns an `OnUpgrade` that never completes. Only a connection of hyper can make one.
 fn promise() -> OnUpgrade {
     type Connection = Pin<Box<dyn Future<Output = hyper::Result<()>>>>;
     thread_local! {
@@ -241,7 +239,7 @@ fn promise() -> OnUpgrade {
             let (sender, receiver) = std::sync::mpsc::channel();
             let service = service_fn(move |mut request: Request<Incoming>| {
                 let promise = request.extensions_mut().remove::<OnUpgrade>();
-                let _ = sender.send(promise.expect("hyper promises it for any upgrade"));
+                let _ = sender.send(promise.expect("hyper provides it for any upgrade"));
                 pending::<Result<Response<String>, Infallible>>()
             });
             let connection = http1::Builder::new()
@@ -256,7 +254,7 @@ fn promise() -> OnUpgrade {
     })
 }
 
-/// Has hyper serve the layer on a connection on which these bytes arrive.
+/// Serves the layer with hyper, on a connection that receives these bytes.
 async fn serve(options: u8, bytes: &[u8]) {
     let mut config = Config::new().max_message_size(10_000);
     let deflates = options & 32 != 0;
@@ -283,11 +281,11 @@ async fn serve(options: u8, bytes: &[u8]) {
         End::Error
     });
     let served = timeout(LONG, connection(io, layer.into_service())).await;
-    assert!(served.is_ok(), "the stream has ended, and hyper has not");
+    assert!(served.is_ok(), "the stream has ended, but hyper has not");
     let dropped = timeout(LONG, peer.dropped()).await;
     assert!(
         dropped.is_ok(),
-        "the stream has ended, and the connection has not"
+        "the stream has ended, but the connection has not"
     );
     assert_eq!(connections.counts().open, 0);
 
@@ -317,6 +315,6 @@ async fn connection(io: Stream, service: WebSocketService<UpgradeRequired, Echo>
         .auto_date_header(false)
         .serve_connection(TokioIo::new(io), TowerToHyperService::new(service))
         .with_upgrades();
-    // What it thinks of the bytes is hyper's business.
+    // Errors of hyper are not checked here.
     let _ = connection.await;
 }

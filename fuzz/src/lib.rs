@@ -1,4 +1,4 @@
-//! What the targets `session` and `handshake` do: they use nothing but the public API.
+//! The checks of the targets `session` and `handshake`, which use only the public API.
 
 mod handshake;
 mod session;
@@ -11,11 +11,11 @@ use std::{cell::RefCell, future::Future};
 
 use tokio::runtime::{Builder, Runtime};
 
-/// The bytes of an input, taken off its front.
+/// The remaining bytes of an input.
 struct Script<'a>(&'a [u8]);
 
 impl<'a> Script<'a> {
-    /// Zero when there is none.
+    /// Takes one byte, or returns 0 at the end.
     fn byte(&mut self) -> u8 {
         let Some((&first, rest)) = self.0.split_first() else {
             return 0;
@@ -24,7 +24,7 @@ impl<'a> Script<'a> {
         first
     }
 
-    /// As many as the next byte says, or all.
+    /// Takes a length byte and that many bytes, or all that remain.
     fn bytes(&mut self) -> &'a [u8] {
         let len = usize::from(self.byte()).min(self.0.len());
         let (front, rest) = self.0.split_at(len);
@@ -37,13 +37,13 @@ impl<'a> Script<'a> {
     }
 }
 
-/// Runs on one thread, with a clock that only goes on when nothing else does.
+/// Runs a future on one thread with a paused clock, which only advances when no task can run.
 fn block_on<F: Future>(future: F) -> F::Output {
     thread_local! {
         static RUNTIME: RefCell<Option<(Runtime, u32)>> = const { RefCell::new(None) };
     }
     RUNTIME.with_borrow_mut(|kept| {
-        // Not the same one for ever: its clock would run far ahead.
+        // Replace the runtime regularly, because its clock runs further and further ahead.
         let old = kept.take_if(|(_, runs)| *runs >= 10_000);
         drop(old);
         let (runtime, runs) = kept.get_or_insert_with(|| (runtime(), 0));
@@ -57,5 +57,5 @@ fn runtime() -> Runtime {
         .enable_time()
         .start_paused(true)
         .build()
-        .expect("a runtime without I/O asks nothing of the system")
+        .expect("a runtime without I/O needs nothing from the system")
 }

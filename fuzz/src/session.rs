@@ -1,4 +1,4 @@
-//! A whole connection: a peer, a stream that stalls and breaks, and a handler, as a script says.
+//! A whole connection, controlled by a script: a peer, a stream that stalls and fails, and a handler.
 
 use std::{pin::pin, time::Duration};
 
@@ -18,10 +18,10 @@ use crate::{
 
 const MAX_MESSAGE: usize = 3_000;
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
-/// What is still written of what was accepted prolongs the closing, a second for so many bytes.
+/// The bytes per second by which unwritten messages extend the time for closing.
 const SLOWEST: usize = 16 * 1024;
 
-/// Plays a script, and then lets go of the socket: the connection has to end in time.
+/// Runs a script, and then drops the socket. The connection has to end in time.
 pub fn session(data: &[u8]) {
     block_on(async {
         let mut script = Script(data);
@@ -38,14 +38,14 @@ struct Play {
     socket: Option<WebSocket>,
     peer: Peer,
     with_keepalive: bool,
-    /// All that the peer has sent.
+    /// All bytes that the peer has sent.
     sent_by_peer: Vec<u8>,
     received: Vec<Message>,
     recv_is_over: bool,
-    /// What the connection has accepted to be written.
+    /// The messages that the connection has accepted.
     accepted: Vec<Message>,
-    /// How many were accepted when a flush was polled first that has not ended: one that is dropped is
-    /// gone on with by the next, unless the holder sends meanwhile.
+    /// The number of accepted messages at the first poll of the current flush. If a flush is dropped, the next
+    /// one continues it, unless the handler sends in between.
     flushes_up_to: Option<usize>,
     closed_by_handler: bool,
 }
@@ -126,7 +126,7 @@ impl Play {
                         self.recv_is_over = true;
                         let may_be =
                             self.with_keepalive || !matches!(error, RecvError::Unresponsive);
-                        assert!(may_be, "gone without having been asked");
+                        assert!(may_be, "unresponsive without a ping");
                     }
                 }
             }
@@ -157,9 +157,9 @@ impl Play {
             }
             21 => {
                 let code = CloseCode::new(3000 + u16::from(script.byte()));
-                let code = code.expect("codes for applications are legal");
+                let code = code.expect("codes for applications are valid");
                 let reason = "r".repeat(usize::from(script.byte()).min(123));
-                // Dropped before it is polled, it does nothing.
+                // Poll it at least once: a future that was never polled does nothing.
                 let mut close = pin!(socket.close(code, reason));
                 let closed = timeout(wait(script.byte()), close.as_mut()).await;
                 assert!(!matches!(closed, Ok(Err(_))), "the reason is short enough");
@@ -181,7 +181,7 @@ impl Play {
         let slack = Duration::from_secs(2);
         let limit = CLOSE_TIMEOUT + longer + slack;
         let dropped = timeout(limit, self.peer.dropped()).await;
-        assert!(dropped.is_ok(), "not over after {:?}", start.elapsed());
+        assert!(dropped.is_ok(), "not closed after {:?}", start.elapsed());
         let closed = match sender {
             Some(sender) => Some(timeout(slack, sender.closed()).await),
             None => None,
@@ -194,14 +194,14 @@ impl Play {
         self.assert_messages(&written);
         assert_pongs(&written, &conversation);
         if let Some(closed) = closed {
-            let closed = closed.expect("the end of the stream is that of the connection");
+            let closed = closed.expect("the connection ends with the stream");
             if closed.is_clean() {
                 assert!(written.close.is_some(), "clean without a Close");
             }
         }
         if !state.impeded && !self.with_keepalive {
-            assert!(written.close.is_some(), "no Close though it can be written");
-            // What was accepted is written before our Close, unless the peer closed first.
+            assert!(written.close.is_some(), "no Close although it can be written");
+            // Accepted messages are written before our Close, unless the peer closes first.
             if conversation.close.is_none() {
                 assert_eq!(written.messages.len(), self.accepted.len(), "lost");
             }
@@ -210,7 +210,7 @@ impl Play {
 
     fn assert_received(&self, conversation: &Conversation) {
         let there = conversation.messages.get(..self.received.len());
-        assert_eq!(there, Some(&*self.received), "received what was not sent");
+        assert_eq!(there, Some(&*self.received), "received a message that was not sent");
     }
 
     fn assert_messages(&self, written: &Written) {
@@ -224,7 +224,7 @@ impl Play {
     }
 }
 
-/// Pongs have payloads of pings, in their order.
+/// Asserts that pongs repeat payloads of pings, in order.
 fn assert_pongs(written: &Written, conversation: &Conversation) {
     let mut pings = conversation.pings.iter();
     for pong in &written.pongs {
@@ -232,7 +232,7 @@ fn assert_pongs(written: &Written, conversation: &Conversation) {
     }
 }
 
-/// A frame that is right but for its opcode, maybe, and what is in it.
+/// Returns a masked frame with any first byte and payload.
 fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [0, 0xff, first, 1];
     let mut frame = vec![first];
@@ -249,7 +249,7 @@ fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Small ones, and some that are large enough to be written uncopied.
+/// Returns a message. Some are large enough to be written without copying.
 fn message(kind: u8, len: u8) -> Message {
     let len = match kind & 2 {
         0 => usize::from(len),
@@ -262,7 +262,7 @@ fn message(kind: u8, len: u8) -> Message {
     }
 }
 
-/// Up to a minute, mostly less than a second.
+/// Returns a duration of up to a minute, usually less than a second.
 fn wait(byte: u8) -> Duration {
     match byte {
         0..=199 => Duration::from_millis(u64::from(byte) * 5),

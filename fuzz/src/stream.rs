@@ -1,4 +1,4 @@
-//! A stream in memory that does what it is told to.
+//! An in-memory stream that a script controls.
 
 use std::{
     collections::VecDeque,
@@ -13,17 +13,17 @@ use tokio::{
     sync::Notify,
 };
 
-/// Calls of the stream that no script is long enough for: a connection that makes more of them is
-/// busy with nothing, and the clock would never go on.
-const CALLS: usize = 200_000;
+/// The maximum number of calls. A connection with more calls is in a busy loop, in which the paused clock
+/// would never advance.
+const MAX_CALLS: usize = 200_000;
 
-/// How often a read or write is a small one: a script is not to spend its time on a thousand alike.
+/// The number of small reads or writes after a script asks for them. More would make scripts slow.
 const PIECES: u32 = 100;
 
-/// The end that the connection has.
+/// The connection's side.
 pub(crate) struct Stream(Peer);
 
-/// The end that the script has.
+/// The script's side.
 #[derive(Clone)]
 pub(crate) struct Peer(Arc<Shared>);
 
@@ -35,19 +35,19 @@ struct Shared {
 
 pub(crate) struct State {
     input: VecDeque<u8>,
-    /// The bytes that one read yields, and for how many more reads.
+    /// The maximum size of a read, and the number of reads for which it holds.
     read_at_once: (usize, u32),
     end: Option<End>,
     pub(crate) output: Vec<u8>,
-    /// The bytes that one write takes, and for how many more writes.
+    /// The maximum size of a write, and the number of writes for which it holds.
     write_at_once: (usize, u32),
-    /// The bytes that are taken before `then`.
+    /// The number of bytes that writes accept before `then`.
     room: usize,
     then: Then,
     stuck_in_flush: bool,
     stuck_in_shutdown: bool,
     vectored: bool,
-    /// Some write, flush or shutdown did not work at once, or a read failed.
+    /// Whether a write, flush or shutdown had to wait or failed, or a read failed.
     pub(crate) impeded: bool,
     is_shut_down: bool,
     is_dropped: bool,
@@ -62,7 +62,7 @@ pub(crate) enum End {
     Error,
 }
 
-/// What a write comes to without room.
+/// The result of a write without room.
 #[derive(Clone, Copy)]
 pub(crate) enum Then {
     Pending,
@@ -103,7 +103,7 @@ impl Peer {
         self.0.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Changes what the stream does, and wakes whoever waits for it.
+    /// Changes the behaviour of the stream, and wakes its tasks.
     fn set(&self, change: impl FnOnce(&mut State)) {
         let mut state = self.lock();
         change(&mut state);
@@ -120,7 +120,7 @@ impl Peer {
         self.set(|state| state.read_at_once = (bytes.max(1), PIECES));
     }
 
-    /// Ends what can be read, behind what is there.
+    /// Ends the input after the bytes that were sent.
     pub(crate) fn end(&self, end: End) {
         self.set(|state| state.end = state.end.or(Some(end)));
     }
@@ -133,7 +133,7 @@ impl Peer {
         self.set(|state| state.vectored = false);
     }
 
-    /// Takes so many bytes more, and then none.
+    /// Accepts this many more bytes, and then behaves as `then` says.
     pub(crate) fn take(&self, bytes: usize, then: Then) {
         self.set(|state| (state.room, state.then) = (bytes, then));
     }
@@ -146,7 +146,7 @@ impl Peer {
         self.set(|state| state.stuck_in_shutdown = stuck);
     }
 
-    /// Waits until the connection has let go of the stream.
+    /// Waits until the connection has dropped the stream.
     pub(crate) async fn dropped(&self) {
         let dropped = self.0.dropped.notified();
         if !self.lock().is_dropped {
@@ -158,7 +158,7 @@ impl Peer {
 impl State {
     fn count(&mut self) {
         self.calls += 1;
-        assert!(self.calls < CALLS, "busy with nothing");
+        assert!(self.calls < MAX_CALLS, "busy loop");
     }
 
     fn write<'a>(
@@ -180,7 +180,7 @@ impl State {
                 self.room -= some;
             }
         }
-        assert!(asked > 0, "nothing was to be written");
+        assert!(asked > 0, "empty write");
         if taken > 0 {
             return Poll::Ready(Ok(taken));
         }
@@ -206,7 +206,7 @@ impl State {
     }
 }
 
-/// Returns how many bytes can be taken this time.
+/// Returns the maximum size of this read or write.
 fn piece((bytes, times): &mut (usize, u32)) -> usize {
     if *times == 0 {
         return usize::MAX;

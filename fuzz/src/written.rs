@@ -1,25 +1,25 @@
-//! What a server wrote: whether it is a stream of frames, and what they say.
+//! Parses and checks the frames that a server has written.
 
 use std::str;
 
 /// The messages, pongs and the Close of a stream.
 #[derive(Debug, Default)]
 pub(crate) struct Written {
-    /// Whether it is text, and the payload.
+    /// Whether a message is text, and its payload.
     pub(crate) messages: Vec<(bool, Vec<u8>)>,
     pub(crate) pongs: Vec<Vec<u8>>,
     pub(crate) close: Option<Option<u16>>,
-    /// The last frame is not all there.
+    /// Whether the last frame is incomplete.
     pub(crate) torn: bool,
 }
 
 impl Written {
-    /// Reads what was written, which has to keep the rules of RFC 6455 §5 for a server.
-    /// With `compressed` a message may be, and then its payload is as it was written.
+    /// Parses the written bytes, which must follow the rules of RFC 6455 §5 for a server. With `compressed`,
+    /// messages may be compressed. Their payload is not inflated.
     pub(crate) fn read(mut bytes: &[u8], compressed: bool) -> Self {
         let mut written = Self::default();
         while let Some(&first) = bytes.first() {
-            assert!(written.close.is_none(), "{bytes:x?} behind the Close");
+            assert!(written.close.is_none(), "{bytes:x?} after the Close");
             let is_compressed = first & 0x40 != 0;
             assert_eq!(first & 0x30, 0, "no extension has these bits");
             assert!(!is_compressed || compressed && matches!(first & 0x0f, 1 | 2));
@@ -63,7 +63,7 @@ fn split_payload(frame: &[u8]) -> Option<(&[u8], &[u8])> {
         }
         len => (len.into(), 0, rest),
     };
-    assert!(len >= least, "a length in more bytes than it needs");
+    assert!(len >= least, "the length is not in its shortest form");
     rest.split_at_checked(usize::try_from(len).ok()?)
 }
 

@@ -1,10 +1,10 @@
-"""Judges what the suite has recorded, more strictly than its own report does.
+"""Judges the results of the suite, more strictly than the suite's own report.
 
     python3 report.py [--all] spec PATH server|client URL
     python3 report.py [--all] judge [--server RUN] [--client RUN] [--write-results FILE]
 
-A run is a folder that holds `wstest.log` and `reports/index.json`. Every case that was to run has to
-be there, with behaviour and closing OK, and with a close code from our side.
+A run is a folder with `wstest.log` and `reports/index.json`. Every planned case needs a result, with
+behaviour and closing OK, and with a close code from our side.
 """
 
 import argparse
@@ -16,15 +16,15 @@ from pathlib import Path
 AGENT = "tower-websocket"
 WHOLE_SUITE = 517
 
-# What happens in these is left to the implementation, the suite says.
+# The suite accepts any result of these cases.
 INFORMATIONAL = {"7.1.6", "7.13.1", "7.13.2"}
 
-# The suite's Close has no code here, and so has the answer, which repeats it (RFC 6455 §5.5.1).
+# The suite's Close has no code here, and the answer repeats it (RFC 6455 §5.5.1).
 WITHOUT_CODE = {"7.3.1"}
 
 
 class Case:
-    """One case of a run, as the suite's two files about it have it."""
+    """One case of a run, from the suite's index and its report."""
 
     def __init__(self, name, index, detail):
         self.name = name
@@ -34,7 +34,7 @@ class Case:
         self.detail = detail
 
     def faults(self):
-        """What is wrong with it, one sentence each."""
+        """Returns the faults of the case as texts."""
         wanted = "INFORMATIONAL" if self.name in INFORMATIONAL else "OK"
         faults = []
         if self.behavior != wanted:
@@ -56,7 +56,7 @@ def order(name):
 
 
 def planned(run):
-    """The cases that the suite said it would run; none if it did not get that far."""
+    """Returns the cases that the suite has planned, or none if it failed before."""
     try:
         log = (run / "wstest.log").read_text(errors="replace")
     except OSError:
@@ -68,7 +68,7 @@ def planned(run):
 
 
 def recorded(run):
-    """The cases of a run by name; none if it ended before its report was written."""
+    """Returns the cases of a run by name, or none if the report is missing."""
     reports = run / "reports"
     try:
         index = json.loads((reports / "index.json").read_text())[AGENT]
@@ -81,7 +81,7 @@ def recorded(run):
 
 
 def judge(side, run, whole):
-    """Prints what failed and a summary; the cases, and whether all is well."""
+    """Prints the failures and a summary. Returns the cases, and whether all have passed."""
     names, cases = planned(run), recorded(run)
     faults = {name: found for name, case in cases.items() if (found := case.faults())}
     for name in sorted(faults, key=order):
@@ -98,20 +98,20 @@ def judge(side, run, whole):
     )
     well = bool(names) and not faults and not missing
     if whole and len(names) != WHOLE_SUITE:
-        print(f"{side}: the whole suite is {WHOLE_SUITE} cases, these are {len(names)}")
+        print(f"{side}: the whole suite has {WHOLE_SUITE} cases, but {len(names)} were planned")
         well = False
     return cases, well
 
 
 def table(server, client):
-    """The results of a whole run, without durations: those would change every time."""
+    """Returns the results of a whole run. Durations are left out, because they change every time."""
     lines = [
         "# Results",
         "",
         f"The whole suite, {WHOLE_SUITE} cases, against `examples/conformance` as the server and",
         "`examples/conformance_client` as the client. Written by `tests/autobahn/run --all",
-        "--write-results`; [README.md](README.md) says what counts as OK. The code is that of our",
-        "Close frame.",
+        "--write-results`. [README.md](README.md) defines OK. The code is the close code of our Close",
+        "frame.",
         "",
         "| Case | Server | Closing | Code | Client | Closing | Code |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -122,7 +122,7 @@ def table(server, client):
 
 
 def spec(path, side, url, whole):
-    """The suite's specification of a run; its reports go beside it."""
+    """Writes the suite's specification of a run. The reports go into the same folder."""
     here = Path(__file__).parent
     lines = (here / "subset.txt").read_text().splitlines()
     subset = [line for line in lines if line and not line.startswith("#")]
@@ -141,11 +141,11 @@ def spec(path, side, url, whole):
 
 def main():
     parser = argparse.ArgumentParser(description="Specifies and judges runs of the suite.")
-    parser.add_argument("--all", action="store_true", help="the whole suite, not the subset")
+    parser.add_argument("--all", action="store_true", help="the whole suite instead of the subset")
     commands = parser.add_subparsers(dest="command", required=True)
-    writing = commands.add_parser("spec", help="write what the suite is to run")
+    writing = commands.add_parser("spec", help="write the specification of a run")
     writing.add_argument("path", type=Path)
-    writing.add_argument("side", choices=["server", "client"], help="which of them is ours")
+    writing.add_argument("side", choices=["server", "client"], help="our side")
     writing.add_argument("url")
     judging = commands.add_parser("judge", help="judge finished runs")
     judging.add_argument("--server", type=Path, metavar="RUN")

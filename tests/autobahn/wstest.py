@@ -1,4 +1,4 @@
-"""Runs the suite's own `wstest` with the packages of a folder; for Python 2.7.
+"""Runs the suite's `wstest` with the packages of a folder, under Python 2.7.
 
     python2.7 wstest.py FOLDER -m fuzzingclient -s SPEC
 """
@@ -6,7 +6,7 @@
 import site
 import sys
 
-# Not PYTHONPATH: zope.interface is found through the folder's .pth files only.
+# PYTHONPATH would not work: zope.interface is only found through the folder's .pth files.
 site.addsitedir(sys.argv.pop(1))
 
 from autobahntestsuite.wstest import run  # noqa: E402

@@ -1,5 +1,4 @@
-// Headless Chromium against `examples/echo`: the console page as a person uses it, then the
-// browser's own WebSocket.
+// Tests `examples/echo` with headless Chromium: first its console page, then `WebSocket` in a script.
 //
 //     CHROMIUM=/usr/bin/chromium node browser.mjs http://127.0.0.1:3000/
 
@@ -23,7 +22,7 @@ const checks = {
     await browser.until(`document.querySelector("#state")?.dataset.state === "connected"`);
     assert.equal(await browser.evaluate(`document.querySelector("#state").textContent`), "connected");
   },
-  "a typed Hello comes back as Echo: Hello": async () => {
+  "the page sends Hello and shows Echo: Hello": async () => {
     await browser.type("#message", "Hello");
     await browser.click("#send");
     await browser.until(logged("server", "Echo: Hello"));
@@ -34,12 +33,12 @@ const checks = {
     await browser.until(logged("server", "Echo: <img src=x>"));
     assert.equal(await browser.evaluate(`document.querySelectorAll("#log img").length`), 0);
   },
-  "binary comes back to the page unchanged": async () => {
+  "the page sends binary and shows it unchanged": async () => {
     await browser.type("#message", "Hello");
     await browser.click("#send-binary");
     await browser.until(logged("server", "48 65 6c 6c 6f"));
   },
-  "the page asks for /time while connected": async () => {
+  "the page gets /time while connected": async () => {
     await browser.click("#time");
     await browser.until(logged("server", "← HTTP200"));
   },
@@ -99,13 +98,13 @@ const checks = {
     assert.deepEqual(errors, []);
   },
   "a page of another host is refused": async () => {
-    // The same server under another name: to the browser, and to the server, another origin.
+    // The same server under another host name is another origin.
     const other = new URL(base);
     other.hostname = base.hostname === "localhost" ? "127.0.0.1" : "localhost";
     await browser.goto(new URL("/time", other).href);
     const { code, wasClean } = await connection("");
     assert.deepEqual({ code, wasClean }, { code: 1006, wasClean: false });
-    // A script is not told why; the browser's own log is.
+    // A script cannot see the reason. The browser's log has it.
     const refusals = browser.events.filter(({ params }) => params.entry?.text.includes("403"));
     assert.equal(refusals.length, 1);
   },

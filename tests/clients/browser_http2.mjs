@@ -1,4 +1,4 @@
-// Headless Chromium against `examples/http2`: the page and its WebSockets over one HTTP/2 connection.
+// Tests `examples/http2` with headless Chromium: the page and its WebSockets share one HTTP/2 connection.
 //
 //     CHROMIUM=/usr/bin/chromium node browser_http2.mjs https://127.0.0.1:3000/
 
@@ -9,10 +9,10 @@ const base = new URL(process.argv[2] ?? "https://127.0.0.1:3000/");
 const address = new URL("/ws", base.href.replace(/^http/, "ws")).href;
 const MIB = 1 << 20;
 
-// The certificate is one that nobody has signed.
+// The certificate is self-signed.
 const browser = new Browser("--ignore-certificate-errors");
 const clean = { code: 1000, wasClean: true };
-/** Sends a message when the server has said by which version it was reached, and is answered. */
+/** Receives the server's first message, which has the HTTP version. Then sends a message and checks the echo. */
 const exchange = (message) => `
   const message = ${message};
   socket.onmessage = ({ data }) => {
@@ -25,17 +25,17 @@ const exchange = (message) => `
   };`;
 
 const checks = {
-  "the page comes by HTTP/2": async () => {
+  "the page is loaded over HTTP/2": async () => {
     await browser.goto(base.href);
     await browser.until(`document.querySelector("#page")?.textContent`);
     assert.equal(await browser.evaluate(`document.querySelector("#page").textContent`), "h2");
   },
-  "its WebSocket comes by HTTP/2": async () => {
+  "its WebSocket uses HTTP/2": async () => {
     await browser.until(`document.querySelector("#state").textContent !== "connecting"`);
     const state = await browser.evaluate(`document.querySelector("#state").textContent`);
     assert.equal(state, "connected by HTTP/2.0");
   },
-  "a typed Hello comes back on two sockets": async () => {
+  "the page sends Hello on two sockets": async () => {
     const lines = (text) => `[...document.querySelectorAll("#log li")].filter((line) => line.textContent.endsWith(${JSON.stringify(text)})).length`;
     await browser.click("#more");
     await browser.until(`${lines("connected by HTTP/2.0")} === 2`);

@@ -1,4 +1,4 @@
-// Headless Chromium, which runs the checks of a test. Speaks the DevTools protocol over a pipe, so it
+// Controls headless Chromium and runs the checks of a test. It uses the DevTools protocol over a pipe, which
 // needs no package.
 
 import assert from "node:assert/strict";
@@ -7,7 +7,7 @@ import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 
-/** A running browser: `call` sends one command, `events` holds what it reported by itself. */
+/** A running browser. `call` sends a command, `events` collects its events. */
 export class Browser {
   events = [];
   #answers = new Map();
@@ -15,7 +15,7 @@ export class Browser {
   #process;
   #session;
 
-  /** Starts it, with some flags more than those of every test. */
+  /** Starts the browser with additional flags. */
   constructor(...more) {
     const flags = [
       "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
@@ -57,7 +57,7 @@ export class Browser {
     return answer;
   }
 
-  /** Opens a page and speaks to it from here on. */
+  /** Opens a page, to which all later commands go. */
   async attach() {
     const { targetId } = await this.call("Target.createTarget", { url: "about:blank" });
     const { sessionId } = await this.call("Target.attachToTarget", { targetId, flatten: true });
@@ -70,7 +70,7 @@ export class Browser {
     assert.equal(errorText, undefined, `${url}: ${errorText}`);
   }
 
-  /** The value of an expression in the page, awaited if it is a promise. */
+  /** Returns the value of an expression in the page. A promise is awaited. */
   async evaluate(expression) {
     const parameters = { expression, awaitPromise: true, returnByValue: true };
     const { result, exceptionDetails: thrown } = await this.call("Runtime.evaluate", parameters);
@@ -100,7 +100,7 @@ export class Browser {
     await this.call("Input.insertText", { text });
   }
 
-  /** Runs `body` in the page with a `socket` on `url` and reports how the connection ended. */
+  /** Runs `body` in the page with a `socket` to `url`, and returns how the connection ended. */
   connection(body, url) {
     return this.evaluate(`new Promise((resolve) => {
       const socket = new WebSocket(${JSON.stringify(url)});
@@ -121,13 +121,13 @@ export class Browser {
   }
 }
 
-// What went wrong, in one line: a mismatch of two large messages would fill the screen.
+// Returns a short error text in one line, because a difference of two large messages is long.
 const brief = ({ message }) => message.replace(/\s+/g, " ").slice(0, 300);
 
 const within = async (seconds, work) => {
   let timer;
   const timeout = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`nothing within ${seconds} s`)), seconds * 1000);
+    timer = setTimeout(() => reject(new Error(`not done within ${seconds} s`)), seconds * 1000);
   });
   try {
     await Promise.race([work, timeout]);
@@ -136,7 +136,7 @@ const within = async (seconds, work) => {
   }
 };
 
-/** Attaches to the browser, runs the checks one after the other, and ends both it and the process. */
+/** Attaches to the browser, runs the checks in order, and then ends the browser and this process. */
 export async function run(name, browser, checks) {
   const failed = [];
   try {

@@ -1,6 +1,7 @@
-// Headless Firefox against `examples/echo`, `examples/http2` and `examples/handler`. Speaks WebDriver BiDi.
+// Tests `examples/echo`, `examples/http2` and `examples/handler` with headless Firefox, through WebDriver BiDi.
+// The arguments are the URLs of the three servers.
 //
-//     FIREFOX=/usr/bin/firefox-esr node firefox.mjs ECHO HTTP2 HANDLER      the addresses of the three
+//     FIREFOX=/usr/bin/firefox-esr node firefox.mjs ECHO HTTP2 HANDLER
 
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
@@ -47,13 +48,13 @@ const call = async (method, params = {}) => {
   return result;
 };
 
-// The certificate of examples/http2 is one that nobody has signed.
+// The certificate of examples/http2 is self-signed.
 const { capabilities } = await call("session.new", {
   capabilities: { alwaysMatch: { acceptInsecureCerts: true } },
 });
 const { contexts: [{ context }] } = await call("browsingContext.getTree");
 const goto = (url) => call("browsingContext.navigate", { context, url, wait: "complete" });
-/** The value of an expression in the page, awaited if it is a promise, by way of JSON. */
+/** Returns the value of an expression in the page, converted through JSON. A promise is awaited. */
 const evaluate = async (expression) => {
   const { result, exceptionDetails: thrown } = await call("script.evaluate", {
     expression: `(async () => JSON.stringify(await (${expression})))()`,
@@ -67,7 +68,7 @@ const until = async (expression) => {
     await new Promise((resolve) => setTimeout(resolve, 50));
   }
 };
-/** Runs `body` in the page with a `socket` on `url` and reports how the connection ended. */
+/** Runs `body` in the page with a `socket` to `url`, and returns how the connection ended. */
 const connection = (body, url, protocols = "undefined") => evaluate(`new Promise((resolve) => {
   const socket = new WebSocket(${JSON.stringify(url)}, ${protocols});
   socket.binaryType = "arraybuffer";
@@ -109,12 +110,12 @@ const checks = {
       socket.onopen = () => socket.send(new Uint8Array(2 * ${MIB}));`, at(echo, "/ws"));
     assert.equal(code, 1009);
   },
-  "a code of the page's own": async () => {
+  "the page closes with its own code": async () => {
     const { code, wasClean } = await connection(`
       socket.onopen = () => socket.close(4000, "enough");`, at(echo, "/ws"));
     assert.deepEqual({ code, wasClean }, { code: 4000, wasClean: true });
   },
-  "the page of examples/http2 and its WebSocket come by HTTP/2": async () => {
+  "the page of examples/http2 and its WebSocket use HTTP/2": async () => {
     await goto(http2);
     await until(`document.querySelector("#page")?.textContent`);
     assert.equal(await evaluate(`document.querySelector("#page").textContent`), "h2");
@@ -131,7 +132,7 @@ const checks = {
     assert.deepEqual(seen, ["connected by HTTP/2.0", MIB]);
     assert.deepEqual(end, clean);
   },
-  "a refusal is 1006, and a Close in its place is read": async () => {
+  "the page reads 1006 for a refusal, and the code of a refusing Close": async () => {
     await goto(handler);
     const desk = (token) => at(handler, `/desk?token=${token}`);
     const { code } = await connection("", desk("wrong"));

@@ -1,11 +1,10 @@
-"""Lets clients of HTTP/1.1 reach a server by HTTP/2: every WebSocket goes through a tunnel of its own
-on one connection, byte by byte.
+"""Connects HTTP/1.1 clients to an HTTP/2 server. Each WebSocket is a separate stream on one connection.
 
     python h2_bridge.py PORT PROGRAM [ARGUMENT...]
 
-Starts PROGRAM, whose first line has to be "listening on http://ADDRESS:PORT/" or "https://", takes
-connections on PORT, or on a free one if that is 0, and says where in the same words. It answers the
-handshakes itself and ends with the program, or ends it.
+Starts PROGRAM, whose first line of output must be "listening on http://ADDRESS:PORT/" or "https://". Listens
+on PORT, or on a free port for 0, and prints its own address in the same form. The bridge answers the handshakes
+itself. It ends when the program ends, and on a signal it ends the program.
 """
 
 import asyncio
@@ -18,7 +17,7 @@ from urllib.parse import urlsplit
 from h2_streams import Connection, Reset
 
 GUID = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
-# What is answered and decided on either side of the bridge by itself.
+# Fields that each side of the bridge handles itself.
 OWN = {"connection", "host", "sec-websocket-accept", "sec-websocket-key", "upgrade"}
 
 
@@ -65,7 +64,7 @@ class Bridge:
                 try:
                     stream.reset()
                 except Exception:
-                    pass  # it is closed already
+                    pass  # the stream is already closed
             writer.close()
 
     async def open(self, path, fields):
@@ -80,7 +79,7 @@ class Bridge:
         return await connection.request(headers + [field for field in fields if field[0] not in OWN])
 
     async def outwards(self, reader, stream):
-        """From the client to the server."""
+        """Forwards bytes from the client to the server."""
         try:
             while data := await reader.read(1 << 16):
                 await stream.send(data)
@@ -88,10 +87,10 @@ class Bridge:
         except OSError:
             stream.reset()
         except Reset:
-            pass  # the server's half tells why
+            pass  # `inwards` reports the reset
 
     async def inwards(self, stream, writer):
-        """From the server to the client."""
+        """Forwards bytes from the server to the client."""
         while (data := await stream.receive()) is not None:
             writer.write(data)
             await writer.drain()

@@ -1,4 +1,4 @@
-"""WebSockets over HTTP/2 by hand, on the Python package `h2`, against examples/http2.
+"""Tests examples/http2 with WebSockets over HTTP/2, on the Python package `h2`.
 
     python h2_client.py https://127.0.0.1:3000/
 """
@@ -26,7 +26,7 @@ def session():
 
 
 def connect(path="/ws", protocol="websocket", authority=BASE.netloc, version="13", **fields):
-    """The fields of a handshake; `None` leaves one out."""
+    """Returns the fields of a handshake. A field that is `None` is left out."""
     headers = [
         (":method", "CONNECT"),
         (":protocol", protocol),
@@ -40,7 +40,7 @@ def connect(path="/ws", protocol="websocket", authority=BASE.netloc, version="13
 
 
 def frame(opcode, payload):
-    """A whole frame of a client, masked."""
+    """Returns a masked frame of a client."""
     size = len(payload)
     if size < 126:
         head = bytes([0x80 | opcode, 0x80 | size])
@@ -55,7 +55,7 @@ def frame(opcode, payload):
 
 
 class Socket:
-    """A WebSocket on a stream: whole frames in both directions."""
+    """A WebSocket on a stream, which sends and receives whole frames."""
 
     @classmethod
     async def open(cls, connection, **fields):
@@ -80,7 +80,7 @@ class Socket:
         return bytes(taken)
 
     async def receive(self):
-        """The opcode and the payload of the next frame, `None` at the end."""
+        """Returns the opcode and the payload of the next frame, or `None` at the end."""
         head = await self.exactly(2)
         if head is None:
             return None
@@ -94,7 +94,7 @@ class Socket:
         same(await self.receive(), (opcode, payload))
 
     async def close(self, code=1000):
-        """Closes, and asserts that both ends of the stream end in order."""
+        """Closes, and asserts that both halves of the stream end without a reset."""
         payload = code.to_bytes(2, "big")
         await self.send(CLOSE, payload)
         same(await self.receive(), (CLOSE, payload))
@@ -162,7 +162,7 @@ async def resets():
         await socket.send(TEXT, b"x" * number)
         if number % 2:
             await socket.receive()
-        # A frame of which half is still to come.
+        # The first half of a frame.
         await socket.stream.send(frame(BINARY, bytes(1000))[:500])
         socket.stream.reset()
     await witness.exchange(TEXT, b"still here")
@@ -171,7 +171,7 @@ async def resets():
 
 
 async def left_open():
-    """A client that never ends its half gets the Close and the end, and then a reset."""
+    """A client that never ends its half gets the Close, the end, and then a reset."""
     connection = await session()
     socket = await Socket.open(connection)
     await socket.send(CLOSE, b"\x03\xe8")
@@ -191,7 +191,7 @@ async def refused(status, text, **fields):
     actual, headers = await stream.answer()
     same((actual, (await stream.rest()).decode()), (status, text))
     same([name for name in ("connection", "upgrade") if name in headers], [])
-    # The connection goes on.
+    # The connection still works.
     await (await Socket.open(connection)).close()
     await connection.close()
     return headers
@@ -223,7 +223,7 @@ async def versions():
 
 
 async def protocols():
-    """Several subprotocols on one line or several, of which this server speaks none."""
+    """Tests offered subprotocols, of which this server supports none."""
     connection = await session()
     socket = await Socket.open(connection, sec_websocket_protocol="chat, superchat")
     same("sec-websocket-protocol" in socket.headers, False)
@@ -234,7 +234,7 @@ async def protocols():
 
 
 async def not_ours():
-    """What is no handshake gets the answers of the application."""
+    """Other requests get the answers of the application."""
     connection = await session()
     plain = [(":method", "CONNECT"), (":authority", "example.com:443")]
     stream = await connection.request(plain)
@@ -249,7 +249,7 @@ async def not_ours():
 
 
 async def lost():
-    """A connection that is cut takes its sockets with it, and no other's."""
+    """An aborted connection does not affect the sockets of another connection."""
     other = await Socket.open(await session())
     connection = await session()
     for _ in range(50):
@@ -261,17 +261,17 @@ async def lost():
 
 CHECKS = {
     "the server allows extended CONNECT": allowed,
-    "messages of all kinds come back": messages,
-    "every end has its code, and no reset": close_codes,
-    "150 sockets on one connection keep apart": many,
-    "300 resets in the middle leave the others alone": resets,
-    "a stream left open is reset in the end": left_open,
-    "another protocol is answered 501": another_protocol,
+    "messages of all kinds are echoed": messages,
+    "every end has a close code and no reset": close_codes,
+    "150 sockets on one connection do not mix messages": many,
+    "300 resets do not affect other streams": resets,
+    "a stream that the client leaves open is reset": left_open,
+    "another protocol is refused with 501": another_protocol,
     "foreign origins and authorities are refused with 403": origins,
-    "no version and a wrong one are answered 426": versions,
-    "several subprotocols": protocols,
-    "what is no handshake reaches the application": not_ours,
-    "a connection that is cut takes no other with it": lost,
+    "a missing or wrong version is refused with 426": versions,
+    "offered subprotocols": protocols,
+    "other requests reach the application": not_ours,
+    "an aborted connection does not affect others": lost,
 }
 
 

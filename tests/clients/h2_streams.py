@@ -1,4 +1,4 @@
-"""Streams of HTTP/2 by hand, on the Python package `h2`: what h2_client.py and h2_bridge.py share."""
+"""HTTP/2 streams on the Python package `h2`, for h2_client.py and h2_bridge.py."""
 
 import asyncio
 import ssl
@@ -13,7 +13,7 @@ WINDOW = 4 << 20
 
 
 class Reset(Exception):
-    """The server has reset a stream, with `code`, or the connection is gone."""
+    """The server has reset a stream with `code`, or the connection has ended."""
 
     def __init__(self, code):
         super().__init__(f"reset with {code}")
@@ -21,12 +21,12 @@ class Reset(Exception):
 
 
 class Connection:
-    """One TCP connection, on which requests are sent."""
+    """One TCP connection for requests."""
 
     @classmethod
     async def open(cls, host, port, tls=False):
-        """Connects, with TLS and whatever certificate or in clear text with prior knowledge, and waits
-        for the server's settings."""
+        """Connects and waits for the server's settings. Uses TLS without checking the certificate, or clear
+        text with prior knowledge."""
         context = None
         if tls:
             context = ssl.create_default_context()
@@ -102,7 +102,7 @@ class Connection:
         self.changed = asyncio.Event()
 
     async def request(self, headers, end=False):
-        """Sends a request, whose headers are a list of pairs, pseudo-headers first."""
+        """Sends a request. `headers` is a list of pairs, pseudo-headers first."""
         stream = Stream(self, self.h2.get_next_available_stream_id())
         self.streams[stream.id] = stream
         self.h2.send_headers(stream.id, headers, end_stream=end)
@@ -115,7 +115,7 @@ class Connection:
 
 
 class Stream:
-    """One request and its answer, and what they carry."""
+    """One request, its answer, and their bodies."""
 
     def __init__(self, connection, id):
         self.connection = connection
@@ -128,16 +128,16 @@ class Stream:
 
     @property
     def over(self):
-        """Whether both halves have ended, or either side has reset it."""
+        """Returns whether both halves have ended, or either side has reset the stream."""
         return (self.ended and self.ours_ended) or self.reset_by_server is not None
 
     async def answer(self):
-        """The status, and the other fields."""
+        """Returns the status and the other fields."""
         headers = dict(await self.headers)
         return int(headers.pop(":status")), headers
 
     async def send(self, data):
-        """Sends bytes, as the server's windows allow."""
+        """Sends bytes within the server's windows."""
         connection = self.connection
         view = memoryview(data)
         while view:
@@ -156,7 +156,7 @@ class Stream:
             view = view[room:]
 
     async def receive(self):
-        """The next bytes, `None` at the end."""
+        """Returns the next bytes, or `None` at the end."""
         event = await self.events.get()
         if isinstance(event, Reset):
             raise event
@@ -166,7 +166,7 @@ class Stream:
         try:
             self.connection.h2.acknowledge_received_data(length, self.id)
         except h2.exceptions.ProtocolError:
-            pass  # of a stream that is closed by now
+            pass  # the stream has been closed meanwhile
         self.connection.flush()
         return data
 
@@ -182,7 +182,7 @@ class Stream:
         self.connection.flush()
 
     def reset(self, code=8):
-        """Resets the stream, with CANCEL unless told otherwise."""
+        """Resets the stream, by default with CANCEL."""
         self.ended = self.ours_ended = True
         self.connection.h2.reset_stream(self.id, code)
         self.connection.flush()

@@ -1,5 +1,5 @@
-// What headless Chromium and npm's ws see of refusals, by `examples/handler`: of a status, of a Close in
-// its place, of a page of another origin, and of subprotocols that came to nothing.
+// Tests refusals of `examples/handler` with headless Chromium and npm's ws: a status, a Close, another origin,
+// and unsupported subprotocols.
 //
 //     CHROMIUM=/usr/bin/chromium node refusals.mjs http://127.0.0.1:3000/
 
@@ -15,7 +15,7 @@ const desk = (token, host = base.hostname) => {
 };
 const browser = new Browser();
 
-/** Opens a WebSocket of the page, and returns how it ended, with its first message. */
+/** Opens a WebSocket in the page. Returns its first message and how the connection ended. */
 const open = (address, protocols = "undefined") => browser.evaluate(`new Promise((resolve) => {
   const seen = { protocol: null, message: null };
   const socket = new WebSocket(${JSON.stringify(address)}, ${protocols});
@@ -24,7 +24,7 @@ const open = (address, protocols = "undefined") => browser.evaluate(`new Promise
   socket.onclose = ({ code, reason, wasClean }) => resolve({ ...seen, code, reason, wasClean });
 })`);
 
-/** The same with npm's ws, which sees the status. */
+/** Opens a WebSocket with npm's ws, which also sees the status. */
 const dial = (address, protocols) => new Promise((resolve) => {
   const socket = new WebSocket(address, protocols);
   socket.once("unexpected-response", (_, response) => resolve({ status: response.statusCode }));
@@ -36,31 +36,31 @@ const nothing = { protocol: null, message: null, code: 1006, reason: "", wasClea
 const expired = { message: null, code: 4401, reason: "the token has expired", wasClean: true };
 
 const checks = {
-  "a token that is known": async () => {
+  "a known token is accepted": async () => {
     await browser.goto(base.href);
     const served = { protocol: "", message: "welcome, Ada", code: 1000, reason: "", wasClean: true };
     assert.deepEqual(await open(desk("sesame")), served);
     assert.deepEqual(await open(desk("sesame"), `["desk.v1", "desk.v2"]`), { ...served, protocol: "desk.v2" });
   },
-  "a status is 1006 for a page": async () => {
+  "a page reads 1006 for a status": async () => {
     assert.deepEqual(await open(desk("wrong")), nothing);
     assert.deepEqual(await dial(desk("wrong")), { status: 401 });
   },
-  "a Close in its place is read": async () => {
+  "a page reads the code of a refusing Close": async () => {
     assert.deepEqual(await open(desk("stale")), { ...expired, protocol: "" });
     assert.deepEqual(await dial(desk("stale")), { code: 4401, reason: "the token has expired" });
   },
-  "a Close is read by those that offered subprotocols": async () => {
+  "a page that offers subprotocols reads the code, too": async () => {
     assert.deepEqual(await open(desk("stale"), `["a", "b"]`), { ...expired, protocol: "a" });
     assert.deepEqual(await dial(desk("stale"), ["a", "b"]), { code: 4401, reason: "the token has expired" });
   },
-  "subprotocols that came to nothing are 1006": async () => {
+  "unsupported subprotocols are 1006": async () => {
     assert.deepEqual(await open(desk("sesame"), `["a", "b"]`), nothing);
   },
-  "a page of another host": async () => {
+  "a page of another host is refused": async () => {
     assert.deepEqual(await open(desk("sesame", "localhost")), nothing);
   },
-  "a page without an origin": async () => {
+  "a page without an origin is refused": async () => {
     await browser.goto("data:text/html,<title>nowhere</title>");
     await browser.until(`origin === "null"`);
     assert.deepEqual(await open(desk("sesame")), nothing);

@@ -1,4 +1,4 @@
-"""The Python package `websockets` against a server that prefixes text with "Echo: " and repeats binary.
+"""Tests examples/echo with the Python package `websockets`. The server prefixes text with "Echo: ".
 
     python websockets_client.py http://127.0.0.1:3000/
 """
@@ -18,7 +18,7 @@ MIB = 1 << 20
 
 
 def open_socket(**options):
-    # Larger than this side's default of 1 MiB, because the prefix makes an answer longer.
+    # The default of 1 MiB is too small for an answer with the prefix.
     return connect(ADDRESS, proxy=None, max_size=2 * MIB, **options)
 
 
@@ -35,7 +35,7 @@ async def exchange(message, expected, **options):
 
 
 async def get(path):
-    """The status and the text of a plain request."""
+    """Returns the status and the text of the answer to a plain request."""
 
     def fetch():
         opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
@@ -49,8 +49,8 @@ async def get(path):
 
 
 async def violation(send):
-    """The close code the server sends for what `send` does."""
-    # Without `async with`, whose close() trips over a connection that was reset meanwhile.
+    """Returns the server's close code after `send`."""
+    # Not `async with`: its close() fails if the connection was reset meanwhile.
     socket = await open_socket()
     try:
         await send(socket)
@@ -171,20 +171,20 @@ async def not_utf8():
 
 
 CHECKS = {
-    "text comes back prefixed": text,
-    "text beyond ASCII comes back whole": text_beyond_ascii,
-    "binary comes back unchanged": binary,
+    "text is echoed with the prefix": text,
+    "text with non-ASCII characters is echoed": text_beyond_ascii,
+    "binary is echoed unchanged": binary,
     "empty text is a message": empty_text,
     "empty binary is a message": empty_binary,
-    "a text of 1 MiB passes": large_text,
-    "a binary message of 1 MiB passes": large_binary,
-    "a fragmented message is put together": fragmented,
-    "a client that offers no extension is served": without_extensions,
+    "a text of 1 MiB is echoed": large_text,
+    "a binary message of 1 MiB is echoed": large_binary,
+    "a fragmented message is reassembled": fragmented,
+    "a client that offers no extension is accepted": without_extensions,
     "a ping is answered": ping,
-    "500 pipelined messages come back in order": pipelined,
-    "200 connections at once keep apart": concurrent,
-    "plain requests are answered beside open sockets": plain_requests,
-    "a close is answered with its own code": closing,
+    "500 pipelined messages are echoed in order": pipelined,
+    "200 concurrent connections do not mix messages": concurrent,
+    "plain requests are answered while a socket is open": plain_requests,
+    "a close is answered with the same code": closing,
     "the page's own origin is allowed": own_origin,
     "a foreign origin and null are refused with 403": foreign_origin,
     "1 MiB and a byte ends with 1009": too_large,

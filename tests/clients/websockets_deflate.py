@@ -1,4 +1,4 @@
-"""The Python package `websockets` with its settings of compression, against a server that repeats everything.
+"""Tests compression with the settings of the Python package `websockets`, against examples/conformance.
 
     python websockets_deflate.py http://127.0.0.1:3000/
 """
@@ -22,8 +22,8 @@ SETTINGS = {
         {"server_no_context_takeover": True, "client_no_context_takeover": True},
         "server_no_context_takeover; client_no_context_takeover",
     ),
-    "without that of the server": ({"server_no_context_takeover": True}, "server_no_context_takeover"),
-    "without that of the client": ({"client_no_context_takeover": True}, "client_no_context_takeover"),
+    "without the server's context takeover": ({"server_no_context_takeover": True}, "server_no_context_takeover"),
+    "without the client's context takeover": ({"client_no_context_takeover": True}, "client_no_context_takeover"),
     "with windows of 9 and 10 bits": (
         {"server_max_window_bits": 9, "client_max_window_bits": 10},
         "server_max_window_bits=9; client_max_window_bits=10",

@@ -1,4 +1,4 @@
-"""The Python package `websockets` as the server of a client that echoes: examples/conformance_client.
+"""Tests examples/conformance_client with the Python package `websockets` as the server.
 
     python websockets_server.py path/to/conformance_client
 """
@@ -25,7 +25,7 @@ async def echoes(socket, message):
 
 
 async def code_of_client(socket):
-    """The code that the client closes with."""
+    """Returns the client's close code."""
     await asyncio.wait_for(socket.wait_closed(), 10)
     return socket.close_code
 
@@ -111,7 +111,7 @@ async def main():
         port = server.sockets[0].getsockname()[1]
         client = await asyncio.create_subprocess_exec(sys.argv[1], f"ws://127.0.0.1:{port}")
         same(await client.wait(), 0)
-    # Not their order: a case may see its end when the client is at the next one already.
+    # The order may differ: the client may start the next case before the last one has finished here.
     same({case.__name__ for case in CASES} - {case.__name__ for case in passed}, set())
     print(f"websockets as the server: {len(passed)} cases passed")
 

@@ -1,4 +1,4 @@
-// The npm package `ws` against a server that prefixes text with "Echo: " and repeats binary.
+// Tests examples/echo with the npm package `ws`. The server prefixes text with "Echo: ".
 //
 //     node ws.mjs http://127.0.0.1:3000/
 
@@ -10,7 +10,7 @@ const base = new URL(process.argv[2] ?? "http://127.0.0.1:3000/");
 const address = new URL("/ws", base.href.replace(/^http/, "ws")).href;
 const MIB = 1 << 20;
 
-/** An open connection whose `next()` is the next message, whatever has arrived meanwhile. */
+/** Returns an open connection. Its `next()` returns the next message, and messages that arrive earlier are kept. */
 async function open(options = {}) {
   const socket = new WebSocket(address, options);
   const messages = [];
@@ -25,12 +25,12 @@ async function open(options = {}) {
     socket.once("close", (code, reason) => resolve({ code, reason: reason.toString() })),
   );
   await once(socket, "open");
-  // Errors after the opening handshake end in a close event, which is what the checks look at.
+  // Errors after the opening handshake cause a close event, which the checks use.
   socket.on("error", () => {});
   return socket;
 }
 
-/** Closes from this side and checks that the server agreed. */
+/** Closes with 1000 and checks the server's answer. */
 async function finish(socket) {
   socket.close(1000);
   assert.equal((await socket.closed).code, 1000);
@@ -43,7 +43,7 @@ async function exchange(message, expected) {
   await finish(socket);
 }
 
-/** The status of a refused opening handshake. */
+/** Returns the status of a refused opening handshake. */
 async function refusal(options) {
   const socket = new WebSocket(address, options);
   socket.on("error", () => {});
@@ -55,7 +55,7 @@ async function refusal(options) {
   return outcome;
 }
 
-/** The close code that answers what `send` does. */
+/** Returns the server's close code after `send`. */
 async function violation(send) {
   const socket = await open();
   send(socket);
@@ -63,17 +63,17 @@ async function violation(send) {
 }
 
 const checks = {
-  "text comes back prefixed": () => exchange("Hello", "Echo: Hello"),
-  "text beyond ASCII comes back whole": () => exchange("grüße, 世界 👋", "Echo: grüße, 世界 👋"),
-  "binary comes back unchanged": () => {
+  "text is echoed with the prefix": () => exchange("Hello", "Echo: Hello"),
+  "text with non-ASCII characters is echoed": () => exchange("grüße, 世界 👋", "Echo: grüße, 世界 👋"),
+  "binary is echoed unchanged": () => {
     const bytes = Buffer.from(Array.from({ length: 256 }, (_, byte) => byte));
     return exchange(bytes, bytes);
   },
   "empty text is a message": () => exchange("", "Echo: "),
   "empty binary is a message": () => exchange(Buffer.alloc(0), Buffer.alloc(0)),
-  "a text of 1 MiB passes": () => exchange("x".repeat(MIB), "Echo: " + "x".repeat(MIB)),
-  "a binary message of 1 MiB passes": () => exchange(Buffer.alloc(MIB, 0xab), Buffer.alloc(MIB, 0xab)),
-  "a fragmented message is put together": async () => {
+  "a text of 1 MiB is echoed": () => exchange("x".repeat(MIB), "Echo: " + "x".repeat(MIB)),
+  "a binary message of 1 MiB is echoed": () => exchange(Buffer.alloc(MIB, 0xab), Buffer.alloc(MIB, 0xab)),
+  "a fragmented message is reassembled": async () => {
     const socket = await open();
     socket.send("Hel", { fin: false });
     socket.ping();
@@ -89,13 +89,13 @@ const checks = {
     assert.equal(payload.toString(), "are you there");
     await finish(socket);
   },
-  "500 pipelined messages come back in order": async () => {
+  "500 pipelined messages are echoed in order": async () => {
     const socket = await open();
     for (let index = 0; index < 500; index++) socket.send(`${index}`);
     for (let index = 0; index < 500; index++) assert.equal(await socket.next(), `Echo: ${index}`);
     await finish(socket);
   },
-  "200 connections at once keep apart": async () => {
+  "200 concurrent connections do not mix messages": async () => {
     const sockets = await Promise.all(Array.from({ length: 200 }, () => open()));
     for (let round = 0; round < 5; round++) {
       sockets.forEach((socket, index) => socket.send(`${index}/${round}`));
@@ -105,7 +105,7 @@ const checks = {
     }
     await Promise.all(sockets.map(finish));
   },
-  "plain requests are answered beside open sockets": async () => {
+  "plain requests are answered while a socket is open": async () => {
     const socket = await open();
     const page = await fetch(base);
     assert.equal(page.status, 200);
@@ -121,12 +121,12 @@ const checks = {
     socket.close(1000, "done");
     assert.equal((await socket.closed).code, 1000);
   },
-  "closing with a code of one's own is answered with it": async () => {
+  "closing with an application's code is answered with it": async () => {
     const socket = await open();
     socket.close(4321, "ours");
     assert.equal((await socket.closed).code, 4321);
   },
-  "what was sent before a close is still echoed": async () => {
+  "a message before a close is echoed": async () => {
     const socket = await open();
     socket.send("last words");
     socket.close(1000);
@@ -154,7 +154,7 @@ const checks = {
     assert.equal(await violation((socket) => socket.send("Hello", { mask: false })), 1002),
 };
 
-// What went wrong, in one line: a mismatch of two large messages would fill the screen.
+// Returns a short error text in one line, because a difference of two large messages is long.
 const brief = ({ message }) => message.replace(/\s+/g, " ").slice(0, 300);
 
 const failed = [];
@@ -174,5 +174,5 @@ for (const [name, check] of Object.entries(checks)) {
   }
 }
 if (failed.length) console.log(`ws: ${failed.length} failed: ${failed.join("; ")}`);
-// Not by itself: a connection that hangs must not keep the process alive.
+// Exit explicitly: a connection that hangs would keep the process alive.
 process.exit(failed.length ? 1 : 0);

@@ -1,4 +1,4 @@
-// The npm package `ws` with its settings of compression, against a server that repeats everything.
+// Tests compression with the settings of the npm package `ws`, against examples/conformance.
 //
 //     node ws_deflate.mjs http://127.0.0.1:3000/
 
@@ -12,7 +12,7 @@ const address = base.href.replace(/^http/, "ws");
 const json = JSON.stringify(Array.from({ length: 20_000 }, (_, id) => ({ id, name: `user ${id}`, on: true })));
 const messages = ["Hello", "Hello", "", json, json, "x".repeat(1 << 20), Buffer.alloc(1 << 20), randomBytes(300_000)];
 
-/** Sends all messages at once, and returns the extensions that were agreed on. */
+/** Sends all messages at once and checks the echoes. Returns the negotiated extensions. */
 async function exchange(perMessageDeflate, fragmented) {
   const socket = new WebSocket(address, { perMessageDeflate, maxPayload: 2 << 20 });
   const answers = [];
@@ -83,5 +83,5 @@ for (const [name, [perMessageDeflate, agreed]] of Object.entries(settings)) {
   }
 }
 if (failed.length) console.log(`ws: ${failed.length} failed: ${failed.join("; ")}`);
-// Not by itself: a connection that hangs must not keep the process alive.
+// Exit explicitly: a connection that hangs would keep the process alive.
 process.exit(failed.length ? 1 : 0);

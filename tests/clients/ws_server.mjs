@@ -1,4 +1,4 @@
-// The npm package `ws` as the server of a client that echoes: examples/conformance_client.
+// Tests examples/conformance_client with the npm package `ws` as the server.
 //
 //     node ws_server.mjs path/to/conformance_client
 
@@ -9,7 +9,7 @@ import { WebSocketServer } from "ws";
 
 const MIB = 1 << 20;
 
-/** Sends one message and checks that it comes back. */
+/** Sends one message and checks the echo. */
 async function echoes(socket, message, send = (message) => socket.send(message)) {
   const answer = once(socket, "message");
   send(message);
@@ -18,7 +18,7 @@ async function echoes(socket, message, send = (message) => socket.send(message))
   assert.ok(data.equals(Buffer.from(message)), `${data.length} bytes came back, changed`);
 }
 
-/** The code that the client closes with. */
+/** Returns the client's close code. */
 async function closeCode(socket) {
   const [code] = await once(socket, "close");
   return code;
@@ -31,7 +31,7 @@ const cases = {
   async "echoes bytes of every size"(socket) {
     for (const size of [0, 1, 125, 126, 65_535, 65_536, MIB, 4 * MIB]) await echoes(socket, Buffer.alloc(size, 0xa5));
   },
-  async "puts fragments together"(socket) {
+  async "reassembles fragments"(socket) {
     await echoes(socket, "fragments", () => {
       socket.send("frag", { fin: false });
       socket.ping();
@@ -112,6 +112,6 @@ server.close();
 
 assert.equal(status, 0, "the client's exit status");
 assert.deepEqual(failed, []);
-// Not their order: a case may see its end when the client is at the next one already.
+// The order may differ: the client may start the next case before the last one has finished here.
 assert.deepEqual(passed.toSorted(), names.toSorted());
 console.log(`ws as the server: ${passed.length} cases passed`);

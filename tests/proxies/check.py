@@ -1,8 +1,6 @@
-"""Handshakes through nginx and haproxy, each with the answer that it has to get.
+"""Checks the answers to handshakes through nginx and haproxy.
 
     python3 check.py SERVER_LOG NAME=PORT…
-
-Needs nothing but Python.
 """
 
 import re
@@ -19,7 +17,7 @@ failed = []
 
 
 def ask(proxy, path, *fields, host="app.example"):
-    """Makes a handshake; returns the status, the text of the answer, and what an echo sent back."""
+    """Makes a handshake. Returns the status, the text of the answer, and the echo of a message."""
     lines = [
         f"GET {path} HTTP/1.1",
         f"Host: {host}",
@@ -84,7 +82,7 @@ SPOOFED = "X-Forwarded-Host: evil.example"
 SPOOFED_RFC = "Forwarded: host=evil.example"
 UPSTREAM = r"127\.0\.0\.1:\d+"
 
-# A proxy that passes `Host` on.
+# A proxy that keeps `Host`.
 for proxy in ["nginx", "haproxy"]:
     expect(proxy, "/ws", status=101)
     expect(proxy, "/ws", OWN, status=101)
@@ -93,10 +91,9 @@ for proxy in ["nginx", "haproxy"]:
     refused = r"pages of https://evil\.example may not connect to app\.example"
     expect(proxy, "/ws", EVIL, status=403, text=refused, log=refused)
     expect(proxy, "/ws", EVIL, SPOOFED, SPOOFED_RFC, status=403, text=refused)
-    # What it does not write, the client can.
     expect(proxy, "/missing", status=404)
 
-# A proxy that rewrites it.
+# A proxy that rewrites `Host`.
 for proxy, upstream in [
     ("nginx_rewriting", UPSTREAM),
     ("haproxy_rewriting", r"upstream\.internal"),
@@ -109,18 +106,18 @@ for proxy, upstream in [
         expect(proxy, path, OWN, SPOOFED, SPOOFED_RFC, status=101)
         refused = r"pages of https://evil\.example may not connect to app\.example"
         expect(proxy, path, EVIL, SPOOFED, SPOOFED_RFC, status=403, text=refused)
-        # An open string, to swallow what the proxy adds.
+        # An unterminated string, which tries to swallow the proxy's element.
         swallowing = 'Forwarded: host=evil.example;x="'
         expect(proxy, path, EVIL, swallowing, status=403, text=refused)
 
-# Two proxies: the outer one replaces what the client has sent, the inner one adds to it.
+# Two proxies: the outer one replaces the client's field, the inner one appends to it.
 expect("chain", "/two-proxies", OWN, status=101)
 expect("chain", "/two-proxies", OWN, SPOOFED, status=101)
 refused = r"pages of https://evil\.example may not connect to app\.example"
 expect("chain", "/two-proxies", EVIL, SPOOFED, status=403, text=refused)
 expect("chain", "/two-proxies", EVIL, f"{SPOOFED}, evil.example", status=403, text=refused)
 
-# Heads that the proxies let through.
+# Large heads, which the proxies pass on.
 large = f"Cookie: {'x' * 20000}"
 for proxy in ["nginx", "haproxy"]:
     text = r"target and header fields have 20\d\d\d bytes, 16384 are allowed; cookie has most"
@@ -128,7 +125,7 @@ for proxy in ["nginx", "haproxy"]:
     text = text.replace("cookie has", "the target has")
     expect(proxy, f"/ws?{'x' * 20000}", status=431, text=text)
 
-# `Upgrade` is lost on the way.
+# Proxies that drop `Upgrade`.
 text = r"this websocket handshake has no `Upgrade: websocket`: does a proxy drop it\?"
 told = r"without `Upgrade: websocket` is taken for a plain request"
 expect("nginx_dropping", "/ws", status=426, text=text, log=told)

@@ -1,4 +1,4 @@
-// Handshakes over HTTP/2 through haproxy (RFC 8441), started by tests/proxies/run.
+// Checks handshakes over HTTP/2 through haproxy (RFC 8441). tests/proxies/run starts it.
 
 import assert from "node:assert/strict";
 import http2 from "node:http2";
@@ -15,7 +15,7 @@ const mask = [1, 2, 3, 4];
 const hello = [...Buffer.from("Hello")].map((byte, index) => byte ^ mask[index % 4]);
 const frame = Buffer.from([0x81, 0x80 | hello.length, ...mask, ...hello]);
 
-/** Makes a handshake; returns its status, and the refusal's text or what was echoed. */
+/** Makes a handshake. Returns the status, and the text of a refusal or the echo of a message. */
 function ask(path, fields) {
   const stream = session.request({
     ":method": "CONNECT",
@@ -56,10 +56,10 @@ for (const [path, fields, expected] of [
   ["/cookies", { cookie: "a=1; b=2" }, [200, "a=1; b=2"]],
   ["/cookies", {}, [200, "none"]],
   ["/ws", { origin: "https://evil.example" }, foreign],
-  // A length of 0 would end in a protocol error at the first frame.
+  // With a length of 0, the first frame would be a protocol error.
   ["/ws", { "content-length": "0" }, announced],
   ["/missing", {}, [404, ""]],
-  // The connection has survived all of it.
+  // The connection still works.
   ["/ws", {}, echoed],
 ]) {
   assert.deepEqual(await ask(path, fields), expected, `${path} ${JSON.stringify(fields)}`);

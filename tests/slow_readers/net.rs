@@ -1,4 +1,4 @@
-//! A server on loopback over TCP, TLS or HTTP/2, and a client that reads at the rate it is told.
+//! A server on loopback over TCP, TLS or HTTP/2, and a client that reads at a given rate.
 
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -40,14 +40,14 @@ impl Transport {
     }
 }
 
-/// Sizes of buffers, in bytes; `None` leaves a size to the system.
+/// Buffer sizes in bytes. `None` is the system's default.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Buffers {
     /// The server's send buffer.
     pub(crate) send: Option<u32>,
     /// The client's receive buffer.
     pub(crate) receive: Option<u32>,
-    /// The window of an HTTP/2 stream, of which the client grants half at a time.
+    /// The window of an HTTP/2 stream. The client renews it by half at a time.
     pub(crate) window: Option<u32>,
 }
 
@@ -60,7 +60,7 @@ pub(crate) enum Client {
     Stream(Box<dyn Stream>),
     Http2 {
         tunnel: Box<Tunnel>,
-        /// Bytes that have arrived and are not read yet.
+        /// The number of bytes that have arrived and are not read yet.
         arrived: usize,
     },
 }
@@ -73,7 +73,7 @@ pub(crate) async fn connect<H: Handler>(
 ) -> Client {
     let listener = TcpSocket::new_v4().unwrap();
     if let Some(bytes) = buffers.send {
-        // Accepted sockets inherit it.
+        // Accepted sockets inherit the size.
         listener.set_send_buffer_size(bytes).unwrap();
     }
     listener
@@ -122,7 +122,7 @@ async fn serve<H: Handler>(
     }
 }
 
-/// Makes both sides of TLS with a certificate of their own.
+/// Makes both sides of TLS with a new certificate.
 fn tls() -> (TlsAcceptor, TlsConnector) {
     let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
     let key = PrivateKeyDer::Pkcs8(certificate.signing_key.serialize_der().into());
@@ -157,15 +157,15 @@ impl Client {
         match self {
             Self::Stream(stream) => {
                 wire::write(stream, bytes).await;
-                // TLS may hold some of it back.
+                // TLS may buffer some bytes.
                 stream.flush().await.unwrap();
             }
             Self::Http2 { tunnel, .. } => wire::write(tunnel, bytes).await,
         }
     }
 
-    /// Reads at `rate` bytes a second until the end of the stream or until `total` are read, and
-    /// calls `read` with every number of bytes.
+    /// Reads at `rate` bytes per second, until the end of the stream or `total` bytes. Calls `read` with the
+    /// number of bytes of each read.
     pub(crate) async fn read(
         &mut self,
         rate: u32,

@@ -1,6 +1,6 @@
-//! What 2,000 connections of every kind leave in memory while some of them are replaced.
+//! Measures the memory of 2,000 mixed connections while some of them are replaced.
 //!
-//! A fifth of them compresses with context takeover. Each echoes a message of 32 bytes to 64 KiB a second.
+//! One in five compresses with context takeover. Each echoes one message of 32 bytes to 64 KiB per second.
 
 use std::{
     env,
@@ -21,21 +21,22 @@ use crate::{
 };
 
 const CONNECTIONS: usize = 2_000;
-/// One in so many compresses.
+/// One connection in this many compresses.
 const COMPRESSED: usize = 5;
-/// The time from one replacement to the next: a tenth of the connections in a minute.
+/// The time between two replacements, which replaces a tenth of the connections per minute.
 const REPLACED: Duration = Duration::from_millis(300);
 const PAUSE: Duration = Duration::from_secs(1);
-/// The payloads of a client's messages, one after the other.
+/// The payload sizes of a client's messages, in order.
 const LENGTHS: [usize; 8] = [32, 200, KIB, 32, 4 * KIB, 600, 16 * KIB, 64 * KIB];
-/// How often the memory is read, and one in how many readings is printed.
+/// The time between two readings of the memory.
 const SAMPLE: Duration = Duration::from_secs(2);
+/// One reading in this many is printed.
 const PRINTED: usize = 15;
-/// The moments from which on the growth is computed: when all have sent messages of every length, and when
-/// every connection has been replaced once.
+/// The start times in seconds from which the growth is computed: after 120 s every connection has sent all its
+/// messages, after 600 s every connection has been replaced once.
 const SINCE: [f64; 2] = [120.0, 600.0];
 
-/// Prints the resident memory of the server every half minute, and at the end its slope.
+/// Prints the resident memory of the server every 30 s, and its slope at the end.
 pub(crate) async fn churn(cores: &Cores, minutes: u64) -> Result<(), BoxError> {
     let program = env::current_exe()?.display().to_string();
     let server = Server::start(cores, &program)?;
@@ -83,13 +84,13 @@ pub(crate) async fn churn(cores: &Cores, minutes: u64) -> Result<(), BoxError> {
     for since in SINCE {
         let late: Vec<_> = samples.iter().filter(|(at, _)| *at >= since).collect();
         let hourly = slope(&late) * 3600.0 / (CONNECTIONS as f64 / 1e3);
-        println!("from {since} s on {hourly:.2} MiB an hour more for each thousand");
+        println!("growth after {since} s: {hourly:.2} MiB per hour and thousand connections");
     }
     for mut connection in connections {
         stop(&mut connection).await?;
     }
     sleep(PAUSE).await;
-    println!("all gone: {:.1} MiB", mib(server.resident()?));
+    println!("after all have closed: {:.1} MiB", mib(server.resident()?));
     Ok(())
 }
 
@@ -100,17 +101,17 @@ async fn echo(mut client: Client) -> Result<(), BoxError> {
     }
 }
 
-/// Drops a client in the middle of what it does.
+/// Drops a client at any point of its work.
 ///
 /// # Errors
 ///
-/// If it had failed.
+/// If the client has failed before.
 async fn stop(connection: &mut JoinHandle<Result<(), BoxError>>) -> Result<(), BoxError> {
     connection.abort();
     connection.await.unwrap_or(Ok(()))
 }
 
-/// Returns the slope of the line through points that has the least squares.
+/// Returns the slope of the least-squares line through the points.
 fn slope(points: &[&(f64, f64)]) -> f64 {
     let count = points.len() as f64;
     let sum = |value: fn(&(f64, f64)) -> f64| points.iter().copied().map(value).sum::<f64>();

@@ -1,4 +1,4 @@
-//! A client that echoes one message again and again.
+//! A client that has a list of messages echoed repeatedly.
 
 use std::{net::SocketAddr, sync::Arc};
 
@@ -11,7 +11,7 @@ use tower_websocket::BoxError;
 
 use crate::KIB;
 
-/// A client that sends the same frames again and again.
+/// A client that sends a list of frames repeatedly.
 pub(crate) struct Client {
     stream: TcpStream,
     frames: Arc<[Vec<u8>]>,
@@ -48,7 +48,7 @@ impl Client {
         })
     }
 
-    /// Sends the next frame and reads the answer, whose first byte it returns.
+    /// Sends the next frame, reads the answer, and returns its first byte.
     pub(crate) async fn echo(&mut self) -> Result<u8, BoxError> {
         let frame = &self.frames[self.next];
         self.next = (self.next + 1) % self.frames.len();
@@ -72,13 +72,13 @@ impl Client {
     }
 }
 
-/// Makes a client's frames of messages, compressed from 512 bytes on if `compress` is true.
+/// Makes client frames of messages. With `compress`, messages of 512 bytes and more are compressed.
 pub(crate) fn frames(messages: &[Vec<u8>], compress: bool) -> Result<Arc<[Vec<u8>]>, BoxError> {
     let frames = messages.iter().map(|message| frame(message, compress));
     frames.collect()
 }
 
-/// Makes a client's frame of a message, masked with zeros.
+/// Makes a client frame of a message, masked with zeros.
 fn frame(message: &[u8], compress: bool) -> Result<Vec<u8>, BoxError> {
     let mut payload = message.to_vec();
     let mut first = 0x82;
@@ -106,7 +106,7 @@ fn frame(message: &[u8], compress: bool) -> Result<Vec<u8>, BoxError> {
     Ok(frame)
 }
 
-/// Returns text that compresses like what applications send.
+/// Returns JSON that compresses like messages of applications.
 pub(crate) fn json(len: usize) -> Vec<u8> {
     let rows = (0..).map(|id| {
         format!(

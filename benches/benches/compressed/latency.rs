@@ -1,4 +1,4 @@
-//! What large messages do to the connections beside them.
+//! Measures how large messages delay the messages of other connections.
 
 use std::{
     error::Error,
@@ -16,13 +16,16 @@ use crate::{
     server::Server,
 };
 
-/// Connections with large messages, those beside them, and the time from one small message to the next.
+/// The number of connections with large messages.
 pub(crate) const LARGE: usize = 4;
-pub(crate) const OTHERS: usize = 200;
+/// The number of connections with small messages.
+pub(crate) const SMALL: usize = 200;
+/// The time between two small messages of a connection.
 const PAUSE: Duration = Duration::from_millis(20);
-const SPELL: Duration = Duration::from_secs(10);
+const DURATION: Duration = Duration::from_secs(10);
 
-/// Returns the median, the 99th percentile and the maximum, and how many large messages came back.
+/// Returns the median, the 99th percentile and the maximum in milliseconds, and the number of large messages
+/// that were echoed.
 pub(crate) async fn latency(
     server: &Server,
     path: &str,
@@ -37,8 +40,8 @@ pub(crate) async fn latency(
         tasks.spawn(async move {
             let start = Instant::now();
             let mut echoed = 0;
-            while start.elapsed() < SPELL {
-                match timeout(SPELL, client.echo()).await {
+            while start.elapsed() < DURATION {
+                match timeout(DURATION, client.echo()).await {
                     Ok(first) => first?,
                     Err(_) => break,
                 };
@@ -47,16 +50,16 @@ pub(crate) async fn latency(
             Ok::<_, Box<dyn Error + Send + Sync>>((echoed, Vec::new()))
         });
     }
-    for number in 0..OTHERS {
+    for number in 0..SMALL {
         let mut client = Client::open(server.address, path, &small).await?;
         tasks.spawn(async move {
             let mut times = Vec::new();
-            sleep(PAUSE * number as u32 / OTHERS as u32).await;
+            sleep(PAUSE * number as u32 / SMALL as u32).await;
             let mut due = Instant::now();
-            let end = due + SPELL;
+            let end = due + DURATION;
             while due < end {
-                // From the moment at which it was due: a server that does not answer for long has all
-                // that is due meanwhile late.
+                // The latency counts from the scheduled time. While the server does not answer, all
+                // scheduled messages become late.
                 client.echo().await?;
                 times.push(due.elapsed().as_secs_f64() * 1e3);
                 due += PAUSE;

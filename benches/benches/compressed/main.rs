@@ -1,5 +1,5 @@
-//! Compressed messages: how many a second, what large ones do to the connections beside them, and what
-//! connections that come and go leave in memory.
+//! Measures compressed messages: rates, the delay that large messages cause for other connections, and the
+//! memory of connections that come and go.
 //!
 //! ```text
 //! cargo bench -p tower-websocket-benches --bench compressed                # rates and latency
@@ -7,8 +7,8 @@
 //! cargo bench -p tower-websocket-benches --bench compressed -- churn 12    # minutes
 //! ```
 //!
-//! The server is a process of its own on the first core, the clients are on the second one. `AGAINST` is
-//! this program as another commit builds it, whose server takes turns with this one's.
+//! The server is a separate process on the first core. The clients are on the second core. `AGAINST` is a
+//! build of this program at another commit, whose server takes turns with the server of this build.
 
 mod churn;
 mod client;
@@ -22,7 +22,7 @@ use tower_websocket::BoxError;
 use tower_websocket_benches::cores::Cores;
 
 use crate::{
-    latency::{LARGE, OTHERS, latency},
+    latency::{LARGE, SMALL, latency},
     rates::{CONNECTIONS, rates},
     server::{Server, serve},
 };
@@ -31,7 +31,7 @@ const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 
 fn main() -> Result<(), BoxError> {
-    // cargo adds one of its own.
+    // cargo adds the argument `--bench`.
     let mut arguments = env::args().skip(1).filter(|argument| argument != "--bench");
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -49,12 +49,12 @@ fn main() -> Result<(), BoxError> {
     }
 }
 
-/// Measures what is `wanted`, `rates` or `latency`, or both.
+/// Measures `rates` or `latency`, as `wanted` says, or else both.
 async fn measure(cores: &Cores, wanted: Option<&str>) -> Result<(), BoxError> {
     let mut programs = vec![env::current_exe()?.display().to_string()];
     programs.extend(env::var("AGAINST"));
     if wanted != Some("latency") {
-        println!("messages a second, {CONNECTIONS} connections");
+        println!("messages per second, {CONNECTIONS} connections");
         for path in ["/alone", "/takeover"] {
             for len in [KIB, 64 * KIB] {
                 rates(cores, &programs, path, len).await?;
@@ -64,17 +64,17 @@ async fn measure(cores: &Cores, wanted: Option<&str>) -> Result<(), BoxError> {
     if wanted == Some("rates") {
         return Ok(());
     }
-    println!("round trips of {OTHERS} connections with 32 bytes, in milliseconds");
+    println!("round trips of {SMALL} connections with 32 bytes, in milliseconds");
     for (large, len, what) in [
-        (0, 0, "alone"),
-        (LARGE, 64 * MIB, "beside 4 x 64 MiB of zeros"),
+        (0, 0, "no large messages"),
+        (LARGE, 64 * MIB, "with 4 x 64 MiB of zeros"),
     ] {
         for path in ["/alone", "/takeover"] {
             for (index, program) in programs.iter().enumerate() {
                 let server = Server::start(cores, program)?;
                 let [middle, high, most, echoed] = latency(&server, path, large, len).await?;
                 println!(
-                    "{what}, {path}{}: p50 {middle:.1}, p99 {high:.1}, most {most:.1}, large echoed {echoed}",
+                    "{what}, {path}{}: p50 {middle:.1}, p99 {high:.1}, maximum {most:.1}, large echoed {echoed}",
                     ["", ", against"][index]
                 );
             }

@@ -1,4 +1,4 @@
-//! How many messages a second, and what each costs the server.
+//! Measures messages per second, and the server's CPU time per message.
 
 use std::time::{Duration, Instant};
 
@@ -11,7 +11,7 @@ use crate::{
     server::Server,
 };
 
-/// Connections whose throughput is measured, a message outstanding on each.
+/// The number of connections, with one message outstanding on each.
 pub(crate) const CONNECTIONS: usize = 16;
 const ROUNDS: usize = 15;
 const TURN: Duration = Duration::from_millis(300);
@@ -41,7 +41,7 @@ pub(crate) async fn rates(
             let before = server.cpu_time()?;
             let (echoed, time, came_back) = turn(std::mem::take(clients)).await?;
             *clients = came_back;
-            // The first one warms up.
+            // The first round is a warm-up.
             if round > 0 {
                 rates[index].push(echoed / time.as_secs_f64());
                 costs[index].push((server.cpu_time()? - before) / echoed);
@@ -50,7 +50,7 @@ pub(crate) async fn rates(
     }
     let own = [&rates, &costs].map(|values| median(values[0].clone()));
     print!(
-        "{path}, {len} bytes: {:.0} a second, {:.1} us of the server's CPU",
+        "{path}, {len} bytes: {:.0} per second, {:.1} us of CPU each",
         own[0], own[1]
     );
     if servers.len() > 1 {
@@ -61,13 +61,13 @@ pub(crate) async fn rates(
                 .map(|(one, other)| one / other);
             median(ratios.collect())
         });
-        print!("; of the other {:.3} and {:.3}", ratios[0], ratios[1]);
+        print!("; ratios to AGAINST: {:.3} and {:.3}", ratios[0], ratios[1]);
     }
     println!();
     Ok(())
 }
 
-/// Has all clients send for a turn, and returns how many messages came back in which time.
+/// Runs all clients for one turn. Returns the number of echoed messages, the time, and the clients.
 async fn turn(clients: Vec<Client>) -> Result<(f64, Duration, Vec<Client>), BoxError> {
     let start = Instant::now();
     let mut tasks = JoinSet::new();

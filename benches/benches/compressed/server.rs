@@ -1,4 +1,4 @@
-//! The server: handlers that echo, in a process of its own.
+//! The echo server, which runs in a separate process.
 
 use std::{
     fs,
@@ -14,7 +14,7 @@ use tower_websocket_benches::cores::Cores;
 
 use crate::{KIB, MIB};
 
-/// Serves echoes: `/plain`, and compressed ones with and without context takeover.
+/// Serves an echo at `/plain`, and with compression at `/alone` and, with context takeover, `/takeover`.
 pub(crate) async fn serve() -> Result<(), BoxError> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     println!("{}", listener.local_addr()?);
@@ -43,7 +43,7 @@ async fn echo(mut socket: WebSocket) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// A server in a process of its own, which ends with this value.
+/// A server in a separate process, which is killed when this value is dropped.
 pub(crate) struct Server {
     child: Child,
     pub(crate) address: SocketAddr,
@@ -57,23 +57,23 @@ impl Server {
             .stdout(Stdio::piped())
             .spawn()?;
         let mut line = String::new();
-        let output = child.stdout.take().ok_or("the server says nothing")?;
+        let output = child.stdout.take().ok_or("the server has no output")?;
         BufReader::new(output).read_line(&mut line)?;
         let address = line.trim().parse()?;
         Ok(Self { child, address })
     }
 
-    /// Returns the microseconds that the process has run so far.
+    /// Returns the CPU time of the process so far, in microseconds.
     pub(crate) fn cpu_time(&self) -> Result<f64, BoxError> {
         let account = fs::read_to_string(format!("/proc/{}/schedstat", self.child.id()))?;
-        let nanoseconds = account.split(' ').next().ok_or("no account of the time")?;
+        let nanoseconds = account.split(' ').next().ok_or("schedstat is empty")?;
         Ok(nanoseconds.parse::<f64>()? / 1e3)
     }
 
-    /// Returns the bytes of the process that are in memory.
+    /// Returns the resident memory of the process, in bytes.
     pub(crate) fn resident(&self) -> Result<usize, BoxError> {
         let sizes = fs::read_to_string(format!("/proc/{}/statm", self.child.id()))?;
-        let pages = sizes.split(' ').nth(1).ok_or("no size")?;
+        let pages = sizes.split(' ').nth(1).ok_or("no size in statm")?;
         Ok(pages.parse::<usize>()? * 4 * KIB)
     }
 }

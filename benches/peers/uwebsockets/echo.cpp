@@ -1,4 +1,4 @@
-// An echo under µWebSockets, as its example sets one up; `build` beside it compiles it.
+// An echo server under µWebSockets, configured as in its example. The script `build` compiles it.
 
 #include <csignal>
 #include <cstdio>
@@ -13,11 +13,11 @@ struct Nothing {};
 
 int main(int count, char **arguments) {
     if (count > 1) {
-        // Whoever asks for anything wants to know whether the program is there.
+        // The benches call `--version` to check that the program exists.
         return arguments[1] == std::string_view("--version") ? 0 : 2;
     }
-    // So it ends with the one that started it. A thread that waits for standard input, as the
-    // other servers have one, would make the allocator take locks.
+    // Exit with the parent process. The other servers use a thread that waits for standard input, but here a
+    // second thread would make the allocator take locks.
     prctl(PR_SET_PDEATHSIG, SIGKILL);
     rlimit files;
     if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
@@ -31,9 +31,9 @@ int main(int count, char **arguments) {
             .compression = uWS::DISABLED,
             .maxPayloadLength = 16 * 1024 * 1024,
             .idleTimeout = 0,
-            // None, since an answer that is past it would be dropped.
+            // No limit: an answer over the limit would be dropped.
             .maxBackpressure = 0,
-            // With no idle timeout, when a Ping is due would come out of an overflow.
+            // Without an idle timeout, the computed time of the next ping would overflow.
             .sendPingsAutomatically = false,
             .message = [](auto *socket, std::string_view message, uWS::OpCode opcode) {
                 socket->send(message, opcode);

@@ -1,4 +1,4 @@
-//! Connections of a client, opened one after the other.
+//! Blocking client connections.
 
 use std::{
     io::{Read, Write},
@@ -12,7 +12,7 @@ use socket2::{Domain, Socket, Type};
 use super::frames::Shape;
 use crate::BoxError;
 
-/// The opening handshake of every client. The key is the RFC's example: servers do not compare them.
+/// The opening handshake of every client. All use the same key, the example of the RFC.
 pub const HANDSHAKE: &[u8] = b"GET /ws HTTP/1.1\r\n\
     Host: 127.0.0.1\r\n\
     Connection: Upgrade\r\n\
@@ -20,23 +20,23 @@ pub const HANDSHAKE: &[u8] = b"GET /ws HTTP/1.1\r\n\
     Sec-WebSocket-Version: 13\r\n\
     Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
 
-/// A plain request, with the fields that common clients send.
+/// A plain request, with the usual header fields.
 pub const REQUEST: &[u8] = b"GET / HTTP/1.1\r\n\
     Host: 127.0.0.1\r\n\
     User-Agent: bench\r\n\
     Accept: */*\r\n\r\n";
 
-/// The ports of one source address that are used before the next one's, fewer than the kernel has.
+/// The number of connections per source address, fewer than the ephemeral ports of the kernel.
 const PORTS: usize = 20_000;
 
-/// How long a server may take for anything before the measurement is given up.
-const PATIENCE: Duration = Duration::from_secs(10);
+/// The timeout of every operation.
+const TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Connects as the client with this number, without a handshake.
+/// Connects the client with this number, without a handshake.
 ///
 /// # Errors
 ///
-/// When the server does not accept.
+/// If the connection fails.
 pub fn connect(server: SocketAddr, number: usize) -> Result<TcpStream, BoxError> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
     let address = u8::try_from(number / PORTS)?;
@@ -44,9 +44,9 @@ pub fn connect(server: SocketAddr, number: usize) -> Result<TcpStream, BoxError>
         let source = Ipv4Addr::new(127, 0, 0, 1 + address);
         socket.bind(&SocketAddr::from((source, 0)).into())?;
     }
-    // This one bounds the connecting, too.
-    socket.set_write_timeout(Some(PATIENCE))?;
-    socket.set_read_timeout(Some(PATIENCE))?;
+    // The write timeout also applies to `connect`.
+    socket.set_write_timeout(Some(TIMEOUT))?;
+    socket.set_read_timeout(Some(TIMEOUT))?;
     socket.connect(&server.into())?;
     let stream = TcpStream::from(socket);
     stream.set_nodelay(true)?;
@@ -57,7 +57,7 @@ pub fn connect(server: SocketAddr, number: usize) -> Result<TcpStream, BoxError>
 ///
 /// # Errors
 ///
-/// When the answer is not a 101, or more than that.
+/// If the answer is not exactly a 101.
 pub fn shake_hands(stream: &mut TcpStream) -> Result<(), BoxError> {
     stream.write_all(HANDSHAKE)?;
     let answer = read_until(stream, b"\r\n\r\n")?;
@@ -71,7 +71,7 @@ pub fn shake_hands(stream: &mut TcpStream) -> Result<(), BoxError> {
 ///
 /// # Errors
 ///
-/// When the answer is another than a 200.
+/// If the answer is not a 200.
 pub fn ask(stream: &mut TcpStream) -> Result<Vec<u8>, BoxError> {
     stream.write_all(REQUEST)?;
     let answer = read_until(stream, b"hello over HTTP")?;
@@ -85,12 +85,12 @@ pub fn ask(stream: &mut TcpStream) -> Result<Vec<u8>, BoxError> {
 ///
 /// # Errors
 ///
-/// When something else comes back.
+/// If the answer is wrong.
 pub fn echo(stream: &mut TcpStream, shape: Shape) -> Result<(), BoxError> {
     let request = shape.request();
     let expected = shape.reply();
     let mut answer = vec![0; expected.len()];
-    // What the kernel does not hold for us has to be read while we write.
+    // A large message does not fit the kernel's buffers, so read the answer while writing.
     let mut writer = stream.try_clone()?;
     if request.len() <= 32 * 1024 {
         writer.write_all(&request)?;
@@ -109,11 +109,11 @@ pub fn echo(stream: &mut TcpStream, shape: Shape) -> Result<(), BoxError> {
     }
 }
 
-/// Reads until what was read ends in `end`.
+/// Reads until the bytes end with `end`.
 ///
 /// # Errors
 ///
-/// When the stream ends before, or goes on without it.
+/// If the stream ends before, or more than 4 KiB come without it.
 pub fn read_until(stream: &mut TcpStream, end: &[u8]) -> Result<Vec<u8>, BoxError> {
     let mut answer = Vec::new();
     let mut buffer = [0; 1024];

@@ -1,21 +1,21 @@
-//! What a client sends, made once, and what must come back.
+//! The messages of a client, and the expected answers.
 
 use std::{fmt, iter, str::FromStr};
 
-/// What one message is, and how it travels.
+/// A message, and its encoding on the connection.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
-    /// The payload's bytes.
+    /// The length of the payload in bytes.
     pub size: usize,
-    /// Text, rather than binary.
+    /// Whether the message is text instead of binary.
     pub text: bool,
-    /// Whether the server unmasks and answers, or sends the client's own frame back.
+    /// Whether the server speaks WebSocket. Otherwise it sends the client's frame back.
     pub websocket: bool,
-    /// What the server answers, where it does not send the frame back.
+    /// The answer of a server that speaks WebSocket.
     pub answer: Answer,
 }
 
-/// What a server answers to a message. All answers are as long as the message.
+/// A server's answer to a message. Every answer is as long as the message.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub enum Answer {
     /// The message.
@@ -23,14 +23,14 @@ pub enum Answer {
     Same,
     /// The message in upper case.
     UpperCase,
-    /// Another message, of [`ANOTHER`] throughout.
+    /// Another message, in which every byte is [`ANOTHER`].
     Another,
 }
 
 /// Each byte of [`Answer::Another`].
 pub const ANOTHER: u8 = b'x';
 
-/// How many bytes a message has, as tables write it: `32`, `16k` or `1m`.
+/// The size of a message in bytes, written as `32`, `16k` or `1m`.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Size(pub usize);
 
@@ -63,7 +63,7 @@ impl fmt::Display for Size {
 const MASK: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
 impl Shape {
-    /// Returns the masked frame that is sent, again and again.
+    /// Returns the masked frame of the message.
     #[must_use]
     pub fn request(self) -> Vec<u8> {
         let mut frame = self.head(0x80);
@@ -73,7 +73,7 @@ impl Shape {
         frame
     }
 
-    /// Returns the bytes that answer it.
+    /// Returns the bytes of the answer.
     #[must_use]
     pub fn reply(self) -> Vec<u8> {
         if !self.websocket {
@@ -90,7 +90,7 @@ impl Shape {
 
     fn head(self, masked: u8) -> Vec<u8> {
         let mut head = vec![0x80 | if self.text { 1 } else { 2 }];
-        // The casts are exact: the arms say how large the number is.
+        // The match arms ensure that the casts are lossless.
         match self.size {
             size @ ..126 => head.push(masked | size as u8),
             size @ 126..0x1_0000 => {
@@ -115,7 +115,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn heads_are_as_short_as_they_can_be() {
+    fn heads_are_minimal() {
         for (size, head) in [(125, 2), (126, 4), (65_535, 4), (65_536, 10)] {
             let shape = Shape {
                 size,
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn answers_are_as_long_as_messages_and_follow_the_servers() {
+    fn answers_match_the_server() {
         for (answer, payload) in [
             (Answer::Same, b"abc"),
             (Answer::UpperCase, b"ABC"),
@@ -142,14 +142,14 @@ mod tests {
                 answer,
             };
             assert_eq!(shape.reply(), [&[0x81, 3], &payload[..]].concat());
-            // The floor knows nothing of messages.
+            // The baseline sends the frame back.
             shape.websocket = false;
             assert_eq!(shape.reply(), shape.request());
         }
     }
 
     #[test]
-    fn sizes_are_read_as_they_are_written() {
+    fn sizes_are_parsed() {
         for (written, bytes) in [("32", 32), ("16k", 16_384), ("1m", 1_048_576)] {
             assert_eq!(written.parse(), Ok(Size(bytes)));
         }

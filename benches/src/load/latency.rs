@@ -1,8 +1,8 @@
-//! How long answers took, in steps of about two percent.
+//! A histogram of latencies, with buckets of about 2 %.
 
 use std::time::Duration;
 
-/// Steps for each doubling of the time.
+/// The number of buckets for each doubling of the time.
 const STEPS: f64 = 32.0;
 
 pub(super) struct Histogram {
@@ -13,7 +13,7 @@ pub(super) struct Histogram {
 impl Histogram {
     pub(super) fn new() -> Self {
         Self {
-            // Up to 2⁴⁰ nanoseconds, which is 18 minutes.
+            // Up to 2⁴⁰ ns, or 18 minutes.
             counts: vec![0; 40 * STEPS as usize],
             slowest: Duration::ZERO,
         }
@@ -26,7 +26,7 @@ impl Histogram {
         self.slowest = self.slowest.max(took);
     }
 
-    /// Returns the time within which this share of the answers came.
+    /// Returns the time within which this share of the answers arrived.
     pub(super) fn quantile(&self, share: f64) -> Duration {
         let all: u64 = self.counts.iter().sum();
         let mut seen = 0;
@@ -50,7 +50,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn quantiles_are_right_to_a_step() {
+    fn quantiles_are_accurate_to_one_bucket() {
         let mut histogram = Histogram::new();
         for microseconds in 1..=1000 {
             histogram.add(Duration::from_micros(microseconds), 1);

@@ -1,4 +1,5 @@
-//! The load generator: one thread, one `epoll`, frames made beforehand and answers counted by bytes.
+//! The load generator: one thread and one `epoll`. It makes all frames in advance and only counts the bytes
+//! of answers.
 
 pub mod client;
 pub mod frames;
@@ -19,24 +20,24 @@ use mio::{Events, Interest, Poll, Token, net::TcpStream};
 use self::{frames::Shape, latency::Histogram};
 use crate::{BoxError, process::Process};
 
-/// How long a server has for what is outstanding when its turn is over, and for a first answer.
-const PAUSE: Duration = Duration::from_secs(1);
+/// The maximum wait for outstanding messages after a turn, and for the first answer of a turn.
+const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// What is done to a server.
+/// The load on a server.
 #[derive(Clone, Copy, Debug)]
 pub struct Load {
-    /// How many clients there are, each of which has a socket.
+    /// The number of clients, each with one WebSocket.
     pub clients: usize,
-    /// How many messages each of them has outstanding.
+    /// The number of outstanding messages of each client.
     pub depth: usize,
-    /// How many answers a client waits for before it sends as many messages again.
+    /// The number of answers a client waits for before it sends as many new messages.
     pub refill: usize,
-    /// What they send.
+    /// The kind of messages.
     pub exchange: Exchange,
 }
 
 impl Load {
-    /// Returns the bytes of payload that are outstanding at any time.
+    /// Returns the payload bytes that are outstanding in total.
     fn outstanding(&self) -> usize {
         let size = match self.exchange {
             Exchange::Echo(shape) | Exchange::Http2(shape, _) => shape.size,
@@ -45,8 +46,8 @@ impl Load {
         self.clients * self.depth * size
     }
 
-    /// Returns how long a turn of a server lasts at least: so long that what is outstanding goes
-    /// there and back several times.
+    /// Returns the minimum duration of a turn, which is enough for several round trips of all
+    /// outstanding messages.
     #[must_use]
     pub fn turn(&self) -> Duration {
         let of_clients = Duration::from_micros(40) * self.clients as u32;
@@ -55,45 +56,44 @@ impl Load {
     }
 }
 
-/// What clients send, again and again.
+/// The messages that clients send repeatedly.
 #[derive(Clone, Copy, Debug)]
 pub enum Exchange {
-    /// Messages, over WebSockets where their shape says so.
+    /// Messages, over WebSockets if the shape says so.
     Echo(Shape),
-    /// Messages over WebSockets that are streams of so many connections of HTTP/2.
+    /// Messages over WebSockets that share this many HTTP/2 connections.
     Http2(Shape, usize),
     /// Plain requests over HTTP.
     Http,
 }
 
-/// What came of it.
+/// The result of a measurement.
 #[derive(Clone, Copy, Debug)]
 pub struct Outcome {
     /// Answers per second.
     pub rate: f64,
-    /// The server's CPU time for each of them, in nanoseconds.
+    /// The server's CPU time per answer, in nanoseconds.
     pub cpu: f64,
-    /// The share of the time in which the server was busy.
+    /// The server's CPU time divided by the measured time.
     pub busy: f64,
-    /// In which time an answer came back, half of them and 99 of 100.
+    /// The median latency of an answer.
     pub median: Duration,
-    /// See `median`.
+    /// The 99th percentile of the latency.
     pub p99: Duration,
-    /// In which time the slowest one came back.
+    /// The maximum latency.
     pub slowest: Duration,
 }
 
-/// A TCP connection, with one client or several.
+/// A TCP connection with one or several clients.
 trait Client {
     /// Sends the first messages.
     fn begin(&mut self, now: Instant, common: &Common) -> Result<(), BoxError>;
 
-    /// Reads if there may be something to read, writes what can be written, and returns how many
-    /// answers came.
+    /// Reads if `readable`, writes as much as possible, and returns the number of answers.
     fn turn(&mut self, readable: bool, common: &mut Common) -> Result<u64, BoxError>;
 }
 
-/// What all connections share.
+/// The state that all connections share.
 struct Common {
     pattern: Pattern,
     /// See `Load`.
@@ -104,17 +104,17 @@ struct Common {
     histogram: Histogram,
 }
 
-/// What clients send and what they get.
+/// The bytes that clients send and receive.
 struct Pattern {
-    /// The frames, often enough one after the other for one write of all that may be outstanding.
+    /// Repeated copies of the frame, enough to write all outstanding messages at once.
     bytes: Vec<u8>,
-    /// How long one of them is.
+    /// The length of one frame.
     frame: usize,
-    /// One answer. All are as long.
+    /// One answer. All answers have the same length.
     answer: Vec<u8>,
 }
 
-/// Clients that are connected to a server, and what they have outstanding.
+/// Clients that are connected to a server.
 pub struct Session<'a> {
     server: &'a Process,
     poll: Poll,
@@ -124,11 +124,11 @@ pub struct Session<'a> {
 }
 
 impl<'a> Session<'a> {
-    /// Connects to a server and has all clients send their first messages.
+    /// Connects to a server and sends the first messages of all clients.
     ///
     /// # Errors
     ///
-    /// When a connection cannot be made, or gets a wrong answer.
+    /// If a connection fails or gets a wrong answer.
     pub fn open(server: &'a Process, load: Load) -> Result<Self, BoxError> {
         let poll = Poll::new()?;
         let address = server.address();
@@ -147,7 +147,7 @@ impl<'a> Session<'a> {
                 (boxed(clients), shape.request(), shape.reply())
             }
             Exchange::Http => {
-                // Every answer is as long: only the date changes.
+                // All answers have the same length, because only the date changes.
                 let mut answer = Vec::new();
                 let clients = single::open(address, load.clients, &poll, |stream| {
                     answer = client::ask(stream)?;
@@ -180,11 +180,11 @@ impl<'a> Session<'a> {
         })
     }
 
-    /// Goes on from where it was left, and measures for so long what comes after the warm-up.
+    /// Continues the session, and measures for `time` after `warm_up`.
     ///
     /// # Errors
     ///
-    /// When a connection breaks.
+    /// If a connection fails.
     pub fn measure(&mut self, warm_up: Duration, time: Duration) -> Result<Outcome, BoxError> {
         let begun = Instant::now();
         let mut counting = None;
@@ -199,10 +199,9 @@ impl<'a> Session<'a> {
                     answers = 0;
                     self.common.histogram = Histogram::new();
                 }
-                // A machine that stood still that long is waited for, a server that does not answer
-                // is not.
+                // Without an answer, wait a bit longer: the machine may have been suspended.
                 Some((since, cpu))
-                    if now >= since + time && (answers > 0 || now >= since + time + PAUSE) =>
+                    if now >= since + time && (answers > 0 || now >= since + time + MAX_WAIT) =>
                 {
                     let cpu = self.server.cpu_time()?.saturating_sub(cpu);
                     let histogram = &self.common.histogram;
@@ -214,21 +213,21 @@ impl<'a> Session<'a> {
                 let client = &mut self.clients[event.token().0];
                 answers += client.turn(event.is_readable(), &mut self.common)?;
             }
-            // Each event is told once, so the last ones are followed as well.
+            // `mio` reports each event once, so handle the last events before returning.
             if let Some(outcome) = outcome {
                 return Ok(outcome);
             }
         }
     }
 
-    /// Lets the server answer what is outstanding, which nobody reads before it is the server's turn
-    /// again, so that it leaves the core to the next one.
+    /// Waits until the server has answered all outstanding messages, so that the core is free for the next
+    /// server. The answers are read in the server's next turn.
     ///
     /// # Errors
     ///
-    /// When the server has gone.
+    /// If the server has ended.
     pub fn pause(&self) -> Result<(), BoxError> {
-        let deadline = Instant::now() + PAUSE;
+        let deadline = Instant::now() + MAX_WAIT;
         let mut cpu = self.server.cpu_time()?;
         while Instant::now() < deadline {
             thread::sleep(Duration::from_micros(500));
@@ -255,7 +254,7 @@ impl fmt::Debug for Session<'_> {
     }
 }
 
-/// Has `poll` say when something can be read from this connection, or written.
+/// Registers a connection with `poll` for reading and writing.
 fn watch(stream: net::TcpStream, number: usize, poll: &Poll) -> io::Result<TcpStream> {
     stream.set_nonblocking(true)?;
     let mut stream = TcpStream::from_std(stream);
@@ -265,7 +264,7 @@ fn watch(stream: net::TcpStream, number: usize, poll: &Poll) -> io::Result<TcpSt
     Ok(stream)
 }
 
-/// Waits for what happens next, but not for long: a server that hangs must not hang the measurement.
+/// Waits for events, with a timeout so that a server that hangs does not block the measurement.
 fn wait(poll: &mut Poll, events: &mut Events) -> io::Result<()> {
     match poll.poll(events, Some(Duration::from_millis(50))) {
         Err(error) if error.kind() != ErrorKind::Interrupted => Err(error),
@@ -281,7 +280,7 @@ impl Outcome {
         histogram: &Histogram,
     ) -> Result<Self, BoxError> {
         if answers == 0 {
-            return Err("no answers at all".into());
+            return Err("the server sent no answers".into());
         }
         let cpu = cpu.as_nanos() as f64;
         Ok(Self {

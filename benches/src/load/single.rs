@@ -1,4 +1,4 @@
-//! Clients with a TCP connection each.
+//! Clients that each have their own TCP connection.
 
 use std::{
     io::{self, ErrorKind, Read, Write},
@@ -11,22 +11,22 @@ use mio::{Poll, net::TcpStream};
 use super::{Client, Common, Pattern, client, watch};
 use crate::BoxError;
 
-/// A TCP connection, and where its client is.
+/// A TCP connection and the state of its client.
 pub(super) struct Connection {
     stream: TcpStream,
-    /// The bytes that may be sent and were not yet.
+    /// The number of bytes to send.
     unsent: usize,
-    /// Where in its frame the next byte is that is sent.
+    /// The offset of the next byte in its frame.
     at: usize,
-    /// Bytes of an answer that is not complete.
+    /// The number of received bytes of an incomplete answer.
     partial: usize,
-    /// Answers that were not replaced by new messages yet.
+    /// The number of answers for which no new message was sent yet.
     due: usize,
-    /// When the messages that are outstanding were sent.
+    /// The time at which the outstanding messages were sent.
     sent: Instant,
 }
 
-/// Opens so many connections, on each of which `begin` does what comes before the messages.
+/// Opens this many connections. `begin` makes the handshake of each.
 pub(super) fn open(
     server: SocketAddr,
     clients: usize,
@@ -77,14 +77,14 @@ impl Client for Connection {
 }
 
 impl Connection {
-    /// Reads what is there and returns how many answers are complete with it.
+    /// Reads all available bytes and returns the number of answers they complete.
     fn read(&mut self, pattern: &Pattern, scratch: &mut [u8]) -> Result<usize, BoxError> {
         loop {
             match self.stream.read(scratch) {
                 Ok(0) => return Err("the server has closed a connection".into()),
                 Ok(read) => {
                     self.partial += read;
-                    // A short read has emptied the socket; what comes now makes a new event.
+                    // A short read has emptied the socket. New bytes cause a new event.
                     if read < scratch.len() {
                         break;
                     }

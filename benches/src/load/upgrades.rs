@@ -1,4 +1,4 @@
-//! Opening handshakes, one connection after the other.
+//! Measures opening handshakes.
 
 use std::{
     io::{ErrorKind, Read, Write},
@@ -16,8 +16,8 @@ use super::{
 };
 use crate::{BoxError, process::Process};
 
-/// How many handshakes are under way at any time.
-const AT_ONCE: usize = 32;
+/// The number of concurrent handshakes.
+const CONCURRENT: usize = 32;
 
 struct Handshake {
     stream: TcpStream,
@@ -25,20 +25,20 @@ struct Handshake {
     begun: Instant,
 }
 
-/// Opens connections for so long, each of which is reset when it is answered.
+/// Opens connections, and resets each after the answer to its handshake.
 ///
-/// A server without HTTP sends the handshake back, which ends as an answer does.
+/// A server without HTTP sends the handshake back, which also ends with an empty line.
 ///
 /// # Errors
 ///
-/// When a handshake fails.
+/// If a handshake fails.
 pub fn run(server: &Process, warm_up: Duration, time: Duration) -> Result<Outcome, BoxError> {
     let mut poll = Poll::new()?;
-    let mut handshakes = Vec::with_capacity(AT_ONCE);
-    for token in 0..AT_ONCE {
+    let mut handshakes = Vec::with_capacity(CONCURRENT);
+    for token in 0..CONCURRENT {
         handshakes.push(begin(server.address(), &poll, Token(token))?);
     }
-    let mut events = Events::with_capacity(AT_ONCE);
+    let mut events = Events::with_capacity(CONCURRENT);
     let mut histogram = Histogram::new();
     let mut scratch = [0; 4096];
     let begun = Instant::now();
@@ -84,7 +84,7 @@ pub fn run(server: &Process, warm_up: Duration, time: Duration) -> Result<Outcom
 fn begin(server: SocketAddr, poll: &Poll, token: Token) -> Result<Handshake, BoxError> {
     let begun = Instant::now();
     let mut stream = client::connect(server, token.0)?;
-    // A connection that is reset needs no port while it waits, and no closing by either side.
+    // Reset the connection on drop: it then needs no closing and leaves no port in TIME_WAIT.
     SockRef::from(&stream).set_linger(Some(Duration::ZERO))?;
     stream.write_all(HANDSHAKE)?;
     stream.set_nonblocking(true)?;

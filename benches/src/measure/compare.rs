@@ -1,4 +1,4 @@
-//! Several servers in turn, and tables of what each of them did.
+//! Measures several servers in turn, and makes tables of the results.
 
 use std::time::Duration;
 
@@ -15,13 +15,13 @@ use crate::{
     table::{Table, grouped, median, time},
 };
 
-/// The server that most others are divided by.
-pub(super) const FLOOR: &str = "raw";
-/// The same with the one pass over the payload that no server of WebSockets can leave out.
-pub(super) const FLOOR_WITH_MASK: &str = "raw-xor";
+/// The server with which most others are compared.
+pub(super) const BASELINE: &str = "raw";
+/// The same with one pass over the payload, which every WebSocket server needs to unmask.
+pub(super) const BASELINE_WITH_MASK: &str = "raw-xor";
 
-/// Returns the messages that the server called `name` is sent, and what it answers: text where `text`
-/// is true, unless its handler is for one kind alone.
+/// Returns the messages and answers of the server called `name`. `text` selects text messages, unless
+/// its handler supports only one kind.
 pub(super) fn messages(name: &str, size: Size, text: bool) -> frames::Shape {
     let (text, answer) = match Shape::named(name) {
         Some(shape) => shape.exchange(text),
@@ -30,23 +30,23 @@ pub(super) fn messages(name: &str, size: Size, text: bool) -> frames::Shape {
     frames::Shape {
         size: size.0,
         text,
-        websocket: ![FLOOR, FLOOR_WITH_MASK].contains(&name),
+        websocket: ![BASELINE, BASELINE_WITH_MASK].contains(&name),
         answer,
     }
 }
 
-/// A server, and how it is started.
+/// A server in a comparison.
 pub(super) struct Contestant {
-    /// What tables call it.
+    /// Its name in tables.
     pub(super) label: String,
-    /// What it is.
+    /// Its name on the command line.
     pub(super) name: String,
-    /// What it runs on.
+    /// Its runtime.
     pub(super) threads: Threads,
 }
 
 impl Contestant {
-    /// Makes contestants of these servers, on the current-thread runtime.
+    /// Returns these servers, each with the current-thread runtime.
     pub(super) fn list(names: &[String]) -> Vec<Self> {
         let contestants = names.iter().map(|name| Self {
             label: name.clone(),
@@ -61,15 +61,15 @@ impl Contestant {
     }
 }
 
-/// The medians of one server in one mode.
+/// The medians of one server in one mode. Ratios are taken within a round.
 pub(super) struct Medians {
-    /// Of what it did in a second, divided by what the floor did in the same round.
-    pub(super) rate_to_floor: f64,
-    /// Of its CPU time, divided by the floor's in the same round.
-    pub(super) cpu_to_floor: f64,
+    /// The rate, divided by the rate of the baseline.
+    pub(super) rate_to_baseline: f64,
+    /// The CPU time, divided by the CPU time of the baseline.
+    pub(super) cpu_to_baseline: f64,
 }
 
-/// Measures each server once in every round, so that what slows the machine down slows all of them.
+/// Measures each server once per round, so that a slow moment of the machine affects all servers.
 pub(super) fn interleaved<O>(
     contestants: &[Contestant],
     rounds: usize,
@@ -79,7 +79,7 @@ pub(super) fn interleaved<O>(
     for round in 0..rounds {
         let mut of_round: Vec<_> = contestants.iter().map(|_| None).collect();
         for step in 0..contestants.len() {
-            // Nobody is always the one who comes after the slowest.
+            // Rotate the order, so that no server always follows the slowest one.
             let at = (step + round) % contestants.len();
             let outcome =
                 measure(at).map_err(|error| format!("{}: {error}", contestants[at].label))?;
@@ -90,8 +90,8 @@ pub(super) fn interleaved<O>(
     Ok(outcomes)
 }
 
-/// Measures all servers in every round, in turns of some milliseconds: they differ by less than the
-/// machine does from one second to the next. Each turn counts as a round of its own.
+/// Measures all servers in short turns, because the machine's speed changes within seconds by more than
+/// the servers differ. Each turn counts as a separate round in the result.
 pub(super) fn in_turns(
     contestants: &[Contestant],
     plan: &Plan,
@@ -124,24 +124,24 @@ pub(super) fn in_turns(
     Ok(rounds)
 }
 
-/// Makes the table of one mode.
+/// Makes the table of one mode, in which all servers have the same baseline.
 pub(super) fn table(
     contestants: &[Contestant],
-    floor_label: &str,
+    baseline_label: &str,
     rounds: &[Vec<Outcome>],
 ) -> (Table, Vec<Medians>) {
-    table_by(contestants, floor_label, |_| floor_label, rounds)
+    table_by(contestants, baseline_label, |_| baseline_label, rounds)
 }
 
-/// Makes the table of one mode in which servers have different floors, which `floors` names
-/// together and `floor_of` one by one.
+/// Makes the table of one mode, in which servers have different baselines. `baselines` is their name in the
+/// headings, and `baseline_of` returns the baseline of a server.
 pub(super) fn table_by<'a>(
     contestants: &[Contestant],
-    floors: &str,
-    floor_of: impl Fn(&str) -> &'a str,
+    baselines: &str,
+    baseline_of: impl Fn(&str) -> &'a str,
     rounds: &[Vec<Outcome>],
 ) -> (Table, Vec<Medians>) {
-    let divided = format!("÷ {floors}");
+    let divided = format!("÷ {baselines}");
     let mut table = Table::new([
         "server",
         "per second",
@@ -156,23 +156,23 @@ pub(super) fn table_by<'a>(
     let mut all = Vec::new();
     for (at, contestant) in contestants.iter().enumerate() {
         let of = |value: fn(&Outcome) -> f64| median(rounds.iter().map(|round| value(&round[at])));
-        let floor_label = floor_of(&contestant.label);
-        let floor = contestants.iter().position(|c| c.label == floor_label);
-        // Within a round first: what changed between rounds changed for both.
-        let to_floor = |value: fn(&Outcome) -> f64| match floor {
-            Some(floor) => median(rounds.iter().map(|r| value(&r[at]) / value(&r[floor]))),
+        let baseline_label = baseline_of(&contestant.label);
+        let baseline = contestants.iter().position(|c| c.label == baseline_label);
+        // Take ratios within a round, because the machine's speed changes between rounds.
+        let to_baseline = |value: fn(&Outcome) -> f64| match baseline {
+            Some(baseline) => median(rounds.iter().map(|r| value(&r[at]) / value(&r[baseline]))),
             None => f64::NAN,
         };
         let medians = Medians {
-            rate_to_floor: to_floor(|outcome| outcome.rate),
-            cpu_to_floor: to_floor(|outcome| outcome.cpu),
+            rate_to_baseline: to_baseline(|outcome| outcome.rate),
+            cpu_to_baseline: to_baseline(|outcome| outcome.cpu),
         };
         table.row(vec![
             contestant.label.clone(),
             grouped(of(|outcome| outcome.rate)),
-            ratio(medians.rate_to_floor),
+            ratio(medians.rate_to_baseline),
             grouped(of(|outcome| outcome.cpu)),
-            ratio(medians.cpu_to_floor),
+            ratio(medians.cpu_to_baseline),
             format!("{:.0} %", 100.0 * of(|outcome| outcome.busy)),
             time(of(|outcome| outcome.median.as_secs_f64())),
             time(of(|outcome| outcome.p99.as_secs_f64())),
@@ -183,7 +183,7 @@ pub(super) fn table_by<'a>(
     (table, all)
 }
 
-/// Makes a table of one figure, of every server that `shown` names, in every mode that it was in.
+/// Makes a table of one figure for all modes, with the servers that `shown` selects.
 pub(super) fn summary(
     title: &str,
     modes: &[(String, Vec<Contestant>, Vec<Medians>)],
@@ -193,7 +193,7 @@ pub(super) fn summary(
     let mut labels: Vec<&String> = Vec::new();
     for (_, contestants, _) in modes {
         for Contestant { label, .. } in contestants {
-            if label != FLOOR && shown(label) && !labels.contains(&label) {
+            if label != BASELINE && shown(label) && !labels.contains(&label) {
                 labels.push(label);
             }
         }

@@ -1,10 +1,10 @@
-//! Messages there and back: how many a second, and what one costs the server.
+//! Measures echoed messages: the rate, and the server's CPU time per message.
 
 use std::fmt;
 
 use super::{
     Plan,
-    compare::{self, Contestant, FLOOR, FLOOR_WITH_MASK},
+    compare::{self, BASELINE, BASELINE_WITH_MASK, Contestant},
 };
 use crate::{
     BoxError,
@@ -12,9 +12,9 @@ use crate::{
     load::{Exchange, Load, frames::Size},
 };
 
-/// The servers that are measured unless others are asked for.
+/// The default servers.
 pub(super) const USUAL: [&str; 11] = [
-    FLOOR,
+    BASELINE,
     "axum",
     "hyper",
     "axum-ws",
@@ -27,7 +27,7 @@ pub(super) const USUAL: [&str; 11] = [
     "uwebsockets",
 ];
 
-/// Those that batch, besides, where clients send ahead.
+/// Additional servers for modes in which clients send ahead.
 const BATCHED: [&str; 6] = [
     "axum-batched",
     "axum-ws-batched",
@@ -37,9 +37,9 @@ const BATCHED: [&str; 6] = [
     "sockudo-ws-batched",
 ];
 
-/// Those that are measured where HTTP/2 is: beside each what it does over HTTP/1.1.
-const SHARED: [&str; 7] = [
-    FLOOR,
+/// The default servers for HTTP/2, each also over HTTP/1.1.
+const HTTP2: [&str; 7] = [
+    BASELINE,
     "axum",
     "axum-h2",
     "axum-ws",
@@ -48,18 +48,18 @@ const SHARED: [&str; 7] = [
     "yawc-h2",
 ];
 
-/// So many connections with so many messages of such a size outstanding on each.
+/// A mode: the number of connections, the message size, and the outstanding messages of each connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub struct Echo {
     connections: usize,
     size: Size,
     depth: usize,
-    /// How many connections of HTTP/2 carry all of them, where that is what is measured.
+    /// The number of HTTP/2 connections that carry all WebSockets, in a mode for HTTP/2.
     shared: Option<usize>,
 }
 
 impl Echo {
-    /// Names a mode.
+    /// Makes a mode with one TCP connection per WebSocket.
     #[must_use]
     pub const fn new(connections: usize, size: Size, depth: usize) -> Self {
         Self {
@@ -70,14 +70,14 @@ impl Echo {
         }
     }
 
-    /// Names the mode in which they are streams of so many connections, for servers of HTTP/2.
+    /// Makes the mode for HTTP/2: its servers get the WebSockets as streams of this many connections.
     #[must_use]
     pub const fn over(mut self, connections: usize) -> Self {
         self.shared = Some(connections);
         self
     }
 
-    /// Returns what is done to the server called `name`.
+    /// Returns the load for the server called `name`.
     pub(super) fn load(self, plan: &Plan, name: &str) -> Load {
         let shape = compare::messages(name, self.size, plan.text);
         Load {
@@ -111,7 +111,7 @@ impl fmt::Display for Echo {
 }
 
 pub(super) fn run(modes: &[Echo], plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
-    // They have other servers and tables of their own.
+    // Modes for HTTP/2 have other servers and their own tables.
     let (shared, alone): (Vec<_>, Vec<_>) = modes.iter().partition(|mode| mode.shared.is_some());
     compare_all(&alone, plan, cores)?;
     compare_all(&shared, plan, cores)
@@ -121,9 +121,9 @@ fn compare_all(modes: &[Echo], plan: &Plan, cores: &Cores) -> Result<(), BoxErro
     let mut summary = Vec::new();
     for mode in modes {
         let usual = match mode.shared {
-            Some(_) => SHARED.to_vec(),
+            Some(_) => HTTP2.to_vec(),
             None if mode.depth > 1 => [&USUAL[..], &BATCHED].concat(),
-            None => [&[FLOOR_WITH_MASK], &USUAL[..]].concat(),
+            None => [&[BASELINE_WITH_MASK], &USUAL[..]].concat(),
         };
         let contestants = Contestant::list(&plan.names(&usual));
         let rounds = compare::in_turns(&contestants, plan, cores, |contestant| {
@@ -131,7 +131,7 @@ fn compare_all(modes: &[Echo], plan: &Plan, cores: &Cores) -> Result<(), BoxErro
         });
         let rounds = rounds.map_err(|error| format!("{mode}: {error}"))?;
         println!("### {mode}\n");
-        let (table, medians) = compare::table(&contestants, FLOOR, &rounds);
+        let (table, medians) = compare::table(&contestants, BASELINE, &rounds);
         println!("{table}");
         summary.push((mode.to_string(), contestants, medians));
     }
@@ -142,17 +142,19 @@ fn compare_all(modes: &[Echo], plan: &Plan, cores: &Cores) -> Result<(), BoxErro
     let cpu = "CPU per message ÷ raw";
     let into = plan.into.as_deref();
     if modes.iter().all(|mode| mode.shared.is_some()) {
-        compare::summary(rate, &summary, |_| true, |m| m.rate_to_floor).publish("rate-h2", into)?;
-        return compare::summary(cpu, &summary, |_| true, |m| m.cpu_to_floor)
+        compare::summary(rate, &summary, |_| true, |m| m.rate_to_baseline)
+            .publish("rate-h2", into)?;
+        return compare::summary(cpu, &summary, |_| true, |m| m.cpu_to_baseline)
             .publish("cpu-h2", into);
     }
-    compare::summary(rate, &summary, as_documented, |m| m.rate_to_floor).publish("rate", into)?;
-    compare::summary(cpu, &summary, as_documented, |m| m.cpu_to_floor).publish("cpu", into)?;
+    compare::summary(rate, &summary, as_documented, |m| m.rate_to_baseline)
+        .publish("rate", into)?;
+    compare::summary(cpu, &summary, as_documented, |m| m.cpu_to_baseline).publish("cpu", into)?;
     summary.retain(|(_, contestants, _)| contestants.iter().any(|c| batches(&c.label)));
     if !summary.is_empty() {
-        compare::summary(rate, &summary, batching, |m| m.rate_to_floor)
+        compare::summary(rate, &summary, batching, |m| m.rate_to_baseline)
             .publish("rate-batched", into)?;
-        compare::summary(cpu, &summary, batching, |m| m.cpu_to_floor)
+        compare::summary(cpu, &summary, batching, |m| m.cpu_to_baseline)
             .publish("cpu-batched", into)?;
     }
     Ok(())
@@ -166,7 +168,7 @@ fn as_documented(label: &str) -> bool {
     !batches(label)
 }
 
-/// Ours batches by itself.
+/// Returns whether a server batches answers. Our layer, Bun and µWebSockets always do.
 fn batching(label: &str) -> bool {
     batches(label) || ["axum", "bun", "uwebsockets"].contains(&label)
 }

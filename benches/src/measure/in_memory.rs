@@ -1,4 +1,4 @@
-//! The instructions an engine takes for a message in memory, together with the stream that feeds it.
+//! Counts the instructions of an engine per message, without a network. They include the in-memory stream.
 
 use std::{
     env,
@@ -15,30 +15,30 @@ use crate::{
 
 const SIZES: [usize; 4] = [32, 1 << 10, 16 << 10, 1 << 20];
 
-/// One engine, and how many messages it is to echo while somebody counts.
+/// An engine and its work while valgrind counts.
 #[derive(Clone, Debug)]
 pub struct Counted {
-    /// What echoes.
+    /// The engine that echoes.
     pub engine: Engine,
-    /// How large the messages are.
+    /// The size of the messages.
     pub size: Size,
-    /// Text, rather than binary.
+    /// Whether the messages are text instead of binary.
     pub text: bool,
-    /// How many bursts of messages there are.
+    /// The number of bursts of messages.
     pub bursts: usize,
 }
 
 impl Counted {
-    /// Returns how many messages are read at once.
+    /// Returns the number of messages that the engine can read at once.
     fn burst(&self) -> usize {
         (64 * 1024 / self.size.0.max(1)).clamp(1, 256)
     }
 
-    /// Echoes what it says, in this process.
+    /// Echoes the messages in this process.
     ///
     /// # Errors
     ///
-    /// When there is no runtime to be had.
+    /// If the runtime cannot be built.
     pub fn run(&self) -> Result<(), BoxError> {
         let shape = Shape {
             size: self.size.0,
@@ -53,7 +53,7 @@ impl Counted {
         Ok(())
     }
 
-    /// Returns how many instructions a process takes that does that.
+    /// Returns the number of instructions of a process that echoes the messages.
     fn count(&self, name: &str) -> Result<u64, BoxError> {
         let mut command = Command::new("valgrind");
         command
@@ -66,16 +66,16 @@ impl Counted {
         let output = command
             .output()
             .map_err(|error| format!("valgrind: {error}"))?;
-        let said = String::from_utf8_lossy(&output.stderr);
-        let collected = said
+        let report = String::from_utf8_lossy(&output.stderr);
+        let collected = report
             .lines()
             .find_map(|line| line.split("Collected : ").nth(1))
-            .ok_or_else(|| format!("valgrind counted nothing: {said}"))?;
+            .ok_or_else(|| format!("valgrind counted nothing: {report}"))?;
         Ok(collected.trim().parse()?)
     }
 }
 
-/// Counts for each engine and size, by the difference that more messages make to a whole process.
+/// Counts for each engine and size: the difference between two processes with different numbers of messages.
 pub(super) fn run(plan: &Plan) -> Result<(), BoxError> {
     let mut headings = vec!["instructions per message".to_owned()];
     for kind in ["binary", "text"] {
@@ -83,7 +83,7 @@ pub(super) fn run(plan: &Plan) -> Result<(), BoxError> {
     }
     let mut table = Table::with(headings);
     for (name, engine) in ENGINES {
-        // It measures the processor's clock first, for as many instructions as that takes.
+        // At its start it spins to measure the processor's clock, so its instructions vary.
         if engine == Engine::Sockudo {
             continue;
         }

@@ -1,11 +1,10 @@
-//! The user-space instructions that a server takes for a message: they hardly depend on what else the
-//! machine does.
+//! Counts the user-space instructions of a server per message. Other work on the machine hardly changes
+//! them.
 //!
-//! The server runs under callgrind, in a process of its own; the client does not, so that no
-//! instruction of it is counted. The client sends one burst at a time in one write, and waits until
-//! every answer has come and every thread of the server sleeps. That makes the server do the same work
-//! in each exchange, however slow it is. What a process takes before the messages and after them is
-//! the same in two runs, and the difference of two runs leaves it out.
+//! The server runs under callgrind in a separate process, so the client's instructions are not counted. The
+//! client sends one burst in one write, and waits until all answers have arrived and every thread of the
+//! server sleeps. So the server does the same work in each exchange. The difference of two runs excludes the
+//! start and the end of the process.
 
 use std::{
     fmt::Write as _,
@@ -24,25 +23,24 @@ use crate::{
     table::{Table, grouped},
 };
 
-/// Which messages are counted: their size, and how many of them a client sends at once.
+/// The measured messages: their size, and the number of messages in a burst.
 const CASES: [(Size, usize); 3] = [(Size(32), 1), (Size(32), 64), (Size(1 << 10), 16)];
 
-/// Exchanges of the shorter run. By then all buffers have the size that they keep.
+/// The number of exchanges of the shorter run. After it all buffers have their final size.
 const FEW: usize = if cfg!(debug_assertions) { 10 } else { 100 };
 
-/// By how many exchanges the longer run is longer, for each round. A debug build is compared with
-/// nothing, and only tried.
+/// The number of additional exchanges of the longer run, for each round. A debug build only tests the code.
 const MORE: usize = if cfg!(debug_assertions) { 20 } else { 200 };
 
-/// The figures that others are compared with unless another file is asked for.
+/// The default file of recorded figures.
 const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions-5705e9c.tsv");
 
-/// Counts, prints the table, and writes the figures to the file that `plan` asks for.
+/// Counts, prints the table, and writes the figures to the file of `plan`.
 pub(super) fn run(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
     let valgrind = version("valgrind").ok_or("the mode instructions needs valgrind on the path")?;
     let recorded = match cfg!(debug_assertions) {
         true => {
-            eprintln!("not compared with recorded figures: this is no release build");
+            eprintln!("not compared with recorded figures: this is not a release build");
             None
         }
         false => {
@@ -94,7 +92,7 @@ pub(super) fn run(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Returns the instructions of a whole server that has so many exchanges with one client.
+/// Returns the instructions of a server process with this many exchanges with one client.
 fn count(
     name: &str,
     (size, depth): (Size, usize),
@@ -115,24 +113,24 @@ fn count(
         stream.write_all(&burst)?;
         stream.read_exact(&mut answers)?;
         if answers != expected {
-            return Err(format!("{name} answers something else").into());
+            return Err(format!("{name} sends a wrong answer").into());
         }
         server.wait_until_idle()?;
     }
-    // The connection is still open: what a server does at its end depends on how far it gets.
+    // Keep the connection open: the work of a server that closes it would vary.
     server.finish_under_callgrind()
 }
 
-/// Returns the first line of what a program says of its version, if there is such a program.
+/// Returns the first line of a program's `--version`, or `None` if the program is missing.
 fn version(program: &str) -> Option<String> {
     let output = Command::new(program).arg("--version").output().ok()?;
-    let said = String::from_utf8(output.stdout).ok()?;
-    Some(said.lines().next()?.to_owned())
+    let text = String::from_utf8(output.stdout).ok()?;
+    Some(text.lines().next()?.to_owned())
 }
 
-/// Figures that were counted before, perhaps with other code.
+/// Figures that were recorded before.
 struct Recorded {
-    /// What the headings of tables call them.
+    /// Their name in the headings of tables.
     name: String,
     figures: Vec<(String, usize, usize, f64)>,
 }
@@ -146,7 +144,7 @@ impl Recorded {
         Self::parse(name, &text).ok_or_else(|| format!("{} has no figures", path.display()).into())
     }
 
-    /// Reads lines of a server's name, a size, a depth and a figure, with tabs between them.
+    /// Parses lines of a server's name, a size, a depth and a figure, separated by tabs.
     fn parse(name: &str, text: &str) -> Option<Self> {
         let lines = text.lines().filter(|line| !line.starts_with('#'));
         let figures = lines.map(|line| {

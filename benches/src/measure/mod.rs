@@ -1,4 +1,4 @@
-//! What is measured, in which order, and the tables that come of it.
+//! The modes of measurement, and their tables.
 
 mod compare;
 pub mod echo;
@@ -14,7 +14,7 @@ use crate::{BoxError, cores::Cores, load::frames::Size, process};
 /// One kind of measurement.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub enum Mode {
-    /// Messages there and back.
+    /// Echoed messages.
     Echo(echo::Echo),
     /// Opening handshakes.
     Upgrades,
@@ -22,36 +22,36 @@ pub enum Mode {
     Http,
     /// A thousand connections on different runtimes.
     Workers,
-    /// What idle connections weigh.
+    /// The memory of idle connections.
     Memory,
     /// Eight shapes of handler.
     Shapes,
-    /// The instructions of a server for a message.
+    /// The instructions of a server per message.
     Instructions,
-    /// The instructions of an engine for a message, without a network.
+    /// The instructions of an engine per message, without a network.
     InMemory,
 }
 
-/// What the command line asks for.
+/// The options of the command line.
 #[derive(Clone, Debug)]
 pub struct Plan {
-    /// What is measured.
+    /// The modes to measure.
     pub modes: Vec<Mode>,
-    /// With which servers, where that is not each mode's own choice.
+    /// The servers to measure, or `None` for the defaults of each mode.
     pub names: Option<Vec<String>>,
-    /// How often.
+    /// The number of rounds.
     pub rounds: usize,
-    /// How long each time.
+    /// The measured time per server and round.
     pub time: Duration,
-    /// Text messages, rather than binary ones.
+    /// Whether messages are text instead of binary.
     pub text: bool,
     /// Whether a client waits for all answers before it sends again.
     pub burst: bool,
-    /// The file whose tables are replaced by those that are measured.
+    /// The file whose tables are replaced.
     pub into: Option<PathBuf>,
-    /// The file of recorded instructions that those which are counted are compared with.
+    /// The file of recorded instructions to compare with.
     pub against: Option<PathBuf>,
-    /// The file that counted instructions are written to.
+    /// The file to which counted instructions are written.
     pub record: Option<PathBuf>,
 }
 
@@ -75,18 +75,18 @@ impl Default for Plan {
 }
 
 impl Plan {
-    /// Returns how long servers are under load before they are measured.
+    /// Returns the duration of the warm-up.
     fn warm_up(&self) -> Duration {
         (self.time / 2).min(Duration::from_millis(300))
     }
 
-    /// Returns the servers asked for, or those of `usual` that are there.
+    /// Returns the requested servers, or else those of `usual` that are available.
     fn names(&self, usual: &[&str]) -> Vec<String> {
         match &self.names {
             Some(names) => names.clone(),
             None => usual
                 .iter()
-                .filter(|name| process::is_there(name))
+                .filter(|name| process::is_available(name))
                 .map(|name| (*name).to_owned())
                 .collect(),
         }
@@ -94,7 +94,7 @@ impl Plan {
 }
 
 impl Mode {
-    /// The groups of modes, all of which make up a whole run.
+    /// The groups of modes. A run without `--mode` measures all of them.
     const ALL: [&'static str; 10] = [
         "pingpong",
         "pipelined",
@@ -108,11 +108,11 @@ impl Mode {
         "in-memory",
     ];
 
-    /// Reads modes and groups of modes that are separated by commas.
+    /// Parses modes and groups of modes, separated by commas.
     ///
     /// # Errors
     ///
-    /// When there is none of such a name.
+    /// If a name is unknown.
     pub fn list(written: &str) -> Result<Vec<Self>, BoxError> {
         let mut modes = Vec::new();
         for name in written.split(',') {
@@ -170,11 +170,11 @@ impl Mode {
     }
 }
 
-/// Measures what `plan` asks for and prints tables to standard output.
+/// Measures the modes of `plan` and prints tables to standard output.
 ///
 /// # Errors
 ///
-/// When a server does not start, or does not do what it should.
+/// If a server does not start, or gives a wrong answer.
 pub fn run(plan: &Plan) -> Result<(), BoxError> {
     rlimit::increase_nofile_limit(u64::MAX)?;
     let cores = Cores::pin();

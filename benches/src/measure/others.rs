@@ -1,4 +1,4 @@
-//! What is measured besides messages: upgrades, plain requests, memory, and the choice of a runtime.
+//! Measures upgrades, plain requests, memory and runtimes.
 
 use std::{
     thread,
@@ -7,7 +7,7 @@ use std::{
 
 use super::{
     Plan,
-    compare::{self, Contestant, FLOOR},
+    compare::{self, BASELINE, Contestant},
     echo::{Echo, USUAL},
 };
 use crate::{
@@ -19,18 +19,18 @@ use crate::{
     table::{Table, grouped},
 };
 
-/// Opening handshakes, as fast as the server answers them.
+/// Measures opening handshakes.
 pub(super) fn upgrades(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
     let contestants = Contestant::list(&plan.names(&USUAL));
     let rounds = compare::interleaved(&contestants, plan.rounds, |at| {
         upgrades::run(&contestants[at].start(cores)?, plan.warm_up(), plan.time)
     })?;
     println!("### upgrades\n");
-    let (table, _) = compare::table(&contestants, FLOOR, &rounds);
+    let (table, _) = compare::table(&contestants, BASELINE, &rounds);
     table.publish("upgrades", plan.into.as_deref())
 }
 
-/// Servers of plain requests: without our layer, with layers that do nothing, and with ours.
+/// The servers of plain requests: without our layer, with layers that do nothing, and with our layer.
 const PLAIN: [&str; 8] = [
     "axum-plain",
     "axum-identity",
@@ -42,19 +42,19 @@ const PLAIN: [&str; 8] = [
     "hyper",
 ];
 
-/// Into how many turns a round of plain requests is cut.
-const PIECES: u32 = 20;
+/// The number of turns in a round of plain requests.
+const TURNS_PER_ROUND: u32 = 20;
 
-/// Plain requests, with our layer and without it.
+/// Measures plain requests with our layer and without it.
 pub(super) fn http(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
     let contestants = Contestant::list(&plan.names(&PLAIN));
     let without = |label: &str| match label.starts_with("hyper") {
         true => "hyper-plain",
         false => "axum-plain",
     };
-    // Short turns as well, but on new connections each time: where a client sends ahead for longer,
-    // hyper stays with the few that it is answering.
-    let time = plan.time / PIECES;
+    // Each turn uses new connections. If a client sends ahead for longer, hyper keeps serving the few
+    // connections that it is answering.
+    let time = plan.time / TURNS_PER_ROUND;
     for depth in [1, 16] {
         let load = Load {
             clients: 100,
@@ -66,9 +66,11 @@ pub(super) fn http(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
         for _ in 0..plan.rounds {
             let servers = contestants.iter().map(|contestant| contestant.start(cores));
             let servers = servers.collect::<Result<Vec<_>, BoxError>>()?;
-            rounds.extend(compare::interleaved(&contestants, PIECES as usize, |at| {
-                Session::open(&servers[at], load)?.measure(time / 2, time)
-            })?);
+            rounds.extend(compare::interleaved(
+                &contestants,
+                TURNS_PER_ROUND as usize,
+                |at| Session::open(&servers[at], load)?.measure(time / 2, time),
+            )?);
         }
         println!("### plain HTTP, 100 connections, {depth} deep\n");
         let (table, _) = compare::table_by(&contestants, "plain", without, &rounds);
@@ -77,7 +79,8 @@ pub(super) fn http(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// A thousand busy connections on one worker of the multi-thread runtime, and on the other one.
+/// Measures a thousand busy connections on the current-thread runtime, and on one worker of the
+/// multi-thread runtime.
 pub(super) fn workers(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
     let runtimes = [
         ("current-thread", None, None),
@@ -86,7 +89,7 @@ pub(super) fn workers(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
         ("1 worker, event_interval 4", Some(1), Some(4)),
     ];
     let mut contestants = Vec::new();
-    for name in plan.names(&[FLOOR, "axum"]) {
+    for name in plan.names(&[BASELINE, "axum"]) {
         for (label, workers, event_interval) in runtimes {
             contestants.push(Contestant {
                 label: format!("{name}, {label}"),
@@ -110,22 +113,23 @@ pub(super) fn workers(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
     table.publish("workers", plan.into.as_deref())
 }
 
-/// How many connections are held for `memory`.
+/// The number of connections for `memory`.
 const IDLE: usize = 10_000;
 
-/// What a connection weighs that does nothing, before and after it echoed 16 KiB.
+/// Measures the memory of an idle connection, before and after an echo of 16 KiB.
 pub(super) fn memory(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
     println!("### memory of {} idle connections\n", grouped(IDLE as f64));
     let mut table = Table::new(["server", "bytes each", "after 16 KiB each"]);
     for contestant in Contestant::list(&plan.names(&USUAL)) {
-        let [idle, after] =
-            weigh(&contestant, cores).map_err(|error| format!("{}: {error}", contestant.label))?;
+        let [idle, after] = per_connection(&contestant, cores)
+            .map_err(|error| format!("{}: {error}", contestant.label))?;
         table.row(vec![contestant.label, grouped(idle), grouped(after)]);
     }
     table.publish("memory", plan.into.as_deref())
 }
 
-fn weigh(contestant: &Contestant, cores: &Cores) -> Result<[f64; 2], BoxError> {
+/// Returns the bytes per connection, before and after an echo of 16 KiB.
+fn per_connection(contestant: &Contestant, cores: &Cores) -> Result<[f64; 2], BoxError> {
     let server = contestant.start(cores)?;
     let shape = compare::messages(&contestant.name, Size(16 << 10), false);
     let open = |number| {
@@ -135,7 +139,7 @@ fn weigh(contestant: &Contestant, cores: &Cores) -> Result<[f64; 2], BoxError> {
         }
         Ok::<_, BoxError>(stream)
     };
-    // What the process keeps for all connections alike is not counted to them.
+    // The first connection allocates memory that the process keeps for all connections. Do not count it.
     let mut first = open(0)?;
     client::echo(&mut first, shape)?;
     let before = settled(&server)?;
@@ -151,19 +155,19 @@ fn weigh(contestant: &Contestant, cores: &Cores) -> Result<[f64; 2], BoxError> {
     Ok([idle, after].map(|bytes| (bytes as f64 - before as f64) / IDLE as f64))
 }
 
-/// Returns the server's memory once it has nothing more to do.
+/// Returns the server's memory as soon as the server is idle.
 fn settled(server: &Process) -> Result<u64, BoxError> {
     let deadline = Instant::now() + Duration::from_secs(10);
     let mut cpu = server.cpu_time()?;
     loop {
         thread::sleep(Duration::from_millis(100));
         let now = server.cpu_time()?;
-        // A runtime of its own may look after its timers now and then.
+        // The server's runtime may still handle timers.
         if now - cpu < Duration::from_millis(1) {
             return server.memory();
         }
         if Instant::now() > deadline {
-            return Err("the server does not come to rest".into());
+            return Err("the server does not become idle".into());
         }
         cpu = now;
     }

@@ -1,13 +1,13 @@
-//! Eight shapes of handler, each beside raw TCP, in one table.
+//! Compares eight shapes of handler with raw TCP, in one table.
 
 use super::{
     Plan,
-    compare::{self, Contestant, FLOOR, ratio},
+    compare::{self, BASELINE, Contestant, ratio},
     echo::Echo,
 };
 use crate::{BoxError, cores::Cores, load::frames::Size, server::shapes::SHAPES, table::Table};
 
-/// How many messages are outstanding on each of the connections, one pair of columns each.
+/// The numbers of outstanding messages on each connection. The table has two columns for each.
 const DEPTHS: [usize; 2] = [1, 16];
 
 /// Measures the shapes with 100 connections and 32 B, and prints their table.
@@ -25,19 +25,19 @@ pub(super) fn run(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
         });
         let rounds = rounds.map_err(|error| format!("{mode}: {error}"))?;
         println!("### {mode}\n");
-        let (table, medians) = compare::table(&contestants, FLOOR, &rounds);
+        let (table, medians) = compare::table(&contestants, BASELINE, &rounds);
         println!("{table}");
         headings.push(format!("{depth} deep: rate ÷ raw"));
         headings.push("CPU ÷ raw".to_owned());
         for (row, medians) in rows.iter_mut().zip(medians) {
-            row.push(ratio(medians.rate_to_floor));
-            row.push(ratio(medians.cpu_to_floor));
+            row.push(ratio(medians.rate_to_baseline));
+            row.push(ratio(medians.cpu_to_baseline));
         }
     }
     let mut table = Table::with(headings);
     for (row, contestant) in rows.into_iter().zip(&contestants) {
-        // It would be 1 throughout.
-        if contestant.name != FLOOR {
+        // All its ratios are 1.
+        if contestant.name != BASELINE {
             table.row(row);
         }
     }
@@ -45,13 +45,13 @@ pub(super) fn run(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
     table.publish("shapes", plan.into.as_deref())
 }
 
-/// Returns the floor, then every shape.
+/// Returns the baseline and every shape.
 pub(super) fn names() -> Vec<&'static str> {
     let shapes = SHAPES.iter().map(|(name, ..)| *name);
-    std::iter::once(FLOOR).chain(shapes).collect()
+    std::iter::once(BASELINE).chain(shapes).collect()
 }
 
-/// Returns the words that tables use for the server called `name`.
+/// Returns the title in tables of the server called `name`.
 pub(super) fn title(name: &str) -> &str {
     let shape = SHAPES.iter().find(|(known, ..)| *known == name);
     shape.map_or(name, |(_, _, title)| title)

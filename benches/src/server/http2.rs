@@ -1,5 +1,5 @@
-//! Servers of HTTP/2 in clear text, for clients that know it: all with the settings that our
-//! documentation recommends, so that they differ by what answers the streams.
+//! HTTP/2 servers in clear text, for clients with prior knowledge. All use the settings that our
+//! documentation recommends, so only the code that serves the streams differs.
 
 use std::time::Duration;
 
@@ -19,8 +19,9 @@ use tower_websocket::Http2Executor;
 use super::{Stack, ours, peers};
 use crate::BoxError;
 
-/// The streams that a client may have on one connection, and what it may send ahead on each.
+/// The maximum number of streams on one connection.
 const STREAMS: u32 = 200;
+/// The flow-control window of a stream.
 const STREAM_WINDOW: u32 = 64 * 1024;
 
 pub(super) async fn serve(listener: &TcpListener, stack: Stack) -> Result<(), BoxError> {

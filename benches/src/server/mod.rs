@@ -1,4 +1,4 @@
-//! The servers that are measured: one engine, on one port of loopback, in a process of its own.
+//! The measured servers. A process runs one engine on one loopback port.
 
 mod http2;
 mod ours;
@@ -18,49 +18,49 @@ use tokio::{
 use self::shapes::Shape;
 use crate::BoxError;
 
-/// What answers the connections.
+/// The server of the connections.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Engine {
-    /// The same bytes back, without HTTP and WebSockets: the floor.
+    /// The baseline: sends the same bytes back, without HTTP and WebSockets.
     Raw,
-    /// The same, once all of them were gone over as a mask is.
+    /// The same with one pass over all bytes, as a server needs to unmask.
     RawXor,
-    /// Our layer, under axum. Its handler receives and sends, here and where nothing else is said.
+    /// Our layer under axum. Unless noted otherwise, the handlers here receive and send.
     Axum,
-    /// Our layer with a handler that receives as many messages as have come, under axum.
+    /// Our layer with a handler that receives all messages that have arrived, under axum.
     AxumBatched,
     /// Our layer with one of eight shapes of handler, under axum.
     Shape(Shape),
-    /// Our layer around the whole of axum's router rather than each of its routes.
+    /// Our layer around axum's whole router instead of each of its routes.
     AxumAround,
     /// Our service as a route of axum's router.
     AxumRoute,
     /// Our layer under hyper.
     Hyper,
-    /// No WebSockets: what plain requests cost without our layer.
+    /// Plain requests without our layer.
     Plain(Plain),
-    /// A peer, which sends each answer as its documentation does.
+    /// A peer that sends each answer as in its documentation.
     Peer(Peer),
-    /// A peer whose answers are fed, and flushed when there is nothing left to read.
+    /// A peer that feeds its answers, and flushes when there is nothing left to read.
     Batched(Peer),
-    /// HTTP/2, and nothing else.
+    /// A server that speaks only HTTP/2.
     Http2(Stack),
 }
 
-/// What answers plain requests, and no others.
+/// A server of plain requests only.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Plain {
     /// axum's router.
     Axum,
-    /// The same with a layer that does nothing at all.
+    /// The same with a layer that does nothing.
     AxumIdentity,
-    /// The same with a layer that does nothing but to give the response's body another type.
+    /// The same with a layer that only changes the type of the response's body.
     AxumBody,
     /// A service under hyper.
     Hyper,
 }
 
-/// What answers over HTTP/2, each as it does over HTTP/1.1.
+/// A server over HTTP/2, with the same handler as over HTTP/1.1.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Stack {
     /// Our layer around axum's router.
@@ -71,10 +71,10 @@ pub enum Stack {
     Yawc,
 }
 
-/// Another implementation of WebSockets.
+/// Another WebSocket implementation.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Peer {
-    /// axum's `extract::ws`, which is tokio-tungstenite.
+    /// axum's `extract::ws`, which uses tokio-tungstenite.
     AxumWs,
     /// hyper-tungstenite.
     HyperTungstenite,
@@ -88,8 +88,8 @@ pub enum Peer {
     Sockudo,
 }
 
-/// Every engine that is written in Rust, by the name it has in arguments and tables. The shapes of
-/// handler have a table of their own, [`shapes::SHAPES`].
+/// All engines of this binary, with their names in arguments and tables. The shapes of handler are in
+/// [`shapes::SHAPES`].
 pub const ENGINES: [(&str, Engine); 25] = [
     ("raw", Engine::Raw),
     ("raw-xor", Engine::RawXor),
@@ -132,16 +132,16 @@ impl FromStr for Engine {
         found
             .map(|(_, engine)| *engine)
             .or_else(|| Shape::named(name).map(Self::Shape))
-            .ok_or_else(|| format!("no engine is called {name}"))
+            .ok_or_else(|| format!("{name} is not an engine"))
     }
 }
 
-/// How the server's runtime is built.
+/// The configuration of the server's runtime.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Threads {
-    /// The workers of the multi-thread runtime; with none it is the current-thread one.
+    /// The number of workers of the multi-thread runtime, or `None` for the current-thread runtime.
     pub workers: Option<usize>,
-    /// After how many polls the runtime looks for events, where that is not tokio's own number.
+    /// The runtime's `event_interval`, or `None` for tokio's default.
     pub event_interval: Option<u32>,
 }
 
@@ -162,22 +162,22 @@ impl Threads {
     }
 }
 
-/// What one server process is asked to be.
+/// The configuration of a server process.
 #[derive(Clone, Copy, Debug)]
 pub struct Serve {
-    /// What answers.
+    /// The engine that serves.
     pub engine: Engine,
-    /// The runtime it runs on.
+    /// The runtime.
     pub threads: Threads,
-    /// Whether it ends with its standard input, which is how it ends when its parent is killed.
+    /// Whether the process exits at the end of its standard input, which comes when its parent ends.
     pub attached: bool,
 }
 
-/// Serves until the process is ended, and prints the address it listens on.
+/// Prints its address, and serves until the process ends.
 ///
 /// # Errors
 ///
-/// When no port can be had, or the listener fails.
+/// If no port is available, or the listener fails.
 pub fn serve(serve: &Serve) -> Result<(), BoxError> {
     rlimit::increase_nofile_limit(u64::MAX)?;
     if serve.attached {
@@ -190,10 +190,10 @@ pub fn serve(serve: &Serve) -> Result<(), BoxError> {
     serve.threads.runtime()?.block_on(async move {
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
-        // With fewer, thousands of clients at once wait for their SYN to be sent again.
+        // With a smaller backlog, thousands of clients at once would have to repeat their SYN.
         let listener = socket.listen(4096)?;
         println!("listening on {}", listener.local_addr()?);
-        // On the multi-thread runtime what `block_on` runs is no worker's task.
+        // Spawn, because on the multi-thread runtime no worker runs the future of `block_on`.
         tokio::spawn(accept(engine, listener)).await?
     })
 }

@@ -1,4 +1,4 @@
-//! Our layer, under the two servers it is used with most.
+//! Our layer under axum and hyper.
 
 use std::time::Duration;
 
@@ -13,7 +13,7 @@ use tower_websocket::{
 use super::plain;
 use crate::BoxError;
 
-/// The defaults, but for longer waits: a client rests while the other servers have their turns.
+/// The defaults with longer timeouts, because clients are idle during the turns of other servers.
 fn config() -> Config {
     const MINUTE: Duration = Duration::from_secs(60);
     Config::new()
@@ -21,8 +21,8 @@ fn config() -> Config {
         .write_timeout(10 * MINUTE)
 }
 
-/// Without the limit on connections, since some of the measurements open that many.
-fn set<H: Handler>(layer: WebSocketLayer<H>) -> WebSocketLayer<H> {
+/// Configures a layer. Some measurements exceed the default limit on connections, so it is off.
+fn configured<H: Handler>(layer: WebSocketLayer<H>) -> WebSocketLayer<H> {
     let connections = Connections::new().without_max_connections();
     layer
         .path("/ws")
@@ -30,9 +30,9 @@ fn set<H: Handler>(layer: WebSocketLayer<H>) -> WebSocketLayer<H> {
         .connections_in(&connections)
 }
 
-/// The first of the shapes of handler.
+/// Returns our layer with the first shape of handler.
 fn layer() -> WebSocketLayer<impl Handler> {
-    set(WebSocketLayer::new(async |mut socket: WebSocket| {
+    configured(WebSocketLayer::new(async |mut socket: WebSocket| {
         while let Some(message) = socket.recv().await? {
             socket.send(message).await?;
         }
@@ -44,16 +44,16 @@ pub(super) fn echo() -> Router {
     plain::router().layer(layer())
 }
 
-/// Returns axum's router with our layer, whose connections `handler` serves.
+/// Returns axum's router with our layer and `handler`.
 pub(super) fn around(handler: impl Handler) -> Router {
-    plain::router().layer(set(WebSocketLayer::new(handler)))
+    plain::router().layer(configured(WebSocketLayer::new(handler)))
 }
 
 pub(super) async fn axum(listener: TcpListener) -> Result<(), BoxError> {
     plain::serve_axum(listener, echo()).await
 }
 
-/// A handler that receives as many messages as have come.
+/// Serves with a handler that receives all messages that have arrived.
 pub(super) async fn axum_batched(listener: TcpListener) -> Result<(), BoxError> {
     let router = around(async |mut socket: WebSocket| {
         let mut messages = Vec::new();
@@ -68,9 +68,9 @@ pub(super) async fn axum_batched(listener: TcpListener) -> Result<(), BoxError> 
 }
 
 pub(super) async fn axum_around(listener: TcpListener) -> Result<(), BoxError> {
-    // The state that is none is given now, as `axum::serve` would: else it is with every request.
+    // Like `axum::serve`, call `with_state` once instead of for every request.
     let router = plain::router().with_state(());
-    // It serves responses with a body of axum's own type.
+    // `axum::serve` needs axum's own body type.
     let boxed = |response: Response<ResponseBody<Body>>| response.map(Body::new);
     let app = MapResponseLayer::new(boxed).layer(layer().layer(router));
     let make = ServiceExt::<Request>::into_make_service(app);

@@ -1,4 +1,4 @@
-//! The other implementations, each set up as its documentation sets up an echo.
+//! The other implementations, each with an echo as in its documentation.
 
 use std::convert::Infallible;
 
@@ -151,7 +151,7 @@ pub(super) fn yawc_answer(
     request: &mut Request<Incoming>,
     batch: bool,
 ) -> Result<Response<Empty<Bytes>>, yawc::WebSocketError> {
-    // Its limit excludes the limit itself, and text goes unchecked unless one asks for it.
+    // A message must be smaller than yawc's limit. `with_utf8` makes it check text.
     let options = Options::default().with_limits(2 << 20, 4 << 20).with_utf8();
     let (response, socket) = yawc::WebSocket::upgrade_with_options(request, options)?;
     tokio::spawn(async move {
@@ -165,7 +165,7 @@ pub(super) fn yawc_answer(
 async fn yawc_echo(socket: yawc::HttpWebSocket, batch: bool) {
     use futures_util::StreamExt as _;
 
-    // Its stream yields frames, where the others' yield results.
+    // The stream yields frames. The other peers yield results.
     let socket = socket.map(Ok::<Frame, Infallible>);
     let answer = |frame: Frame| {
         matches!(frame.opcode(), YawcOpCode::Text | YawcOpCode::Binary).then_some(frame)
@@ -203,7 +203,7 @@ async fn sockudo_handshake(mut stream: TcpStream) -> Result<TcpStream, BoxError>
     let mut received = BytesMut::with_capacity(4096);
     loop {
         if stream.read_buf(&mut received).await? == 0 {
-            return Err("gone".into());
+            return Err("the client has closed the connection".into());
         }
         if let Some((request, taken)) = parse_request(&received)? {
             let accept = generate_accept_key(request.key);
@@ -211,7 +211,7 @@ async fn sockudo_handshake(mut stream: TcpStream) -> Result<TcpStream, BoxError>
                 .write_all(&build_response(&accept, None, None))
                 .await?;
             received.advance(taken);
-            // The clients here wait for the answer before they send frames.
+            // The load generator sends frames only after the answer.
             return match received.is_empty() {
                 true => Ok(stream),
                 false => Err("frames came with the handshake".into()),

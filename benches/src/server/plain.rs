@@ -1,4 +1,4 @@
-//! HTTP without WebSockets: what our layer is put around, and what that costs by itself.
+//! The inner services of our layer, and servers of plain requests without it.
 
 use std::convert::Infallible;
 
@@ -20,7 +20,7 @@ pub(super) fn router() -> Router {
     Router::new().route("/", get(|| async { "hello over HTTP" }))
 }
 
-/// Answers as [`router`] does, without one.
+/// Returns a service with the same answer as [`router`].
 pub(super) fn service()
 -> impl Service<Request<Incoming>, Response = Response<String>, Error = Infallible, Future: Send>
 + Clone
@@ -40,7 +40,7 @@ pub(super) async fn axum_identity(listener: TcpListener) -> Result<(), BoxError>
 }
 
 pub(super) async fn axum_body(listener: TcpListener) -> Result<(), BoxError> {
-    // As any layer has to that answers some requests by itself.
+    // Any layer that answers some requests itself has such a body type.
     let wrap = |response: Response<Body>| response.map(Either::<Body, Full<Bytes>>::Left);
     serve_axum(listener, router().layer(MapResponseLayer::new(wrap))).await
 }

@@ -1,4 +1,4 @@
-//! The floor: what tokio and the kernel take to bring bytes back as they came.
+//! The baseline: sends bytes back unchanged, which measures tokio and the kernel.
 
 use std::{
     cell::RefCell,
@@ -17,24 +17,24 @@ use tokio::{
 use crate::BoxError;
 
 thread_local! {
-    /// Shared by all connections of a thread, so that it stays in the cache and is zeroed once.
+    /// Shared by all connections of a thread, so it stays in the cache and is zeroed only once.
     static BUFFER: RefCell<Vec<u8>> = RefCell::new(vec![0; 64 * 1024]);
 }
 
-/// Sends back what comes, with a `mask` once all of it was XORed with that, as unmasking does.
+/// Sends all bytes back. With a `mask`, XORs them with it first, as unmasking does.
 pub(super) async fn serve(listener: &TcpListener, mask: Option<[u8; 4]>) -> Result<(), BoxError> {
     loop {
         let (stream, _) = listener.accept().await?;
         stream.set_nodelay(true)?;
         tokio::spawn(async move {
             let mut echo = Echo {
-                // What it is, is known here only, so that the work is done.
+                // Hide the value, so that the compiler does not remove the XOR with zeros.
                 mask: black_box(mask),
                 stream,
                 rest: Vec::new(),
                 written: 0,
             };
-            // A client that goes away is no news.
+            // An error means that the client has closed the connection.
             drop(poll_fn(|cx| echo.poll(cx)).await);
         });
     }
@@ -43,13 +43,13 @@ pub(super) async fn serve(listener: &TcpListener, mask: Option<[u8; 4]>) -> Resu
 struct Echo {
     mask: Option<[u8; 4]>,
     stream: TcpStream,
-    /// What the kernel did not take at once.
+    /// Bytes that the kernel did not accept at once.
     rest: Vec<u8>,
     written: usize,
 }
 
 impl Echo {
-    /// Reads and writes until there is nothing to read, or the client has gone.
+    /// Reads and writes until there is nothing to read, or the client has closed the connection.
     fn poll(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         loop {
             ready!(self.poll_rest(cx))?;

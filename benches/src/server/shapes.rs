@@ -1,4 +1,4 @@
-//! Eight shapes of handler, each written as a user would write it.
+//! Eight shapes of handler, as users write them.
 
 use std::{
     str::FromStr,
@@ -13,7 +13,7 @@ use tower_websocket::{Error, Message, WebSocket};
 use super::ours;
 use crate::load::frames;
 
-/// What a handler does with a message, and where it does it.
+/// The shape of a handler.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Shape {
     /// Receives, and sends the same message back.
@@ -26,7 +26,7 @@ pub enum Shape {
     Select,
     /// Splits the socket with `StreamExt::split` and forwards one half to the other.
     Forward,
-    /// Has `recv` and `send` boxed in a `FuturesUnordered`.
+    /// Boxes `recv` and `send` in a `FuturesUnordered`.
     Unordered,
     /// Moves the socket into a `tokio::spawn`.
     Spawned,
@@ -34,7 +34,7 @@ pub enum Shape {
     OtherTask,
 }
 
-/// Every shape: its number is its place, counted from 1.
+/// All shapes. A shape's number is its index plus 1.
 pub const SHAPES: [(&str, Shape, &str); 8] = [
     ("shape-1", Shape::SendBack, "1 receive, send it back"),
     (
@@ -55,14 +55,14 @@ pub const SHAPES: [(&str, Shape, &str); 8] = [
 ];
 
 impl Shape {
-    /// Returns the shape of the server called `name`, if that is one.
+    /// Returns the shape of the server called `name`, or `None` for other servers.
     #[must_use]
     pub fn named(name: &str) -> Option<Self> {
         let found = SHAPES.iter().find(|(known, ..)| *known == name);
         found.map(|(_, shape, _)| *shape)
     }
 
-    /// Returns the kind of message the handler is for, and what it answers.
+    /// Returns whether the messages are text, and the handler's answer. `text` is the requested kind.
     #[must_use]
     pub const fn exchange(self, text: bool) -> (bool, frames::Answer) {
         match self {
@@ -73,7 +73,7 @@ impl Shape {
     }
 }
 
-/// A number on the command line, as the name of the server it stands for.
+/// A shape number from the command line, as the name of its server.
 #[derive(Clone, Copy, Debug)]
 pub struct Number(pub &'static str);
 
@@ -123,7 +123,7 @@ async fn upper_case(mut socket: WebSocket) -> Result<(), Error> {
     Ok(())
 }
 
-/// Looks once a second whether the session has become too old.
+/// Checks once a second whether the session has become too old.
 async fn select(mut socket: WebSocket) -> Result<(), Error> {
     const DAY: Duration = Duration::from_secs(24 * 60 * 60);
     let begun = Instant::now();
@@ -147,14 +147,14 @@ async fn forward(socket: WebSocket) -> Result<(), Error> {
     stream.map_err(Error::from).forward(sink).await
 }
 
-/// What the set of [`unordered`] has done, with the socket, which one future at a time owns.
+/// A result of the set in [`unordered`]. It returns the socket, which one future at a time owns.
 enum Step {
     Received(WebSocket, Message),
     Sent(WebSocket),
     Over,
 }
 
-/// Has one set for everything it waits for. The set polls its futures with wakers of its own.
+/// Waits for all its futures in one set, which polls them with its own wakers.
 async fn unordered(socket: WebSocket) -> Result<(), Error> {
     let mut steps = FuturesUnordered::new();
     steps.push(receive(socket).boxed());
@@ -180,7 +180,7 @@ async fn send(mut socket: WebSocket, message: Message) -> Result<Step, Error> {
     Ok(Step::Sent(socket))
 }
 
-/// Waits for its task: some versions of the crate close the connection when a handler returns.
+/// Waits for its task, because some versions of the crate close the connection when a handler returns.
 async fn spawned(socket: WebSocket) -> Result<(), Error> {
     tokio::spawn(send_back(socket)).await?
 }

@@ -1,8 +1,8 @@
-//! The two ways to echo with a peer that is a `Stream` and a `Sink`.
+//! Two ways to echo with a peer that is a `Stream` and a `Sink`.
 
 use futures_util::{Sink, SinkExt, Stream, StreamExt, future::FutureExt};
 
-/// Sends each answer before the next message is looked at, as the peers' own examples do.
+/// Sends each answer before it receives the next message, as the examples of the peers do.
 pub(super) async fn each<S, M, E, A>(mut socket: S, answer: A)
 where
     S: Stream<Item = Result<M, E>> + Sink<M> + Unpin,

@@ -1,7 +1,7 @@
-//! Answers `GET /` on a free port of 127.0.0.1, whose address is the first line of its output.
+//! Answers `GET /` on a free port of 127.0.0.1. The first line of its output is the address.
 //!
 //! ```text
-//! cargo run                        with nothing but axum
+//! cargo run                        with only axum
 //! cargo run --features websocket   with an echo at /ws
 //! ```
 

@@ -1,8 +1,8 @@
-//! The crate finds the `TcpStream` in what `axum::serve` hands over, with the features of hyper-util
-//! that this application has.
+//! The crate finds the `TcpStream` in the upgraded connection of `axum::serve`, with the hyper-util features
+//! of this application.
 //!
-//! A stream that is found is read and written without the server's wrappers, and gets `TCP_NODELAY`,
-//! which is what can be seen from here.
+//! The crate uses a found stream without the server's wrappers, and sets `TCP_NODELAY` on it. This test
+//! checks the option.
 
 #![cfg(all(unix, feature = "websocket"))]
 
@@ -41,7 +41,7 @@ async fn finds_the_stream_of_axum() -> io::Result<()> {
     let (to_test, accepted) = mpsc::channel();
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await?;
     let address = listener.local_addr()?;
-    // The same socket once more: options are the socket's.
+    // A second handle to the same socket, to read its options.
     let listener = listener.tap_io(move |stream| {
         let socket = stream.as_fd().try_clone_to_owned();
         drop(to_test.send(socket.map(TcpStream::from)));
@@ -54,7 +54,7 @@ async fn finds_the_stream_of_axum() -> io::Result<()> {
         client.set_read_timeout(Some(Duration::from_secs(60)))?;
         client.write_all(HANDSHAKE)?;
         read_past(&mut client, b"\r\n\r\n")?;
-        // An answer shows that the connection is served; the mask is zero.
+        // After an answer the connection is set up. The mask is zero.
         client.write_all(b"\x81\x85\0\0\0\0hello")?;
         read_past(&mut client, b"\x81\x05hello")?;
         let server = accepted.recv().map_err(io::Error::other)??;

@@ -1,3 +1,3 @@
-//! Tests of `tower-websocket` under HTTP servers that need a newer Rust than it does.
+//! Tests of `tower-websocket` under HTTP servers that need a newer Rust than the crate.
 //!
-//! One file in `tests/` for each server; there is nothing in the library.
+//! Each server has one file in `tests/`. The library is empty.

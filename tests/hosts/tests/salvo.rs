@@ -1,4 +1,4 @@
-//! The layer and the service in salvo, through its `compat`.
+//! Tests the layer and the service in salvo, through its `compat`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -32,7 +32,7 @@ async fn mirror(request: &mut Request, response: &mut Response) {
     response.write_body(body).unwrap();
 }
 
-/// A page and the mirror, as the assertions of `host` ask for them.
+/// Returns the routes that the assertions of `host` need.
 fn routes() -> Router {
     Router::new()
         .push(Router::with_path("hello").get(hello))
@@ -72,7 +72,7 @@ async fn hoop_of_a_router_is_not_reached_without_a_route() {
 
 #[tokio::test]
 async fn goal_serves_sockets_beside_the_routes() {
-    // The service takes any body, so salvo has to be told that it is salvo's.
+    // The service accepts any body type, so name salvo's type.
     let echo = WebSocketService::new(Echo::new());
     let echo = TowerServiceCompat::<ReqBody, _, _, _>::compat(echo);
     let address = serve(routes().push(Router::with_path("ws").goal(echo))).await;

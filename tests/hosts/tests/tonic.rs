@@ -1,4 +1,4 @@
-//! The layer around tonic's router, on axum's server, and what tonic's own server makes of it.
+//! Tests the layer around tonic's router, on axum's server and on tonic's own server.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -38,8 +38,7 @@ use crate::host::{
     within,
 };
 
-/// What tonic's generated code is for tonic: a service with a name, here one that repeats the body
-/// of every call.
+/// A named service, like tonic's generated code. It repeats the body of every call.
 #[derive(Clone, Debug)]
 struct Repeat;
 
@@ -126,7 +125,7 @@ async fn server_of_tonic_does_not_hand_out_its_connections() {
     within(async {
         assert_repeats(address).await;
 
-        // The client reads 101, then the end: only after the answer is known that nothing follows.
+        // The client reads the 101, and then the end of the connection.
         let mut stream = TcpStream::connect(address).await.unwrap();
         let handshake = "GET /ws HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\n\
             Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\

@@ -1,6 +1,6 @@
-//! The layer around warp's service, on hyper-util's server.
+//! Tests the layer around warp's service, on hyper-util's server.
 //!
-//! Not on `warp::serve`, which takes filters only: the layer is a service around all of them.
+//! `warp::serve` only accepts filters, and the layer is a service around all filters.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -38,7 +38,7 @@ fn filter() -> impl Filter<Extract: Reply, Error = Rejection> + Clone + Send + '
 
 #[expect(
     clippy::needless_pass_by_value,
-    reason = "what filters extract is passed by value"
+    reason = "filters pass extracted values by value"
 )]
 fn mirror(
     method: Method,

@@ -1,13 +1,13 @@
-//! The little of HTTP/2's framing and of HPACK that a client of WebSockets needs.
+//! The parts of HTTP/2 framing and HPACK that a WebSocket client needs.
 
-/// The payload of a frame is as long at most, unless a side asks for more.
+/// The default maximum payload of a frame.
 pub(super) const MAX_FRAME: usize = 16 * 1024;
-/// The most that a side may allow the other to send.
+/// The maximum flow-control window.
 pub(super) const MAX_WINDOW: u32 = (1 << 31) - 1;
-/// What a side may send on a new connection, and on a new stream (RFC 9113 §6.9.2).
+/// The initial window of a connection and of a stream (RFC 9113 §6.9.2).
 pub(super) const FIRST_WINDOW: u32 = 65_535;
 
-/// The kinds of frames (RFC 9113 §6).
+/// Frame types (RFC 9113 §6).
 pub(super) mod kind {
     pub(in super::super) const DATA: u8 = 0;
     pub(in super::super) const HEADERS: u8 = 1;
@@ -18,7 +18,7 @@ pub(super) mod kind {
     pub(in super::super) const WINDOW_UPDATE: u8 = 8;
 }
 
-/// What a frame says besides (RFC 9113 §6).
+/// Frame flags (RFC 9113 §6).
 pub(super) mod flag {
     pub(in super::super) const ACK: u8 = 0x1;
     pub(in super::super) const END_STREAM: u8 = 0x1;
@@ -26,28 +26,28 @@ pub(super) mod flag {
     pub(in super::super) const PADDED: u8 = 0x8;
 }
 
-/// The settings that matter here (RFC 9113 §6.5.2, RFC 8441 §3).
+/// Settings (RFC 9113 §6.5.2, RFC 8441 §3).
 pub(super) mod setting {
     pub(in super::super) const ENABLE_PUSH: u16 = 2;
     pub(in super::super) const INITIAL_WINDOW_SIZE: u16 = 4;
     pub(in super::super) const ENABLE_CONNECT_PROTOCOL: u16 = 8;
 }
 
-/// `:status: 200`, by its place in HPACK's table.
+/// `:status: 200`, by its index in HPACK's static table.
 pub(super) const STATUS_200: u8 = 0x88;
 
 const HEAD: usize = 9;
 
 /// Appends a frame.
 pub(super) fn push(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload: &[u8]) {
-    // 24 bits of length; whoever calls this knows `MAX_FRAME`.
+    // The length has 24 bits. Callers keep to `MAX_FRAME`.
     out.extend_from_slice(&(payload.len() as u32).to_be_bytes()[1..]);
     out.extend_from_slice(&[kind, flags]);
     out.extend_from_slice(&stream.to_be_bytes());
     out.extend_from_slice(payload);
 }
 
-/// Appends what a client sends first: large windows, so that it seldom has to renew them.
+/// Appends the client's preface. Its large windows seldom need an update.
 pub(super) fn push_preface(out: &mut Vec<u8>) {
     out.extend_from_slice(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     let mut settings = Vec::new();
@@ -62,15 +62,15 @@ pub(super) fn push_preface(out: &mut Vec<u8>) {
     push_window_update(out, 0, MAX_WINDOW - FIRST_WINDOW);
 }
 
-/// Appends the leave to send so many more bytes, on one stream or, with 0, on all together.
+/// Appends a window update for one stream, or with stream 0 for the connection.
 pub(super) fn push_window_update(out: &mut Vec<u8>, stream: u32, more: u32) {
     push(out, kind::WINDOW_UPDATE, 0, stream, &more.to_be_bytes());
 }
 
-/// Appends the opening handshake of one stream (RFC 8441 §4), in literals (RFC 7541 §6.2.2).
+/// Appends the opening handshake of one stream (RFC 8441 §4), with literal fields (RFC 7541 §6.2.2).
 pub(super) fn push_connect(out: &mut Vec<u8>, stream: u32) {
     let mut block = Vec::new();
-    // Names by their place in the table: `:method` is 2, `:path` 4 and `:authority` 1.
+    // Names by their index in the static table: `:method` is 2, `:path` 4 and `:authority` 1.
     for (name, value) in [(2, "CONNECT"), (4, "/ws"), (1, "127.0.0.1")] {
         block.push(name);
         push_string(&mut block, value);
@@ -85,27 +85,27 @@ pub(super) fn push_connect(out: &mut Vec<u8>, stream: u32) {
     push(out, kind::HEADERS, flag::END_HEADERS, stream, &block);
 }
 
-/// Appends a string without Huffman's code; one shorter than 127 bytes, as all are here.
+/// Appends a string without Huffman coding. It must be shorter than 127 bytes.
 fn push_string(block: &mut Vec<u8>, string: &str) {
     block.push(string.len() as u8);
     block.extend_from_slice(string.as_bytes());
 }
 
-/// Reads frames as they come, however they are cut.
+/// Parses frames from pieces of any size.
 #[derive(Default)]
 pub(super) struct Reader {
-    /// A frame that is not complete, but for DATA.
+    /// An incomplete frame, or the incomplete head of a DATA frame.
     kept: Vec<u8>,
-    /// What is missing of a DATA frame.
+    /// The number of missing bytes of a DATA frame.
     data: usize,
-    /// The stream it is on.
+    /// The stream of that DATA frame.
     stream: u32,
 }
 
-/// What was read.
+/// A parsed part of the input.
 #[derive(Debug, Eq, PartialEq)]
 pub(super) enum Part<'a> {
-    /// Some of what a stream carries.
+    /// Data of a stream.
     Data(u32, &'a [u8]),
     /// A whole frame of any other kind.
     Frame(Frame),
@@ -121,7 +121,7 @@ pub(super) struct Frame {
 }
 
 impl Reader {
-    /// Takes from the front of `bytes`, and returns nothing when more have to come.
+    /// Parses the front of `bytes`. Returns `None` if more bytes are needed.
     pub(super) fn next<'a>(&mut self, bytes: &mut &'a [u8]) -> Result<Option<Part<'a>>, String> {
         loop {
             if self.data > 0 {
@@ -165,7 +165,7 @@ impl Reader {
     }
 }
 
-/// Takes so many bytes from the front, or as many as there are.
+/// Takes up to `most` bytes from the front.
 fn taken<'a>(bytes: &mut &'a [u8], most: usize) -> &'a [u8] {
     let (front, rest) = bytes.split_at(most.min(bytes.len()));
     *bytes = rest;
@@ -173,7 +173,7 @@ fn taken<'a>(bytes: &mut &'a [u8], most: usize) -> &'a [u8] {
 }
 
 impl Frame {
-    /// Returns the number that stands at `at`, and 0 where there is none.
+    /// Returns the 32-bit number at offset `at`, or 0 if the payload is too short.
     pub(super) fn number(&self, at: usize) -> u32 {
         let bytes = self.payload.get(at..).and_then(|rest| rest.first_chunk());
         bytes.map_or(0, |bytes| u32::from_be_bytes(*bytes))
@@ -193,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn frames_are_the_same_however_they_are_cut() {
+    fn frames_are_parsed_from_pieces_of_any_size() {
         let mut bytes = Vec::new();
         push(&mut bytes, kind::PING, flag::ACK, 0, b"12345678");
         push(&mut bytes, kind::DATA, 0, 5, b"");
@@ -224,7 +224,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_that_end_and_frames_that_are_too_long_are_errors() {
+    fn ended_streams_and_long_frames_are_errors() {
         let mut ended = Vec::new();
         push(&mut ended, kind::DATA, flag::END_STREAM, 1, b"x");
         let mut long = Vec::new();

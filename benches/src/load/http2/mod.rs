@@ -1,7 +1,7 @@
-//! WebSockets that are streams of connections of HTTP/2 (RFC 8441), in clear text.
+//! WebSockets as streams of HTTP/2 connections (RFC 8441), in clear text.
 //!
-//! It is written for this alone: an HTTP/2 library on the client's side would take as long as the
-//! server. Of what comes in it looks at the heads of frames and counts the rest.
+//! An HTTP/2 library would make the client as slow as the server. This client only parses the heads of
+//! frames and counts the other bytes.
 
 mod frames;
 mod session;
@@ -18,13 +18,13 @@ use self::session::Session;
 use super::{Client, Common, client, watch};
 use crate::BoxError;
 
-/// A TCP connection, and the streams on it.
+/// A TCP connection and its streams.
 pub(super) struct Connection {
     stream: TcpStream,
     session: Session,
 }
 
-/// Connects so often and opens the WebSockets, as many on each connection as on any other.
+/// Opens the connections, and distributes the WebSockets evenly over them.
 pub(super) fn open(
     server: SocketAddr,
     sockets: usize,
@@ -42,7 +42,7 @@ pub(super) fn open(
     Ok(opened)
 }
 
-/// Opens all streams of one connection, and waits until the server has.
+/// Opens all streams of one connection, and waits until the server has accepted them.
 fn shake_hands(stream: &mut net::TcpStream, streams: usize) -> Result<Session, BoxError> {
     let mut session = Session::new(streams);
     let mut buffer = [0; 4096];
@@ -77,7 +77,7 @@ impl Client for Connection {
 }
 
 impl Connection {
-    /// Reads what is there and returns how many answers are complete with it.
+    /// Reads all available bytes and returns the number of answers they complete.
     fn read(&mut self, common: &mut Common) -> Result<u64, BoxError> {
         let mut answers = 0;
         loop {
@@ -85,7 +85,7 @@ impl Connection {
                 Ok(0) => return Err("the server has closed a connection".into()),
                 Ok(read) => {
                     answers += self.session.receive(read, common)?;
-                    // A short read has emptied the socket; what comes now makes a new event.
+                    // A short read has emptied the socket. New bytes cause a new event.
                     if read < common.scratch.len() {
                         return Ok(answers);
                     }

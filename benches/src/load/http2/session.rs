@@ -1,4 +1,4 @@
-//! What one connection of HTTP/2 knows: its streams, and how much each side may send.
+//! The state of one HTTP/2 connection: its streams and the flow-control windows.
 
 use std::{collections::VecDeque, iter, time::Instant};
 
@@ -11,56 +11,59 @@ use super::{
 };
 use crate::BoxError;
 
-/// How much the server has sent when it is allowed as much again.
+/// The number of received bytes after which the server gets a window update.
 const RENEWED: u32 = MAX_WINDOW / 2;
 
-/// How much is made ready for one write, about.
+/// The approximate size of one write.
 const WRITE: usize = 64 * 1024;
 
 /// One connection, without its socket.
 pub(super) struct Session {
     reader: Reader,
     streams: Vec<Stream>,
-    /// The streams with something to send that may send it, in turn.
+    /// A queue of the streams that can send.
     ready: VecDeque<usize>,
-    /// The streams with answers that were not replaced by new messages yet.
+    /// The streams with answers for which no new message was sent yet.
     answered: Vec<usize>,
-    /// What may be sent on all streams together, and on a new one.
+    /// The send window of the connection.
     window: i64,
+    /// The initial send window of a stream.
     first_window: i64,
-    /// What came since the server was last allowed more.
+    /// The number of bytes received since the last window update.
     received: u32,
-    /// How many streams the server has opened, which it does once it has allowed them.
+    /// The number of streams that the server has accepted.
     opened: usize,
+    /// Whether the server allows WebSockets.
     allowed: bool,
-    /// Frames that are to be written, and how much of them was.
+    /// Frames to write.
     out: Vec<u8>,
+    /// The number of bytes of `out` that are written.
     written: usize,
 }
 
 struct Stream {
-    /// What may be sent. A setting can take away more than there is (RFC 9113 §6.9.2).
+    /// The send window. A setting can make it negative (RFC 9113 §6.9.2).
     window: i64,
-    /// What came since the server was last allowed more.
+    /// The number of bytes received since the last window update.
     received: u32,
-    /// The bytes of messages that are to be sent and were not yet.
+    /// The number of message bytes to send.
     unsent: usize,
-    /// Where in its message the next byte is that is sent.
+    /// The offset of the next byte in its message.
     at: usize,
-    /// Bytes of an answer that is not complete.
+    /// The number of received bytes of an incomplete answer.
     partial: usize,
-    /// Whether the first answer was the right one.
+    /// Whether the first answer was compared.
     checked: bool,
-    /// Answers that were not replaced by new messages yet.
+    /// The number of answers for which no new message was sent yet.
     due: usize,
-    /// When the messages that are outstanding were sent.
+    /// The time at which the outstanding messages were sent.
     sent: Instant,
-    /// It is among those that are ready.
+    /// Whether the stream is in `Session::ready`.
     ready: bool,
 }
 
 impl Session {
-    /// Begins a connection that is to have so many streams.
+    /// Begins a connection for this many streams.
     pub(super) fn new(streams: usize) -> Self {
         let stream = || Stream {
             window: FIRST_WINDOW.into(),
@@ -90,23 +93,23 @@ impl Session {
         }
     }
 
-    /// Returns whether the server has opened all streams.
+    /// Returns whether the server has accepted all streams.
     pub(super) fn is_open(&self) -> bool {
         self.opened == self.streams.len()
     }
 
-    /// Reads what the server says before all streams are open.
+    /// Handles the server's frames before all streams are open.
     pub(super) fn shake_hands(&mut self, mut bytes: &[u8]) -> Result<(), BoxError> {
         while let Some(part) = self.reader.next(&mut bytes)? {
             match part {
-                Part::Data(..) => return Err("the server sends messages of its own".into()),
+                Part::Data(..) => return Err("the server sends an unexpected message".into()),
                 Part::Frame(frame) => self.frame(&frame)?,
             }
         }
         Ok(())
     }
 
-    /// Has every stream send as many messages as it may have outstanding.
+    /// Schedules the first messages of every stream.
     pub(super) fn begin(&mut self, now: Instant, common: &Common) {
         for (at, stream) in self.streams.iter_mut().enumerate() {
             stream.sent = now;
@@ -115,8 +118,7 @@ impl Session {
         }
     }
 
-    /// Reads what came, the first `read` bytes of `scratch`, and returns how many answers are
-    /// complete with it.
+    /// Handles the first `read` bytes of `scratch`, and returns the number of answers they complete.
     pub(super) fn receive(&mut self, read: usize, common: &Common) -> Result<u64, BoxError> {
         let mut bytes = &common.scratch[..read];
         let answer = &common.pattern.answer;
@@ -129,10 +131,10 @@ impl Session {
                     continue;
                 }
             };
-            // No longer than a frame.
+            // The cast is lossless, because a part is at most one frame.
             self.received += part.len() as u32;
             let at = index(id);
-            let stream = self.streams.get_mut(at).ok_or("a stream nobody opened")?;
+            let stream = self.streams.get_mut(at).ok_or("unknown stream")?;
             stream.received += part.len() as u32;
             if stream.received >= RENEWED {
                 push_window_update(&mut self.out, id, stream.received);
@@ -155,7 +157,7 @@ impl Session {
         Ok(answers)
     }
 
-    /// Has new messages sent for the answers that came, once as many came as are waited for.
+    /// Schedules new messages on streams that have received enough answers.
     pub(super) fn renew(&mut self, now: Instant, common: &mut Common) {
         self.answered.retain(|&at| {
             let stream = &mut self.streams[at];
@@ -171,7 +173,7 @@ impl Session {
         });
     }
 
-    /// Makes DATA of the messages that may be sent, unless there is enough to write already.
+    /// Makes DATA frames of scheduled messages, up to the size of one write.
     pub(super) fn fill(&mut self, pattern: &Pattern) {
         while self.out.len() < WRITE && self.window > 0 {
             let Some(at) = self.ready.pop_front() else {
@@ -179,7 +181,7 @@ impl Session {
             };
             let stream = &mut self.streams[at];
             stream.ready = false;
-            // Both windows are above 0, or the stream would not be ready.
+            // Both windows are positive, because the stream is in the ready queue.
             let window = self.window.min(stream.window) as usize;
             let length = stream.unsent.min(window).min(MAX_FRAME);
             let bytes = &pattern.bytes[stream.at..];
@@ -193,12 +195,12 @@ impl Session {
         }
     }
 
-    /// Returns what is to be written.
+    /// Returns the bytes to write.
     pub(super) fn unwritten(&self) -> &[u8] {
         &self.out[self.written..]
     }
 
-    /// Says how much of it was.
+    /// Records that this many bytes were written.
     pub(super) fn written(&mut self, bytes: usize) {
         self.written += bytes;
         if self.written == self.out.len() {
@@ -207,7 +209,7 @@ impl Session {
         }
     }
 
-    /// Does what a frame asks for that is no DATA.
+    /// Handles a frame other than DATA.
     fn frame(&mut self, frame: &Frame) -> Result<(), BoxError> {
         let stream = frame.stream;
         match frame.kind {
@@ -218,7 +220,7 @@ impl Session {
             kind::WINDOW_UPDATE if stream == 0 => self.window += i64::from(frame.number(0)),
             kind::WINDOW_UPDATE => {
                 let at = index(stream);
-                let known = self.streams.get_mut(at).ok_or("a stream nobody opened")?;
+                let known = self.streams.get_mut(at).ok_or("unknown stream")?;
                 known.window += i64::from(frame.number(0));
                 known.make_ready(at, &mut self.ready);
             }
@@ -237,7 +239,7 @@ impl Session {
                 let code = frame.number(4);
                 return Err(format!("the server ends a connection: {code}").into());
             }
-            // An acknowledgement, or something that may be ignored (RFC 9113 §5.5).
+            // Acknowledgements and other frames may be ignored (RFC 9113 §5.5).
             _ => {}
         }
         Ok(())
@@ -274,7 +276,7 @@ impl Session {
 }
 
 impl Stream {
-    /// Counts what came and returns how many answers are complete with it.
+    /// Counts the bytes and returns the number of answers they complete.
     fn receive(&mut self, part: &[u8], answer: &[u8]) -> Result<usize, BoxError> {
         if !self.checked {
             let expected = &answer[self.partial..];
@@ -298,13 +300,13 @@ impl Stream {
     }
 }
 
-/// Returns the number that HTTP/2 has for a stream: a client's are odd (RFC 9113 §5.1.1).
+/// Returns the HTTP/2 identifier of a stream. A client's identifiers are odd (RFC 9113 §5.1.1).
 fn id(at: usize) -> u32 {
-    // There are no more of them than a server allows.
+    // The server's limit on streams keeps the number small.
     at as u32 * 2 + 1
 }
 
-/// Returns which stream has this number, out of range for what no client opens.
+/// Returns the index of the stream with this identifier. It is out of range for identifiers of a server.
 fn index(id: u32) -> usize {
     match id % 2 {
         1 => (id / 2) as usize,
@@ -336,7 +338,7 @@ mod tests {
         }
     }
 
-    /// A session whose streams are open, with nothing left to write.
+    /// Returns a session whose streams are open, with nothing to write.
     fn opened(streams: usize) -> Session {
         let mut session = Session::new(streams);
         let mut server = Vec::new();
@@ -356,7 +358,7 @@ mod tests {
         session
     }
 
-    /// Returns what the session writes now: of each frame its kind, its stream and its length.
+    /// Returns the kind, stream and length of each frame that the session writes now.
     fn written(session: &mut Session, common: &Common) -> Vec<(u8, u32, usize)> {
         let mut frames = Vec::new();
         loop {
@@ -389,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn streams_are_asked_for_once_the_server_allows_them() {
+    fn opens_streams_when_the_server_allows_them() {
         let mut session = Session::new(2);
         let mut refusing = Vec::new();
         push(&mut refusing, kind::SETTINGS, 0, 0, &[]);
@@ -408,7 +410,7 @@ mod tests {
     }
 
     #[test]
-    fn no_more_is_sent_than_either_window_allows() {
+    fn sending_respects_both_windows() {
         let mut common = common(100_000, 1);
         let mut session = opened(2);
         session.begin(Instant::now(), &common);
@@ -435,7 +437,7 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_is_replaced_by_one_message_and_a_wrong_one_is_an_error() {
+    fn sends_one_message_per_answer_and_rejects_a_wrong_answer() {
         let mut common = common(10, 2);
         let mut session = opened(1);
         session.begin(Instant::now(), &common);
@@ -455,7 +457,7 @@ mod tests {
     }
 
     #[test]
-    fn the_server_is_allowed_more_before_it_has_used_up_its_windows() {
+    fn updates_the_windows_before_the_server_has_used_them_up() {
         let mut common = common(MAX_FRAME, 1);
         let mut session = opened(1);
         let mut answer = Vec::new();
