@@ -307,7 +307,7 @@ impl Config {
     /// bytes that the peer may not have read yet: it is the time in which a peer that reads 512 bytes a second
     /// would read them. It is at least `answer` and at most 10 × `answer`.
     ///
-    /// For [`Echo`](crate::Echo), a ping may be up to one eighth of `silence` late. Minimum: 50 ms each.
+    /// Minimum: 50 ms each.
     /// Defaults: 20 s and 20 s, because proxies cut silent connections after 30 to 60 s.
     #[must_use]
     pub const fn keepalive(mut self, silence: Duration, answer: Duration) -> Self {
