@@ -10,7 +10,7 @@ use crate::{
     time::{
         Moment,
         keepalive::Intervals,
-        limit::{Shown, life, wait},
+        limit::{Shown, lifetime, timeout},
         rate::{Allowance, Rate},
     },
 };
@@ -169,7 +169,7 @@ impl Config {
     /// because a pong cannot overtake the rest of a frame. Minimum: 50 ms. Default: 60 s.
     #[must_use]
     pub const fn assembly_timeout(mut self, limit: Duration) -> Self {
-        self.assembly_timeout = wait(limit);
+        self.assembly_timeout = timeout(limit);
         self
     }
 
@@ -259,7 +259,7 @@ impl Config {
     /// rate is 16 KiB a second instead of 512 bytes.
     #[must_use]
     pub const fn write_timeout(mut self, limit: Duration) -> Self {
-        self.write_timeout = wait(limit);
+        self.write_timeout = timeout(limit);
         self
     }
 
@@ -277,7 +277,7 @@ impl Config {
     /// 5 minutes.
     #[must_use]
     pub const fn receive_timeout(mut self, limit: Duration) -> Self {
-        self.receive_timeout = wait(limit);
+        self.receive_timeout = timeout(limit);
         self
     }
 
@@ -289,7 +289,7 @@ impl Config {
     /// dropped. Minimum: 50 ms. Default: 30 s.
     #[must_use]
     pub const fn handler_grace(mut self, limit: Duration) -> Self {
-        self.handler_grace = wait(limit);
+        self.handler_grace = timeout(limit);
         self
     }
 
@@ -308,8 +308,8 @@ impl Config {
     #[must_use]
     pub const fn keepalive(mut self, silence: Duration, answer: Duration) -> Self {
         self.keepalive = Some(Intervals {
-            silence: wait(silence),
-            answer: wait(answer),
+            silence: timeout(silence),
+            answer: timeout(answer),
         });
         self
     }
@@ -329,7 +329,7 @@ impl Config {
     /// answer to its handshake first. Default: no bound.
     #[must_use]
     pub const fn first_message_timeout(mut self, limit: Duration) -> Self {
-        self.first_message_timeout = Some(life(limit));
+        self.first_message_timeout = Some(lifetime(limit));
         self
     }
 
@@ -340,7 +340,7 @@ impl Config {
     /// coming back can exchange some messages. Default: no bound.
     #[must_use]
     pub const fn max_lifetime(mut self, limit: Duration) -> Self {
-        self.max_lifetime = Some(life(limit));
+        self.max_lifetime = Some(lifetime(limit));
         self
     }
 
@@ -351,7 +351,7 @@ impl Config {
     /// dropped. Minimum: 50 ms. Default: 5 s.
     #[must_use]
     pub const fn close_timeout(mut self, limit: Duration) -> Self {
-        self.close_timeout = wait(limit);
+        self.close_timeout = timeout(limit);
         self
     }
 

@@ -13,7 +13,7 @@ use http::{Response, header::RETRY_AFTER};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::{ConnectError, Handshake, backoff::Backoff, connect};
-use crate::{codec::random, socket::WebSocket, time::limit::within};
+use crate::{codec::random, socket::WebSocket, time::limit::clamp};
 
 type Connected = Result<(WebSocket, Response<()>), ConnectError>;
 type Attempt = Pin<Box<dyn Future<Output = Connected> + Send>>;
@@ -121,7 +121,7 @@ impl Reconnect {
     #[must_use]
     pub fn delays(mut self, first: Duration, most: Duration) -> Self {
         self.backoff
-            .set_ceilings(within(Duration::ZERO, first), within(Duration::ZERO, most));
+            .set_ceilings(clamp(Duration::ZERO, first), clamp(Duration::ZERO, most));
         self
     }
 
@@ -200,7 +200,7 @@ impl Reconnect {
 
     /// Begins the delay before the next attempt, and returns it.
     fn wait(&mut self, asked: Duration) -> Duration {
-        let delay = within(Duration::ZERO, self.backoff.delay(drawn(), asked));
+        let delay = clamp(Duration::ZERO, self.backoff.delay(drawn(), asked));
         self.state = State::Waiting(Box::pin(sleep(delay)));
         delay
     }

@@ -14,7 +14,7 @@ use http::{
 };
 
 use super::{ConnectError, exchange::HeadLimits, url};
-use crate::{config::Config, handshake::subprotocol, time::limit::within, words::header::is_token};
+use crate::{config::Config, handshake::subprotocol, time::limit::clamp, words::header::is_token};
 
 /// The least time that a server has to answer.
 const LEAST_TIMEOUT: Duration = Duration::from_millis(200);
@@ -107,7 +107,7 @@ impl Handshake {
     /// Minimum: 200 ms, because the server takes several steps. Default: 10 s.
     #[must_use]
     pub const fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = within(LEAST_TIMEOUT, limit);
+        self.timeout = clamp(LEAST_TIMEOUT, limit);
         self
     }
 

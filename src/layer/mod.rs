@@ -34,7 +34,7 @@ use crate::{
     config::Config,
     handler::{Echo, Handler},
     handshake::OriginPolicy,
-    time::limit::wait,
+    time::limit::timeout,
 };
 
 /// Adds WebSockets to a service: answers the handshakes, passes everything else on.
@@ -184,7 +184,7 @@ impl<H> WebSocketLayer<H> {
     /// Past it the request is answered 503. Minimum: 50 ms. Default: 10 s.
     #[must_use]
     pub fn accept_timeout(self, limit: Duration) -> Self {
-        self.with(|settings| settings.accept_timeout = wait(limit))
+        self.with(|settings| settings.accept_timeout = timeout(limit))
     }
 
     /// Bounds the wait for the server to hand over the connection after the 101.
@@ -192,7 +192,7 @@ impl<H> WebSocketLayer<H> {
     /// Past it the connection is given up and the failure logged. Minimum: 50 ms. Default: 10 s.
     #[must_use]
     pub fn upgrade_timeout(self, limit: Duration) -> Self {
-        self.with(|settings| settings.upgrade_timeout = wait(limit))
+        self.with(|settings| settings.upgrade_timeout = timeout(limit))
     }
 
     /// Takes the connections of this layer in among `connections`, which has the limit on their

@@ -174,7 +174,7 @@ impl Receiver {
     /// Counts a message against what the peer may send.
     fn allow(&mut self, message: &Message, now: Moment) -> Result<(), Violation> {
         let allowance = self.allowance.as_mut();
-        match allowance.is_none_or(|allowance| allowance.takes(message.len(), now)) {
+        match allowance.is_none_or(|allowance| allowance.take(message.len(), now)) {
             true => Ok(()),
             false => Err(Violation::TooFast),
         }
@@ -264,7 +264,7 @@ impl Receiver {
     /// Notes that a message waits for room.
     pub(super) fn waits(&mut self, now: Moment) {
         if let Some(allowance) = &mut self.allowance {
-            allowance.wait(now);
+            allowance.start_waiting(now);
         }
     }
 
@@ -272,7 +272,7 @@ impl Receiver {
     pub(super) fn excuse(&mut self, since: Moment, now: Moment) {
         self.decoder.excuse(now.since(since));
         if let Some(allowance) = &mut self.allowance {
-            allowance.excuse(since, now);
+            allowance.grant(since, now);
         }
     }
 

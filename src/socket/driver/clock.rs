@@ -82,7 +82,7 @@ impl<IO: Io> Driver<IO> {
 
     pub(super) fn heard(&mut self, now: Moment) {
         if let Some(keepalive) = &mut self.keepalive {
-            keepalive.excuse(now);
+            keepalive.cancel_ping(now);
         }
     }
 
@@ -96,7 +96,7 @@ impl<IO: Io> Driver<IO> {
             return Some(self.lose(RecvError::Stalled, cx));
         }
         if is_due(self.lifetime_ends()) {
-            let frame = CloseFrame::because(CloseCode::GOING_AWAY, "end of lifetime");
+            let frame = CloseFrame::with_cut_reason(CloseCode::GOING_AWAY, "end of lifetime");
             return Some(self.begin_closing(frame, now, cx));
         }
         if self.paused.is_some() {
@@ -121,7 +121,7 @@ impl<IO: Io> Driver<IO> {
             Due::Gone => Some(self.lose(RecvError::Unresponsive, cx)),
             Due::Ping(payload) => {
                 let longer = self.longer_for_pong(now, intervals.answer);
-                self.keepalive.as_mut()?.wait_longer(longer);
+                self.keepalive.as_mut()?.extend_timeout(longer);
                 self.push_control(|engine| engine.output.push_ping(&payload));
                 None
             }

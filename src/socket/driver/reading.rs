@@ -277,13 +277,13 @@ impl<IO: Io> Driver<IO> {
         let Some(keepalive) = &mut self.keepalive else {
             return false;
         };
-        keepalive.heard(now);
+        keepalive.mark_active(now);
         let pong = keepalive.pong(payload, now);
-        if let Pong::Awaited(round_trip) = pong {
-            self.stall.backlog.was_read();
+        if let Pong::Expected(round_trip) = pong {
+            self.stall.backlog.clear();
             self.link.set_round_trip(round_trip);
         }
-        pong != Pong::Unasked
+        pong != Pong::Unsolicited
     }
 
     fn take_control(&mut self, now: Moment, cx: &Context<'_>) -> Result<(), Turn> {

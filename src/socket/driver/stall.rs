@@ -45,7 +45,7 @@ impl Stall {
 
     /// Notes that the stream takes nothing more: for the first time, or after output has moved.
     pub(super) fn begins(&mut self, now: Moment) {
-        self.backlog.settle(now);
+        self.backlog.update(now);
         self.tries = 0;
     }
 }
@@ -89,7 +89,7 @@ impl<IO: Io> Driver<IO> {
             false => OPAQUE,
         };
         let limit = self.link.config().write_limit();
-        Some(since + self.stall.backlog.patience(limit, rate, most))
+        Some(since + self.stall.backlog.time_limit(limit, rate, most))
     }
 
     /// Returns whether the peer has taken nothing for too long.
@@ -111,13 +111,13 @@ impl<IO: Io> Driver<IO> {
         let is_pinged = self.keepalive.as_ref().is_some_and(Keepalive::is_waiting);
         // Both count on what was unread when they began.
         if self.blocked.is_none() && !is_pinged {
-            self.stall.backlog.settle(now);
+            self.stall.backlog.update(now);
         }
     }
 
     /// Returns how much longer than usual the pong may take to a ping that is written now.
     pub(super) fn longer_for_pong(&mut self, now: Moment, answer: Duration) -> Duration {
-        self.stall.backlog.settle(now);
-        self.stall.backlog.patience(answer, SLOWEST, PONG) - answer
+        self.stall.backlog.update(now);
+        self.stall.backlog.time_limit(answer, SLOWEST, PONG) - answer
     }
 }

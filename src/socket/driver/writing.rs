@@ -87,7 +87,7 @@ impl<IO: Io> Driver<IO> {
             if !written.is_empty() {
                 self.unflushed = true;
                 self.spent.add(0, written.bytes);
-                self.stall.backlog.take(written.bytes, now);
+                self.stall.backlog.add(written.bytes, now);
                 self.release(written, &mut moved);
             } else if let Some(payload) = self.owed.take() {
                 self.push_control(|engine| engine.output.push_pong(&payload));
