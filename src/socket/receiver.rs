@@ -7,7 +7,7 @@ use super::{
     input::Input,
 };
 use crate::{
-    codec::{Assembly, Decoder, Event, Rooms, Rules, Violation},
+    codec::{Assembly, Decoder, Event, ReadBuffers, Rules, Violation},
     time::rate::Allowance,
     words::Message,
 };
@@ -115,7 +115,7 @@ impl Receiver {
         if undecoded.is_empty() {
             return None;
         }
-        if let Some(whole) = self.decoder.usual(&mut undecoded) {
+        if let Some(whole) = self.decoder.decode_fast(&mut undecoded) {
             let left = undecoded.len();
             if let Ok(message) = whole.into_message_in(slab, left) {
                 input.keep(left);
@@ -162,9 +162,9 @@ impl Receiver {
 
     /// Returns what comes next, as far as a poll's `share` of inflating goes: `None` if it is used up.
     pub(super) fn inflate(&mut self, share: &mut Share, now: Moment) -> Option<Found> {
-        self.decoder.set_share(share.left());
+        self.decoder.set_budget(share.left());
         let found = self.next(now);
-        share.set_left(self.decoder.share());
+        share.set_left(self.decoder.budget());
         match found {
             Found::Nothing if self.decoder.is_paused() => None,
             found => Some(found),
@@ -189,7 +189,7 @@ impl Receiver {
         if undecoded.is_empty() && self.decoder.is_between_messages() {
             return Found::Nothing;
         }
-        let decoded = match self.decoder.usual(&mut undecoded) {
+        let decoded = match self.decoder.decode_fast(&mut undecoded) {
             Some(whole) => whole
                 .into_message()
                 .map(|message| Some(Event::Message(message))),
@@ -223,17 +223,17 @@ impl Receiver {
     }
 
     /// Returns where the next bytes can be read to, if they are for a large payload alone.
-    pub(super) fn place(&mut self) -> Option<Rooms<'_>> {
-        self.decoder.place()
+    pub(super) fn place(&mut self) -> Option<ReadBuffers<'_>> {
+        self.decoder.direct_read()
     }
 
     /// Takes `len` bytes that were read to their place; none if nothing was read.
     pub(super) fn placed(&mut self, len: usize, now: Moment) {
         if len == 0 {
-            return self.decoder.give_up_place();
+            return self.decoder.cancel_direct_read();
         }
         self.spent.add(0, len);
-        self.stopped = Some(match self.decoder.placed(len, now) {
+        self.stopped = Some(match self.decoder.finish_direct_read(len, now) {
             Ok(None) => return,
             Ok(Some(message)) => Stopped::Placed(message),
             Err(violation) => {
@@ -248,7 +248,7 @@ impl Receiver {
     /// written.
     pub(super) fn has_spent(&self, unwritten: usize) -> bool {
         self.spent.is_enough()
-            && (!self.decoder.is_within_large() || self.spent.is_enough_within(unwritten))
+            && (!self.decoder.is_in_large_payload() || self.spent.is_enough_within(unwritten))
     }
 
     /// Returns whether messages are compressed, so that decoding one takes long.
@@ -270,7 +270,7 @@ impl Receiver {
 
     /// Does not hold against the peer that nothing was read from `since` until now.
     pub(super) fn excuse(&mut self, since: Moment, now: Moment) {
-        self.decoder.excuse(now.since(since));
+        self.decoder.extend_deadline(now.since(since));
         if let Some(allowance) = &mut self.allowance {
             allowance.grant(since, now);
         }

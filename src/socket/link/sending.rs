@@ -296,7 +296,7 @@ impl State {
         let outbox = &mut self.outbox;
         if self.writing.is_empty() {
             // While output is blocked, a shared buffer would wait with it.
-            outbox.lend();
+            outbox.acquire_memory();
         }
         outbox.push(message);
     }

@@ -133,7 +133,7 @@ impl Batch {
             self.done.messages += load.messages;
             self.done.bytes += load.bytes;
             if output.is_empty() {
-                output.lend();
+                output.acquire_memory();
             }
             match compressed {
                 None => output.push(message),
