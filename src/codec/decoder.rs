@@ -310,8 +310,8 @@ impl Decoder {
         }
     }
 
-    /// Goes on to join an inflated message. Returns it when it is complete, or `None` if that pauses. No later
-    /// input is decoded before that.
+    /// Joins the buffers of an inflated message. Returns it when it is complete, or `None` if this pauses. Later
+    /// input is decoded only after that.
     fn join(&mut self) -> Result<Option<Message>, Violation> {
         let Some(inflation) = &mut self.inflation else {
             return Ok(None);
@@ -374,8 +374,8 @@ impl Decoder {
         Ok(message)
     }
 
-    /// Returns buffers for a direct read: the next bytes of the input, if they belong to a large payload. So
-    /// that payload is not copied, and is unmasked in its buffers.
+    /// Returns the buffers of the message in progress for a direct read, if the next bytes of the input belong
+    /// to a large payload. A payload that is read directly is not copied.
     ///
     /// After the read, call [`finish_direct_read`](Self::finish_direct_read), or
     /// [`cancel_direct_read`](Self::cancel_direct_read) if it returned no bytes.

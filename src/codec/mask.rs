@@ -7,8 +7,8 @@ use crate::codec::random;
 
 /// The bytes that are masked at once, in registers. All loads come before the stores, which is faster.
 const BLOCK: usize = 128;
-/// The same for the rest after the last block, and for short payloads. The rest of that is masked by eight
-/// bytes, then by four, then byte by byte.
+/// The same for short payloads, and for the bytes after the last block. The remaining bytes are masked by
+/// eight, then by four, then one by one.
 const PIECE: usize = 32;
 
 /// The masking key of one frame, rotated so that its first byte belongs to the next byte of the payload.

@@ -103,7 +103,7 @@ pub(crate) fn refused(mut response: Response<Bytes>) -> Response<Bytes> {
 
 /// Removes the connection headers from a refusal over HTTP/2, where they are malformed (RFC 9113 §8.2.2).
 ///
-/// They are not needed there: the stream ends, so no frames can be read as a request.
+/// They are not needed there: frames of the client belong to the stream, which ends.
 pub(crate) fn without_connection_headers<T>(
     mut response: Response<T>,
     version: Version,

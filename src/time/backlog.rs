@@ -9,14 +9,14 @@ use std::time::Duration;
 
 use crate::time::Moment;
 
-/// The slowest reading rate that is tolerated, in bytes a second. The documentation promises 1 KiB a
-/// second; this is half of it, because buffers report free space late.
+/// The slowest tolerated reading rate, in bytes a second. It is half of the 1 KiB a second that the
+/// documentation promises, because buffers report free space late.
 pub(crate) const SLOWEST: usize = 512;
 
 /// The bytes written to the stream, minus those that a reader at the slowest rate has read since.
 #[derive(Debug)]
 pub(crate) struct Backlog {
-    /// Unread bytes at the moment `updated`. The buffers of a stream never hold more than a `u32` counts.
+    /// Unread bytes at the moment `updated`. A `u32` is enough: the buffers of a stream hold fewer bytes.
     unread: u32,
     updated: Moment,
     /// Bytes written to the stream since then, the last of them at `last_write`.

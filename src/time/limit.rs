@@ -1,10 +1,10 @@
-//! Time limits: raised to a minimum, lowered to a maximum that a clock can add.
+//! Time limits: raised to a minimum, and lowered to a maximum that a clock can add.
 
 use std::{fmt, time::Duration};
 
 /// The minimum of a timeout.
 const MIN_TIMEOUT: Duration = Duration::from_millis(50);
-/// The minimum of a limit that counts from the opening. A peer needs several steps in that time.
+/// The minimum of a limit that counts from the opening. A peer takes several steps in that time.
 const MIN_LIFETIME: Duration = Duration::from_secs(1);
 /// An unlimited timeout: 100 years. A clock can still add it to every moment.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);

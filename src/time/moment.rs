@@ -16,7 +16,7 @@ static START: LazyLock<Instant> = LazyLock::new(|| {
     now.checked_sub(Duration::from_secs(3600)).unwrap_or(now)
 });
 
-/// A point in time, in nanoseconds since [`START`]. Additions saturate, after 584 years.
+/// A point in time, in nanoseconds since [`START`]. Additions saturate at the maximum, 584 years later.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Moment(NonZeroU64);
 

@@ -49,7 +49,7 @@ impl Bucket {
             0 => {}
             earned if earned < rate.burst.saturating_sub(self.tokens) => {
                 self.tokens += earned;
-                // The time of a part of a token is kept for the next refill.
+                // Only the time of whole tokens is used up. The rest counts for the next refill.
                 let spent = u64::from(earned) * 1_000_000 / u64::from(rate.per_second);
                 self.refilled += Duration::from_micros(spent);
             }
@@ -73,7 +73,7 @@ impl Rate {
 pub(crate) struct Allowance {
     messages: Option<(Rate, Bucket)>,
     bytes: Option<(Rate, Bucket)>,
-    /// Tokens of paused reading have been granted up to this moment.
+    /// Tokens for paused reading have been granted up to this moment.
     granted: Moment,
     /// Since when a message waits for free space.
     waiting_since: Option<Moment>,
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_time_of_a_part_of_a_token() {
+    fn keeps_the_time_left_over_from_whole_tokens() {
         let start = Moment::now();
         let mut bucket = Bucket::new(RATE, start);
         assert_eq!(take(&mut bucket, start), 200);

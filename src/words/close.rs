@@ -270,7 +270,7 @@ impl Closed {
         self.frame.as_ref().map_or("", CloseFrame::reason)
     }
 
-    /// Returns whether both sides sent a Close. Then no message was lost in either direction.
+    /// Returns whether both sides sent a Close. Then each side received everything that the other had sent.
     #[must_use]
     pub const fn is_clean(&self) -> bool {
         self.clean

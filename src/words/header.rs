@@ -93,10 +93,10 @@ pub(crate) fn single<'a>(
     }
 }
 
-/// Displays bytes that a client chose, safely: visible ASCII as it is, everything else escaped, at most
-/// 200 bytes in all.
+/// Displays bytes that a client chose. Visible ASCII is shown as it is, everything else is escaped. The
+/// output has at most 200 bytes.
 ///
-/// The output is plain text for a log, a terminal and a browser: it contains no control characters.
+/// It contains no control characters, so it is safe in a log, a terminal and a browser.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Visible<'a>(pub(crate) &'a [u8]);
 

@@ -54,7 +54,7 @@ impl Bits {
         self.push(u64::from(last) | kind << 1, 3);
     }
 
-    /// Ends a message as a sender does: with the head of an empty stored block.
+    /// Ends a message like a sender: with the head of an empty stored block.
     fn flush(&mut self) {
         self.head(false, 0);
         self.align();

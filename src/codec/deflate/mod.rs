@@ -16,12 +16,12 @@
 //! earlier ones. Beginning a stream is expensive in zlib. So short streams, of up to 128 bytes after another
 //! stream, are inflated without zlib (`short`). Streams that inflate to fewer than 4 bytes are limited: a message
 //! may have 16 of them for each of its frames. That is enough for encoders that end a stream instead of
-//! flushing, because they send a frame for each flush, or more bytes.
+//! flushing: such an encoder sends a frame for each stream, or a stream has more content.
 //!
 //! # Memory
 //!
-//! Compressors and decompressors are lent from a pool. Without context takeover they are given back after each
-//! message. With it, a connection keeps its own from the first message until the end.
+//! Compressors and decompressors are lent from a pool. Without context takeover, they are given back after each
+//! message. With it, a connection keeps its own from the first message until the connection ends.
 
 mod compress;
 #[cfg(test)]

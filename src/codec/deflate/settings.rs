@@ -29,10 +29,10 @@ use crate::handshake::extension::{
 ///
 /// A message may end its deflate stream with a final block, and continue with another stream
 /// (RFC 7692 §7.2.3.4): some clients end a stream instead of flushing it. For each of its frames, a message may
-/// have 16 streams that inflate to fewer than 4 bytes. The number of longer streams is not limited. If there are
-/// too many, the connection ends with [`TooManyFinalBlocks`](crate::error::RecvError::TooManyFinalBlocks) and
-/// 1008. Half a million tiny streams fit into a message of 1 MB, and would cost 120 times as much as stored data
-/// of that length.
+/// have 16 tiny streams, which inflate to fewer than 4 bytes. Further ones end the connection with
+/// [`TooManyFinalBlocks`](crate::error::RecvError::TooManyFinalBlocks) and 1008. The number of longer streams is
+/// not limited. Without the limit, half a million tiny streams would fit into a message of 1 MB, and cost 120
+/// times as much as stored data of that length.
 ///
 /// # Security
 ///

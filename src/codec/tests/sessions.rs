@@ -116,7 +116,7 @@ fn push_event(to: &mut Vec<u8>, event: &Event, rng: &mut Rng) {
     }
 }
 
-/// Changes a few bytes. Half of the changes are in the first 16 bytes, because heads are there.
+/// Changes a few bytes. About half of the changes are in the first 16 bytes, because heads are there.
 pub(super) fn mutate(bytes: &mut Vec<u8>, rng: &mut Rng) {
     for _ in 0..=rng.below(3) {
         if bytes.is_empty() {

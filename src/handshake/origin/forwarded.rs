@@ -265,7 +265,7 @@ mod tests {
             (2, &["evil, a", "b"], "a"),
             (2, &["a, b"], "a"),
             (3, &["evil", "a", "b, c"], "a"),
-            // Too few: one of the proxies has not written it.
+            // Fewer elements than proxies.
             (2, &["evil"], "missing"),
             (1, &[], "missing"),
             (0, &["evil"], "missing"),

@@ -312,7 +312,7 @@ impl OriginPolicy {
 
     /// Uses the `host` of `Forwarded` instead of `Host`, if `proxies` have written it.
     ///
-    /// If one of the elements of `proxies` is malformed, no page counts as one of the same host. This and
+    /// If an element that `proxies` wrote is malformed, no page counts as a page of the same host. This and
     /// [`x_forwarded_host`](Self::x_forwarded_host) replace each other, the last call counts. Default:
     /// `Host`.
     ///

@@ -26,7 +26,7 @@ pub(crate) const MIN_WINDOW_BITS: u8 = 9;
 pub(crate) struct Direction {
     /// Base-2 logarithm of the window: the maximum distance of a back reference, in bytes.
     pub(crate) window_bits: u8,
-    /// A message may refer to the ones before it.
+    /// A message may refer to earlier ones.
     pub(crate) context_takeover: bool,
 }
 
