@@ -368,7 +368,8 @@ impl<'a> WholeMessage<'a> {
         message(self.kind, slab.split().freeze())
     }
 
-    /// Unmasks and validates block by block with SIMD. The check of `Utf8Bytes` is that of std, which is slower.
+    /// Unmasks and validates block by block with SIMD. The check of `Utf8Bytes` is that of std, which is
+    /// slower.
     fn into_text(mut self) -> Result<Message, Violation> {
         let mut text = String::with_capacity(self.payload.len());
         let mut validator = Validator::default();

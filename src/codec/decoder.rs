@@ -310,8 +310,8 @@ impl Decoder {
         }
     }
 
-    /// Joins the buffers of an inflated message. Returns it when it is complete, or `None` if this pauses. Later
-    /// input is decoded only after that.
+    /// Joins the buffers of an inflated message. Returns it when it is complete, or `None` if this pauses.
+    /// Later input is decoded only after that.
     fn join(&mut self) -> Result<Option<Message>, Violation> {
         let Some(inflation) = &mut self.inflation else {
             return Ok(None);

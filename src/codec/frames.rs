@@ -227,8 +227,8 @@ impl Frames {
         other.load = Load::default();
     }
 
-    /// Reserves capacity in the tail for a message. A large tail gets exactly the capacity of a segment, because
-    /// doubling would allocate nearly twice the queued bytes.
+    /// Reserves capacity in the tail for a message. A large tail gets exactly the capacity of a segment,
+    /// because doubling would allocate nearly twice the queued bytes.
     fn reserve(&mut self, len: usize, contiguous: bool) {
         let more = len + MAX_HEAD;
         let segment = match contiguous {

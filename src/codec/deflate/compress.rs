@@ -145,7 +145,8 @@ impl Compressor {
         }
     }
 
-    /// Returns whether the message is complete, or `None` if its output, with the tail, is over `max_len` bytes.
+    /// Returns whether the message is complete, or `None` if its output, with the tail, is over `max_len`
+    /// bytes.
     fn compress_to(&mut self, message: &[u8], end: usize, max_len: usize) -> Option<bool> {
         let is_last = end == message.len();
         let flush = match is_last {

@@ -205,7 +205,7 @@ fn decode_by(decoder: &mut Decoder, bytes: &[u8]) -> (Result<Option<Event>, Viol
 #[ignore = "benches/inflate-cost counts its instructions"]
 fn decodes_the_payload_to_be_measured() {
     let name = env::var("PAYLOAD").expect("PAYLOAD names a payload");
-    let (front, name) = match name.strip_prefix("behind text: ") {
+    let (front, name) = match name.strip_prefix("after text: ") {
         Some(name) => (finished(&b"ordinary data, ".repeat(1000), 6), name),
         None => (Vec::new(), &name[..]),
     };
@@ -231,8 +231,8 @@ fn refuses_too_many_tiny_streams() {
             assert!(taken <= front.len() + 64 * 1024, "{name}: {taken} taken");
             // Only a few hundred bytes of the tiny streams were inflated.
             let work = decoder.take_work();
-            let most = front.len() * 4 + text.len() + 20 * 1024;
-            assert!(work <= most, "{name}: as much work as {work} bytes");
+            let max = front.len() * 4 + text.len() + 20 * 1024;
+            assert!(work <= max, "{name}: work of {work} bytes");
         }
     }
 }
@@ -248,8 +248,8 @@ fn inflates_short_streams_without_zlib() {
         // A stream in zlib counts as 256 bytes. zlib was used only for streams that are split by a read or by a
         // block of 4 KiB.
         let work = decoder.take_work();
-        let most = 4 * payload.len() + message.len() + 256 * (payload.len() / 2048 + 2);
-        assert!(work <= most, "{name}: as much work as {work} bytes");
+        let max = 4 * payload.len() + message.len() + 256 * (payload.len() / 2048 + 2);
+        assert!(work <= max, "{name}: work of {work} bytes");
     }
 }
 
@@ -398,8 +398,8 @@ fn by_zlib(input: &[u8]) -> Option<(usize, Vec<u8>)> {
     matches!(status, Ok(Status::StreamEnd)).then(|| (zlib.total_in() as usize, output))
 }
 
-fn random_bytes(rng: &mut Rng, most: usize) -> Vec<u8> {
-    let len = rng.below(most);
+fn random_bytes(rng: &mut Rng, max: usize) -> Vec<u8> {
+    let len = rng.below(max);
     rng.bytes(len)
 }
 
@@ -438,8 +438,8 @@ fn random_stream(rng: &mut Rng) -> Vec<u8> {
                             _ => 0,
                         };
                         bits.push(rng.below(1 << extra) as u64, extra);
-                        let most = [4, 12, 30, 32][rng.below(4)];
-                        let distance = rng.below(most);
+                        let max = [4, 12, 30, 32][rng.below(4)];
+                        let distance = rng.below(max);
                         bits.code(distance as u64, 5);
                         let extra = (distance as u32 / 2).saturating_sub(1).min(13);
                         bits.push(rng.below(1 << extra) as u64, extra);
@@ -478,8 +478,8 @@ fn inflates_short_streams_like_zlib() {
             _ => input.truncate(1 + rng.below(input.len())),
         }
         let small = rng.below(50);
-        let room = [4096, 4096, small][rng.below(3)];
-        match short::inflate(&input, &mut output[..room]) {
+        let capacity = [4096, 4096, small][rng.below(3)];
+        match short::inflate(&input, &mut output[..capacity]) {
             Some((read, written)) => {
                 same += 1;
                 let expected = by_zlib(&input);

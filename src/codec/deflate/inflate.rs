@@ -26,8 +26,8 @@ const WORK_PER_BYTE: usize = 4;
 /// The work for each stream that zlib begins.
 const WORK_PER_STREAM: usize = 256;
 
-/// The budget that [`Inflation::finish`] needs: it appends up to nine bytes to the input, and zlib may have pending
-/// output.
+/// The budget that [`Inflation::finish`] needs: it appends up to nine bytes to the input, and zlib may have
+/// pending output.
 const FINISH_BUDGET: usize = 4 * BLOCK;
 
 const CORRUPT: Violation = Violation::Protocol("a compressed message is not a deflate stream");
@@ -258,7 +258,8 @@ impl Inflation {
             rest = &rest[read..];
             spend(&mut self.budget, written);
             self.work = self.work.saturating_add(written);
-            // The output before an error is appended first. So the result does not depend on the pieces of input.
+            // The output before an error is appended first. So the result does not depend on the pieces of
+            // input.
             message.append_inflated(&output[..written], limit)?;
             match status.map_err(|_| CORRUPT)? {
                 Status::StreamEnd => {

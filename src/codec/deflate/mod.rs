@@ -6,17 +6,17 @@
 //!
 //! # Limits for a peer
 //!
-//! The message limit applies to the inflated message. Messages are inflated in steps of 4 KiB, and the step that
-//! exceeds the limit is the last. The compressed bytes are limited as well, to the message limit plus an eighth
-//! and 1 KiB, which is more than deflate ever needs. A stream that is corrupt, or that ends within a block, is a
-//! protocol error, 1002. RFC 7692 names no code. The Python package `websockets` uses 1002 as well. The npm
-//! package `ws` uses 1007, which here means that a text is not UTF-8.
+//! The message limit applies to the inflated message. Messages are inflated in steps of 4 KiB, and the step
+//! that exceeds the limit is the last. The compressed bytes are limited as well, to the message limit plus an
+//! eighth and 1 KiB, which is more than deflate ever needs. A stream that is corrupt, or that ends within a
+//! block, is a protocol error, 1002. RFC 7692 names no code. The Python package `websockets` uses 1002 as
+//! well. The npm package `ws` uses 1007, which here means that a text is not UTF-8.
 //!
 //! A block with BFINAL ends a deflate stream. The following bytes begin a new stream, which cannot refer to
 //! earlier ones. Beginning a stream is expensive in zlib. So short streams, of up to 128 bytes after another
-//! stream, are inflated without zlib (`short`). Streams that inflate to fewer than 4 bytes are limited: a message
-//! may have 16 of them for each of its frames. That is enough for encoders that end a stream instead of
-//! flushing: such an encoder sends a frame for each stream, or a stream has more content.
+//! stream, are inflated without zlib (`short`). Streams that inflate to fewer than 4 bytes are limited: a
+//! message may have 16 of them for each of its frames. That is enough for encoders that end a stream instead
+//! of flushing: such an encoder sends a frame for each stream, or a stream has more content.
 //!
 //! # Memory
 //!

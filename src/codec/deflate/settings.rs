@@ -27,12 +27,12 @@ use crate::handshake::extension::{
 ///
 /// # Limits for a peer
 ///
-/// A message may end its deflate stream with a final block, and continue with another stream
-/// (RFC 7692 §7.2.3.4): some clients end a stream instead of flushing it. For each of its frames, a message may
-/// have 16 tiny streams, which inflate to fewer than 4 bytes. Further ones end the connection with
-/// [`TooManyFinalBlocks`](crate::error::RecvError::TooManyFinalBlocks) and 1008. The number of longer streams is
-/// not limited. Without the limit, half a million tiny streams would fit into a message of 1 MB, and cost 120
-/// times as much as stored data of that length.
+/// A message may end its deflate stream with a final block, and continue with another stream (RFC 7692
+/// §7.2.3.4): some clients end a stream instead of flushing it. For each of its frames, a message may have 16
+/// tiny streams, which inflate to fewer than 4 bytes. Further ones end the connection with
+/// [`TooManyFinalBlocks`](crate::error::RecvError::TooManyFinalBlocks) and 1008. The number of longer streams
+/// is not limited. Without the limit, half a million tiny streams would fit into a message of 1 MB, and cost
+/// 120 times as much as stored data of that length.
 ///
 /// # Security
 ///
@@ -54,8 +54,8 @@ use crate::handshake::extension::{
 /// tasks can run during a large message. `send` and `try_send` do not wait for the compression. JSON of 16 KiB
 /// takes about half a millisecond at the default level, and shrinks to a quarter.
 ///
-/// In [`Config::max_outbox`](crate::Config::max_outbox), a message counts with its length until it is compressed,
-/// and with its compressed length after that.
+/// In [`Config::max_outbox`](crate::Config::max_outbox), a message counts with its length until it is
+/// compressed, and with its compressed length after that.
 ///
 /// Compressors and decompressors need memory:
 ///
@@ -66,11 +66,11 @@ use crate::handshake::extension::{
 /// | compressor, window of 12 bits | 202 KiB |
 /// | compressor, window of 15 bits | 314 KiB |
 ///
-/// Without context takeover they are shared. A connection uses a compressor while a message is compressed, and a
-/// decompressor from the first byte of a message to its last. An idle connection has neither, so it needs no more
-/// memory than a connection without compression. Idle ones are kept for the next messages: as many of each as
-/// the machine runs threads, or as many as are in use, if that is more. With context takeover, a connection
-/// keeps its own from the first message in that direction until its end.
+/// Without context takeover they are shared. A connection uses a compressor while a message is compressed,
+/// and a decompressor from the first byte of a message to its last. An idle connection has neither, so it
+/// needs no more memory than a connection without compression. Idle ones are kept for the next messages: as
+/// many of each as the machine runs threads, or as many as are in use, if that is more. With context
+/// takeover, a connection keeps its own from the first message in that direction until its end.
 #[derive(Clone, Copy, Debug)]
 pub struct Deflate {
     min_size: usize,
@@ -108,8 +108,8 @@ impl Deflate {
         self
     }
 
-    /// Sets the compression level, from 1, the fastest, to 9, the smallest output. A value below 1 counts as 1, a
-    /// value above 9 as 9. Default: 6.
+    /// Sets the compression level, from 1, the fastest, to 9, the smallest output. A value below 1 counts as
+    /// 1, a value above 9 as 9. Default: 6.
     #[must_use]
     pub const fn level(mut self, level: u32) -> Self {
         self.level = match level {
@@ -123,9 +123,9 @@ impl Deflate {
     /// Sets the maximum window for sending, as the base-2 logarithm of its bytes, from 9 to 15. A value below 9
     /// counts as 9, a value above 15 as 15.
     ///
-    /// The window is the maximum distance of a back reference. The peer may ask for a smaller one, but not for 8
-    /// bits, which zlib does not support: a client that does is served without compression, and connecting to a
-    /// server that does fails. Default: 12, which is 4 KiB.
+    /// The window is the maximum distance of a back reference. The peer may ask for a smaller one, but not
+    /// for 8 bits, which zlib does not support: a client that does is served without compression, and
+    /// connecting to a server that does fails. Default: 12, which is 4 KiB.
     #[must_use]
     pub const fn send_window_bits(mut self, bits: u8) -> Self {
         self.terms.send.window_bits = window_bits(bits);

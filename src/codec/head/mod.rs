@@ -344,17 +344,17 @@ fn check_len(
     }
     let before = message.map_or(0, |message| message.len);
     let limits = &rules.limits;
-    let room = match (kind, message) {
+    let remaining = match (kind, message) {
         (Kind::Compressed(_), _)
         | (
             _,
             Some(Progress {
                 compressed: true, ..
             }),
-        ) => room_for_compressed(limits, before),
+        ) => remaining_compressed(limits, before),
         _ => limits.message.saturating_sub(before).min(limits.frame),
     };
-    if usize::try_from(low).is_ok_and(|low| low <= room) {
+    if usize::try_from(low).is_ok_and(|low| low <= remaining) {
         Ok(())
     } else {
         Err(Violation::TooLarge)
@@ -364,7 +364,7 @@ fn check_len(
 /// Returns how many more bytes of a compressed message may arrive.
 // A function of its own keeps the usual case small.
 #[cold]
-fn room_for_compressed(limits: &Limits, before: usize) -> usize {
+fn remaining_compressed(limits: &Limits, before: usize) -> usize {
     let frame = if limits.frame < limits.message {
         limits.frame
     } else {

@@ -137,9 +137,9 @@ fn agrees_with_tungstenite_on_direct_reads() {
             let at = rng.below(bytes.len());
             bytes[at] ^= 1 << rng.below(8);
         }
-        let most = [20_000, 70_000, 300_000][round % 3];
+        let max = [20_000, 70_000, 300_000][round % 3];
         let (ours, result, direct_reads) =
-            decode_with_direct_reads(&bytes, at_server(LIMITS), || 1 + rng.below(most));
+            decode_with_direct_reads(&bytes, at_server(LIMITS), || 1 + rng.below(max));
         match compare(&bytes, &ours, result, round) {
             Both::Accept => accepted += 1,
             Both::Refuse => refused += 1,

@@ -112,11 +112,11 @@ fn direct_reads_do_not_change_the_events() {
         }
         let rules = at_server(LIMITS);
         let (events, result, _) = decode_by(&bytes, rules, || usize::MAX);
-        for most in [5000, 70_000, 400_000] {
+        for max in [5000, 70_000, 400_000] {
             let (others, other, direct_reads) =
-                decode_with_direct_reads(&bytes, rules, || 1 + rng.below(most));
-            assert_eq!(other, result, "round {round}, up to {most}");
-            assert!(others == events, "round {round}, up to {most}");
+                decode_with_direct_reads(&bytes, rules, || 1 + rng.below(max));
+            assert_eq!(other, result, "round {round}, up to {max}");
+            assert!(others == events, "round {round}, up to {max}");
             direct += direct_reads;
             refused += usize::from(result.is_err());
         }

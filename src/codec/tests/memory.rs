@@ -90,8 +90,8 @@ fn bounds_the_memory_for_any_fragments_pieces_and_direct_reads() {
     for round in 0..120 {
         let near = CHUNK - 3 + rng.below(6);
         let limit = [1 + rng.below(5_000), near, near + CHUNK, usize::MAX][rng.below(4)];
-        let most = limit.min(5 * CHUNK);
-        let len = [most, 1 + rng.below(most)][rng.below(2)];
+        let max = limit.min(5 * CHUNK);
+        let len = [max, 1 + rng.below(max)][rng.below(2)];
         let payload = match round % 2 {
             0 => rng.bytes(len),
             _ => {
@@ -127,9 +127,9 @@ fn bounds_the_memory_for_any_fragments_pieces_and_direct_reads() {
                         direct_reads += 1;
                     }
                     // Up to four buffers during the read.
-                    let most = bound(received, limit) + 3 * CHUNK;
+                    let max = bound(received, limit) + 3 * CHUNK;
                     assert!(
-                        decoder.capacity() <= most.min(in_buffers(limit)),
+                        decoder.capacity() <= max.min(in_buffers(limit)),
                         "round {round}"
                     );
                     if !is_direct && rng.below(2) == 0 {

@@ -83,8 +83,8 @@ fn decodes_compressed_messages_for_every_window_in_any_fragments() {
                     (first, rest) = (CONTINUATION, more);
                 }
                 bytes.extend(frame(FIN | first, rest));
-                let most = 1 + rng.below(5000);
-                let events = events_of(&mut decoder, &bytes, || 1 + rng.below(most)).unwrap();
+                let max = 1 + rng.below(5000);
+                let events = events_of(&mut decoder, &bytes, || 1 + rng.below(max)).unwrap();
                 let (last, pings) = events.split_last().unwrap();
                 assert!(
                     *last == Event::Message(message),

@@ -36,10 +36,10 @@ fn limits_the_inflated_size() {
                 }
                 bytes
             };
-            let most = &message[1..];
-            let events = events_of(&mut decoder(false, limits), &bytes_of(most), || 7777);
+            let full = &message[1..];
+            let events = events_of(&mut decoder(false, limits), &bytes_of(full), || 7777);
             assert!(
-                events == Ok(vec![Event::Message(Message::binary(most.to_vec()))]),
+                events == Ok(vec![Event::Message(Message::binary(full.to_vec()))]),
                 "{name}"
             );
             let over = events_of(&mut decoder(false, limits), &bytes_of(&message), || 7777);
@@ -184,7 +184,7 @@ fn pauses_do_not_change_the_result() {
         let mut bytes = frame(first, &payload[..middle]);
         bytes.extend(frame(FIN | 9, b"ping"));
         bytes.extend(frame(FIN | CONTINUATION, &payload[middle..]));
-        bytes.extend(frame(FIN | 1, b"behind"));
+        bytes.extend(frame(FIN | 1, b"next"));
         for takeover in [false, true] {
             let expected = events_of(&mut decoder(takeover, limits), &bytes, || bytes.len());
             for piece in [bytes.len(), 1000, 1] {

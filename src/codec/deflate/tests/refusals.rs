@@ -55,8 +55,8 @@ fn refuses_a_truncated_message() {
         let payload = compress(&text.repeat(5), level);
         for takeover in [false, true] {
             for len in 1..payload.len() {
-                // The first byte of a stored block is a valid empty message. The appended tail completes a block
-                // whose last four bytes are missing.
+                // The first byte of a stored block is a valid empty message. The appended tail completes a
+                // block whose last four bytes are missing.
                 if level == 0 && (len == 1 || len == payload.len() - 5) {
                     continue;
                 }
