@@ -10,7 +10,7 @@ use crate::{
     time::{
         Moment,
         keepalive::Intervals,
-        limit::{Shown, life, wait},
+        limit::{Shown, lifetime, timeout},
         rate::{Allowance, Rate},
     },
 };
@@ -167,7 +167,7 @@ impl Config {
     /// overtake the rest of a frame. Minimum: 50 ms. Default: 60 s.
     #[must_use]
     pub const fn assembly_timeout(mut self, limit: Duration) -> Self {
-        self.assembly_timeout = wait(limit);
+        self.assembly_timeout = timeout(limit);
         self
     }
 
@@ -256,7 +256,7 @@ impl Config {
     /// 16 KiB a second instead of 512 bytes.
     #[must_use]
     pub const fn write_timeout(mut self, limit: Duration) -> Self {
-        self.write_timeout = wait(limit);
+        self.write_timeout = timeout(limit);
         self
     }
 
@@ -280,7 +280,7 @@ impl Config {
     /// The end of a TLS connection is not detected.
     #[must_use]
     pub const fn receive_timeout(mut self, limit: Duration) -> Self {
-        self.receive_timeout = wait(limit);
+        self.receive_timeout = timeout(limit);
         self
     }
 
@@ -292,7 +292,7 @@ impl Config {
     /// are not dropped. Minimum: 50 ms. Default: 30 s.
     #[must_use]
     pub const fn handler_grace(mut self, limit: Duration) -> Self {
-        self.handler_grace = wait(limit);
+        self.handler_grace = timeout(limit);
         self
     }
 
@@ -312,8 +312,8 @@ impl Config {
     #[must_use]
     pub const fn keepalive(mut self, silence: Duration, answer: Duration) -> Self {
         self.keepalive = Some(Intervals {
-            silence: wait(silence),
-            answer: wait(answer),
+            silence: timeout(silence),
+            answer: timeout(answer),
         });
         self
     }
@@ -331,7 +331,7 @@ impl Config {
     /// handshake first. Default: no bound.
     #[must_use]
     pub const fn first_message_timeout(mut self, limit: Duration) -> Self {
-        self.first_message_timeout = Some(life(limit));
+        self.first_message_timeout = Some(lifetime(limit));
         self
     }
 
@@ -341,7 +341,7 @@ impl Config {
     /// reconnects time for some messages. Default: no bound.
     #[must_use]
     pub const fn max_lifetime(mut self, limit: Duration) -> Self {
-        self.max_lifetime = Some(life(limit));
+        self.max_lifetime = Some(lifetime(limit));
         self
     }
 
@@ -352,7 +352,7 @@ impl Config {
     /// Default: 5 s.
     #[must_use]
     pub const fn close_timeout(mut self, limit: Duration) -> Self {
-        self.close_timeout = wait(limit);
+        self.close_timeout = timeout(limit);
         self
     }
 

@@ -68,7 +68,7 @@ fn assert_fast_path(stream: &[u8], rules: Rules, whole: &Outcome) {
     let mut events = Vec::new();
     let mut input = stream;
     let end = loop {
-        let decoded = match decoder.usual(&mut input) {
+        let decoded = match decoder.decode_fast(&mut input) {
             Some(usual) => usual
                 .into_message_in(&mut slab, input.len())
                 .map(|message| Some(Event::Message(message))),
@@ -94,7 +94,7 @@ fn assert_fast_path(stream: &[u8], rules: Rules, whole: &Outcome) {
 fn encode(events: &[Event], lends: bool) -> Vec<u8> {
     let mut outgoing = Outgoing::new(Role::Server, false);
     if lends {
-        outgoing.lend();
+        outgoing.acquire_memory();
     }
     for event in events {
         match event {
@@ -180,12 +180,12 @@ fn decode_by(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize, place: 
         let place = match place {
             // Begin a direct read and cancel it. The bytes then come through `decode`.
             true if piece % 4 == 3 => {
-                let _ = decoder.place();
-                decoder.give_up_place();
+                let _ = decoder.direct_read();
+                decoder.cancel_direct_read();
                 assert_bounded(&decoder, received, &rules);
                 None
             }
-            true => decoder.place(),
+            true => decoder.direct_read(),
             false => None,
         };
         let placed = place.map(|mut rooms| {
@@ -203,7 +203,7 @@ fn decode_by(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize, place: 
         outcome.given += len;
         received += len;
         let mut placed = placed.map(|len| {
-            let message = decoder.placed(len, now)?;
+            let message = decoder.finish_direct_read(len, now)?;
             let message = message.map(|message| message.into_message());
             Ok(message.transpose()?.map(Event::Message))
         });

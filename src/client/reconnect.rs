@@ -13,7 +13,7 @@ use http::{Response, header::RETRY_AFTER};
 use tokio::time::{Instant, Sleep, sleep};
 
 use super::{ConnectError, Handshake, backoff::Backoff, connect};
-use crate::{codec::random, socket::WebSocket, time::limit::within};
+use crate::{codec::random, socket::WebSocket, time::limit::clamp};
 
 type Connected = Result<(WebSocket, Response<()>), ConnectError>;
 type Attempt = Pin<Box<dyn Future<Output = Connected> + Send>>;
@@ -126,7 +126,7 @@ impl Reconnect {
     #[must_use]
     pub fn delays(mut self, initial: Duration, max: Duration) -> Self {
         self.backoff
-            .set_ceilings(within(Duration::ZERO, initial), within(Duration::ZERO, max));
+            .set_ceilings(clamp(Duration::ZERO, initial), clamp(Duration::ZERO, max));
         self
     }
 
@@ -207,7 +207,7 @@ impl Reconnect {
     /// Begins the delay before the next attempt, and returns it.
     fn wait(&mut self, retry_after: Duration) -> Duration {
         let delay = self.backoff.delay(random_number(), retry_after);
-        let delay = within(Duration::ZERO, delay);
+        let delay = clamp(Duration::ZERO, delay);
         self.state = State::Waiting(Box::pin(sleep(delay)));
         delay
     }

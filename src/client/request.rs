@@ -14,7 +14,7 @@ use http::{
 };
 
 use super::{ConnectError, exchange::HeadLimits, url};
-use crate::{config::Config, handshake::subprotocol, time::limit::within, words::header::is_token};
+use crate::{config::Config, handshake::subprotocol, time::limit::clamp, words::header::is_token};
 
 /// The minimum of [`Handshake::timeout`].
 const MIN_TIMEOUT: Duration = Duration::from_millis(200);
@@ -111,7 +111,7 @@ impl Handshake {
     /// Minimum: 200 ms, because a handshake needs several round trips. Default: 10 s.
     #[must_use]
     pub const fn timeout(mut self, limit: Duration) -> Self {
-        self.timeout = within(MIN_TIMEOUT, limit);
+        self.timeout = clamp(MIN_TIMEOUT, limit);
         self
     }
 

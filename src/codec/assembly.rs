@@ -1,4 +1,4 @@
-//! A message that is put together from what arrives.
+//! A message in progress, assembled from its frames.
 
 use std::{cell::RefCell, mem};
 
@@ -8,76 +8,77 @@ use crate::words::{Message, Utf8Bytes};
 
 use super::{
     Limits, Mask, Violation,
-    chunks::{Chunks, Rooms},
+    chunks::{Chunks, ReadBuffers},
     head::{DataKind, Progress},
-    utf8::Checked,
+    utf8::Validator,
 };
 
-/// What may be held ahead when next to nothing has arrived, if the head promises that it will come.
-/// Later it is 16 times what has arrived, up to a whole buffer of [`Chunks`].
-const AT_FIRST: usize = 1024;
-/// Unmasked and checked at once, so that it stays in the first cache between the two.
+/// The minimum of the bytes that are allocated ahead of the received bytes, if the head announces them. Later
+/// it is 16 times the received bytes, up to a full buffer of [`Chunks`].
+const MIN_AHEAD: usize = 1024;
+/// The bytes that are unmasked and then validated at once. They stay in the first-level cache.
 const BLOCK: usize = 4 * 1024;
-/// Messages of this size are small, and those that come together share a buffer.
+/// The maximum size of a small message. Small messages of the same input share a buffer.
 const SMALL: usize = 128;
+/// The maximum size of such a shared buffer.
 const SLAB: usize = 1024;
-/// A payload of which so much has arrived, and so much is missing, is read to its place. What is less
-/// comes with what is behind it, in one read.
-const DIRECT: usize = if cfg!(tower_websocket_fuzzing) {
+/// The minimum of received bytes and of missing bytes for a direct read. A shorter rest is read together with
+/// the following frames.
+const MIN_DIRECT_READ: usize = if cfg!(tower_websocket_fuzzing) {
     8
 } else {
     16 * 1024
 };
 
-/// Each thread keeps at most this many empty assemblies for the next messages.
-const SPARES: usize = 64;
-/// An assembly is kept only if its list has room for at most this many buffers.
-const LISTED: usize = 16;
+/// The maximum number of empty assemblies that a thread keeps for the next messages.
+const MAX_SPARES: usize = 64;
+/// An assembly is kept only if the capacity of its list is at most this many buffers.
+const MAX_LIST: usize = 16;
 
 thread_local! {
-    #[expect(clippy::vec_box, reason = "they move between here and the connections")]
+    #[expect(clippy::vec_box, reason = "they move between the pool and connections")]
     static SPARE: RefCell<Vec<Box<Assembly>>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A message of which some has arrived, or all of it.
+/// A message in progress.
 #[derive(Debug)]
 pub(crate) struct Assembly {
     payload: Chunks,
-    /// Of a text: what is checked of it.
-    text: Option<Checked>,
+    /// `Some` for a text.
+    text: Option<Validator>,
     fragments: u32,
     empty_fragments: u32,
-    /// Bytes that arrived, of a message that is compressed.
+    /// The number of compressed bytes received. `Some` for a compressed message.
     compressed: Option<usize>,
 }
 
 impl Assembly {
-    /// Begins a message in memory that was used before.
+    /// Begins a message, with the memory of an earlier one if possible.
     pub(super) fn begin(kind: DataKind) -> Box<Self> {
         let spare = SPARE.try_with(|spare| spare.borrow_mut().pop());
-        let Some(mut begun) = spare.ok().flatten() else {
+        let Some(mut message) = spare.ok().flatten() else {
             return Box::new(Self::new(kind));
         };
-        let payload = mem::take(&mut begun.payload);
-        *begun = Self {
+        let payload = mem::take(&mut message.payload);
+        *message = Self {
             payload,
             ..Self::new(kind)
         };
-        begun
+        message
     }
 
     /// Begins a message without any frame.
     pub(super) fn new(kind: DataKind) -> Self {
         Self {
             payload: Chunks::default(),
-            text: matches!(kind, DataKind::Text).then(Checked::default),
+            text: matches!(kind, DataKind::Text).then(Validator::default),
             fragments: 0,
             empty_fragments: 0,
             compressed: None,
         }
     }
 
-    /// Begins a message whose frames hold it compressed.
+    /// Begins a compressed message.
     pub(super) fn compressed(kind: DataKind) -> Self {
         Self {
             compressed: Some(0),
@@ -102,17 +103,17 @@ impl Assembly {
         }
     }
 
-    /// Counts a frame whose head has been checked. Saturates only where no limit is set.
+    /// Counts a frame. Its head has been checked, so the counters saturate only without limits.
     pub(super) fn begin_frame(&mut self, len: usize) {
         self.fragments = self.fragments.saturating_add(1);
-        // After the last one nobody asks, so it needs no exception.
+        // An empty last frame is counted as well. That does no harm: no head is checked after it.
         if len == 0 {
             self.empty_fragments = self.empty_fragments.saturating_add(1);
         }
     }
 
-    /// Appends bytes of a frame's payload: `missing` more belong to it, and then, unless it is
-    /// `last`, other frames follow.
+    /// Appends bytes of a frame's payload. `missing` more bytes belong to that frame. If it is not the `last`
+    /// one, other frames follow.
     pub(super) fn append(
         &mut self,
         mut bytes: &[u8],
@@ -122,34 +123,37 @@ impl Assembly {
         limits: &Limits,
     ) -> Result<(), Violation> {
         let received = self.len() + bytes.len();
-        let promised = missing.min(received.saturating_mul(16).max(AT_FIRST));
-        // Nobody knows how much further frames bring: as much again, so that the time spent on
-        // copying stays in proportion.
+        let announced = missing.min(received.saturating_mul(16).max(MIN_AHEAD));
+        // The length of further frames is unknown. Doubling bounds the time spent on copying.
         let guessed = if last { 0 } else { received };
-        let ahead = promised
+        let ahead = announced
             .max(guessed)
             .min(limits.message.saturating_sub(received));
         while !bytes.is_empty() {
-            let room = self.payload.room(bytes.len(), ahead);
-            let (piece, rest) = bytes.split_at(bytes.len().min(room.len()).min(BLOCK));
+            let spare = self.payload.spare(bytes.len(), ahead);
+            let (piece, rest) = bytes.split_at(bytes.len().min(spare.len()).min(BLOCK));
             bytes = rest;
-            room[..piece.len()].copy_from_slice(piece);
-            self.placed(piece.len(), mask)?;
+            spare[..piece.len()].copy_from_slice(piece);
+            self.finish_direct_read(piece.len(), mask)?;
         }
         Ok(())
     }
 
-    /// Returns where the next of `missing` bytes of the payload can be read to, once so many have
-    /// arrived that more can be expected.
-    pub(super) fn place(&mut self, missing: usize) -> Option<Rooms<'_>> {
-        if self.is_compressed() || missing < DIRECT || self.len() < DIRECT {
+    /// Returns buffers for a direct read of the `missing` bytes of a payload, or `None` if too few bytes have
+    /// arrived or are missing.
+    pub(super) fn direct_read(&mut self, missing: usize) -> Option<ReadBuffers<'_>> {
+        if self.is_compressed() || missing < MIN_DIRECT_READ || self.len() < MIN_DIRECT_READ {
             return None;
         }
-        Some(self.payload.rooms(missing))
+        Some(self.payload.read_buffers(missing))
     }
 
-    /// Takes `len` bytes that were read to their place.
-    pub(super) fn placed(&mut self, len: usize, mask: &mut Mask) -> Result<(), Violation> {
+    /// Unmasks and validates `len` bytes that were written to the spare capacity.
+    pub(super) fn finish_direct_read(
+        &mut self,
+        len: usize,
+        mask: &mut Mask,
+    ) -> Result<(), Violation> {
         let text = &mut self.text;
         self.payload.fill(len, |bytes| {
             mask.apply(bytes);
@@ -160,37 +164,36 @@ impl Assembly {
         })
     }
 
-    /// Gives up the place to which nothing was read.
-    pub(super) fn give_up_place(&mut self) {
-        self.payload.give_up_room();
+    /// Frees the buffers of a direct read that returned no bytes.
+    pub(super) fn cancel_direct_read(&mut self) {
+        self.payload.free_spare();
     }
 
-    /// Counts bytes of a compressed message, whatever they turn out to be.
+    /// Counts received bytes of a compressed message.
     #[cfg(feature = "deflate")]
     pub(super) fn receive_compressed(&mut self, bytes: usize) {
         if let Some(compressed) = &mut self.compressed {
-            // Cannot wrap: heads are checked against a limit, at which it may saturate.
+            // Saturates only without a limit, because heads are checked.
             *compressed = compressed.saturating_add(bytes);
         }
     }
 
-    /// Appends bytes that were inflated, unless that makes the message larger than `limit`.
+    /// Appends inflated bytes. Fails if the message becomes larger than `limit`.
     #[cfg(feature = "deflate")]
     pub(super) fn append_inflated(&mut self, bytes: &[u8], limit: usize) -> Result<(), Violation> {
         let len = self.len();
-        // What fits may have a fault that comes first.
+        // The bytes within the limit are validated first: an error in them comes before the limit.
         let (mut bytes, beyond) = bytes.split_at(bytes.len().min(limit.saturating_sub(len)));
         let inflated = len + bytes.len();
-        // Nobody knows how much comes: as much again, so that the time spent on copying stays in
-        // proportion.
-        let ahead = inflated.max(AT_FIRST).min(limit.saturating_sub(inflated));
+        // The length of the message is unknown. Doubling bounds the time spent on copying.
+        let ahead = inflated.max(MIN_AHEAD).min(limit.saturating_sub(inflated));
         if let Some(text) = &mut self.text {
             text.push(bytes)?;
         }
         while !bytes.is_empty() {
-            let room = self.payload.room(bytes.len(), ahead);
-            let (piece, rest) = bytes.split_at(bytes.len().min(room.len()));
-            room[..piece.len()].copy_from_slice(piece);
+            let spare = self.payload.spare(bytes.len(), ahead);
+            let (piece, rest) = bytes.split_at(bytes.len().min(spare.len()));
+            spare[..piece.len()].copy_from_slice(piece);
             self.payload.fill(piece.len(), |_| Ok::<_, Violation>(()))?;
             bytes = rest;
         }
@@ -201,13 +204,13 @@ impl Assembly {
         }
     }
 
-    /// Ends the message.
+    /// Fails if the message is a text that ends within a character.
     pub(super) fn finish(&self) -> Result<(), Violation> {
-        self.text.as_ref().map_or(Ok(()), Checked::finish)?;
+        self.text.as_ref().map_or(Ok(()), Validator::finish)?;
         Ok(())
     }
 
-    /// Makes a message of it, in one piece.
+    /// Joins the buffers and returns the message.
     pub(crate) fn into_message(self: Box<Self>) -> Result<Message, Violation> {
         let mut joining = self.into_joining();
         while joining.next_len().is_some() {
@@ -216,32 +219,32 @@ impl Assembly {
         joining.finish()
     }
 
-    /// Begins to make a message of it, in one piece.
+    /// Begins to join the buffers.
     pub(super) fn into_joining(mut self: Box<Self>) -> Joining {
         let len = self.len();
-        let whole = if self.is_text() {
-            Joined::Text(String::with_capacity(len), Checked::default())
+        let joined = if self.is_text() {
+            Joined::Text(String::with_capacity(len), Validator::default())
         } else {
             let single = self.payload.take_single();
             Joined::Binary(single.unwrap_or_else(|| Vec::with_capacity(len)))
         };
         Joining {
             message: self,
-            at: 0,
-            whole,
+            next: 0,
+            joined,
         }
     }
 
-    /// Keeps the memory of a message that has been made for the next one.
+    /// Keeps the memory for the next message.
     fn give_back(mut self: Box<Self>) {
         self.payload.clear();
-        if self.payload.list_room() > LISTED {
+        if self.payload.list_capacity() > MAX_LIST {
             return;
         }
-        // Fails when the thread is about to end.
+        // Fails while the thread ends.
         let _ = SPARE.try_with(|spare| {
             let mut spare = spare.borrow_mut();
-            if spare.len() < SPARES {
+            if spare.len() < MAX_SPARES {
                 spare.push(self);
             }
         });
@@ -252,73 +255,74 @@ impl Assembly {
         self.payload.capacity()
     }
 
-    /// Returns the bytes of the message so far.
+    /// Returns the length of the message so far.
     pub(crate) fn len(&self) -> usize {
         self.payload.len()
     }
 }
 
-/// A message that is put in one piece, a buffer at a time. Each is given up as soon as it is copied.
+/// A message whose buffers are joined, one at a time. Each is freed as soon as it is copied.
 #[derive(Debug)]
 pub(super) struct Joining {
     message: Box<Assembly>,
-    /// The number of the buffer that is copied next.
-    at: usize,
-    whole: Joined,
+    /// The number of the next buffer to copy.
+    next: usize,
+    joined: Joined,
 }
 
 #[derive(Debug)]
 enum Joined {
     Binary(Vec<u8>),
-    /// Checked bytes cannot become a string without being checked again, which is done as they are copied.
-    Text(String, Checked),
+    /// The bytes are validated again while they are copied. Without unsafe code, there is no other way to turn
+    /// them into a string.
+    Text(String, Validator),
 }
 
 impl Joining {
-    /// Returns how many bytes are copied next, `None` when all are.
+    /// Returns the number of bytes that are copied next, or `None` at the end.
     pub(super) fn next_len(&self) -> Option<usize> {
-        self.message.payload.get(self.at).map(<[u8]>::len)
+        self.message.payload.get(self.next).map(<[u8]>::len)
     }
 
     /// Copies the next buffer.
     pub(super) fn advance(&mut self) -> Result<(), Violation> {
         let payload = &mut self.message.payload;
-        let Some(piece) = payload.get(self.at) else {
+        let Some(piece) = payload.get(self.next) else {
             return Ok(());
         };
-        match &mut self.whole {
+        match &mut self.joined {
             Joined::Binary(bytes) => bytes.extend_from_slice(piece),
-            Joined::Text(text, checked) => {
-                checked.push_to(piece, |part| text.push_str(part))?;
+            Joined::Text(text, validator) => {
+                validator.push_to(piece, |part| text.push_str(part))?;
             }
         }
-        payload.give_up(self.at);
-        self.at += 1;
+        payload.free(self.next);
+        self.next += 1;
         Ok(())
     }
 
-    /// Makes a message of what was copied.
+    /// Returns the message. All buffers must have been copied.
     pub(super) fn finish(self) -> Result<Message, Violation> {
         self.message.give_back();
-        Ok(match self.whole {
+        Ok(match self.joined {
             Joined::Binary(bytes) => Message::Binary(Bytes::from(bytes)),
-            Joined::Text(text, checked) => {
-                checked.finish()?;
+            Joined::Text(text, validator) => {
+                validator.finish()?;
                 Message::Text(Utf8Bytes::from(text))
             }
         })
     }
 }
 
-/// A message that is whole in the input, still masked.
+/// A message that is complete in the input, still masked.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Whole<'a> {
+pub(crate) struct WholeMessage<'a> {
     kind: DataKind,
     payload: &'a [u8],
     mask: Mask,
 }
 
-impl<'a> Whole<'a> {
+impl<'a> WholeMessage<'a> {
     pub(super) const fn new(kind: DataKind, payload: &'a [u8], mask: Mask) -> Self {
         Self {
             kind,
@@ -331,7 +335,7 @@ impl<'a> Whole<'a> {
         matches!(self.kind, DataKind::Text)
     }
 
-    /// Makes a message of it.
+    /// Unmasks and validates the message.
     pub(crate) fn into_message(mut self) -> Result<Message, Violation> {
         let len = self.payload.len();
         if self.is_text() && len >= BLOCK {
@@ -342,9 +346,9 @@ impl<'a> Whole<'a> {
         message(self.kind, buffer.into())
     }
 
-    /// Makes a message of it; a small one in `slab`, which is made for those that may be in `more` bytes
-    /// as well. One of them keeps alive at most [`SLAB`] bytes.
-    // A call would cost a tenth of the instructions of a small message.
+    /// Unmasks and validates the message. A small one is put into `slab`, which it may share with the messages
+    /// in the next `more` bytes of input. A message keeps at most [`SLAB`] bytes alive.
+    // Inlined, because a call is a noticeable cost for a small message.
     #[inline(always)]
     pub(crate) fn into_message_in(
         self,
@@ -358,24 +362,25 @@ impl<'a> Whole<'a> {
         if slab.capacity() < len {
             *slab = BytesMut::with_capacity((len + more).min(SLAB));
         }
-        // It is empty: what was in it is a message.
+        // The slab is empty, because each message is split off.
         slab.extend_from_slice(self.payload);
         self.mask.apply_aligned(slab);
         message(self.kind, slab.split().freeze())
     }
 
-    /// Unmasks and checks piece by piece: `Utf8Bytes` checks bytes as std does, many times slower.
+    /// Unmasks and validates block by block with SIMD. The check of `Utf8Bytes` is that of std, which is
+    /// slower.
     fn into_text(mut self) -> Result<Message, Violation> {
         let mut text = String::with_capacity(self.payload.len());
-        let mut checked = Checked::default();
+        let mut validator = Validator::default();
         let mut block = [0; BLOCK];
         for piece in self.payload.chunks(BLOCK) {
             let block = &mut block[..piece.len()];
             block.copy_from_slice(piece);
             self.mask.apply(block);
-            checked.push_to(block, |part| text.push_str(part))?;
+            validator.push_to(block, |part| text.push_str(part))?;
         }
-        checked.finish()?;
+        validator.finish()?;
         Ok(Message::Text(Utf8Bytes::from(text)))
     }
 }

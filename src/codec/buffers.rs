@@ -1,10 +1,10 @@
-//! Buffers of [`CHUNK`] bytes for messages in progress, which are used again.
+//! A pool of buffers of [`CHUNK`] bytes, for messages in progress.
 //!
-//! An allocator that takes memory of this size from its heap gives the heap back from its top only:
-//! one small allocation up there keeps all that was freed below it. So these buffers do not come from
-//! the allocator one by one. Each thread has a few, cut from one allocation. When they are all in use,
-//! further ones are cut from slabs so large that allocators map them by themselves, and unmap them
-//! when they are freed. The pages of a slab become resident as its buffers are written to.
+//! Allocators take memory of this size from the heap, and return only the top of the heap to the system: one
+//! small allocation above keeps all freed memory below it. So these buffers are not allocated one by one. Each
+//! thread has a few, cut from one allocation. If all are in use, further buffers are cut from slabs. A slab is
+//! so large that allocators map it separately, and unmap it when it is freed. A page of a slab becomes
+//! resident when a buffer in it is written to.
 
 use std::{
     cell::RefCell,
@@ -15,46 +15,45 @@ use std::{
 
 use bytes::BytesMut;
 
-/// The size of a buffer. Small where it is to be filled by inputs of a few bytes.
+/// The size of a buffer. It is small for fuzzing, so that short inputs fill it.
 pub(crate) const CHUNK: usize = if cfg!(tower_websocket_fuzzing) {
     48
 } else {
     64 * 1024
 };
-/// The buffers that a thread has of its own and keeps for ever: 2 MiB.
-const OWN: usize = 32;
-/// The buffers of a slab. glibc's threshold for mapping grows with what is freed, up to 32 MiB: this
-/// is more.
-const SLAB: usize = 512 + 1;
-/// A slab that is not in use is kept for the next time if no more of its buffers than this have ever
-/// been used: 1 MiB, once in the process.
-const KEPT: usize = 16;
+/// The number of buffers that a thread keeps: 2 MiB.
+const PER_THREAD: usize = 32;
+/// The number of buffers in a slab. glibc maps allocations above a threshold, which grows up to 32 MiB. A slab
+/// is larger than that.
+const PER_SLAB: usize = 512 + 1;
+/// One unused slab in the process is kept if at most this many of its buffers were ever used: 1 MiB.
+const MAX_KEPT: usize = 16;
 
-/// A line of the cache.
-const LINE: usize = 64;
+/// The size of a cache line.
+const CACHE_LINE: usize = 64;
 
 thread_local! {
     static IDLE: RefCell<Idle> = const { RefCell::new(Idle::new()) };
 }
 
-/// The buffers that threads share. A thread locks them when it has no idle buffer of its own, and to give
-/// back a buffer that it took from them.
+/// The buffers that all threads share. A thread locks them if it has no idle buffer itself, and to give back a
+/// buffer of a slab.
 static SHARED: Mutex<Shared> = Mutex::new(Shared::new());
 
-/// The idle buffers of a thread, none of which is part of a slab.
+/// The idle buffers of a thread. None of them is part of a slab.
 #[derive(Debug)]
 struct Idle {
-    /// At most [`OWN`], whichever thread they were cut for.
+    /// At most [`PER_THREAD`]. They may have been cut for another thread.
     buffers: Vec<BytesMut>,
-    /// The rest of the thread's allocation, once it has one.
+    /// The rest of the thread's allocation, or `None` before the first use.
     uncut: Option<BytesMut>,
 }
 
 #[derive(Debug)]
 struct Shared {
-    /// Buffers that were dropped on a thread that had enough, or that ended.
-    strays: Vec<BytesMut>,
-    /// The oldest first, which is used first, so that the others become unused.
+    /// Buffers of threads that ended, or that had enough idle buffers.
+    surplus: Vec<BytesMut>,
+    /// Oldest first. The oldest slab is used first, so that the others become unused.
     slabs: Vec<Slab>,
     /// The number of the next slab.
     next: u64,
@@ -64,26 +63,25 @@ struct Shared {
 struct Slab {
     number: u64,
     idle: Vec<BytesMut>,
-    /// The rest, which has never been written to.
+    /// The rest of the slab, which was never used.
     uncut: BytesMut,
     /// The number of buffers in use.
     used: usize,
 }
 
-/// A buffer of [`CHUNK`] bytes, which waits for its next use when it is dropped. It holds whatever the
-/// last use left in it.
+/// A buffer of [`CHUNK`] bytes. A dropped buffer returns to the pool. A new one contains old data.
 pub(super) struct Buffer {
     bytes: BytesMut,
-    /// The number of the slab that it is part of.
+    /// The number of its slab, if it is part of one.
     slab: Option<u64>,
 }
 
 impl Buffer {
     pub(super) fn take() -> Self {
-        // Fails when the thread is about to end.
+        // Fails while the thread ends.
         let own = IDLE.try_with(|idle| {
             let mut idle = idle.borrow_mut();
-            idle.take(|| shared().strays.len())
+            idle.take(|| shared().surplus.len())
         });
         let (bytes, slab) = match own.ok().flatten() {
             Some(bytes) => (bytes, None),
@@ -112,23 +110,23 @@ impl Drop for Buffer {
         let bytes = mem::take(&mut self.bytes);
         if let Some(number) = self.slab {
             let unused = shared().give_back(bytes, number);
-            // The lock is released by now.
+            // The slab is freed after the lock is released.
             drop(unused);
             return;
         }
-        let mut stray = Some(bytes);
+        let mut surplus = Some(bytes);
         let _ = IDLE.try_with(|idle| {
-            stray = stray
+            surplus = surplus
                 .take()
                 .and_then(|bytes| idle.borrow_mut().give_back(bytes))
         });
-        if stray.is_some() {
-            shared().strays.extend(stray);
+        if surplus.is_some() {
+            shared().surplus.extend(surplus);
         }
     }
 }
 
-// Payloads stay out of logs.
+// Payloads must not appear in logs.
 impl fmt::Debug for Buffer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let slab = &self.slab;
@@ -144,20 +142,20 @@ impl Idle {
         }
     }
 
-    /// Takes a buffer. A thread that never had one gets as many of its own as there are not `strays`.
-    fn take(&mut self, strays: impl FnOnce() -> usize) -> Option<BytesMut> {
+    /// Takes a buffer. The first call allocates [`PER_THREAD`] buffers, less the number of `surplus` buffers.
+    fn take(&mut self, surplus: impl FnOnce() -> usize) -> Option<BytesMut> {
         self.buffers.pop().or_else(|| {
             let uncut = self.uncut.get_or_insert_with(|| {
-                let count = OWN.saturating_sub(strays());
+                let count = PER_THREAD.saturating_sub(surplus());
                 zeroed(count)
             });
             cut(uncut)
         })
     }
 
-    /// Takes a buffer back, or returns it if there are enough.
+    /// Keeps a buffer, or returns it if there are enough.
     fn give_back(&mut self, bytes: BytesMut) -> Option<BytesMut> {
-        if self.buffers.len() >= OWN {
+        if self.buffers.len() >= PER_THREAD {
             return Some(bytes);
         }
         self.buffers.push(bytes);
@@ -167,23 +165,23 @@ impl Idle {
 
 impl Drop for Idle {
     fn drop(&mut self) {
-        shared().strays.append(&mut self.buffers);
+        shared().surplus.append(&mut self.buffers);
     }
 }
 
 impl Shared {
     const fn new() -> Self {
         Self {
-            strays: Vec::new(),
+            surplus: Vec::new(),
             slabs: Vec::new(),
             next: 0,
         }
     }
 
-    /// Takes a buffer, and returns it with the number of the slab that it is part of.
+    /// Takes a buffer, and returns it with the number of its slab, if it is part of one.
     fn take(&mut self) -> (BytesMut, Option<u64>) {
-        if let Some(stray) = self.strays.pop() {
-            return (stray, None);
+        if let Some(bytes) = self.surplus.pop() {
+            return (bytes, None);
         }
         for slab in &mut self.slabs {
             if let Some(bytes) = slab.take() {
@@ -192,7 +190,7 @@ impl Shared {
         }
         let number = self.next;
         self.next += 1;
-        let mut uncut = zeroed(SLAB);
+        let mut uncut = zeroed(PER_SLAB);
         let bytes = uncut.split_to(CHUNK);
         self.slabs.push(Slab {
             number,
@@ -203,7 +201,7 @@ impl Shared {
         (bytes, Some(number))
     }
 
-    /// Takes back a buffer of a slab, and returns the slab if it is to be freed.
+    /// Takes back a buffer of a slab. Returns the slab if it has to be freed.
     fn give_back(&mut self, bytes: BytesMut, number: u64) -> Option<Slab> {
         let at = self.slabs.iter().position(|slab| slab.number == number)?;
         let slab = &mut self.slabs[at];
@@ -212,8 +210,8 @@ impl Shared {
         if slab.used > 0 {
             return None;
         }
-        // All that were ever used are idle.
-        let is_large = slab.idle.len() > KEPT;
+        // Now all buffers that were ever used are idle.
+        let is_large = slab.idle.len() > MAX_KEPT;
         let unused = self.slabs.iter().filter(|slab| slab.used == 0).count();
         (is_large || unused > 1).then(|| self.slabs.remove(at))
     }
@@ -227,14 +225,13 @@ impl Slab {
     }
 }
 
-/// Makes memory for so many buffers, each of which begins at the start of a cache line: the kernel
-/// copies to it, and unmasking goes through it, in whole lines.
+/// Allocates `count` buffers. Each begins at a cache line, which makes copying and unmasking faster.
 fn zeroed(count: usize) -> BytesMut {
     if count == 0 {
         return BytesMut::new();
     }
-    let mut bytes = BytesMut::zeroed(count * CHUNK + LINE);
-    let before = bytes.as_ptr().align_offset(LINE).min(LINE);
+    let mut bytes = BytesMut::zeroed(count * CHUNK + CACHE_LINE);
+    let before = bytes.as_ptr().align_offset(CACHE_LINE).min(CACHE_LINE);
     let mut bytes = bytes.split_off(before);
     bytes.truncate(count * CHUNK);
     bytes
@@ -245,7 +242,7 @@ fn cut(uncut: &mut BytesMut) -> Option<BytesMut> {
 }
 
 fn shared() -> MutexGuard<'static, Shared> {
-    // Nothing panics halfway through a change.
+    // The state is valid after a panic: no change can panic halfway.
     SHARED.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
@@ -256,48 +253,50 @@ mod tests {
     #[test]
     fn cuts_the_buffers_of_a_thread_from_one_allocation() {
         let mut idle = Idle::new();
-        let mut taken: Vec<BytesMut> = (0..OWN).filter_map(|_| idle.take(|| 0)).collect();
-        assert_eq!(taken.len(), OWN);
+        let mut taken: Vec<BytesMut> = (0..PER_THREAD).filter_map(|_| idle.take(|| 0)).collect();
+        assert_eq!(taken.len(), PER_THREAD);
         assert!(idle.take(|| 0).is_none());
         let first = taken[0].as_ptr() as usize;
-        assert_eq!(first % LINE, 0);
+        assert_eq!(first % CACHE_LINE, 0);
         for (number, bytes) in taken.iter_mut().enumerate() {
             assert_eq!(bytes.len(), CHUNK);
             assert_eq!(bytes.as_ptr() as usize, first + number * CHUNK);
             bytes.fill(7);
         }
-        let stray = taken[0].clone();
+        let surplus = taken[0].clone();
         for bytes in taken {
             assert!(idle.give_back(bytes).is_none());
         }
-        // What waits is bounded, and nothing is done to it.
-        assert!(idle.give_back(stray).is_some());
+        // The number of idle buffers is limited, and their content is not cleared.
+        assert!(idle.give_back(surplus).is_some());
         assert_eq!(idle.take(|| 0).unwrap()[..], [7; CHUNK]);
-        assert_eq!(idle.buffers.len(), OWN - 1);
+        assert_eq!(idle.buffers.len(), PER_THREAD - 1);
     }
 
     #[test]
-    fn makes_no_buffers_for_a_thread_that_others_have_left() {
-        for (strays, own) in [(0, OWN), (30, 2), (OWN, 0), (40, 0)] {
+    fn allocates_fewer_buffers_if_there_is_a_surplus() {
+        for (surplus, own) in [(0, PER_THREAD), (30, 2), (PER_THREAD, 0), (40, 0)] {
             let mut idle = Idle::new();
-            let taken = (0..2 * OWN).map_while(|_| idle.take(|| strays)).count();
-            assert_eq!(taken, own, "{strays} strays");
+            let taken = (0..2 * PER_THREAD)
+                .map_while(|_| idle.take(|| surplus))
+                .count();
+            assert_eq!(taken, own, "{surplus} surplus buffers");
         }
         let mut shared = Shared::new();
-        shared.strays.push(BytesMut::zeroed(CHUNK));
+        shared.surplus.push(BytesMut::zeroed(CHUNK));
         assert_eq!(shared.take().1, None);
         assert_eq!(shared.take().1, Some(0));
     }
 
     #[test]
-    fn frees_a_slab_of_which_nothing_is_in_use() {
+    fn frees_an_unused_slab() {
         let mut shared = Shared::new();
-        let taken: Vec<_> = (0..2 * SLAB).map(|_| shared.take()).collect();
+        let taken: Vec<_> = (0..2 * PER_SLAB).map(|_| shared.take()).collect();
         assert_eq!(shared.slabs.len(), 2);
         let (mut second, mut first): (Vec<_>, Vec<_>) =
             taken.into_iter().partition(|(_, slab)| *slab == Some(1));
-        assert_eq!((first.len(), second.len()), (SLAB, SLAB));
-        // Of both there is one, and the first is used for what comes.
+        assert_eq!((first.len(), second.len()), (PER_SLAB, PER_SLAB));
+        // With one buffer of each in use, the next one comes from the first slab.
         for taken in [&mut second, &mut first] {
             for (bytes, slab) in taken.drain(1..) {
                 assert!(shared.give_back(bytes, slab.unwrap()).is_none());
@@ -316,9 +315,9 @@ mod tests {
     }
 
     #[test]
-    fn keeps_a_slab_that_was_hardly_used() {
+    fn keeps_one_slab_that_was_hardly_used() {
         let mut shared = Shared::new();
-        for (count, kept) in [(1, true), (KEPT, true), (KEPT + 1, false)] {
+        for (count, kept) in [(1, true), (MAX_KEPT, true), (MAX_KEPT + 1, false)] {
             let taken: Vec<_> = (0..count).map(|_| shared.take()).collect();
             assert_eq!(shared.slabs.len(), 1);
             let freed = taken
@@ -327,8 +326,8 @@ mod tests {
             assert_eq!(freed.count(), usize::from(!kept), "{count} used");
             assert_eq!(shared.slabs.len(), usize::from(kept));
         }
-        // Of several only one.
-        let mut taken: Vec<_> = (0..=SLAB).map(|_| shared.take()).collect();
+        // Only one of several unused slabs is kept.
+        let mut taken: Vec<_> = (0..=PER_SLAB).map(|_| shared.take()).collect();
         let (last, slab) = taken.pop().unwrap();
         assert!(shared.give_back(last, slab.unwrap()).is_none());
         let freed = taken

@@ -1,25 +1,25 @@
-//! Bytes that are gathered in buffers of bounded size.
+//! The bytes of a message, collected in buffers of bounded size.
 //!
-//! A large message would else be moved each time its buffer grows.
+//! In a single buffer, a large message would be copied each time the buffer grows.
 
 use std::{array, io::IoSliceMut, mem};
 
 use super::buffers::{Buffer, CHUNK};
 
-/// So many can be read into at once.
-const READ: usize = 4;
+/// The maximum number of buffers in one read.
+const MAX_READ_BUFFERS: usize = 4;
 
-/// Bytes, and room for more.
+/// A buffer, and the number of bytes in it.
 #[derive(Debug)]
 struct Chunk {
-    /// All of it can be written to, so that nothing is filled with zeros twice.
+    /// Initialized over its whole length, so that no part is zeroed twice.
     memory: Memory,
     filled: usize,
 }
 
 #[derive(Debug)]
 enum Memory {
-    /// Less than [`CHUNK`].
+    /// Smaller than [`CHUNK`].
     Small(Vec<u8>),
     Full(Buffer),
 }
@@ -39,7 +39,7 @@ impl Chunk {
         }
     }
 
-    fn room(&mut self) -> &mut [u8] {
+    fn spare(&mut self) -> &mut [u8] {
         let bytes = match &mut self.memory {
             Memory::Small(bytes) => &mut bytes[..],
             Memory::Full(buffer) => buffer,
@@ -50,7 +50,7 @@ impl Chunk {
     fn grow(&mut self, size: usize) {
         if size >= CHUNK {
             let mut full = Self::full_size();
-            full.room()[..self.filled].copy_from_slice(self.as_ref());
+            full.spare()[..self.filled].copy_from_slice(self.as_ref());
             full.filled = self.filled;
             *self = full;
         } else if let Memory::Small(bytes) = &mut self.memory {
@@ -79,14 +79,14 @@ impl AsRef<[u8]> for Chunk {
     }
 }
 
-/// Bytes in the order in which they arrived.
+/// Bytes in the order of their arrival.
 #[derive(Debug, Default)]
 pub(super) struct Chunks {
     full: Vec<Chunk>,
     last: Chunk,
-    /// Those behind the last one that are read into at the moment, the first one at the end.
+    /// Further buffers for a read in progress, in reverse order.
     ahead: Vec<Chunk>,
-    /// Bytes in those that are full.
+    /// The number of bytes in `full`.
     before: usize,
 }
 
@@ -95,17 +95,16 @@ impl Chunks {
         self.before + self.last.filled
     }
 
-    /// Returns the number of bytes for which there is memory.
+    /// Returns the number of allocated bytes.
     #[cfg(any(test, tower_websocket_fuzzing))]
     pub(super) fn capacity(&self) -> usize {
         let ahead = self.ahead.iter().map(Chunk::size);
         self.before + self.last.size() + ahead.sum::<usize>()
     }
 
-    /// Returns where the next bytes belong, which is room for some of `len`. If there was none, it
-    /// is made for these bytes and `ahead` more. What is put there is to be told with
-    /// [`fill`](Self::fill).
-    pub(super) fn room(&mut self, len: usize, ahead: usize) -> &mut [u8] {
+    /// Returns spare capacity for the next `len` bytes, or for some of them. If there is too little, allocates
+    /// for these bytes and `ahead` more. The caller must report written bytes with [`fill`](Self::fill).
+    pub(super) fn spare(&mut self, len: usize, ahead: usize) -> &mut [u8] {
         if self.last.filled == CHUNK {
             self.seal(Chunk::default());
         }
@@ -113,43 +112,43 @@ impl Chunks {
         if last.size() - last.filled < len && last.size() < CHUNK {
             last.grow(match self.before {
                 0 => last.filled + len + ahead,
-                // A large message has only whole buffers.
+                // A large message has only buffers of full size.
                 _ => CHUNK,
             });
         }
-        last.room()
+        last.spare()
     }
 
-    /// Returns as much room as can be read into at once, up to `most` bytes.
-    pub(super) fn rooms(&mut self, most: usize) -> Rooms<'_> {
-        let mut left = most.saturating_sub(self.room(most, 0).len());
-        while left > 0 && self.ahead.len() + 1 < READ {
+    /// Returns buffers to read up to `max` bytes into, as many as one read can fill.
+    pub(super) fn read_buffers(&mut self, max: usize) -> ReadBuffers<'_> {
+        let mut left = max.saturating_sub(self.spare(max, 0).len());
+        while left > 0 && self.ahead.len() + 1 < MAX_READ_BUFFERS {
             left = left.saturating_sub(CHUNK);
             self.ahead.insert(0, Chunk::full_size());
         }
-        let mut rooms = Rooms::default();
-        let mut left = most;
+        let mut buffers = ReadBuffers::default();
+        let mut left = max;
         let chunks = [&mut self.last].into_iter();
         for chunk in chunks.chain(self.ahead.iter_mut().rev()) {
-            let room = chunk.room();
-            let len = room.len().min(left);
+            let spare = chunk.spare();
+            let len = spare.len().min(left);
             left -= len;
-            rooms.slices[rooms.used] = IoSliceMut::new(&mut room[..len]);
-            rooms.used += 1;
+            buffers.slices[buffers.used] = IoSliceMut::new(&mut spare[..len]);
+            buffers.used += 1;
         }
-        rooms
+        buffers
     }
 
-    /// Takes `len` bytes for filled, each piece of which `finish` may change or refuse.
+    /// Adds `len` bytes that were written to the spare capacity. `finish` may change or refuse each piece.
     pub(super) fn fill<E>(
         &mut self,
         mut len: usize,
         mut finish: impl FnMut(&mut [u8]) -> Result<(), E>,
     ) -> Result<(), E> {
         let filled = loop {
-            let room = self.last.room();
-            let filled = len.min(room.len());
-            let finished = finish(&mut room[..filled]);
+            let spare = self.last.spare();
+            let filled = len.min(spare.len());
+            let finished = finish(&mut spare[..filled]);
             if finished.is_err() {
                 break finished;
             }
@@ -160,13 +159,13 @@ impl Chunks {
                 _ => break Ok(()),
             }
         };
-        // Given up at the end, whatever that is. The list is used again.
+        // The unused buffers return to the pool.
         self.ahead.clear();
         filled
     }
 
-    /// Gives up buffers that no byte has come into.
-    pub(super) fn give_up_room(&mut self) {
+    /// Frees empty buffers.
+    pub(super) fn free_spare(&mut self) {
         self.ahead.clear();
         if self.last.filled == 0 {
             self.last = Chunk::default();
@@ -179,7 +178,7 @@ impl Chunks {
         self.full.push(full);
     }
 
-    /// Takes the bytes in one piece, of exactly their length, if they are in a buffer of their own.
+    /// Takes the bytes as one vector of exactly their length, if they are in one small buffer.
     pub(super) fn take_single(&mut self) -> Option<Vec<u8>> {
         let (true, Memory::Small(bytes)) = (self.full.is_empty(), &mut self.last.memory) else {
             return None;
@@ -190,48 +189,48 @@ impl Chunks {
         Some(bytes)
     }
 
-    /// Returns the bytes in a buffer, by its number; `None` behind the last that has some.
+    /// Returns the bytes in the buffer with this number, or `None` after the last buffer with bytes.
     pub(super) fn get(&self, number: usize) -> Option<&[u8]> {
         let last = (number == self.full.len()).then_some(&self.last);
         let chunk = self.full.get(number).or(last)?;
         Some(chunk.as_ref()).filter(|bytes| !bytes.is_empty())
     }
 
-    /// Gives a buffer up, whose bytes are not needed any more.
-    pub(super) fn give_up(&mut self, number: usize) {
+    /// Frees the buffer with this number.
+    pub(super) fn free(&mut self, number: usize) {
         let chunk = self.full.get_mut(number).unwrap_or(&mut self.last);
         *chunk = Chunk::default();
     }
 
-    /// Gives all buffers up, and keeps the list.
+    /// Frees all buffers, and keeps the list.
     pub(super) fn clear(&mut self) {
         self.full.clear();
         self.last = Chunk::default();
         self.before = 0;
     }
 
-    /// Returns how many full buffers the list has room for.
-    pub(super) fn list_room(&self) -> usize {
+    /// Returns the capacity of the list of full buffers.
+    pub(super) fn list_capacity(&self) -> usize {
         self.full.capacity()
     }
 }
 
-/// Where bytes can be read to.
+/// Buffers to read bytes into.
 #[derive(Debug)]
-pub(crate) struct Rooms<'a> {
-    slices: [IoSliceMut<'a>; READ],
+pub(crate) struct ReadBuffers<'a> {
+    slices: [IoSliceMut<'a>; MAX_READ_BUFFERS],
     used: usize,
 }
 
-impl Default for Rooms<'_> {
+impl Default for ReadBuffers<'_> {
     fn default() -> Self {
         let slices = array::from_fn(|_| IoSliceMut::new(&mut []));
         Self { slices, used: 0 }
     }
 }
 
-impl<'a> Rooms<'a> {
-    /// Returns the slices, at least one, none of them empty.
+impl<'a> ReadBuffers<'a> {
+    /// Returns the slices. There is at least one, and none is empty.
     pub(crate) fn slices(&mut self) -> &mut [IoSliceMut<'a>] {
         &mut self.slices[..self.used]
     }
@@ -243,13 +242,13 @@ mod tests {
 
     use super::*;
 
-    /// Makes some of `count` full buffers, all of the same byte.
+    /// Makes `count` full buffers, filled with `byte`.
     fn full(count: usize, byte: u8) -> Chunks {
         let mut chunks = Chunks::default();
         for _ in 0..count {
-            let room = chunks.room(CHUNK, 0);
-            assert_eq!(room.len(), CHUNK);
-            room.fill(byte);
+            let spare = chunks.spare(CHUNK, 0);
+            assert_eq!(spare.len(), CHUNK);
+            spare.fill(byte);
             fill(&mut chunks, CHUNK);
         }
         chunks
@@ -266,30 +265,30 @@ mod tests {
     }
 
     #[test]
-    fn uses_a_buffer_again_without_what_was_in_it() {
-        full(1, b's').give_up(0);
+    fn a_reused_buffer_shows_no_old_bytes() {
+        full(1, b's').free(0);
         let mut chunks = Chunks::default();
-        chunks.room(CHUNK, 0)[0] = b'n';
+        chunks.spare(CHUNK, 0)[0] = b'n';
         fill(&mut chunks, 1);
         assert_eq!(joined(&chunks), b"n");
     }
 
     #[test]
-    fn has_a_small_buffer_for_what_is_no_large_message() {
+    fn uses_a_small_buffer_for_a_small_message() {
         let mut chunks = Chunks::default();
         let mut all = Vec::new();
         for (len, ahead) in [(10, 0), (100, 1000), (CHUNK / 2, CHUNK / 4), (CHUNK, 0)] {
             assert!(matches!(chunks.last.memory, Memory::Small(_)));
-            let room = chunks.room(len, ahead);
-            let len = len.min(room.len());
-            room[..len].fill(len as u8);
+            let spare = chunks.spare(len, ahead);
+            let len = len.min(spare.len());
+            spare[..len].fill(len as u8);
             all.extend(vec![len as u8; len]);
             fill(&mut chunks, len);
         }
         assert!(matches!(chunks.last.memory, Memory::Full(_)));
         assert_eq!((chunks.len(), chunks.capacity()), (CHUNK, CHUNK));
-        // What is behind it is in a whole one, however little it is.
-        chunks.room(1, 0)[0] = 1;
+        // The next buffer has full size, even for one byte.
+        chunks.spare(1, 0)[0] = 1;
         fill(&mut chunks, 1);
         assert_eq!(chunks.capacity(), 2 * CHUNK);
         all.push(1);
@@ -300,11 +299,11 @@ mod tests {
     }
 
     #[test]
-    fn lets_a_thread_end_that_holds_some() {
+    fn a_thread_that_holds_buffers_can_end() {
         thread_local! {
             static HELD: RefCell<Vec<Chunks>> = const { RefCell::new(Vec::new()) };
         }
-        // Whichever of the two is taken down first.
+        // The two thread locals are dropped in either order.
         for held_first in [true, false] {
             let thread = thread::spawn(move || {
                 if held_first {
@@ -318,22 +317,22 @@ mod tests {
     }
 
     #[test]
-    fn reads_into_several_and_keeps_none_ahead() {
+    fn reads_into_several_buffers_and_frees_the_unused_ones() {
         let mut chunks = Chunks::default();
-        let mut rooms = chunks.rooms(10 * CHUNK);
-        let lens: Vec<usize> = rooms.slices().iter().map(|room| room.len()).collect();
-        assert_eq!(lens, [CHUNK; READ]);
-        for (number, room) in rooms.slices().iter_mut().enumerate() {
-            room.fill(number as u8);
+        let mut buffers = chunks.read_buffers(10 * CHUNK);
+        let lens: Vec<usize> = buffers.slices().iter().map(|slice| slice.len()).collect();
+        assert_eq!(lens, [CHUNK; MAX_READ_BUFFERS]);
+        for (number, slice) in buffers.slices().iter_mut().enumerate() {
+            slice.fill(number as u8);
         }
-        assert_eq!(chunks.capacity(), READ * CHUNK);
+        assert_eq!(chunks.capacity(), MAX_READ_BUFFERS * CHUNK);
         fill(&mut chunks, CHUNK + 7);
         assert_eq!(chunks.capacity(), 2 * CHUNK);
 
-        let mut rooms = chunks.rooms(CHUNK + 3);
-        let lens: Vec<usize> = rooms.slices().iter().map(|room| room.len()).collect();
+        let mut buffers = chunks.read_buffers(CHUNK + 3);
+        let lens: Vec<usize> = buffers.slices().iter().map(|slice| slice.len()).collect();
         assert_eq!(lens, [CHUNK - 7, 10]);
-        rooms.slices()[1].fill(9);
+        buffers.slices()[1].fill(9);
         assert_eq!(chunks.capacity(), 3 * CHUNK);
         fill(&mut chunks, CHUNK + 3);
         let joined = joined(&chunks);
@@ -343,15 +342,18 @@ mod tests {
             (0, 1, 9)
         );
 
-        // Nor by what is refused.
+        // A refused piece frees them, too.
         let mut chunks = Chunks::default();
-        assert_eq!(chunks.rooms(10 * CHUNK).slices().len(), READ);
+        assert_eq!(
+            chunks.read_buffers(10 * CHUNK).slices().len(),
+            MAX_READ_BUFFERS
+        );
         assert_eq!(chunks.fill(1, |_| Err(())), Err(()));
         assert_eq!(chunks.capacity(), CHUNK);
 
         let mut chunks = Chunks::default();
-        assert_eq!(chunks.rooms(5).slices().len(), 1);
-        chunks.give_up_room();
+        assert_eq!(chunks.read_buffers(5).slices().len(), 1);
+        chunks.free_spare();
         assert_eq!(chunks.capacity(), 0);
     }
 }

@@ -1,4 +1,4 @@
-//! The payload of a control frame, and what the one of a Close must be.
+//! The payload of a control frame, and the checks for the payload of a Close.
 
 use std::{fmt, ops::Deref, str};
 
@@ -6,7 +6,7 @@ use crate::words::{CloseCode, CloseFrame};
 
 use super::{Violation, utf8};
 
-/// The payload of a ping or pong: at most 125 bytes, held in place.
+/// The payload of a control frame: at most 125 bytes, stored inline.
 ///
 /// Source: [RFC 6455 §5.5](https://www.rfc-editor.org/rfc/rfc6455#section-5.5).
 #[derive(Clone, Copy)]
@@ -16,7 +16,7 @@ pub(crate) struct Control {
 }
 
 impl Control {
-    /// The largest payload, in bytes.
+    /// The maximum length of a payload, in bytes.
     pub(crate) const MAX: usize = 125;
 
     pub(super) const fn empty() -> Self {
@@ -26,12 +26,12 @@ impl Control {
         }
     }
 
-    /// Appends bytes and returns them for unmasking. They fit: the head has been checked.
+    /// Appends bytes and returns them for unmasking. They fit, because the head has been checked.
     pub(super) fn append(&mut self, bytes: &[u8]) -> &mut [u8] {
         let start = usize::from(self.len);
         let added = &mut self.bytes[start..start + bytes.len()];
         added.copy_from_slice(bytes);
-        // Cannot wrap: the slice above ends within MAX.
+        // Cannot overflow: the slice above ends within MAX.
         self.len += bytes.len() as u8;
         added
     }
@@ -59,19 +59,19 @@ impl fmt::Debug for Control {
     }
 }
 
-/// Reads the payload of a Close, `None` if it is empty.
+/// Reads the payload of a Close. Returns `None` if it is empty.
 pub(super) fn close(payload: &[u8]) -> Result<Option<CloseFrame>, Violation> {
     if payload.is_empty() {
         return Ok(None);
     }
-    let code = check_start_of_close(payload)?.ok_or(HALF_A_CODE)?;
+    let code = check_start_of_close(payload)?.ok_or(TRUNCATED_CODE)?;
     let reason = str::from_utf8(&payload[2..]).map_err(|_| Violation::InvalidUtf8)?;
     CloseFrame::new(code, reason)
         .map(Some)
         .map_err(|_| Violation::Protocol("the reason of a close is over 123 bytes"))
 }
 
-/// Checks what is there of the payload of a Close, and returns the code once it is.
+/// Checks the first bytes of the payload of a Close. Returns the code, or `None` if it is incomplete.
 pub(super) fn check_start_of_close(payload: &[u8]) -> Result<Option<CloseCode>, Violation> {
     let [high, low, reason @ ..] = payload else {
         return Ok(None);
@@ -83,8 +83,8 @@ pub(super) fn check_start_of_close(payload: &[u8]) -> Result<Option<CloseCode>, 
     Ok(Some(code))
 }
 
-/// RFC 6455 §5.5.1.
-pub(super) const HALF_A_CODE: Violation =
+/// The payload of a Close has one byte (RFC 6455 §5.5.1).
+pub(super) const TRUNCATED_CODE: Violation =
     Violation::Protocol("the payload of a close is one byte, half a code");
 
 #[cfg(test)]
@@ -96,7 +96,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_codes_that_a_peer_may_send() {
+    fn accepts_only_legal_codes() {
         for code in 0..=u16::MAX {
             let legal = matches!(code, 1000..=1003 | 1007..=1014 | 3000..=4999);
             match close(&payload(code, b"why")) {
@@ -111,13 +111,13 @@ mod tests {
     }
 
     #[test]
-    fn takes_a_close_that_says_nothing() {
+    fn accepts_an_empty_close() {
         assert_eq!(close(b""), Ok(None));
     }
 
     #[test]
-    fn refuses_half_a_code() {
-        assert_eq!(close(b"\x03"), Err(HALF_A_CODE));
+    fn refuses_a_close_of_one_byte() {
+        assert_eq!(close(b"\x03"), Err(TRUNCATED_CODE));
     }
 
     #[test]
@@ -129,7 +129,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_the_longest_reason() {
+    fn accepts_the_longest_reason() {
         let reason = "x".repeat(123);
         let frame = close(&payload(1000, reason.as_bytes())).unwrap().unwrap();
         assert_eq!(frame.reason(), reason);

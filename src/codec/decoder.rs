@@ -1,4 +1,4 @@
-//! From bytes to messages and control frames.
+//! The decoder: makes messages and control frames from bytes.
 
 use std::{fmt, mem, time::Duration};
 
@@ -9,56 +9,55 @@ use crate::{
 
 use super::{
     Control, Mask, Role, Rules, Violation,
-    assembly::{Assembly, Whole},
+    assembly::{Assembly, WholeMessage},
     buffers::CHUNK,
-    chunks::Rooms,
+    chunks::ReadBuffers,
     control,
     deflate::Inflation,
     head::{self, ControlKind, Head, Kind, Partial},
 };
 
-/// A payload of this size is large: most of it is read to its place, and what one read can bring of
-/// other frames between two such is little beside them.
+/// The minimum size of a large payload. Most of it is read directly into its buffers.
 const LARGE: usize = 4 * CHUNK;
 
-/// What a peer sent.
+/// An incoming message or control frame.
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub(crate) enum Event {
-    /// A whole message.
+    /// A complete message.
     Message(Message),
-    /// A ping, to be answered with the same payload.
+    /// A ping. It has to be answered with the same payload.
     Ping(Box<Control>),
     /// A pong.
     Pong(Box<Control>),
-    /// The peer's Close, its last frame, with what it says.
+    /// A Close. It is the last frame of the peer.
     Close(Option<CloseFrame>),
 }
 
 /// The receiving half of a connection.
 pub(crate) struct Decoder {
     pub(super) rules: Rules,
-    /// The message of which some frames, or some of the only one, have arrived.
+    /// The message in progress.
     message: Option<Box<Assembly>>,
     stage: Stage,
-    /// Boxed, since few connections have it.
+    /// Boxed, because few connections have it.
     inflation: Option<Box<Inflation>>,
     deadline: Option<Moment>,
 }
 
-/// Where in a frame the input goes on.
+/// The part of a frame that is decoded next.
 #[derive(Debug)]
 enum Stage {
     Head(Partial),
     Data {
         last: bool,
-        /// It has at least [`LARGE`] bytes.
+        /// The payload has at least [`LARGE`] bytes.
         large: bool,
         missing: usize,
         mask: Mask,
     },
     Control {
         kind: ControlKind,
-        // Elsewhere, because this is rare, and every connection has room for its stage.
+        // Boxed, because this is rare, and every connection holds a stage.
         payload: Box<Control>,
         missing: usize,
         mask: Mask,
@@ -72,7 +71,7 @@ impl Default for Stage {
 }
 
 impl Decoder {
-    /// Makes the decoder of a connection on which nothing has arrived yet.
+    /// Makes the decoder of a new connection.
     pub(crate) fn new(rules: Rules) -> Self {
         Self {
             rules,
@@ -83,24 +82,23 @@ impl Decoder {
         }
     }
 
-    /// Takes bytes off the front of `input` until an event is whole.
+    /// Takes bytes off the front of `input` until an event is complete.
     ///
-    /// `Ok(None)` says that all of `input` was taken and more is needed, or that it is
-    /// [paused](Self::is_paused). Where the input is cut, and where it pauses, has no influence on the
-    /// events. Past [`deadline`](Self::deadline) it fails even without any
-    /// input.
+    /// Returns `Ok(None)` if all of `input` is taken and more is needed, or if the decoder is
+    /// [paused](Self::is_paused). The events do not depend on the pieces of the input, or on the pauses. After
+    /// [`deadline`](Self::deadline) this fails, even without input.
     ///
-    /// After [`Event::Close`] and after an error there is nothing more to decode.
+    /// After [`Event::Close`] and after an error, do not call this again.
     ///
     /// # Errors
     ///
-    /// The [`Violation`], as soon as the byte has arrived that makes it certain.
+    /// The [`Violation`], at the first byte that proves it.
     pub(crate) fn decode(
         &mut self,
         input: &mut &[u8],
         now: Moment,
     ) -> Result<Option<Event>, Violation> {
-        if let Some(whole) = self.usual(input) {
+        if let Some(whole) = self.decode_fast(input) {
             return Ok(Some(Event::Message(whole.into_message()?)));
         }
         if self.is_too_late(now) {
@@ -109,74 +107,71 @@ impl Decoder {
         self.advance(input, now)
     }
 
-    /// Takes a message of the usual form off the front of `input`, if there is one: the same as
-    /// [`advance`](Self::advance) would, in a fraction of its time.
+    /// Fast path: takes a complete, uncompressed message in one frame off the front of `input`. Returns `None`
+    /// if there is none; then [`decode`](Self::decode) has to decode the input.
     #[inline]
-    pub(crate) fn usual<'a>(&self, input: &mut &'a [u8]) -> Option<Whole<'a>> {
+    pub(crate) fn decode_fast<'a>(&self, input: &mut &'a [u8]) -> Option<WholeMessage<'a>> {
         if self.rules.role != Role::Server || !self.is_between_messages() {
             return None;
         }
         let limit = self.rules.limits.message.min(self.rules.limits.frame);
-        let (kind, mask, start, len) = head::usual(input)?;
+        let (kind, mask, start, len) = head::parse_fast(input)?;
         let payload = input.get(start..start + len).filter(|_| len <= limit)?;
         *input = &input[start + len..];
-        Some(Whole::new(kind, payload, mask))
+        Some(WholeMessage::new(kind, payload, mask))
     }
 
-    /// Returns whether messages are compressed.
+    /// Returns whether messages may be compressed.
     pub(crate) const fn inflates(&self) -> bool {
         self.inflation.is_some()
     }
 
-    /// Returns whether a message goes on to be inflated with a new [share](Self::set_share), without
-    /// further input.
+    /// Returns whether the decoder is paused: it can go on without further input, but needs a new
+    /// [budget](Self::set_budget) for inflating.
     pub(crate) fn is_paused(&self) -> bool {
         let inflation = self.inflation.as_ref();
         inflation.is_some_and(|inflation| inflation.is_paused())
     }
 
-    /// Sets how many bytes of compressed messages may be made before [`decode`](Self::decode) pauses. At
-    /// first that is any number.
-    pub(crate) fn set_share(&mut self, bytes: usize) {
+    /// Sets the maximum number of inflated bytes before [`decode`](Self::decode) pauses. Default: unlimited.
+    pub(crate) fn set_budget(&mut self, bytes: usize) {
         if let Some(inflation) = &mut self.inflation {
-            inflation.set_share(bytes);
+            inflation.set_budget(bytes);
         }
     }
 
-    /// Returns how much of the share is left.
-    pub(crate) fn share(&self) -> usize {
+    /// Returns the rest of the budget.
+    pub(crate) fn budget(&self) -> usize {
         let inflation = self.inflation.as_ref();
-        inflation.map_or(usize::MAX, |inflation| inflation.share())
+        inflation.map_or(usize::MAX, |inflation| inflation.budget())
     }
 
-    /// Returns when what has begun to arrive becomes too slow, `None` if nothing has. Until all that has
-    /// come is inflated, it is not the peer's turn.
+    /// Returns the deadline of the message or control frame in progress, or `None` if there is none. A paused
+    /// decoder has no deadline, because it does not wait for the peer.
     pub(crate) fn deadline(&self) -> Option<Moment> {
         self.deadline.filter(|_| !self.is_paused())
     }
 
-    /// Returns the work of inflating since the last call, in bytes that are copied: the length of the
-    /// input does not tell of it.
+    /// Returns the work of inflating since the last call. The unit is the work to copy one byte.
     pub(crate) fn take_work(&mut self) -> usize {
         let inflation = self.inflation.as_mut();
         inflation.map_or(0, |inflation| inflation.take_work())
     }
 
-    /// Gives what has begun as much longer: nobody took what the peer had sent.
-    pub(crate) fn excuse(&mut self, longer: Duration) {
-        self.deadline = self.deadline.map(|deadline| deadline + longer);
+    /// Extends the deadline by the time in which this side did not read.
+    pub(crate) fn extend_deadline(&mut self, time: Duration) {
+        self.deadline = self.deadline.map(|deadline| deadline + time);
     }
 
     fn is_too_late(&self, now: Moment) -> bool {
         self.deadline().is_some_and(|deadline| now >= deadline)
     }
 
-    /// Starts the clock if something has begun, and stops it if nothing has.
-    fn set_clock(&mut self, now: Moment) {
+    /// Sets the deadline if a message or control frame is in progress, and removes it otherwise.
+    fn set_deadline(&mut self, now: Moment) {
         if self.is_between_messages() {
             self.deadline = None;
         } else if let (None, Some(assembly)) = (self.deadline, self.rules.limits.assembly) {
-            // A time that cannot be expressed never comes.
             self.deadline = Some(now + assembly);
         }
     }
@@ -192,8 +187,8 @@ impl Decoder {
         self.is_between_messages() && matches!(opcode, Some(0..=2))
     }
 
-    /// Tells whether the rest of a large payload is to come, which costs little to take.
-    pub(crate) fn is_within_large(&self) -> bool {
+    /// Returns whether more of a large uncompressed payload is expected. Taking it is cheap.
+    pub(crate) fn is_in_large_payload(&self) -> bool {
         match (&self.stage, &self.message) {
             (Stage::Data { large, missing, .. }, Some(message)) => {
                 *large && *missing > 0 && !message.is_compressed()
@@ -208,14 +203,14 @@ impl Decoder {
                 Stage::Head(partial) => {
                     let message = self.message.as_ref().map(|message| message.progress());
                     let Some(head) = partial.take(input, &self.rules, message)? else {
-                        self.set_clock(now);
+                        self.set_deadline(now);
                         return Ok(None);
                     };
                     match head.kind {
                         Kind::Start(kind) if head.last && head.len <= input.len() => {
                             let payload = split_front(input, head.len);
                             self.deadline = None;
-                            let whole = Whole::new(kind, payload, head.mask);
+                            let whole = WholeMessage::new(kind, payload, head.mask);
                             return Ok(Some(Event::Message(whole.into_message()?)));
                         }
                         Kind::Start(_) | Kind::Compressed(_) | Kind::Continuation => {
@@ -237,13 +232,13 @@ impl Decoder {
                         return Ok(Some(Event::Message(message)));
                     }
                     if input.is_empty() || self.is_paused() {
-                        self.set_clock(now);
+                        self.set_deadline(now);
                         return Ok(None);
                     }
                 }
                 Stage::Control { .. } => {
                     let event = self.control(input)?;
-                    self.set_clock(now);
+                    self.set_deadline(now);
                     return Ok(event);
                 }
             }
@@ -251,7 +246,7 @@ impl Decoder {
     }
 
     fn begin_data(&mut self, head: &Head) {
-        // A start finds no message, a continuation finds one: the head has been checked.
+        // The head has been checked: a first frame has no message in progress, a continuation has one.
         match head.kind {
             Kind::Start(kind) => self.message = Some(Assembly::begin(kind)),
             Kind::Compressed(kind) => self.message = Some(Box::new(Assembly::compressed(kind))),
@@ -268,7 +263,7 @@ impl Decoder {
         };
     }
 
-    /// Takes payload off the front of `input`, and returns the message when this ends it.
+    /// Takes payload off the front of `input`, and returns the message if it is complete.
     fn data(&mut self, input: &mut &[u8]) -> Result<Option<Message>, Violation> {
         let (
             Stage::Data {
@@ -283,7 +278,7 @@ impl Decoder {
             return self.join();
         };
         let limits = &self.rules.limits;
-        // A head marks a message as compressed only where that was agreed on.
+        // A message is compressed only if that was agreed on.
         match &mut self.inflation {
             Some(inflation) if message.is_compressed() => {
                 let bytes = &input[..input.len().min(*missing)];
@@ -315,8 +310,8 @@ impl Decoder {
         }
     }
 
-    /// Returns the message that is put in one piece, if there is one and it does not pause. Nothing behind
-    /// it is decoded before.
+    /// Joins the buffers of an inflated message. Returns it when it is complete, or `None` if this pauses.
+    /// Later input is decoded only after that.
     fn join(&mut self) -> Result<Option<Message>, Violation> {
         let Some(inflation) = &mut self.inflation else {
             return Ok(None);
@@ -334,7 +329,7 @@ impl Decoder {
         Ok(joined)
     }
 
-    /// Takes payload off the front of `input`, and returns what the frame says when this ends it.
+    /// Takes the payload of a control frame off the front of `input`, and returns its event if it is complete.
     fn control(&mut self, input: &mut &[u8]) -> Result<Option<Event>, Violation> {
         if let Stage::Control {
             kind,
@@ -363,7 +358,7 @@ impl Decoder {
         }))
     }
 
-    /// Returns the message if its last frame is whole now.
+    /// Returns the message if its last frame is complete.
     fn end_of_data(&mut self) -> Result<Option<Box<Assembly>>, Violation> {
         let Stage::Data {
             last, missing: 0, ..
@@ -379,24 +374,24 @@ impl Decoder {
         Ok(message)
     }
 
-    /// Returns where the next bytes of the input can be read to, if they are for nothing else: a large
-    /// payload is so unmasked where it stays. What was read is to be told with
-    /// [`placed`](Self::placed), and that nothing was with
-    /// [`give_up_place`](Self::give_up_place).
-    pub(crate) fn place(&mut self) -> Option<Rooms<'_>> {
+    /// Returns the buffers of the message in progress for a direct read, if the next bytes of the input belong
+    /// to a large payload. A payload that is read directly is not copied.
+    ///
+    /// After the read, call [`finish_direct_read`](Self::finish_direct_read), or
+    /// [`cancel_direct_read`](Self::cancel_direct_read) if it returned no bytes.
+    pub(crate) fn direct_read(&mut self) -> Option<ReadBuffers<'_>> {
         match (&self.stage, &mut self.message) {
-            (Stage::Data { missing, .. }, Some(message)) => message.place(*missing),
+            (Stage::Data { missing, .. }, Some(message)) => message.direct_read(*missing),
             _ => None,
         }
     }
 
-    /// Takes `len` bytes that were read to their [place](Self::place) for decoded, and returns the
-    /// message if it is whole.
+    /// Decodes `len` bytes of a [direct read](Self::direct_read), and returns the message if it is complete.
     ///
     /// # Errors
     ///
-    /// As [`decode`](Self::decode).
-    pub(crate) fn placed(
+    /// Like [`decode`](Self::decode).
+    pub(crate) fn finish_direct_read(
         &mut self,
         len: usize,
         now: Moment,
@@ -408,27 +403,27 @@ impl Decoder {
             (&mut self.stage, &mut self.message)
         {
             *missing -= len;
-            message.placed(len, mask)?;
+            message.finish_direct_read(len, mask)?;
         }
         let message = self.end_of_data()?;
-        self.set_clock(now);
+        self.set_deadline(now);
         Ok(message)
     }
 
-    /// Gives up the place to which nothing was read.
-    pub(crate) fn give_up_place(&mut self) {
+    /// Frees the buffers of a [direct read](Self::direct_read) that returned no bytes.
+    pub(crate) fn cancel_direct_read(&mut self) {
         if let Some(message) = &mut self.message {
-            message.give_up_place();
+            message.cancel_direct_read();
         }
     }
 
-    /// Returns how long the message in progress is so far.
+    /// Returns the length of the message in progress so far.
     #[cfg(all(test, feature = "deflate"))]
     pub(crate) fn len_so_far(&self) -> usize {
         self.message.as_ref().map_or(0, |message| message.len())
     }
 
-    /// Returns the number of bytes that are allocated.
+    /// Returns the number of allocated bytes.
     #[cfg(any(test, tower_websocket_fuzzing))]
     pub(crate) fn capacity(&self) -> usize {
         self.message
@@ -437,14 +432,14 @@ impl Decoder {
     }
 }
 
-/// Takes `len` bytes off the front, or all if there are fewer.
+/// Takes `len` bytes off the front of `input`, or all if there are fewer.
 fn split_front<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
     let (front, rest) = input.split_at(len.min(input.len()));
     *input = rest;
     front
 }
 
-// Payloads stay out of logs, so what is in progress is not shown.
+// Payloads must not appear in logs, so the message in progress is not shown.
 impl fmt::Debug for Decoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Decoder")

@@ -1,17 +1,17 @@
-//! Memory for frames that wait to be written, shared by the connections of a thread.
+//! A pool of memory for outgoing frames, shared by the connections of a thread.
 
 use std::cell::RefCell;
 
 use super::{Role, frames::Frames};
 
-/// The most bytes that wait on a thread for their next use, and in how many places. Several wait, because
-/// a message for many connections is queued for all of them before the first one writes it.
-const BYTES: usize = 1024 * 1024;
-const PLACES: usize = 64;
-/// A new one gathers so many bytes, and one with room for fewer does not wait.
-const SMALLEST: usize = 1024;
-/// The longest list of segments that waits, in bytes: longer than the default bound of the outbox takes.
-const LONGEST: usize = 16 * 1024;
+/// The maximum number of idle bytes and of idle entries on a thread. One entry is not enough: a message for
+/// many connections is queued for all of them before the first one writes it.
+const MAX_BYTES: usize = 1024 * 1024;
+const MAX_ENTRIES: usize = 64;
+/// The capacity of a new entry. Entries with less are not kept.
+const MIN_CAPACITY: usize = 1024;
+/// The maximum size of a queue of segments that is kept, in bytes. The default bound of the outbox needs less.
+const MAX_QUEUE_BYTES: usize = 16 * 1024;
 
 thread_local! {
     static IDLE: RefCell<Idle> = const { RefCell::new(Idle { frames: Vec::new(), bytes: 0 }) };
@@ -19,15 +19,15 @@ thread_local! {
 
 #[derive(Debug)]
 struct Idle {
-    #[expect(clippy::vec_box, reason = "they move between here and the connections")]
+    #[expect(clippy::vec_box, reason = "they move between the pool and connections")]
     frames: Vec<Box<Frames>>,
     bytes: usize,
 }
 
-/// Takes the memory that was given back last, if none before it was larger, or new one.
+/// Takes the last entry, or makes a new one.
 #[inline(never)]
 pub(super) fn take(role: Role) -> Box<Frames> {
-    // Fails when the thread is about to end.
+    // Fails while the thread ends.
     let taken = IDLE.try_with(|idle| {
         let mut idle = idle.borrow_mut();
         let mut frames = idle.frames.pop()?;
@@ -36,43 +36,43 @@ pub(super) fn take(role: Role) -> Box<Frames> {
         Some(frames)
     });
     let taken = taken.ok().flatten();
-    taken.unwrap_or_else(|| Box::new(Frames::new(role, SMALLEST)))
+    taken.unwrap_or_else(|| Box::new(Frames::new(role, MIN_CAPACITY)))
 }
 
-/// Gives memory back in which nothing is queued.
+/// Gives memory back. No frame may be queued in it.
 #[inline(never)]
 pub(super) fn give_back(mut frames: Box<Frames>) {
-    if frames.tail.capacity() < SMALLEST {
+    if frames.tail.capacity() < MIN_CAPACITY {
         return;
     }
-    if frames.segments.room() > LONGEST {
+    if frames.segments.queue_bytes() > MAX_QUEUE_BYTES {
         frames.clear();
     }
     let _ = IDLE.try_with(|idle| {
         let mut idle = idle.borrow_mut();
         let bytes = idle.bytes + bytes(&frames);
-        if bytes <= BYTES && idle.frames.len() < PLACES {
+        if bytes <= MAX_BYTES && idle.frames.len() < MAX_ENTRIES {
             idle.bytes = bytes;
-            // A small one would be grown where a large one lies below it.
-            let room = frames.tail.capacity();
-            let top = idle.frames.last();
-            let is_small = top.is_some_and(|top| top.tail.capacity() > room);
-            let place = idle.frames.len() - usize::from(is_small);
-            idle.frames.insert(place, frames);
+            // A larger entry stays last, so that it is used first. A small one would have to grow.
+            let capacity = frames.tail.capacity();
+            let last = idle.frames.last();
+            let is_small = last.is_some_and(|last| last.tail.capacity() > capacity);
+            let index = idle.frames.len() - usize::from(is_small);
+            idle.frames.insert(index, frames);
         }
     });
 }
 
 fn bytes(frames: &Frames) -> usize {
-    frames.tail.capacity() + frames.segments.room()
+    frames.tail.capacity() + frames.segments.queue_bytes()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn frames(room: usize) -> Box<Frames> {
-        Box::new(Frames::new(Role::Client, room))
+    fn frames(capacity: usize) -> Box<Frames> {
+        Box::new(Frames::new(Role::Client, capacity))
     }
 
     fn taken() -> usize {
@@ -80,31 +80,32 @@ mod tests {
     }
 
     #[test]
-    fn gives_the_memory_again_that_was_used_last() {
-        assert_eq!(taken(), SMALLEST);
-        for room in [SMALLEST - 1, 2000, 4000, 3000] {
-            give_back(frames(room));
+    fn takes_the_larger_of_the_last_entries_first() {
+        assert_eq!(taken(), MIN_CAPACITY);
+        for capacity in [MIN_CAPACITY - 1, 2000, 4000, 3000] {
+            give_back(frames(capacity));
         }
-        for room in [4000, 3000, 2000, SMALLEST] {
+        for capacity in [4000, 3000, 2000, MIN_CAPACITY] {
             let frames = take(Role::Server);
-            assert_eq!((frames.tail.len(), frames.tail.capacity()), (0, room));
+            assert_eq!((frames.tail.len(), frames.tail.capacity()), (0, capacity));
         }
     }
 
     #[test]
-    fn keeps_no_more_than_it_may() {
-        for _ in 0..2 * PLACES {
+    fn limits_the_idle_entries_and_bytes() {
+        for _ in 0..2 * MAX_ENTRIES {
             give_back(frames(2000));
         }
-        let small: Vec<usize> = (0..2 * PLACES)
+        let small: Vec<usize> = (0..2 * MAX_ENTRIES)
             .map(|_| taken())
-            .filter(|&room| room > SMALLEST)
+            .filter(|&capacity| capacity > MIN_CAPACITY)
             .collect();
-        assert_eq!(small, [2000; PLACES]);
+        assert_eq!(small, [2000; MAX_ENTRIES]);
+        let third = MAX_BYTES / 3;
         for _ in 0..4 {
-            give_back(frames(BYTES / 3));
+            give_back(frames(third));
         }
         let large: Vec<usize> = (0..4).map(|_| taken()).collect();
-        assert_eq!(large, [BYTES / 3, BYTES / 3, BYTES / 3, SMALLEST]);
+        assert_eq!(large, [third, third, third, MIN_CAPACITY]);
     }
 }

@@ -1,8 +1,8 @@
-//! Frames that are gathered to be written.
+//! The queue of frames to write.
 //!
-//! Small frames are gathered in one buffer, so that all that is sent in one turn leaves in one
-//! write. Large payloads are kept as they are, where the stream can write several buffers at once
-//! and nothing has to be masked; they are written between the small frames, in one write as well.
+//! Small frames are collected in one buffer, so that all frames of one poll leave in one write. A large payload
+//! is not copied, if the stream can write several buffers at once and the payload need not be masked. The same
+//! write contains small frames and large payloads, in order.
 
 use std::mem;
 
@@ -15,56 +15,56 @@ use tokio_tungstenite::tungstenite::protocol::frame::{
 use super::{Load, Mask, Role, segments::Segments};
 use crate::words::Message;
 
-/// From this size on, copying a payload costs more than writing it as a buffer of its own.
+/// From this size on, copying a payload costs more than writing it as a separate buffer.
 pub(super) const LARGE: usize = 4 * 1024;
-/// A gathering buffer of this size is not grown: a larger one would be moved again and again.
+/// The size limit of a collecting buffer. Growing a larger one would copy it again and again.
 pub(super) const SEGMENT: usize = 64 * 1024;
-/// The same for streams that write one buffer at a time, those of HTTP/2 among them: what a DATA
-/// frame takes. What is written of a segment is held until all of it is.
-const CONTIGUOUS: usize = 16 * 1024;
-/// The longest head: two bytes, eight of length, four of mask.
+/// The same limit for streams that write one buffer at a time, such as those of HTTP/2: the size of a DATA
+/// frame. A segment is freed only when all of it is written.
+const CONTIGUOUS_SEGMENT: usize = 16 * 1024;
+/// The length of the longest head: two bytes, eight of length, four of mask.
 const MAX_HEAD: usize = 14;
-/// Spare capacity that a sealed buffer may keep.
-const SPARE: usize = 1024;
+/// The maximum spare capacity of a sealed buffer.
+const MAX_SPARE: usize = 1024;
 
-/// Frames in the order in which they are written.
+/// Frames in the order of writing.
 #[derive(Debug, Default)]
 pub(super) struct Frames {
     pub(super) role: Role,
-    /// Large payloads, and buffers that were full.
+    /// Large payloads, and sealed buffers.
     pub(super) segments: Segments,
-    /// The newest frames, some of which go before segments.
+    /// The collected small frames. Parts of it are written before and between the segments.
     pub(super) tail: Vec<u8>,
-    /// Messages that end in the tail behind the last segment.
+    /// Messages that end in the tail after the last segment.
     tail_messages: u32,
-    /// How much of the tail is written.
+    /// The number of bytes of the tail that are written.
     tail_written: usize,
     load: Load,
 }
 
 impl Frames {
-    /// Makes an empty one with room for so many gathered bytes.
-    pub(super) fn new(role: Role, room: usize) -> Self {
+    /// Makes an empty queue with this capacity for collected bytes.
+    pub(super) fn new(role: Role, capacity: usize) -> Self {
         Self {
             role,
-            tail: Vec::with_capacity(room),
+            tail: Vec::with_capacity(capacity),
             ..Self::default()
         }
     }
 
-    /// Returns how much is queued.
+    /// Returns the amount of queued data.
     #[inline]
     pub(super) const fn load(&self) -> Load {
         self.load
     }
 
-    /// Returns the gathered bytes that are not written yet.
+    /// Returns the collected bytes that are not written yet.
     #[inline]
     pub(super) fn unwritten_tail(&self) -> &[u8] {
         &self.tail[self.tail_written..]
     }
 
-    /// Forgets what is queued, and keeps memory that was used for it.
+    /// Drops all queued frames, and keeps the collecting buffer.
     pub(super) fn clear(&mut self) {
         self.tail.clear();
         self.segments = Segments::default();
@@ -72,14 +72,18 @@ impl Frames {
         self.load = Load::default();
     }
 
-    // A call would cost a small message a tenth of its instructions.
+    // Inlined, because a call is a noticeable cost for a small message.
     #[inline(always)]
     pub(super) fn push(&mut self, message: &mut Message, contiguous: bool) {
         let payload = message.as_bytes();
         let len = payload.len();
-        // The usual case: the message is small, and the tail has room for it.
+        // Fast path: the message is small and fits into the tail.
         let end = self.tail.len() + len + 4;
-        let segment = if contiguous { CONTIGUOUS } else { SEGMENT };
+        let segment = if contiguous {
+            CONTIGUOUS_SEGMENT
+        } else {
+            SEGMENT
+        };
         if self.role == Role::Server && len < LARGE && end <= self.tail.capacity() && end < segment
         {
             let first = if message.is_text() { 0x81 } else { 0x82 };
@@ -97,11 +101,11 @@ impl Frames {
             self.load.bytes += head + len;
             return;
         }
-        self.push_any(message, contiguous);
+        self.push_slow(message, contiguous);
     }
 
     #[inline(never)]
-    fn push_any(&mut self, message: &mut Message, contiguous: bool) {
+    fn push_slow(&mut self, message: &mut Message, contiguous: bool) {
         let header = data_header(message.is_text());
         if self.is_kept(message.len(), contiguous) {
             let empty = Message::Binary(Bytes::new());
@@ -128,22 +132,22 @@ impl Frames {
         }
     }
 
-    /// Returns whether a payload is written as it is.
+    /// Returns whether a payload is written without a copy.
     fn is_kept(&self, len: usize, contiguous: bool) -> bool {
         len >= LARGE && !contiguous && self.role == Role::Server
     }
 
     fn push_large(&mut self, header: &FrameHeader, payload: Bytes) {
-        let gathered = self.tail.len() - self.tail_written;
+        let collected = self.tail.len() - self.tail_written;
         let messages = mem::take(&mut self.tail_messages);
         let len = payload.len();
-        let head = self.segments.push(gathered, messages, header, payload);
+        let head = self.segments.push(collected, messages, header, payload);
         self.load.messages += 1;
         self.load.bytes += head + len;
     }
 
     fn push_small(&mut self, header: &FrameHeader, payload: &[u8], contiguous: bool) {
-        self.make_room(payload.len(), contiguous);
+        self.reserve(payload.len(), contiguous);
         let mask = self.push_data_header(header, payload.len());
         self.push_payload(payload, mask);
         self.tail_messages += 1;
@@ -164,12 +168,12 @@ impl Frames {
         self.load.bytes += payload.len();
     }
 
-    /// Appends the head of a message's only frame, and returns the mask that its payload gets.
+    /// Appends the head of a message in one frame, and returns the mask for its payload.
     #[inline]
     fn push_data_header(&mut self, header: &FrameHeader, len: usize) -> Option<Mask> {
         let first = 0x80 | u8::from(header.rsv1) << 6 | u8::from(header.opcode);
         match u16::try_from(len) {
-            // Two bytes, or four, not worth a call each.
+            // Heads of two or four bytes are written here, without a call.
             Ok(len) if self.role == Role::Server && len < 126 => {
                 self.tail.extend_from_slice(&[first, len as u8]);
                 self.load.bytes += 2;
@@ -185,7 +189,7 @@ impl Frames {
         }
     }
 
-    /// Appends a head, and returns the mask that its payload gets.
+    /// Appends a head, and returns the mask for its payload.
     fn push_header(&mut self, header: &FrameHeader, len: usize) -> Option<Mask> {
         let mask = match self.role {
             Role::Server => None,
@@ -198,7 +202,7 @@ impl Frames {
         let before = self.tail.len();
         header
             .format(len as u64, &mut self.tail)
-            .expect("a vector takes every write");
+            .expect("a write to a vector does not fail");
         self.load.bytes += self.tail.len() - before;
         mask
     }
@@ -207,7 +211,7 @@ impl Frames {
         match mask {
             None => self.tail.extend_from_slice(payload),
             Some(mut mask) => {
-                // Masking alone would make room for just this payload, for each one again.
+                // This makes the buffer grow in large steps. `append` reserves just enough for this payload.
                 self.tail.reserve(payload.len());
                 mask.append(payload, &mut self.tail);
             }
@@ -223,12 +227,12 @@ impl Frames {
         other.load = Load::default();
     }
 
-    /// Makes room at the tail for a message: exactly what a segment takes, once it is no longer
-    /// small. Doubled, it would hold nearly twice as much as is queued.
-    fn make_room(&mut self, len: usize, contiguous: bool) {
+    /// Reserves capacity in the tail for a message. A large tail gets exactly the capacity of a segment,
+    /// because doubling would allocate nearly twice the queued bytes.
+    fn reserve(&mut self, len: usize, contiguous: bool) {
         let more = len + MAX_HEAD;
         let segment = match contiguous {
-            true => CONTIGUOUS,
+            true => CONTIGUOUS_SEGMENT,
             false if len < LARGE => SEGMENT,
             false => return,
         };
@@ -240,18 +244,17 @@ impl Frames {
             self.tail
                 .reserve_exact(more.max(segment.saturating_sub(used)));
         } else {
-            // At once for the head and the payload.
             self.tail.reserve(more);
         }
     }
 
-    /// Makes segments of the tail.
+    /// Moves the tail into the segments.
     fn seal(&mut self) {
         if self.tail.is_empty() {
             return;
         }
         let mut tail = mem::take(&mut self.tail);
-        if tail.capacity() - tail.len() > SPARE {
+        if tail.capacity() - tail.len() > MAX_SPARE {
             tail.shrink_to_fit();
         }
         let mut sealed = Bytes::from(tail);
@@ -266,12 +269,12 @@ impl Frames {
         if self.segments.is_empty() {
             self.tail_written += written;
         } else {
-            let taken = self.segments.advance(written);
-            messages = taken.messages;
-            self.tail_written += taken.gathered;
+            let done = self.segments.advance(written);
+            messages = done.messages;
+            self.tail_written += done.collected;
         }
         if self.tail_written == self.tail.len() {
-            // Segments that are left have nothing before them.
+            // All collected bytes are written, so the remaining segments have none before them.
             messages += mem::take(&mut self.tail_messages) as usize;
             self.tail_written = 0;
             self.tail.clear();

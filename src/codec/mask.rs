@@ -1,25 +1,24 @@
-//! Masking, which is the same operation as unmasking
+//! Masking and unmasking, which are the same operation
 //! ([RFC 6455 §5.3](https://www.rfc-editor.org/rfc/rfc6455#section-5.3)).
 
 use multiversion::multiversion;
 
 use crate::codec::random;
 
-/// Masked at once, in registers: loads that are not mixed with stores take a third of the time, and
-/// a fifth where the bytes are moved as well.
+/// The bytes that are masked at once, in registers. All loads come before the stores, which is faster.
 const BLOCK: usize = 128;
-/// The same for what is left, and for short payloads. What is less goes by eight bytes, then by four:
-/// at most three are masked one by one.
+/// The same for short payloads, and for the bytes after the last block. The remaining bytes are masked by
+/// eight, then by four, then one by one.
 const PIECE: usize = 32;
 
-/// The masking key of one frame, turned so that its first byte is for the next byte of payload.
+/// The masking key of one frame, rotated so that its first byte belongs to the next byte of the payload.
 ///
-/// A payload can so be given in any pieces, whatever their lengths.
+/// So a payload can be masked in pieces of any length.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Mask([u8; 4]);
 
 impl Mask {
-    /// The mask of a frame without one, which changes nothing.
+    /// The mask of an unmasked frame. It changes nothing.
     pub(crate) const NONE: Self = Self([0; 4]);
 
     /// Makes a mask from the four bytes in the frame's head.
@@ -27,12 +26,12 @@ impl Mask {
         Self(key)
     }
 
-    /// Makes the mask of a frame that is sent, which nobody can predict (RFC 6455 §5.3).
+    /// Makes an unpredictable mask for an outgoing frame (RFC 6455 §5.3).
     pub(crate) fn random() -> Self {
         Self(random::mask())
     }
 
-    /// Returns the four bytes that stand in the frame's head.
+    /// Returns the four bytes for the frame's head.
     pub(crate) const fn key(self) -> [u8; 4] {
         self.0
     }
@@ -56,7 +55,7 @@ impl Mask {
         self.skip(from.len());
     }
 
-    /// Masks or unmasks `bytes`, from the first byte of the mask on.
+    /// Masks or unmasks `bytes`, starting with the first byte of the mask. Does not advance the mask.
     #[inline(always)]
     pub(super) fn apply_aligned(self, bytes: &mut [u8]) {
         let (blocks, rest) = bytes.split_at_mut(bytes.len() - bytes.len() % BLOCK);
@@ -71,7 +70,7 @@ impl Mask {
         }
     }
 
-    /// Does so in pieces of `N` bytes, and returns the rest, which is less than one.
+    /// Masks or unmasks pieces of `N` bytes, and returns the rest, which has fewer than `N` bytes.
     #[inline(always)]
     fn apply_by<const N: usize>(self, bytes: &mut [u8]) -> &mut [u8] {
         let mut pieces = bytes.chunks_exact_mut(N);
@@ -82,8 +81,8 @@ impl Mask {
         pieces.into_remainder()
     }
 
-    /// `bytes` are `N`, a multiple of four.
-    // Words of four bytes in a plain loop: the compiler turns them into vectors.
+    /// Returns `bytes` masked. There are `N` of them, a multiple of four.
+    // The compiler vectorizes this loop over words of four bytes.
     #[inline(always)]
     fn masked<const N: usize>(self, bytes: &[u8]) -> [u8; N] {
         let key = u32::from_ne_bytes(self.0);
@@ -96,20 +95,20 @@ impl Mask {
         masked
     }
 
-    /// Goes on behind `bytes` of the payload.
+    /// Advances the mask by `bytes` of the payload.
     pub(super) fn skip(&mut self, bytes: usize) {
         let bits = 8 * (bytes % 4) as u32;
         self.0 = u32::from_le_bytes(self.0).rotate_right(bits).to_le_bytes();
     }
 }
 
-/// Masks or unmasks whole blocks, with the widest vectors that the processor has.
+/// Masks or unmasks whole blocks, with AVX2 if the processor has it.
 #[multiversion(targets("x86_64+avx2"))]
 fn apply_blocks(mask: Mask, blocks: &mut [u8]) {
     mask.apply_by::<BLOCK>(blocks);
 }
 
-/// Appends whole blocks, in the same way.
+/// Appends whole blocks, masked in the same way.
 #[multiversion(targets("x86_64+avx2"))]
 fn append_blocks(mask: Mask, blocks: &[u8], to: &mut Vec<u8>) {
     for block in blocks.chunks_exact(BLOCK) {
@@ -123,15 +122,15 @@ mod tests {
 
     const KEY: [u8; 4] = [0x37, 0xfa, 0x21, 0x3d];
 
-    fn by_the_book(bytes: &[u8]) -> Vec<u8> {
+    fn masked_by_rfc(bytes: &[u8]) -> Vec<u8> {
         let masked = |(i, byte): (usize, &u8)| byte ^ KEY[i % 4];
         bytes.iter().enumerate().map(masked).collect()
     }
 
     #[test]
-    fn follows_the_formula_for_every_length_and_split() {
+    fn masks_as_the_rfc_for_every_length_and_split() {
         let bytes: Vec<u8> = (0..2 * BLOCK + 9).map(|i| (i * 7) as u8).collect();
-        let expected = by_the_book(&bytes);
+        let expected = masked_by_rfc(&bytes);
         for len in 0..bytes.len() {
             for split in [0, 1, 2, 3, 4, 5, BLOCK - 1, BLOCK, BLOCK + 3, len] {
                 let split = split.min(len);

@@ -1,35 +1,32 @@
-//! The protocol on the wire, without the wire: bytes in, messages and control frames out.
+//! The codec: converts bytes to messages and control frames, and back.
 //!
-//! Decides what the peer may send ([RFC 6455 §5](https://www.rfc-editor.org/rfc/rfc6455#section-5))
-//! and how much of it is held. Reading the bytes, answering pings, the closing handshake and
-//! telling the peer of its violations are left to `socket`. Nothing here is async or does I/O, and
-//! time is an argument.
+//! It checks the rules for incoming frames ([RFC 6455 §5](https://www.rfc-editor.org/rfc/rfc6455#section-5)),
+//! and bounds the memory for them. `socket` reads the bytes, answers pings, runs the closing handshake, and
+//! reports violations to the peer. Nothing here is async or does I/O. The caller passes the current time.
 //!
 //! # Memory
 //!
-//! A frame's head is checked, and refused, before any of its payload is kept. A message that is
-//! whole in the input is copied once, into a buffer of its exact length.
+//! A frame's head is checked before any of its payload is stored. A message that is complete in the input is
+//! copied once, into a buffer of its exact length.
 //!
-//! One that arrives in pieces is gathered in a buffer that grows, and from 64 KiB on in buffers of
-//! 64 KiB. They follow what has arrived, or was inflated, not what a head promises: after `n` bytes
-//! of a message there is memory for at most `n + min(64 KiB, max(1 KiB, 16 n))`, for 192 KiB more
-//! while a large payload is read to its place, and never for more than the message limit, which
-//! counts in whole buffers if it is above 64 KiB. Room that was made for a read which brought nothing
-//! is given up.
+//! A message that arrives in pieces is collected in a growing buffer, and from 64 KiB on in buffers of
+//! 64 KiB. The memory follows the bytes that have arrived or were inflated, not the length in a head: after
+//! `n` bytes of a message, at most `n + min(64 KiB, max(1 KiB, 16 n))` bytes are allocated. A direct read
+//! into a large payload adds 192 KiB. The total never exceeds the message limit, rounded up to whole buffers
+//! if it is above 64 KiB. Buffers for a read that returned no bytes are freed.
 //!
-//! For a handler the buffers are joined, once, into one of the message's exact length, and each is
-//! given up as soon as it is copied. The growing buffer of a small message is cut to that length
-//! instead, unless it is text, which is checked again as it is copied.
+//! For a handler the buffers are joined once, into one buffer of the message's exact length. Each of them is
+//! freed as soon as it is copied. The growing buffer of a small binary message is shrunk instead. A text is
+//! always copied, because it is validated again.
 //!
-//! A buffer of 64 KiB that is given up waits for its next use, by any connection: all that is readable
-//! of it is what is written to it next. Each thread keeps 32 of them (2 MiB). When more are in use,
-//! they are cut from slabs of 32 MiB, which all threads share, and a slab goes back to the system when
-//! nothing of it is in use; one of which at most 1 MiB was ever used is kept (`buffers`). So the memory
-//! of any number of large messages is gone with them, except for 2 MiB a thread and 1 MiB. A
-//! connection holds nothing between messages.
+//! A freed buffer of 64 KiB is reused by any connection. Its old content is never readable. Each thread keeps
+//! 32 of them (2 MiB). Further buffers are cut from slabs of 32 MiB, which all threads share. A slab is
+//! returned to the system when none of its buffers is in use. One slab is kept if at most 1 MiB of it was
+//! ever used (`buffers`). So large messages leave behind at most 2 MiB a thread and 1 MiB in all. A
+//! connection holds no buffer between messages.
 //!
-//! Frames that leave are gathered in buffers that the connections of a thread share, too: up to 64
-//! of them, 1 MiB together, wait for their next use.
+//! Outgoing frames are collected in buffers that the connections of a thread share as well. Up to 64 idle
+//! ones, 1 MiB together, are kept.
 
 mod assembly;
 mod buffers;
@@ -56,7 +53,7 @@ mod utf8;
 pub(crate) use assembly::Assembly;
 #[cfg(any(test, tower_websocket_fuzzing))]
 pub(crate) use buffers::CHUNK;
-pub(crate) use chunks::Rooms;
+pub(crate) use chunks::ReadBuffers;
 pub(crate) use control::Control;
 pub(crate) use decoder::{Decoder, Event};
 #[cfg(not(feature = "deflate"))]

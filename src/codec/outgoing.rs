@@ -1,6 +1,6 @@
-//! Messages in, bytes out: frames that wait to be written.
+//! The encoder: makes the bytes to write from messages and control frames.
 //!
-//! The frames lie in memory that the connections of a thread share.
+//! The bytes are in memory that the connections of a thread share.
 
 use std::{io::IoSlice, mem};
 
@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::Control as ControlC
 use super::{Role, frame_pool, frames::Frames};
 use crate::words::{CloseFrame, Message};
 
-/// An amount of outgoing data, in messages and bytes of frames.
+/// An amount of outgoing data, in messages and in bytes of their frames.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) struct Load {
     pub(crate) messages: usize,
@@ -23,10 +23,9 @@ impl Load {
     }
 }
 
-/// Frames in the order in which they are written.
+/// The queue of outgoing frames of a connection.
 ///
-/// Their memory is elsewhere, and shared by the connections of a thread: it comes with the first frame and
-/// goes when all are written.
+/// Its memory is taken from the pool of the thread and given back when all frames are written.
 #[derive(Debug, Default)]
 pub(crate) struct Outgoing {
     frames: Option<Box<Frames>>,
@@ -35,8 +34,8 @@ pub(crate) struct Outgoing {
 }
 
 impl Outgoing {
-    /// Makes an empty one for the frames of one side. If it is `contiguous`, every payload is copied
-    /// whatever its size, for streams that write one buffer at a time.
+    /// Makes an empty queue for this role. If `contiguous`, payloads of every size are copied, for streams that
+    /// write one buffer at a time.
     pub(crate) const fn new(role: Role, contiguous: bool) -> Self {
         Self {
             frames: None,
@@ -45,14 +44,14 @@ impl Outgoing {
         }
     }
 
-    /// Queues a message, and leaves an empty one if it is large.
+    /// Queues a message. The payload of a large one is moved, which leaves an empty message.
     #[inline(always)]
     pub(crate) fn push(&mut self, message: &mut Message) {
         let contiguous = self.contiguous;
         self.frames().push(message, contiguous);
     }
 
-    /// Queues a message in the form of its `compressed` payload (RFC 7692 §6.1).
+    /// Queues a message with its `compressed` payload (RFC 7692 §6.1).
     pub(crate) fn push_compressed(&mut self, message: &Message, compressed: &Bytes) {
         let contiguous = self.contiguous;
         self.frames()
@@ -69,7 +68,7 @@ impl Outgoing {
         self.push_control(ControlCode::Pong, payload);
     }
 
-    /// Queues a Close, empty without a `frame` (RFC 6455 §5.5.1).
+    /// Queues a Close. It has no payload if there is no `frame` (RFC 6455 §5.5.1).
     pub(crate) fn push_close(&mut self, frame: Option<&CloseFrame>) {
         match frame {
             None => self.push_control(ControlCode::Close, &[]),
@@ -82,17 +81,17 @@ impl Outgoing {
     }
 
     fn push_control(&mut self, code: ControlCode, payload: &[u8]) {
-        self.lend();
+        self.acquire_memory();
         self.frames().push_control(code, payload);
     }
 
-    /// Takes over all of `other`, if nothing is queued here.
+    /// Swaps the queued frames with those of `other`.
     #[inline]
     pub(crate) fn swap(&mut self, other: &mut Self) {
         mem::swap(&mut self.frames, &mut other.frames);
     }
 
-    /// Queues all of `other` behind what is queued here.
+    /// Moves all frames of `other` to the end of this queue.
     pub(crate) fn append(&mut self, other: &mut Self) {
         if self.is_empty() {
             self.swap(other);
@@ -103,7 +102,7 @@ impl Outgoing {
         }
     }
 
-    /// Returns how much is queued.
+    /// Returns the amount of queued data.
     #[inline]
     pub(crate) fn load(&self) -> Load {
         let frames = self.frames.as_ref();
@@ -115,8 +114,8 @@ impl Outgoing {
         self.load().is_empty()
     }
 
-    /// Returns the bytes to write next, in as many slices as there are and fit; at least one unless
-    /// it is empty.
+    /// Fills `slices` with the next bytes to write, and returns the used ones. There is at least one unless the
+    /// queue is empty.
     pub(crate) fn slices<'a, 's>(&'a self, slices: &'s mut [IoSlice<'a>]) -> &'s [IoSlice<'a>] {
         let used = match &self.frames {
             Some(frames) => frames.segments.fill(frames.unwritten_tail(), slices),
@@ -125,7 +124,7 @@ impl Outgoing {
         &slices[..used]
     }
 
-    /// Returns the bytes to write next, if they are all that there are and lie in one piece.
+    /// Returns all bytes to write if they are in one buffer.
     #[inline]
     pub(crate) fn only_slice(&self) -> Option<&[u8]> {
         let frames = self.frames.as_ref()?;
@@ -133,24 +132,24 @@ impl Outgoing {
         is_all.then(|| frames.unwritten_tail())
     }
 
-    /// Takes off `written` bytes, and returns what that makes room for.
+    /// Removes `written` bytes, and returns the amount of data that is no longer queued.
     #[inline]
     pub(crate) fn advance(&mut self, written: usize) -> Load {
         let frames = self.frames.as_mut();
         frames.map_or(Load::default(), |frames| frames.advance(written))
     }
 
-    /// Takes shared memory to gather frames in, if there is none.
+    /// Takes memory from the pool, if there is none yet.
     #[inline]
-    pub(crate) fn lend(&mut self) {
+    pub(crate) fn acquire_memory(&mut self) {
         if self.frames.is_none() {
             self.frames = Some(frame_pool::take(self.role));
         }
     }
 
-    /// Gives the shared memory back, or what of it is not in use. What is queued is kept.
+    /// Gives unused memory back to the pool. A few queued bytes are copied to a buffer of their size.
     #[inline]
-    pub(crate) fn give_back(&mut self) {
+    pub(crate) fn release_memory(&mut self) {
         let Some(frames) = &mut self.frames else {
             return;
         };
@@ -195,21 +194,21 @@ mod tests {
         outgoing.frames.as_ref().map_or(&[], |frames| &frames.tail)
     }
 
-    /// Writes everything, `at_once` bytes at a time, and returns what was written and made room.
+    /// Writes everything, up to `at_once` bytes at a time. Returns the written bytes and the removed load.
     fn drain(outgoing: &mut Outgoing, at_once: usize) -> (Vec<u8>, Load) {
         let mut written = Vec::new();
-        let mut room = Load::default();
+        let mut removed = Load::default();
         while !outgoing.is_empty() {
             let mut slices = [IoSlice::new(&[]); 4];
             let slices = outgoing.slices(&mut slices);
             let bytes = slices.iter().flat_map(|slice| slice.iter().copied());
             let chunk: Vec<u8> = bytes.take(at_once).collect();
             written.extend_from_slice(&chunk);
-            let made = outgoing.advance(chunk.len());
-            room.messages += made.messages;
-            room.bytes += made.bytes;
+            let advanced = outgoing.advance(chunk.len());
+            removed.messages += advanced.messages;
+            removed.bytes += advanced.bytes;
         }
-        (written, room)
+        (written, removed)
     }
 
     #[test]
@@ -230,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn gathers_small_frames_in_one_slice() {
+    fn collects_small_frames_in_one_slice() {
         let mut outgoing = Outgoing::default();
         for _ in 0..64 {
             outgoing.push(&mut Message::text("x".repeat(32)));
@@ -240,7 +239,7 @@ mod tests {
     }
 
     #[test]
-    fn does_not_copy_a_large_payload_unless_it_has_to() {
+    fn copies_a_large_payload_only_if_contiguous() {
         let payload = Bytes::from(vec![1; LARGE]);
         let mut outgoing = Outgoing::default();
         outgoing.push(&mut Message::Binary(payload.clone()));
@@ -276,13 +275,13 @@ mod tests {
         for at in [2, 5] {
             assert_eq!(slices[at].as_ptr(), payload.as_ptr(), "slice {at}");
         }
-        // A message has ended when all of its bytes are written.
+        // A message is removed when all of its bytes are written.
         let (mut ended, mut load) = (Vec::new(), outgoing.load());
         while !outgoing.is_empty() {
-            let made = outgoing.advance(1);
-            load.bytes -= made.bytes;
-            if made.messages > 0 {
-                ended.push((load.bytes, made.messages));
+            let removed = outgoing.advance(1);
+            load.bytes -= removed.bytes;
+            if removed.messages > 0 {
+                ended.push((load.bytes, removed.messages));
             }
         }
         let frame = 4 + LARGE;
@@ -293,7 +292,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_order_when_the_buffer_is_full_or_moved() {
+    fn keeps_the_order_if_the_buffer_is_full_or_moved() {
         let fill = |outgoing: &mut Outgoing| {
             for number in 0..300_usize {
                 let len = [1000, LARGE, 500, 7, LARGE + 1][number % 5];
@@ -311,23 +310,23 @@ mod tests {
             fill(&mut outgoing);
             let bytes = 999;
             let mut written = whole[..bytes].to_vec();
-            let mut room = outgoing.advance(bytes);
+            let mut removed = outgoing.advance(bytes);
             let mut more = Outgoing::default();
             fill(&mut more);
             outgoing.append(&mut more);
             assert!(more.is_empty() && more.frames.is_none());
-            outgoing.give_back();
-            let (rest, made) = drain(&mut outgoing, at_once);
+            outgoing.release_memory();
+            let (rest, drained) = drain(&mut outgoing, at_once);
             written.extend(rest);
-            room.messages += made.messages;
-            room.bytes += made.bytes;
+            removed.messages += drained.messages;
+            removed.bytes += drained.bytes;
             assert!(written == whole, "{at_once} at once");
-            assert_eq!(room, load, "{at_once} at once");
+            assert_eq!(removed, load, "{at_once} at once");
         }
     }
 
     #[test]
-    fn writes_the_same_bytes_whatever_a_write_takes() {
+    fn writes_the_same_bytes_in_writes_of_any_size() {
         let fill = |contiguous| {
             let mut outgoing = Outgoing::new(Role::Server, contiguous);
             for len in [0, 1, 5000, 3, 200_000, 4096, 10] {
@@ -341,14 +340,14 @@ mod tests {
         let (whole, _) = drain(&mut fill(true), usize::MAX);
         assert_eq!(load.bytes, whole.len());
         for at_once in [1, 2, 7, 4095, 4096, 70_000] {
-            let (written, room) = drain(&mut fill(false), at_once);
+            let (written, removed) = drain(&mut fill(false), at_once);
             assert!(written == whole, "{at_once} at once");
-            assert_eq!(room, load, "{at_once} at once");
+            assert_eq!(removed, load, "{at_once} at once");
         }
     }
 
     #[test]
-    fn appends_behind_what_is_half_written() {
+    fn appends_after_a_frame_that_is_partly_written() {
         let mut first = Outgoing::default();
         first.push(&mut Message::text("first"));
         let _ = first.advance(3);
@@ -356,9 +355,9 @@ mod tests {
         second.push(&mut Message::text("second"));
         first.append(&mut second);
         assert!(second.is_empty());
-        let (written, room) = drain(&mut first, 1);
+        let (written, removed) = drain(&mut first, 1);
         assert_eq!(written, b"irst\x81\x06second");
-        assert_eq!(room.messages, 2);
+        assert_eq!(removed.messages, 2);
     }
 
     fn capacity(outgoing: &Outgoing) -> Option<usize> {
@@ -367,25 +366,25 @@ mod tests {
     }
 
     #[test]
-    fn keeps_no_shared_buffer_for_a_few_bytes_that_wait() {
+    fn releases_a_large_buffer_with_a_few_queued_bytes() {
         let mut outgoing = Outgoing {
             frames: Some(Box::new(Frames::new(Role::Server, SEGMENT))),
             ..Outgoing::default()
         };
         outgoing.push(&mut Message::text("x".repeat(100)));
         let _ = outgoing.advance(1);
-        outgoing.give_back();
+        outgoing.release_memory();
         assert_eq!(capacity(&outgoing), Some(102));
-        let (written, room) = drain(&mut outgoing, 10);
-        assert_eq!((written.len(), room.messages), (101, 1));
-        // The next one has it again.
-        outgoing.give_back();
-        outgoing.lend();
+        let (written, removed) = drain(&mut outgoing, 10);
+        assert_eq!((written.len(), removed.messages), (101, 1));
+        // The next queue gets the large buffer again.
+        outgoing.release_memory();
+        outgoing.acquire_memory();
         assert_eq!(capacity(&outgoing), Some(SEGMENT));
     }
 
     #[test]
-    fn keeps_nothing_of_what_was_appended_elsewhere() {
+    fn releases_its_memory_when_its_frames_are_appended_to_another() {
         for queued in [0, 1] {
             let mut first = Outgoing::default();
             for _ in 0..queued {
@@ -399,41 +398,41 @@ mod tests {
     }
 
     #[test]
-    fn keeps_nothing_when_it_is_empty() {
+    fn an_empty_queue_releases_its_memory() {
         let mut outgoing = Outgoing::default();
         for _ in 0..100 {
             outgoing.push(&mut Message::binary(vec![0; 3000]));
         }
         let _ = drain(&mut outgoing, usize::MAX);
-        outgoing.give_back();
+        outgoing.release_memory();
         assert!(outgoing.frames.is_none());
     }
 
-    /// Also where the memory is used by both sides of a thread in turn.
+    /// Server and client connections of a thread share the memory.
     #[test]
-    fn uses_memory_again_without_what_was_in_it() {
+    fn reused_memory_has_no_old_frames() {
         for role in [Role::Server, Role::Client, Role::Server] {
             let mut outgoing = Outgoing::new(role, false);
-            outgoing.lend();
+            outgoing.acquire_memory();
             assert!(outgoing.is_empty());
             outgoing.push(&mut Message::text("small"));
             outgoing.push(&mut Message::binary(vec![0; LARGE]));
             let half = outgoing.load().bytes / 2;
             let _ = outgoing.advance(half);
-            // As at the end of a connection that was lost.
+            // As at the end of a lost connection.
             let mut frames = outgoing.frames.take().unwrap();
             frames.clear();
             frame_pool::give_back(frames);
-            outgoing.lend();
+            outgoing.acquire_memory();
             assert!(outgoing.is_empty());
             outgoing.push_ping(b"");
             let len = if role == Role::Client { 6 } else { 2 };
             assert_eq!(drain(&mut outgoing, usize::MAX).0.len(), len);
-            outgoing.give_back();
+            outgoing.release_memory();
         }
     }
 
-    /// Splits what a client wrote into the heads of its frames, without the keys, and the payloads.
+    /// Splits the bytes of a client into frames: their heads without the keys, and their payloads.
     fn unmasked(mut bytes: &[u8]) -> Vec<(Vec<u8>, Vec<u8>)> {
         let mut frames = Vec::new();
         while !bytes.is_empty() {
@@ -455,7 +454,7 @@ mod tests {
     }
 
     #[test]
-    fn masks_what_a_client_sends() {
+    fn masks_the_frames_of_a_client() {
         let mut outgoing = Outgoing::new(Role::Client, false);
         let payload = |len: usize| -> Vec<u8> { (0..len).map(|at| at as u8).collect() };
         let cases = [
@@ -471,17 +470,17 @@ mod tests {
         outgoing.push_ping(b"ping");
         outgoing.push_close(None);
         let load = outgoing.load();
-        let (written, room) = drain(&mut outgoing, usize::MAX);
-        assert_eq!((room, load.bytes), (load, written.len()));
+        let (written, removed) = drain(&mut outgoing, usize::MAX);
+        assert_eq!((removed, load.bytes), (load, written.len()));
         let mut frames = unmasked(&written);
         assert_eq!(frames.pop(), Some((vec![0x88, 0x80], vec![])));
         assert_eq!(frames.pop(), Some((vec![0x89, 0x84], b"ping".to_vec())));
         let cases = cases.map(|(len, head)| (head, payload(len)));
-        assert!(frames == cases, "other frames than were pushed");
+        assert!(frames == cases, "the frames differ from the pushed ones");
     }
 
     #[test]
-    fn gathers_masked_frames_without_moving_them_again_and_again() {
+    fn collects_masked_frames_with_few_reallocations() {
         let mut outgoing = Outgoing::new(Role::Client, false);
         let mut moves = 0;
         let mut place = tail(&outgoing).as_ptr();

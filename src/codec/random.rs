@@ -1,14 +1,13 @@
-//! What a client draws and nobody else can predict: its keys and its masks.
+//! Random numbers for a client: its handshake keys and its masks.
 //!
-//! If a server could predict the masks, a page could choose the bytes that its browser, or a program,
-//! writes to the network ([RFC 6455 §10.3](https://www.rfc-editor.org/rfc/rfc6455#section-10.3)). So all
-//! of these bytes come from the system.
+//! If masks were predictable, a page could choose the bytes that its browser writes to the network
+//! ([RFC 6455 §10.3](https://www.rfc-editor.org/rfc/rfc6455#section-10.3)). So all of these bytes come from
+//! the system's random number generator.
 //!
-//! # If the system has none
+//! # If the system's generator fails
 //!
-//! [`nonce`] fails, and with it the attempt to connect. A connection that is open does not fail: if the
-//! system gives no block of masks, one is derived from a secret that it gave before the first
-//! handshake.
+//! [`nonce`] fails, and so does the attempt to connect. An open connection does not fail: its masks are then
+//! derived from a secret, which the system provided before the first handshake.
 
 use std::{
     cell::RefCell,
@@ -21,7 +20,7 @@ use std::{
 use getrandom::Error;
 use sha1_smol::{DIGEST_LENGTH, Sha1};
 
-/// Taken from the system at once: 256 masks. A call costs as much as about a hundred bytes.
+/// The bytes of one call to the system: 256 masks. One call for each mask would cost far more.
 const BLOCK: usize = 1024;
 const MASK: usize = 4;
 
@@ -38,13 +37,13 @@ thread_local! {
 ///
 /// # Errors
 ///
-/// The system's.
+/// The error of the system's generator.
 #[cfg(feature = "client")]
 pub(crate) fn nonce() -> Result<[u8; 16], Error> {
     draw_nonce(&SECRET, getrandom::fill)
 }
 
-/// Draws a masking key (RFC 6455 §5.3). Somebody has drawn a [`nonce`] before.
+/// Draws a masking key (RFC 6455 §5.3). A [`nonce`] must have been drawn before.
 pub(crate) fn mask() -> [u8; MASK] {
     MASKS.with_borrow_mut(|masks| masks.draw(&SECRET, getrandom::fill))
 }
@@ -54,7 +53,7 @@ fn draw_nonce(secret: &Secret, source: Source) -> Result<[u8; 16], Error> {
     if secret.get().is_none() {
         let mut bytes = [0; 32];
         source(&mut bytes)?;
-        // Fails if another thread was first.
+        // Fails if another thread has set it meanwhile.
         let _ = secret.set(bytes);
     }
     let mut nonce = [0; 16];
@@ -62,10 +61,10 @@ fn draw_nonce(secret: &Secret, source: Source) -> Result<[u8; 16], Error> {
     Ok(nonce)
 }
 
-/// The masks that one thread has left.
+/// The unused masks of one thread.
 struct Masks {
     bytes: [u8; BLOCK],
-    /// How many bytes have not been handed out. They are in front.
+    /// The number of unused bytes. They are at the front.
     left: usize,
 }
 
@@ -96,12 +95,12 @@ impl Masks {
         self.left = BLOCK;
     }
 
-    /// Makes a block that cannot be predicted without the secret: hashes of it and of a counter.
+    /// Makes a block from hashes of the secret and a counter. Without the secret it is unpredictable.
     fn derive(&mut self, secret: &Secret) {
         static COUNTER: AtomicU64 = AtomicU64::new(0);
         let secret = secret
             .get()
-            .expect("no client masks anything before its handshake, which sets the secret");
+            .expect("a client masks frames only after its handshake, which sets the secret");
         for chunk in self.bytes.chunks_mut(DIGEST_LENGTH) {
             let count = COUNTER.fetch_add(1, Ordering::Relaxed);
             let mut hash = Sha1::new();
@@ -148,28 +147,29 @@ mod tests {
     }
 
     #[test]
-    fn draws_other_masks_on_each_thread() {
+    fn draws_different_masks_on_each_thread() {
         let threads = [0; 4].map(|_| thread::spawn(|| [0; 1000].map(|_| mask())));
         let masks = threads.map(|thread| thread.join().expect("drawing does not panic"));
-        // Of 4,000 out of 2^32 two are the same once in 500 times.
+        // With 4,000 of 2^32 masks, a repetition happens about once in 500 runs.
         assert!(distinct(masks.into_iter().flatten()) > 3990);
     }
 
     #[test]
-    fn fails_before_a_handshake_if_the_system_has_nothing() {
+    fn a_nonce_fails_if_the_system_fails() {
         let secret = Secret::new();
         assert_eq!(draw_nonce(&secret, failing), Err(Error::UNSUPPORTED));
         assert_eq!(secret.get(), None);
-        let nonces = [0; 2].map(|_| draw_nonce(&secret, getrandom::fill).expect("there is some"));
+        let nonces =
+            [0; 2].map(|_| draw_nonce(&secret, getrandom::fill).expect("the system has some"));
         assert_ne!(nonces[0], nonces[1]);
         assert_eq!(draw_nonce(&secret, failing), Err(Error::UNSUPPORTED));
     }
 
     #[test]
-    fn goes_on_masking_if_the_system_has_nothing_any_more() {
+    fn masks_are_derived_if_the_system_fails_later() {
         let (secret, other) = (Secret::new(), Secret::new());
-        draw_nonce(&secret, getrandom::fill).expect("there is some");
-        draw_nonce(&other, getrandom::fill).expect("there is some");
+        draw_nonce(&secret, getrandom::fill).expect("the system has some");
+        draw_nonce(&other, getrandom::fill).expect("the system has some");
         let (mut masks, mut others) = (Masks::new(), Masks::new());
         let drawn: Vec<_> = (0..1000)
             .flat_map(|_| [masks.draw(&secret, failing), others.draw(&other, failing)])

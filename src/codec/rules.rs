@@ -1,55 +1,55 @@
-//! What the peer of a connection may send, and what it did that it may not.
+//! The rules for the peer of a connection, and their violations.
 
 use std::time::Duration;
 
 use super::{deflate::Deflation, utf8::InvalidUtf8};
 use crate::words::CloseCode;
 
-/// How much a peer may send, and for how long.
+/// Limits on the messages of a peer.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Limits {
     /// Bytes of a message.
     pub(crate) message: usize,
     /// Bytes of a data frame's payload.
     pub(crate) frame: usize,
-    /// Frames of a message that has more than one.
+    /// Frames of a fragmented message.
     pub(crate) fragments: u32,
-    /// Empty frames of a message, the last one aside.
+    /// Empty frames of a message, not counting its last frame.
     pub(crate) empty_fragments: u32,
-    /// Time from the first byte of a message, or of a control frame outside of one, to its last.
+    /// Time from the first to the last byte of a message, or of a control frame outside of a message.
     pub(crate) assembly: Option<Duration>,
 }
 
-/// Which side of a connection this one is.
+/// The role of this side of a connection.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Role {
-    /// It took the handshake: what arrives is masked, what leaves is not (RFC 6455 §5.1).
+    /// This side accepted the handshake. Incoming frames are masked, outgoing frames are not (RFC 6455 §5.1).
     #[default]
     Server,
-    /// It asked for the handshake: what leaves is masked, what arrives is not.
+    /// This side started the handshake. Outgoing frames are masked, incoming frames are not.
     #[cfg_attr(
         not(any(test, tower_websocket_fuzzing, feature = "client")),
         expect(
             dead_code,
-            reason = "connections are only accepted without the feature"
+            reason = "without the feature, the crate only accepts connections"
         )
     )]
     Client,
 }
 
-/// What the peer of a connection may send.
+/// The rules for the peer of a connection.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Rules {
     pub(crate) role: Role,
     pub(crate) limits: Limits,
-    /// How messages may be compressed, if they may.
+    /// The terms of compression, if it was agreed on.
     pub(crate) deflation: Option<Deflation>,
 }
 
-/// What a peer did that it may not.
+/// A violation of the rules by the peer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Violation {
-    /// It broke the rule that these words say.
+    /// A frame breaks the protocol. The text describes the fault.
     Protocol(&'static str),
     /// A text, or the reason of a Close, is not UTF-8 (RFC 6455 §8.1).
     InvalidUtf8,
@@ -57,20 +57,20 @@ pub(crate) enum Violation {
     TooLarge,
     /// A message is over [`Limits::fragments`] or [`Limits::empty_fragments`].
     TooManyFragments,
-    /// A compressed message has too many streams that say next to nothing.
+    /// A compressed message has too many tiny deflate streams.
     #[cfg_attr(
         not(feature = "deflate"),
-        expect(dead_code, reason = "nothing is compressed without the feature")
+        expect(dead_code, reason = "without the feature, no message is compressed")
     )]
     TooManyFinalBlocks,
-    /// What has begun was not whole in time: [`Limits::assembly`].
+    /// A message or control frame took longer than [`Limits::assembly`].
     TooSlow,
-    /// More messages, or more of their bytes, than may be sent in that time.
+    /// The peer exceeded the rate limit for messages or for their bytes.
     TooFast,
 }
 
 impl Violation {
-    /// Returns what the peer is told.
+    /// Returns the close code that is sent to the peer.
     pub(crate) const fn close_code(self) -> CloseCode {
         match self {
             Self::Protocol(_) => CloseCode::PROTOCOL_ERROR,

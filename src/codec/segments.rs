@@ -1,14 +1,14 @@
-//! Large payloads that wait to be written, among the small frames that are gathered beside them.
+//! The queue of large payloads to write. Small frames, collected in another buffer, go between them.
 
 use std::{collections::VecDeque, io::IoSlice, mem, slice};
 
 use bytes::{Buf, Bytes};
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 
-/// The longest head without a mask: two bytes, and eight of length.
+/// The length of the longest head without a mask: two bytes, and eight of length.
 const HEAD: usize = 10;
 
-/// A list of buffers that are written as they are, oldest first.
+/// A queue of buffers that are written without a copy, oldest first.
 #[derive(Debug, Default)]
 pub(super) struct Segments {
     segments: VecDeque<Segment>,
@@ -16,10 +16,10 @@ pub(super) struct Segments {
     before: usize,
 }
 
-/// A buffer with the head of its frame, and what precedes both.
+/// A buffer with the head of its frame, and the number of collected bytes before it.
 #[derive(Debug)]
 struct Segment {
-    /// Gathered bytes that are written before it, and the messages that end in them.
+    /// Collected bytes to write before this segment, and the number of messages that end in them.
     before: u32,
     messages_before: u32,
     head: Head,
@@ -29,11 +29,12 @@ struct Segment {
     messages: u32,
 }
 
-/// How much a write has taken off.
+/// The result of a write.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(super) struct Taken {
-    /// Gathered bytes, also behind the last segment.
-    pub(super) gathered: usize,
+pub(super) struct Written {
+    /// Collected bytes that were written, including those after the last segment.
+    pub(super) collected: usize,
+    /// Messages that are written completely.
     pub(super) messages: usize,
 }
 
@@ -43,22 +44,24 @@ impl Segments {
         self.segments.is_empty()
     }
 
-    /// Returns how much memory the list takes, in bytes.
-    pub(super) fn room(&self) -> usize {
+    /// Returns the memory of the queue itself, in bytes.
+    pub(super) fn queue_bytes(&self) -> usize {
         self.segments.capacity() * size_of::<Segment>()
     }
 
-    /// Appends a message behind `gathered` bytes, counted from the first that is not written yet, and
-    /// the messages that end in those of them that no segment follows yet.
+    /// Appends a message, and returns the length of its head.
+    ///
+    /// `collected` is the number of unwritten collected bytes. All of them are written before this message.
+    /// `messages_before` is the number of messages that end in them after the last segment.
     pub(super) fn push(
         &mut self,
-        gathered: usize,
+        collected: usize,
         messages_before: u32,
         header: &FrameHeader,
         payload: Bytes,
     ) -> usize {
-        let before = gathered - self.before;
-        self.before = gathered;
+        let before = collected - self.before;
+        self.before = collected;
         let head = Head::new(header, payload.len());
         let len = head.as_bytes().len();
         self.segments.push_back(Segment {
@@ -71,15 +74,15 @@ impl Segments {
         len
     }
 
-    /// Puts the bytes that were gathered among the segments and behind them, with the messages that
-    /// end behind them.
-    pub(super) fn seal(&mut self, mut gathered: Bytes, messages: u32) {
+    /// Makes segments of the `collected` bytes, between the segments and after them. `messages` is the number
+    /// of messages that end after the last segment.
+    pub(super) fn seal(&mut self, mut collected: Bytes, messages: u32) {
         if self.before > 0 {
             self.before = 0;
             let mut sealed = VecDeque::with_capacity(2 * self.segments.len() + 1);
             for mut segment in self.segments.drain(..) {
                 if segment.before > 0 {
-                    let bytes = gathered.split_to(segment.before as usize);
+                    let bytes = collected.split_to(segment.before as usize);
                     sealed.push_back(Segment::sealed(bytes, segment.messages_before));
                     (segment.before, segment.messages_before) = (0, 0);
                 }
@@ -87,51 +90,51 @@ impl Segments {
             }
             self.segments = sealed;
         }
-        if !gathered.is_empty() {
-            let last = Segment::sealed(gathered, messages);
+        if !collected.is_empty() {
+            let last = Segment::sealed(collected, messages);
             self.segments.push_back(last);
         }
     }
 
-    /// Moves all of `other` behind what is here; nothing may be gathered for either.
+    /// Moves all segments of `other` to the end of this queue. Both must be [sealed](Self::seal) before.
     pub(super) fn append(&mut self, other: &mut Self) {
         self.segments.append(&mut other.segments);
     }
 
-    /// Fills the slots with what is written next, and returns how many it took. The bytes that are
-    /// `gathered` begin with the first that is not written yet.
-    pub(super) fn fill<'a>(&'a self, mut gathered: &'a [u8], slots: &mut [IoSlice<'a>]) -> usize {
+    /// Fills the slots with the next bytes to write, and returns the number of used slots. `collected` are the
+    /// unwritten collected bytes.
+    pub(super) fn fill<'a>(&'a self, mut collected: &'a [u8], slots: &mut [IoSlice<'a>]) -> usize {
         let mut filler = Filler {
             slots: slots.iter_mut(),
             used: 0,
         };
         for segment in &self.segments {
-            let (before, rest) = gathered.split_at(segment.before as usize);
-            gathered = rest;
-            let has_room = filler.put(before)
+            let (before, rest) = collected.split_at(segment.before as usize);
+            collected = rest;
+            let has_slots = filler.put(before)
                 && filler.put(segment.head.as_bytes())
                 && filler.put(&segment.payload);
-            if !has_room {
+            if !has_slots {
                 return filler.used;
             }
         }
-        filler.put(gathered);
+        filler.put(collected);
         filler.used
     }
 
-    /// Takes off `written` bytes.
+    /// Removes `bytes` that were written.
     #[inline(never)]
-    pub(super) fn advance(&mut self, written: usize) -> Taken {
-        let (mut taken, mut left) = (Taken::default(), written);
+    pub(super) fn advance(&mut self, bytes: usize) -> Written {
+        let (mut written, mut left) = (Written::default(), bytes);
         while let Some(segment) = self.segments.front_mut() {
-            if !segment.advance(&mut left, &mut taken) {
+            if !segment.advance(&mut left, &mut written) {
                 break;
             }
             self.segments.pop_front();
         }
-        self.before -= taken.gathered;
-        taken.gathered += left;
-        taken
+        self.before -= written.collected;
+        written.collected += left;
+        written
     }
 }
 
@@ -146,28 +149,28 @@ impl Segment {
         }
     }
 
-    /// Takes bytes off those that are `left`, and returns whether all of it is written.
-    fn advance(&mut self, left: &mut usize, taken: &mut Taken) -> bool {
+    /// Subtracts the bytes of this segment from `left`, and returns whether the segment is written completely.
+    fn advance(&mut self, left: &mut usize, written: &mut Written) -> bool {
         let before = (*left).min(self.before as usize);
-        taken.gathered += before;
+        written.collected += before;
         *left -= before;
         self.before -= before as u32;
         if self.before > 0 {
             return false;
         }
-        taken.messages += mem::take(&mut self.messages_before) as usize;
+        written.messages += mem::take(&mut self.messages_before) as usize;
         *left -= self.head.advance(*left);
         if *left < self.payload.len() {
             self.payload.advance(mem::take(left));
             return false;
         }
         *left -= self.payload.len();
-        taken.messages += self.messages as usize;
+        written.messages += self.messages as usize;
         true
     }
 }
 
-/// The head of a frame, or what is left of it.
+/// The head of a frame, partly written.
 #[derive(Debug, Default)]
 struct Head {
     bytes: [u8; HEAD],
@@ -178,11 +181,11 @@ struct Head {
 impl Head {
     fn new(header: &FrameHeader, len: usize) -> Self {
         let mut head = Self::default();
-        let mut room = &mut head.bytes[..];
+        let mut free = &mut head.bytes[..];
         header
-            .format(len as u64, &mut room)
-            .expect("there is room for the longest one");
-        head.len = (HEAD - room.len()) as u8;
+            .format(len as u64, &mut free)
+            .expect("the longest head fits");
+        head.len = (HEAD - free.len()) as u8;
         head
     }
 
@@ -190,32 +193,32 @@ impl Head {
         &self.bytes[self.written.into()..self.len.into()]
     }
 
-    /// Takes off as many bytes as there are, at most `written`, and returns how many.
+    /// Removes up to `written` bytes, and returns the number of removed bytes.
     fn advance(&mut self, written: usize) -> usize {
-        let taken = written.min(self.as_bytes().len());
-        self.written += taken as u8;
-        taken
+        let removed = written.min(self.as_bytes().len());
+        self.written += removed as u8;
+        removed
     }
 }
 
-/// Puts buffers into slots while there are some.
+/// Puts buffers into slots.
 struct Filler<'s, 'a> {
     slots: slice::IterMut<'s, IoSlice<'a>>,
     used: usize,
 }
 
 impl<'a> Filler<'_, 'a> {
-    /// Returns whether the bytes had room, which none need.
+    /// Puts bytes into the next slot. Returns `false` if there is none. Empty bytes need no slot.
     fn put(&mut self, bytes: &'a [u8]) -> bool {
         if bytes.is_empty() {
             return true;
         }
         let slot = self.slots.next();
-        let has_room = slot.is_some();
+        let has_slot = slot.is_some();
         if let Some(slot) = slot {
             *slot = IoSlice::new(bytes);
             self.used += 1;
         }
-        has_room
+        has_slot
     }
 }

@@ -1,15 +1,13 @@
-//! Text that arrives in pieces, checked as it comes
+//! UTF-8 validation of text that arrives in pieces
 //! ([RFC 6455 §8.1](https://www.rfc-editor.org/rfc/rfc6455#section-8.1)).
 
 use std::str;
 
-/// The bytes are not UTF-8, and no further ones can make them so.
+/// The bytes are not UTF-8, and no further bytes can make them valid.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct InvalidUtf8;
 
-/// Checks what is there of a text of which more may come.
-///
-/// A sequence that is cut off at the end is no fault yet.
+/// Checks the beginning of a text. An incomplete character at the end is not an error.
 pub(super) fn check_start(text: &[u8]) -> Result<(), InvalidUtf8> {
     match str::from_utf8(text) {
         Err(error) if error.error_len().is_some() => Err(InvalidUtf8),
@@ -17,78 +15,79 @@ pub(super) fn check_start(text: &[u8]) -> Result<(), InvalidUtf8> {
     }
 }
 
-/// From this length on the vectors of the processor check faster than std does.
-const VECTORS: usize = 64;
+/// From this length on, the check with SIMD is faster than that of std.
+const MIN_SIMD: usize = 64;
 
 /// Checks a whole text.
 pub(super) fn check(text: &[u8]) -> Result<&str, InvalidUtf8> {
-    if text.len() < VECTORS {
+    if text.len() < MIN_SIMD {
         str::from_utf8(text).map_err(|_| InvalidUtf8)
     } else {
         simdutf8::basic::from_utf8(text).map_err(|_| InvalidUtf8)
     }
 }
 
-/// What is checked of a text: everything but the bytes of a character that is not whole yet.
+/// Validates a text piece by piece. It keeps the bytes of an incomplete character between the pieces.
 #[derive(Debug, Default)]
-pub(super) struct Checked {
-    // The first 1 to 3 bytes of a character; the fourth is there for a moment while it is pushed.
-    cut: [u8; 4],
-    cut_len: usize,
+pub(super) struct Validator {
+    // The first 1 to 3 bytes of a character. The fourth is stored only during a push.
+    partial: [u8; 4],
+    partial_len: usize,
 }
 
-impl Checked {
-    /// Checks the next bytes, wherever they are cut.
+impl Validator {
+    /// Checks the next bytes. They may start or end within a character.
     pub(super) fn push(&mut self, bytes: &[u8]) -> Result<(), InvalidUtf8> {
         self.push_to(bytes, |_| {})
     }
 
-    /// Checks the next bytes, wherever they are cut, and gives `to` the characters that are whole.
+    /// Checks the next bytes, which may start or end within a character. Passes the complete characters to
+    /// `to`.
     pub(super) fn push_to(
         &mut self,
         mut bytes: &[u8],
         mut to: impl FnMut(&str),
     ) -> Result<(), InvalidUtf8> {
-        while self.cut_len > 0 {
+        while self.partial_len > 0 {
             let Some((&next, rest)) = bytes.split_first() else {
                 return Ok(());
             };
             bytes = rest;
-            // In bounds: four bytes either are a character or are refused.
-            self.cut[self.cut_len] = next;
-            self.cut_len += 1;
-            match str::from_utf8(&self.cut[..self.cut_len]) {
+            // In bounds: four bytes are either a character or invalid.
+            self.partial[self.partial_len] = next;
+            self.partial_len += 1;
+            match str::from_utf8(&self.partial[..self.partial_len]) {
                 Ok(character) => {
                     to(character);
-                    self.cut_len = 0;
+                    self.partial_len = 0;
                 }
                 Err(error) if error.error_len().is_some() => return Err(InvalidUtf8),
                 Err(_) => {}
             }
         }
-        let (whole, cut) = bytes.split_at(start_of_cut(bytes));
+        let (whole, partial) = bytes.split_at(start_of_partial(bytes));
         to(check(whole)?);
-        check_start(cut)?;
-        self.cut[..cut.len()].copy_from_slice(cut);
-        self.cut_len = cut.len();
+        check_start(partial)?;
+        self.partial[..partial.len()].copy_from_slice(partial);
+        self.partial_len = partial.len();
         Ok(())
     }
 
     /// Fails if the text ends within a character.
     pub(super) const fn finish(&self) -> Result<(), InvalidUtf8> {
-        if self.cut_len > 0 {
+        if self.partial_len > 0 {
             return Err(InvalidUtf8);
         }
         Ok(())
     }
 }
 
-/// Returns where the last character starts if bytes of it are missing, else the length.
+/// Returns the start of the last character if it is incomplete, otherwise the length.
 ///
-/// Only first bytes are looked at: what lies before and after is still to be checked.
-fn start_of_cut(bytes: &[u8]) -> usize {
-    for there in 1..=bytes.len().min(3) {
-        let start = bytes.len() - there;
+/// This looks at first bytes only. The caller checks all other bytes.
+fn start_of_partial(bytes: &[u8]) -> usize {
+    for available in 1..=bytes.len().min(3) {
+        let start = bytes.len() - available;
         let needed = match bytes[start] {
             0x80..=0xbf => continue,
             0x00..=0x7f => 1,
@@ -96,7 +95,7 @@ fn start_of_cut(bytes: &[u8]) -> usize {
             0xe0..=0xef => 3,
             0xf0..=0xff => 4,
         };
-        if needed > there {
+        if needed > available {
             return start;
         }
         break;
@@ -109,8 +108,8 @@ mod tests {
     use super::*;
     use crate::codec::tests::Rng;
 
-    fn in_pieces(bytes: &[u8], mut piece: impl FnMut() -> usize) -> (Checked, Result<(), usize>) {
-        let mut text = Checked::default();
+    fn in_pieces(bytes: &[u8], mut piece: impl FnMut() -> usize) -> (Validator, Result<(), usize>) {
+        let mut text = Validator::default();
         let mut at = 0;
         while at < bytes.len() {
             let end = (at + piece()).min(bytes.len());
@@ -123,7 +122,7 @@ mod tests {
     }
 
     #[test]
-    fn fails_at_the_first_byte_that_cannot_be_right() {
+    fn fails_at_the_first_byte_that_proves_the_text_invalid() {
         for (bytes, at) in [
             (&b"a\x80"[..], 2),
             (b"\xc0\x80", 1),
@@ -141,25 +140,25 @@ mod tests {
             let (_, result) = in_pieces(bytes, || 1);
             assert_eq!(result, Err(at), "{bytes:x?}");
             assert!(
-                Checked::default().push(bytes).is_err(),
+                Validator::default().push(bytes).is_err(),
                 "{bytes:x?} at once"
             );
         }
     }
 
     #[test]
-    fn refuses_a_character_that_is_not_finished() {
+    fn refuses_an_incomplete_character_at_the_end() {
         for bytes in [&b"\xc3"[..], b"\xe2\x82", b"\xf0\x9f\x98"] {
-            let mut text = Checked::default();
+            let mut text = Validator::default();
             text.push(bytes).unwrap();
             assert_eq!(text.finish(), Err(InvalidUtf8), "{bytes:x?}");
         }
     }
 
     #[test]
-    fn agrees_with_std_on_random_bytes_however_they_are_cut() {
+    fn agrees_with_std_on_random_bytes_in_random_pieces() {
         let mut rng = Rng::new(1);
-        // Bytes at the borders of the ranges in the definition, where mistakes would be.
+        // Bytes at the bounds of the ranges in the definition.
         let palette = *b"a\x7f\x80\x8f\x90\x9f\xa0\xbf\xc0\xc1\xc2\xdf\xe0\xe1\xec\xed\xee\xef\xf0\xf1\xf3\xf4\xf5\xff";
         let (mut accepted, mut refused) = (0, 0);
         for round in 0..60_000 {
@@ -177,8 +176,7 @@ mod tests {
             let (text, result) = in_pieces(&bytes, || 1 + rng.below(5));
             let text = result.map_err(|_| InvalidUtf8).and_then(|()| text.finish());
             assert_eq!(text.is_ok(), expected.is_ok(), "{bytes:x?}");
-            // std says where the fault begins: one byte at a time, it is not found later than at
-            // the byte that proves it.
+            // Byte by byte, the error comes exactly at the byte that proves the text invalid.
             if let (_, Err(at)) = in_pieces(&bytes, || 1) {
                 assert!(check_start(&bytes[..at]).is_err(), "{bytes:x?}");
                 assert!(check_start(&bytes[..at - 1]).is_ok(), "{bytes:x?}");

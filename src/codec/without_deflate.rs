@@ -1,5 +1,5 @@
-//! What stands in the place of compression where it is not compiled in: types without values, so
-//! that nobody else has to tell the two cases apart.
+//! The replacement for `deflate` without the feature: types without values. So the other modules need no
+//! `cfg` for it.
 
 use std::task::Poll;
 
@@ -69,11 +69,11 @@ impl Inflation {
         match *self {}
     }
 
-    pub(super) fn set_share(&mut self, _: usize) {
+    pub(super) fn set_budget(&mut self, _: usize) {
         match *self {}
     }
 
-    pub(super) fn share(&self) -> usize {
+    pub(super) fn budget(&self) -> usize {
         match *self {}
     }
 

@@ -42,7 +42,7 @@ impl Echo {
     }
 
     fn answer(&self, message: Message) -> Message {
-        message.behind(&self.prefix)
+        message.with_prefix(&self.prefix)
     }
 }
 

@@ -1,4 +1,4 @@
-//! The heads of the two answers: the 101, or the 200 of HTTP/2, and a complete refusal.
+//! Responses to a handshake: the head of the 101 (200 over HTTP/2), and complete refusals.
 
 use std::mem;
 
@@ -7,8 +7,7 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, Version, he
 
 use super::HandshakeError;
 
-/// Headers about the connection and the framing of the body, which are decided here and by the
-/// HTTP server.
+/// Headers of the connection and of the body's framing. Only this module and the HTTP server set them.
 const RESERVED: [HeaderName; 5] = [
     header::CONNECTION,
     header::CONTENT_LENGTH,
@@ -17,13 +16,12 @@ const RESERVED: [HeaderName; 5] = [
     HeaderName::from_static("proxy-connection"),
 ];
 
-/// Browsers take a body for what its `Content-Type` says, and for nothing else: a text may quote what
-/// the client sent.
+/// Makes browsers trust the `Content-Type`. A text may quote the request, so it must not be treated as HTML.
 pub(super) const X_CONTENT_TYPE_OPTIONS: HeaderName = header::X_CONTENT_TYPE_OPTIONS;
 const PLAIN: HeaderValue = HeaderValue::from_static("text/plain; charset=utf-8");
 pub(super) const NOSNIFF: HeaderValue = HeaderValue::from_static("nosniff");
 
-/// Headers of the opening handshake (RFC 6455 §11.3).
+/// Headers of the opening handshake (RFC 6455 §11.3). Only this module sets them.
 const HANDSHAKE: [HeaderName; 6] = [
     header::UPGRADE,
     header::SEC_WEBSOCKET_ACCEPT,
@@ -33,8 +31,8 @@ const HANDSHAKE: [HeaderName; 6] = [
     header::SEC_WEBSOCKET_VERSION,
 ];
 
-/// Writes the head of the 101 (RFC 6455 §4.2.2 item 5), or without a key that of the 200 (RFC 8441
-/// §5).
+/// Makes the head of the 101 (RFC 6455 §4.2.2 item 5), or of the 200 (RFC 8441 §5) if there is no
+/// `accept_key`.
 pub(crate) fn switching(
     accept_key: Option<HeaderValue>,
     subprotocol: Option<HeaderValue>,
@@ -60,7 +58,7 @@ pub(crate) fn switching(
     response
 }
 
-/// Writes the whole answer to a handshake that failed, its reason left in the extensions.
+/// Makes the response to a handshake that failed. The error is put into its extensions.
 pub(crate) fn failed(error: HandshakeError) -> Response<Bytes> {
     let mut response = text(error.status(), Bytes::from(error.to_string()));
     let headers = response.headers_mut();
@@ -83,29 +81,33 @@ pub(crate) fn failed(error: HandshakeError) -> Response<Bytes> {
         }
         _ => {}
     }
-    let mut response = closing(response);
+    let mut response = with_close(response);
     response.extensions_mut().insert(error);
     response
 }
 
-/// Writes the whole answer to a handshake that the handler refused.
+/// Makes the response to a handshake that the handler refused.
 pub(crate) fn refused(mut response: Response<Bytes>) -> Response<Bytes> {
     let status = response.status();
     let error = HandshakeError::Refused { status };
-    // The handler may relay a response of another connection. hyper panics at versions it cannot write.
+    // The handler may relay a response of another connection. hyper panics if it cannot write the version.
     *response.version_mut() = Version::HTTP_11;
     if status == StatusCode::NOT_MODIFIED {
-        // The only status of a refusal that has no content (RFC 9110 §15.4.5).
+        // Of the statuses from 300 on, only 304 has no content (RFC 9110 §15.4.5).
         *response.body_mut() = Bytes::new();
     }
-    let mut response = closing(response);
+    let mut response = with_close(response);
     response.extensions_mut().insert(error);
     response
 }
 
-/// Takes the fields about the connection out of a refusal over HTTP/2, where they are malformed
-/// (RFC 9113 §8.2.2): what was meant as frames ends with the stream.
-pub(crate) fn adapted<T>(mut response: Response<T>, version: Version) -> Response<T> {
+/// Removes the connection headers from a refusal over HTTP/2, where they are malformed (RFC 9113 §8.2.2).
+///
+/// They are not needed there: frames of the client belong to the stream, which ends.
+pub(crate) fn without_connection_headers<T>(
+    mut response: Response<T>,
+    version: Version,
+) -> Response<T> {
     if version == Version::HTTP_2 {
         let headers = response.headers_mut();
         headers.remove(header::CONNECTION);
@@ -114,7 +116,7 @@ pub(crate) fn adapted<T>(mut response: Response<T>, version: Version) -> Respons
     response
 }
 
-/// Writes a text.
+/// Makes a plain text response.
 pub(crate) fn text<B>(status: StatusCode, body: B) -> Response<B> {
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -124,12 +126,12 @@ pub(crate) fn text<B>(status: StatusCode, body: B) -> Response<B> {
     response
 }
 
-/// Makes a response the last one on its connection: what follows was meant as frames, so it must not
-/// be read as requests. A body without a type is a text.
-fn closing(mut response: Response<Bytes>) -> Response<Bytes> {
+/// Makes a response the last one on its connection: the client may already have sent frames, and they must
+/// not be read as a request. A body without a `Content-Type` is sent as text.
+fn with_close(mut response: Response<Bytes>) -> Response<Bytes> {
     let headers = response.headers_mut();
     *headers = without(&RESERVED, mem::take(headers));
-    // A sender of `Upgrade` names it in `Connection` as well (RFC 9110 §7.8).
+    // `Connection` has to name `Upgrade` as well (RFC 9110 §7.8).
     let connection = match headers.contains_key(header::UPGRADE) {
         true => HeaderValue::from_static("close, upgrade"),
         false => HeaderValue::from_static("close"),
@@ -159,7 +161,7 @@ mod tests {
     use crate::{Accept, Refusal};
 
     #[test]
-    fn keeps_the_headers_of_the_handshake_to_itself() {
+    fn drops_handshake_headers_of_the_handler() {
         let accept = Accept::new()
             .header(header::CONTENT_LENGTH, HeaderValue::from_static("7"))
             .header(
@@ -193,8 +195,10 @@ mod tests {
     }
 
     #[test]
-    fn says_nothing_about_the_connection_over_http2() {
-        let failed = |version| adapted(failed(HandshakeError::UnsupportedVersion), version);
+    fn sends_no_connection_headers_over_http2() {
+        let failed = |version| {
+            without_connection_headers(failed(HandshakeError::UnsupportedVersion), version)
+        };
         let names = |version| {
             let mut names: Vec<_> = failed(version)
                 .headers()
@@ -204,24 +208,24 @@ mod tests {
             names.sort_unstable();
             names
         };
-        let everywhere = [
+        let over_http2 = [
             "content-type",
             "sec-websocket-version",
             "x-content-type-options",
         ];
-        assert_eq!(names(Version::HTTP_2), everywhere);
-        let more = [
+        assert_eq!(names(Version::HTTP_2), over_http2);
+        let over_http11 = [
             "connection",
             "content-type",
             "sec-websocket-version",
             "upgrade",
             "x-content-type-options",
         ];
-        assert_eq!(names(Version::HTTP_11), more);
+        assert_eq!(names(Version::HTTP_11), over_http11);
     }
 
     #[test]
-    fn names_the_version_it_speaks() {
+    fn names_the_supported_version() {
         let response = failed(HandshakeError::UnsupportedVersion);
         assert_eq!(response.status(), StatusCode::UPGRADE_REQUIRED);
         assert_eq!(response.headers()[header::SEC_WEBSOCKET_VERSION], "13");
@@ -229,7 +233,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_with_what_the_handler_said() {
+    fn sends_the_refusal_of_the_handler() {
         let refusal = Refusal::unauthorized().message("who are you?");
         let response = refused(refusal.into_parts().response);
         assert_eq!(response.status(), StatusCode::UNAUTHORIZED);

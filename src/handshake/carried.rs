@@ -1,4 +1,4 @@
-//! The values that go from the decision to the handler.
+//! The values that the decision on a request passes to the handler.
 
 use std::{
     any::Any,
@@ -6,26 +6,26 @@ use std::{
     sync::{Mutex, PoisonError},
 };
 
-/// Values of the user's types, at most one of each.
+/// Values of the user's types, at most one of each type.
 ///
-/// The lock makes it `Sync`, which the values need not be, and is never waited for: whoever takes a
-/// value has it exclusively.
+/// The lock makes the type `Sync`, even if the values are not. Nobody waits for it: only `Debug` locks it,
+/// and all other methods take `&mut self`.
 #[derive(Default)]
 pub(crate) struct Carried {
     values: Mutex<Vec<Box<dyn Any + Send>>>,
 }
 
 impl Carried {
-    /// Adds a value, in the place of one of the same type.
+    /// Adds a value, and replaces one of the same type.
     pub(crate) fn put<T: Send + 'static>(&mut self, value: T) {
         drop(self.take::<T>());
         let values = self.values();
-        // Usually there is one.
+        // There is usually only one value.
         values.reserve_exact(1);
         values.push(Box::new(value));
     }
 
-    /// Takes the value of a type out.
+    /// Removes and returns the value of a type.
     pub(crate) fn take<T: Send + 'static>(&mut self) -> Option<T> {
         let values = self.values();
         let index = values.iter().position(|value| value.is::<T>())?;
@@ -57,7 +57,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gives_each_value_out_once() {
+    fn returns_each_value_once() {
         let mut carried = Carried::default();
         carried.put("text");
         carried.put(Cell::new(7));

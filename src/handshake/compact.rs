@@ -1,4 +1,4 @@
-//! The request as it is kept with the connection.
+//! The compact copy of the request that a connection keeps.
 
 use std::{fmt, str};
 
@@ -7,19 +7,20 @@ use http::{
     uri::PathAndQuery,
 };
 
-/// Set in a field's length if its value is sensitive.
+/// A flag in the stored length of a value: the value is sensitive.
 const SENSITIVE: u32 = 1 << 31;
 
-/// The request of an opening handshake, kept as long as its connection.
+/// The request of an opening handshake, kept until the end of its connection.
 ///
-/// Target and header fields are copied into one allocation of their own size: an HTTP server hands
-/// out slices of its read buffer, which would keep all of that, and an
-/// [`http::HeaderMap`] is several times as large as what it holds. Extensions are kept as they are.
+/// Target and header fields are copied into one allocation of exactly their size. The values from an HTTP
+/// server are slices of its read buffer and would keep the whole buffer in memory, and an
+/// [`http::HeaderMap`] is several times larger than its content. Extensions are kept unchanged.
+///
 /// [`Accept::without_request`](crate::Accept::without_request) and
-/// [`WebSocketLayer::without_request`](crate::WebSocketLayer::without_request) drop all but method,
-/// path and version.
+/// [`WebSocketLayer::without_request`](crate::WebSocketLayer::without_request) drop everything except
+/// method, path and version.
 ///
-/// `Debug` shows these three, because the rest may hold secrets.
+/// `Debug` shows only these three, because the rest may hold secrets.
 ///
 /// # Examples
 ///
@@ -36,10 +37,10 @@ const SENSITIVE: u32 = 1 << 31;
 /// ```
 #[derive(Clone)]
 pub struct HandshakeRequest {
-    /// The target, and behind it the fields: two bytes with the length of the name, four with that
-    /// of the value, the name, the value.
+    /// The target, followed by the fields. Each field is the length of the name in two bytes, the length
+    /// of the value in four bytes, the name, and the value.
     text: Box<[u8]>,
-    /// Where in the text the target's path begins and ends, and where the fields begin.
+    /// Offsets in `text`: start and end of the target's path, and start of the fields.
     path: u32,
     path_end: u32,
     fields: u32,
@@ -61,32 +62,32 @@ impl HandshakeRequest {
         self.version
     }
 
-    /// Returns the path of the target, percent-encoded as it was received.
+    /// Returns the path of the target, percent-encoded as received.
     #[must_use]
     pub fn path(&self) -> &str {
         self.target(self.path, self.path_end)
     }
 
-    /// Returns the query of the target, without its `?` and percent-encoded as it was received;
-    /// `None` if there is no `?`.
+    /// Returns the query of the target without its `?`, percent-encoded as received. Returns `None` if
+    /// there is no `?`.
     #[must_use]
     pub fn query(&self) -> Option<&str> {
         self.target(self.path_end, self.fields).strip_prefix('?')
     }
 
-    /// Returns the target, parsed anew with each call.
+    /// Returns the target. Each call parses it again.
     ///
-    /// Over HTTP/1.1 it is usually a path with a query, over HTTP/2 it has scheme and authority.
+    /// Over HTTP/1.1 it is usually a path with a query. Over HTTP/2 it also has scheme and authority.
     #[must_use]
     pub fn uri(&self) -> Uri {
-        // It was a URI before.
+        // This cannot fail: the text was made from a URI.
         self.target(0, self.fields).parse().unwrap_or_default()
     }
 
-    /// Returns the value of a header field; of the first one, if there are several of that name.
+    /// Returns the value of a header field. If there are several fields of that name, returns the first.
     ///
-    /// `name` is compared without regard to case. The answer is `None` also if the value is not
-    /// UTF-8: [`headers`](Self::headers) yields every value, as bytes.
+    /// The case of `name` is ignored. Returns `None` if there is no such field, or if its value is not
+    /// UTF-8. [`headers`](Self::headers) yields every value as bytes.
     ///
     /// # Examples
     ///
@@ -106,22 +107,21 @@ impl HandshakeRequest {
         str::from_utf8(value).ok()
     }
 
-    /// Returns all header fields, each with its name in lower case and its value as it was received.
+    /// Returns all header fields. Names are in lower case, values are as received.
     ///
-    /// Several fields of one name follow each other, in the order in which they were received.
+    /// Fields of the same name follow each other, in the order of their arrival.
     pub fn headers(&self) -> impl Iterator<Item = (&str, &[u8])> {
         self.fields().map(|field| (field.name, field.value))
     }
 
-    /// Returns what the HTTP server, outer layers and
-    /// [`Handler::accept`](crate::Handler::accept) left in the extensions.
+    /// Returns the extensions that the HTTP server, outer layers and
+    /// [`Handler::accept`](crate::Handler::accept) added.
     #[must_use]
     pub const fn extensions(&self) -> &Extensions {
         &self.extensions
     }
 
-    /// Copies the request into the form that the `http` crate has for it, for extractors and other
-    /// libraries that ask for that.
+    /// Copies the request into the type of the `http` crate, for extractors and libraries that need it.
     #[must_use]
     pub fn to_parts(&self) -> Parts {
         let (mut parts, ()) = Request::new(()).into_parts();
@@ -129,7 +129,7 @@ impl HandshakeRequest {
         parts.uri = self.uri();
         parts.version = self.version;
         for field in self.fields() {
-            // Both were what they are before.
+            // This cannot fail: both were made from these types.
             let name = HeaderName::from_bytes(field.name.as_bytes());
             let value = HeaderValue::from_bytes(field.value);
             if let (Ok(name), Ok(mut value)) = (name, value) {
@@ -159,7 +159,7 @@ impl HandshakeRequest {
         text.reserve_exact(lens.sum());
         for (name, value) in &request.headers {
             let name = name.as_str();
-            // No field comes near these lengths, and one that did would be left out.
+            // Real fields are far shorter than these limits. A longer one would be left out.
             let name_len = u16::try_from(name.len());
             let value_len = u32::try_from(value.len()).ok();
             let value_len = value_len.filter(|len| len & SENSITIVE == 0);
@@ -181,14 +181,14 @@ impl HandshakeRequest {
             version: request.version,
             method: request.method,
             extensions: match request.extensions.is_empty() {
-                // The server took its own out, and left the table.
+                // The server removed its own extension. This drops the empty table.
                 true => Extensions::new(),
                 false => request.extensions,
             },
         }
     }
 
-    /// Copies method, path and version of a request, and drops the rest.
+    /// Copies only method, path and version of a request.
     pub(crate) fn without_details(mut request: Parts) -> Self {
         let path = PathAndQuery::try_from(request.uri.path());
         request.uri = path.map_or_else(|_| Uri::default(), Uri::from);
@@ -267,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_everything_in_memory_of_its_own() {
+    fn copies_everything_to_its_own_memory() {
         let read = Bytes::from_static(b"/ws?a=b%20c http://example.com:81/ws value \xfc");
         let mut request = Request::new(());
         *request.uri_mut() = Uri::from_maybe_shared(read.slice(..11)).unwrap();
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_targets_of_every_form_apart() {
+    fn splits_targets_of_every_form() {
         for (target, path, query) in [
             ("/", "/", None),
             ("/ws?", "/ws", Some("")),
@@ -349,7 +349,7 @@ mod tests {
         assert_eq!(kept.header("x-utf8"), Some("é"));
         assert_eq!(kept.header("x-bytes"), None);
         assert_eq!(kept.header("x-on"), None);
-        assert_eq!(kept.header("1"), None, "a value is no name");
+        assert_eq!(kept.header("1"), None, "a value is not a name");
         let two = kept.headers().filter(|(name, _)| *name == "x-two");
         assert_eq!(
             two.map(|(_, value)| value).collect::<Vec<_>>(),
@@ -359,7 +359,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_path_alone_when_it_is_told_so() {
+    fn without_details_keeps_only_method_path_and_version() {
         let mut request = parts("http://example.com/ws?token=hush");
         request
             .headers
@@ -373,7 +373,7 @@ mod tests {
     }
 
     #[test]
-    fn is_empty_by_default() {
+    fn the_default_is_an_empty_request() {
         let kept = HandshakeRequest::default();
         assert_eq!(
             (kept.path(), kept.query(), kept.headers().count()),
@@ -382,7 +382,7 @@ mod tests {
     }
 
     #[test]
-    fn shows_no_secrets() {
+    fn debug_shows_no_secrets() {
         let mut request = parts("/ws?token=hush");
         request
             .headers

@@ -1,4 +1,4 @@
-//! Why a handshake is refused, and the status that says so.
+//! The reasons to refuse a handshake, and the status of each.
 
 use std::{error::Error, fmt};
 
@@ -6,10 +6,10 @@ use http::{HeaderName, HeaderValue, StatusCode};
 
 use crate::words::header::Visible;
 
-/// Why an opening handshake was refused.
+/// The reason why an opening handshake was refused.
 ///
-/// The peer has been answered with [`status`](Self::status) when this value is seen: it is left in
-/// the extensions of the response, for outer layers to log or count.
+/// The crate puts this value into the extensions of the response, so that outer layers can log or count it.
+/// The response has the status [`status`](Self::status).
 ///
 /// # Examples
 ///
@@ -31,7 +31,7 @@ pub enum HandshakeError {
     /// `Host`, or `:authority` over HTTP/2, is missing, repeated, or not a host with or without a
     /// port (RFC 6455 §4.2.1 item 2, RFC 9112 §3.2, RFC 9113 §8.3.1). Answered 400.
     InvalidHost,
-    /// No `Connection` line names `upgrade` (RFC 6455 §4.2.1 item 4). Answered 400.
+    /// `Connection` does not name `upgrade` (RFC 6455 §4.2.1 item 4). Answered 400.
     MissingConnectionUpgrade,
     /// `Sec-WebSocket-Key` is missing, repeated, or not base64 of 16 bytes
     /// (RFC 6455 §4.2.1 item 5). Answered 400.
@@ -41,35 +41,35 @@ pub enum HandshakeError {
     /// The `:protocol` of an extended CONNECT is not `websocket` (RFC 8441 §4, RFC 9220 §3).
     /// Answered 501.
     UnknownProtocol,
-    /// The request has a body, which would be read as frames; or over HTTP/2 it has a `Content-Length`,
-    /// also of 0, to which the server would hold the WebSocket's own bytes. Answered 400.
+    /// The request has a body, which would be read as frames. Or it has a `Content-Length` over HTTP/2, even
+    /// of 0: the server would limit the WebSocket's own bytes to that length. Answered 400.
     UnexpectedBody,
-    /// Target and header fields have more bytes together than
-    /// [`WebSocketLayer::max_head_size`](crate::WebSocketLayer::max_head_size) allows, which would be
-    /// kept as long as the connection (RFC 6585 §5). Answered 431.
+    /// Target and header fields together have more bytes than
+    /// [`WebSocketLayer::max_head_size`](crate::WebSocketLayer::max_head_size) allows (RFC 6585 §5). The
+    /// connection would keep them until its end. Answered 431.
     HeadersTooLarge {
-        /// How many they have.
+        /// The size of target and header fields, in bytes.
         size: usize,
-        /// How many are allowed.
+        /// The limit, in bytes.
         max: usize,
-        /// The field that has most of them, `None` for the target.
+        /// The largest field, or `None` if the target is larger than every field.
         largest: Option<HeaderName>,
     },
     /// The origin policy refuses this page (RFC 6455 §10.2). Answered 403.
     OriginDenied {
-        /// The `Origin` field as received, several lines joined by commas.
+        /// The `Origin` field as received. Several lines are joined by commas.
         origin: HeaderValue,
-        /// The host that it was compared with: that of the request, or what a trusted proxy says of
-        /// it, and empty if that is malformed.
+        /// The host that the origin was compared with: the host of the request, or the one that a trusted
+        /// proxy reports. It is empty if the proxy's field is malformed.
         host: Box<str>,
     },
     /// `Sec-WebSocket-Protocol` is malformed or lists more than 32 subprotocols
     /// (RFC 6455 §4.2.1 item 8). Answered 400.
     InvalidSubprotocols,
-    /// `Sec-WebSocket-Extensions` is malformed, makes more than 8 offers, or gives more than 16
-    /// parameters to one (RFC 6455 §9.1). Answered 400.
+    /// `Sec-WebSocket-Extensions` is malformed, has more than 8 offers, or an offer has more than 16
+    /// parameters (RFC 6455 §9.1). Answered 400.
     InvalidExtensions,
-    /// The client offered none of the subprotocols of which one is required
+    /// The server requires a subprotocol, and the client offered none that the server speaks
     /// ([`Accept::require_subprotocol`](crate::Accept::require_subprotocol)). Answered 400.
     SubprotocolRequired {
         /// The subprotocols that the server speaks, separated by commas.
@@ -83,14 +83,14 @@ pub enum HandshakeError {
     /// peer. Answered 429.
     TooManyOfKey,
     /// The function of [`WebSocketLayer::max_per_peer`](crate::WebSocketLayer::max_per_peer) found
-    /// no address in the request. Answered 500: the server is not set up to provide it.
+    /// no address in the request. Answered 500: the server does not provide the address.
     UnknownPeer,
     /// [`Connections::close`](crate::Connections::close) or
     /// [`Connections::shutdown`](crate::Connections::shutdown) was called. Answered 503.
     ShuttingDown,
     /// [`Handler::accept`](crate::Handler::accept) refused the request.
     Refused {
-        /// What it was answered with.
+        /// The status of the response.
         status: StatusCode,
     },
     /// [`Handler::accept`](crate::Handler::accept) took longer than
@@ -100,13 +100,13 @@ pub enum HandshakeError {
     /// handshake: that of [`Accept::configure`](crate::Accept::configure), one given to the layer, or one
     /// given to its [`OriginPolicy`](crate::OriginPolicy). Answered 500.
     AcceptPanicked,
-    /// The HTTP server does not hand out its connections, or no tokio runtime runs here. Answered
-    /// 500: this is a mistake of whoever set up the server.
+    /// The HTTP server does not hand out its connections, or the code does not run in a tokio runtime.
+    /// Answered 500: the setup of the server is wrong.
     UpgradeUnsupported,
 }
 
 impl HandshakeError {
-    /// Returns the status that the peer was answered with.
+    /// Returns the status of the response.
     #[must_use]
     pub const fn status(&self) -> StatusCode {
         match self {
@@ -118,7 +118,7 @@ impl HandshakeError {
             | Self::InvalidSubprotocols
             | Self::InvalidExtensions
             | Self::SubprotocolRequired { .. } => StatusCode::BAD_REQUEST,
-            // 426 rather than 400: it names the version that would be accepted (RFC 6455 §4.4).
+            // 426 rather than 400: the response names the supported version (RFC 6455 §4.4).
             Self::UnsupportedVersion => StatusCode::UPGRADE_REQUIRED,
             Self::UnknownProtocol => StatusCode::NOT_IMPLEMENTED,
             Self::HeadersTooLarge { .. } => StatusCode::REQUEST_HEADER_FIELDS_TOO_LARGE,
@@ -136,7 +136,7 @@ impl HandshakeError {
 }
 
 impl HandshakeError {
-    /// Returns a short name for it that does not change, for the label of a metric.
+    /// Returns a short, stable name for use as a metric label.
     #[must_use]
     pub const fn label(&self) -> &'static str {
         match self {

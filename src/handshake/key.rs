@@ -1,14 +1,14 @@
-//! The proof that a handshake was understood.
+//! `Sec-WebSocket-Accept`: the proof that a server understood the handshake.
 
 use data_encoding::BASE64;
 use sha1_smol::Sha1;
 
-/// What RFC 6455 §1.3 appends to every key.
+/// RFC 6455 §1.3 appends this to every key.
 const GUID: &[u8] = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
 
-/// Answers a client's `Sec-WebSocket-Key` with the matching `Sec-WebSocket-Accept`.
+/// Returns the `Sec-WebSocket-Accept` for a client's `Sec-WebSocket-Key`.
 ///
-/// `key` is the field as received, without surrounding whitespace. The answer is 28 ASCII bytes, the
+/// `key` is the field as received, without surrounding whitespace. The result has 28 ASCII bytes, the
 /// base64 of a SHA-1 digest.
 ///
 /// Source: [RFC 6455 §4.2.2](https://www.rfc-editor.org/rfc/rfc6455#section-4.2.2), item 5.4.
@@ -24,13 +24,13 @@ mod tests {
     use super::answer_to;
 
     #[test]
-    fn answers_the_key_of_the_rfc_and_others() {
+    fn computes_the_answer_to_known_keys() {
         for (key, answer) in [
             // RFC 6455 §1.3.
             ("dGhlIHNhbXBsZSBub25jZQ==", "s3pPLMBiTxaQ9kYGzzhZRbK+xOo="),
             ("x3JJHMbDL1EzLkh9GBhXDw==", "HSmrc0sMlYUkAGmm5OPpG2HaGWk="),
             ("", "Kfh9QIsMVZcl6xEPYxPHzW8SZ8w="),
-            // More than one block of SHA-1 holds.
+            // Longer than one block of SHA-1.
             (
                 "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=",
                 "Wp0g5evhCAEFnxnFIpdAQAxzoxo=",

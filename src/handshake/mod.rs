@@ -1,8 +1,8 @@
-//! The opening handshake, decided on headers alone.
+//! The opening handshake: decisions on a request's head, without I/O.
 //!
-//! [`request`] decides whether a request is a handshake and whether it is valid, with the rules of
-//! [`origin`], [`subprotocol`] and [`extension`]; [`answer`] writes the head of a response; and
-//! [`HandshakeRequest`] is the form in which a request is kept. Nothing here waits or does I/O.
+//! [`request`] decides whether a request is a handshake and whether it is valid, by the rules of
+//! [`origin`], [`subprotocol`] and [`extension`]. [`answer`] writes the head of a response.
+//! [`HandshakeRequest`] is the compact copy of a request that a connection keeps.
 
 pub(crate) mod answer;
 pub(crate) mod extension;

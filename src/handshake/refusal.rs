@@ -1,4 +1,4 @@
-//! What a handler says to a request it does not take.
+//! The response with which a handler refuses a request.
 
 use std::{borrow::Cow, fmt};
 
@@ -8,14 +8,14 @@ use http::{HeaderMap, HeaderName, HeaderValue, Response, StatusCode, header};
 use super::answer::{NOSNIFF, X_CONTENT_TYPE_OPTIONS};
 use crate::words::{CloseFrame, InvalidClose};
 
-/// A handler's no to a handshake: an HTTP response, or a Close that follows the handshake.
+/// A handler's refusal of a handshake: an HTTP response, or a Close right after the handshake.
 ///
-/// A text is sent as `text/plain; charset=utf-8`, and browsers are told not to take it for anything
-/// else (`X-Content-Type-Options: nosniff`). Any [`http::Response`] whose body is in memory can be
-/// sent as well, by `Refusal::from(response)` or `?`; [`collect`](Self::collect) reads a body first.
+/// A text is sent as `text/plain; charset=utf-8`, with `X-Content-Type-Options: nosniff` so that browsers
+/// treat it as nothing else. `Refusal::from(response)` or `?` sends any [`http::Response`] whose body is in
+/// memory. [`collect`](Self::collect) reads a body first.
 ///
-/// A page in a browser sees neither status nor body of a refusal: its socket fails with 1006. Where
-/// the page has to know why, refuse with [`close`](Self::close).
+/// A page in a browser sees neither status nor body of a refusal: its socket fails with 1006. If the page
+/// has to know the reason, refuse with [`close`](Self::close).
 ///
 /// # Examples
 ///
@@ -38,11 +38,11 @@ use crate::words::{CloseFrame, InvalidClose};
 /// Source: [RFC 6455 §4.2.2](https://www.rfc-editor.org/rfc/rfc6455#section-4.2.2), items 2 to 4.
 #[derive(Clone)]
 pub struct Refusal {
-    // Boxed, because it travels as the error of results whose other half is small.
+    // Boxed to keep a `Result` with this error small.
     parts: Box<RefusalParts>,
 }
 
-/// What a refusal is made of.
+/// The parts of a refusal.
 #[derive(Clone)]
 pub(crate) struct RefusalParts {
     pub(crate) response: Response<Bytes>,
@@ -50,53 +50,52 @@ pub(crate) struct RefusalParts {
 }
 
 impl Refusal {
-    /// Refuses with a status; its standard phrase is the text, until [`message`](Self::message)
-    /// gives another.
+    /// Refuses with a status. The body is the standard phrase of the status; [`message`](Self::message)
+    /// sets another text.
     ///
-    /// A status below 300 would tell the client that the handshake went well, so it is answered as
-    /// 500.
+    /// A status below 300 is replaced by 500: it would report success to the client.
     #[must_use]
     pub fn new(status: StatusCode) -> Self {
-        let status = failed(status);
+        let status = failure_status(status);
         let text = status.canonical_reason().unwrap_or("refused");
         let mut response = Response::new(Bytes::from_static(text.as_bytes()));
         *response.status_mut() = status;
         Self::of(response, None)
     }
 
-    /// Refuses with 401: it is not known who asks.
+    /// Refuses with 401: the client is not authenticated.
     ///
-    /// RFC 9110 §15.5.2 asks for a `WWW-Authenticate` [`header`](Self::header) along with it.
+    /// RFC 9110 §15.5.2 requires a `WWW-Authenticate` [`header`](Self::header) as well.
     #[must_use]
     pub fn unauthorized() -> Self {
         Self::new(StatusCode::UNAUTHORIZED)
     }
 
-    /// Refuses with 403: it is known who asks, and that they may not.
+    /// Refuses with 403: the client is authenticated, but not allowed to connect.
     #[must_use]
     pub fn forbidden() -> Self {
         Self::new(StatusCode::FORBIDDEN)
     }
 
-    /// Answers the handshake as if it was accepted, and closes the connection with `frame` at once.
+    /// Accepts the handshake, and closes the connection with `frame` at once.
     ///
-    /// Browsers show a page the code and the reason of a Close, and nothing of an HTTP response.
-    /// Codes from 4000 on are the application's; 4401 and 4403 are usual for what would be 401 and
-    /// 403. [`handle`](crate::Handler::handle) is not called.
+    /// A page in a browser sees the code and the reason of a Close, but nothing of an HTTP response. Codes
+    /// from 4000 on are free for applications. 4401 and 4403 are usual in place of 401 and 403.
+    /// [`handle`](crate::Handler::handle) is not called.
     ///
-    /// For a client the handshake has succeeded. One that connects again behind every end, such as
-    /// `client::Reconnect` in a loop that only receives, comes back again and again, unless it looks at the
-    /// code. Programs are better refused with a status.
+    /// The client sees a successful handshake. A client that reconnects after every end, such as
+    /// `client::Reconnect` in a loop that only receives, connects again and again unless it checks the
+    /// code. For clients that are programs, refuse with a status instead.
     ///
-    /// Browsers give up a connection that names none of the subprotocols they offered, before they
-    /// read its Close. So one is named: the layer's choice, or else the first one that was offered.
+    /// A browser that offered subprotocols fails the connection before it reads the Close if the response
+    /// names none of them. So the response names one: the layer's choice, or else the first offered.
     ///
-    /// The connection takes a place of
-    /// [`max_connections`](crate::Connections::max_connections) and of
-    /// [`max_per_peer`](crate::WebSocketLayer::max_per_peer) until the client has answered the Close,
-    /// at most [`Config::close_timeout`](crate::Config::close_timeout). It is counted as accepted
-    /// and as closed with its code, not as refused. [`max_per_key`](crate::WebSocketLayer::max_per_key)
-    /// does not count it, because a client that is refused has no key yet.
+    /// Until the client has answered the Close, at most
+    /// [`Config::close_timeout`](crate::Config::close_timeout), the connection counts towards
+    /// [`max_connections`](crate::Connections::max_connections) and
+    /// [`max_per_peer`](crate::WebSocketLayer::max_per_peer). It does not count towards
+    /// [`max_per_key`](crate::WebSocketLayer::max_per_key), because a refused client has no key yet. The
+    /// counters show it as accepted and as closed with its code, not as refused.
     ///
     /// # Examples
     ///
@@ -123,17 +122,20 @@ impl Refusal {
         Self::of(response, Some(frame))
     }
 
-    /// Adds a header to the response, also to the 101 of a [`close`](Self::close).
+    /// Adds a header to the response, or to the 101 of a [`close`](Self::close).
     ///
-    /// `Connection`, `Content-Length` and `Transfer-Encoding` are the crate's and the server's.
+    /// `Connection`, `Content-Length` and `Transfer-Encoding` are ignored: the crate and the server set
+    /// them.
     #[must_use]
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.parts.response.headers_mut().append(name, value);
         self
     }
 
-    /// Sets the text of the body, sent as `text/plain; charset=utf-8` unless a `Content-Type` is
-    /// added. A [`close`](Self::close) has no body; its text is the reason in its frame.
+    /// Sets the text of the body. It is sent as `text/plain; charset=utf-8`, unless you add a
+    /// `Content-Type`.
+    ///
+    /// A [`close`](Self::close) has no body. Its text is the reason in its frame.
     #[must_use]
     pub fn message(mut self, text: impl Into<Cow<'static, str>>) -> Self {
         *self.parts.response.body_mut() = match text.into() {
@@ -143,9 +145,9 @@ impl Refusal {
         self
     }
 
-    /// Sets a body of JSON that is already serialized, sent as `application/json`.
+    /// Sets a body of serialized JSON, sent as `application/json`.
     ///
-    /// `serde_json::to_vec(&value)?` and `serde_json::json!({ .. }).to_string()` are such bodies.
+    /// `serde_json::to_vec(&value)?` and `serde_json::json!({ .. }).to_string()` make such a body.
     #[must_use]
     pub fn json(mut self, body: impl Into<Bytes>) -> Self {
         let response = &mut self.parts.response;
@@ -157,26 +159,26 @@ impl Refusal {
         self
     }
 
-    /// Returns the status: 101 for a [`close`](Self::close), which over HTTP/2 is sent as a 200.
+    /// Returns the status. For a [`close`](Self::close) it is 101, which is sent as 200 over HTTP/2.
     #[must_use]
     pub fn status(&self) -> StatusCode {
         self.parts.response.status()
     }
 
-    /// Returns the headers that were added. Those about the connection and the type of a text come
-    /// when it is sent.
+    /// Returns the added headers. The headers of the connection and the `Content-Type` of a text are set
+    /// later, when the response is sent.
     #[must_use]
     pub fn headers(&self) -> &HeaderMap {
         self.parts.response.headers()
     }
 
-    /// Returns the body: a text, the JSON, or the bytes of a response.
+    /// Returns the body: a text, JSON, or the bytes of a response.
     #[must_use]
     pub fn body(&self) -> &Bytes {
         self.parts.response.body()
     }
 
-    /// Returns the frame of a [`close`](Self::close).
+    /// Returns the frame of a [`close`](Self::close), or `None` for a response.
     #[must_use]
     pub fn close_frame(&self) -> Option<&CloseFrame> {
         self.parts.close.as_ref()
@@ -195,8 +197,8 @@ impl Refusal {
     }
 }
 
-/// Returns the status of a refusal: one that says that it failed.
-fn failed(status: StatusCode) -> StatusCode {
+/// Replaces a status that does not report a failure by 500.
+fn failure_status(status: StatusCode) -> StatusCode {
     match status.is_redirection() || status.is_client_error() || status.is_server_error() {
         true => status,
         false => StatusCode::INTERNAL_SERVER_ERROR,
@@ -209,27 +211,27 @@ impl From<StatusCode> for Refusal {
     }
 }
 
-/// Refuses with 500, so that `?` can be used where the code and reason of a [`Refusal::close`] are made.
+/// Refuses with 500. So `?` works where the code and reason of a [`Refusal::close`] are made.
 impl From<InvalidClose> for Refusal {
     fn from(_: InvalidClose) -> Self {
         Self::new(StatusCode::INTERNAL_SERVER_ERROR)
     }
 }
 
-/// Refuses with a response as it is: status, headers, extensions and body.
+/// Refuses with an HTTP response: its status, headers, extensions and body.
 ///
-/// Its body may be anything that turns into [`Bytes`]; for others, such as axum's, there is
-/// [`Refusal::collect`]. A status below 300 is answered as 500. Headers about the connection and the
-/// framing of the body are left out, and so are the version and the body of a 304.
+/// The body must convert into [`Bytes`]. For other bodies, such as those of axum, use [`Refusal::collect`].
+/// A status below 300 is replaced by 500. The headers of the connection and of the body's framing are
+/// dropped, and so are the version and the body of a 304.
 impl<B: Into<Bytes>> From<Response<B>> for Refusal {
     fn from(response: Response<B>) -> Self {
         let mut response = response.map(Into::into);
-        *response.status_mut() = failed(response.status());
+        *response.status_mut() = failure_status(response.status());
         Self::of(response, None)
     }
 }
 
-/// Shows no field and no byte of the body, which may hold secrets.
+/// Shows no header value and no byte of the body, because they may hold secrets.
 impl fmt::Debug for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Refusal")
@@ -246,7 +248,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn never_refuses_with_a_success() {
+    fn replaces_a_success_status_by_500() {
         for status in [100, 101, 200, 204] {
             let status = StatusCode::from_u16(status).unwrap();
             let mut response = Response::new("a page");

@@ -1,4 +1,4 @@
-//! Which requests are WebSocket handshakes, and which of those are valid.
+//! Decides whether a request is a WebSocket handshake, and whether the handshake is valid.
 //!
 //! Source: [RFC 6455 §4.2.1](https://www.rfc-editor.org/rfc/rfc6455#section-4.2.1), and
 //! [RFC 8441 §5](https://www.rfc-editor.org/rfc/rfc8441#section-5) for HTTP/2.
@@ -18,7 +18,7 @@ use crate::{
     words::header::{contains_token, single},
 };
 
-/// How a request asks to speak another protocol than HTTP.
+/// The way in which a request asks for another protocol than HTTP.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Opening {
     /// WebSocket, by `Upgrade` over HTTP/1.1.
@@ -29,21 +29,21 @@ pub(crate) enum Opening {
     Unknown,
 }
 
-/// Tells whether a request may be a handshake, see [`opening`]. Almost none is, so this looks at what
-/// rules it out soonest.
+/// Returns whether a request may be a handshake, see [`opening`]. This is a fast check: almost no request is
+/// a handshake.
 #[inline]
-pub(crate) fn may_open<A>(request: &Request<A>) -> bool {
+pub(crate) fn may_be_handshake<A>(request: &Request<A>) -> bool {
     match request.version() {
-        // To compare the few names that there are takes less time than to hash the one.
+        // Comparing the few names is faster than hashing one.
         Version::HTTP_11 => request.headers().keys().any(|name| name == header::UPGRADE),
         _ => request.method() == Method::CONNECT,
     }
 }
 
-/// Tells whether and how a request is a handshake at all, and so this crate's to answer.
+/// Returns how a request opens another protocol, or `None` if it does not: the inner service answers it then.
 ///
-/// `protocol` is the one that an extended CONNECT names, which no header field holds. `Upgrade` over
-/// HTTP/1.0 is ignored, as RFC 9110 §7.8 asks, and HTTP/2 has no `Upgrade`.
+/// `protocol` is the `:protocol` of an extended CONNECT, which is not a header field. `Upgrade` over HTTP/1.0
+/// is ignored, as RFC 9110 §7.8 requires. HTTP/2 has no `Upgrade`.
 pub(crate) fn opening<A>(request: &Request<A>, protocol: Option<&str>) -> Option<Opening> {
     match (request.version(), protocol) {
         (Version::HTTP_11, _) => contains_token(request.headers(), &header::UPGRADE, "websocket")
@@ -54,23 +54,23 @@ pub(crate) fn opening<A>(request: &Request<A>, protocol: Option<&str>) -> Option
     }
 }
 
-/// Returns whether a request has fields of a handshake, whatever became of its `Upgrade`.
+/// Returns whether a request has handshake fields, even if a proxy dropped its `Upgrade`.
 pub(crate) fn has_handshake_fields(headers: &HeaderMap) -> bool {
     headers.contains_key(header::SEC_WEBSOCKET_KEY)
         || headers.contains_key(header::SEC_WEBSOCKET_VERSION)
 }
 
-/// Returns whether a request that is no [`opening`] is an extended CONNECT over HTTP/2, which then nobody
-/// here can take: unlike a plain one it has a scheme and a path (RFC 8441 §4).
+/// Returns whether a request that is not an [`opening`] is an extended CONNECT over HTTP/2. The crate cannot
+/// answer it. Unlike a plain CONNECT, it has a scheme and a path (RFC 8441 §4).
 pub(crate) fn is_extended_connect<A>(request: &Request<A>) -> bool {
     request.method() == Method::CONNECT
         && request.version() == Version::HTTP_2
         && request.uri().scheme().is_some()
 }
 
-/// Checks a handshake whole and derives its `Sec-WebSocket-Accept`, which there is none of over
-/// HTTP/2: RFC 8441 §5 keeps the version, the origin, subprotocols and extensions as they are, and
-/// has `:protocol` in the place of the key.
+/// Checks all rules of a handshake, and returns its `Sec-WebSocket-Accept`, or `None` over HTTP/2.
+///
+/// RFC 8441 §5 keeps version, origin, subprotocols and extensions, and replaces the key by `:protocol`.
 pub(crate) fn check(
     parts: &Parts,
     opening: Opening,
@@ -122,8 +122,8 @@ pub(crate) fn check(
     Ok(accept)
 }
 
-/// Joins the lines of `Cookie`, which over HTTP/2 may be one for each cookie, before somebody reads the
-/// first and takes it for all (RFC 9113 §8.2.3).
+/// Joins the lines of `Cookie`. HTTP/2 allows one line for each cookie (RFC 9113 §8.2.3), and code that reads
+/// only the first line would miss the others.
 pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     let mut lines = headers.get_all(header::COOKIE).iter();
     if lines.nth(1).is_none() {
@@ -132,14 +132,14 @@ pub(crate) fn join_cookies(headers: &mut HeaderMap) {
     let lines: Vec<&HeaderValue> = headers.get_all(header::COOKIE).iter().collect();
     let is_sensitive = lines.iter().any(|line| line.is_sensitive());
     let lines: Vec<&[u8]> = lines.iter().map(|line| line.as_bytes()).collect();
-    // What valid values are joined by makes a valid one of them.
+    // This cannot fail: valid values with "; " between them are a valid value.
     if let Ok(mut joined) = HeaderValue::from_bytes(&lines.join(&b"; "[..])) {
         joined.set_sensitive(is_sensitive);
         headers.insert(header::COOKIE, joined);
     }
 }
 
-/// Returns the field that takes most of a head, all of its lines together; `None` for the target.
+/// Returns the largest field of a head, all its lines added up. Returns `None` if the target is larger.
 #[cold]
 fn largest(parts: &Parts) -> Option<HeaderName> {
     let mut largest = (None, target_len(&parts.uri));
@@ -162,11 +162,9 @@ fn target_len(uri: &Uri) -> usize {
     scheme + authority + path_and_query
 }
 
-/// Answers the client's `Sec-WebSocket-Key` with the matching `Sec-WebSocket-Accept`
-/// (RFC 6455 §4.2.2 item 5.4).
+/// Returns the `Sec-WebSocket-Accept` for the client's `Sec-WebSocket-Key` (RFC 6455 §4.2.2 item 5.4).
 fn accept_key(headers: &HeaderMap) -> Result<HeaderValue, HandshakeError> {
-    // A repeated key is refused rather than the first one taken: a proxy in front might have taken
-    // the other, and RFC 6455 §11.3.1 forbids the repetition.
+    // A repeated key is refused: RFC 6455 §11.3.1 forbids it, and a proxy might use another one of them.
     let Ok(Some(key)) = single(headers, &header::SEC_WEBSOCKET_KEY) else {
         return Err(HandshakeError::InvalidKey);
     };
@@ -177,18 +175,18 @@ fn accept_key(headers: &HeaderMap) -> Result<HeaderValue, HandshakeError> {
     HeaderValue::try_from(answer_to(key)).map_err(|_| HandshakeError::InvalidKey)
 }
 
-/// Returns whether a key is the base64 of 16 bytes: 22 characters and their padding.
+/// Returns whether a key is the base64 of 16 bytes: 22 characters and the padding.
 ///
-/// The last character has four bits that belong to no byte. They need not be zero: RFC 6455 §4.1 has
-/// a key of its own in which they are not, and RFC 4648 §3.5 lets decoders ignore them.
+/// The last four bits of the last character are unused. They need not be zero: they are not zero in an
+/// example of RFC 6455 §4.1, and RFC 4648 §3.5 lets decoders ignore them.
 fn is_nonce(key: &[u8]) -> bool {
     let is_base64 = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'/');
     let digits = key.strip_suffix(b"==");
     digits.is_some_and(|digits| digits.len() == 22 && digits.iter().all(is_base64))
 }
 
-/// Bytes after such a request would be its body for a proxy and frames for us, which is how
-/// requests are smuggled.
+/// Returns whether a request announces a body. It must be refused: a proxy would read the following bytes as
+/// the body, and this server as frames. That allows request smuggling.
 fn announces_body(headers: &HeaderMap) -> bool {
     let lengths = headers.get_all(header::CONTENT_LENGTH);
     let is_zero = |length: &HeaderValue| {
@@ -198,9 +196,10 @@ fn announces_body(headers: &HeaderMap) -> bool {
     headers.contains_key(header::TRANSFER_ENCODING) || !lengths.iter().all(is_zero)
 }
 
-/// Returns the host and port that the client believes it talks to.
+/// Returns the host and port that an HTTP/1.1 request is addressed to.
 ///
-/// The target's own authority wins over `Host` (RFC 9112 §3.2.2), and neither may be missing.
+/// The authority of the target takes precedence over `Host` (RFC 9112 §3.2.2). `Host` must be valid in
+/// either case.
 fn host_or_authority(parts: &Parts) -> Result<&str, HandshakeError> {
     let host = host(&parts.headers)?;
     Ok(parts
@@ -209,8 +208,8 @@ fn host_or_authority(parts: &Parts) -> Result<&str, HandshakeError> {
         .map_or(host, |authority| authority.as_str()))
 }
 
-/// Returns the same for HTTP/2, where `:authority` is asked alone, and `Host` in its absence
-/// (RFC 9113 §8.3.1).
+/// Returns the host and port that an HTTP/2 request is addressed to: `:authority`, or `Host` if there is no
+/// `:authority` (RFC 9113 §8.3.1).
 fn authority_or_host(parts: &Parts) -> Result<&str, HandshakeError> {
     match parts.uri.authority() {
         Some(authority) if is_host(authority.as_str()) => Ok(authority.as_str()),
@@ -226,14 +225,14 @@ fn host(headers: &HeaderMap) -> Result<&str, HandshakeError> {
     }
 }
 
-/// Tells whether a field is a host with or without a port, and without the user that an authority
-/// may have elsewhere (RFC 9112 §3.2).
+/// Returns whether a field is a host with or without a port. A user, which other authorities allow, is not
+/// allowed (RFC 9112 §3.2).
 fn is_host(field: &str) -> bool {
-    is_usual_host(field) || is_any_host(field)
+    is_simple_host(field) || is_any_host(field)
 }
 
-/// Tells the same of names and IPv4 addresses alone, without taking them apart.
-fn is_usual_host(field: &str) -> bool {
+/// The fast path of [`is_host`]: accepts names and IPv4 addresses only.
+fn is_simple_host(field: &str) -> bool {
     let (host, port) = match field.split_once(':') {
         Some((host, port)) => (host, Some(port)),
         None => (field, None),
@@ -279,7 +278,7 @@ mod tests {
         .map(Option::unwrap)
     }
 
-    /// What HTTP/2 servers make of an extended CONNECT.
+    /// Makes an extended CONNECT as HTTP/2 servers present it.
     fn connect(uri: &str) -> http::request::Builder {
         Request::connect(uri)
             .version(Version::HTTP_2)
@@ -305,8 +304,8 @@ mod tests {
     }
 
     #[test]
-    fn takes_a_key_whatever_the_bits_that_belong_to_no_byte() {
-        // RFC 6455 §4.1 itself, and the 16 ways in which one nonce can end.
+    fn ignores_the_unused_bits_of_a_key() {
+        // The example of RFC 6455 §4.1, and all 16 endings of one nonce.
         let of_the_rfc = "AQIDBAUGBwgJCgsMDQ4PEC==".to_owned();
         let endings = "QRSTUVWXYZabcdef".chars();
         let keys = endings.map(|last| format!("dGhlIHNhbXBsZSBub25jZ{last}=="));
@@ -323,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_key_that_is_not_sixteen_bytes() {
+    fn refuses_a_key_that_is_not_sixteen_bytes() {
         for key in [
             "",
             "AAA",
@@ -355,21 +354,21 @@ mod tests {
     }
 
     #[test]
-    fn looks_twice_at_every_handshake_and_once_at_the_rest() {
+    fn the_fast_check_passes_every_handshake_and_few_other_requests() {
         let h2c = Request::get("/").header("UPGRADE", "h2c");
         for request in [handshake(), connect("https://example.com/ws"), h2c] {
-            assert!(may_open(&request.body(()).unwrap()));
+            assert!(may_be_handshake(&request.body(()).unwrap()));
         }
         let plain = Request::post("/ws").header(header::CONNECTION, "upgrade");
-        let ancient = handshake().version(Version::HTTP_10);
-        let shared = handshake().version(Version::HTTP_2);
-        for request in [plain, ancient, shared] {
-            assert!(!may_open(&request.body(()).unwrap()));
+        let over_http10 = handshake().version(Version::HTTP_10);
+        let over_http2 = handshake().version(Version::HTTP_2);
+        for request in [plain, over_http10, over_http2] {
+            assert!(!may_be_handshake(&request.body(()).unwrap()));
         }
     }
 
     #[test]
-    fn leaves_other_upgrades_and_versions_alone() {
+    fn ignores_other_upgrades_and_versions() {
         let h2c = Request::get("/")
             .header(header::UPGRADE, "h2c")
             .body(())
@@ -382,7 +381,7 @@ mod tests {
     }
 
     #[test]
-    fn tells_the_protocols_of_an_extended_connect_apart() {
+    fn recognizes_the_protocol_of_an_extended_connect() {
         let request = connect("https://example.com/ws").body(()).unwrap();
         for (protocol, expected) in [
             (Some("websocket"), Some(Opening::Connect)),
@@ -397,7 +396,7 @@ mod tests {
     }
 
     #[test]
-    fn asks_an_extended_connect_for_its_version_and_no_key() {
+    fn an_extended_connect_needs_a_version_but_no_key() {
         assert_eq!(connected(connect("https://example.com/ws")), Ok(None));
         let mut without = connect("https://example.com/ws");
         let headers = without.headers_mut().unwrap();
@@ -441,7 +440,7 @@ mod tests {
     }
 
     #[test]
-    fn knows_usual_hosts_without_taking_them_apart() {
+    fn the_fast_path_accepts_only_simple_valid_hosts() {
         for host in [
             "example.com",
             "EXAMPLE.com",
@@ -454,7 +453,7 @@ mod tests {
             ".",
             "a..b",
         ] {
-            assert!(is_usual_host(host) && is_any_host(host), "host {host}");
+            assert!(is_simple_host(host) && is_any_host(host), "host {host}");
         }
         for host in [
             "",
@@ -476,12 +475,12 @@ mod tests {
             "a#b",
             "ä",
         ] {
-            assert!(!is_usual_host(host), "host {host}");
+            assert!(!is_simple_host(host), "host {host}");
         }
     }
 
     #[test]
-    fn limits_what_is_kept_with_the_connection_and_names_the_most_of_it() {
+    fn limits_the_size_of_the_head_and_names_its_largest_part() {
         let refused = |request| match checked(request) {
             Err(HandshakeError::HeadersTooLarge { size, max, largest }) => {
                 assert!(size > max && max == 16 * 1024, "{size} of {max}");
@@ -501,7 +500,7 @@ mod tests {
         };
         assert_eq!(refused(both(9 * 1024)), "the target");
         assert_eq!(refused(both(7 * 1024)), "cookie");
-        // Over HTTP/2 each cookie has a field of its own.
+        // Over HTTP/2 each cookie has its own line.
         let cookies = |number| {
             let request = handshake().header("x-large", "x".repeat(9 * 1024));
             (0..number).fold(request, |request, _| {
@@ -514,7 +513,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_exactly_what_is_kept() {
+    fn counts_the_bytes_of_target_names_and_values() {
         let (parts, ()) = handshake().body(()).unwrap().into_parts();
         let fields = parts.headers.iter();
         let fields = fields.map(|(name, value)| name.as_str().len() + value.len());

@@ -1,7 +1,7 @@
-//! Subprotocols: what a client offers, and which of them the server speaks.
+//! Subprotocols: the client offers a list, and the server chooses one.
 //!
-//! Decides whether `Sec-WebSocket-Protocol` is well formed and picks one of its names. How a
-//! malformed field is answered, and what the picked name means, is left to the floors above.
+//! This module checks that `Sec-WebSocket-Protocol` is well formed, and picks one of its names. The
+//! callers answer a malformed field and give the chosen name a meaning.
 
 use std::borrow::Cow;
 
@@ -9,22 +9,22 @@ use http::{HeaderMap, header::SEC_WEBSOCKET_PROTOCOL};
 
 use crate::words::header::{as_token, elements};
 
-/// The most subprotocols a client may offer, over all lines.
+/// The maximum number of subprotocols that a client may offer, over all lines.
 pub(crate) const MAX_OFFERED: usize = 32;
 
-/// `Sec-WebSocket-Protocol` is not a list of distinct tokens, or is a list of too many.
+/// `Sec-WebSocket-Protocol` is not a list of distinct tokens, or the list is too long.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Malformed;
 
-/// Returns the subprotocols that a client offers, in its order of preference, for
-/// [`Handler::accept`](crate::Handler::accept) to look at.
+/// Returns the subprotocols that a client offers, in its order of preference. It is for use in
+/// [`Handler::accept`](crate::Handler::accept).
 ///
-/// `headers` are those of the handshake, whose list the crate has found to be well formed: names are
-/// tokens, there is none twice, and there are at most 32. Of a list that is not there are none.
+/// `headers` are those of the handshake. The crate has checked their list before: the names are distinct
+/// tokens, at most 32. For a malformed list the iterator is empty.
 ///
 /// # Examples
 ///
-/// A token as a subprotocol, because a page in a browser cannot set other fields:
+/// An access token in a subprotocol, because a page in a browser cannot set other fields:
 ///
 /// ```
 /// use http::request::Parts;
@@ -47,12 +47,12 @@ pub fn offered_subprotocols(headers: &HeaderMap) -> impl Iterator<Item = &str> {
 
 /// Reads the subprotocols a client offers, in its order of preference.
 ///
-/// Without the field the list is empty: offering nothing is allowed.
+/// Without the field the list is empty: the client need not offer a subprotocol.
 ///
 /// # Errors
 ///
-/// [`Malformed`] if the field is present without a single name, if a name is not a token or is
-/// repeated (names that differ in case are different), or beyond [`MAX_OFFERED`] names.
+/// [`Malformed`] if the field is present without a name, if a name is not a token, if a name is repeated
+/// (names that differ in case are different), or if there are more than [`MAX_OFFERED`] names.
 ///
 /// Source: [RFC 6455 §4.1](https://www.rfc-editor.org/rfc/rfc6455#section-4.1), item 10 of the
 /// request's requirements, and §11.3.4.
@@ -64,7 +64,7 @@ pub(crate) fn offered(headers: &HeaderMap) -> Result<Vec<&str>, Malformed> {
     }
     for element in elements(headers, &SEC_WEBSOCKET_PROTOCOL) {
         let name = as_token(element).ok_or(Malformed)?;
-        // The cap comes first: it keeps the search for a repetition short.
+        // The limit is checked first: it bounds the search for a repeated name.
         if names.len() == MAX_OFFERED || names.contains(&name) {
             return Err(Malformed);
         }
@@ -76,9 +76,10 @@ pub(crate) fn offered(headers: &HeaderMap) -> Result<Vec<&str>, Malformed> {
     Ok(names)
 }
 
-/// Chooses the first of `preferred` that the client `offered`, `None` when they share none.
+/// Chooses the first of `preferred` that the client `offered`. Returns `None` if they have no name in
+/// common.
 ///
-/// The server's order decides, whatever the client prefers; names are compared with case.
+/// The order of the server decides, not that of the client. Names are compared with case.
 ///
 /// Source: [RFC 6455 §4.2.2](https://www.rfc-editor.org/rfc/rfc6455#section-4.2.2), item 4.
 pub(crate) fn choose<'o, O>(preferred: &[Cow<'static, str>], offered: &'o [O]) -> Option<&'o str>
@@ -106,7 +107,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_every_line_in_the_order_of_the_client() {
+    fn reads_all_lines_in_the_order_of_the_client() {
         for (lines, expected) in [
             (&[][..], &[][..]),
             (&["chat"], &["chat"]),
@@ -150,7 +151,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_a_name_offered_twice() {
+    fn refuses_a_repeated_name() {
         for lines in [
             &["chat, chat"][..],
             &["chat", "chat"],
@@ -162,7 +163,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_as_many_names_as_the_limit_and_not_one_more() {
+    fn limits_the_number_of_names() {
         let full = numbered(0..MAX_OFFERED);
         assert_eq!(
             offered(&request(&[&full])).map(|names| names.len()),
@@ -195,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn chooses_nothing_when_the_server_prefers_nothing() {
+    fn chooses_none_if_the_server_has_none() {
         assert_eq!(choose(&[], &["chat"]), None);
     }
 }

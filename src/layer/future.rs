@@ -47,7 +47,7 @@ impl<F> ResponseFuture<F> {
     }
 
     pub(crate) fn refused(error: HandshakeError, version: Version) -> Self {
-        let response = answer::adapted(answer::failed(error), version);
+        let response = answer::without_connection_headers(answer::failed(error), version);
         Self::ours(ready(Answer::Refused(response)))
     }
 

@@ -124,7 +124,7 @@ impl<H: Handler> Handshake<H> {
                 if let Some(error) = refused.extensions().get() {
                     shared.connections.refused(error, uri.path());
                 }
-                Answer::Refused(answer::adapted(refused, version))
+                Answer::Refused(answer::without_connection_headers(refused, version))
             }
         }
     }

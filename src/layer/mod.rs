@@ -34,7 +34,7 @@ use crate::{
     config::Config,
     handler::{Echo, Handler},
     handshake::OriginPolicy,
-    time::limit::wait,
+    time::limit::timeout,
 };
 
 /// Adds WebSockets to a service: answers handshakes and passes all other requests to the service.
@@ -184,7 +184,7 @@ impl<H> WebSocketLayer<H> {
     /// After that time the request is answered 503. Minimum: 50 ms. Default: 10 s.
     #[must_use]
     pub fn accept_timeout(self, limit: Duration) -> Self {
-        self.with(|settings| settings.accept_timeout = wait(limit))
+        self.with(|settings| settings.accept_timeout = timeout(limit))
     }
 
     /// Bounds the time that the server may take to hand over the connection after the 101.
@@ -192,7 +192,7 @@ impl<H> WebSocketLayer<H> {
     /// After that time the connection is dropped and the failure logged. Minimum: 50 ms. Default: 10 s.
     #[must_use]
     pub fn upgrade_timeout(self, limit: Duration) -> Self {
-        self.with(|settings| settings.upgrade_timeout = wait(limit))
+        self.with(|settings| settings.upgrade_timeout = timeout(limit))
     }
 
     /// Counts the connections of this layer in `connections`, and applies its limit on their number.

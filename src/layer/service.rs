@@ -17,7 +17,7 @@ use crate::{
     handler::{Echo, Handler},
     handshake::{
         HandshakeError, answer,
-        request::{has_handshake_fields, is_extended_connect, may_open, opening},
+        request::{has_handshake_fields, is_extended_connect, may_be_handshake, opening},
     },
     layer::{
         future::ResponseFuture, handshake::Handshake, report, response::ResponseBody,
@@ -77,7 +77,7 @@ where
 
     #[inline]
     fn call(&mut self, request: Request<A>) -> Self::Future {
-        match may_open(&request) {
+        match may_be_handshake(&request) {
             true => self.answer(request),
             false => {
                 if report::is_listened_to() {

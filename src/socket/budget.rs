@@ -48,15 +48,15 @@ impl Spent {
 
 /// The bytes that a poll may still inflate, or compress.
 #[derive(Debug)]
-pub(super) struct Share(u32);
+pub(super) struct Budget(u32);
 
-impl Default for Share {
+impl Default for Budget {
     fn default() -> Self {
         Self(SHARE)
     }
 }
 
-impl Share {
+impl Budget {
     pub(super) const fn left(&self) -> usize {
         self.0 as usize
     }

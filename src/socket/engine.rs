@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{input::Input, io::Io};
-use crate::codec::{Load, Outgoing, Role, Rooms};
+use crate::codec::{Load, Outgoing, ReadBuffers, Role};
 
 /// The most buffers of one write.
 const SLICES: usize = 32;
@@ -64,7 +64,7 @@ impl<IO: Io> Engine<IO> {
     pub(super) fn poll_read_large(
         &mut self,
         cx: &mut Context<'_>,
-        mut rooms: Rooms<'_>,
+        mut rooms: ReadBuffers<'_>,
     ) -> Poll<io::Result<usize>> {
         self.io.poll_read_vectored(cx, rooms.slices())
     }
@@ -131,6 +131,6 @@ impl<IO: Io> Engine<IO> {
         if let Some(buffer) = self.buffer.take() {
             buffer.give_back();
         }
-        self.output.give_back();
+        self.output.release_memory();
     }
 }

@@ -3,11 +3,11 @@
 use crate::time::Moment;
 
 use super::{
-    budget::{Share, Spent},
+    budget::{Budget, Spent},
     input::Input,
 };
 use crate::{
-    codec::{Assembly, Decoder, Event, Rooms, Rules, Violation},
+    codec::{Assembly, Decoder, Event, ReadBuffers, Rules, Violation},
     time::rate::Allowance,
     words::Message,
 };
@@ -118,7 +118,7 @@ impl Receiver {
         if undecoded.is_empty() {
             return None;
         }
-        if let Some(whole) = self.decoder.usual(&mut undecoded) {
+        if let Some(whole) = self.decoder.decode_fast(&mut undecoded) {
             let left = undecoded.len();
             if let Ok(message) = whole.into_message_in(slab, left) {
                 input.keep_last(left);
@@ -163,12 +163,12 @@ impl Receiver {
         }
     }
 
-    /// Returns the next item. Inflates at most `share` bytes, and returns `None` if they are used
+    /// Returns the next item. Inflates at most `budget` bytes, and returns `None` if they are used
     /// up before the item is complete.
-    pub(super) fn inflate(&mut self, share: &mut Share, now: Moment) -> Option<Found> {
-        self.decoder.set_share(share.left());
+    pub(super) fn inflate(&mut self, budget: &mut Budget, now: Moment) -> Option<Found> {
+        self.decoder.set_budget(budget.left());
         let found = self.next(now);
-        share.set_left(self.decoder.share());
+        budget.set_left(self.decoder.budget());
         match found {
             Found::Nothing if self.decoder.is_paused() => None,
             found => Some(found),
@@ -178,7 +178,7 @@ impl Receiver {
     /// Counts a message against the peer's rate limits.
     fn check_rate(&mut self, message: &Message, now: Moment) -> Result<(), Violation> {
         let allowance = self.allowance.as_mut();
-        match allowance.is_none_or(|allowance| allowance.takes(message.len(), now)) {
+        match allowance.is_none_or(|allowance| allowance.take(message.len(), now)) {
             true => Ok(()),
             false => Err(Violation::TooFast),
         }
@@ -193,7 +193,7 @@ impl Receiver {
         if undecoded.is_empty() && self.decoder.is_between_messages() {
             return Found::Nothing;
         }
-        let decoded = match self.decoder.usual(&mut undecoded) {
+        let decoded = match self.decoder.decode_fast(&mut undecoded) {
             Some(whole) => whole
                 .into_message()
                 .map(|message| Some(Event::Message(message))),
@@ -227,18 +227,18 @@ impl Receiver {
     }
 
     /// Returns the final buffer of a large payload, if the next bytes belong to nothing else.
-    pub(super) fn place(&mut self) -> Option<Rooms<'_>> {
-        self.decoder.place()
+    pub(super) fn direct_read(&mut self) -> Option<ReadBuffers<'_>> {
+        self.decoder.direct_read()
     }
 
-    /// Takes `len` bytes that were read into the buffer of [`place`](Self::place); 0 if nothing was
+    /// Takes `len` bytes that were read into the buffer of [`direct_read`](Self::direct_read); 0 if nothing was
     /// read.
-    pub(super) fn note_placed(&mut self, len: usize, now: Moment) {
+    pub(super) fn finish_direct_read(&mut self, len: usize, now: Moment) {
         if len == 0 {
-            return self.decoder.give_up_place();
+            return self.decoder.cancel_direct_read();
         }
         self.spent.add(0, len);
-        self.pending = Some(match self.decoder.placed(len, now) {
+        self.pending = Some(match self.decoder.finish_direct_read(len, now) {
             Ok(None) => return,
             Ok(Some(message)) => Pending::Placed(message),
             Err(violation) => {
@@ -252,7 +252,7 @@ impl Receiver {
     /// Returns whether the poll has to yield. `unwritten` bytes wait to be written.
     pub(super) fn budget_spent(&self, unwritten: usize) -> bool {
         self.spent.is_spent()
-            && (!self.decoder.is_within_large() || self.spent.is_spent_within_large(unwritten))
+            && (!self.decoder.is_in_large_payload() || self.spent.is_spent_within_large(unwritten))
     }
 
     /// Returns whether messages are compressed. Decoding one then takes long.
@@ -268,16 +268,16 @@ impl Receiver {
     /// Notes that a message waits for room in the inbox.
     pub(super) fn wait_for_room(&mut self, now: Moment) {
         if let Some(allowance) = &mut self.allowance {
-            allowance.wait(now);
+            allowance.start_waiting(now);
         }
     }
 
     /// Excludes the time from `since` to `now` from the peer's deadlines and rates, because nothing
     /// was read in it.
     pub(super) fn exclude_pause(&mut self, since: Moment, now: Moment) {
-        self.decoder.excuse(now.since(since));
+        self.decoder.extend_deadline(now.since(since));
         if let Some(allowance) = &mut self.allowance {
-            allowance.excuse(since, now);
+            allowance.grant(since, now);
         }
     }
 

@@ -1,75 +1,75 @@
-//! How much a peer may still have to read, and how long it may take for that.
+//! An estimate of the bytes that the peer has not read yet, and of the time it needs for them.
 //!
-//! Decides with the time as an argument. A stream takes bytes long before its peer reads them: they
-//! wait in buffers of the system, of a TLS library and of an HTTP/2 server, which report room only
-//! in large steps. So a peer that reads slowly looks for a while like one that reads nothing, and a
-//! pong waits behind all that was written before the ping.
+//! A stream accepts bytes long before its peer reads them. The buffers of the system, of a TLS library
+//! and of an HTTP/2 server hold them, and report free space only in large steps. So for a while a slow
+//! reader looks like a peer that reads nothing. A peer answers a ping only after it has read all bytes
+//! written before the ping.
 
 use std::time::Duration;
 
 use crate::time::Moment;
 
-/// The slowest reading that is waited for, in bytes a second: half of the 1 KiB a second that the
-/// documentation promises, because room is reported late.
+/// The slowest tolerated reading rate, in bytes a second. It is half of the 1 KiB a second that the
+/// documentation promises, because buffers report free space late.
 pub(crate) const SLOWEST: usize = 512;
 
-/// What the stream has taken, less what a reader at the slowest rate has read since.
+/// The bytes written to the stream, minus those that a reader at the slowest rate has read since.
 #[derive(Debug)]
 pub(crate) struct Backlog {
-    /// Bytes that were unread at the moment `settled`. More than can be counted never fit a stream.
+    /// Unread bytes at the moment `updated`. A `u32` is enough: the buffers of a stream hold fewer bytes.
     unread: u32,
-    settled: Moment,
-    /// Bytes that the stream has taken since then, the last of them at `last_taken`.
-    taken: u32,
-    last_taken: Moment,
+    updated: Moment,
+    /// Bytes written to the stream since then, the last of them at `last_write`.
+    written: u32,
+    last_write: Moment,
 }
 
 impl Backlog {
     pub(crate) const fn new(now: Moment) -> Self {
         Self {
             unread: 0,
-            settled: now,
-            taken: 0,
-            last_taken: now,
+            updated: now,
+            written: 0,
+            last_write: now,
         }
     }
 
-    /// Notes that the stream has taken bytes. It happens at every write, so nothing is computed.
+    /// Counts bytes written to the stream. This runs at every write, so it only adds.
     #[inline]
-    pub(crate) fn take(&mut self, bytes: usize, now: Moment) {
+    pub(crate) fn add(&mut self, bytes: usize, now: Moment) {
         let bytes = u32::try_from(bytes).unwrap_or(u32::MAX);
-        self.taken = self.taken.saturating_add(bytes);
-        self.last_taken = now;
+        self.written = self.written.saturating_add(bytes);
+        self.last_write = now;
     }
 
-    /// Computes what is unread now. Bytes taken since the last call count as taken all at once, with
-    /// the last of them.
-    pub(crate) fn settle(&mut self, now: Moment) {
-        if self.taken > 0 {
-            self.read_for(self.last_taken.since(self.settled));
-            self.unread = self.unread.saturating_add(self.taken);
-            self.taken = 0;
-            self.settled = self.settled.max(self.last_taken);
+    /// Computes the unread bytes at `now`. All bytes written since the last call count from the moment of
+    /// the last write.
+    pub(crate) fn update(&mut self, now: Moment) {
+        if self.written > 0 {
+            self.subtract_read_in(self.last_write.since(self.updated));
+            self.unread = self.unread.saturating_add(self.written);
+            self.written = 0;
+            self.updated = self.updated.max(self.last_write);
         }
-        self.read_for(now.since(self.settled));
-        self.settled = self.settled.max(now);
+        self.subtract_read_in(now.since(self.updated));
+        self.updated = self.updated.max(now);
     }
 
-    /// Notes that the peer has read everything that was taken before the last call of
-    /// [`settle`](Self::settle).
-    pub(crate) const fn was_read(&mut self) {
+    /// Notes that the peer has read all bytes written before the last call of [`update`](Self::update).
+    pub(crate) const fn clear(&mut self) {
         self.unread = 0;
     }
 
-    /// Returns how long the peer may take, from the last call of [`settle`](Self::settle) on, where
-    /// it would have `limit` with nothing unread: as long as a reader of `rate` bytes a second needs
-    /// for what is unread, at least `limit` and at most `most` times `limit`.
-    pub(crate) fn patience(&self, limit: Duration, rate: usize, most: u32) -> Duration {
+    /// Returns the time limit for the peer, counted from the last call of [`update`](Self::update).
+    ///
+    /// It is the time that a reader of `rate` bytes a second needs for the unread bytes, but at least
+    /// `limit` and at most `max_factor` times `limit`.
+    pub(crate) fn time_limit(&self, limit: Duration, rate: usize, max_factor: u32) -> Duration {
         let reading = Duration::from_secs((self.unread as usize / rate) as u64);
-        limit.max(reading.min(limit.saturating_mul(most)))
+        limit.max(reading.min(limit.saturating_mul(max_factor)))
     }
 
-    fn read_for(&mut self, time: Duration) {
+    fn subtract_read_in(&mut self, time: Duration) {
         let read = time.as_millis() * SLOWEST as u128 / 1000;
         self.unread = self
             .unread
@@ -85,90 +85,90 @@ mod tests {
     const TEN: Duration = Duration::from_secs(10);
     const KIB: usize = 1024;
 
-    fn patience(backlog: &Backlog) -> Duration {
-        backlog.patience(TEN, SLOWEST, 10)
+    fn time_limit(backlog: &Backlog) -> Duration {
+        backlog.time_limit(TEN, SLOWEST, 10)
     }
 
     #[test]
-    fn waits_for_the_limit_where_little_is_unread() {
+    fn keeps_the_limit_if_little_is_unread() {
         let start = Moment::now();
         let mut backlog = Backlog::new(start);
-        assert_eq!(patience(&backlog), TEN);
-        backlog.take(5 * KIB, start);
-        backlog.settle(start);
-        assert_eq!(patience(&backlog), TEN);
+        assert_eq!(time_limit(&backlog), TEN);
+        backlog.add(5 * KIB, start);
+        backlog.update(start);
+        assert_eq!(time_limit(&backlog), TEN);
     }
 
     #[test]
-    fn waits_as_long_as_a_slow_reader_needs() {
+    fn extends_the_limit_for_a_slow_reader() {
         let start = Moment::now();
         let mut backlog = Backlog::new(start);
-        backlog.take(16 * KIB, start);
-        backlog.settle(start);
-        assert_eq!(patience(&backlog), 32 * SECOND);
-        assert_eq!(backlog.patience(TEN, 16 * KIB, 10), TEN);
+        backlog.add(16 * KIB, start);
+        backlog.update(start);
+        assert_eq!(time_limit(&backlog), 32 * SECOND);
+        assert_eq!(backlog.time_limit(TEN, 16 * KIB, 10), TEN);
     }
 
     #[test]
-    fn waits_no_longer_than_the_largest_multiple() {
+    fn extends_the_limit_by_the_maximum_factor_at_most() {
         let start = Moment::now();
         let mut backlog = Backlog::new(start);
-        backlog.take(usize::MAX / 2, start);
-        backlog.settle(start);
-        assert_eq!(patience(&backlog), 10 * TEN);
-        assert_eq!(backlog.patience(TEN, SLOWEST, 3), 3 * TEN);
-        assert!(backlog.patience(Duration::MAX, SLOWEST, 3) == Duration::MAX);
+        backlog.add(usize::MAX / 2, start);
+        backlog.update(start);
+        assert_eq!(time_limit(&backlog), 10 * TEN);
+        assert_eq!(backlog.time_limit(TEN, SLOWEST, 3), 3 * TEN);
+        assert!(backlog.time_limit(Duration::MAX, SLOWEST, 3) == Duration::MAX);
     }
 
     #[test]
-    fn forgets_what_has_been_read_meanwhile() {
+    fn subtracts_the_bytes_read_over_time() {
         let start = Moment::now();
         let mut backlog = Backlog::new(start);
-        backlog.take(16 * KIB, start);
-        backlog.settle(start + 8 * SECOND);
-        assert_eq!(patience(&backlog), 24 * SECOND);
-        backlog.settle(start + 20 * SECOND);
-        assert_eq!(patience(&backlog), 12 * SECOND);
-        backlog.settle(start + 3600 * SECOND);
-        backlog.take(8 * KIB, start + 3600 * SECOND);
-        backlog.settle(start + 3600 * SECOND);
-        assert_eq!(patience(&backlog), 16 * SECOND);
+        backlog.add(16 * KIB, start);
+        backlog.update(start + 8 * SECOND);
+        assert_eq!(time_limit(&backlog), 24 * SECOND);
+        backlog.update(start + 20 * SECOND);
+        assert_eq!(time_limit(&backlog), 12 * SECOND);
+        backlog.update(start + 3600 * SECOND);
+        backlog.add(8 * KIB, start + 3600 * SECOND);
+        backlog.update(start + 3600 * SECOND);
+        assert_eq!(time_limit(&backlog), 16 * SECOND);
     }
 
-    /// A message a second is read as it comes, however long that goes on.
+    /// One message a second is read as fast as it is written.
     #[test]
-    fn does_not_add_up_what_is_taken_slowly() {
+    fn does_not_accumulate_slow_writes() {
         let start = Moment::now();
         let mut backlog = Backlog::new(start);
         for second in 0..10_000_u32 {
-            backlog.take(400, start + second * SECOND);
+            backlog.add(400, start + second * SECOND);
             if second % 20 == 19 {
-                backlog.settle(start + second * SECOND);
+                backlog.update(start + second * SECOND);
             }
         }
-        backlog.settle(start + 10_000 * SECOND);
-        // What is computed at once is 20 messages.
-        assert_eq!(patience(&backlog), 14 * SECOND);
+        backlog.update(start + 10_000 * SECOND);
+        // One update counts 20 messages.
+        assert_eq!(time_limit(&backlog), 14 * SECOND);
     }
 
     #[test]
-    fn counts_what_was_taken_long_ago_from_then_on() {
+    fn subtracts_from_the_moment_of_the_last_write() {
         let start = Moment::now();
         let mut backlog = Backlog::new(start);
-        backlog.take(16 * KIB, start);
-        backlog.settle(start + 32 * SECOND);
-        assert_eq!(patience(&backlog), TEN);
+        backlog.add(16 * KIB, start);
+        backlog.update(start + 32 * SECOND);
+        assert_eq!(time_limit(&backlog), TEN);
     }
 
     #[test]
-    fn learns_that_everything_was_read() {
+    fn clear_keeps_the_bytes_written_since_the_last_update() {
         let start = Moment::now();
         let mut backlog = Backlog::new(start);
-        backlog.take(100 * KIB, start);
-        backlog.settle(start);
-        backlog.take(16 * KIB, start);
-        backlog.was_read();
-        backlog.settle(start);
-        assert_eq!(patience(&backlog), 32 * SECOND);
+        backlog.add(100 * KIB, start);
+        backlog.update(start);
+        backlog.add(16 * KIB, start);
+        backlog.clear();
+        backlog.update(start);
+        assert_eq!(time_limit(&backlog), 32 * SECOND);
     }
 }

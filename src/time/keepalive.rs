@@ -1,109 +1,108 @@
-//! Keepalive: when a silent peer is pinged, and when it is taken for gone.
+//! Keepalive: decides when to ping a silent peer, and when to give it up.
 //!
-//! Decides with the time as an argument; sending the ping and dropping the connection is left to
-//! the floors above. A connection on which nothing moves looks the same whether its peer is idle or
-//! lost its network an hour ago: only a ping that has to be answered tells them apart
+//! The caller sends the ping and drops the connection. An idle peer and a peer that lost its network look
+//! the same. Only the pong to a ping shows that the peer is still there
 //! ([RFC 6455 §5.5.2](https://www.rfc-editor.org/rfc/rfc6455#section-5.5.2)).
 
 use std::time::Duration;
 
 use crate::time::Moment;
 
-/// When pings are sent, and how long their answers may take.
+/// The two intervals of the keepalive.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Intervals {
-    /// The silence after which a ping is sent.
+    /// After this silence a ping is sent.
     pub(crate) silence: Duration,
-    /// The time the peer has for the matching pong.
+    /// The timeout for the matching pong.
     pub(crate) answer: Duration,
 }
 
-/// What is due.
+/// The next action.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Due {
-    /// Nothing before this moment.
+    /// Wait until this moment.
     Later(Moment),
-    /// A ping with this payload.
+    /// Send a ping with this payload.
     Ping([u8; 8]),
-    /// The end: the peer has not answered in time.
+    /// Drop the connection: the pong did not arrive in time.
     Gone,
 }
 
-/// What a pong answers.
+/// The ping that a pong belongs to.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Pong {
-    /// The ping whose answer is waited for, after this time.
-    Awaited(Duration),
-    /// A ping whose answer is not waited for any more.
+    /// The pending ping, with the round-trip time.
+    Expected(Duration),
+    /// An earlier ping, whose pong is no longer expected.
     Late,
     /// No ping of ours.
-    Unasked,
+    Unsolicited,
 }
 
-/// The watch over one peer.
+/// The keepalive of one peer.
 #[derive(Debug)]
 pub(crate) struct Keepalive {
-    heard: Moment,
-    /// When the ping was sent that waits for its pong.
+    /// When the peer was last active.
+    last_active: Moment,
+    /// When the pending ping was sent, if there is one.
     pinged: Option<Moment>,
-    /// How much longer than usual the pong to that ping may take, in milliseconds.
-    longer: u32,
+    /// Extra time for the pong to the pending ping, in milliseconds.
+    extra_millis: u32,
     /// The payload of the last ping.
     nonce: u64,
-    /// The payload of the last ping that was answered, or of none.
+    /// The payload of the last answered ping; at first, the seed.
     answered: u64,
 }
 
 impl Keepalive {
-    /// Starts the watch. `seed` is what the payloads of the pings start from: an unguessable one
-    /// keeps a peer from answering a ping before it has arrived.
+    /// Starts the keepalive. The payloads of the pings count up from `seed`. The seed must be
+    /// unguessable: otherwise a peer could answer a ping before it arrives.
     pub(crate) const fn new(seed: u64, now: Moment) -> Self {
         Self {
-            heard: now,
+            last_active: now,
             pinged: None,
-            longer: 0,
+            extra_millis: 0,
             nonce: seed,
             answered: seed,
         }
     }
 
-    /// Notes that bytes have arrived, which ends the silence but answers no ping.
-    pub(crate) const fn heard(&mut self, now: Moment) {
-        self.heard = now;
+    /// Notes that bytes have arrived. They end the silence, but they do not answer a ping.
+    pub(crate) const fn mark_active(&mut self, now: Moment) {
+        self.last_active = now;
     }
 
-    /// Notes that a message is arriving, or that nothing was listened for: no answer is due.
+    /// Stops waiting for a pong. The caller uses it while a message arrives or reading is paused.
     ///
-    /// A pong cannot overtake the frame that a peer is in the middle of sending, nor can it be
-    /// seen while reading is paused.
-    pub(crate) const fn excuse(&mut self, now: Moment) {
-        self.heard = now;
+    /// A peer cannot send a pong in the middle of a frame, and a pong is not read while reading is paused.
+    pub(crate) const fn cancel_ping(&mut self, now: Moment) {
+        self.last_active = now;
         self.pinged = None;
     }
 
-    /// Takes a pong, and returns whether it answers a ping of ours.
+    /// Takes a pong, and returns which ping it answers.
     ///
-    /// Only the payload of that ping proves anything: others may have been sent by a peer, or a proxy,
-    /// that never saw a ping. Each ping can be answered once, also after [`excuse`](Self::excuse),
-    /// unless a later one was answered before it.
+    /// Only the payload of a ping proves that the peer received it: a peer or a proxy may also send pongs
+    /// on its own. Each ping can be answered once, even after [`cancel_ping`](Self::cancel_ping), unless a
+    /// later ping was answered before.
     pub(crate) fn pong(&mut self, payload: &[u8], now: Moment) -> Pong {
         let Ok(payload) = <[u8; 8]>::try_from(payload) else {
-            return Pong::Unasked;
+            return Pong::Unsolicited;
         };
         let nonce = u64::from_be_bytes(payload);
-        // The payloads are consecutive numbers, which may wrap around.
+        // The payloads are consecutive numbers and may wrap around.
         if self.nonce.wrapping_sub(nonce) >= self.nonce.wrapping_sub(self.answered) {
-            return Pong::Unasked;
+            return Pong::Unsolicited;
         }
         self.answered = nonce;
-        self.heard = now;
+        self.last_active = now;
         match self.pinged.take_if(|_| nonce == self.nonce) {
-            Some(sent) => Pong::Awaited(now.since(sent)),
+            Some(sent) => Pong::Expected(now.since(sent)),
             None => Pong::Late,
         }
     }
 
-    /// Says what is due. A ping that it returns counts as sent.
+    /// Returns the next action. A returned ping counts as sent.
     pub(crate) fn poll(&mut self, now: Moment, intervals: Intervals) -> Due {
         let due = self.deadline(intervals);
         if now < due {
@@ -114,26 +113,26 @@ impl Keepalive {
         }
         self.nonce = self.nonce.wrapping_add(1);
         self.pinged = Some(now);
-        self.longer = 0;
+        self.extra_millis = 0;
         Due::Ping(self.nonce.to_be_bytes())
     }
 
-    /// Gives the pong to the ping that was just sent so much more time: the peer has to read what was
-    /// written before the ping first.
-    pub(crate) fn wait_longer(&mut self, longer: Duration) {
-        self.longer = u32::try_from(longer.as_millis()).unwrap_or(u32::MAX);
+    /// Adds time to the timeout of the pending ping: the peer first has to read the bytes written before
+    /// that ping.
+    pub(crate) fn extend_timeout(&mut self, extra: Duration) {
+        self.extra_millis = u32::try_from(extra.as_millis()).unwrap_or(u32::MAX);
     }
 
-    /// Returns whether a ping waits for its pong.
+    /// Returns whether a ping is pending.
     pub(crate) const fn is_waiting(&self) -> bool {
         self.pinged.is_some()
     }
 
-    /// Returns when something is due next.
+    /// Returns when the next ping, or the pong to the pending one, is due.
     pub(crate) fn deadline(&self, intervals: Intervals) -> Moment {
         match self.pinged {
-            Some(sent) => sent + intervals.answer + Duration::from_millis(self.longer.into()),
-            None => self.heard + intervals.silence,
+            Some(sent) => sent + intervals.answer + Duration::from_millis(self.extra_millis.into()),
+            None => self.last_active + intervals.silence,
         }
     }
 }
@@ -149,129 +148,151 @@ mod tests {
     };
 
     fn pinged(now: Moment) -> (Keepalive, [u8; 8]) {
-        let mut watch = Keepalive::new(7, now);
-        match watch.poll(now + 20 * SECOND, INTERVALS) {
-            Due::Ping(payload) => (watch, payload),
+        let mut keepalive = Keepalive::new(7, now);
+        match keepalive.poll(now + 20 * SECOND, INTERVALS) {
+            Due::Ping(payload) => (keepalive, payload),
             due => panic!("{due:?}"),
         }
     }
 
     #[test]
-    fn pings_after_the_silence_and_not_before() {
+    fn pings_after_the_silence() {
         let start = Moment::now();
-        let mut watch = Keepalive::new(7, start);
+        let mut keepalive = Keepalive::new(7, start);
         assert_eq!(
-            watch.poll(start, INTERVALS),
+            keepalive.poll(start, INTERVALS),
             Due::Later(start + 20 * SECOND)
         );
-        watch.heard(start + 15 * SECOND);
+        keepalive.mark_active(start + 15 * SECOND);
         assert_eq!(
-            watch.poll(start + 20 * SECOND, INTERVALS),
+            keepalive.poll(start + 20 * SECOND, INTERVALS),
             Due::Later(start + 35 * SECOND)
         );
         assert!(matches!(
-            watch.poll(start + 35 * SECOND, INTERVALS),
+            keepalive.poll(start + 35 * SECOND, INTERVALS),
             Due::Ping(_)
         ));
     }
 
     #[test]
-    fn gives_up_when_the_pong_does_not_come() {
+    fn gives_up_if_the_pong_does_not_arrive() {
         let start = Moment::now();
-        let (mut watch, _) = pinged(start);
+        let (mut keepalive, _) = pinged(start);
         assert_eq!(
-            watch.poll(start + 29 * SECOND, INTERVALS),
+            keepalive.poll(start + 29 * SECOND, INTERVALS),
             Due::Later(start + 30 * SECOND)
         );
-        assert_eq!(watch.poll(start + 30 * SECOND, INTERVALS), Due::Gone);
+        assert_eq!(keepalive.poll(start + 30 * SECOND, INTERVALS), Due::Gone);
     }
 
     #[test]
-    fn is_satisfied_by_the_matching_pong_and_measures_it() {
+    fn measures_the_round_trip_of_the_matching_pong() {
         let start = Moment::now();
-        let (mut watch, payload) = pinged(start);
-        let round_trip = watch.pong(&payload, start + 23 * SECOND);
-        assert_eq!(round_trip, Pong::Awaited(3 * SECOND));
+        let (mut keepalive, payload) = pinged(start);
+        let round_trip = keepalive.pong(&payload, start + 23 * SECOND);
+        assert_eq!(round_trip, Pong::Expected(3 * SECOND));
         assert_eq!(
-            watch.poll(start + 30 * SECOND, INTERVALS),
+            keepalive.poll(start + 30 * SECOND, INTERVALS),
             Due::Later(start + 43 * SECOND)
         );
     }
 
     #[test]
-    fn learns_nothing_from_any_other_pong() {
+    fn ignores_pongs_with_another_payload() {
         let start = Moment::now();
-        let (mut watch, payload) = pinged(start);
+        let (mut keepalive, payload) = pinged(start);
         for other in [&payload[..7], b"", &[0; 8], &[payload, payload].concat()] {
-            assert_eq!(watch.pong(other, start + 21 * SECOND), Pong::Unasked);
-            watch.heard(start + 21 * SECOND);
+            assert_eq!(
+                keepalive.pong(other, start + 21 * SECOND),
+                Pong::Unsolicited
+            );
+            keepalive.mark_active(start + 21 * SECOND);
         }
-        assert_eq!(watch.poll(start + 30 * SECOND, INTERVALS), Due::Gone);
+        assert_eq!(keepalive.poll(start + 30 * SECOND, INTERVALS), Due::Gone);
     }
 
     #[test]
     fn never_pings_twice_with_the_same_payload() {
         let start = Moment::now();
-        let (mut watch, first) = pinged(start);
-        let _ = watch.pong(&first, start + 20 * SECOND);
-        match watch.poll(start + 40 * SECOND, INTERVALS) {
+        let (mut keepalive, first) = pinged(start);
+        let _ = keepalive.pong(&first, start + 20 * SECOND);
+        match keepalive.poll(start + 40 * SECOND, INTERVALS) {
             Due::Ping(second) => assert_ne!(first, second),
             due => panic!("{due:?}"),
         }
-        assert_eq!(watch.pong(&first, start + 41 * SECOND), Pong::Unasked);
-        assert_eq!(watch.poll(start + 50 * SECOND, INTERVALS), Due::Gone);
+        assert_eq!(
+            keepalive.pong(&first, start + 41 * SECOND),
+            Pong::Unsolicited
+        );
+        assert_eq!(keepalive.poll(start + 50 * SECOND, INTERVALS), Due::Gone);
     }
 
-    /// Wherever the payloads begin, also where counting them up starts again at 0.
+    /// The seeds include those whose payloads wrap around to 0.
     #[test]
-    fn knows_the_answers_that_nobody_waits_for_any_more_once_each() {
+    fn accepts_a_late_pong_once_for_each_ping() {
         for seed in [0, 7, u64::MAX, u64::MAX - 1] {
             let mut now = Moment::now();
-            let mut watch = Keepalive::new(seed, now);
-            let none = seed.to_be_bytes();
-            assert_eq!(watch.pong(&none, now), Pong::Unasked, "no ping was sent");
+            let mut keepalive = Keepalive::new(seed, now);
+            let seed_payload = seed.to_be_bytes();
+            assert_eq!(
+                keepalive.pong(&seed_payload, now),
+                Pong::Unsolicited,
+                "no ping was sent"
+            );
             let mut pings = Vec::new();
             for _ in 0..3 {
                 now += 20 * SECOND;
-                match watch.poll(now, INTERVALS) {
+                match keepalive.poll(now, INTERVALS) {
                     Due::Ping(payload) => pings.push(payload),
                     due => panic!("{due:?}"),
                 }
-                watch.excuse(now);
+                keepalive.cancel_ping(now);
             }
             let next = seed.wrapping_add(4).to_be_bytes();
-            assert_eq!(watch.pong(&next, now), Pong::Unasked, "it comes later");
-            assert_eq!(watch.pong(&pings[1], now), Pong::Late);
+            assert_eq!(
+                keepalive.pong(&next, now),
+                Pong::Unsolicited,
+                "not sent yet"
+            );
+            assert_eq!(keepalive.pong(&pings[1], now), Pong::Late);
             for known in &pings[..2] {
-                assert_eq!(watch.pong(known, now), Pong::Unasked, "after a later one");
+                assert_eq!(
+                    keepalive.pong(known, now),
+                    Pong::Unsolicited,
+                    "a later ping was answered"
+                );
             }
-            assert_eq!(watch.pong(&pings[2], now), Pong::Late);
-            assert_eq!(watch.pong(&pings[2], now), Pong::Unasked, "a second time");
+            assert_eq!(keepalive.pong(&pings[2], now), Pong::Late);
+            assert_eq!(
+                keepalive.pong(&pings[2], now),
+                Pong::Unsolicited,
+                "a second time"
+            );
         }
     }
 
     #[test]
-    fn waits_longer_for_the_pong_to_one_ping() {
+    fn extends_the_timeout_of_one_ping() {
         let start = Moment::now();
-        let (mut watch, payload) = pinged(start);
-        watch.wait_longer(5 * SECOND);
+        let (mut keepalive, payload) = pinged(start);
+        keepalive.extend_timeout(5 * SECOND);
         assert_eq!(
-            watch.poll(start + 30 * SECOND, INTERVALS),
+            keepalive.poll(start + 30 * SECOND, INTERVALS),
             Due::Later(start + 35 * SECOND)
         );
-        let _ = watch.pong(&payload, start + 34 * SECOND);
-        let next = watch.poll(start + 54 * SECOND, INTERVALS);
+        let _ = keepalive.pong(&payload, start + 34 * SECOND);
+        let next = keepalive.poll(start + 54 * SECOND, INTERVALS);
         assert!(matches!(next, Due::Ping(_)), "{next:?}");
-        assert_eq!(watch.poll(start + 64 * SECOND, INTERVALS), Due::Gone);
+        assert_eq!(keepalive.poll(start + 64 * SECOND, INTERVALS), Due::Gone);
     }
 
     #[test]
-    fn excuses_a_peer_that_is_sending_a_message() {
+    fn expects_no_pong_after_the_ping_is_cancelled() {
         let start = Moment::now();
-        let (mut watch, _) = pinged(start);
-        watch.excuse(start + 29 * SECOND);
+        let (mut keepalive, _) = pinged(start);
+        keepalive.cancel_ping(start + 29 * SECOND);
         assert_eq!(
-            watch.poll(start + 30 * SECOND, INTERVALS),
+            keepalive.poll(start + 30 * SECOND, INTERVALS),
             Due::Later(start + 49 * SECOND)
         );
     }

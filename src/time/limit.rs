@@ -1,15 +1,15 @@
-//! Limits of time: raised to what a peer needs, lowered to what a clock can add.
+//! Time limits: raised to a minimum, and lowered to a maximum that a clock can add.
 
 use std::{fmt, time::Duration};
 
-/// The least time that a peer has for anything.
-const LEAST_WAIT: Duration = Duration::from_millis(50);
-/// The least that counts from the opening, after which a peer takes several steps.
-const LEAST_LIFE: Duration = Duration::from_secs(1);
-/// A wait that long is none, and any moment plus it can still be told.
+/// The minimum of a timeout.
+const MIN_TIMEOUT: Duration = Duration::from_millis(50);
+/// The minimum of a limit that counts from the opening. A peer takes several steps in that time.
+const MIN_LIFETIME: Duration = Duration::from_secs(1);
+/// An unlimited timeout: 100 years. A clock can still add it to every moment.
 const FOREVER: Duration = Duration::from_secs(100 * 365 * 24 * 60 * 60);
 
-/// A duration as it is printed, one that never ends by a word for that.
+/// Formats a duration for `Debug`. The unlimited one is shown as `unlimited`.
 pub(crate) struct Shown(pub(crate) Duration);
 
 impl fmt::Debug for Shown {
@@ -21,22 +21,21 @@ impl fmt::Debug for Shown {
     }
 }
 
-/// Brings a wait for the peer, or for the server, to what is in effect.
-pub(crate) const fn wait(limit: Duration) -> Duration {
-    within(LEAST_WAIT, limit)
+/// Brings a timeout into its range.
+pub(crate) const fn timeout(limit: Duration) -> Duration {
+    clamp(MIN_TIMEOUT, limit)
 }
 
-/// Does so with a limit that counts from the opening.
-pub(crate) const fn life(limit: Duration) -> Duration {
-    within(LEAST_LIFE, limit)
+/// Brings a limit that counts from the opening into its range.
+pub(crate) const fn lifetime(limit: Duration) -> Duration {
+    clamp(MIN_LIFETIME, limit)
 }
 
-/// Raises a limit to `least`, and lowers it to [`FOREVER`]: longer ones would overflow the clock when
-/// they are added to it.
-pub(crate) const fn within(least: Duration, limit: Duration) -> Duration {
-    // Durations themselves cannot be compared in a `const fn`.
-    if limit.as_nanos() < least.as_nanos() {
-        least
+/// Raises a limit to `min`, and lowers it to [`FOREVER`]: a longer one would overflow the clock.
+pub(crate) const fn clamp(min: Duration, limit: Duration) -> Duration {
+    // A `const fn` cannot compare durations.
+    if limit.as_nanos() < min.as_nanos() {
+        min
     } else if limit.as_nanos() > FOREVER.as_nanos() {
         FOREVER
     } else {
@@ -53,23 +52,23 @@ mod tests {
     const TINY: [Duration; 2] = [Duration::ZERO, Duration::from_nanos(1)];
 
     #[test]
-    fn can_add_every_wait_to_the_clock() {
+    fn the_clock_can_add_every_limit() {
         let max = Duration::MAX;
-        for wait in [wait(max), life(max), within(Duration::ZERO, max)] {
-            assert!(Instant::now().checked_add(wait).is_some());
+        for limit in [timeout(max), lifetime(max), clamp(Duration::ZERO, max)] {
+            assert!(Instant::now().checked_add(limit).is_some());
         }
     }
 
     #[test]
-    fn raises_what_is_below_the_minimum_and_nothing_else() {
+    fn raises_only_limits_below_the_minimum() {
         let minimum = Duration::from_millis(50);
         for tiny in TINY {
-            assert_eq!((wait(tiny), life(tiny)), (minimum, 20 * minimum));
-            assert_eq!(within(Duration::ZERO, tiny), tiny);
+            assert_eq!((timeout(tiny), lifetime(tiny)), (minimum, 20 * minimum));
+            assert_eq!(clamp(Duration::ZERO, tiny), tiny);
         }
-        assert_eq!(wait(minimum - Duration::from_nanos(1)), minimum);
+        assert_eq!(timeout(minimum - Duration::from_nanos(1)), minimum);
         for duration in [minimum, Duration::from_secs(7)] {
-            assert_eq!(wait(duration), duration);
+            assert_eq!(timeout(duration), duration);
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Rules about time, without a clock: each takes the moment as an argument.
+//! Rules about time, without a clock: the caller passes the current moment.
 
 pub(crate) mod backlog;
 pub(crate) mod keepalive;

@@ -1,6 +1,6 @@
-//! A moment in eight bytes.
+//! A point in time in eight bytes.
 //!
-//! A connection holds several of them, most of them optional. `Option<Instant>` has 16 bytes.
+//! A connection holds several moments, and most are optional. `Option<Instant>` has 16 bytes.
 
 use std::{
     num::NonZeroU64,
@@ -9,21 +9,21 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// Every moment lies behind this one. Tokio's clock, where a test has stopped it, may be a little behind
-/// the system's.
+/// The earliest moment. It is an hour before the first use, because a paused clock of tokio may be a
+/// little behind the clock of the system.
 static START: LazyLock<Instant> = LazyLock::new(|| {
     let now = Instant::now();
     now.checked_sub(Duration::from_secs(3600)).unwrap_or(now)
 });
 
-/// A point in time, in nanoseconds. Moments past the end, 584 years away, are the end.
+/// A point in time, in nanoseconds since [`START`]. Additions saturate at the maximum, 584 years later.
 #[derive(Clone, Copy, Debug, Eq, Ord, PartialEq, PartialOrd)]
 pub(crate) struct Moment(NonZeroU64);
 
 impl Moment {
-    const END: Self = Self(NonZeroU64::MAX);
+    const MAX: Self = Self(NonZeroU64::MAX);
 
-    /// Returns the time that has passed since `earlier`, none if that is later.
+    /// Returns the time that has passed since `earlier`, or zero if `earlier` is later.
     #[inline]
     pub(crate) const fn since(self, earlier: Self) -> Duration {
         Duration::from_nanos(self.0.get().saturating_sub(earlier.0.get()))
@@ -50,7 +50,7 @@ impl Add<Duration> for Moment {
     #[inline]
     fn add(self, duration: Duration) -> Self {
         let nanos = u64::try_from(duration.as_nanos());
-        nanos.map_or(Self::END, |nanos| Self(self.0.saturating_add(nanos)))
+        nanos.map_or(Self::MAX, |nanos| Self(self.0.saturating_add(nanos)))
     }
 }
 
@@ -70,7 +70,7 @@ impl Sub for Moment {
 
 #[cfg(any(test, tower_websocket_fuzzing))]
 impl Moment {
-    /// Returns the moment that the system's clock shows.
+    /// Returns the current moment of the system's clock.
     pub(crate) fn now() -> Self {
         Instant::now().into()
     }
@@ -83,7 +83,7 @@ mod tests {
     const SECOND: Duration = Duration::from_secs(1);
 
     #[test]
-    fn is_the_instant_that_it_was_made_of() {
+    fn converts_to_an_instant_and_back() {
         let now = Instant::now();
         for after in [Duration::ZERO, Duration::from_nanos(1), 10_000 * SECOND] {
             assert_eq!(Instant::from(Moment::from(now + after)), now + after);
@@ -94,12 +94,12 @@ mod tests {
     }
 
     #[test]
-    fn stops_at_both_ends() {
+    fn saturates_at_both_ends() {
         let now = Moment::now();
         for far in [Duration::MAX, Duration::from_nanos(u64::MAX)] {
-            assert_eq!(now + far, Moment::END);
-            assert_eq!(now + far + SECOND, Moment::END);
-            // No timer panics.
+            assert_eq!(now + far, Moment::MAX);
+            assert_eq!(now + far + SECOND, Moment::MAX);
+            // A timer can take it without a panic.
             assert!(Instant::from(now + far) > Instant::now());
         }
         assert_eq!(now.since(now + SECOND), Duration::ZERO);
@@ -108,7 +108,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_eight_bytes_also_where_there_may_be_none() {
+    fn an_optional_moment_has_eight_bytes() {
         assert_eq!(size_of::<Option<Moment>>(), 8);
     }
 }

@@ -1,24 +1,24 @@
-//! How much a peer may send: buckets of tokens that refill with time.
+//! Rate limits for a peer: token buckets that refill over time.
 //!
-//! Decides with the time as an argument. A control frame costs its sender six bytes and the
-//! receiver an answer, so a flood of them is the cheapest way to keep a server busy.
+//! A control frame costs its sender six bytes, and the receiver has to answer it. So a flood of control
+//! frames is the cheapest way to keep a server busy.
 
 use std::time::Duration;
 
 use crate::time::Moment;
 
-/// A steady rate and what may come at once.
+/// A steady rate, and the burst allowed at once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Rate {
     pub(crate) per_second: u32,
     pub(crate) burst: u32,
 }
 
-/// The tokens of one peer.
+/// The token bucket of one peer.
 #[derive(Debug)]
 pub(crate) struct Bucket {
     tokens: u32,
-    /// The moment up to which tokens have been handed out.
+    /// Tokens have been added for the time up to this moment.
     refilled: Moment,
 }
 
@@ -30,8 +30,8 @@ impl Bucket {
         }
     }
 
-    /// Takes `count` tokens at the rate of [`new`](Self::new); false, and none are taken, if there are
-    /// fewer.
+    /// Takes `count` tokens. If there are fewer, takes none and returns `false`. `rate` must be the one
+    /// passed to [`new`](Self::new).
     pub(crate) fn take(&mut self, count: u32, rate: Rate, now: Moment) -> bool {
         self.refill(rate, now);
         let left = self.tokens.checked_sub(count);
@@ -39,17 +39,17 @@ impl Bucket {
         left.is_some()
     }
 
-    /// Adds what a time has earned, also beyond the burst.
-    fn excuse(&mut self, rate: Rate, time: Duration) {
-        self.tokens = self.tokens.saturating_add(rate.earns(time));
+    /// Adds the tokens of a period, even beyond the burst.
+    fn grant(&mut self, rate: Rate, time: Duration) {
+        self.tokens = self.tokens.saturating_add(rate.tokens_in(time));
     }
 
     fn refill(&mut self, rate: Rate, now: Moment) {
-        match rate.earns(now.since(self.refilled)) {
+        match rate.tokens_in(now.since(self.refilled)) {
             0 => {}
             earned if earned < rate.burst.saturating_sub(self.tokens) => {
                 self.tokens += earned;
-                // Only the time that made whole tokens is spent.
+                // Only the time of whole tokens is used up. The rest counts for the next refill.
                 let spent = u64::from(earned) * 1_000_000 / u64::from(rate.per_second);
                 self.refilled += Duration::from_micros(spent);
             }
@@ -62,25 +62,25 @@ impl Bucket {
 }
 
 impl Rate {
-    fn earns(self, time: Duration) -> u32 {
+    fn tokens_in(self, time: Duration) -> u32 {
         let earned = time.as_micros() * u128::from(self.per_second) / 1_000_000;
         u32::try_from(earned).unwrap_or(u32::MAX)
     }
 }
 
-/// The messages and their bytes that a peer may send.
+/// The rate limits for the messages of a peer and for their bytes.
 #[derive(Debug)]
 pub(crate) struct Allowance {
     messages: Option<(Rate, Bucket)>,
     bytes: Option<(Rate, Bucket)>,
-    /// Up to when time has been excused.
-    excused: Moment,
-    /// Since when a message waits for room.
-    waits: Option<Moment>,
+    /// Tokens for paused reading have been granted up to this moment.
+    granted: Moment,
+    /// Since when a message waits for free space.
+    waiting_since: Option<Moment>,
 }
 
 impl Allowance {
-    /// Makes one of those rates that there are; `None` if there is neither.
+    /// Makes the limits. Returns `None` if there is neither rate.
     pub(crate) fn new(
         messages: Option<Rate>,
         bytes: Option<Rate>,
@@ -91,35 +91,36 @@ impl Allowance {
         Some(Box::new(Self {
             messages: messages.map(bucket),
             bytes: bytes.map(bucket),
-            excused: now,
-            waits: None,
+            granted: now,
+            waiting_since: None,
         }))
     }
 
-    /// Notes that a message waits for room, which is not held against those behind it.
-    pub(crate) fn wait(&mut self, now: Moment) {
-        self.waits.get_or_insert(now);
+    /// Notes that a message waits for free space. The waiting time does not count against later messages.
+    pub(crate) fn start_waiting(&mut self, now: Moment) {
+        self.waiting_since.get_or_insert(now);
     }
 
-    /// Counts a message of `len` bytes, and returns whether it may be sent.
-    pub(crate) fn takes(&mut self, len: usize, now: Moment) -> bool {
-        if let Some(since) = self.waits.take() {
-            self.excuse(since, now);
+    /// Counts a message of `len` bytes, and returns whether it is within the limits.
+    pub(crate) fn take(&mut self, len: usize, now: Moment) -> bool {
+        if let Some(since) = self.waiting_since.take() {
+            self.grant(since, now);
         }
-        let takes = |bucket: &mut Option<(Rate, Bucket)>, count| match bucket {
+        let take = |bucket: &mut Option<(Rate, Bucket)>, count| match bucket {
             Some((rate, bucket)) => bucket.take(count, *rate, now),
             None => true,
         };
         let len = u32::try_from(len).unwrap_or(u32::MAX);
-        takes(&mut self.messages, 1) && takes(&mut self.bytes, len)
+        take(&mut self.messages, 1) && take(&mut self.bytes, len)
     }
 
-    /// Excuses what comes at once because nothing was read from `since` until now.
-    pub(crate) fn excuse(&mut self, since: Moment, now: Moment) {
-        let time = now.since(since.max(self.excused));
-        self.excused = now;
+    /// Grants the tokens of a period without reading, from `since` until `now`: the messages of that period
+    /// then arrive all at once.
+    pub(crate) fn grant(&mut self, since: Moment, now: Moment) {
+        let time = now.since(since.max(self.granted));
+        self.granted = now;
         for (rate, bucket) in [&mut self.messages, &mut self.bytes].into_iter().flatten() {
-            bucket.excuse(*rate, time);
+            bucket.grant(*rate, time);
         }
     }
 }
@@ -148,7 +149,7 @@ mod tests {
     }
 
     #[test]
-    fn does_not_save_more_than_a_burst() {
+    fn saves_a_burst_at_most() {
         let start = Moment::now();
         let mut bucket = Bucket::new(RATE, start);
         assert_eq!(take(&mut bucket, start), 200);
@@ -156,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_what_was_not_spent_into_the_burst() {
+    fn unused_tokens_are_part_of_the_burst() {
         let start = Moment::now();
         let mut bucket = Bucket::new(RATE, start);
         assert!((0..150).all(|_| bucket.take(1, RATE, start)));
@@ -164,11 +165,11 @@ mod tests {
     }
 
     #[test]
-    fn keeps_what_is_left_of_a_token() {
+    fn keeps_the_time_left_over_from_whole_tokens() {
         let start = Moment::now();
         let mut bucket = Bucket::new(RATE, start);
         assert_eq!(take(&mut bucket, start), 200);
-        // Asked every 3 ms, a token is there every 10 ms.
+        // One call every 3 ms, one token every 10 ms.
         let taken =
             (1..=100).filter(|i| bucket.take(1, RATE, start + Duration::from_millis(3 * i)));
         assert_eq!(taken.count(), 30);
@@ -212,26 +213,26 @@ mod tests {
             (rate(30), rate(1000), 10),
         ] {
             let mut allowance = Allowance::new(messages, bytes, start).unwrap();
-            let taken = (0..100).take_while(|_| allowance.takes(100, start));
+            let taken = (0..100).take_while(|_| allowance.take(100, start));
             assert_eq!(taken.count(), sent, "{messages:?} {bytes:?}");
         }
         assert!(Allowance::new(None, None, start).is_none());
         let mut allowance = Allowance::new(None, rate(1000), start).unwrap();
-        assert!(!allowance.takes(usize::MAX, start));
+        assert!(!allowance.take(usize::MAX, start));
     }
 
     #[test]
-    fn excuses_each_moment_once() {
+    fn grants_each_period_once() {
         let start = Moment::now();
         let second = |number| start + Duration::from_secs(number);
         let count = |allowance: &mut Allowance, now| {
-            (0..10_000).take_while(|_| allowance.takes(0, now)).count()
+            (0..10_000).take_while(|_| allowance.take(0, now)).count()
         };
         let mut allowance = Allowance::new(Some(RATE), None, start).unwrap();
         assert_eq!(count(&mut allowance, start), 200);
-        allowance.excuse(start, second(10));
-        allowance.excuse(start, second(10));
-        allowance.excuse(second(5), second(10));
+        allowance.grant(start, second(10));
+        allowance.grant(start, second(10));
+        allowance.grant(second(5), second(10));
         assert_eq!(count(&mut allowance, second(10)), 1000);
         assert_eq!(count(&mut allowance, second(10)), 0);
         assert_eq!(count(&mut allowance, second(11)), 100);

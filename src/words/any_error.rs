@@ -1,20 +1,22 @@
-//! Any error at all, for handlers and for sources.
+//! Types that hold any error: for handlers, and for the source of another error.
 
 use std::{error::Error as StdError, fmt};
 
-/// Any error, boxed: what a [`Handler`](crate::Handler) returns when it fails.
+/// Any error, boxed. A [`Handler`](crate::Handler) returns it when it fails.
 pub type BoxError = Box<dyn StdError + Send + Sync>;
 
-/// Any error, for handlers that are closures: `?` turns everything into it that implements
-/// [`std::error::Error`]. For a text or a [`BoxError`] there is [`Error::new`].
+/// Any error, for handlers that are closures.
 ///
-/// The error type of a closure has to be named in its last line, and this is the one to name.
-/// [`BoxError`] does as well under most servers, but not where the compiler has to prove that a
-/// connection spawned in a non-generic function is `Send`: it then asks for the conversion from a
-/// box of *any* lifetime, which does not exist. This type has no lifetime to be forgotten.
+/// `?` converts every type that implements [`std::error::Error`]. Use [`Error::new`] for a text or a
+/// [`BoxError`].
 ///
-/// Like the other catch-all error types it does not implement [`std::error::Error`] itself; it
-/// converts into [`BoxError`], which does.
+/// The last line of a closure has to name its error type: use this one. [`BoxError`] works under most
+/// servers as well. It fails if the compiler has to prove that a connection, spawned in a non-generic
+/// function, is `Send`: the compiler then asks for a conversion from a box of *any* lifetime, which does
+/// not exist. This type has no lifetime.
+///
+/// Like other catch-all error types, it does not implement [`std::error::Error`] itself. It converts into
+/// [`BoxError`].
 ///
 /// # Examples
 ///
@@ -32,7 +34,7 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 pub struct Error(BoxError);
 
 impl Error {
-    /// Makes an error of a text, or of a box.
+    /// Makes an error from a text or a [`BoxError`].
     #[must_use]
     pub fn new(error: impl Into<BoxError>) -> Self {
         Self(error.into())

@@ -1,17 +1,17 @@
-//! Close codes and Close frames: the words in which a connection says why it ends.
+//! Close codes and Close frames: the reason why a connection ends.
 //!
-//! What is legal on the wire is decided here, when the value is made, so that nothing illegal can
-//! be sent later ([RFC 6455 §7.4](https://www.rfc-editor.org/rfc/rfc6455#section-7.4)).
+//! The constructors here reject values that are illegal on the wire, so no illegal Close can be sent later
+//! ([RFC 6455 §7.4](https://www.rfc-editor.org/rfc/rfc6455#section-7.4)).
 
 use std::{error::Error, fmt};
 
 use crate::words::Utf8Bytes;
 
-/// The reason for which a connection is closed, as a number.
+/// The code of a Close frame: the reason for closing, as a number.
 ///
-/// Holds a code that may stand in a Close frame: 1000–1003, 1007–1014 or 3000–4999. The numbers
-/// that only describe a local observation (1005 "no code", 1006 "no Close frame") have no value
-/// here; a connection that ended without a code is described by the absence of a `CloseCode`.
+/// A value is always legal in a Close frame: 1000–1003, 1007–1014 or 3000–4999. The codes 1005 "no code"
+/// and 1006 "no Close frame" are never sent and have no value here. If a connection ended without a
+/// code, its `CloseCode` is `None`.
 ///
 /// # Examples
 ///
@@ -24,45 +24,44 @@ use crate::words::Utf8Bytes;
 /// # Ok::<(), tower_websocket::error::InvalidClose>(())
 /// ```
 ///
-/// Source: [RFC 6455 §7.4](https://www.rfc-editor.org/rfc/rfc6455#section-7.4) and the registry of
-/// close codes it sets up.
+/// Source: [RFC 6455 §7.4](https://www.rfc-editor.org/rfc/rfc6455#section-7.4) and the IANA registry of
+/// close codes.
 #[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct CloseCode(u16);
 
 impl CloseCode {
-    /// 1000: the purpose of the connection is fulfilled.
+    /// 1000: normal end; the purpose of the connection is fulfilled.
     pub const NORMAL: Self = Self(1000);
-    /// 1001: the server is going down, or the page was left.
+    /// 1001: the server is going down, or the user left the page.
     pub const GOING_AWAY: Self = Self(1001);
     /// 1002: the peer broke the protocol.
     pub const PROTOCOL_ERROR: Self = Self(1002);
-    /// 1003: a kind of data that cannot be accepted, such as binary where text is expected.
+    /// 1003: the endpoint does not accept this kind of data, such as binary instead of text.
     pub const UNSUPPORTED_DATA: Self = Self(1003);
-    /// 1007: data that does not fit its kind, such as text that is not UTF-8.
+    /// 1007: the payload is invalid for its kind, such as text that is not UTF-8.
     pub const INVALID_PAYLOAD: Self = Self(1007);
-    /// 1008: a policy was violated, and no other code says more.
+    /// 1008: a policy was violated. Use it if no other code is more specific.
     pub const POLICY_VIOLATION: Self = Self(1008);
-    /// 1009: a message is too big.
+    /// 1009: a message is too large.
     pub const MESSAGE_TOO_BIG: Self = Self(1009);
-    /// 1010: a client misses an extension in the server's answer.
+    /// 1010: the server did not accept an extension that the client requires.
     pub const MANDATORY_EXTENSION: Self = Self(1010);
-    /// 1011: an unexpected condition kept the server from going on.
+    /// 1011: the server met an unexpected condition and cannot continue.
     pub const INTERNAL_ERROR: Self = Self(1011);
-    /// 1012: the service restarts; come back after a moment.
+    /// 1012: the service restarts. Reconnect after a moment.
     pub const SERVICE_RESTART: Self = Self(1012);
-    /// 1013: the server is overloaded; come back later.
+    /// 1013: the server is overloaded. Reconnect later.
     pub const TRY_AGAIN_LATER: Self = Self(1013);
-    /// 1014: a gateway got an invalid answer from its upstream.
+    /// 1014: a gateway received an invalid response from its upstream.
     pub const BAD_GATEWAY: Self = Self(1014);
 
     /// Makes a close code from its number.
     ///
-    /// 3000–3999 are registered with IANA by libraries and frameworks, 4000–4999 are the
-    /// application's own.
+    /// Libraries and frameworks register 3000–3999 with IANA. 4000–4999 are free for applications.
     ///
     /// # Errors
     ///
-    /// [`InvalidClose::Code`] if `code` may not stand in a Close frame.
+    /// [`InvalidClose::Code`] if `code` is not allowed in a Close frame.
     pub const fn new(code: u16) -> Result<Self, InvalidClose> {
         match code {
             1000..=1003 | 1007..=1014 | 3000..=4999 => Ok(Self(code)),
@@ -70,7 +69,7 @@ impl CloseCode {
         }
     }
 
-    /// Returns the number that stands in the frame.
+    /// Returns the code as a number.
     #[must_use]
     pub const fn get(self) -> u16 {
         self.0
@@ -103,10 +102,10 @@ impl TryFrom<u16> for CloseCode {
     }
 }
 
-/// A close code together with its reason: the content of a Close frame.
+/// The content of a Close frame: a close code and a reason.
 ///
-/// The reason is for logs and developers, not for users, and at most
-/// [`MAX_REASON`](Self::MAX_REASON) bytes long.
+/// The reason is for logs and developers, not for users. It has at most
+/// [`MAX_REASON`](Self::MAX_REASON) bytes.
 ///
 /// Source: [RFC 6455 §5.5.1](https://www.rfc-editor.org/rfc/rfc6455#section-5.5.1).
 #[derive(Clone, Debug, Eq, PartialEq)]
@@ -116,10 +115,10 @@ pub struct CloseFrame {
 }
 
 impl CloseFrame {
-    /// The largest reason, in bytes: a control frame carries 125, the code takes two of them.
+    /// The maximum length of a reason, in bytes: a control frame carries 125, and the code takes two.
     pub const MAX_REASON: usize = 123;
 
-    /// Makes a Close frame's content from a code and a reason, which may be empty.
+    /// Makes a Close frame from a code and a reason. The reason may be empty.
     ///
     /// # Errors
     ///
@@ -132,7 +131,6 @@ impl CloseFrame {
         Ok(Self { code, reason })
     }
 
-    /// A code without a reason cannot be too long, nor can the reasons this crate gives itself.
     pub(crate) fn without_reason(code: CloseCode) -> Self {
         Self {
             code,
@@ -140,8 +138,8 @@ impl CloseFrame {
         }
     }
 
-    /// Gives as much of a reason as fits.
-    pub(crate) fn because(code: CloseCode, reason: &str) -> Self {
+    /// Makes a Close frame, and cuts the reason to the bytes that fit.
+    pub(crate) fn with_cut_reason(code: CloseCode, reason: &str) -> Self {
         let mut end = reason.len().min(Self::MAX_REASON);
         while !reason.is_char_boundary(end) {
             end -= 1;
@@ -156,7 +154,7 @@ impl CloseFrame {
         self.code
     }
 
-    /// Returns the reason, empty when none was given.
+    /// Returns the reason, or an empty string if there is none.
     #[must_use]
     pub fn reason(&self) -> &str {
         &self.reason
@@ -173,8 +171,8 @@ impl fmt::Display for CloseFrame {
     }
 }
 
-/// A Close frame is an error, too, so that a handler can return it: the connection is then closed
-/// with it in place of 1011.
+/// A handler can return a Close frame as its error. The connection is then closed with this frame instead
+/// of 1011.
 ///
 /// # Examples
 ///
@@ -210,7 +208,7 @@ pub struct Closed {
     side: Side,
     frame: Option<CloseFrame>,
     clean: bool,
-    /// Why there was no Close, for the log.
+    /// Why the connection ended without a Close, for the log.
     fault: Option<&'static str>,
 }
 
@@ -237,7 +235,7 @@ impl Closed {
     /// Returns why the connection was given up without a Close.
     #[cfg_attr(
         not(feature = "tracing"),
-        allow(dead_code, reason = "only the log says it")
+        allow(dead_code, reason = "only the log uses it")
     )]
     pub(crate) const fn fault(&self) -> Option<&'static str> {
         self.fault
@@ -251,27 +249,28 @@ impl Closed {
         self.frame.as_ref()
     }
 
-    /// Returns who ended it: who sent the first Close, or who dropped the connection without one.
+    /// Returns the side that ended the connection: it sent the first Close, or dropped the connection
+    /// without one.
     #[must_use]
     pub const fn side(&self) -> Side {
         self.side
     }
 
-    /// Returns the code of the first Close, `None` if it had none or there was no Close.
+    /// Returns the code of the first Close, or `None` if it had no code or there was no Close.
     ///
-    /// What other APIs report as 1005 is `None` of a clean end, and 1006 `None` of an unclean one.
+    /// Other APIs report `None` as 1005 if the end is clean, and as 1006 if it is not.
     #[must_use]
     pub fn code(&self) -> Option<CloseCode> {
         self.frame.as_ref().map(CloseFrame::code)
     }
 
-    /// Returns the reason of the first Close, empty if there was none.
+    /// Returns the reason of the first Close, or an empty string if there is none.
     #[must_use]
     pub fn reason(&self) -> &str {
         self.frame.as_ref().map_or("", CloseFrame::reason)
     }
 
-    /// Tells whether both sides sent a Close, so that neither lost what the other had sent.
+    /// Returns whether both sides sent a Close. Then each side received everything that the other had sent.
     #[must_use]
     pub const fn is_clean(&self) -> bool {
         self.clean
@@ -282,14 +281,14 @@ impl Closed {
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum InvalidClose {
-    /// The number may not stand in a Close frame (RFC 6455 §7.4).
+    /// The code is not allowed in a Close frame (RFC 6455 §7.4).
     Code {
-        /// The number.
+        /// The code.
         code: u16,
     },
-    /// The reason is longer than the 123 bytes that fit a control frame (RFC 6455 §5.5).
+    /// The reason is longer than 123 bytes, the most that fits into a control frame (RFC 6455 §5.5).
     Reason {
-        /// Its length in bytes.
+        /// The length of the reason in bytes.
         len: usize,
     },
 }
@@ -298,7 +297,7 @@ impl fmt::Display for InvalidClose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Code { code } => write!(f, "close code {code} may not be sent"),
-            Self::Reason { len } => write!(f, "close reason of {len} bytes is over 123"),
+            Self::Reason { len } => write!(f, "close reason has {len} bytes, the limit is 123"),
         }
     }
 }
@@ -310,7 +309,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn allows_just_the_codes_that_may_be_sent() {
+    fn allows_only_codes_that_are_legal_in_a_close_frame() {
         for code in [
             1000, 1001, 1002, 1003, 1007, 1011, 1014, 3000, 3999, 4000, 4999,
         ] {
@@ -330,7 +329,7 @@ mod tests {
     }
 
     #[test]
-    fn counts_the_reason_in_bytes() {
+    fn limits_the_reason_in_bytes() {
         let code = CloseCode::NORMAL;
         assert!(CloseFrame::new(code, "x".repeat(123)).is_ok());
         assert_eq!(
@@ -344,7 +343,7 @@ mod tests {
     }
 
     #[test]
-    fn shows_the_reason_only_when_there_is_one() {
+    fn displays_the_reason_only_if_there_is_one() {
         assert_eq!(
             CloseFrame::without_reason(CloseCode::NORMAL).to_string(),
             "1000"

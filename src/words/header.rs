@@ -1,18 +1,18 @@
-//! Tokens, lists and single values in header fields, as RFC 9110 §5.5 and §5.6 write them.
+//! Tokens, lists and single values in header fields, as defined in RFC 9110 §5.5 and §5.6.
 //!
-//! Decides where one element of a field ends and the next begins. What an element means, and
-//! whether a malformed one matters, is left to the rules above.
+//! This module decides where one element of a field ends and the next begins. The callers decide the
+//! meaning of an element, and whether a malformed one is an error.
 
 use std::fmt;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 
-/// A field that may be sent once was sent on more than one line.
+/// A field was sent on more than one line, but only one is allowed.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Repeated;
 
-/// Tells whether `bytes` is a token: one or more of the characters a method or a field name may
-/// hold.
+/// Returns whether `bytes` is a token: one or more of the characters that are allowed in a method or a
+/// field name.
 ///
 /// Source: [RFC 9110 §5.6.2](https://www.rfc-editor.org/rfc/rfc9110#section-5.6.2).
 pub(crate) fn is_token(bytes: &[u8]) -> bool {
@@ -28,23 +28,23 @@ pub(crate) fn as_token(bytes: &[u8]) -> Option<&str> {
     }
 }
 
-/// Tells whether the list in all lines of field `name` has an element equal to `token`, ASCII
-/// letters compared without case.
+/// Returns whether the list in all lines of field `name` has an element equal to `token`. The case of
+/// ASCII letters is ignored.
 ///
 /// Whole elements are compared: neither `no-upgrade` nor `upgrade/2` is `upgrade`.
 pub(crate) fn contains_token(headers: &HeaderMap, name: &HeaderName, token: &str) -> bool {
     let is_token = |bytes: &[u8]| bytes.eq_ignore_ascii_case(token.as_bytes());
     let mut lines = headers.get_all(name).iter().map(HeaderValue::as_bytes);
-    // Most lines are the token, and need not be taken apart.
+    // Fast path: most lines are just the token.
     lines.any(|line| is_token(line) || split(line, b',').any(is_token))
 }
 
 /// Iterates over the elements of the comma-separated list in all lines of field `name`, in the
 /// order they were sent.
 ///
-/// Whitespace around an element is removed and empty elements are skipped. A comma inside a
-/// quoted string does not end an element; the quotes and escapes are left as received. A quoted
-/// string that is never closed reaches to the end of its line, not into the next one.
+/// Whitespace around an element is removed and empty elements are skipped. A comma inside a quoted
+/// string does not end an element. Quotes and escapes are returned as received. An unclosed quoted
+/// string ends at the end of its line.
 ///
 /// Source: [RFC 9110 §5.6.1](https://www.rfc-editor.org/rfc/rfc9110#section-5.6.1).
 pub(crate) fn elements<'a>(
@@ -58,10 +58,9 @@ pub(crate) fn elements<'a>(
         .filter(|element| !element.is_empty())
 }
 
-/// Iterates over the parts of `value` between `separator`s outside quoted strings, each without
-/// the whitespace around it.
+/// Splits `value` at each `separator` outside quoted strings, and trims the whitespace around each part.
 ///
-/// Empty parts are kept, so the iterator yields one part more than there are separators.
+/// Empty parts are kept, so there is one part more than separators.
 pub(crate) fn split(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> {
     let mut rest = Some(value);
     std::iter::from_fn(move || {
@@ -73,16 +72,16 @@ pub(crate) fn split(value: &[u8], separator: u8) -> impl Iterator<Item = &[u8]> 
             rest = None;
             value
         };
-        // Of the whitespace this removes, a field value can hold only SP and HTAB, which is OWS.
+        // This removes OWS only: SP and HTAB are the only ASCII whitespace in a field value.
         Some(part.trim_ascii())
     })
 }
 
-/// Returns the value of field `name`, `None` when it was not sent.
+/// Returns the value of field `name`, or `None` if it was not sent.
 ///
 /// # Errors
 ///
-/// [`Repeated`] if the field was sent on more than one line, equal values included.
+/// [`Repeated`] if the field was sent on more than one line, even with equal values.
 pub(crate) fn single<'a>(
     headers: &'a HeaderMap,
     name: &HeaderName,
@@ -94,10 +93,10 @@ pub(crate) fn single<'a>(
     }
 }
 
-/// Bytes that a client chose, for people to read: visible ASCII as it is, everything else escaped,
-/// and of both at most 200 bytes.
+/// Displays bytes that a client chose. Visible ASCII is shown as it is, everything else is escaped. The
+/// output has at most 200 bytes.
 ///
-/// Neither a log nor a terminal nor a browser takes any of it for more than text.
+/// It contains no control characters, so it is safe in a log, a terminal and a browser.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Visible<'a>(pub(crate) &'a [u8]);
 
@@ -108,10 +107,10 @@ impl Visible<'_> {
 
 impl fmt::Display for Visible<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // No byte takes more than four.
+        // Each byte makes one to four bytes of output.
         let shown = &self.0[..self.0.len().min(Self::MAX + 1)];
         let mut text = String::new();
-        // Where the text is cut if the rest does not fit.
+        // The text is cut here if it turns out too long.
         let mut cut = 0;
         for byte in shown {
             match byte {
@@ -160,7 +159,7 @@ fn unquoted_position(value: &[u8], separator: u8) -> Option<usize> {
             return false;
         }
         match byte {
-            // A backslash outside a quoted string escapes nothing (RFC 9110 §5.6.4).
+            // A backslash escapes only inside a quoted string (RFC 9110 §5.6.4).
             b'\\' if quoted => escaped = true,
             b'"' => quoted = !quoted,
             _ => return byte == separator && !quoted,
@@ -175,7 +174,7 @@ pub(crate) mod tests {
 
     use super::*;
 
-    /// Makes the lines of one field, not all of them text.
+    /// Makes the lines of one field. They may contain bytes outside ASCII.
     pub(crate) fn field(name: &HeaderName, lines: &[&str]) -> HeaderMap {
         let value = |line: &&str| HeaderValue::from_bytes(line.as_bytes()).unwrap();
         let lines = lines.iter().map(|line| (name.clone(), value(line)));
@@ -193,16 +192,16 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn takes_exactly_the_characters_of_rfc_9110_as_token_characters() {
-        let others = b"!#$%&'*+-.^_`|~";
+    fn allows_exactly_the_token_characters_of_rfc_9110() {
+        let punctuation = b"!#$%&'*+-.^_`|~";
         for byte in 0..=u8::MAX {
-            let expected = byte.is_ascii_alphanumeric() || others.contains(&byte);
+            let expected = byte.is_ascii_alphanumeric() || punctuation.contains(&byte);
             assert_eq!(is_token(&[byte]), expected, "byte {byte:#04x}");
         }
     }
 
     #[test]
-    fn takes_only_whole_non_empty_values_as_tokens() {
+    fn a_token_is_not_empty_and_has_token_characters_only() {
         for token in ["a", "permessage-deflate", "desk.v2", "13", "*"] {
             assert!(is_token(token.as_bytes()), "token {token:?}");
             assert_eq!(as_token(token.as_bytes()), Some(token), "token {token:?}");
@@ -216,7 +215,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn finds_a_token_anywhere_in_any_line_whatever_its_case() {
+    fn finds_a_token_in_every_line_and_in_any_case() {
         for lines in [
             &["upgrade"][..],
             &["Upgrade"],
@@ -239,7 +238,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn does_not_find_a_token_inside_another_element() {
+    fn compares_whole_elements_with_a_token() {
         for lines in [
             &[][..],
             &[""],
@@ -270,7 +269,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn lists_elements_trimmed_in_order_over_all_lines() {
+    fn lists_the_trimmed_elements_of_all_lines_in_order() {
         for (lines, expected) in [
             (&[][..], &[][..]),
             (&[""], &[]),
@@ -304,7 +303,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn does_not_carry_an_unclosed_quoted_string_into_the_next_line() {
+    fn ends_an_unclosed_quoted_string_at_the_end_of_its_line() {
         assert_eq!(listed(&["\"a, b", "c, d"]), ["\"a, b", "c", "d"]);
     }
 
@@ -340,7 +339,7 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn keeps_empty_parts_when_it_splits_one_value() {
+    fn keeps_empty_parts_when_it_splits_a_value() {
         let parts = |value: &'static str| split(value.as_bytes(), b';').collect::<Vec<_>>();
         assert_eq!(parts(""), [b""]);
         assert_eq!(parts(";"), [b"", b""]);
@@ -349,13 +348,13 @@ pub(crate) mod tests {
     }
 
     #[test]
-    fn returns_a_value_sent_once_and_refuses_one_sent_twice() {
+    fn returns_a_single_value_and_refuses_repeated_lines() {
         let one = HeaderValue::from_static("a, b");
         assert_eq!(single(&connection(&[]), &CONNECTION), Ok(None));
         assert_eq!(
             single(&connection(&["a, b"]), &CONNECTION),
             Ok(Some(&one)),
-            "a comma is no repetition"
+            "a comma does not repeat the field"
         );
         for lines in [&["a", "b"][..], &["a", "a"], &["", ""], &["a", "b", "c"]] {
             assert_eq!(

@@ -1,6 +1,6 @@
-//! What a handler receives and sends: whole messages, text or binary.
+//! The messages that a handler receives and sends: whole, text or binary.
 //!
-//! Ping, pong and Close are the crate's business and have no value here.
+//! The crate handles Ping, Pong and Close itself. They are not messages.
 
 use std::{error::Error, fmt};
 
@@ -10,8 +10,8 @@ use super::Utf8Bytes;
 
 /// One whole message, after reassembly of its fragments.
 ///
-/// Anything that converts into a message can be passed to [`WebSocket::send`]: strings become
-/// text, byte buffers become binary.
+/// [`WebSocket::send`] takes every type that converts into a message: strings become text, byte
+/// buffers become binary.
 ///
 /// # Examples
 ///
@@ -28,12 +28,12 @@ use super::Utf8Bytes;
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]
 #[expect(
     clippy::exhaustive_enums,
-    reason = "RFC 6455 knows two kinds of data, so a match is whole"
+    reason = "RFC 6455 defines exactly two kinds of data"
 )]
 pub enum Message {
     /// Text, valid UTF-8.
     Text(Utf8Bytes),
-    /// Bytes whose meaning the application decides.
+    /// Bytes. The application defines their meaning.
     Binary(Bytes),
 }
 
@@ -50,13 +50,13 @@ impl Message {
         Self::Binary(bytes.into())
     }
 
-    /// Tells whether this is a text message.
+    /// Returns whether this is a text message.
     #[must_use]
     pub const fn is_text(&self) -> bool {
         matches!(self, Self::Text(_))
     }
 
-    /// Tells whether this is a binary message.
+    /// Returns whether this is a binary message.
     #[must_use]
     pub const fn is_binary(&self) -> bool {
         matches!(self, Self::Binary(_))
@@ -68,7 +68,7 @@ impl Message {
         self.as_bytes().len()
     }
 
-    /// Tells whether the payload is empty.
+    /// Returns whether the payload is empty.
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.as_bytes().is_empty()
@@ -83,7 +83,7 @@ impl Message {
         }
     }
 
-    /// Returns the payload of either kind as bytes.
+    /// Returns the payload as bytes, for text and binary alike.
     #[must_use]
     pub fn as_bytes(&self) -> &[u8] {
         match self {
@@ -96,8 +96,8 @@ impl Message {
     ///
     /// # Errors
     ///
-    /// [`NotText`] if this is a binary message, even one that holds valid UTF-8: the peer said
-    /// that it is not text.
+    /// [`NotText`] if this is a binary message, even if its bytes are valid UTF-8: the peer marked it
+    /// as binary.
     pub fn into_text(self) -> Result<Utf8Bytes, NotText> {
         match self {
             Self::Text(text) => Ok(text),
@@ -105,15 +105,15 @@ impl Message {
         }
     }
 
-    /// Puts a prefix before text, and leaves binary alone.
-    pub(crate) fn behind(self, prefix: &str) -> Self {
+    /// Puts a prefix before text. A binary message stays as it is.
+    pub(crate) fn with_prefix(self, prefix: &str) -> Self {
         match self {
             Self::Text(text) if !prefix.is_empty() => Self::from([prefix, &*text].concat()),
             unchanged => unchanged,
         }
     }
 
-    /// Turns a message of either kind into its payload, without copying it.
+    /// Turns the message into its payload, text or binary, without copying it.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {
         match self {
@@ -177,7 +177,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn keeps_the_kind_of_what_it_is_made_from() {
+    fn makes_text_from_strings_and_binary_from_bytes() {
         assert!(Message::from("a").is_text());
         assert!(Message::from(String::from("a")).is_text());
         assert!(Message::from(&b"a"[..]).is_binary());
@@ -185,7 +185,7 @@ mod tests {
     }
 
     #[test]
-    fn refuses_to_call_binary_text() {
+    fn into_text_fails_for_a_binary_message() {
         assert_eq!(Message::binary("a").into_text(), Err(NotText));
         assert_eq!(Message::text("a").into_text().unwrap(), "a");
     }

@@ -1,6 +1,6 @@
-//! The words of the protocol: messages, the ends of a connection, header fields, errors of any kind.
+//! The basic types: messages, Close frames, header fields, and errors of any kind.
 //!
-//! Everything else uses them, and they use nothing of the crate.
+//! Every other module may use them. They use no other module of the crate.
 
 mod any_error;
 mod close;

@@ -1,20 +1,20 @@
-//! Text that is known to be UTF-8.
+//! Text in shared bytes, checked to be UTF-8.
 
 use std::{borrow::Borrow, fmt, ops::Deref, str::Utf8Error};
 
 use bytes::Bytes;
 use tokio_tungstenite::tungstenite::protocol::frame;
 
-/// Text in a shared buffer: a [`Bytes`] that is known to be UTF-8.
+/// Text in a shared buffer: a [`Bytes`] that is valid UTF-8.
 ///
 /// Dereferences to `str`. Cloning it, or turning it into [`Bytes`], copies nothing.
-// tungstenite's type is inside because turning checked bytes into `str` again and again without
-// checking takes unsafe code, which that crate has and this one forbids itself.
+// Turning bytes into `str` without a second check needs unsafe code. This crate forbids it, so the type
+// of tungstenite does it.
 #[derive(Clone, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
 pub struct Utf8Bytes(frame::Utf8Bytes);
 
 impl Utf8Bytes {
-    /// Makes a value from a string that lives as long as the program, without copying it.
+    /// Makes a value from a static string, without copying it.
     #[must_use]
     pub const fn from_static(text: &'static str) -> Self {
         Self(frame::Utf8Bytes::from_static(text))
@@ -47,7 +47,7 @@ impl AsRef<[u8]> for Utf8Bytes {
     }
 }
 
-// Hash, Eq and Ord of the inner type are those of `str`, as Borrow asks for.
+// `Borrow` requires that Hash, Eq and Ord agree with those of `str`. Those of the inner type do.
 impl Borrow<str> for Utf8Bytes {
     fn borrow(&self) -> &str {
         self
@@ -109,7 +109,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn does_not_copy_between_text_and_bytes() {
+    fn converts_between_text_and_bytes_without_a_copy() {
         let bytes = Bytes::from_static("grüß".as_bytes());
         let text = Utf8Bytes::try_from(bytes.clone()).unwrap();
         assert_eq!(Bytes::from(text).as_ptr(), bytes.as_ptr());

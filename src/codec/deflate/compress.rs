@@ -1,4 +1,4 @@
-//! Messages that leave, compressed one after the other.
+//! Compresses outgoing messages, one after the other.
 
 use std::{fmt, mem, task::Poll};
 
@@ -7,15 +7,15 @@ use flate2::{Compress, FlushCompress, Status};
 
 use super::{Deflation, TAIL, pool::Pool};
 
-/// What is reserved for the shortest results.
-const AT_FIRST: usize = 64;
+/// The minimum capacity for the output.
+const MIN_CAPACITY: usize = 64;
 
 static IDLE: Pool<Box<Compressor>> = Pool::new();
 
 /// The sending half of a compressed connection.
 pub(crate) struct Compression {
     deflation: Deflation,
-    /// Lent from the pool while a message is compressed, and kept with context takeover.
+    /// Lent from the pool while a message is compressed. Kept with context takeover.
     compressor: Option<Box<Compressor>>,
 }
 
@@ -27,28 +27,28 @@ impl Compression {
         }
     }
 
-    /// Compresses up to `share` bytes more of a message, and takes those off the share. It has to be the
-    /// same message until it is ready.
+    /// Compresses up to `budget` more bytes of a message, and subtracts them from the budget. The caller has to
+    /// pass the same message until the result is ready.
     ///
-    /// Ready with `None` if the message is to be sent as it is: it would not become smaller, or cannot be
-    /// compressed. With context takeover it may become larger, since the next ones may refer to it.
-    pub(crate) fn compress(&mut self, message: &[u8], share: &mut usize) -> Poll<Option<Bytes>> {
+    /// The result is `None` if the message has to be sent uncompressed: it would not become smaller, or the
+    /// compression failed. With context takeover, the result may be larger than the message, because later
+    /// messages may refer to it.
+    pub(crate) fn compress(&mut self, message: &[u8], budget: &mut usize) -> Poll<Option<Bytes>> {
         let takeover = self.deflation.terms.send.context_takeover;
-        // The tail is cut off, and what takes all the room is not known to be whole.
-        let most = match takeover {
+        // The tail is cut off later. Output that fills the whole capacity may be incomplete.
+        let max_len = match takeover {
             true => usize::MAX,
             false => message.len() + TAIL.len(),
         };
         let compressor = self
             .compressor
             .get_or_insert_with(|| Compressor::take(&self.deflation));
-        let end = message.len().min(compressor.read.saturating_add(*share));
-        *share -= end - compressor.read;
-        let compressed = compressor.compress(message, end, most);
+        let end = message.len().min(compressor.read.saturating_add(*budget));
+        *budget -= end - compressor.read;
+        let compressed = compressor.compress(message, end, max_len);
         match &compressed {
             Poll::Pending => {}
-            // One that fails is not kept. Another one, which refers to nothing before it, is as good for
-            // the peer.
+            // A compressor that failed is dropped. A new one refers to no earlier message, which is valid.
             Poll::Ready(None) if takeover => {
                 self.compressor = None;
                 IDLE.lose();
@@ -68,10 +68,10 @@ impl Compression {
 
     #[cfg(any(test, tower_websocket_fuzzing))]
     pub(crate) fn compress_at_once(&mut self, message: &[u8]) -> Option<Bytes> {
-        let mut share = usize::MAX;
-        match self.compress(message, &mut share) {
+        let mut budget = usize::MAX;
+        match self.compress(message, &mut budget) {
             Poll::Ready(compressed) => compressed,
-            Poll::Pending => panic!("there is no share to wait for"),
+            Poll::Pending => panic!("the budget is unlimited"),
         }
     }
 }
@@ -86,13 +86,13 @@ struct Compressor {
     inner: Compress,
     window_bits: u8,
     level: u32,
-    /// How much of the message in progress was read, and what it came to so far.
+    /// The number of bytes read of the message in progress, and its output so far.
     read: usize,
     output: Vec<u8>,
 }
 
 impl Compressor {
-    /// Takes one out of the pool, or makes one.
+    /// Takes a compressor from the pool, or makes one.
     fn take(deflation: &Deflation) -> Box<Self> {
         let window_bits = deflation.terms.send.window_bits;
         let level = deflation.level;
@@ -112,13 +112,13 @@ impl Compressor {
         )
     }
 
-    /// Prepares for a message that refers to none before it.
+    /// Prepares for a message that refers to no earlier one.
     fn reset(&mut self) {
         self.read = 0;
         self.output = Vec::new();
-        // A message that was given up is ended first. A reset of zlib-rs 0.6 drops output that was not
-        // taken, but not the room that it takes, so that it panics after some such messages; and at level 1
-        // it forgets that a block has begun, so that what follows is no deflate stream.
+        // An incomplete message is flushed first, because of two faults in the reset of zlib-rs 0.6: it drops
+        // pending output without freeing its space, and panics after several such messages. At level 1 it
+        // does not end the current block, and the next output is not a valid deflate stream.
         let mut output = [0; 1024];
         loop {
             let written = self.inner.total_out();
@@ -130,23 +130,24 @@ impl Compressor {
         self.inner.reset();
     }
 
-    /// Compresses up to `end`. Where that is the end of the message, compresses up to where the peer can
-    /// read it all, without the tail that this ends with (RFC 7692 §7.2.1).
-    fn compress(&mut self, message: &[u8], end: usize, most: usize) -> Poll<Option<Bytes>> {
+    /// Compresses the message up to `end`. At the end of the message, flushes the output and cuts off the tail
+    /// (RFC 7692 §7.2.1).
+    fn compress(&mut self, message: &[u8], end: usize, max_len: usize) -> Poll<Option<Bytes>> {
         #[cfg(test)]
         let before = (self.read, self.output.len());
-        let compressed = self.compress_to(message, end, most);
+        let compressed = self.compress_to(message, end, max_len);
         #[cfg(test)]
         super::counted::add((self.read - before.0).max(self.output.len() - before.1));
         match compressed {
             Some(false) => Poll::Pending,
-            Some(true) => Poll::Ready(self.take_output(most)),
+            Some(true) => Poll::Ready(self.take_output(max_len)),
             None => Poll::Ready(None),
         }
     }
 
-    /// Returns whether the message is whole, `None` if it takes more than `most` bytes, tail included.
-    fn compress_to(&mut self, message: &[u8], end: usize, most: usize) -> Option<bool> {
+    /// Returns whether the message is complete, or `None` if its output, with the tail, is over `max_len`
+    /// bytes.
+    fn compress_to(&mut self, message: &[u8], end: usize, max_len: usize) -> Option<bool> {
         let is_last = end == message.len();
         let flush = match is_last {
             true => FlushCompress::Sync,
@@ -155,13 +156,13 @@ impl Compressor {
         loop {
             let output = &mut self.output;
             if output.len() == output.capacity() {
-                if output.len() >= most {
+                if output.len() >= max_len {
                     return None;
                 }
-                // As much as a text usually takes, then twice as much.
-                let usual = AT_FIRST + (message.len() - self.read) / 4;
+                // The usual size of a compressed text at first, then double.
+                let usual = MIN_CAPACITY + (message.len() - self.read) / 4;
                 let more = output.len().max(usual);
-                output.reserve_exact(more.min(most - output.len()));
+                output.reserve_exact(more.min(max_len - output.len()));
             }
             let read = self.inner.total_in();
             let status = self
@@ -173,7 +174,7 @@ impl Compressor {
                 if !is_last {
                     return Some(false);
                 }
-                // Room that is left says that all is flushed.
+                // Spare capacity means that all output is flushed.
                 if output.len() < output.capacity() {
                     return Some(true);
                 }
@@ -184,10 +185,10 @@ impl Compressor {
         }
     }
 
-    fn take_output(&mut self, most: usize) -> Option<Bytes> {
+    fn take_output(&mut self, max_len: usize) -> Option<Bytes> {
         self.read = 0;
         let mut output = mem::take(&mut self.output);
-        if !output.ends_with(&TAIL) || output.len() > most {
+        if !output.ends_with(&TAIL) || output.len() > max_len {
             return None;
         }
         output.truncate(output.len() - TAIL.len());
@@ -196,7 +197,7 @@ impl Compressor {
     }
 }
 
-// A window holds payload, which stays out of logs.
+// A window contains payload, which must not appear in logs.
 impl fmt::Debug for Compression {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Compression")

@@ -1,4 +1,4 @@
-//! How many bytes the thread has inflated, put in one piece, and compressed, for tests.
+//! Counts the bytes that this thread has inflated, joined and compressed, for tests.
 
 use std::cell::Cell;
 
@@ -10,7 +10,7 @@ pub(super) fn add(bytes: usize) {
     COUNTED.set(COUNTED.get() + bytes);
 }
 
-/// Returns the bytes since the last call.
+/// Returns the number of bytes since the last call.
 pub(crate) fn take() -> usize {
     COUNTED.take()
 }

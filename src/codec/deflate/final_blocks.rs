@@ -1,7 +1,7 @@
-//! Messages of several streams, each ended by a block with BFINAL (RFC 7692 §7.2.3.4): what they inflate
-//! to, what they cost, and which of them are refused.
+//! Messages of several deflate streams, each ended by a block with BFINAL (RFC 7692 §7.2.3.4): their content,
+//! their cost, and their limits.
 //!
-//! What messages of a million bytes cost in instructions is measured by `benches/inflate-cost`.
+//! `benches/inflate-cost` measures the instructions for messages of a million bytes.
 
 use std::env;
 
@@ -19,10 +19,10 @@ use crate::{
     words::Message,
 };
 
-/// About the length of the messages whose cost is measured.
+/// The approximate length of the messages for the measurement.
 const MILLION: usize = 1_000_000;
 
-/// Writes blocks bit by bit.
+/// Writes deflate blocks bit by bit.
 #[derive(Default)]
 struct Bits {
     bytes: Vec<u8>,
@@ -41,7 +41,7 @@ impl Bits {
         }
     }
 
-    /// Appends a Huffman code, which stands with its highest bit first.
+    /// Appends a Huffman code. Its highest bit comes first.
     fn code(&mut self, code: u64, count: u32) {
         self.push(code.reverse_bits() >> (64 - count), count);
     }
@@ -54,7 +54,7 @@ impl Bits {
         self.push(u64::from(last) | kind << 1, 3);
     }
 
-    /// Ends a message as a sender does: with the head of an empty stored block.
+    /// Ends a message like a sender: with the head of an empty stored block.
     fn flush(&mut self) {
         self.head(false, 0);
         self.align();
@@ -70,23 +70,23 @@ impl Bits {
         }
     }
 
-    /// Appends an empty block with codes of its own, as short as one can be.
-    fn own_codes(&mut self, last: bool) {
+    /// Appends the shortest empty block with dynamic codes.
+    fn dynamic_codes(&mut self, last: bool) {
         self.head(last, 2);
         self.push(0, 5);
         self.push(0, 5);
         self.push(14, 4);
-        // Of the codes for lengths of codes, 18 and 1 have one bit each.
+        // Among the codes for code lengths, only 18 and 1 are used, with one bit each.
         for index in 0..18 {
             self.push(u64::from(index == 2 || index == 17), 3);
         }
-        // 138 and 118 zeros, the end of the block, a distance.
+        // 138 and 118 zeros, then the code for the end of the block, and one for a distance.
         self.push(1 | 127 << 1 | 1 << 8 | 107 << 9, 16);
         self.push(0, 3);
     }
 }
 
-/// A stream of `text` in a block of fixed codes, without references.
+/// Makes a stream of `text` in a block of fixed codes, without back references.
 fn literals(text: &[u8]) -> Vec<u8> {
     let mut bits = Bits::default();
     bits.head(true, 1);
@@ -103,7 +103,7 @@ fn stored(text: &[u8]) -> Vec<u8> {
     [&[1], &len.to_le_bytes()[..], &(!len).to_le_bytes(), text].concat()
 }
 
-/// A stream that ends with a block with BFINAL, as a client makes it that finishes instead of flushing.
+/// Makes a stream that ends with a final block, like a client that ends streams instead of flushing.
 fn finished(content: &[u8], level: u32) -> Vec<u8> {
     let mut compress = Compress::new(flate2::Compression::new(level), false);
     let mut output = Vec::with_capacity(content.len() + content.len() / 8 + 64);
@@ -116,8 +116,7 @@ fn to_a_million(piece: &[u8]) -> Vec<u8> {
     piece.repeat(MILLION / piece.len())
 }
 
-/// Payloads that were far more expensive than their length, most of them 500,000 streams that say
-/// nothing, and whether they are still accepted.
+/// Returns a payload that is expensive for its length. Most are hundreds of thousands of tiny streams.
 fn expensive(name: &str) -> Vec<u8> {
     let mut bits = Bits::default();
     match name {
@@ -129,14 +128,14 @@ fn expensive(name: &str) -> Vec<u8> {
         "four letters" => to_a_million(&literals(b"abcd")),
         "sixteen letters" => to_a_million(&literals(&[b'a'; 16])),
         "sixteen stored letters" => to_a_million(&stored(&[b'a'; 16])),
-        "empty with own codes" => {
-            bits.own_codes(true);
+        "empty with dynamic codes" => {
+            bits.dynamic_codes(true);
             bits.align();
             to_a_million(&bits.bytes)
         }
-        "own codes, not final" => {
+        "dynamic codes, not final" => {
             while bits.bytes.len() < MILLION {
-                bits.own_codes(false);
+                bits.dynamic_codes(false);
             }
             bits.flush();
             bits.bytes
@@ -154,7 +153,7 @@ fn expensive(name: &str) -> Vec<u8> {
     }
 }
 
-/// What is accepted and cheap: the measure of the others.
+/// Returns a cheap payload, for comparison.
 fn ordinary(name: &str) -> Vec<u8> {
     let mut rng = Rng::new(3);
     match name {
@@ -176,10 +175,10 @@ const REFUSED: [&str; 6] = [
     "a letter",
     "a stored letter",
     "two letters",
-    "empty with own codes",
+    "empty with dynamic codes",
 ];
 
-/// Decodes a message in reads of 64 KiB, and returns what became of it and how much was taken.
+/// Decodes a message in reads of 64 KiB. Returns the result, the number of bytes taken, and the decoder.
 fn decode(payload: &[u8]) -> (Result<Option<Event>, Violation>, usize, Decoder) {
     let mut decoder = decoder(false, LIMITS);
     let bytes = frame(FIN | BINARY, payload);
@@ -187,7 +186,7 @@ fn decode(payload: &[u8]) -> (Result<Option<Event>, Violation>, usize, Decoder) 
     (result, taken, decoder)
 }
 
-// By itself, so that callgrind can be told to count it.
+// A function of its own, so that callgrind can count it separately.
 #[inline(never)]
 fn decode_by(decoder: &mut Decoder, bytes: &[u8]) -> (Result<Option<Event>, Violation>, usize) {
     let now = crate::time::Moment::now();
@@ -205,8 +204,8 @@ fn decode_by(decoder: &mut Decoder, bytes: &[u8]) -> (Result<Option<Event>, Viol
 #[test]
 #[ignore = "benches/inflate-cost counts its instructions"]
 fn decodes_the_payload_to_be_measured() {
-    let name = env::var("PAYLOAD").expect("PAYLOAD names one");
-    let (front, name) = match name.strip_prefix("behind text: ") {
+    let name = env::var("PAYLOAD").expect("PAYLOAD names a payload");
+    let (front, name) = match name.strip_prefix("after text: ") {
         Some(name) => (finished(&b"ordinary data, ".repeat(1000), 6), name),
         None => (Vec::new(), &name[..]),
     };
@@ -220,9 +219,9 @@ fn decodes_the_payload_to_be_measured() {
 }
 
 #[test]
-fn refuses_streams_that_say_next_to_nothing_after_a_few() {
+fn refuses_too_many_tiny_streams() {
     let text = b"ordinary data, ".repeat(10_000);
-    // Behind nothing, behind a block, behind a stream.
+    // At the start, after a block, and after a stream.
     let blocks = [&compress(&text, 6)[..], &TAIL].concat();
     for front in [vec![], blocks, finished(&text, 6)] {
         for name in REFUSED {
@@ -230,32 +229,32 @@ fn refuses_streams_that_say_next_to_nothing_after_a_few() {
             let (result, taken, mut decoder) = decode(&payload);
             assert_eq!(result, Err(Violation::TooManyFinalBlocks), "{name}");
             assert!(taken <= front.len() + 64 * 1024, "{name}: {taken} taken");
-            // Of that, it was a few hundred bytes that were looked at.
+            // Only a few hundred bytes of the tiny streams were inflated.
             let work = decoder.take_work();
-            let most = front.len() * 4 + text.len() + 20 * 1024;
-            assert!(work <= most, "{name}: as much work as {work} bytes");
+            let max = front.len() * 4 + text.len() + 20 * 1024;
+            assert!(work <= max, "{name}: work of {work} bytes");
         }
     }
 }
 
 #[test]
-fn takes_short_streams_without_beginning_each_of_them() {
+fn inflates_short_streams_without_zlib() {
     for name in ["four letters", "sixteen letters", "sixteen stored letters"] {
         let payload = expensive(name);
         let (result, _, mut decoder) = decode(&payload);
         let Ok(Some(Event::Message(message))) = result else {
             panic!("{name}: {result:?}");
         };
-        // Beginning one counts for 256 bytes. So it was done for those alone that are cut by a read or
-        // by a block of 4 KiB.
+        // A stream in zlib counts as 256 bytes. zlib was used only for streams that are split by a read or by a
+        // block of 4 KiB.
         let work = decoder.take_work();
-        let most = 4 * payload.len() + message.len() + 256 * (payload.len() / 2048 + 2);
-        assert!(work <= most, "{name}: as much work as {work} bytes");
+        let max = 4 * payload.len() + message.len() + 256 * (payload.len() / 2048 + 2);
+        assert!(work <= max, "{name}: work of {work} bytes");
     }
 }
 
 #[test]
-fn takes_a_stream_for_each_flush() {
+fn accepts_a_stream_for_each_flush() {
     let json = br#"{"id":1234,"name":"somebody","on":true} and some more that is not the same"#;
     let noise = noise(20_000);
     for content in [
@@ -280,7 +279,7 @@ fn takes_a_stream_for_each_flush() {
 }
 
 #[test]
-fn takes_a_tiny_stream_for_each_frame_and_a_few_more() {
+fn accepts_sixteen_tiny_streams_for_each_frame() {
     for (frames, each) in [(2000, 1), (1000, 16)] {
         let streams = finished(b"a", 6).repeat(each);
         let mut bytes = frame(TEXT, &streams);
@@ -292,7 +291,7 @@ fn takes_a_tiny_stream_for_each_frame_and_a_few_more() {
         let text = "a".repeat(each * (frames + 1));
         assert_eq!(events, Ok(vec![Event::Message(Message::text(text))]));
     }
-    // What the decoder itself appends to see whether a block was cut is not one of them.
+    // The final block that the decoder appends itself does not count.
     for takeover in [false, true] {
         let payload = [&finished(b"a", 6).repeat(16)[..], &[0]].concat();
         let bytes = frame(FIN | TEXT, &payload).repeat(3);
@@ -310,7 +309,7 @@ fn takes_a_tiny_stream_for_each_frame_and_a_few_more() {
 }
 
 #[test]
-fn takes_a_message_of_exactly_the_limit_in_any_number_of_streams() {
+fn limits_the_message_exactly_for_any_number_of_streams() {
     let limits = Limits {
         message: 64 * 1024,
         frame: 64 * 1024,
@@ -320,7 +319,7 @@ fn takes_a_message_of_exactly_the_limit_in_any_number_of_streams() {
     for streams in [1, 2, 3, 17, 2048] {
         let pieces = content.chunks(content.len().div_ceil(streams));
         let payload: Vec<u8> = pieces.flat_map(|piece| finished(piece, 6)).collect();
-        // With nothing behind them, an empty block, an empty last block.
+        // Followed by nothing, by an empty block, and by an empty final block.
         for tail in [&[][..], &[0], &[3, 0]] {
             let exact = frame(FIN | BINARY, &[&payload[..], tail].concat());
             let over = frame(
@@ -342,7 +341,7 @@ fn takes_a_message_of_exactly_the_limit_in_any_number_of_streams() {
 }
 
 #[test]
-fn names_the_first_fault_among_streams_wherever_they_are_cut() {
+fn reports_the_first_error_of_several_streams_for_pieces_of_any_size() {
     let limits = Limits {
         message: 40,
         ..LIMITS
@@ -391,7 +390,7 @@ fn names_the_first_fault_among_streams_wherever_they_are_cut() {
     }
 }
 
-/// Inflates the stream at the front by zlib: what it read, and what came of it.
+/// Inflates the stream at the front with zlib. Returns the number of bytes read, and the output.
 fn by_zlib(input: &[u8]) -> Option<(usize, Vec<u8>)> {
     let mut zlib = Decompress::new(false);
     let mut output = Vec::with_capacity(64 * 1024);
@@ -399,12 +398,12 @@ fn by_zlib(input: &[u8]) -> Option<(usize, Vec<u8>)> {
     matches!(status, Ok(Status::StreamEnd)).then(|| (zlib.total_in() as usize, output))
 }
 
-fn random_bytes(rng: &mut Rng, most: usize) -> Vec<u8> {
-    let len = rng.below(most);
+fn random_bytes(rng: &mut Rng, max: usize) -> Vec<u8> {
+    let len = rng.below(max);
     rng.bytes(len)
 }
 
-/// Some blocks, most of them valid.
+/// Makes a stream of random blocks. Most are valid.
 fn random_stream(rng: &mut Rng) -> Vec<u8> {
     let mut bits = Bits::default();
     let mut len = 0;
@@ -439,8 +438,8 @@ fn random_stream(rng: &mut Rng) -> Vec<u8> {
                             _ => 0,
                         };
                         bits.push(rng.below(1 << extra) as u64, extra);
-                        let most = [4, 12, 30, 32][rng.below(4)];
-                        let distance = rng.below(most);
+                        let max = [4, 12, 30, 32][rng.below(4)];
+                        let distance = rng.below(max);
                         bits.code(distance as u64, 5);
                         let extra = (distance as u32 / 2).saturating_sub(1).min(13);
                         bits.push(rng.below(1 << extra) as u64, extra);
@@ -458,7 +457,7 @@ fn random_stream(rng: &mut Rng) -> Vec<u8> {
 }
 
 #[test]
-fn inflates_short_streams_as_zlib_does() {
+fn inflates_short_streams_like_zlib() {
     let mut rng = Rng::new(17);
     let (mut same, mut left) = (0, 0);
     let mut output = [0; 4096];
@@ -472,15 +471,15 @@ fn inflates_short_streams_as_zlib_does() {
             let index = rng.below(input.len());
             input[index] ^= 1 << rng.below(8);
         }
-        // With and without something behind it, or without its end.
+        // With more bytes after it, unchanged, or truncated.
         match rng.below(3) {
             0 => input.extend(random_bytes(&mut rng, 20)),
             1 => {}
             _ => input.truncate(1 + rng.below(input.len())),
         }
         let small = rng.below(50);
-        let room = [4096, 4096, small][rng.below(3)];
-        match short::inflate(&input, &mut output[..room]) {
+        let capacity = [4096, 4096, small][rng.below(3)];
+        match short::inflate(&input, &mut output[..capacity]) {
             Some((read, written)) => {
                 same += 1;
                 let expected = by_zlib(&input);

@@ -1,4 +1,4 @@
-//! Compressed messages that arrive, inflated as they come.
+//! Inflates incoming compressed messages as their bytes arrive.
 
 use std::fmt;
 
@@ -13,26 +13,28 @@ use crate::{
     words::Message,
 };
 
-/// Payload is unmasked, and inflated to, in pieces of this size, which stay in the first cache.
+/// The size of the pieces in which payload is unmasked and inflated. They stay in the first-level cache.
 const BLOCK: usize = 4 * 1024;
 
-/// A stream that inflates to less than this says next to nothing.
+/// A stream that inflates to fewer bytes than this is tiny.
 const TINY: usize = 4;
-/// How many tiny streams a message may have for each of its frames.
+/// The number of tiny streams that a message may have for each of its frames.
 const TINY_STREAMS: usize = 16;
 
-/// What the work of inflating counts as, in bytes that are copied: each byte that arrives, since it may
-/// be one of a block's own codes, and each stream that zlib begins.
-const ARRIVED: usize = 4;
-const BEGUN: usize = 256;
+/// The work for each received byte, which may describe dynamic codes. The unit is the work to copy one byte.
+const WORK_PER_BYTE: usize = 4;
+/// The work for each stream that zlib begins.
+const WORK_PER_STREAM: usize = 256;
 
-/// What the end of a message may make: four bytes of codes, and five, behind what was not inflated yet.
-const ENDING: usize = 4 * BLOCK;
+/// The budget that [`Inflation::finish`] needs: it appends up to nine bytes to the input, and zlib may have
+/// pending output.
+const FINISH_BUDGET: usize = 4 * BLOCK;
 
-const CORRUPT: Violation = Violation::Protocol("a compressed message is no deflate stream");
-const CUT: Violation = Violation::Protocol("a compressed message ends within a deflate block");
+const CORRUPT: Violation = Violation::Protocol("a compressed message is not a deflate stream");
+const TRUNCATED: Violation =
+    Violation::Protocol("a compressed message ends within a deflate block");
 
-/// Empty stored blocks (RFC 1951 §3.2.4), the second one with BFINAL.
+/// An empty stored block (RFC 1951 §3.2.4), without and with BFINAL.
 const EMPTY_BLOCK: [u8; 5] = [0, 0, 0, 0xff, 0xff];
 const LAST_EMPTY_BLOCK: [u8; 5] = [1, 0, 0, 0xff, 0xff];
 
@@ -41,31 +43,31 @@ static IDLE: Pool<Decompress> = Pool::new();
 /// The receiving half of a compressed connection.
 pub(in crate::codec) struct Inflation {
     context_takeover: bool,
-    /// Lent from the pool while a message arrives, and kept with context takeover.
+    /// Lent from the pool while a message arrives. Kept with context takeover.
     decompressor: Option<Decompress>,
     stage: Stage,
-    /// Where in the message in progress its newest stream began to be inflated.
+    /// The length of the message when its last stream began.
     start: usize,
-    /// How many tiny streams of it have ended.
+    /// The number of tiny streams in the message so far.
     tiny: usize,
-    /// What was done since somebody asked, in bytes.
+    /// The work since the last call of `take_work`.
     work: usize,
-    /// How many more bytes may be made before it pauses.
-    share: usize,
-    /// The share is used up, and there is more to make of what has arrived.
+    /// The number of bytes that may be inflated or joined before a pause.
+    budget: usize,
+    /// The budget is used up, and there is more to inflate or to join.
     is_paused: bool,
-    /// The message whose bytes have all come, while it is put together in one piece.
+    /// The complete message while its buffers are joined.
     joining: Option<Joining>,
 }
 
-/// Where in its stream the message in progress is.
+/// The state of the current deflate stream.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Stage {
-    /// Nothing of the message has arrived.
+    /// No byte of the message has arrived.
     Empty,
-    /// Some has.
+    /// A stream has begun.
     Within,
-    /// The last byte was that of a block with BFINAL, which ends a stream (RFC 7692 §7.2.3.4).
+    /// A block with BFINAL has ended the stream (RFC 7692 §7.2.3.4).
     Ended,
 }
 
@@ -78,35 +80,34 @@ impl Inflation {
             start: 0,
             tiny: 0,
             work: 0,
-            share: usize::MAX,
+            budget: usize::MAX,
             is_paused: false,
             joining: None,
         }
     }
 
-    /// Sets how many bytes may be made before the message in progress pauses. At first that is any number.
-    pub(in crate::codec) const fn set_share(&mut self, bytes: usize) {
-        self.share = bytes;
+    /// Sets the number of bytes that may be inflated or joined before a pause. Default: unlimited.
+    pub(in crate::codec) const fn set_budget(&mut self, bytes: usize) {
+        self.budget = bytes;
     }
 
-    /// Returns how much of the share is left.
-    pub(in crate::codec) const fn share(&self) -> usize {
-        self.share
+    /// Returns the rest of the budget.
+    pub(in crate::codec) const fn budget(&self) -> usize {
+        self.budget
     }
 
-    /// Returns whether the message in progress goes on with a new share, without further bytes.
+    /// Returns whether the message in progress needs a new budget to go on, but no further input.
     pub(in crate::codec) const fn is_paused(&self) -> bool {
         self.is_paused
     }
 
-    /// Returns the work of inflating since the last call: the bytes that came of it, and what else is
-    /// worth as many.
+    /// Returns the work of inflating since the last call. The unit is the work to copy one byte.
     pub(in crate::codec) fn take_work(&mut self) -> usize {
         std::mem::take(&mut self.work)
     }
 
-    /// Appends what `bytes` of a frame's payload inflate to, within `limit` for the message, and returns
-    /// how many of the bytes that took: all of them, unless it [pauses](Self::is_paused).
+    /// Inflates `bytes` of a frame's payload and appends the output to the message, up to `limit`. Returns the
+    /// number of bytes taken: all of them, unless this [pauses](Self::is_paused).
     pub(in crate::codec) fn append(
         &mut self,
         bytes: &[u8],
@@ -116,7 +117,7 @@ impl Inflation {
     ) -> Result<usize, Violation> {
         let mut block = [0; BLOCK];
         let mut taken = 0;
-        // Once without any bytes: what came before may not be inflated to its end.
+        // The loop runs even without input: after a pause, zlib may have pending output.
         loop {
             let piece = &bytes[taken..bytes.len().min(taken + BLOCK)];
             let block = &mut block[..piece.len()];
@@ -131,39 +132,42 @@ impl Inflation {
             }
         }
         message.receive_compressed(taken);
-        self.work = self.work.saturating_add(ARRIVED.saturating_mul(taken));
+        self.work = self
+            .work
+            .saturating_add(WORK_PER_BYTE.saturating_mul(taken));
         Ok(taken)
     }
 
-    /// Ends the message, unless it pauses.
+    /// Ends the message, or pauses.
     pub(in crate::codec) fn finish(
         &mut self,
         message: &mut Assembly,
         limit: usize,
     ) -> Result<(), Violation> {
-        if self.share < ENDING {
+        if self.budget < FINISH_BUDGET {
             self.is_paused = true;
             return Ok(());
         }
-        // From here on streams end by what is appended below, and those are not the peer's.
+        // The appended bytes may end a stream. It must not count as a tiny stream of the peer.
         self.tiny = 0;
-        // What a sender cuts off (RFC 7692 §7.2.1). A stream that has ended has nothing more to
-        // come, and one without a byte is that of a compressor that had nothing to flush.
+        // A sender cuts off the tail (RFC 7692 §7.2.1). It is not appended after a final block, or to a message
+        // without any byte.
         if self.stage == Stage::Within {
             self.inflate(&TAIL, message, limit)?;
-            // zlib does not tell whether it is within a block. There, another block is taken for
-            // content; behind one, it adds nothing. With BFINAL the answer is certain, but that
-            // cannot be had where the stream goes on: a block of which not even the head has come
-            // is noticed with the next message there.
+            // The message must not end within a block, but zlib does not report that. So this appends an empty
+            // block: within a block, it becomes content or an error. After a block, it adds nothing. A final
+            // block proves it for certain, but it would end the stream. With context takeover the stream has
+            // to go on. Then an incomplete head of a block is found only with the next message.
             let (probe, expected) = if self.context_takeover {
                 (EMPTY_BLOCK, Stage::Within)
             } else {
                 (LAST_EMPTY_BLOCK, Stage::Ended)
             };
             let before = message.len();
-            self.inflate(&probe, message, limit).map_err(|_| CUT)?;
+            self.inflate(&probe, message, limit)
+                .map_err(|_| TRUNCATED)?;
             if message.len() > before || self.stage != expected {
-                return Err(CUT);
+                return Err(TRUNCATED);
             }
         }
         self.stage = Stage::Empty;
@@ -175,30 +179,30 @@ impl Inflation {
         Ok(())
     }
 
-    /// Begins to put the message in one piece, which is done by [`join`](Self::join).
+    /// Begins to join the buffers of the message. [`join`](Self::join) goes on with it.
     pub(in crate::codec) fn begin_joining(&mut self, message: Box<Assembly>) {
         self.joining = Some(message.into_joining());
     }
 
-    /// Returns the message when it is in one piece, `None` if it pauses before.
+    /// Joins the buffers of the message. Returns it when it is complete, or `None` if this pauses.
     pub(in crate::codec) fn join(&mut self) -> Result<Option<Message>, Violation> {
         self.is_paused = false;
         let Some(joining) = &mut self.joining else {
             return Ok(None);
         };
         while let Some(len) = joining.next_len() {
-            if self.share < len {
+            if self.budget < len {
                 self.is_paused = true;
                 return Ok(None);
             }
-            spend(&mut self.share, len);
+            spend(&mut self.budget, len);
             joining.advance()?;
         }
         let joined = self.joining.take();
         joined.map(Joining::finish).transpose()
     }
 
-    /// Inflates until it pauses, or to the end of `input`, and returns how much was read.
+    /// Inflates to the end of `input`, or until a pause. Returns the number of bytes read.
     fn inflate(
         &mut self,
         input: &[u8],
@@ -207,10 +211,10 @@ impl Inflation {
     ) -> Result<usize, Violation> {
         let mut output = [0; BLOCK];
         let mut rest = input;
-        // There may be more of what was read before.
-        let mut is_more = std::mem::take(&mut self.is_paused) && self.stage == Stage::Within;
-        while !rest.is_empty() || is_more {
-            is_more = false;
+        // After a pause, zlib may have pending output.
+        let mut has_pending = std::mem::take(&mut self.is_paused) && self.stage == Stage::Within;
+        while !rest.is_empty() || has_pending {
+            has_pending = false;
             if self.stage == Stage::Ended {
                 let read = self.inflate_short(rest, &mut output, message, limit)?;
                 rest = &rest[read..];
@@ -227,7 +231,7 @@ impl Inflation {
         Ok(input.len() - rest.len())
     }
 
-    /// Inflates until it pauses, or to the end of a stream or of `input`, and returns how much was read.
+    /// Inflates to the end of a stream or of `input`, or until a pause. Returns the number of bytes read.
     fn inflate_stream(
         &mut self,
         input: &[u8],
@@ -235,33 +239,34 @@ impl Inflation {
         message: &mut Assembly,
         limit: usize,
     ) -> Result<usize, Violation> {
-        // Memory is taken for a window of 15 bits whatever was agreed on.
+        // A decompressor always has a window of 15 bits. It can inflate every agreed window.
         let decompressor = self
             .decompressor
             .get_or_insert_with(|| IDLE.lend(|_| true, || Decompress::new(false)));
         let mut rest = input;
         loop {
-            if self.share < BLOCK {
+            if self.budget < BLOCK {
                 self.is_paused = true;
                 return Ok(input.len() - rest.len());
             }
             self.stage = Stage::Within;
             let (read, written) = (decompressor.total_in(), decompressor.total_out());
             let status = decompressor.decompress(rest, output, FlushDecompress::None);
-            // Both fit: they are parts of the two slices.
+            // Both fit into usize: they are lengths of parts of the two slices.
             let read = (decompressor.total_in() - read) as usize;
             let written = (decompressor.total_out() - written) as usize;
             rest = &rest[read..];
-            spend(&mut self.share, written);
+            spend(&mut self.budget, written);
             self.work = self.work.saturating_add(written);
-            // Also what comes before a fault in the stream: cut there, it would have been looked at.
+            // The output before an error is appended first. So the result does not depend on the pieces of
+            // input.
             message.append_inflated(&output[..written], limit)?;
             match status.map_err(|_| CORRUPT)? {
                 Status::StreamEnd => {
                     decompressor.reset(false);
                     self.stage = Stage::Ended;
-                    self.work = self.work.saturating_add(BEGUN);
-                    self.end_stream(message.len(), most_tiny(message))?;
+                    self.work = self.work.saturating_add(WORK_PER_STREAM);
+                    self.end_stream(message.len(), max_tiny(message))?;
                     return Ok(input.len() - rest.len());
                 }
                 Status::Ok | Status::BufError => {
@@ -276,8 +281,7 @@ impl Inflation {
         }
     }
 
-    /// Inflates the short streams at the front of `input`, as far as the share goes, and returns how much
-    /// was read.
+    /// Inflates the short streams at the front of `input`, within the budget. Returns the number of bytes read.
     fn inflate_short(
         &mut self,
         input: &[u8],
@@ -285,10 +289,10 @@ impl Inflation {
         message: &mut Assembly,
         limit: usize,
     ) -> Result<usize, Violation> {
-        let most_tiny = most_tiny(message);
+        let max_tiny = max_tiny(message);
         let mut rest = input;
         let mut ended = Ok(());
-        while ended.is_ok() && self.share >= BLOCK {
+        while ended.is_ok() && self.budget >= BLOCK {
             let before = message.len();
             let mut written = 0;
             let mut is_last = true;
@@ -298,14 +302,14 @@ impl Inflation {
                 let Some((read, len)) = stream else { break };
                 rest = &rest[read..];
                 written += len;
-                ended = self.end_stream(before + written, most_tiny);
+                ended = self.end_stream(before + written, max_tiny);
                 if ended.is_err() {
                     break;
                 }
             }
-            // What is wrong with the content comes before what is wrong with the end behind it.
+            // An error in the content comes before too many tiny streams.
             if written > 0 {
-                spend(&mut self.share, written);
+                spend(&mut self.budget, written);
                 self.work = self.work.saturating_add(written);
                 message.append_inflated(&output[..written], limit)?;
             }
@@ -316,12 +320,12 @@ impl Inflation {
         ended.map(|()| input.len() - rest.len())
     }
 
-    /// Counts a stream that has ended where the message is `len` bytes long.
+    /// Counts a stream that has ended. `len` is the length of the message at that point.
     #[inline]
-    fn end_stream(&mut self, len: usize, most_tiny: usize) -> Result<(), Violation> {
+    fn end_stream(&mut self, len: usize, max_tiny: usize) -> Result<(), Violation> {
         if len - self.start < TINY {
             self.tiny += 1;
-            if self.tiny > most_tiny {
+            if self.tiny > max_tiny {
                 return Err(Violation::TooManyFinalBlocks);
             }
         }
@@ -337,16 +341,15 @@ impl Inflation {
     }
 }
 
-/// Takes `bytes` off a share.
-fn spend(share: &mut usize, bytes: usize) {
+/// Subtracts `bytes` from a budget.
+fn spend(budget: &mut usize, bytes: usize) {
     #[cfg(test)]
     super::counted::add(bytes);
-    // The share that is any number stays that.
-    *share = share.saturating_sub(bytes);
+    *budget = budget.saturating_sub(bytes);
 }
 
-/// Returns how many tiny streams a message may have that has so many frames.
-fn most_tiny(message: &Assembly) -> usize {
+/// Returns the maximum number of tiny streams for the frames of a message so far.
+fn max_tiny(message: &Assembly) -> usize {
     TINY_STREAMS.saturating_mul(message.progress().fragments as usize)
 }
 
@@ -356,7 +359,7 @@ impl Drop for Inflation {
     }
 }
 
-// A window holds payload, which stays out of logs.
+// A window contains payload, which must not appear in logs.
 impl fmt::Debug for Inflation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Inflation")

@@ -1,28 +1,27 @@
 //! permessage-deflate on the wire
 //! ([RFC 7692 §7.2](https://www.rfc-editor.org/rfc/rfc7692#section-7.2)).
 //!
-//! Decides how a message becomes smaller and larger again, in pieces as large as whoever asks wants them. What two ends agree on is decided in
-//! `extension`, and which messages are compressed by whoever sends them.
+//! This module compresses and inflates messages, in pieces: the caller sets a budget for each call. `extension`
+//! negotiates the terms, and the sender decides which messages are compressed.
 //!
-//! # What a peer may send
+//! # Limits for a peer
 //!
-//! The message limit holds for what a message inflates to, which is done in steps of 4 KiB: the
-//! step that goes past it is the last one. What arrives of it is limited as well, to an eighth
-//! more and 1 KiB, which is more than deflate ever takes. A stream that is corrupt, or ends within
-//! a block, is a violation of the protocol, 1002: RFC 7692 names no code, the Python
-//! package `websockets` answers with this one as well, the npm package `ws` with 1007, which here
-//! says that a text is not UTF-8.
+//! The message limit applies to the inflated message. Messages are inflated in steps of 4 KiB, and the step
+//! that exceeds the limit is the last. The compressed bytes are limited as well, to the message limit plus an
+//! eighth and 1 KiB, which is more than deflate ever needs. A stream that is corrupt, or that ends within a
+//! block, is a protocol error, 1002. RFC 7692 names no code. The Python package `websockets` uses 1002 as
+//! well. The npm package `ws` uses 1007, which here means that a text is not UTF-8.
 //!
-//! A block with BFINAL ends a stream, and what follows begins another one, without reference to what
-//! came before. zlib takes 700 instructions to begin one, as many as for 200 bytes that are stored. So
-//! streams of up to 128 bytes behind another one are inflated without it (`short`), and of those that
-//! inflate to fewer than 4 bytes a message may have 16 for each of its frames: an encoder that ends a
-//! stream where others flush sends a frame with each of them, or has more to say.
+//! A block with BFINAL ends a deflate stream. The following bytes begin a new stream, which cannot refer to
+//! earlier ones. Beginning a stream is expensive in zlib. So short streams, of up to 128 bytes after another
+//! stream, are inflated without zlib (`short`). Streams that inflate to fewer than 4 bytes are limited: a
+//! message may have 16 of them for each of its frames. That is enough for encoders that end a stream instead
+//! of flushing: such an encoder sends a frame for each stream, or a stream has more content.
 //!
 //! # Memory
 //!
-//! Compressors and decompressors are lent from a pool, and given back with the last byte of a
-//! message; with context takeover they stay with the connection from its first message on, until it ends.
+//! Compressors and decompressors are lent from a pool. Without context takeover, they are given back after each
+//! message. With it, a connection keeps its own from the first message until the connection ends.
 
 mod compress;
 #[cfg(test)]
@@ -41,11 +40,10 @@ pub(super) use self::inflate::Inflation;
 pub use self::settings::Deflate;
 use crate::handshake::extension::deflate::Terms;
 
-/// What ends the data of every message and is not sent: an empty stored block, all but its first
-/// bits.
+/// The end of every compressed message, which is not sent: an empty stored block without its first bits.
 const TAIL: [u8; 4] = [0, 0, 0xff, 0xff];
 
-/// How the messages of one connection are compressed.
+/// The compression of one connection: the agreed terms and the settings.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Deflation {
     terms: Terms,
@@ -54,7 +52,7 @@ pub(crate) struct Deflation {
 }
 
 impl Deflation {
-    /// Returns whether a message of `len` bytes is to be compressed.
+    /// Returns whether a message of `len` bytes should be compressed.
     pub(crate) const fn applies_to(&self, len: usize) -> bool {
         len > 0 && len >= self.min_size
     }

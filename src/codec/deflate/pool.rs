@@ -1,4 +1,4 @@
-//! Compressors and decompressors that wait for the next message, whosever it is.
+//! A pool of idle compressors or decompressors, shared by all connections.
 
 use std::{
     collections::VecDeque,
@@ -6,14 +6,14 @@ use std::{
     thread::available_parallelism,
 };
 
-/// What no connection works with at the moment: as many as the machine runs threads, or as many as are
-/// lent at the moment, if those are more.
+/// A pool. It keeps at most as many idle items as the machine runs threads, or as many as are lent, if that is
+/// more.
 ///
-/// With context takeover connections keep theirs, so that those of connections that end wait for those
-/// that come. Allocated anew each time, they would take up to twice the memory: allocators split the
-/// room of one of them for other things meanwhile.
+/// With context takeover, a connection keeps its item until it ends. The next connection then gets that item. A
+/// new allocation for each connection would need up to twice the memory, because the allocator uses parts of
+/// the freed space for other data.
 ///
-/// The lock is held to push or pop one.
+/// The lock is held only to push or pop an item.
 #[derive(Debug)]
 pub(super) struct Pool<T> {
     state: Mutex<State<T>>,
@@ -21,7 +21,7 @@ pub(super) struct Pool<T> {
 
 #[derive(Debug)]
 struct State<T> {
-    /// The one that was not used for longest is the first one.
+    /// The least recently used item is the first.
     idle: VecDeque<T>,
     lent: usize,
 }
@@ -36,32 +36,31 @@ impl<T> Pool<T> {
         }
     }
 
-    /// Lends the one that was given back last of those that fit, which is the likeliest to be cached, or
-    /// a new one.
+    /// Lends the most recently used item that fits, or a new one. A recent item is likely to be in the cache.
     pub(super) fn lend(&self, fits: impl Fn(&T) -> bool, make: impl FnOnce() -> T) -> T {
         let mut state = self.lock();
         state.lent += 1;
         let index = state.idle.iter().rposition(fits);
-        let one = index.and_then(|index| state.idle.remove(index));
+        let item = index.and_then(|index| state.idle.remove(index));
         drop(state);
-        one.unwrap_or_else(make)
+        item.unwrap_or_else(make)
     }
 
-    /// Takes one back.
-    pub(super) fn give_back(&self, one: T) {
-        self.end(Some(one));
+    /// Takes an item back.
+    pub(super) fn give_back(&self, item: T) {
+        self.end_loan(Some(item));
     }
 
-    /// Notes that one will not be given back.
+    /// Notes that a lent item was dropped.
     pub(super) fn lose(&self) {
-        self.end(None);
+        self.end_loan(None);
     }
 
-    fn end(&self, one: Option<T>) {
+    fn end_loan(&self, item: Option<T>) {
         let mut state = self.lock();
         state.lent = state.lent.saturating_sub(1);
-        state.idle.extend(one);
-        // Two at most: each that ends takes one off what may wait, and may wait itself.
+        state.idle.extend(item);
+        // At most two items are surplus: the number of idle items grew by one, and the limit fell by one.
         let surplus = state.idle.len().saturating_sub(threads().max(state.lent));
         let dropped: [Option<T>; 2] = std::array::from_fn(|index| match index < surplus {
             true => state.idle.pop_front(),
@@ -75,7 +74,7 @@ impl<T> Pool<T> {
     }
 
     fn lock(&self) -> MutexGuard<'_, State<T>> {
-        // It is whole whatever a thread did.
+        // The state is valid after a panic: no change can panic halfway.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -89,7 +88,7 @@ fn threads() -> usize {
 mod tests {
     use super::*;
 
-    /// Lends one that is there, or -1.
+    /// Lends an idle item, or -1 if there is none.
     fn lend(pool: &Pool<i32>) -> i32 {
         pool.lend(|_| true, || -1)
     }
@@ -99,7 +98,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_the_newest_and_as_many_as_there_are_threads() {
+    fn keeps_the_newest_items_one_for_each_thread() {
         let pool = Pool::new();
         let threads = threads() as i32;
         for number in 0..threads + 3 {
@@ -116,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn keeps_as_many_as_are_lent() {
+    fn keeps_as_many_items_as_are_lent() {
         let pool = Pool::new();
         for _ in 0..1000 {
             assert_eq!(lend(&pool), -1);
@@ -141,7 +140,7 @@ mod tests {
     }
 
     #[test]
-    fn lends_only_what_fits() {
+    fn lends_only_items_that_fit() {
         let pool = Pool::new();
         pool.give_back(1);
         assert_eq!(pool.lend(|&number| number > 1, || 2), 2);

@@ -1,4 +1,4 @@
-//! How a server, or a client, wants messages to be compressed.
+//! The settings for compression, of a server or a client.
 
 use http::{HeaderMap, HeaderValue};
 
@@ -12,10 +12,9 @@ use crate::handshake::extension::{
 /// [`Config::deflate`](crate::Config::deflate): permessage-deflate
 /// ([RFC 7692](https://www.rfc-editor.org/rfc/rfc7692)).
 ///
-/// Browsers offer it. Messages of [`min_size`](Self::min_size) bytes or more are compressed when
-/// that makes them smaller; what arrives is inflated, and
-/// [`Config::max_message_size`](crate::Config::max_message_size) applies to what it inflates to, so
-/// that a small frame cannot become a large message.
+/// Browsers offer it. Messages of [`min_size`](Self::min_size) bytes or more are compressed if that makes them
+/// smaller. Incoming messages are inflated. [`Config::max_message_size`](crate::Config::max_message_size)
+/// limits the inflated size, so a small frame cannot become a huge message.
 ///
 /// # Examples
 ///
@@ -26,53 +25,52 @@ use crate::handshake::extension::{
 /// let layer = WebSocketLayer::new(Echo::new()).config(config);
 /// ```
 ///
-/// # What a peer may send
+/// # Limits for a peer
 ///
-/// A message may end its deflate stream with a final block, and go on with another stream
-/// (RFC 7692 §7.2.3.4): a client may finish in the place of flushing. For each of its frames a message
-/// may have 16 streams that inflate to fewer than 4 bytes, and any number of longer ones. Past that the
-/// connection ends with [`TooManyFinalBlocks`](crate::error::RecvError::TooManyFinalBlocks) and 1008:
-/// half a million of them fit into a message of 1 MB, and would cost 120 times as much as stored data of
-/// that length.
+/// A message may end its deflate stream with a final block, and continue with another stream (RFC 7692
+/// §7.2.3.4): some clients end a stream instead of flushing it. For each of its frames, a message may have 16
+/// tiny streams, which inflate to fewer than 4 bytes. Further ones end the connection with
+/// [`TooManyFinalBlocks`](crate::error::RecvError::TooManyFinalBlocks) and 1008. The number of longer streams
+/// is not limited. Without the limit, half a million tiny streams would fit into a message of 1 MB, and cost
+/// 120 times as much as stored data of that length.
 ///
 /// # Security
 ///
-/// Compression tells of what it compresses: the length of a message depends on what repeats in it.
-/// Who can have text of his choice put into a message beside a secret, and can see how long the
-/// frames are, finds the secret out by trying (the attacks called CRIME and BREACH); encryption
-/// hides content, not length. So:
+/// Compression can leak content, because the length of a compressed message depends on repetitions in it.
+/// Encryption hides the content, not the length. An attacker who can insert text into a message that also
+/// contains a secret, and who can see the length of the frames, can find the secret by trial (the attacks CRIME
+/// and BREACH). So:
 ///
-/// - Messages that hold a secret together with what others wrote go out with
+/// - Send a message that contains both a secret and text of others with
 ///   [`WebSocket::send_uncompressed`](crate::WebSocket::send_uncompressed) or
 ///   [`Sender::send_uncompressed`](crate::Sender::send_uncompressed).
-/// - Without context takeover, the default, a message is compressed by itself, and tells nothing of
-///   the ones before it. With it, secrets in one message and others' text in another one meet
-///   within the window.
+/// - Without context takeover, the default, each message is compressed by itself, and its length depends on no
+///   other message. With context takeover, a secret in one message and the text of others in a later one can be
+///   in the same window.
 ///
 /// # Cost
 ///
-/// Messages are compressed and inflated by the task of their connection, at most 128 KiB of either in
-/// one poll, so that other tasks get their turn within a large message. `send` and `try_send` wait for
-/// none of it. JSON of 16 KiB takes about half a millisecond at the default level, and shrinks to a
-/// quarter.
+/// The task of a connection compresses and inflates its messages, at most 128 KiB of each in one poll. So other
+/// tasks can run during a large message. `send` and `try_send` do not wait for the compression. JSON of 16 KiB
+/// takes about half a millisecond at the default level, and shrinks to a quarter.
 ///
-/// A message counts by its length in [`Config::max_outbox`](crate::Config::max_outbox) until it is
-/// compressed, then by its compressed length.
+/// In [`Config::max_outbox`](crate::Config::max_outbox), a message counts with its length until it is
+/// compressed, and with its compressed length after that.
 ///
-/// What holds memory is a compressor, or a decompressor, while it works:
+/// Compressors and decompressors need memory:
 ///
 /// | | Memory |
 /// | --- | --- |
-/// | decompressor, whatever its window | 37 KiB |
+/// | decompressor, any window | 37 KiB |
 /// | compressor, window of 9 bits | 188 KiB |
 /// | compressor, window of 12 bits | 202 KiB |
 /// | compressor, window of 15 bits | 314 KiB |
 ///
-/// Without context takeover they are shared: a compressor is lent while a message is compressed, a
-/// decompressor from the first byte of a message to its last, and as many of either as the machine
-/// runs threads, or as are lent, if those are more, are kept for the next messages. An idle connection holds none, so that it takes no
-/// more memory than one without compression. With context takeover a connection keeps its own from
-/// the first message in that direction on, until it ends.
+/// Without context takeover they are shared. A connection uses a compressor while a message is compressed,
+/// and a decompressor from the first byte of a message to its last. An idle connection has neither, so it
+/// needs no more memory than a connection without compression. Idle ones are kept for the next messages: as
+/// many of each as the machine runs threads, or as many as are in use, if that is more. With context
+/// takeover, a connection keeps its own from the first message in that direction until its end.
 #[derive(Clone, Copy, Debug)]
 pub struct Deflate {
     min_size: usize,
@@ -81,7 +79,7 @@ pub struct Deflate {
 }
 
 impl Deflate {
-    /// Makes settings with the defaults named at each of them.
+    /// Makes settings with the defaults that are documented at each method.
     #[must_use]
     pub const fn new() -> Self {
         Self {
@@ -100,9 +98,9 @@ impl Deflate {
         }
     }
 
-    /// Sets from which size on messages are compressed, in bytes.
+    /// Sets the minimum size of a message that is compressed, in bytes.
     ///
-    /// Small ones gain little, and those that fit one packet nothing. An empty message is never
+    /// Small messages gain little, and those that fit into one packet gain nothing. An empty message is never
     /// compressed. Default: 1 KiB.
     #[must_use]
     pub const fn min_size(mut self, bytes: usize) -> Self {
@@ -110,8 +108,8 @@ impl Deflate {
         self
     }
 
-    /// Sets how much work goes into making messages small, from 1 for the fastest to 9 for the
-    /// smallest; what is below or above counts as these. Default: 6.
+    /// Sets the compression level, from 1, the fastest, to 9, the smallest output. A value below 1 counts as
+    /// 1, a value above 9 as 9. Default: 6.
     #[must_use]
     pub const fn level(mut self, level: u32) -> Self {
         self.level = match level {
@@ -122,65 +120,65 @@ impl Deflate {
         self
     }
 
-    /// Sets how far back compression refers when sending, as the base-2 logarithm of bytes, from 9
-    /// to 15; what is below or above counts as these.
+    /// Sets the maximum window for sending, as the base-2 logarithm of its bytes, from 9 to 15. A value below 9
+    /// counts as 9, a value above 15 as 15.
     ///
-    /// The peer may ask for less, but not for 8, since zlib cannot do that: a client that does is
-    /// served without compression, and connecting to a server that does fails. Default: 12, which
-    /// is 4 KiB.
+    /// The window is the maximum distance of a back reference. The peer may ask for a smaller one, but not
+    /// for 8 bits, which zlib does not support: a client that does is served without compression, and
+    /// connecting to a server that does fails. Default: 12, which is 4 KiB.
     #[must_use]
     pub const fn send_window_bits(mut self, bits: u8) -> Self {
         self.terms.send.window_bits = window_bits(bits);
         self
     }
 
-    /// Sets how far back the peer may refer, from 9 to 15; what is below or above counts as these.
+    /// Sets the maximum window of the peer, as the base-2 logarithm of its bytes, from 9 to 15. A value below 9
+    /// counts as 9, a value above 15 as 15.
     ///
-    /// Less than 15 saves the peer memory, and this side none. A client that does not offer to keep
-    /// to it is served without compression; connecting to a server that compresses and does not keep
-    /// to it fails. Default: 15, which is 32 KiB.
+    /// Less than 15 saves memory of the peer, but none of this side. A client that cannot limit its window is
+    /// served without compression. Connecting to a server that compresses with a larger window fails. Default:
+    /// 15, which is 32 KiB.
     #[must_use]
     pub const fn receive_window_bits(mut self, bits: u8) -> Self {
         self.terms.receive.window_bits = window_bits(bits);
         self
     }
 
-    /// Lets a sent message refer to the ones before it, unless the peer asks for the contrary.
+    /// Lets a sent message refer to earlier ones, unless the peer asks not to.
     ///
-    /// Many small messages that resemble each other become much smaller; lower
-    /// [`min_size`](Self::min_size) for them. It costs memory for as long as the connection lasts
-    /// and has consequences for [security](Self#security). Default: no.
+    /// Similar small messages become much smaller. Lower [`min_size`](Self::min_size) for them. It costs memory
+    /// until the end of the connection, and has consequences for [security](Self#security). Default: no.
     #[must_use]
     pub const fn send_context_takeover(mut self) -> Self {
         self.terms.send.context_takeover = true;
         self
     }
 
-    /// Lets a message of the peer refer to the ones before it, if the peer wants to.
+    /// Lets a message of the peer refer to earlier ones, if the peer wants to.
     ///
-    /// It costs memory for as long as the connection lasts. Default: no.
+    /// It costs memory until the end of the connection. Default: no.
     #[must_use]
     pub const fn receive_context_takeover(mut self) -> Self {
         self.terms.receive.context_takeover = true;
         self
     }
 
-    /// Answers the offers of a client, `None` to decline them all.
+    /// Accepts one of a client's offers. Returns `None` to decline all of them.
     pub(crate) fn accept(&self, headers: &HeaderMap) -> Option<(Deflation, HeaderValue)> {
         let (terms, answer) = self.terms.accept(headers)?;
         Some((self.agreed(terms), answer))
     }
 
-    /// Writes the offer of a client.
+    /// Makes the offer of a client.
     pub(crate) fn offer(&self) -> Option<HeaderValue> {
         self.terms.offer()
     }
 
-    /// Reads what a server answered to [`offer`](Self::offer), `None` if it declined.
+    /// Reads the server's answer to [`offer`](Self::offer). Returns `None` if the server declined.
     ///
     /// # Errors
     ///
-    /// [`Unacceptable`] if the connection is to be failed.
+    /// [`Unacceptable`] if the connection has to be failed.
     pub(crate) fn confirm(&self, headers: &HeaderMap) -> Result<Option<Deflation>, Unacceptable> {
         let terms = self.terms.confirm(headers)?;
         Ok(terms.map(|terms| self.agreed(terms)))

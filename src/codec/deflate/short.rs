@@ -1,27 +1,28 @@
-//! Short streams, inflated without zlib.
+//! Inflates short deflate streams without zlib.
 //!
-//! A block with BFINAL ends a deflate stream, and a message may have several
-//! ([RFC 7692 §7.2.3.4](https://www.rfc-editor.org/rfc/rfc7692#section-7.2.3.4)). Beginning one costs
-//! zlib about 700 instructions, however short it is. A stream of two bytes costs about 100 here.
+//! A block with BFINAL ends a deflate stream, and a message may have several streams
+//! ([RFC 7692 §7.2.3.4](https://www.rfc-editor.org/rfc/rfc7692#section-7.2.3.4)). Beginning a stream is
+//! expensive in zlib, even if the stream is short. It is cheap here.
 //!
-//! Nothing is refused here: zlib gets every stream that is long, cut, invalid, or has a block with
-//! codes of its own.
+//! This module refuses nothing. zlib inflates every stream that is long, incomplete, or invalid, or that has a
+//! block with dynamic codes.
 
-/// The most input that is looked at. A longer stream is left to zlib, which takes less for each byte.
+/// The maximum input for one stream. For a longer stream zlib is faster.
 const MAX_INPUT: usize = 128;
 
-/// The codes of literals and lengths in a block of fixed codes, by the next nine bits of the input:
-/// the symbol, and in the lowest four bits the length of its code (RFC 1951 §3.2.6).
+/// The fixed codes of literals and lengths, by the next nine bits of the input (RFC 1951 §3.2.6). An entry is
+/// the symbol, and in the lowest four bits the length of its code.
 static FIXED: [u16; 512] = fixed();
 const END_OF_BLOCK: u16 = 256;
 
-/// The smallest length, or distance, of each symbol, and how many bits are added to it (RFC 1951 §3.2.5).
+/// The smallest length, or distance, of each symbol, and the number of its extra bits (RFC 1951 §3.2.5).
 static LENGTHS: [(u16, u8); 29] = lengths();
 static DISTANCES: [(u16, u8); 30] = distances();
 
-/// Inflates the stream at the front of `input`, and returns how much it read and wrote.
+/// Inflates the stream at the front of `input`, and returns the number of bytes read and written.
 ///
-/// Returns `None` if the stream is not whole, valid and short; `output` may have been written to.
+/// Returns `None` if the stream is incomplete, invalid or long, or if `output` is too small. `output` may have
+/// been written to even then.
 #[inline(always)]
 pub(super) fn inflate(input: &[u8], output: &mut [u8]) -> Option<(usize, usize)> {
     let mut bits = Bits {
@@ -45,7 +46,7 @@ pub(super) fn inflate(input: &[u8], output: &mut [u8]) -> Option<(usize, usize)>
     }
 }
 
-/// Copies a stored block, and returns how long the output is then.
+/// Copies a stored block, and returns the new length of the output.
 fn stored(bits: &mut Bits<'_>, output: &mut [u8], len: usize) -> Option<usize> {
     bits.take(bits.count % 8)?;
     let (size, complement) = (bits.take(16)?, bits.take(16)?);
@@ -59,7 +60,7 @@ fn stored(bits: &mut Bits<'_>, output: &mut [u8], len: usize) -> Option<usize> {
     Some(len + bytes.len())
 }
 
-/// Inflates a block of fixed codes, and returns how long the output is then.
+/// Inflates a block of fixed codes, and returns the new length of the output.
 #[inline(always)]
 fn coded(bits: &mut Bits<'_>, output: &mut [u8], mut len: usize) -> Option<usize> {
     loop {
@@ -79,12 +80,12 @@ fn coded(bits: &mut Bits<'_>, output: &mut [u8], mut len: usize) -> Option<usize
             return Some(len);
         }
         let length = bits.number(*LENGTHS.get(usize::from(symbol - 257))?)?;
-        // Codes stand with their highest bit first, unlike numbers.
+        // Codes are stored with the highest bit first, unlike numbers.
         let symbol = (bits.take(5)? as u8).reverse_bits() >> 3;
         let distance = bits.number(*DISTANCES.get(usize::from(symbol))?)?;
         let from = len.checked_sub(distance)?;
         let copy = output.get_mut(from..len + length)?;
-        // Byte by byte: a copy may repeat what it has just written.
+        // Byte by byte, because source and target may overlap.
         for index in distance..copy.len() {
             copy[index] = copy[index - distance];
         }
@@ -92,19 +93,19 @@ fn coded(bits: &mut Bits<'_>, output: &mut [u8], mut len: usize) -> Option<usize
     }
 }
 
-/// The bits of the input, the lowest of each byte first.
+/// A reader for the bits of the input. The lowest bit of each byte comes first.
 struct Bits<'a> {
     input: &'a [u8],
-    /// How many bytes of `input` are in `bits`, or are done with.
+    /// The number of bytes of `input` that were moved to `bits`.
     at: usize,
-    /// The next bits. Above [`count`](Self::count) there are none, or those that `refill` adds again.
+    /// The next bits. Bits above [`count`](Self::count) are zero, or equal to those that `refill` adds again.
     bits: u64,
-    /// How many of `bits` are counted in `at`.
+    /// The number of valid bits in `bits`.
     count: u32,
 }
 
 impl<'a> Bits<'a> {
-    /// Makes the next 56 bits available, or all that are left.
+    /// Makes at least the next 56 bits available, or all that are left.
     #[inline(always)]
     fn refill(&mut self) {
         let rest = &self.input[self.at..];
@@ -125,7 +126,7 @@ impl<'a> Bits<'a> {
         }
     }
 
-    /// Takes `count` bits, `None` if there are fewer.
+    /// Takes `count` bits, or returns `None` if there are fewer.
     #[inline(always)]
     fn take(&mut self, count: u32) -> Option<u64> {
         self.count = self.count.checked_sub(count)?;
@@ -134,12 +135,12 @@ impl<'a> Bits<'a> {
         Some(taken)
     }
 
-    /// Takes what is added to the smallest of a symbol's numbers.
-    fn number(&mut self, (least, bits): (u16, u8)) -> Option<usize> {
-        Some(usize::from(least) + self.take(u32::from(bits))? as usize)
+    /// Takes the extra bits of a symbol, and returns its length or distance.
+    fn number(&mut self, (min, bits): (u16, u8)) -> Option<usize> {
+        Some(usize::from(min) + self.take(u32::from(bits))? as usize)
     }
 
-    /// Takes whole bytes. There is no bit left of the one before them.
+    /// Takes whole bytes. The reader must be at the start of a byte.
     fn bytes(&mut self, len: usize) -> Option<&'a [u8]> {
         let start = self.position();
         let bytes = self.input.get(start..start + len)?;
@@ -149,7 +150,7 @@ impl<'a> Bits<'a> {
         Some(bytes)
     }
 
-    /// Returns how many bytes are done with, one of which some bits are left included.
+    /// Returns the number of bytes read, including a byte that is read in part.
     fn position(&self) -> usize {
         self.at - (self.count / 8) as usize
     }
@@ -159,7 +160,7 @@ const fn fixed() -> [u16; 512] {
     let mut table = [0; 512];
     let mut index = 0;
     while index < 512 {
-        // The nine bits as they stand in a code, the first one highest.
+        // The nine bits in the order of a code, the first bit highest.
         let code = (index as u16).reverse_bits() >> 7;
         let (symbol, len) = match (code >> 2, code >> 1) {
             (code @ ..0b001_1000, _) => (256 + code, 7),
@@ -174,13 +175,13 @@ const fn fixed() -> [u16; 512] {
 }
 
 const fn lengths() -> [(u16, u8); 29] {
+    // The last symbol is an exception: 258 without extra bits.
     let mut table = [(258, 0); 29];
-    let (mut least, mut index) = (3, 0);
-    // The last one is an exception.
+    let (mut min, mut index) = (3, 0);
     while index < 28 {
         let bits = if index < 8 { 0 } else { index / 4 - 1 };
-        table[index] = (least, bits as u8);
-        least += 1 << bits;
+        table[index] = (min, bits as u8);
+        min += 1 << bits;
         index += 1;
     }
     table
@@ -188,11 +189,11 @@ const fn lengths() -> [(u16, u8); 29] {
 
 const fn distances() -> [(u16, u8); 30] {
     let mut table = [(0, 0); 30];
-    let (mut least, mut index) = (1, 0);
+    let (mut min, mut index) = (1, 0);
     while index < 30 {
         let bits = if index < 4 { 0 } else { index / 2 - 1 };
-        table[index] = (least, bits as u8);
-        least += 1 << bits;
+        table[index] = (min, bits as u8);
+        min += 1 << bits;
         index += 1;
     }
     table

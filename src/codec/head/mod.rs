@@ -1,7 +1,7 @@
-//! The head of a frame: checked as its bytes come in, refused at the first that is wrong.
+//! The head of a frame: checked byte by byte, and refused at the first wrong byte.
 //!
-//! All rules that a head can break are here, so that a payload is only kept when it may be.
-//! tungstenite's parser wants the whole head and leaves out half of these rules; its opcodes serve.
+//! All rules about heads are checked here, before any payload is stored. The parser of tungstenite needs the
+//! whole head and checks only half of the rules, so only its opcodes are used.
 
 #[cfg(test)]
 mod tests;
@@ -10,25 +10,24 @@ use tokio_tungstenite::tungstenite::protocol::frame::coding::{self, OpCode};
 
 use super::{Control, Limits, Mask, Role, Rules, Violation, control};
 
-/// Two bytes, eight of length, four of mask.
+/// The length of the longest head: two bytes, eight of length, four of mask.
 const MAX: usize = 14;
 
-/// The bits of the first byte that an extension may give a meaning.
+/// The bits of the first byte that are reserved for extensions.
 const RESERVED_BITS: u8 = 0x70;
-/// The one with which permessage-deflate marks the first frame of a compressed message
-/// (RFC 7692 §6).
+/// The bit of permessage-deflate: it marks the first frame of a compressed message (RFC 7692 §6).
 const COMPRESSED: u8 = 0x40;
 
-/// What a frame is.
+/// The kind of a frame.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) enum Kind {
-    /// The first frame of a message, mostly the only one.
+    /// The first frame of a message. It is usually the only one.
     Start(DataKind),
-    /// The first frame of a message that is compressed.
+    /// The first frame of a compressed message.
     Compressed(DataKind),
-    /// A further frame of a message.
+    /// A later frame of a message.
     Continuation,
-    /// A frame of its own that may stand between those of a message.
+    /// A control frame. It may come between the frames of a message.
     Control(ControlKind),
 }
 
@@ -45,29 +44,29 @@ pub(super) enum ControlKind {
     Pong,
 }
 
-/// A head that keeps all rules.
+/// A valid head.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Head {
     pub(super) last: bool,
     pub(super) kind: Kind,
-    /// Length of the payload, within the limits.
+    /// The length of the payload, within the limits.
     pub(super) len: usize,
     pub(super) mask: Mask,
 }
 
-/// What the frames before say about the next one: the message in progress, if there is one.
+/// The message in progress: the next frame is checked against it.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(super) struct Progress {
-    /// Bytes so far, within the limit; as they arrived, if it is compressed.
+    /// Bytes so far, within the limit. For a compressed message, the compressed bytes.
     pub(super) len: usize,
     pub(super) compressed: bool,
     /// Frames so far.
     pub(super) fragments: u32,
-    /// Frames so far that were empty and not the last.
+    /// Empty frames so far.
     pub(super) empty_fragments: u32,
 }
 
-/// The bytes of a head of which more are to come.
+/// The first bytes of an incomplete head.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Partial {
     bytes: [u8; MAX],
@@ -79,9 +78,8 @@ impl Partial {
         self.len == 0
     }
 
-    /// Takes a head off the front of `input`, or all of `input` when the head does not end there.
-    ///
-    /// After a head nothing is held of it.
+    /// Takes a head off the front of `input`. If the head is incomplete, stores all of `input` and returns
+    /// `None`.
     #[inline]
     pub(super) fn take(
         &mut self,
@@ -100,7 +98,7 @@ impl Partial {
         Ok(None)
     }
 
-    // Apart, so that the usual case stays small and in registers.
+    // A function of its own keeps the usual case small and in registers.
     #[cold]
     fn resume(
         &mut self,
@@ -111,17 +109,17 @@ impl Partial {
         let held = usize::from(self.len);
         let all = *input;
         self.hold(input);
-        let there = &self.bytes[..usize::from(self.len)];
-        let Some((head, len)) = parse(there, rules, message)? else {
+        let bytes = &self.bytes[..usize::from(self.len)];
+        let Some((head, len)) = parse(bytes, rules, message)? else {
             return Ok(None);
         };
-        // What was held before was no whole head, so this one ends in the input.
+        // The head ends in `input`, because the stored bytes were incomplete.
         *input = &all[len - held..];
         self.len = 0;
         Ok(Some(head))
     }
 
-    /// Takes what fits off the front of `input`, which is all of it unless a head ends there.
+    /// Stores bytes from the front of `input`: all of them if the head is incomplete.
     fn hold(&mut self, input: &mut &[u8]) {
         let held = usize::from(self.len);
         let (added, rest) = input.split_at(input.len().min(MAX - held));
@@ -131,11 +129,11 @@ impl Partial {
     }
 }
 
-/// Reads the head at the front of `bytes` and its length, `None` if there is only a part of it.
+/// Reads the head at the front of `bytes`, and its length. Returns `None` if it is incomplete.
 ///
-/// The rules are checked in the order of the bytes that decide them: a part is refused as soon as
-/// the whole head would be, and for the same reason.
-// Through memory, the nested result costs more than the parsing.
+/// The rules are checked in the order of the bytes: an incomplete head is refused as soon as the whole head
+/// would be, and for the same reason.
+// Inlined, because returning the nested result through memory costs more than the parsing.
 #[inline(always)]
 fn parse(
     bytes: &[u8],
@@ -161,20 +159,20 @@ fn parse(
         check_len(len, len, 0, kind, rules, message)?;
         len
     } else {
-        let there = &bytes[2..bytes.len().min(2 + width)];
-        if there.is_empty() {
+        let available = &bytes[2..bytes.len().min(2 + width)];
+        if available.is_empty() {
             return Ok(None);
         }
-        let missing = 8 * (width - there.len());
-        let known = there.iter().fold(0, |len, &b| len << 8 | u64::from(b)) << missing;
-        let least = match width {
+        let missing = 8 * (width - available.len());
+        let known = available.iter().fold(0, |len, &b| len << 8 | u64::from(b)) << missing;
+        let min = match width {
             2 => 126,
             _ => 0x1_0000,
         };
         check_len(
             known,
             known | ((1 << missing) - 1),
-            least,
+            min,
             kind,
             rules,
             message,
@@ -198,19 +196,20 @@ fn parse(
     let head = Head {
         last,
         kind,
-        // Fits: it is within a limit that is a usize.
+        // Cannot fail: the length is within a limit of type usize.
         len: usize::try_from(len).map_err(|_| Violation::TooLarge)?,
         mask,
     };
     Ok(Some((head, end)))
 }
 
-/// Reads the head that nearly every message of a client has: that of its only frame, uncompressed and
-/// up to 64 KiB long, which may be over a limit. `None` says nothing: what it does not read may be right
-/// or wrong.
+/// Fast path: reads the head of a client's message in one frame, uncompressed and shorter than 64 KiB.
+///
+/// Returns kind, mask, length of the head, and length of the payload, which is not checked against the limits.
+/// If this returns `None`, [`Partial::take`] has to read the head: it may be valid or not.
 #[inline]
-pub(super) fn usual(bytes: &[u8]) -> Option<(DataKind, Mask, usize, usize)> {
-    // In one load, which takes fewer instructions than byte by byte.
+pub(super) fn parse_fast(bytes: &[u8]) -> Option<(DataKind, Mask, usize, usize)> {
+    // One load takes fewer instructions than byte by byte.
     let head = match bytes.first_chunk() {
         Some(head) => u64::from_le_bytes(*head),
         None => u64::from_le_bytes(padded(bytes)?),
@@ -232,7 +231,7 @@ pub(super) fn usual(bytes: &[u8]) -> Option<(DataKind, Mask, usize, usize)> {
     Some((kind, mask, end, len))
 }
 
-/// The last few bytes of an input, if a whole head can be in them.
+/// Pads an input of fewer than 8 bytes, or returns `None` if it is shorter than the shortest head of a client.
 #[cold]
 fn padded(bytes: &[u8]) -> Option<[u8; 8]> {
     let head = *bytes.first_chunk::<6>()?;
@@ -307,7 +306,7 @@ fn check_second(
         Kind::Control(_) if usize::from(len) > Control::MAX => Err(Violation::Protocol(
             "the payload of a control frame is over 125 bytes",
         )),
-        Kind::Control(ControlKind::Close) if len == 1 => Err(control::HALF_A_CODE),
+        Kind::Control(ControlKind::Close) if len == 1 => Err(control::TRUNCATED_CODE),
         Kind::Start(_) | Kind::Compressed(_) | Kind::Continuation if len == 0 && !last => {
             let before = message.map_or(0, |message| message.empty_fragments);
             if before >= rules.limits.empty_fragments {
@@ -319,14 +318,14 @@ fn check_second(
     }
 }
 
-/// Checks a length of which is known that it lies between `low` and `high`, both included.
+/// Checks a length, of which some low bytes may be missing. It lies between `low` and `high`, both included.
 ///
-/// `least` is the smallest that needs that many bytes.
+/// `min` is the smallest length that needs this encoding.
 #[inline]
 fn check_len(
     low: u64,
     high: u64,
-    least: u64,
+    min: u64,
     kind: Kind,
     rules: &Rules,
     message: Option<Progress>,
@@ -335,7 +334,7 @@ fn check_len(
     if low >> 63 != 0 {
         return Err(Violation::Protocol("the length has its top bit set"));
     }
-    if high < least {
+    if high < min {
         return Err(Violation::Protocol(
             "the length is written in more bytes than it needs",
         ));
@@ -345,27 +344,27 @@ fn check_len(
     }
     let before = message.map_or(0, |message| message.len);
     let limits = &rules.limits;
-    let room = match (kind, message) {
+    let remaining = match (kind, message) {
         (Kind::Compressed(_), _)
         | (
             _,
             Some(Progress {
                 compressed: true, ..
             }),
-        ) => room_for_compressed(limits, before),
+        ) => remaining_compressed(limits, before),
         _ => limits.message.saturating_sub(before).min(limits.frame),
     };
-    if usize::try_from(low).is_ok_and(|low| low <= room) {
+    if usize::try_from(low).is_ok_and(|low| low <= remaining) {
         Ok(())
     } else {
         Err(Violation::TooLarge)
     }
 }
 
-/// Returns how much more may arrive of a compressed message: deflate can make one larger as well.
-// Apart, so that the usual case stays small.
+/// Returns how many more bytes of a compressed message may arrive.
+// A function of its own keeps the usual case small.
 #[cold]
-fn room_for_compressed(limits: &Limits, before: usize) -> usize {
+fn remaining_compressed(limits: &Limits, before: usize) -> usize {
     let frame = if limits.frame < limits.message {
         limits.frame
     } else {
@@ -376,7 +375,8 @@ fn room_for_compressed(limits: &Limits, before: usize) -> usize {
         .min(frame)
 }
 
-/// Returns what may arrive of a compressed message that may inflate to `limit` bytes.
+/// Returns the limit for the compressed form of a message of up to `limit` bytes. Deflate can also make a
+/// message larger.
 const fn compressed_limit(limit: usize) -> usize {
     limit.saturating_add(limit / 8).saturating_add(1024)
 }

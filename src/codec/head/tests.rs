@@ -23,8 +23,8 @@ fn head(bytes: &[u8]) -> Vec<u8> {
     [bytes, &MASK].concat()
 }
 
-/// Feeds byte by byte and returns the violation with the number of bytes it took, after
-/// having seen that the whole is refused for the same reason.
+/// Feeds a head byte by byte, and returns the violation and the number of bytes it took. Asserts that the
+/// whole head is refused for the same reason.
 #[track_caller]
 fn refused(bytes: &[u8], message: Option<Progress>) -> (Violation, usize) {
     let whole = head(bytes);
@@ -42,7 +42,7 @@ fn refused(bytes: &[u8], message: Option<Progress>) -> (Violation, usize) {
             }
         }
     }
-    panic!("{whole:x?} is no whole head");
+    panic!("{whole:x?} is an incomplete head");
 }
 
 #[track_caller]
@@ -102,7 +102,7 @@ fn refuses_a_fragmented_control_frame_at_the_first_byte() {
 }
 
 #[test]
-fn refuses_frames_that_do_not_follow_the_one_before_at_the_first_byte() {
+fn refuses_a_frame_out_of_order_at_the_first_byte() {
     for fin in [0x80, 0] {
         refused_as_protocol(&[fin, 0x85], None, "continuation", 1);
         refused_as_protocol(&[fin | 1, 0x85], Some(OPEN), "begins", 1);
@@ -111,7 +111,7 @@ fn refuses_frames_that_do_not_follow_the_one_before_at_the_first_byte() {
 }
 
 #[test]
-fn refuses_a_frame_that_is_not_masked_at_the_second_byte() {
+fn refuses_an_unmasked_frame_of_a_client_at_the_second_byte() {
     for opcode in [1, 2, 8, 9, 10] {
         refused_as_protocol(&[0x80 | opcode, 5], None, "masked", 2);
         refused_as_protocol(&[0x80 | opcode, 127], None, "masked", 2);
@@ -119,7 +119,7 @@ fn refuses_a_frame_that_is_not_masked_at_the_second_byte() {
 }
 
 #[test]
-fn takes_frames_of_a_server_without_a_mask_and_no_others() {
+fn accepts_only_unmasked_frames_of_a_server() {
     let rules = Rules {
         role: Role::Client,
         ..RULES
@@ -155,7 +155,7 @@ fn refuses_a_long_control_frame_at_the_second_byte() {
 }
 
 #[test]
-fn refuses_half_a_close_code_at_the_second_byte() {
+fn refuses_a_close_of_one_byte_at_the_second_byte() {
     refused_as_protocol(&[0x88, 0x81], None, "half a code", 2);
 }
 
@@ -163,7 +163,7 @@ fn refuses_half_a_close_code_at_the_second_byte() {
 fn refuses_a_length_in_too_many_bytes() {
     refused_as_protocol(&[0x82, 0xfe, 0, 125], None, "more bytes", 4);
     refused_as_protocol(&[0x82, 0xfe, 0, 0], None, "more bytes", 4);
-    // Six zeros prove that two bytes would have done.
+    // After six zeros, the length fits into two bytes.
     let long = [0x82, 0xff, 0, 0, 0, 0, 0, 0, 0xff, 0xff];
     refused_as_protocol(&long, None, "more bytes", 8);
     assert_eq!(accepted(&[0x82, 0xfd], None).len, 125);
@@ -181,7 +181,7 @@ fn refuses_a_length_with_the_top_bit_at_its_first_byte() {
 }
 
 #[test]
-fn refuses_a_frame_over_the_limit_as_soon_as_it_is_certain() {
+fn refuses_a_frame_over_the_limit_at_the_first_possible_byte() {
     let frame = |len: u64| [&[0x82, 0xff], &len.to_be_bytes()[..]].concat();
     assert_eq!(accepted(&frame(70_000), None).len, 70_000);
     assert_eq!(refused(&frame(70_001), None), (Violation::TooLarge, 10));
@@ -191,7 +191,7 @@ fn refuses_a_frame_over_the_limit_as_soon_as_it_is_certain() {
 }
 
 #[test]
-fn refuses_a_message_over_the_limit_as_soon_as_it_is_certain() {
+fn refuses_a_message_over_the_limit_at_the_first_possible_byte() {
     let before = |len| Some(Progress { len, ..OPEN });
     let frame = |len: u16| [&[0x80, 0xfe], &len.to_be_bytes()[..]].concat();
     assert_eq!(accepted(&frame(60_000), before(40_000)).len, 60_000);
@@ -205,7 +205,7 @@ fn refuses_a_message_over_the_limit_as_soon_as_it_is_certain() {
 }
 
 #[test]
-fn spares_control_frames_the_limits_of_messages() {
+fn does_not_apply_message_limits_to_control_frames() {
     let rules = Rules {
         limits: Limits {
             message: 0,
@@ -222,7 +222,7 @@ fn spares_control_frames_the_limits_of_messages() {
 }
 
 #[test]
-fn refuses_a_fragment_too_many_at_the_first_byte() {
+fn refuses_too_many_fragments_at_the_first_byte() {
     let before = |fragments| Some(Progress { fragments, ..OPEN });
     accepted(&[0x00, 0x81], before(2));
     accepted(&[0x80, 0x81], before(2));
@@ -230,12 +230,12 @@ fn refuses_a_fragment_too_many_at_the_first_byte() {
         let over = refused(&[first, 0x81], before(3));
         assert_eq!(over, (Violation::TooManyFragments, 1));
     }
-    // A control frame is no fragment.
+    // A control frame does not count as a fragment.
     accepted(&[0x89, 0x81], before(3));
 }
 
 #[test]
-fn refuses_an_empty_fragment_too_many_at_the_second_byte() {
+fn refuses_too_many_empty_fragments_at_the_second_byte() {
     let before = |empty_fragments| {
         Some(Progress {
             empty_fragments,
@@ -245,14 +245,14 @@ fn refuses_an_empty_fragment_too_many_at_the_second_byte() {
     accepted(&[0x00, 0x80], before(1));
     let over = refused(&[0x00, 0x80], before(2));
     assert_eq!(over, (Violation::TooManyFragments, 2));
-    // Neither the last one nor one with a payload counts.
+    // The last fragment and fragments with a payload do not count.
     accepted(&[0x80, 0x80], before(2));
     accepted(&[0x00, 0x81], before(2));
     accepted(&[0x89, 0x80], before(2));
 }
 
 #[test]
-fn reads_what_a_head_says() {
+fn reads_all_parts_of_a_head() {
     let expected = Head {
         last: true,
         kind: Kind::Start(DataKind::Text),

@@ -1,4 +1,4 @@
-//! The same streams, decoded by tungstenite.
+//! Comparison with tungstenite.
 
 use std::io::{self, Read, Write};
 
@@ -10,7 +10,7 @@ use tokio_tungstenite::tungstenite::{
 
 use super::{
     LIMITS, Rng, at_server, control, decode,
-    places::{decode_placed, push_large},
+    direct_reads::{decode_with_direct_reads, push_large},
     sessions::random_session,
 };
 use crate::{
@@ -18,7 +18,7 @@ use crate::{
     words::{CloseCode, CloseFrame, Message},
 };
 
-/// What tungstenite makes of the same bytes: the events, and whether it refused the rest.
+/// Decodes a stream with tungstenite. Returns the events, and whether it refused the rest.
 fn decode_by_tungstenite(bytes: &[u8], limits: Limits) -> (Vec<Event>, bool) {
     struct Peer<'a>(&'a [u8]);
     impl Read for Peer<'_> {
@@ -46,7 +46,7 @@ fn decode_by_tungstenite(bytes: &[u8], limits: Limits) -> (Vec<Event>, bool) {
             Ok(protocol::Message::Binary(bytes)) => Event::Message(Message::from(bytes)),
             Ok(protocol::Message::Ping(payload)) => Event::Ping(control(&payload)),
             Ok(protocol::Message::Pong(payload)) => Event::Pong(control(&payload)),
-            // How it reports an illegal code.
+            // tungstenite reports an illegal code this way.
             Ok(protocol::Message::Close(Some(close))) if close.reason == "Protocol violation" => {
                 return (events, true);
             }
@@ -57,7 +57,7 @@ fn decode_by_tungstenite(bytes: &[u8], limits: Limits) -> (Vec<Event>, bool) {
                 })));
                 return (events, false);
             }
-            Ok(protocol::Message::Frame(_)) => unreachable!("only written, never read"),
+            Ok(protocol::Message::Frame(_)) => unreachable!("`read` never returns it"),
             Err(tungstenite::Error::Protocol(ProtocolError::ResetWithoutClosingHandshake)) => {
                 return (events, false);
             }
@@ -70,13 +70,13 @@ fn decode_by_tungstenite(bytes: &[u8], limits: Limits) -> (Vec<Event>, bool) {
 enum Both {
     Accept,
     Refuse,
-    /// We refuse what the other has not seen the whole of.
+    /// We refuse a frame that tungstenite still waits for.
     RefuseEarly,
-    /// The other takes what we refuse.
+    /// We refuse a frame that tungstenite accepts.
     Differ,
 }
 
-/// Asserts that what we made of a stream is what tungstenite makes of it, or has a good reason.
+/// Asserts that our result is the same as that of tungstenite, or differs in a known way.
 fn compare(bytes: &[u8], ours: &[Event], result: Result<(), Violation>, round: usize) -> Both {
     let (theirs, refused) = decode_by_tungstenite(bytes, LIMITS);
     match result {
@@ -85,12 +85,12 @@ fn compare(bytes: &[u8], ours: &[Event], result: Result<(), Violation>, round: u
             assert!(ours == theirs, "round {round}");
             Both::Accept
         }
-        // Lengths in too many bytes it takes, and goes on.
+        // tungstenite accepts a length in too many bytes.
         Err(Violation::Protocol(why)) if why.contains("more bytes") => {
             assert!(theirs.starts_with(ours), "round {round}");
             Both::Differ
         }
-        // Some faults it sees only at the end of a frame, which may never come.
+        // tungstenite finds some errors only at the end of a frame.
         Err(violation) => {
             assert!(ours == theirs, "round {round}: {violation:?}");
             match refused {
@@ -102,7 +102,7 @@ fn compare(bytes: &[u8], ours: &[Event], result: Result<(), Violation>, round: u
 }
 
 #[test]
-fn agrees_with_tungstenite_where_that_follows_the_rules() {
+fn agrees_with_tungstenite() {
     let mut rng = Rng::new(7);
     let (mut both, mut early) = (0, 0);
     for round in 0..4_000 {
@@ -125,9 +125,9 @@ fn agrees_with_tungstenite_where_that_follows_the_rules() {
 }
 
 #[test]
-fn agrees_with_tungstenite_on_what_is_read_to_its_place() {
+fn agrees_with_tungstenite_on_direct_reads() {
     let mut rng = Rng::new(8);
-    let (mut accepted, mut refused, mut placed) = (0, 0, 0);
+    let (mut accepted, mut refused, mut direct) = (0, 0, 0);
     for round in 0..150 {
         let mut bytes = Vec::new();
         for _ in 0..=rng.below(3) {
@@ -137,18 +137,18 @@ fn agrees_with_tungstenite_on_what_is_read_to_its_place() {
             let at = rng.below(bytes.len());
             bytes[at] ^= 1 << rng.below(8);
         }
-        let most = [20_000, 70_000, 300_000][round % 3];
-        let (ours, result, places) =
-            decode_placed(&bytes, at_server(LIMITS), || 1 + rng.below(most));
+        let max = [20_000, 70_000, 300_000][round % 3];
+        let (ours, result, direct_reads) =
+            decode_with_direct_reads(&bytes, at_server(LIMITS), || 1 + rng.below(max));
         match compare(&bytes, &ours, result, round) {
             Both::Accept => accepted += 1,
             Both::Refuse => refused += 1,
             Both::RefuseEarly | Both::Differ => {}
         }
-        placed += places;
+        direct += direct_reads;
     }
     assert!(
-        accepted > 50 && refused > 20 && placed > 500,
-        "{accepted} {refused} {placed}"
+        accepted > 50 && refused > 20 && direct > 500,
+        "{accepted} {refused} {direct}"
     );
 }

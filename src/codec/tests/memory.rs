@@ -1,14 +1,16 @@
-//! What is held of a message in progress, and what one owns that was delivered.
+//! The memory for a message in progress, and the memory of a delivered message.
 
 use crate::time::Moment;
 
-use super::{BINARY, CONTINUATION, LIMITS, MIB, Rng, TEXT, decode_in, decoder, frame, places};
+use super::{
+    BINARY, CONTINUATION, LIMITS, MIB, Rng, TEXT, decode_in, decoder, direct_reads, frame,
+};
 #[cfg(feature = "deflate")]
 use crate::codec::Violation;
 use crate::codec::{CHUNK, Decoder, Event, Limits};
 
 #[test]
-fn allocates_for_what_arrives_and_not_for_what_is_promised() {
+fn allocates_for_received_bytes_and_not_for_announced_ones() {
     const LEN: usize = MIB / 4;
     for opcode in [TEXT, BINARY] {
         for last in [true, false] {
@@ -36,7 +38,7 @@ fn allocates_for_what_arrives_and_not_for_what_is_promised() {
 }
 
 #[test]
-fn allocates_no_more_than_fragments_bring_and_as_much_again() {
+fn allocates_at_most_twice_the_bytes_of_fragments() {
     for opcode in [TEXT, BINARY] {
         let mut rng = Rng::new(6);
         let mut decoder = decoder(LIMITS);
@@ -52,7 +54,7 @@ fn allocates_no_more_than_fragments_bring_and_as_much_again() {
             let capacity = decoder.capacity();
             assert!(capacity <= 2 * received, "{capacity} for {received} bytes");
         }
-        // What is delivered owns what it needs.
+        // The message owns a buffer of exactly its length.
         let last = frame(CONTINUATION, true, b"a");
         let Ok(Some(Event::Message(message))) = decoder.decode(&mut &last[..], now) else {
             panic!("no message");
@@ -66,13 +68,13 @@ fn allocates_no_more_than_fragments_bring_and_as_much_again() {
     }
 }
 
-/// What the documentation of `codec` promises to hold at most.
+/// Returns the maximum number of allocated bytes that the documentation of `codec` states.
 fn bound(received: usize, limit: usize) -> usize {
     let ahead = (16 * received).clamp(1024, CHUNK);
     in_buffers(limit).min(received + ahead)
 }
 
-/// Returns the size of the buffers that a message of `limit` bytes is held in.
+/// Returns the size of the buffers for a message of `limit` bytes.
 fn in_buffers(limit: usize) -> usize {
     match limit {
         0..=CHUNK => limit,
@@ -81,15 +83,15 @@ fn in_buffers(limit: usize) -> usize {
 }
 
 #[test]
-fn holds_little_ahead_in_any_fragments_pieces_and_places() {
+fn bounds_the_memory_for_any_fragments_pieces_and_direct_reads() {
     let mut rng = Rng::new(14);
     let now = Moment::now();
-    let (mut placed_pieces, mut given_up) = (0, 0);
+    let (mut direct_reads, mut cancelled) = (0, 0);
     for round in 0..120 {
         let near = CHUNK - 3 + rng.below(6);
         let limit = [1 + rng.below(5_000), near, near + CHUNK, usize::MAX][rng.below(4)];
-        let most = limit.min(5 * CHUNK);
-        let len = [most, 1 + rng.below(most)][rng.below(2)];
+        let max = limit.min(5 * CHUNK);
+        let len = [max, 1 + rng.below(max)][rng.below(2)];
         let payload = match round % 2 {
             0 => rng.bytes(len),
             _ => {
@@ -116,34 +118,34 @@ fn holds_little_ahead_in_any_fragments_pieces_and_places() {
             assert_eq!(decoder.decode(&mut &*head, now), Ok(None));
             while !rest.is_empty() {
                 let (mut piece, more) = rest.split_at(rest.len().min(1 + rng.below(pieces)));
-                let mut is_placed = false;
-                if let Some(mut rooms) = decoder.place() {
-                    is_placed = rng.below(3) > 0;
-                    if is_placed {
-                        let placed = places::fill(rooms.slices(), piece);
-                        piece = &piece[..placed];
-                        placed_pieces += 1;
+                let mut is_direct = false;
+                if let Some(mut buffers) = decoder.direct_read() {
+                    is_direct = rng.below(3) > 0;
+                    if is_direct {
+                        let read = direct_reads::fill(buffers.slices(), piece);
+                        piece = &piece[..read];
+                        direct_reads += 1;
                     }
-                    // Four buffers while it is read to them.
-                    let most = bound(received, limit) + 3 * CHUNK;
+                    // Up to four buffers during the read.
+                    let max = bound(received, limit) + 3 * CHUNK;
                     assert!(
-                        decoder.capacity() <= most.min(in_buffers(limit)),
+                        decoder.capacity() <= max.min(in_buffers(limit)),
                         "round {round}"
                     );
-                    if !is_placed && rng.below(2) == 0 {
-                        decoder.give_up_place();
-                        given_up += 1;
+                    if !is_direct && rng.below(2) == 0 {
+                        decoder.cancel_direct_read();
+                        cancelled += 1;
                     }
                 }
                 received += piece.len();
-                rest = if is_placed {
+                rest = if is_direct {
                     &rest[piece.len()..]
                 } else {
                     more
                 };
-                message = match is_placed {
+                message = match is_direct {
                     true => {
-                        let message = decoder.placed(piece.len(), now).unwrap();
+                        let message = decoder.finish_direct_read(piece.len(), now).unwrap();
                         message.map(|message| Event::Message(message.into_message().unwrap()))
                     }
                     false => decoder.decode(&mut piece, now).unwrap(),
@@ -155,7 +157,7 @@ fn holds_little_ahead_in_any_fragments_pieces_and_places() {
             }
         }
         let Some(Event::Message(message)) = message else {
-            panic!("{message:?} is no message");
+            panic!("{message:?} is not a message");
         };
         assert!(message.as_bytes() == payload, "round {round}");
         let buffer: Vec<u8> = message.into_bytes().into();
@@ -163,20 +165,20 @@ fn holds_little_ahead_in_any_fragments_pieces_and_places() {
         assert_eq!(decoder.capacity(), 0);
     }
     assert!(
-        placed_pieces > 150 && given_up > 30,
-        "{placed_pieces} {given_up}"
+        direct_reads > 150 && cancelled > 30,
+        "{direct_reads} {cancelled}"
     );
 }
 
 #[cfg(feature = "deflate")]
 #[test]
-fn holds_little_ahead_of_what_is_inflated() {
+fn bounds_the_memory_for_inflated_bytes() {
     use super::{at_server, properties::deflation};
     use crate::codec::{Compression, Rules};
 
     let now = Moment::now();
     let mut rng = Rng::new(15);
-    // Some of it hardly shrinks, the rest does to a thousandth.
+    // The first part hardly shrinks, the rest shrinks to a thousandth.
     let payload = [rng.bytes(20_000), vec![0; 280_000]].concat();
     let mut compression = Compression::new(deflation());
     let compressed = compression.compress_at_once(&payload).unwrap();
@@ -211,7 +213,7 @@ fn holds_little_ahead_of_what_is_inflated() {
 }
 
 #[test]
-fn delivers_exact_buffers_however_they_arrived() {
+fn delivers_buffers_of_exact_length_for_pieces_of_any_size() {
     for opcode in [TEXT, BINARY] {
         for piece in [1, 700, 5_000, 70_000, usize::MAX] {
             let whole = frame(opcode, true, &vec![b'a'; 100_000]);
@@ -229,7 +231,7 @@ fn delivers_exact_buffers_however_they_arrived() {
 }
 
 #[test]
-fn costs_little_between_messages() {
+fn is_small_between_messages() {
     assert!(size_of::<Decoder>() <= 512, "{}", size_of::<Decoder>());
     assert!(size_of::<Event>() <= 136, "{}", size_of::<Event>());
 }

@@ -1,8 +1,8 @@
-//! The decoder as a whole: what comes out of which bytes, wherever they are cut.
+//! Tests of the whole decoder: the events of a stream, for pieces of any size.
 
 mod differential;
+mod direct_reads;
 mod memory;
-mod places;
 mod properties;
 mod refusals;
 mod sessions;
@@ -44,7 +44,7 @@ fn decoder(limits: Limits) -> Decoder {
     Decoder::new(at_server(limits))
 }
 
-/// xorshift64*: the same numbers in every run.
+/// A random number generator, xorshift64*. It gives the same numbers in every run.
 pub(super) struct Rng(u64);
 
 impl Rng {
@@ -68,7 +68,7 @@ impl Rng {
     }
 }
 
-/// Writes a frame as a client does, its head by tungstenite.
+/// Writes a masked frame of a client. tungstenite writes the head.
 fn push_frame(to: &mut Vec<u8>, opcode: u8, last: bool, payload: &[u8]) {
     let key = [to.len() as u8, 0x8a, 0x00, 0xff];
     FrameHeader {
@@ -94,9 +94,9 @@ fn control(bytes: &[u8]) -> Box<Control> {
     control
 }
 
-/// Decodes `bytes` in pieces whose lengths `piece` gives, up to a Close, a violation or the end.
+/// Decodes `bytes` up to a Close, a violation or the end. `piece` returns the length of the next piece.
 ///
-/// Returns the events, how it ended, and for a violation the number of bytes given until then.
+/// Returns the events, the result, and the number of bytes passed to the decoder.
 fn decode_in(
     bytes: &[u8],
     limits: Limits,
@@ -131,7 +131,7 @@ fn decode_by(
                 Err(violation) => return (events, Err(violation), given),
             }
         }
-        assert!(input.is_empty(), "bytes are left, yet more are asked for");
+        assert!(input.is_empty(), "the decoder left bytes of the input");
     }
     (events, Ok(()), given)
 }
@@ -141,15 +141,11 @@ fn decode(bytes: &[u8]) -> (Vec<Event>, Result<(), Violation>) {
     (events, result)
 }
 
-/// Feeds byte by byte, and returns the violation and how many bytes it took.
+/// Decodes byte by byte. Returns the violation, and the number of bytes up to it.
 #[track_caller]
 fn refused(bytes: &[u8]) -> (Violation, usize) {
     let (events, result, given) = decode_in(bytes, LIMITS, || 1);
     let violation = result.expect_err("the stream should be refused");
-    assert_eq!(
-        decode(bytes),
-        (events, Err(violation)),
-        "when given at once"
-    );
+    assert_eq!(decode(bytes), (events, Err(violation)), "in one piece");
     (violation, given)
 }

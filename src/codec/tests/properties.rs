@@ -1,4 +1,4 @@
-//! What holds for every message and every stream, on both sides of a connection.
+//! Properties of all messages and streams, on both sides of a connection.
 
 use std::io::IoSlice;
 
@@ -6,19 +6,19 @@ use tokio_tungstenite::tungstenite::protocol::frame::{FrameHeader, coding::OpCod
 
 use super::{
     BINARY, CLOSE, CONTINUATION, LIMITS, PING, PONG, Rng, TEXT, control, decode_by,
-    sessions::{assert_cuts_do_not_matter, mutate, random_message},
+    sessions::{assert_same_events_in_pieces, mutate, random_message},
 };
 use crate::{
     codec::{Compression, Deflation, Event, Limits, Mask, Outgoing, Role, Rules},
     words::{CloseCode, CloseFrame},
 };
 
-/// What the sides of a connection go by.
+/// The role and the compression for a test.
 #[derive(Clone, Copy, Debug)]
 struct Setting {
-    /// The side that decodes; the other one encodes.
+    /// The role of the decoding side.
     role: Role,
-    /// Messages may be compressed.
+    /// `Some` if messages may be compressed.
     deflation: Option<Deflation>,
 }
 
@@ -55,8 +55,8 @@ impl Setting {
         }
     }
 
-    /// Writes a frame as the other side does, where that masks with a key of its choice. The
-    /// opcode is with the bit of compressed messages, where it is one.
+    /// Writes a frame of the other side. A client masks it with `key`. `opcode` may include the bit of
+    /// compressed messages.
     fn push_frame(self, to: &mut Vec<u8>, opcode: u8, last: bool, payload: &[u8], key: [u8; 4]) {
         let mask = match self.role {
             Role::Server => Some(key),
@@ -74,8 +74,8 @@ impl Setting {
         mask.map_or(Mask::NONE, Mask::new).append(payload, to);
     }
 
-    /// Writes an event in any number of frames, each with any mask, and a pong between them here
-    /// and there. Returns the number of pongs.
+    /// Writes an event in a random number of frames with random masks. Some pongs are between the frames.
+    /// Returns the number of these pongs.
     fn push_event(self, to: &mut Vec<u8>, event: &Event, rng: &mut Rng) -> usize {
         let key = |rng: &mut Rng| match rng.below(4) {
             0 => [0; 4],
@@ -121,12 +121,12 @@ impl Setting {
         pongs
     }
 
-    /// Makes a stream that breaks no rule, and says what it holds.
+    /// Makes a valid stream, and returns its events as well.
     fn session(self, rng: &mut Rng) -> (Vec<u8>, Vec<Event>) {
         let (mut bytes, mut events) = (Vec::new(), Vec::new());
         for event in random_events(rng) {
             let pongs = self.push_event(&mut bytes, &event, rng);
-            // They come before the message that they interrupt.
+            // The event of a pong between fragments comes before that of the message.
             events.extend((0..pongs).map(|_| Event::Pong(control(b""))));
             events.push(event);
         }
@@ -134,7 +134,7 @@ impl Setting {
     }
 }
 
-/// The bit of a compressed message's first frame (RFC 7692 §6).
+/// The bit in the first frame of a compressed message (RFC 7692 §6).
 const COMPRESSED: u8 = 0x40;
 
 fn random_events(rng: &mut Rng) -> Vec<Event> {
@@ -166,7 +166,7 @@ fn random_events(rng: &mut Rng) -> Vec<Event> {
 }
 
 #[test]
-fn decodes_what_was_encoded_in_any_frames_with_any_mask() {
+fn decodes_events_in_any_frames_with_any_mask() {
     let mut rng = Rng::new(11);
     for setting in settings() {
         for round in 0..200 {
@@ -180,7 +180,7 @@ fn decodes_what_was_encoded_in_any_frames_with_any_mask() {
 }
 
 #[test]
-fn decodes_what_is_sent_whatever_a_write_takes() {
+fn decodes_sent_events_for_writes_of_any_size() {
     let mut rng = Rng::new(12);
     for round in 0..400 {
         let (sends, receives) = match round % 2 {
@@ -203,7 +203,7 @@ fn decodes_what_is_sent_whatever_a_write_takes() {
                 Event::Pong(payload) => outgoing.push_pong(payload),
                 Event::Close(close) => outgoing.push_close(close.as_ref()),
             }
-            // Some of it is written before more is sent.
+            // Some bytes are written before the next event is queued.
             for _ in 0..rng.below(3) {
                 write_some(&mut outgoing, &mut written, 1 + rng.below(9_000));
             }
@@ -228,7 +228,7 @@ fn write_some(outgoing: &mut Outgoing, written: &mut Vec<u8>, at_most: usize) {
 }
 
 #[test]
-fn gives_the_same_events_on_either_side_wherever_a_stream_is_cut() {
+fn gives_the_same_events_for_pieces_on_both_sides() {
     let mut rng = Rng::new(13);
     let tight = Limits {
         message: 9_000,
@@ -247,7 +247,7 @@ fn gives_the_same_events_on_either_side_wherever_a_stream_is_cut() {
                 _ => {
                     let len = 2 + rng.below(300);
                     bytes = rng.bytes(len);
-                    // Without this hardly any noise gets past its second byte.
+                    // Without this, almost all noise is refused at its second byte.
                     bytes[0] = [0x81, 0x01, 0x82, 0x02, 0x88, 0x89, 0xc1, 0x41][rng.below(8)];
                     let masked = if setting.role == Role::Server {
                         0x80
@@ -259,7 +259,7 @@ fn gives_the_same_events_on_either_side_wherever_a_stream_is_cut() {
             }
             bytes.truncate(20_000);
             let rules = setting.rules(if round % 2 == 0 { LIMITS } else { tight });
-            assert_cuts_do_not_matter(&bytes, rules, &mut rng, round);
+            assert_same_events_in_pieces(&bytes, rules, &mut rng, round);
             match decode_by(&bytes, rules, || usize::MAX).1 {
                 Ok(()) => accepted += 1,
                 Err(_) => refused += 1,

@@ -1,4 +1,4 @@
-//! What is refused, and at which byte; and what just passes.
+//! The refusal of invalid streams at the first possible byte, and valid streams at the limits.
 
 use super::{
     BINARY, CLOSE, CONTINUATION, LIMITS, PING, TEXT, decode, decode_in, frame, push_frame, refused,
@@ -35,7 +35,7 @@ fn refuses_text_that_ends_within_a_character() {
 }
 
 #[test]
-fn takes_characters_cut_by_frames_and_bytes_of_any_kind_in_binary() {
+fn accepts_characters_split_by_frames_and_any_bytes_in_binary() {
     let text = "a€\u{10348}é";
     let mut bytes = Vec::new();
     for (i, byte) in text.bytes().enumerate() {
@@ -51,7 +51,7 @@ fn takes_characters_cut_by_frames_and_bytes_of_any_kind_in_binary() {
 }
 
 #[test]
-fn refuses_an_illegal_close_at_the_byte_that_proves_it() {
+fn refuses_an_illegal_close_at_the_first_possible_byte() {
     let close = |payload: &[u8]| frame(CLOSE, true, payload);
     let (violation, at) = refused(&close(b"\x03\xed gone"));
     assert!(matches!(violation, Violation::Protocol(_)));
@@ -63,7 +63,7 @@ fn refuses_an_illegal_close_at_the_byte_that_proves_it() {
 }
 
 #[test]
-fn refuses_too_much_before_any_payload() {
+fn refuses_a_message_over_the_limit_before_its_payload() {
     let limits = Limits {
         message: 1_000,
         frame: 600,
@@ -88,7 +88,7 @@ fn refuses_too_much_before_any_payload() {
 }
 
 #[test]
-fn counts_the_bytes_of_a_character_that_is_cut() {
+fn counts_the_bytes_of_an_incomplete_character() {
     let limits = Limits {
         message: 3,
         ..LIMITS
@@ -100,7 +100,7 @@ fn counts_the_bytes_of_a_character_that_is_cut() {
 }
 
 #[test]
-fn counts_all_fragments_and_the_empty_ones_before_the_last() {
+fn limits_the_fragments_and_the_empty_fragments_before_the_last() {
     let limits = Limits {
         fragments: 5,
         empty_fragments: 2,
@@ -113,7 +113,7 @@ fn counts_all_fragments_and_the_empty_ones_before_the_last() {
             push_frame(&mut bytes, opcode, i + 1 == fragments.len(), fragment);
             push_frame(&mut bytes, PING, true, b"");
         }
-        // The counts start again.
+        // The counters restart with the second message.
         [&bytes[..], &bytes[..]].concat()
     };
     for (fragments, allowed) in [
@@ -134,7 +134,7 @@ fn counts_all_fragments_and_the_empty_ones_before_the_last() {
 }
 
 #[test]
-fn ends_two_million_empty_fragments_at_the_seventeenth() {
+fn refuses_the_seventeenth_empty_fragment() {
     let mut bytes = frame(BINARY, false, b"");
     for _ in 0..1_000 {
         push_frame(&mut bytes, CONTINUATION, false, b"");
@@ -143,7 +143,7 @@ fn ends_two_million_empty_fragments_at_the_seventeenth() {
 }
 
 #[test]
-fn tells_the_peer_why() {
+fn each_violation_has_a_close_code() {
     for (violation, code) in [
         (Violation::Protocol(""), 1002),
         (Violation::InvalidUtf8, 1007),

@@ -1,4 +1,4 @@
-//! Random streams, valid and not: what is in them comes out, wherever they are cut.
+//! Random streams, valid and invalid: their events, for pieces of any size.
 
 use super::{
     BINARY, CLOSE, CONTINUATION, LIMITS, PING, PONG, Rng, TEXT, at_server, control, decode,
@@ -10,7 +10,12 @@ use crate::{
 };
 
 #[track_caller]
-pub(super) fn assert_cuts_do_not_matter(bytes: &[u8], rules: Rules, rng: &mut Rng, round: usize) {
+pub(super) fn assert_same_events_in_pieces(
+    bytes: &[u8],
+    rules: Rules,
+    rng: &mut Rng,
+    round: usize,
+) {
     let (events, result, _) = decode_by(bytes, rules, || usize::MAX);
     let (by_byte, by_byte_result, proof) = decode_by(bytes, rules, || 1);
     assert_eq!(by_byte_result, result, "round {round}, byte by byte");
@@ -47,7 +52,7 @@ pub(super) fn random_message(rng: &mut Rng) -> Message {
     Message::from(text)
 }
 
-/// Makes a stream that breaks no rule, and says what it holds.
+/// Makes a valid stream, and returns its events as well.
 pub(super) fn random_session(rng: &mut Rng) -> (Vec<u8>, Vec<Event>) {
     let mut bytes = Vec::new();
     let mut events = Vec::new();
@@ -59,7 +64,7 @@ pub(super) fn random_session(rng: &mut Rng) -> (Vec<u8>, Vec<Event>) {
             }
             1 => Event::Pong(control(b"")),
             2 => {
-                // A control frame between the fragments: its event comes before the message's.
+                // A control frame between two fragments. Its event comes before that of the message.
                 let message = random_message(rng);
                 let opcode = if message.is_text() { TEXT } else { BINARY };
                 let (front, back) = message.as_bytes().split_at(rng.below(message.len() + 1));
@@ -111,7 +116,7 @@ fn push_event(to: &mut Vec<u8>, event: &Event, rng: &mut Rng) {
     }
 }
 
-/// Changes a few bytes, mostly near the front, where the heads are.
+/// Changes a few bytes. About half of the changes are in the first 16 bytes, because heads are there.
 pub(super) fn mutate(bytes: &mut Vec<u8>, rng: &mut Rng) {
     for _ in 0..=rng.below(3) {
         if bytes.is_empty() {
@@ -131,7 +136,7 @@ pub(super) fn mutate(bytes: &mut Vec<u8>, rng: &mut Rng) {
 }
 
 #[test]
-fn gives_back_what_was_encoded() {
+fn decodes_what_was_encoded() {
     let mut rng = Rng::new(2);
     for round in 0..1_500 {
         let (bytes, expected) = random_session(&mut rng);
@@ -142,16 +147,16 @@ fn gives_back_what_was_encoded() {
 }
 
 #[test]
-fn gives_the_same_events_wherever_a_valid_stream_is_cut() {
+fn gives_the_same_events_for_pieces_of_a_valid_stream() {
     let mut rng = Rng::new(3);
     for round in 0..400 {
         let (bytes, _) = random_session(&mut rng);
-        assert_cuts_do_not_matter(&bytes, at_server(LIMITS), &mut rng, round);
+        assert_same_events_in_pieces(&bytes, at_server(LIMITS), &mut rng, round);
     }
 }
 
 #[test]
-fn gives_the_same_events_wherever_a_mutated_stream_is_cut() {
+fn gives_the_same_events_for_pieces_of_a_mutated_stream() {
     let mut rng = Rng::new(4);
     let limits = Limits {
         message: 9_000,
@@ -167,24 +172,24 @@ fn gives_the_same_events_wherever_a_mutated_stream_is_cut() {
         mutate(&mut bytes, &mut rng);
         let limits = if round % 2 == 0 { limits } else { LIMITS };
         refused += usize::from(decode_in(&bytes, limits, || usize::MAX).1.is_err());
-        assert_cuts_do_not_matter(&bytes, at_server(limits), &mut rng, round);
+        assert_same_events_in_pieces(&bytes, at_server(limits), &mut rng, round);
     }
     assert!((1_000..3_700).contains(&refused), "{refused} were refused");
 }
 
 #[test]
-fn gives_the_same_events_wherever_noise_is_cut() {
+fn gives_the_same_events_for_pieces_of_noise() {
     let mut rng = Rng::new(5);
     for round in 0..20_000 {
         let len = 1 + rng.below(300);
         let mut noise = rng.bytes(len);
-        // Without this hardly any noise gets past its second byte.
+        // Without this, almost all noise is refused at its second byte.
         if round % 4 != 0 {
             noise[0] = [0x81, 0x01, 0x82, 0x02, 0x88, 0x89][rng.below(6)];
             if let Some(second) = noise.get_mut(1) {
                 *second = 0x80 | (*second & 0x1f);
             }
         }
-        assert_cuts_do_not_matter(&noise, at_server(LIMITS), &mut rng, round);
+        assert_same_events_in_pieces(&noise, at_server(LIMITS), &mut rng, round);
     }
 }

@@ -1,4 +1,4 @@
-//! How long a message may take.
+//! The deadline of a message.
 
 use std::time::Duration;
 
@@ -11,25 +11,25 @@ use crate::{
 };
 
 #[test]
-fn gives_a_message_its_time_from_the_first_byte_to_the_last() {
+fn limits_the_time_from_the_first_byte_to_the_last() {
     let start = Moment::now();
     let at = |seconds| start + Duration::from_secs(seconds);
     let mut decoder = decoder(LIMITS);
     assert_eq!(decoder.decode(&mut &[][..], start), Ok(None));
     assert_eq!(decoder.deadline(), None);
 
-    // A frame that dribbles in, from its first byte on.
+    // A frame that arrives byte by byte.
     let text = frame(TEXT, true, b"text");
     for (seconds, byte) in text[..9].iter().enumerate() {
-        let dribbled = decoder.decode(&mut &[*byte][..], at(seconds as u64));
-        assert_eq!(dribbled, Ok(None));
+        let decoded = decoder.decode(&mut &[*byte][..], at(seconds as u64));
+        assert_eq!(decoded, Ok(None));
         assert_eq!(decoder.deadline(), Some(at(60)));
     }
     let message = decoder.decode(&mut &text[9..], at(59));
     assert_eq!(message, Ok(Some(Event::Message(Message::from("text")))));
     assert_eq!(decoder.deadline(), None);
 
-    // Fragments, with a control frame that changes nothing.
+    // Fragments, with a control frame that does not change the deadline.
     let first = frame(TEXT, false, b"te");
     assert_eq!(decoder.decode(&mut &first[..], at(100)), Ok(None));
     assert_eq!(decoder.deadline(), Some(at(160)));
@@ -45,7 +45,7 @@ fn gives_a_message_its_time_from_the_first_byte_to_the_last() {
 }
 
 #[test]
-fn starts_the_clock_with_a_first_fragment_that_shares_its_input() {
+fn sets_the_deadline_for_a_fragment_followed_by_a_ping() {
     let now = Moment::now();
     let mut decoder = decoder(LIMITS);
     let mut bytes = frame(TEXT, false, b"te");
@@ -60,7 +60,7 @@ fn starts_the_clock_with_a_first_fragment_that_shares_its_input() {
 }
 
 #[test]
-fn stops_the_clock_when_only_the_head_came_late() {
+fn removes_the_deadline_when_the_message_is_complete() {
     let now = Moment::now();
     let mut decoder = decoder(LIMITS);
     let text = frame(TEXT, true, b"text");
@@ -71,7 +71,7 @@ fn stops_the_clock_when_only_the_head_came_late() {
 }
 
 #[test]
-fn gives_a_control_frame_its_time_as_well() {
+fn limits_the_time_of_a_control_frame() {
     let now = Moment::now();
     let mut decoder = decoder(LIMITS);
     let ping = frame(PING, true, b"ping");
@@ -82,7 +82,7 @@ fn gives_a_control_frame_its_time_as_well() {
 }
 
 #[test]
-fn waits_for_ever_without_a_limit() {
+fn waits_forever_without_a_limit() {
     for (assembly, due) in [(None, false), (Some(Duration::MAX), true)] {
         let mut decoder = decoder(Limits { assembly, ..LIMITS });
         let start = Moment::now();

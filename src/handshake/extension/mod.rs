@@ -1,7 +1,7 @@
-//! Extensions: whether what a client offers is well formed.
+//! Extensions: checks that the client's offers are well formed.
 //!
-//! Decides the grammar of `Sec-WebSocket-Extensions` and how much of it is read. Which offers are
-//! accepted, and whether a parameter may be repeated, is left to each extension.
+//! This module checks the grammar of `Sec-WebSocket-Extensions` and the number of offers and parameters.
+//! Each extension decides which offers it accepts, and whether a parameter may be repeated.
 
 #[cfg(feature = "deflate")]
 pub(crate) mod deflate;
@@ -12,28 +12,28 @@ use http::{HeaderMap, header::SEC_WEBSOCKET_EXTENSIONS};
 
 use crate::words::header::{as_token, elements, split};
 
-/// The most extensions a client may offer, over all lines.
+/// The maximum number of extensions that a client may offer, over all lines.
 const MAX_OFFERS: usize = 8;
 
-/// The most parameters one offer may carry.
+/// The maximum number of parameters in one offer.
 const MAX_PARAMETERS: usize = 16;
 
-/// `Sec-WebSocket-Extensions` breaks its grammar, or offers too much.
+/// `Sec-WebSocket-Extensions` breaks its grammar, or has too many offers or parameters.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Malformed;
 
-/// A server answered with an extension, or parameters, that it may not answer with.
+/// A server answered with an extension or with parameters that are not allowed in its answer.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Unacceptable;
 
-/// Checks every offer of a client against the grammar, known extensions and unknown ones alike.
+/// Checks the grammar of every offer of a client, even of unknown extensions.
 ///
-/// Without the field there is nothing to check: offering nothing is allowed.
+/// A request without the field is valid: the client need not offer an extension.
 ///
 /// # Errors
 ///
-/// [`Malformed`] if the field is present without a single offer, if an offer breaks the grammar,
-/// or beyond 8 offers over all lines or 16 parameters in one of them.
+/// [`Malformed`] if the field is present without an offer, if an offer breaks the grammar, if there are more
+/// than 8 offers over all lines, or if an offer has more than 16 parameters.
 ///
 /// Source: [RFC 6455 §9.1](https://www.rfc-editor.org/rfc/rfc6455#section-9.1).
 pub(crate) fn validate(headers: &HeaderMap) -> Result<(), Malformed> {
@@ -63,7 +63,7 @@ pub(crate) fn validate(headers: &HeaderMap) -> Result<(), Malformed> {
 /// A parameter's name, and its value with quotes and escapes removed.
 type Parameter<'a> = (&'a str, Option<Cow<'a, str>>);
 
-/// Reads one element of the list: the extension's name, and its parameters as they come.
+/// Reads one element of the list: the name of the extension, and an iterator over its parameters.
 fn offer(
     element: &[u8],
 ) -> Result<(&str, impl Iterator<Item = Result<Parameter<'_>, Malformed>>), Malformed> {
@@ -73,8 +73,8 @@ fn offer(
 }
 
 fn parameter(part: &[u8]) -> Result<Parameter<'_>, Malformed> {
-    // Whitespace around the `=`, which this removes, is legal: the grammar is that of RFC 2616
-    // with its "implied *LWS".
+    // This removes the whitespace around the `=`. It is legal: the grammar is that of RFC 2616, with its
+    // "implied *LWS".
     let mut sides = split(part, b'=');
     let name = sides.next().and_then(as_token).ok_or(Malformed)?;
     let value = sides.next().map(value).transpose()?;
@@ -91,8 +91,8 @@ fn value(side: &[u8]) -> Result<Cow<'_, str>, Malformed> {
     }
 }
 
-/// Reads a quoted string from behind its opening quote. Its content has to be a token, which is
-/// stricter than a quoted string elsewhere in HTTP.
+/// Reads a quoted string, without its opening quote. The content has to be a token, unlike in other quoted
+/// strings of HTTP.
 fn quoted(after_quote: &[u8]) -> Result<String, Malformed> {
     let mut content = Vec::new();
     let mut bytes = after_quote.iter();
@@ -227,12 +227,12 @@ mod tests {
     }
 
     #[test]
-    fn does_not_close_a_quoted_value_in_the_next_line() {
+    fn refuses_a_quoted_value_that_goes_on_in_the_next_line() {
         assert_eq!(validate(&request(&["foo; a=\"b", "c\""])), Err(Malformed));
     }
 
     #[test]
-    fn accepts_as_many_offers_as_the_limit_and_not_one_more() {
+    fn limits_the_number_of_offers() {
         let full = ["x"; MAX_OFFERS].join(", ");
         assert_eq!(validate(&request(&[&full])), Ok(()));
         for lines in [
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn accepts_as_many_parameters_as_the_limit_in_each_offer_and_not_one_more() {
+    fn limits_the_number_of_parameters_in_each_offer() {
         let full = with_parameters(MAX_PARAMETERS);
         let beyond = with_parameters(MAX_PARAMETERS + 1);
         assert_eq!(validate(&request(&[&full, &full])), Ok(()));
@@ -258,7 +258,7 @@ mod tests {
     }
 
     #[test]
-    fn reads_names_and_values_without_quotes_and_escapes() {
+    fn removes_quotes_and_escapes_from_values() {
         let (name, parameters) = offer(br#"foo; a; b=c ; d="e"; f = "\1\0""#).unwrap();
         assert_eq!(name, "foo");
         assert_eq!(

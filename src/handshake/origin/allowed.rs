@@ -1,10 +1,10 @@
-//! The entries of the lists: origins, schemes and hosts.
+//! The entries of an origin policy: origins, schemes and hosts.
 
 use std::net::Ipv6Addr;
 
 use super::syntax::{Host, Origin, Reason, default_port, is_domain, split_authority, split_scheme};
 
-/// One entry of the list of origins.
+/// An allowed origin, or an allowed scheme.
 #[derive(Clone, Debug)]
 pub(super) enum Allowed {
     /// Every origin of this scheme.
@@ -45,7 +45,7 @@ impl Allowed {
     }
 }
 
-/// A host, or all hosts below a domain, with a port if one was named.
+/// A host, or all hosts below a domain, with an optional port.
 #[derive(Clone, Debug)]
 pub(super) struct Hosts {
     host: AllowedHost,
@@ -55,7 +55,7 @@ pub(super) struct Hosts {
 #[derive(Clone, Debug)]
 enum AllowedHost {
     Name(Box<str>),
-    /// The hosts that end in this suffix, which starts with a dot, and have a label before it.
+    /// The hosts with a label before this suffix. The suffix starts with a dot.
     Below(Box<str>),
     V6(Ipv6Addr),
 }
@@ -86,8 +86,8 @@ impl Hosts {
         Ok(Self { host, port })
     }
 
-    /// Returns whether an origin has one of these hosts; its port matters if one was named here.
-    pub(super) fn pins(&self, origin: &Origin<'_>) -> bool {
+    /// Returns whether the host of an origin is one of these. The port has to match if there is one here.
+    pub(super) fn contains(&self, origin: &Origin<'_>) -> bool {
         let site = origin.site.as_ref();
         site.is_some_and(|site| {
             self.includes(&site.host) && (self.port.is_none() || self.port == site.port)
@@ -97,8 +97,7 @@ impl Hosts {
     fn includes(&self, host: &Host<'_>) -> bool {
         match (&self.host, host) {
             (AllowedHost::Name(name), Host::Name(other)) => name.eq_ignore_ascii_case(other),
-            // A parsed name has no empty label and does not start with a dot, so what is left
-            // before the suffix is one or more whole labels.
+            // A parsed name has no empty labels. So one or more whole labels come before the suffix.
             (AllowedHost::Below(suffix), Host::Name(other)) => other
                 .len()
                 .checked_sub(suffix.len())

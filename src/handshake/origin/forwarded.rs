@@ -1,4 +1,4 @@
-//! Which host a client has asked for, when proxies in front of the server say so.
+//! The host of a request as reported by the proxies in front of the server.
 
 use std::{borrow::Cow, fmt, str, sync::Arc};
 
@@ -8,15 +8,15 @@ use crate::words::header::{as_token, elements, is_token, split};
 
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 
-/// Proxies whose word about the host of a request is believed.
+/// The proxies that are trusted to report the host of a request.
 ///
-/// Anybody can send `Forwarded` and `X-Forwarded-Host`, and each proxy adds an element to the right of
-/// what it received, or replaces it. So an element counts only if it was added by a proxy that is
-/// trusted ([RFC 7239 §8.1](https://www.rfc-editor.org/rfc/rfc7239#section-8.1)).
+/// Every client can send `Forwarded` and `X-Forwarded-Host`. A proxy replaces the field, or adds an element on
+/// the right. So an element is used only if a trusted proxy added it
+/// ([RFC 7239 §8.1](https://www.rfc-editor.org/rfc/rfc7239#section-8.1)).
 ///
 /// # Examples
 ///
-/// Behind nginx with `proxy_set_header X-Forwarded-Host $http_host;`, on a port that nobody else reaches:
+/// Behind nginx with `proxy_set_header X-Forwarded-Host $http_host;`, on a port that only nginx can reach:
 ///
 /// ```
 /// use tower_websocket::{OriginPolicy, TrustedProxies};
@@ -25,7 +25,7 @@ const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host")
 /// # let _ = policy;
 /// ```
 ///
-/// Only from peers in a list, on a port that others reach as well:
+/// Only from peers in a list, on a port that others can reach as well:
 ///
 /// ```
 /// use std::net::{IpAddr, SocketAddr};
@@ -53,16 +53,15 @@ enum Trust {
 }
 
 impl TrustedProxies {
-    /// Trusts the last `number` elements, which are those of this many proxies in front of the server.
+    /// Trusts the last `number` elements: one for each of `number` proxies in front of the server.
     ///
-    /// The host is taken from the first of these, which is the one of the proxy that the client has
-    /// asked. Count the proxies that add an element, and not those that leave the field as it is. A
-    /// field with fewer elements is not believed, and 0 trusts nobody.
+    /// The host is taken from the first of these elements. The outermost proxy added it. Count only the
+    /// proxies that add an element, not those that leave the field unchanged. If the field has fewer elements,
+    /// it is ignored. With 0 it is always ignored.
     ///
-    /// Every request has to come through these proxies: somebody who reaches the server directly can
-    /// write all elements. Have the outermost proxy replace the field, and not add to what the client has
-    /// sent. An element that it adds as a line of its own can get lost: nginx before 1.23 passes on only the
-    /// first line.
+    /// Every request has to come through these proxies: a client that reaches the server directly can write
+    /// all elements itself. Let the outermost proxy replace the field instead of adding to it. If it adds a
+    /// second line, that line can get lost: nginx before 1.23 passes on only the first line.
     #[must_use]
     pub const fn number(number: usize) -> Self {
         Self {
@@ -70,10 +69,10 @@ impl TrustedProxies {
         }
     }
 
-    /// Trusts the last element of requests for which `is_trusted` returns `true`: those whose peer is a
-    /// proxy of yours, according to what the server has put into their extensions.
+    /// Trusts the last element of a request if `is_trusted` returns `true`.
     ///
-    /// A panic in the function is answered 500.
+    /// The function should check that the peer is one of your proxies. The server puts the peer's address into
+    /// the extensions of the request. A panic in the function is answered 500.
     #[must_use]
     pub fn peers(is_trusted: impl Fn(&Parts) -> bool + Send + Sync + 'static) -> Self {
         Self {
@@ -81,7 +80,7 @@ impl TrustedProxies {
         }
     }
 
-    /// Returns which element counts, from the right, starting with 1.
+    /// Returns the number of the element to use, counted from the right, starting with 1.
     fn element(&self, request: &Parts) -> Option<usize> {
         match &self.trust {
             Trust::Number(0) => None,
@@ -100,7 +99,7 @@ impl fmt::Debug for TrustedProxies {
     }
 }
 
-/// The field that the proxies write, and which of its elements count.
+/// The field that the proxies write, and the proxies to trust.
 #[derive(Clone, Debug)]
 pub(super) struct Forwarding {
     pub(super) field: Field,
@@ -113,43 +112,46 @@ pub(super) enum Field {
     XForwardedHost,
 }
 
-/// What the proxies say about the host.
+/// The host that the proxies report.
 #[derive(Debug, Eq, PartialEq)]
-pub(super) enum Said<'a> {
-    Nothing,
+pub(super) enum ForwardedHost<'a> {
+    Missing,
     Host(Cow<'a, str>),
-    /// Something that is not written as RFC 7239 asks.
+    /// The field breaks the syntax of RFC 7239.
     Malformed,
 }
 
 impl Forwarding {
-    pub(super) fn host<'a>(&self, request: &'a Parts) -> Said<'a> {
+    pub(super) fn host<'a>(&self, request: &'a Parts) -> ForwardedHost<'a> {
         let Some(number) = self.proxies.element(request) else {
-            return Said::Nothing;
+            return ForwardedHost::Missing;
         };
         let headers = &request.headers;
         match self.field {
             Field::XForwardedHost => {
                 let elements: Vec<_> = hosts(headers).collect();
-                from_right(&elements, number).map_or(Said::Nothing, |element| {
-                    str::from_utf8(element).map_or(Said::Malformed, |host| Said::Host(host.into()))
+                from_right(&elements, number).map_or(ForwardedHost::Missing, |element| {
+                    str::from_utf8(element).map_or(ForwardedHost::Malformed, |host| {
+                        ForwardedHost::Host(host.into())
+                    })
                 })
             }
             Field::Forwarded => {
                 let elements: Vec<_> = elements(headers, &FORWARDED).collect();
-                // An open string may have swallowed elements, and then the count is wrong.
+                // An unclosed quoted string may contain further elements. Then the count is wrong.
                 let trusted = &elements[elements.len().saturating_sub(number)..];
-                let is_malformed = |element: &&[u8]| host_parameter(element) == Said::Malformed;
+                let is_malformed =
+                    |element: &&[u8]| host_parameter(element) == ForwardedHost::Malformed;
                 if trusted.iter().any(is_malformed) {
-                    return Said::Malformed;
+                    return ForwardedHost::Malformed;
                 }
-                from_right(&elements, number).map_or(Said::Nothing, host_parameter)
+                from_right(&elements, number).map_or(ForwardedHost::Missing, host_parameter)
             }
         }
     }
 }
 
-/// Iterates over the elements of `X-Forwarded-Host`, in which a quotation mark is a character like others.
+/// Iterates over the elements of `X-Forwarded-Host`. Quotation marks have no meaning in it.
 fn hosts(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
     let lines = headers.get_all(X_FORWARDED_HOST).into_iter();
     let elements = lines.flat_map(|line| line.as_bytes().split(|byte| *byte == b','));
@@ -158,7 +160,7 @@ fn hosts(headers: &HeaderMap) -> impl Iterator<Item = &[u8]> {
         .filter(|element| !element.is_empty())
 }
 
-/// Returns an element; the last one is number 1.
+/// Returns an element by its number from the right. The last one is number 1.
 fn from_right<'a>(elements: &[&'a [u8]], number: usize) -> Option<&'a [u8]> {
     let index = elements.len().checked_sub(number)?;
     elements.get(index).copied()
@@ -166,29 +168,29 @@ fn from_right<'a>(elements: &[&'a [u8]], number: usize) -> Option<&'a [u8]> {
 
 /// Returns the `host` of one element of `Forwarded` (RFC 7239 §4).
 ///
-/// Anything that is out of order makes the element malformed. Otherwise a quoted string that a client
-/// leaves open would swallow the element that a proxy adds behind it.
-fn host_parameter(element: &[u8]) -> Said<'_> {
-    let mut said = Said::Nothing;
+/// Every syntax error makes the element malformed. Otherwise a client could hide the element that a proxy
+/// adds, by an unclosed quoted string before it.
+fn host_parameter(element: &[u8]) -> ForwardedHost<'_> {
+    let mut found = ForwardedHost::Missing;
     for pair in split(element, b';') {
         if pair.is_empty() {
             continue;
         }
         let Some((name, value)) = split_pair(pair) else {
-            return Said::Malformed;
+            return ForwardedHost::Malformed;
         };
         if name.eq_ignore_ascii_case("host") {
-            if said != Said::Nothing {
-                return Said::Malformed;
+            if found != ForwardedHost::Missing {
+                return ForwardedHost::Malformed;
             }
-            said = Said::Host(value);
+            found = ForwardedHost::Host(value);
         }
     }
-    said
+    found
 }
 
-/// Splits `token=token` or `token="quoted string"`. Ports and IPv6 addresses are taken without quotes,
-/// too, as many proxies are set up to write them.
+/// Splits `token=token` or `token="quoted string"`. Ports and IPv6 addresses are also accepted without
+/// quotes, because many proxies write them that way.
 fn split_pair(pair: &[u8]) -> Option<(&str, Cow<'_, str>)> {
     let equals = pair.iter().position(|byte| *byte == b'=')?;
     let name = as_token(&pair[..equals])?;
@@ -229,9 +231,9 @@ mod tests {
         let (request, ()) = request.body(()).unwrap().into_parts();
         let forwarding = Forwarding { field, proxies };
         match forwarding.host(&request) {
-            Said::Nothing => "nothing".into(),
-            Said::Malformed => "malformed".into(),
-            Said::Host(host) => host.into(),
+            ForwardedHost::Missing => "missing".into(),
+            ForwardedHost::Malformed => "malformed".into(),
+            ForwardedHost::Host(host) => host.into(),
         }
     }
 
@@ -263,19 +265,19 @@ mod tests {
             (2, &["evil, a", "b"], "a"),
             (2, &["a, b"], "a"),
             (3, &["evil", "a", "b, c"], "a"),
-            // Too few: one of the proxies has not written it.
-            (2, &["evil"], "nothing"),
-            (1, &[], "nothing"),
-            (0, &["evil"], "nothing"),
-            (usize::MAX, &["evil"], "nothing"),
+            // Fewer elements than proxies.
+            (2, &["evil"], "missing"),
+            (1, &[], "missing"),
+            (0, &["evil"], "missing"),
+            (usize::MAX, &["evil"], "missing"),
         ] {
             assert_eq!(behind(number, lines), [expected; 2], "{number}, {lines:?}");
         }
     }
 
     #[test]
-    fn asks_for_each_request_whether_its_peer_is_trusted() {
-        for (is_trusted, expected) in [(true, "a"), (false, "nothing")] {
+    fn checks_the_peer_of_each_request() {
+        for (is_trusted, expected) in [(true, "a"), (false, "missing")] {
             let proxies = || TrustedProxies::peers(move |_| is_trusted);
             let lines = ["evil, a"];
             assert_eq!(host(Field::XForwardedHost, proxies(), &lines), expected);
@@ -298,9 +300,9 @@ mod tests {
             ("host=[2001:db8::1]:80", "[2001:db8::1]:80"),
             (r#"host="ex\ample.com""#, "example.com"),
             (r#"for="a,b;host=evil";host=a"#, "a"),
-            ("for=_x", "nothing"),
+            ("for=_x", "missing"),
             ("host=a;", "a"),
-            ("xhost=evil", "nothing"),
+            ("xhost=evil", "missing"),
         ] {
             let proxies = TrustedProxies::number(1);
             let read = host(Field::Forwarded, proxies, &[line]);
@@ -309,7 +311,7 @@ mod tests {
     }
 
     #[test]
-    fn takes_nothing_out_of_an_element_that_is_malformed() {
+    fn takes_no_host_from_a_malformed_element() {
         for line in [
             "host=a;host=b",
             "host=a; host=a",
@@ -321,7 +323,7 @@ mod tests {
             r#"host="a"#,
             r#"host="a"b"#,
             r#"host=a""#,
-            // A client's open string in front of what a proxy adds.
+            // The client's unclosed string, before the element that a proxy adds.
             r#"host=evil;x=", for=_x;host=a"#,
             r#"host=evil;x=", for="[::1]";host=a"#,
             r#"host="evil, for=_x;host=a"#,
@@ -334,7 +336,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_string_hides_no_element_of_a_proxy_from_the_count() {
+    fn an_unclosed_string_hides_no_element_of_a_proxy() {
         for line in [
             r#"host=evil, x=", for=_x;host=a, for=_y;host=b"#,
             r#"host=evil, x=", for="[::1]";host=a, for="[::2]";host=b"#,
@@ -343,7 +345,7 @@ mod tests {
             let read = host(Field::Forwarded, TrustedProxies::number(2), &[line]);
             assert_eq!(read, "malformed", "line {line:?}");
         }
-        // What is left of the trusted elements is the client's own affair.
+        // Elements to the left of the trusted ones may be malformed.
         for line in ["evil=, for=_x;host=a", r#"x="a"b, for=_x;host=a"#] {
             let read = host(Field::Forwarded, TrustedProxies::number(1), &[line]);
             assert_eq!(read, "a", "line {line:?}");
@@ -366,7 +368,7 @@ mod tests {
     }
 
     #[test]
-    fn an_open_string_ends_with_its_line() {
+    fn an_unclosed_string_ends_at_the_end_of_its_line() {
         let lines = [r#"host=evil;x=""#, "host=a"];
         let proxies = TrustedProxies::number(1);
         assert_eq!(host(Field::Forwarded, proxies, &lines), "a");

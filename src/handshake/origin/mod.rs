@@ -1,7 +1,6 @@
-//! Origins: which web pages may open a connection.
+//! Origins: decides which web pages may open a connection.
 //!
-//! Decides from `Origin` and the host that the client has asked for whether the page that asks is one
-//! of ours. Who the user is, and what the user may do, is left to the handler.
+//! The decision compares `Origin` with the host of the request. The handler authenticates the user.
 
 mod allowed;
 mod forwarded;
@@ -18,51 +17,48 @@ use http::{HeaderValue, header::ORIGIN, request::Parts};
 pub use self::forwarded::TrustedProxies;
 use self::{
     allowed::{Allowed, Hosts},
-    forwarded::{Field, Forwarding, Said},
+    forwarded::{Field, ForwardedHost, Forwarding},
     syntax::{Origin, Reason, Site},
 };
 use crate::words::header::single;
 
 /// Decides which web pages may open a WebSocket.
 ///
-/// Browsers let any page connect to any server and send the server's cookies along; the `Origin`
-/// field is the only thing that tells our own pages from others. A request
+/// Browsers let any page connect to any server, and send the server's cookies with the request. Only the
+/// `Origin` field distinguishes the server's own pages from others. A request
 ///
-/// - without `Origin` is allowed: it does not come from a browser, and other clients can send any
-///   origin,
-/// - with the origin of the server itself is allowed: host and port are those of the request's `Host`
-///   (`:authority` in HTTP/2), and the scheme is `http` or `https`, or that of a WebSocket, which some
-///   clients on iOS send,
-/// - with an origin that was added is allowed: by [`allow`](Self::allow),
-///   [`allow_loopback`](Self::allow_loopback) or [`allow_if`](Self::allow_if),
-/// - with anything else is refused with 403: other origins, `null`, and two `Origin` lines.
+/// - without `Origin` is allowed: it does not come from a browser, and other clients can send any origin,
+/// - with the server's own origin is allowed: host and port are those of `Host` (`:authority` in HTTP/2),
+///   and the scheme is `http` or `https`, or `ws` or `wss`, which some clients on iOS send,
+/// - with an added origin is allowed: [`allow`](Self::allow), [`allow_loopback`](Self::allow_loopback) and
+///   [`allow_if`](Self::allow_if) add origins,
+/// - with anything else is refused with 403: another origin, `null`, or two `Origin` lines.
 ///
-/// The refusal names origin and host in its text, and in the log at info level, once a minute for each
+/// The text of the refusal names origin and host. The log names them at info level, once a minute for each
 /// origin.
 ///
 /// # How origins are compared
 ///
-/// Hosts and schemes are compared without case, IPv6 literals as addresses. A missing port is the
-/// default of the origin's scheme, 80 for `http` and 443 for `https`; this holds for `Host` too,
-/// so that it does not matter whether TLS ends here or in a proxy. A path behind an origin, which some
-/// clients that are no browsers send, is left out.
+/// Hosts and schemes are compared without case, IPv6 literals as addresses. A missing port is the default
+/// port of the origin's scheme: 80 for `http`, 443 for `https`. This holds for `Host` too, so it does not
+/// matter whether TLS ends here or in a proxy. Some clients that are not browsers send a path after the
+/// origin. It is ignored.
 ///
-/// A trailing dot makes another host, as it does in browsers: `example.com.` is not `example.com`.
+/// A trailing dot makes a different host, as in browsers: `example.com.` is not `example.com`.
 ///
 /// # Proxies
 ///
-/// A proxy that rewrites `Host` makes the server's own pages look foreign. Have it pass `Host` on
-/// (nginx: `proxy_set_header Host $http_host;`). Where that is not possible, have it send the host in
-/// a field of its own, and name the proxies whose word counts by
-/// [`x_forwarded_host`](Self::x_forwarded_host) or [`forwarded`](Self::forwarded). Or add the public
-/// origin with [`allow`](Self::allow).
+/// If a proxy rewrites `Host`, the server's own pages are refused. Configure the proxy to pass `Host` on
+/// (nginx: `proxy_set_header Host $http_host;`). If that is not possible, let the proxy send the host in
+/// another field, and trust it with [`x_forwarded_host`](Self::x_forwarded_host) or
+/// [`forwarded`](Self::forwarded). Or add the public origin with [`allow`](Self::allow).
 ///
 /// # DNS rebinding
 ///
-/// The owner of a domain can let its name resolve to the address of *your* server, such as one on
-/// `127.0.0.1` or in an office's network. For a browser there the attacker's page then is of the same
-/// host: `Host` and `Origin` agree. It sends none of your cookies, since these belong to another name,
-/// but it passes this policy. A server that needs no cookie to trust its clients names its hosts by
+/// The owner of a domain can let its name resolve to the address of *your* server, for example to
+/// `127.0.0.1` or to an address in an office network. In a browser there, `Host` and `Origin` of the
+/// attacker's page agree, so the page passes this policy. The browser does not send your cookies, because
+/// they belong to another name. If your server trusts clients without a cookie, name its hosts with
 /// [`hosts`](Self::hosts).
 ///
 /// # Examples
@@ -70,8 +66,8 @@ use crate::words::header::single;
 /// ```
 /// use tower_websocket::OriginPolicy;
 ///
-/// // Pages of the same host, if that is one of two names; those of a front end on another one; a
-/// // desktop application; a browser extension, whose host differs with each installation.
+/// // Allows pages of the same host, if the host is `example.com` or below it; a front end on another
+/// // host; a desktop application; and a browser extension, whose host differs in each installation.
 /// let policy = OriginPolicy::same_host()
 ///     .hosts(["example.com", "*.example.com"])?
 ///     .allow("https://app.example.org")?
@@ -96,7 +92,7 @@ pub struct OriginPolicy {
 
 type Function = dyn Fn(&str, &Parts) -> bool + Send + Sync;
 
-/// Why a page may not connect.
+/// The reason why a page may not connect.
 #[derive(Debug, Eq, PartialEq)]
 pub(crate) struct Denied {
     /// All lines of the field, joined by commas.
@@ -129,15 +125,14 @@ impl OriginPolicy {
         }
     }
 
-    /// Allows every page on the web, and so gives up the protection against cross-site WebSocket
-    /// hijacking.
+    /// Allows every page on the web. This removes the protection against cross-site WebSocket hijacking.
     ///
-    /// Any site a user visits can then connect with that user's cookies, send in the user's name
-    /// and read the answers (RFC 6455 §10.2). It is safe only where nothing about the connection
-    /// depends on who or where the client is: no cookies, no HTTP or client-certificate
-    /// authentication, and no server that only a local network can reach.
+    /// Every site that a user visits can then connect with the user's cookies, send messages in the user's
+    /// name, and read the answers (RFC 6455 §10.2). This is safe only if a connection does not depend on the
+    /// identity or the location of the client: no cookies, no HTTP or client-certificate authentication, and
+    /// a server that everyone can reach, not only a local network.
     ///
-    /// `Origin` is not looked at any more: `null`, repeated and malformed values pass as well.
+    /// `Origin` is ignored: `null`, repeated and malformed values pass as well.
     ///
     /// # Examples
     ///
@@ -155,10 +150,10 @@ impl OriginPolicy {
         policy
     }
 
-    /// Allows pages whose origin is `null`, and so the pages of any site.
+    /// Allows pages whose origin is `null`. This lets the pages of every site connect.
     ///
-    /// Browsers send `null` for pages without an origin of their own: a file that was opened from a
-    /// disk, and every frame with `sandbox`. Any site can have such a frame, so this is as open as
+    /// Browsers send `null` for pages without an origin: a file opened from disk, and every frame with
+    /// `sandbox`. Every site can contain such a frame, so this is as open as
     /// [`insecure_any`](Self::insecure_any).
     #[must_use]
     pub const fn insecure_null(mut self) -> Self {
@@ -166,33 +161,33 @@ impl OriginPolicy {
         self
     }
 
-    /// Allows the pages of one more origin, of all hosts below a domain, or of a whole scheme.
+    /// Allows the pages of an origin, of all hosts below a domain, or of a whole scheme.
     ///
     /// | `origin` | Allows |
     /// | --- | --- |
     /// | `https://example.com` | this origin |
-    /// | `https://*.example.com` | hosts below this domain, any number of labels, and not the domain itself |
+    /// | `https://*.example.com` | hosts below this domain with any number of labels, but not the domain itself |
     /// | `file://`, `moz-extension://*` | all origins of this scheme |
     ///
-    /// It is written as browsers send it: `scheme://host` or `scheme://host:port`, without
-    /// a path and without a trailing slash, names outside ASCII in their `xn--` form. The scheme
-    /// can be any, such as `tauri` or `chrome-extension`. Only those of the web, `http`, `https`, `ws`
-    /// and `wss`, have a default port; any other scheme matches the port as written.
+    /// Write an origin as browsers send it: `scheme://host` or `scheme://host:port`, without a path and
+    /// without a trailing slash. Names outside ASCII are in their `xn--` form. Every scheme is allowed, such
+    /// as `tauri` or `chrome-extension`. Only the schemes of the web, `http`, `https`, `ws` and `wss`, have a
+    /// default port. With any other scheme the port must match as written.
     ///
     /// `https://*.example.com` allows `https://a.example.com` and `https://a.b.example.com`, but neither
-    /// `https://example.com` nor `https://badexample.com`; scheme and port have to match as for an exact
-    /// origin. At least two labels follow the `*`. Whether strangers can register names below them, as
-    /// with `https://*.co.uk` or `https://*.github.io`, is not checked.
+    /// `https://example.com` nor `https://badexample.com`. Scheme and port have to match as for an exact
+    /// origin. At least two labels must follow the `*`. The crate does not check whether strangers can
+    /// register names below them, as with `https://*.co.uk` or `https://*.github.io`.
     ///
-    /// A whole scheme is for applications: `file://` is what ESP8266 boards, Cordova and Electron send,
-    /// and the hosts of `moz-extension` and `vscode-webview` are random. The schemes of the web cannot be
-    /// listed whole.
+    /// A whole scheme is for applications: ESP8266 boards, Cordova and Electron send `file://`, and the hosts
+    /// of `moz-extension` and `vscode-webview` are random. The schemes of the web cannot be allowed as a
+    /// whole.
     ///
-    /// On [`insecure_any`](Self::insecure_any) this changes nothing: any origin stays allowed.
+    /// With [`insecure_any`](Self::insecure_any) this has no effect: every origin is allowed already.
     ///
     /// # Errors
     ///
-    /// [`InvalidOrigin`] if `origin` is not of this form. `null` is not: it has a method of its own,
+    /// [`InvalidOrigin`] if `origin` does not have this form. `null` is not accepted: use
     /// [`insecure_null`](Self::insecure_null).
     ///
     /// # Examples
@@ -205,7 +200,7 @@ impl OriginPolicy {
     ///     .allow("https://*.example.com")?
     ///     .allow("vscode-webview://*")?;
     ///
-    /// // A page's address is not an origin, and a whole top-level domain is not one owner's.
+    /// // The address of a page is not an origin, and a top-level domain has many owners.
     /// assert!(policy.clone().allow("https://example.com/chat").is_err());
     /// assert!(policy.clone().allow("https://*.com").is_err());
     /// # Ok::<(), tower_websocket::InvalidOrigin>(())
@@ -217,12 +212,12 @@ impl OriginPolicy {
         Ok(self)
     }
 
-    /// Allows the pages of this very machine on any port, for development: `http` and `https` on
+    /// Allows the pages of the local machine on any port, for development: `http` and `https` on
     /// `localhost`, names below it, `127.0.0.0/8` and `[::1]`.
     ///
-    /// A front end's development server is one of them, and moves on to the next port if its own is
-    /// taken. Leave it off in production, by `cfg!(debug_assertions)` or a setting: programs on a user's
-    /// machine are not all the user's friends.
+    /// The development server of a front end is such a page. Any port is allowed because that server takes
+    /// the next port if its own is in use. Do not allow loopback in production, because programs on a user's
+    /// machine may be hostile: use `cfg!(debug_assertions)` or a setting.
     ///
     /// # Examples
     ///
@@ -241,13 +236,13 @@ impl OriginPolicy {
         self
     }
 
-    /// Allows the origins for which `is_allowed` returns `true`; a second call replaces the first one's
-    /// function.
+    /// Allows the origins for which `is_allowed` returns `true`. Another call replaces the function.
     ///
-    /// It sees the field as it was sent, which need not be an origin, and the request. It is asked last,
-    /// when nothing else allows the page, and not if there are two `Origin` lines or one that is not
-    /// visible ASCII. A panic in it is answered 500. What takes time, such as a database, belongs into
-    /// [`Handler::accept`](crate::Handler::accept) on top of [`insecure_any`](Self::insecure_any).
+    /// The function receives the field as sent, which may not be a valid origin, and the request. It is
+    /// called last, if nothing else allows the page. It is not called if there are two `Origin` lines, or if
+    /// the line is not visible ASCII. A panic in it is answered 500. Use
+    /// [`Handler::accept`](crate::Handler::accept) with [`insecure_any`](Self::insecure_any) for a check that
+    /// takes time, such as a database query.
     ///
     /// # Examples
     ///
@@ -270,12 +265,12 @@ impl OriginPolicy {
         self
     }
 
-    /// Names the hosts of this server: pages of the same host are allowed only if it is one of these. It
-    /// is the protection against [DNS rebinding](#dns-rebinding).
+    /// Names the hosts of this server: pages of the same host are allowed only if it is one of these. This
+    /// protects against [DNS rebinding](#dns-rebinding).
     ///
-    /// A host is a name or an address, IPv6 in brackets. With a port it is that port alone, without one
-    /// any. `*.example.com` stands for the hosts below a domain, as in [`allow`](Self::allow). Another
-    /// call adds more. Default: `Host` is believed.
+    /// A host is a name or an address, with IPv6 in brackets. A host with a port matches that port only, a
+    /// host without one matches every port. `*.example.com` stands for the hosts below a domain, as in
+    /// [`allow`](Self::allow). Another call adds more hosts. Default: `Host` is trusted.
     ///
     /// # Errors
     ///
@@ -294,21 +289,20 @@ impl OriginPolicy {
         mut self,
         hosts: impl IntoIterator<Item = T>,
     ) -> Result<Self, InvalidOrigin> {
-        let pinned = self.hosts.get_or_insert_default();
+        let own = self.hosts.get_or_insert_default();
         for host in hosts {
             let host = host.as_ref();
             let parsed = Hosts::parse(host);
-            pinned.push(parsed.map_err(|reason| InvalidOrigin::new("host", host, reason))?);
+            own.push(parsed.map_err(|reason| InvalidOrigin::new("host", host, reason))?);
         }
         Ok(self)
     }
 
-    /// Takes the host that a client has asked for from `X-Forwarded-Host`, where `proxies` have written
-    /// it, in the place of `Host`.
+    /// Uses the host in `X-Forwarded-Host` instead of `Host`, if `proxies` have written it.
     ///
-    /// The field has to have the port as well, unless it is the default one (nginx: `$http_host`). Of
-    /// this and [`forwarded`](Self::forwarded) the last call counts: name the field that your proxies
-    /// write, because they pass the other one on as the client has sent it. Default: `Host` counts.
+    /// The field must include the port, unless it is the default port (nginx: `$http_host`). This and
+    /// [`forwarded`](Self::forwarded) replace each other, the last call counts: use the field that your
+    /// proxies write, because they pass the other field on as the client sent it. Default: `Host`.
     #[must_use]
     pub fn x_forwarded_host(mut self, proxies: TrustedProxies) -> Self {
         let field = Field::XForwardedHost;
@@ -316,11 +310,11 @@ impl OriginPolicy {
         self
     }
 
-    /// Takes the host that a client has asked for from the `host` of `Forwarded`, where `proxies` have
-    /// written it, in the place of `Host`.
+    /// Uses the `host` of `Forwarded` instead of `Host`, if `proxies` have written it.
     ///
-    /// If one of the elements that `proxies` have written is malformed, no page is of the same host. Of this
-    /// and [`x_forwarded_host`](Self::x_forwarded_host) the last call counts. Default: `Host` counts.
+    /// If an element that `proxies` wrote is malformed, no page counts as a page of the same host. This and
+    /// [`x_forwarded_host`](Self::x_forwarded_host) replace each other, the last call counts. Default:
+    /// `Host`.
     ///
     /// Source: [RFC 7239 §5.3](https://www.rfc-editor.org/rfc/rfc7239#section-5.3).
     #[must_use]
@@ -330,10 +324,10 @@ impl OriginPolicy {
         self
     }
 
-    /// Checks whether a request may become a WebSocket.
+    /// Checks whether the policy allows a request.
     ///
-    /// `authority` is the host the request was sent to, with its port if it has one: the value
-    /// of `Host` or `:authority`. If it is malformed, no origin is the server's own.
+    /// `authority` is the value of `Host` or `:authority`: a host, with a port if there is one. If it is
+    /// malformed, no page counts as the server's own.
     pub(crate) fn check(&self, request: &Parts, authority: &str) -> Result<(), Denied> {
         if self.any {
             return Ok(());
@@ -348,10 +342,10 @@ impl OriginPolicy {
             .as_ref()
             .map(|forwarding| forwarding.host(request))
         {
-            None | Some(Said::Nothing) => Cow::Borrowed(authority),
-            Some(Said::Host(host)) => host,
-            // No host is equal to this one.
-            Some(Said::Malformed) => Cow::Borrowed(""),
+            None | Some(ForwardedHost::Missing) => Cow::Borrowed(authority),
+            Some(ForwardedHost::Host(host)) => host,
+            // No host equals the empty one.
+            Some(ForwardedHost::Malformed) => Cow::Borrowed(""),
         };
         let is_allowed = field
             .to_str()
@@ -378,9 +372,9 @@ impl OriginPolicy {
             return false;
         };
         let is_own = |host: &Site<'_>| {
-            let pinned = self.hosts.as_ref();
+            let own = self.hosts.as_ref();
             origin.is_at(host)
-                && pinned.is_none_or(|hosts| hosts.iter().any(|one| one.pins(&origin)))
+                && own.is_none_or(|hosts| hosts.iter().any(|one| one.contains(&origin)))
         };
         Site::of_authority(host).as_ref().is_some_and(is_own)
             || (self.loopback && origin.is_loopback())
@@ -426,9 +420,9 @@ impl Default for OriginPolicy {
     }
 }
 
-/// Why an origin or a host cannot be added to an [`OriginPolicy`].
+/// The reason why an origin or a host cannot be added to an [`OriginPolicy`].
 ///
-/// The message quotes the text and says which part of it is wrong.
+/// The message quotes the text and names the wrong part.
 ///
 /// # Examples
 ///
@@ -443,7 +437,7 @@ impl Default for OriginPolicy {
 /// ```
 #[derive(Clone, Debug, Eq, PartialEq)]
 pub struct InvalidOrigin {
-    /// What was to be added.
+    /// "origin" or "host".
     kind: &'static str,
     text: Box<str>,
     reason: Reason,
@@ -460,7 +454,7 @@ impl fmt::Display for InvalidOrigin {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let reason = match self.reason {
             Reason::Scheme => "it does not start with a scheme and `://`",
-            Reason::Null => "it is what a frame of any site can send; see `insecure_null`",
+            Reason::Null => "a frame of any site can send it; see `insecure_null`",
             Reason::Host if self.kind == "host" => {
                 "it is not a host name or address, with nothing but a port after it"
             }
@@ -468,14 +462,12 @@ impl fmt::Display for InvalidOrigin {
                 "what follows `://` is not a host name or address, with nothing but a port after it"
             }
             Reason::HasScheme => "a host is written without a scheme",
-            Reason::HasPath => {
-                "it ends with the host or its port, without a slash or a path behind it"
-            }
+            Reason::HasPath => "a slash or a path follows the host or port",
             Reason::Port => "its port is not a number up to 65535",
-            Reason::AnyPort => "`:*` is no port; for development see `allow_loopback`",
+            Reason::AnyPort => "`:*` is not a port; for development see `allow_loopback`",
             Reason::Wildcard => {
-                "a `*` has to be the whole first label, two or more names after it, or the whole host \
-                 of a scheme that is not one of the web"
+                "a `*` has to be the whole first label, with two or more labels after it, or the whole \
+                 host of a scheme other than those of the web"
             }
         };
         write!(f, "invalid {} {:?}: {reason}", self.kind, self.text)

@@ -1,4 +1,4 @@
-//! How origins and authorities are written, and when two of them are the same.
+//! The syntax of origins and authorities, and their comparison.
 
 use std::net::{Ipv4Addr, Ipv6Addr};
 
@@ -14,13 +14,12 @@ pub(super) enum Reason {
     Wildcard,
 }
 
-/// An `Origin` field, its port filled in where the scheme has a default.
+/// An `Origin` field. A missing port is the default port of the scheme, if there is one.
 ///
-/// Some libraries that are not browsers send the address of a page or of the server: what follows the
-/// authority is left out.
+/// Some libraries send the address of a page or of the server. The part after the authority is ignored.
 pub(super) struct Origin<'a> {
     pub(super) scheme: &'a str,
-    /// `None` if what follows `://` is no host, as in `file://`.
+    /// `None` if there is no valid host after `://`, as in `file://`.
     pub(super) site: Option<Site<'a>>,
 }
 
@@ -44,17 +43,17 @@ impl<'a> Origin<'a> {
         })
     }
 
-    /// Returns whether this is an origin of the server that `authority` names.
+    /// Returns whether this is an origin of the server with this authority.
     pub(super) fn is_at(&self, authority: &Site<'_>) -> bool {
-        // An application's own scheme, such as `tauri://`, does not name a server's host. That of a
-        // WebSocket does: clients on iOS send the address that they connect to, which no page has.
+        // The host of an application's scheme, such as `tauri://`, is not a server. `ws` and `wss` are
+        // accepted: clients on iOS send the address that they connect to, and no page has such an origin.
         let (Some(default), Some(site)) = (default_port(self.scheme), &self.site) else {
             return false;
         };
         site.host.is(&authority.host) && site.port == Some(authority.port.unwrap_or(default))
     }
 
-    /// Returns whether this is a page of this very machine, whatever its port.
+    /// Returns whether this is a page of the local machine, on any port.
     pub(super) fn is_loopback(&self) -> bool {
         let is_web = ["http", "https"]
             .iter()
@@ -65,7 +64,7 @@ impl<'a> Origin<'a> {
 }
 
 impl<'a> Site<'a> {
-    /// Reads the value of `Host`, or of a field that speaks of it.
+    /// Reads the value of `Host`, or the host in a proxy's field.
     pub(super) fn of_authority(authority: &'a str) -> Option<Self> {
         // An empty port is the default one (RFC 3986 §3.2.3).
         let authority = authority.strip_suffix(':').unwrap_or(authority);
@@ -93,7 +92,7 @@ impl Host<'_> {
             Self::V6(address) => address.to_canonical().is_loopback(),
             Self::Name(name) => {
                 let name = name.strip_suffix('.').unwrap_or(name);
-                // RFC 6761 §6.3: names below it are this machine's as well.
+                // RFC 6761 §6.3: names below `localhost` are loopback as well.
                 let label = name.rsplit('.').next().unwrap_or(name);
                 let is_v4 = |name: &str| name.parse().is_ok_and(|one: Ipv4Addr| one.is_loopback());
                 label.eq_ignore_ascii_case("localhost") || is_v4(name)
@@ -102,7 +101,7 @@ impl Host<'_> {
     }
 }
 
-/// Returns the port of a scheme by which servers of the web are addressed.
+/// Returns the default port of a scheme of the web, or `None` for another scheme.
 pub(super) fn default_port(scheme: &str) -> Option<u16> {
     let is = |other: &str| scheme.eq_ignore_ascii_case(other);
     if is("http") || is("ws") {
@@ -144,7 +143,7 @@ pub(super) fn split_authority(authority: &str) -> Result<(Host<'_>, Option<u16>)
         return Ok((host, None));
     }
     let digits = port.strip_prefix(':').ok_or(Reason::Host)?;
-    // Checked apart from the parsing, which takes a `+` as well.
+    // Checked first, because `parse` also accepts a `+`.
     if !digits.bytes().all(|byte| byte.is_ascii_digit()) {
         return Err(Reason::Port);
     }
@@ -152,8 +151,7 @@ pub(super) fn split_authority(authority: &str) -> Result<(Host<'_>, Option<u16>)
     Ok((host, Some(port)))
 }
 
-/// Returns whether `name` is a host name or an IPv4 address as browsers write them, which is
-/// narrower than what a URI may hold.
+/// Returns whether `name` is a host name or an IPv4 address, as browsers write them. A URI allows more.
 pub(super) fn is_name(name: &str) -> bool {
     name.strip_suffix('.')
         .unwrap_or(name)
@@ -166,10 +164,11 @@ pub(super) fn is_name(name: &str) -> bool {
         })
 }
 
-/// Returns whether `name` can have hosts below it that belong to one owner.
+/// Returns whether `name` has two or more labels and is not an IPv4 address: it may be a domain with
+/// hosts below it.
 pub(super) fn is_domain(name: &str) -> bool {
     let name = name.strip_suffix('.').unwrap_or(name);
-    // A last label of digits is the end of an IPv4 address: what precedes it is no subdomain.
+    // If the last label has only digits, this is an IPv4 address, which has no subdomains.
     name.rsplit_once('.')
         .is_some_and(|(_, last)| !last.bytes().all(|byte| byte.is_ascii_digit()))
 }

@@ -3,14 +3,14 @@ use http::Request;
 use super::*;
 use crate::words::header::tests::field;
 
-/// A request with these lines of `Origin`.
+/// Makes a request with these lines of `Origin`.
 pub(super) fn request(lines: &[&str]) -> Parts {
     let mut request = Request::new(());
     *request.headers_mut() = field(&ORIGIN, lines);
     request.into_parts().0
 }
 
-/// Whether a policy lets a page with these lines of `Origin` in, on a server with this name.
+/// Returns whether a policy allows a page with these lines of `Origin`, on a server with this authority.
 pub(super) fn permits(policy: &OriginPolicy, lines: &[&str], authority: &str) -> bool {
     policy.check(&request(lines), authority).is_ok()
 }
@@ -19,7 +19,7 @@ fn same_host(origin: &str, authority: &str) -> bool {
     permits(&OriginPolicy::same_host(), &[origin], authority)
 }
 
-/// Whether `origin` passes once `entry` is allowed, on a server with another name.
+/// Returns whether `origin` is allowed if `entry` is listed, on a server with another name.
 pub(super) fn allowed(entry: &str, origin: &str) -> bool {
     let policy = OriginPolicy::same_host().allow(entry).unwrap();
     permits(&policy, &[origin], "server.test")
@@ -102,7 +102,7 @@ fn compares_schemes_and_hosts_without_case() {
 }
 
 #[test]
-fn takes_a_missing_port_for_the_default_of_the_scheme_of_the_origin() {
+fn a_missing_port_is_the_default_of_the_origins_scheme() {
     for (origin, authority) in [
         ("http://example.com", "example.com:80"),
         ("http://example.com:80", "example.com"),
@@ -171,14 +171,14 @@ fn refuses_another_scheme_at_the_same_host() {
 }
 
 #[test]
-fn takes_an_empty_port_of_the_authority_for_the_default() {
+fn an_empty_port_of_the_authority_is_the_default() {
     assert!(same_host("http://example.com", "example.com:"));
     assert!(same_host("https://[::1]", "[::1]:"));
     assert!(!same_host("http://example.com:8080", "example.com:"));
 }
 
 #[test]
-fn refuses_every_origin_when_the_authority_is_malformed() {
+fn refuses_every_origin_if_the_authority_is_malformed() {
     let lines = &["http://example.com"];
     for authority in [
         "",
@@ -197,7 +197,7 @@ fn refuses_every_origin_when_the_authority_is_malformed() {
 }
 
 #[test]
-fn refuses_a_malformed_origin_whatever_the_host_and_the_allow_list_say() {
+fn refuses_a_malformed_origin_for_every_host_and_list() {
     let policy = OriginPolicy::same_host()
         .allow("http://example.com")
         .unwrap()
@@ -228,7 +228,7 @@ fn refuses_two_origins() {
 }
 
 #[test]
-fn allows_a_listed_origin_in_any_equal_spelling() {
+fn allows_a_listed_origin_in_every_equal_spelling() {
     for (entry, origin) in [
         ("https://example.com", "https://example.com"),
         ("https://example.com", "https://example.com:443"),
@@ -264,7 +264,7 @@ fn refuses_an_origin_that_differs_from_the_listed_one() {
 }
 
 #[test]
-fn keeps_the_same_host_and_every_earlier_entry_when_one_is_added() {
+fn an_added_origin_keeps_the_same_host_and_earlier_origins() {
     let policy = OriginPolicy::same_host()
         .allow("https://a.test")
         .unwrap()
@@ -280,7 +280,7 @@ fn keeps_the_same_host_and_every_earlier_entry_when_one_is_added() {
 }
 
 #[test]
-fn allows_one_or_more_whole_labels_for_a_wildcard() {
+fn a_wildcard_matches_one_or_more_whole_labels() {
     for (entry, origin) in [
         ("https://*.example.com", "https://a.example.com"),
         ("https://*.example.com", "https://a.b.example.com"),
@@ -295,7 +295,7 @@ fn allows_one_or_more_whole_labels_for_a_wildcard() {
 }
 
 #[test]
-fn refuses_the_apex_and_anything_else_outside_a_wildcard() {
+fn a_wildcard_matches_neither_its_domain_nor_other_hosts() {
     for (entry, origin) in [
         ("https://*.example.com", "https://example.com"),
         ("https://*.example.com", "https://.example.com"),
@@ -326,7 +326,7 @@ fn refuses_to_list_a_malformed_origin() {
 }
 
 #[test]
-fn refuses_to_list_a_wildcard_in_any_other_place() {
+fn refuses_to_list_a_wildcard_in_another_place() {
     for entry in [
         "https://*",
         "https://*:443",
@@ -358,7 +358,7 @@ fn refuses_to_list_a_wildcard_in_any_other_place() {
 }
 
 #[test]
-fn says_which_part_of_an_origin_is_wrong() {
+fn the_error_names_the_wrong_part_of_an_origin() {
     for (entry, reason) in [
         ("null", Reason::Null),
         ("https://example.com:*", Reason::AnyPort),
@@ -385,7 +385,7 @@ fn says_which_part_of_an_origin_is_wrong() {
 }
 
 #[test]
-fn permits_everything_under_insecure_any() {
+fn insecure_any_allows_every_origin() {
     let policy = OriginPolicy::insecure_any();
     let listing = policy.clone().allow("https://example.com").unwrap();
     for policy in [policy, listing] {
@@ -402,7 +402,7 @@ fn permits_everything_under_insecure_any() {
 }
 
 #[test]
-fn refuses_a_malformed_entry_under_insecure_any_too() {
+fn insecure_any_refuses_to_list_a_malformed_origin() {
     assert!(OriginPolicy::insecure_any().allow("null").is_err());
 }
 

@@ -1,5 +1,5 @@
-//! Whole schemes, `null`, the machine itself, functions, pinned hosts and forwarded ones; and what some
-//! clients send that are no browsers.
+//! Whole schemes, `null`, loopback, functions, named hosts and forwarded hosts; and the origins of clients
+//! that are not browsers.
 
 use std::sync::Mutex;
 
@@ -8,10 +8,10 @@ use super::{
     *,
 };
 
-// What clients send that are no browsers
+// Clients that are not browsers
 
 #[test]
-fn leaves_out_what_follows_the_authority() {
+fn ignores_the_part_after_the_authority() {
     for rest in ["/", "/chat", "/a/b?c#d", "?a", "#a", "/https://evil.test"] {
         for origin in ["https://example.com", "https://example.com:443"] {
             let origin = format!("{origin}{rest}");
@@ -43,7 +43,7 @@ fn leaves_out_what_follows_the_authority() {
 }
 
 #[test]
-fn takes_the_address_of_a_socket_of_this_host_for_its_origin() {
+fn allows_the_websocket_address_of_the_same_host() {
     for (origin, authority, expected) in [
         ("wss://example.com", "example.com", true),
         ("ws://example.com", "example.com", true),
@@ -102,7 +102,7 @@ fn allows_whole_schemes_of_applications() {
 }
 
 #[test]
-fn lists_no_scheme_of_the_web_whole() {
+fn refuses_to_list_a_whole_scheme_of_the_web() {
     for scheme in ["http", "https", "ws", "wss", "HTTPS"] {
         for rest in ["", "*", "*:443"] {
             let entry = format!("{scheme}://{rest}");
@@ -112,7 +112,7 @@ fn lists_no_scheme_of_the_web_whole() {
 }
 
 #[test]
-fn allows_null_by_its_name_alone() {
+fn only_insecure_null_allows_null() {
     for entry in ["null", "NULL"] {
         let error = OriginPolicy::same_host().allow(entry).unwrap_err();
         assert!(error.to_string().contains("insecure_null"), "{error}");
@@ -131,7 +131,7 @@ fn allows_null_by_its_name_alone() {
 }
 
 #[test]
-fn allows_this_machine_on_any_port() {
+fn allow_loopback_allows_the_local_machine_on_any_port() {
     let policy = OriginPolicy::same_host().allow_loopback();
     for origin in [
         "http://localhost",
@@ -171,7 +171,7 @@ fn allows_this_machine_on_any_port() {
 }
 
 #[test]
-fn asks_a_function_last_and_with_the_field_as_it_came() {
+fn calls_the_function_last_with_the_field_as_sent() {
     let asked: Arc<Mutex<Vec<String>>> = Arc::default();
     let noted = Arc::clone(&asked);
     let policy = OriginPolicy::same_host()
@@ -187,7 +187,7 @@ fn asks_a_function_last_and_with_the_field_as_it_came() {
         (&["https://b.test"], false),
         (&["nonsense, yes"], true),
         (&["null"], false),
-        // Which of them would it be asked about?
+        // The function takes one origin only.
         (&["yes", "yes"], false),
         (&["caf\u{e9} yes"], false),
         (&[], true),
@@ -207,7 +207,7 @@ fn asks_a_function_last_and_with_the_field_as_it_came() {
 // Hosts
 
 #[test]
-fn believes_no_host_that_is_not_one_of_the_server_s() {
+fn allows_the_same_host_only_if_it_is_named() {
     let policy = OriginPolicy::same_host()
         .hosts(["example.com", "*.example.org"])
         .unwrap()
@@ -220,7 +220,7 @@ fn believes_no_host_that_is_not_one_of_the_server_s() {
         ("https://a.example.org", "a.example.org", true),
         ("http://[::1]:3000", "[::1]:3000", true),
         ("http://[::1]:3001", "[::1]:3001", false),
-        // Of the same host still, and not just any of the server's.
+        // Another host of the server is not the same host.
         ("https://example.com", "a.example.org", false),
         ("https://example.org", "example.org", false),
         // DNS rebinding.
@@ -241,7 +241,7 @@ fn believes_no_host_that_is_not_one_of_the_server_s() {
 }
 
 #[test]
-fn refuses_to_pin_what_is_no_host() {
+fn refuses_to_name_an_invalid_host() {
     for host in [
         "",
         "*",
@@ -265,8 +265,7 @@ fn refuses_to_pin_what_is_no_host() {
     }
 }
 
-/// Whether a page of `https://example.com` is let in by a policy behind a proxy that has rewritten the
-/// host, with these fields.
+/// Checks a page of `https://example.com` behind a proxy that has rewritten `Host` and sends these fields.
 fn forwarded(policy: &OriginPolicy, fields: &[(&'static str, &str)]) -> Result<(), Denied> {
     let mut request = request(&["https://example.com"]);
     for (name, value) in fields {
@@ -276,7 +275,7 @@ fn forwarded(policy: &OriginPolicy, fields: &[(&'static str, &str)]) -> Result<(
 }
 
 #[test]
-fn compares_with_a_forwarded_host_where_a_proxy_is_trusted() {
+fn compares_with_the_forwarded_host_of_a_trusted_proxy() {
     let x = "x-forwarded-host";
     let by_field = OriginPolicy::same_host().x_forwarded_host(TrustedProxies::number(1));
     let by_rfc = OriginPolicy::same_host().forwarded(TrustedProxies::number(1));
@@ -291,7 +290,7 @@ fn compares_with_a_forwarded_host_where_a_proxy_is_trusted() {
     for (policy, fields, host) in [
         (&trusting_nobody, of_field, "upstream:8080"),
         (&trusting_nobody, of_rfc, "upstream:8080"),
-        // What the proxy does not write, the client has.
+        // The client wrote the field that the proxy does not write.
         (&by_field, of_rfc, "upstream:8080"),
         (&by_rfc, of_field, "upstream:8080"),
         (&by_field, &[], "upstream:8080"),
@@ -316,16 +315,16 @@ fn compares_with_a_forwarded_host_where_a_proxy_is_trusted() {
         let denied = forwarded(policy, fields).unwrap_err();
         assert_eq!(&*denied.host, host, "{policy:?}, {fields:?}");
     }
-    // The names of the server hold for what proxies say, too.
-    let pinned = by_field.hosts(["example.org"]).unwrap();
-    assert!(forwarded(&pinned, of_field).is_err());
+    // A forwarded host has to be one of the named hosts, too.
+    let named = by_field.hosts(["example.org"]).unwrap();
+    assert!(forwarded(&named, of_field).is_err());
     assert_eq!(
-        forwarded(&pinned.hosts(["example.com"]).unwrap(), of_field),
+        forwarded(&named.hosts(["example.com"]).unwrap(), of_field),
         Ok(())
     );
 }
 
-// What is said about it
+// Refusals
 
 #[test]
 fn names_origin_and_host_of_a_refused_page() {
@@ -346,7 +345,7 @@ fn names_origin_and_host_of_a_refused_page() {
 }
 
 #[test]
-fn refuses_what_is_malformed_whatever_else_is_allowed() {
+fn refuses_a_malformed_origin_with_everything_else_allowed() {
     let policy = OriginPolicy::same_host()
         .allow_loopback()
         .allow("file://")

@@ -28,7 +28,7 @@ use self::{
 use crate::{
     handshake::HandshakeError,
     layer::report,
-    time::limit::{Shown, within},
+    time::limit::{Shown, clamp},
     words::{CloseCode, CloseFrame},
 };
 
@@ -137,7 +137,7 @@ impl Connections {
     /// once. Once a shutdown has begun this changes nothing. Default: 1 s.
     #[must_use]
     pub fn shutdown_spread(self, window: Duration) -> Self {
-        self.lock().spread = within(Duration::ZERO, window);
+        self.lock().spread = clamp(Duration::ZERO, window);
         self
     }
 

@@ -82,7 +82,7 @@ impl<IO: Io> Driver<IO> {
 
     pub(super) fn reset_keepalive(&mut self, now: Moment) {
         if let Some(keepalive) = &mut self.keepalive {
-            keepalive.excuse(now);
+            keepalive.cancel_ping(now);
         }
     }
 
@@ -101,7 +101,7 @@ impl<IO: Io> Driver<IO> {
             return Some(self.lose(RecvError::Stalled, cx));
         }
         if is_due(self.lifetime_ends()) {
-            let frame = CloseFrame::because(CloseCode::GOING_AWAY, "end of lifetime");
+            let frame = CloseFrame::with_cut_reason(CloseCode::GOING_AWAY, "end of lifetime");
             return Some(self.begin_closing(frame, now, cx));
         }
         if self.paused_since.is_some() {
@@ -127,7 +127,7 @@ impl<IO: Io> Driver<IO> {
             Due::Gone => Some(self.lose(RecvError::Unresponsive, cx)),
             Due::Ping(payload) => {
                 let longer = self.extra_pong_time(now, intervals.answer);
-                self.keepalive.as_mut()?.wait_longer(longer);
+                self.keepalive.as_mut()?.extend_timeout(longer);
                 self.push_control(|engine| engine.output.push_ping(&payload));
                 None
             }

@@ -28,7 +28,7 @@ use std::{
 
 use self::{backpressure::Backpressure, clock::Deadlines, closing::Step, stall::Stall};
 use super::{
-    budget::{Share, Spent},
+    budget::{Budget, Spent},
     engine::Engine,
     io::Io,
     link::{Link, TrySleep},
@@ -69,8 +69,8 @@ pub(super) struct Driver<IO> {
     /// The output written, and the input discarded while closing, in this poll of the task.
     spent: Spent,
     /// The bytes that this poll of the task may still inflate and compress.
-    inflate_share: Share,
-    compress_share: Share,
+    inflate_budget: Budget,
+    compress_budget: Budget,
     /// This poll of the task has decoded or compressed enough.
     must_yield: bool,
     /// When the message that has begun to arrive is too slow.
@@ -181,8 +181,8 @@ impl<IO: Io> Driver<IO> {
             unreported: Load::default(),
             has_unreported: false,
             spent: Spent::default(),
-            inflate_share: Share::default(),
-            compress_share: Share::default(),
+            inflate_budget: Budget::default(),
+            compress_budget: Budget::default(),
             must_yield: false,
             assembly_due: None,
             pending_end: None,
@@ -238,8 +238,8 @@ impl<IO: Io> Driver<IO> {
     /// Ends a poll of the task: gives shared buffers back and resets the budgets.
     pub(super) fn end_poll(&mut self) {
         self.spent = Spent::default();
-        self.inflate_share = Share::default();
-        self.compress_share = Share::default();
+        self.inflate_budget = Budget::default();
+        self.compress_budget = Budget::default();
         self.must_yield = false;
         self.engine.give_back_buffers();
     }

@@ -165,9 +165,9 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    /// Inflates the input. Returns `None` if the share of the poll is used up first.
+    /// Inflates the input. Returns `None` if the budget of the poll is used up first.
     pub(super) fn inflate(&mut self, mut receiver: Box<Receiver>, now: Moment) -> Option<Found> {
-        let found = receiver.inflate(&mut self.inflate_share, now);
+        let found = receiver.inflate(&mut self.inflate_budget, now);
         self.link.put_back(receiver);
         self.must_yield |= found.is_none();
         found
@@ -179,7 +179,7 @@ impl<IO: Io> Driver<IO> {
         now: Moment,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), EndCause>> {
-        let read = match receiver.place() {
+        let read = match receiver.direct_read() {
             Some(rooms) => self.engine.poll_read_large(cx, rooms),
             None => Poll::Ready(Ok(0)),
         };
@@ -187,7 +187,7 @@ impl<IO: Io> Driver<IO> {
             Poll::Ready(Ok(len)) => len,
             Poll::Ready(Err(_)) | Poll::Pending => 0,
         };
-        receiver.note_placed(len, now);
+        receiver.finish_direct_read(len, now);
         self.link.put_back(receiver);
         read.map(|read| match read {
             Ok(0) => Err(EndCause::EndOfStream),
@@ -281,13 +281,13 @@ impl<IO: Io> Driver<IO> {
         let Some(keepalive) = &mut self.keepalive else {
             return false;
         };
-        keepalive.heard(now);
+        keepalive.mark_active(now);
         let pong = keepalive.pong(payload, now);
-        if let Pong::Awaited(round_trip) = pong {
-            self.stall.backlog.was_read();
+        if let Pong::Expected(round_trip) = pong {
+            self.stall.backlog.clear();
             self.link.set_round_trip(round_trip);
         }
-        pong != Pong::Unasked
+        pong != Pong::Unsolicited
     }
 
     fn count_control_frame(&mut self, now: Moment, cx: &Context<'_>) -> Result<(), Progress> {

@@ -46,7 +46,7 @@ impl Stall {
     /// Records that the stream takes no more output, either for the first time or after some
     /// progress.
     pub(super) fn begins(&mut self, now: Moment) {
-        self.backlog.settle(now);
+        self.backlog.update(now);
         self.tries = 0;
     }
 }
@@ -90,7 +90,7 @@ impl<IO: Io> Driver<IO> {
             false => OTHER_FACTOR,
         };
         let limit = self.link.config().write_limit();
-        Some(since + self.stall.backlog.patience(limit, rate, most))
+        Some(since + self.stall.backlog.time_limit(limit, rate, most))
     }
 
     /// Returns whether the peer has read nothing for too long.
@@ -113,13 +113,13 @@ impl<IO: Io> Driver<IO> {
         let is_pinged = self.keepalive.as_ref().is_some_and(Keepalive::is_waiting);
         // Blocked output and a pong are judged by the bytes that were unread when they began.
         if self.blocked_since.is_none() && !is_pinged {
-            self.stall.backlog.settle(now);
+            self.stall.backlog.update(now);
         }
     }
 
     /// Returns how much longer than usual the pong may take for a ping that is written now.
     pub(super) fn extra_pong_time(&mut self, now: Moment, answer: Duration) -> Duration {
-        self.stall.backlog.settle(now);
-        self.stall.backlog.patience(answer, SLOWEST, PONG_FACTOR) - answer
+        self.stall.backlog.update(now);
+        self.stall.backlog.time_limit(answer, SLOWEST, PONG_FACTOR) - answer
     }
 }

@@ -85,7 +85,7 @@ impl<IO: Io> Driver<IO> {
             if !written.is_empty() {
                 self.unflushed = true;
                 self.spent.add(0, written.bytes);
-                self.stall.backlog.take(written.bytes, now);
+                self.stall.backlog.add(written.bytes, now);
                 self.add_written(written, &mut moved);
             } else if let Some(payload) = self.unanswered_ping.take() {
                 self.push_control(|engine| engine.output.push_pong(&payload));
@@ -99,14 +99,14 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    /// Takes queued messages, and compresses as many as the share of the poll allows.
+    /// Takes queued messages, and compresses as many as the budget of the poll allows.
     fn take_outgoing(&mut self, cx: &Context<'_>) {
         let Some(mut batch) = self.link.take_outgoing(&mut self.engine.output) else {
             return;
         };
         let output = &mut self.engine.output;
         let before = output.load();
-        let is_all = batch.compress(output, &mut self.compress_share);
+        let is_all = batch.compress(output, &mut self.compress_budget);
         let after = output.load();
         let added = Load {
             messages: after.messages - before.messages,

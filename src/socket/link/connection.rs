@@ -354,7 +354,7 @@ impl State {
         if let Some(receiver) = &mut self.receiver {
             receiver.end_poll();
         }
-        self.outbox.give_back();
+        self.outbox.release_memory();
     }
 
     pub(super) fn deliver(&mut self, message: Message) {

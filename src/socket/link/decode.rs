@@ -182,14 +182,14 @@ impl Link {
                 }
             };
             decoded.deadline = receiver.deadline();
-            let has_place = matches!(step, Step::Read) && receiver.place().is_some();
+            let reads_directly = matches!(step, Step::Read) && receiver.direct_read().is_some();
             // A payload that is read into its final buffer needs no other one.
             let empty = match step {
-                Step::Read if !has_place => receiver.take_empty(),
+                Step::Read if !reads_directly => receiver.take_empty(),
                 _ => None,
             };
             decoded.next = match step {
-                Step::Read if has_place => Next::ReadLarge(receiver),
+                Step::Read if reads_directly => Next::ReadLarge(receiver),
                 Step::Inflate => Next::Inflate(receiver),
                 step => {
                     state.receiver = Some(receiver);

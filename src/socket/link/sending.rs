@@ -300,7 +300,7 @@ impl State {
         let outbox = &mut self.outbox;
         if self.writing.is_empty() {
             // Only while output flows: blocked output would keep the shared buffer.
-            outbox.lend();
+            outbox.acquire_memory();
         }
         outbox.push(message);
     }

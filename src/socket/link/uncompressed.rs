@@ -10,7 +10,7 @@ use bytes::Bytes;
 
 use crate::{
     codec::{Compression, Deflation, Load, Outgoing},
-    socket::budget::Share,
+    socket::budget::Budget,
     words::Message,
 };
 
@@ -113,10 +113,14 @@ impl Uncompressed {
 }
 
 impl Batch {
-    /// Compresses messages and appends them to `output` until `share` is used up. Returns whether
+    /// Compresses messages and appends them to `output` until `budget` is used up. Returns whether
     /// the batch is empty.
-    pub(in crate::socket) fn compress(&mut self, output: &mut Outgoing, share: &mut Share) -> bool {
-        let mut left = share.left();
+    pub(in crate::socket) fn compress(
+        &mut self,
+        output: &mut Outgoing,
+        budget: &mut Budget,
+    ) -> bool {
+        let mut left = budget.left();
         while let Some(Queued {
             message,
             compresses,
@@ -134,7 +138,7 @@ impl Batch {
             self.done.messages += load.messages;
             self.done.bytes += load.bytes;
             if output.is_empty() {
-                output.lend();
+                output.acquire_memory();
             }
             match compressed {
                 None => output.push(message),
@@ -142,7 +146,7 @@ impl Batch {
             }
             self.queue.pop_front();
         }
-        share.set_left(left);
+        budget.set_left(left);
         self.queue.is_empty()
     }
 }

@@ -1,9 +1,9 @@
-//! permessage-deflate: which terms two ends agree on
+//! permessage-deflate: the negotiation of its parameters
 //! ([RFC 7692 §7.1](https://www.rfc-editor.org/rfc/rfc7692#section-7.1)).
 //!
-//! Decides on header fields alone, for both ends of a handshake: [`Terms::accept`] is the server's
-//! part, [`Terms::offer`] and [`Terms::confirm`] are the client's. An offer is taken at its word or
-//! declined, never mended; what is agreed on is at most what this end wants.
+//! The server uses [`Terms::accept`], the client [`Terms::offer`] and [`Terms::confirm`]. They work on header
+//! fields alone. A malformed offer is declined, not repaired. The agreed terms never exceed the terms that
+//! this end wants.
 
 mod parameters;
 #[cfg(test)]
@@ -15,22 +15,22 @@ use self::parameters::Parameters;
 use super::Unacceptable;
 use crate::words::header::elements;
 
-/// The window of an end that says nothing about it, and the largest there is.
+/// The largest window, and the default of an end that names none.
 pub(crate) const MAX_WINDOW_BITS: u8 = 15;
 
-/// The smallest window that zlib compresses with: with 8 bits it makes no raw deflate.
+/// The smallest window for compression: zlib makes no raw deflate with 8 bits.
 pub(crate) const MIN_WINDOW_BITS: u8 = 9;
 
-/// How messages are compressed in one direction.
+/// The terms for the messages in one direction.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Direction {
-    /// Base-2 logarithm of how far back a compressor refers, at most.
+    /// Base-2 logarithm of the window: the maximum distance of a back reference, in bytes.
     pub(crate) window_bits: u8,
-    /// A message may refer to the ones before it.
+    /// A message may refer to earlier ones.
     pub(crate) context_takeover: bool,
 }
 
-/// What an end wants, or what two ends agreed on; `send` and `receive` as this end sees them.
+/// The terms that one end wants, or that both ends agreed on. `send` and `receive` are those of this end.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) struct Terms {
     /// The window is at least [`MIN_WINDOW_BITS`].
@@ -38,14 +38,14 @@ pub(crate) struct Terms {
     pub(crate) receive: Direction,
 }
 
-/// The server's part.
+/// The server side.
 impl Terms {
-    /// Takes the first offer of a client that these terms allow, and returns what is agreed on with
-    /// the field that says so to the client. `None` declines all of them.
+    /// Accepts the first offer that these terms allow. Returns the agreed terms and the field for the
+    /// response, or `None` if all offers are declined.
     ///
-    /// The order of the offers is the client's preference (RFC 7692 §5.1). One with a parameter
-    /// that is unknown, repeated or has an illegal value is declined (§7.1), as is one that demands
-    /// a window of 8 bits, or leaves the client a larger one than is wanted.
+    /// The offers are in the order of the client's preference (RFC 7692 §5.1). An offer is declined if a
+    /// parameter is unknown, repeated, or has an illegal value (§7.1). It is also declined if it demands a
+    /// window of 8 bits, or if the client cannot use a window as small as these terms want.
     pub(crate) fn accept(self, headers: &HeaderMap) -> Option<(Self, HeaderValue)> {
         elements(headers, &SEC_WEBSOCKET_EXTENSIONS)
             .filter_map(Parameters::of)
@@ -58,7 +58,7 @@ impl Terms {
             return None;
         }
         let client_bits = match offer.client_max_window_bits {
-            // Without the parameter in the offer none may be in the answer (§7.1.2.2).
+            // Without the parameter in the offer, the answer must not have it (§7.1.2.2).
             None if self.receive.window_bits < MAX_WINDOW_BITS => return None,
             None => MAX_WINDOW_BITS,
             Some(bits) => bits
@@ -79,7 +79,7 @@ impl Terms {
         let answered_server_bits = Some(agreed.send.window_bits)
             .filter(|&bits| bits < MAX_WINDOW_BITS || offer.server_max_window_bits.is_some());
         let answer = Parameters {
-            // Where it was not asked for, it lets the client do with less memory (§7.1.1.1).
+            // Allowed even if the client did not ask for it: the client then needs less memory (§7.1.1.1).
             server_no_context_takeover: !agreed.send.context_takeover,
             client_no_context_takeover: !agreed.receive.context_takeover,
             server_max_window_bits: answered_server_bits,
@@ -90,9 +90,9 @@ impl Terms {
     }
 }
 
-/// The client's part.
+/// The client side.
 impl Terms {
-    /// Writes the offer that asks for these terms; `None` cannot happen to terms in their ranges.
+    /// Makes the offer for these terms. Never returns `None` for valid terms.
     pub(crate) fn offer(self) -> Option<HeaderValue> {
         let send_bits = Some(self.send.window_bits).filter(|&bits| bits < MAX_WINDOW_BITS);
         Parameters {
@@ -100,24 +100,24 @@ impl Terms {
             client_no_context_takeover: !self.send.context_takeover,
             server_max_window_bits: Some(self.receive.window_bits)
                 .filter(|&bits| bits < MAX_WINDOW_BITS),
-            // Always there, so that the server may ask for less.
+            // Always present: it lets the server choose a smaller window.
             client_max_window_bits: Some(send_bits),
         }
         .into_field()
     }
 
-    /// Reads a server's answer to [`offer`](Self::offer): what is agreed on, or `None` when the
-    /// server declined.
+    /// Reads the server's answer to [`offer`](Self::offer). Returns the agreed terms, or `None` if the server
+    /// declined.
     ///
     /// # Errors
     ///
-    /// [`Unacceptable`] if the answer names another extension, or this one twice, or breaks the
-    /// rules, or does not grant what was asked for; the connection is to be failed then
-    /// (RFC 7692 §7.1, RFC 6455 §4.1). A window of 8 bits for this end counts as such, too.
+    /// [`Unacceptable`] if the answer names another extension, names this one twice, breaks a rule, does not
+    /// grant the offered terms, or asks this end for a window of 8 bits. The connection has to be failed
+    /// then (RFC 7692 §7.1, RFC 6455 §4.1).
     pub(crate) fn confirm(self, headers: &HeaderMap) -> Result<Option<Self>, Unacceptable> {
         let mut answers = elements(headers, &SEC_WEBSOCKET_EXTENSIONS);
         let Some(answer) = answers.next() else {
-            // To decline is to leave the field out (RFC 6455 §9.1 has no empty list).
+            // A server declines by omitting the field. An empty list is invalid (RFC 6455 §9.1).
             return match headers.contains_key(SEC_WEBSOCKET_EXTENSIONS) {
                 true => Err(Unacceptable),
                 false => Ok(None),
@@ -131,7 +131,7 @@ impl Terms {
         }
         let server_bits = answer.server_max_window_bits.unwrap_or(MAX_WINDOW_BITS);
         let client_bits = match answer.client_max_window_bits {
-            // Only an offer may leave the value open (§7.1.2.2).
+            // Only an offer may omit the value (§7.1.2.2).
             Some(None) => return Err(Unacceptable),
             Some(Some(bits)) if bits > self.send.window_bits || bits < MIN_WINDOW_BITS => {
                 return Err(Unacceptable);

@@ -1,4 +1,4 @@
-//! The parameters of permessage-deflate as they stand in the field: read, and written.
+//! Reads and writes the parameters of permessage-deflate in the header field.
 
 use std::{fmt::Write, mem};
 
@@ -14,12 +14,12 @@ pub(super) struct Parameters {
     pub(super) server_no_context_takeover: bool,
     pub(super) client_no_context_takeover: bool,
     pub(super) server_max_window_bits: Option<u8>,
-    /// An offer may name it without a value.
+    /// `Some(None)` if it has no value, which is allowed in an offer.
     pub(super) client_max_window_bits: Option<Option<u8>>,
 }
 
 impl Parameters {
-    /// Reads an element of the list; `None` if it is about another extension.
+    /// Reads an element of the list. Returns `None` if it names another extension.
     pub(super) fn of(element: &[u8]) -> Option<Result<Self, Malformed>> {
         match offer(element) {
             Ok((NAME, parameters)) => Some(Self::read(parameters)),
@@ -93,7 +93,7 @@ impl Parameters {
     }
 }
 
-/// A decimal number from 8 to 15 without leading zeros (RFC 7692 §7.1.2).
+/// Reads a decimal number from 8 to 15 without leading zeros (RFC 7692 §7.1.2).
 fn window_bits(value: &str) -> Result<u8, Malformed> {
     match value {
         "8" => Ok(8),

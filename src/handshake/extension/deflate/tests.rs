@@ -8,12 +8,12 @@ const fn direction(window_bits: u8, context_takeover: bool) -> Direction {
     }
 }
 
-/// All that a client can ask for is granted.
+/// Terms that grant every offer.
 const OPEN: Terms = Terms {
     send: direction(15, true),
     receive: direction(15, true),
 };
-/// The defaults.
+/// The default terms.
 const CLOSED: Terms = Terms {
     send: direction(12, false),
     receive: direction(15, false),
@@ -29,7 +29,7 @@ fn accepted(terms: Terms, lines: &[&str]) -> Option<(Terms, String)> {
 }
 
 #[test]
-fn answers_each_parameter_as_the_rfc_asks() {
+fn answers_each_parameter_as_the_rfc_requires() {
     let agreed = |send, receive| Terms { send, receive };
     for (terms, offer, expected, answer) in [
         (OPEN, "", OPEN, ""),
@@ -125,7 +125,7 @@ fn declines_an_offer_that_breaks_a_rule() {
         "client_max_window_bits=008",
         "client_max_window_bits; client_max_window_bits",
         "client_max_window_bits; client_max_window_bits=10",
-        // Legal, but zlib cannot do it.
+        // Legal, but zlib does not support it.
         "server_max_window_bits=8",
     ] {
         let offer = format!("permessage-deflate; {parameters}");
@@ -137,7 +137,7 @@ fn declines_an_offer_that_breaks_a_rule() {
 }
 
 #[test]
-fn declines_a_client_that_cannot_keep_to_a_smaller_window() {
+fn declines_a_client_that_cannot_use_a_smaller_window() {
     let terms = Terms {
         receive: direction(14, true),
         ..OPEN
@@ -147,7 +147,7 @@ fn declines_a_client_that_cannot_keep_to_a_smaller_window() {
 }
 
 #[test]
-fn takes_the_first_offer_that_it_can() {
+fn accepts_the_first_acceptable_offer() {
     for (lines, bits) in [
         (
             &["permessage-deflate; server_max_window_bits=10, permessage-deflate"][..],
@@ -172,7 +172,7 @@ fn takes_the_first_offer_that_it_can() {
 }
 
 #[test]
-fn does_not_take_another_extension_for_its_own() {
+fn ignores_other_extensions() {
     for lines in [
         &[][..],
         &["foo"],
@@ -185,7 +185,7 @@ fn does_not_take_another_extension_for_its_own() {
 }
 
 #[test]
-fn offers_what_it_wants() {
+fn offers_the_wanted_terms() {
     for (terms, offer) in [
         (OPEN, "permessage-deflate; client_max_window_bits"),
         (
@@ -206,7 +206,7 @@ fn offers_what_it_wants() {
 }
 
 #[test]
-fn both_ends_agree_on_the_same() {
+fn both_ends_agree_on_the_same_terms() {
     let mut ends = Vec::new();
     for send in 9..=15 {
         for receive in 9..=15 {
@@ -261,7 +261,7 @@ fn reads_the_answer_of_a_server() {
 }
 
 #[test]
-fn fails_the_handshake_for_an_answer_that_was_not_offered() {
+fn fails_the_handshake_if_the_answer_exceeds_the_offer() {
     for (terms, lines) in [
         (OPEN, &["foo"][..]),
         (OPEN, &["permessage-deflate, foo"]),
@@ -274,7 +274,7 @@ fn fails_the_handshake_for_an_answer_that_was_not_offered() {
         (OPEN, &["permessage-deflate; client_max_window_bits=8"]),
         (OPEN, &["permessage-deflate; client_max_window_bits=16"]),
         (OPEN, &["permessage-deflate; x=\"a b\""]),
-        // Offered, and not granted.
+        // Demanded, but not granted.
         (CLOSED, &["permessage-deflate"]),
         (
             CLOSED,

@@ -1,4 +1,4 @@
-//! Large payloads that are read to their place.
+//! Direct reads of large payloads.
 
 use std::io::IoSliceMut;
 
@@ -10,45 +10,43 @@ use super::{
 };
 use crate::codec::{Decoder, Event, Rules, Violation};
 
-/// Copies as much as there is and fits, and returns how much that is.
-pub(super) fn fill(rooms: &mut [IoSliceMut<'_>], mut bytes: &[u8]) -> usize {
-    assert!(rooms.iter().all(|room| !room.is_empty()));
+/// Copies as many bytes as fit, and returns their number.
+pub(super) fn fill(buffers: &mut [IoSliceMut<'_>], mut bytes: &[u8]) -> usize {
+    assert!(buffers.iter().all(|buffer| !buffer.is_empty()));
     let before = bytes.len();
-    for room in rooms {
-        let (front, rest) = bytes.split_at(bytes.len().min(room.len()));
-        room[..front.len()].copy_from_slice(front);
+    for buffer in buffers {
+        let (front, rest) = bytes.split_at(bytes.len().min(buffer.len()));
+        buffer[..front.len()].copy_from_slice(front);
         bytes = rest;
     }
     before - bytes.len()
 }
 
-/// Decodes as [`decode_by`] does, and reads what has a place there.
-///
-/// Returns the number of pieces that had one as well.
-pub(super) fn decode_placed(
+/// Decodes like [`decode_by`], with direct reads. Returns the number of direct reads as well.
+pub(super) fn decode_with_direct_reads(
     bytes: &[u8],
     rules: Rules,
     mut piece: impl FnMut() -> usize,
 ) -> (Vec<Event>, Result<(), Violation>, usize) {
     let now = Moment::now();
     let mut decoder = Decoder::new(rules);
-    let (mut events, mut places, mut rest) = (Vec::new(), 0, bytes);
+    let (mut events, mut direct_reads, mut rest) = (Vec::new(), 0, bytes);
     while !rest.is_empty() {
         let (mut input, others) = rest.split_at(piece().min(rest.len()));
-        while let Some(mut rooms) = decoder.place() {
-            let placed = fill(rooms.slices(), input);
-            if placed == 0 {
-                decoder.give_up_place();
+        while let Some(mut buffers) = decoder.direct_read() {
+            let read = fill(buffers.slices(), input);
+            if read == 0 {
+                decoder.cancel_direct_read();
                 break;
             }
-            places += 1;
-            input = &input[placed..];
-            match decoder.placed(placed, now) {
+            direct_reads += 1;
+            input = &input[read..];
+            match decoder.finish_direct_read(read, now) {
                 Ok(None) => {}
                 Ok(Some(message)) => {
                     events.push(Event::Message(message.into_message().unwrap()));
                 }
-                Err(violation) => return (events, Err(violation), places),
+                Err(violation) => return (events, Err(violation), direct_reads),
             }
             assert!(decoder.capacity() <= rules.limits.message);
         }
@@ -60,17 +58,18 @@ pub(super) fn decode_placed(
                     let is_last = matches!(event, Event::Close(_));
                     events.push(event);
                     if is_last {
-                        return (events, Ok(()), places);
+                        return (events, Ok(()), direct_reads);
                     }
                 }
-                Err(violation) => return (events, Err(violation), places),
+                Err(violation) => return (events, Err(violation), direct_reads),
             }
         }
     }
-    (events, Ok(()), places)
+    (events, Ok(()), direct_reads)
 }
 
-/// Writes a message that has places, whole or in fragments with a ping behind some of them.
+/// Writes a message that is large enough for direct reads, in one frame or in fragments. Pings follow some of
+/// the fragments.
 pub(super) fn push_large(rng: &mut Rng, bytes: &mut Vec<u8>) {
     let len = 30_000 + rng.below(300_000);
     let is_text = rng.below(2) == 0;
@@ -96,9 +95,9 @@ pub(super) fn push_large(rng: &mut Rng, bytes: &mut Vec<u8>) {
 }
 
 #[test]
-fn decodes_the_same_whether_it_is_read_to_its_place_or_not() {
+fn direct_reads_do_not_change_the_events() {
     let mut rng = Rng::new(11);
-    let (mut placed, mut refused) = (0, 0);
+    let (mut direct, mut refused) = (0, 0);
     for round in 0..64 {
         let mut bytes = random_session(&mut rng).0;
         bytes.truncate(rng.below(3000));
@@ -113,64 +112,65 @@ fn decodes_the_same_whether_it_is_read_to_its_place_or_not() {
         }
         let rules = at_server(LIMITS);
         let (events, result, _) = decode_by(&bytes, rules, || usize::MAX);
-        for most in [5000, 70_000, 400_000] {
-            let (others, other, places) = decode_placed(&bytes, rules, || 1 + rng.below(most));
-            assert_eq!(other, result, "round {round}, up to {most}");
-            assert!(others == events, "round {round}, up to {most}");
-            placed += places;
+        for max in [5000, 70_000, 400_000] {
+            let (others, other, direct_reads) =
+                decode_with_direct_reads(&bytes, rules, || 1 + rng.below(max));
+            assert_eq!(other, result, "round {round}, up to {max}");
+            assert!(others == events, "round {round}, up to {max}");
+            direct += direct_reads;
             refused += usize::from(result.is_err());
         }
     }
-    assert!(placed > 300 && refused > 15, "{placed} {refused}");
+    assert!(direct > 300 && refused > 15, "{direct} {refused}");
 }
 
 #[test]
-fn has_a_place_only_for_what_is_to_be_expected() {
+fn allows_direct_reads_only_in_the_middle_of_a_large_payload() {
     const LEN: usize = MIB / 2;
     let mut bytes = Vec::new();
     push_frame(&mut bytes, BINARY, true, &vec![7; LEN]);
     let head = bytes.len() - LEN;
     let now = Moment::now();
     let mut decoder = decoder(LIMITS);
-    // A peer that has sent next to nothing has no room made for it.
+    // Too few bytes have arrived.
     let mut few = &bytes[..head + 1000];
     assert_eq!(decoder.decode(&mut few, now), Ok(None));
-    assert!(decoder.place().is_none());
+    assert!(decoder.direct_read().is_none());
     let mut more = &bytes[head + 1000..][..99_000];
     assert_eq!(decoder.decode(&mut more, now), Ok(None));
-    let mut rooms = decoder.place().unwrap();
-    let room: usize = rooms.slices().iter().map(|room| room.len()).sum();
-    assert!(
-        room > 3 * 64 * 1024,
-        "four buffers can be read into at once"
-    );
-    // Those that are not are not kept.
-    let few = fill(rooms.slices(), &bytes[head + 100_000..][..1]);
-    assert!(matches!(decoder.placed(few, now), Ok(None)));
+    let mut buffers = decoder.direct_read().unwrap();
+    let len: usize = buffers.slices().iter().map(|buffer| buffer.len()).sum();
+    assert!(len > 3 * 64 * 1024, "one read has four buffers");
+    // The unused buffers are freed.
+    let few = fill(buffers.slices(), &bytes[head + 100_000..][..1]);
+    assert!(matches!(decoder.finish_direct_read(few, now), Ok(None)));
     assert!(decoder.capacity() <= 100_001 + 64 * 1024);
-    // What nothing is read to is given up.
+    // Cancelling frees all of them.
     let mut rest = &bytes[head + 100_001..][..31_071];
     assert_eq!(decoder.decode(&mut rest, now), Ok(None));
-    assert!(decoder.place().is_some());
+    assert!(decoder.direct_read().is_some());
     assert!(decoder.capacity() > 3 * 64 * 1024);
-    decoder.give_up_place();
+    decoder.cancel_direct_read();
     assert_eq!(decoder.capacity(), 2 * 64 * 1024);
-    // The end of a payload comes with what is behind it.
+    // Too few bytes are missing.
     let mut rest = &bytes[head + 131_072..bytes.len() - 1000];
     assert_eq!(decoder.decode(&mut rest, now), Ok(None));
-    assert!(decoder.place().is_none());
+    assert!(decoder.direct_read().is_none());
 }
 
 #[test]
-fn refuses_what_is_placed_too_late() {
+fn refuses_a_direct_read_after_the_deadline() {
     let mut bytes = Vec::new();
     push_frame(&mut bytes, BINARY, true, &[7; 100_000]);
     let now = Moment::now();
     let mut decoder = decoder(LIMITS);
     let mut input = &bytes[..50_000];
     assert_eq!(decoder.decode(&mut input, now), Ok(None));
-    let mut rooms = decoder.place().unwrap();
-    assert_eq!(fill(rooms.slices(), &bytes[50_000..50_100]), 100);
+    let mut buffers = decoder.direct_read().unwrap();
+    assert_eq!(fill(buffers.slices(), &bytes[50_000..50_100]), 100);
     let late = now + LIMITS.assembly.unwrap();
-    assert_eq!(decoder.placed(100, late).unwrap_err(), Violation::TooSlow);
+    assert_eq!(
+        decoder.finish_direct_read(100, late).unwrap_err(),
+        Violation::TooSlow
+    );
 }
