@@ -197,6 +197,7 @@ mod readme {}
 pub mod client;
 mod codec;
 mod config;
+mod connections;
 #[cfg(any(doc, doctest))]
 pub mod docs;
 pub mod error;
@@ -219,15 +220,13 @@ pub use crate::error::{BoxError, Error};
 pub use crate::socket::http2::Http2Executor;
 pub use crate::{
     config::Config,
+    connections::{Connections, Counts, ShutdownReport},
     handler::{Accept, Decide, Decision, Echo, Handler, decide},
     handshake::{
         HandshakeRequest, InvalidOrigin, OriginPolicy, Refusal, TrustedProxies,
         offered_subprotocols,
     },
-    layer::{
-        Connections, Counts, ResponseBody, ResponseFuture, ShutdownReport, UpgradeRequired,
-        WebSocketLayer, WebSocketService,
-    },
+    layer::{ResponseBody, ResponseFuture, UpgradeRequired, WebSocketLayer, WebSocketService},
     socket::{Buffered, Sender, WebSocket},
     words::{CloseCode, CloseFrame, Closed, Message, Side, Utf8Bytes},
 };

@@ -3,11 +3,11 @@
 use std::{any::type_name, future::Future, sync::Arc};
 
 use crate::{
+    connections::Permit,
     handler::Handler,
     handshake::HandshakeError,
     layer::{
-        admission::Place, connections::Permit, guard::Sent, report::upgrade_failed, shared::Shared,
-        upgrade::Handover,
+        admission::Place, guard::Sent, report::upgrade_failed, shared::Shared, upgrade::Handover,
     },
     socket::{
         self, Introduction, Link, Occupies, Served, Session, Setup, Transport,

@@ -9,9 +9,8 @@ use std::{
 
 use tokio::task::AbortHandle;
 
-use super::ShutdownReport;
+use super::{ShutdownReport, notices::Notices};
 use crate::{
-    layer::notices::Notices,
     socket::{Link, Traffic},
     words::{CloseCode, CloseFrame, Side},
 };

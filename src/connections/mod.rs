@@ -1,7 +1,8 @@
-//! The connections of a layer: how many there may be, what they do, and how they are ended.
+//! The registry of connections: how many there may be, what they do, and how they are ended.
 
 mod closing;
 mod counts;
+mod notices;
 mod permit;
 mod state;
 
@@ -27,7 +28,6 @@ use self::{
 };
 use crate::{
     handshake::HandshakeError,
-    layer::report,
     time::limit::{Shown, within},
     words::{CloseCode, CloseFrame},
 };
@@ -284,21 +284,19 @@ impl Connections {
         })
     }
 
-    /// Counts a handshake for `path` that was refused.
-    pub(crate) fn refused(&self, error: &HandshakeError, path: &str) {
+    /// Counts a handshake that was refused, and returns whether its log line is at info level.
+    pub(crate) fn refused(&self, error: &HandshakeError) -> bool {
         let now = Instant::now().into_std();
         let mut state = self.lock();
         *state.refused.entry(error.label()).or_default() += 1;
-        let is_news = match error {
+        match error {
             HandshakeError::OriginDenied { origin, .. } => {
                 state.origins_denied.is_due(origin.as_bytes(), now)
             }
             // The handler may refuse most of what it is asked: each status is news once.
             HandshakeError::Refused { status } => state.other_refusals.is_due(status, now),
             error => state.other_refusals.is_due(error.label(), now),
-        };
-        drop(state);
-        report::refused(error, path, is_news);
+        }
     }
 
     /// Returns whether something that clients do was not told within a minute.
