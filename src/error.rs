@@ -3,6 +3,7 @@
 // Each type stands beside its operation. A type that exists only with a feature is exported by the
 // module of that feature alone.
 pub use crate::{
+    connections::AdmitError,
     handshake::HandshakeError,
     socket::{RecvError, SendError, TryRecvError, TrySendError},
     words::{BoxError, Error, InvalidClose, NotText},

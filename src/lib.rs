@@ -220,13 +220,15 @@ pub use crate::error::{BoxError, Error};
 pub use crate::socket::http2::Http2Executor;
 pub use crate::{
     config::Config,
-    connections::{Connections, Counts, ShutdownReport},
+    connections::{
+        Connection, Connections, CountedCode, Counts, Ended, Observer, Refused, ShutdownReport,
+    },
     handler::{Accept, Decide, Decision, Echo, Handler, decide},
     handshake::{
         HandshakeRequest, InvalidOrigin, OriginPolicy, Refusal, TrustedProxies,
         offered_subprotocols,
     },
     layer::{ResponseBody, ResponseFuture, UpgradeRequired, WebSocketLayer, WebSocketService},
-    socket::{Buffered, Sender, WebSocket},
-    words::{CloseCode, CloseFrame, Closed, Message, Side, Utf8Bytes},
+    socket::{Buffered, Sender, Traffic, WebSocket},
+    words::{CloseCode, CloseFrame, Closed, ConnectionId, Message, Side, Utf8Bytes},
 };

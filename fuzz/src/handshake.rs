@@ -76,7 +76,7 @@ async fn call(options: u8, lines: &[u8]) {
         assert!(can_upgrade);
         assert_may_switch(&parts);
         assert_switches(&parts.headers, &answer.headers);
-        assert_eq!(connections.counts().open, 1);
+        assert_eq!(connections.counts().open(), 1);
         // The server never hands over, and so this is given up.
         sleep(LONG).await;
     } else {
@@ -94,7 +94,7 @@ async fn call(options: u8, lines: &[u8]) {
         ));
         assert!(answer.status != StatusCode::INTERNAL_SERVER_ERROR || !can_upgrade);
     }
-    assert_eq!(connections.counts().open, 0);
+    assert_eq!(connections.counts().open(), 0);
 }
 
 /// Marks what the inner service answered.
@@ -289,7 +289,7 @@ async fn serve(options: u8, bytes: &[u8]) {
         dropped.is_ok(),
         "the stream has ended, and the connection has not"
     );
-    assert_eq!(connections.counts().open, 0);
+    assert_eq!(connections.counts().open(), 0);
 
     let state = peer.lock();
     let output = &*state.output;

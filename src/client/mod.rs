@@ -176,7 +176,7 @@ use self::{
 use crate::{
     codec::random,
     config::Config,
-    handshake::{Carried, HandshakeRequest, key::answer_to},
+    handshake::{Carried, HandshakeRequest, Identity, key::answer_to},
     socket::{Introduction, Setup, WebSocket},
 };
 
@@ -341,6 +341,7 @@ impl Prepared {
             request: HandshakeRequest::new(sent),
             subprotocol: subprotocol.and_then(|name| name.to_str().map(Box::from).ok()),
             carried: Carried::default(),
+            identity: Identity::default(),
         };
         let setup = Setup {
             deflation,

@@ -1,8 +1,11 @@
 //! The registry of connections: how many there may be, what they do, and how they are ended.
 
 mod closing;
+mod connection;
 mod counts;
+mod error;
 mod notices;
+mod observer;
 mod permit;
 mod state;
 
@@ -20,16 +23,23 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-pub use self::counts::{Counts, ShutdownReport};
-pub(crate) use self::permit::Permit;
+pub(crate) use self::permit::{Opening, Permit};
 use self::{
     closing::Left,
+    observer::Observers,
     state::{Entry, State},
+};
+pub use self::{
+    connection::Connection,
+    counts::{CountedCode, Counts, ShutdownReport},
+    error::AdmitError,
+    observer::{Ended, Observer, Refused},
 };
 use crate::{
     handshake::HandshakeError,
+    socket::{Events, Hook, Registration, Traffic, now, report},
     time::limit::{Shown, within},
-    words::{CloseCode, CloseFrame},
+    words::{CloseCode, CloseFrame, ConnectionId},
 };
 
 /// How long tasks that were aborted may take to be gone: their handlers may be in the middle of a
@@ -141,6 +151,32 @@ impl Connections {
         self
     }
 
+    /// Adds an observer of the connections and refused handshakes that are still to come.
+    ///
+    /// It is told of every connection that is opened from now on, and of none that is open already. Several
+    /// observers are called in the order in which they were added. Default: none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_websocket::{Connections, Observer, Refused};
+    ///
+    /// struct Print;
+    ///
+    /// impl Observer for Print {
+    ///     fn refused(&self, refused: &Refused<'_>) {
+    ///         println!("{} {}", refused.status(), refused.label());
+    ///     }
+    /// }
+    ///
+    /// let connections = Connections::new().observer(Print);
+    /// ```
+    #[must_use]
+    pub fn observer(self, observer: impl Observer) -> Self {
+        self.lock().observers.add(observer);
+        self
+    }
+
     /// Closes all connections with 1001, and refuses new ones with 503 from now on.
     ///
     /// What was sent before is flushed first; what was not received yet is discarded. The Closes
@@ -162,7 +198,8 @@ impl Connections {
         let links: Vec<_> = state
             .entries
             .values()
-            .filter_map(|entry| entry.link.clone())
+            .filter_map(|entry| entry.connection.as_ref())
+            .map(|connection| Arc::clone(&connection.link))
             .collect();
         drop(state);
         match Handle::try_current() {
@@ -226,7 +263,8 @@ impl Connections {
         let state = self.lock();
         let mut report = state.report;
         // Handlers that are still in the middle of a poll end with it.
-        let left = state.entries.values().filter(|entry| entry.link.is_some());
+        let entries = state.entries.values();
+        let left = entries.filter(|entry| entry.connection.is_some());
         report.aborted += left.count() as u64;
         report
     }
@@ -245,57 +283,91 @@ impl Connections {
     #[must_use]
     pub fn counts(&self) -> Counts {
         let state = self.lock();
-        let mut traffic = state.traffic;
+        let (mut traffic, mut handed_on) = (state.traffic, state.handed_on);
         for entry in state.entries.values() {
-            if let Some(link) = &entry.link {
-                traffic.add(link.traffic());
+            if let Some(connection) = &entry.connection {
+                traffic.add(connection.traffic());
+                handed_on += u64::from(connection.link.was_handed_on());
             }
         }
         Counts {
             open: state.open,
             lingering: state.lingering.len(),
-            handed_on: traffic.handed_on,
+            handed_on,
             accepted: state.accepted,
             refused: state.refused.clone(),
             closed: state.closed.clone(),
-            messages_received: traffic.messages_received,
-            bytes_received: traffic.bytes_received,
-            messages_sent: traffic.messages_sent,
-            bytes_sent: traffic.bytes_sent,
+            traffic,
         }
     }
 
     /// Admits one more connection.
-    pub(crate) fn admit(&self) -> Result<Permit, HandshakeError> {
+    pub(crate) fn admit(&self) -> Result<Permit, AdmitError> {
         let mut state = self.lock();
         if state.closing.is_some() {
-            return Err(HandshakeError::ShuttingDown);
+            return Err(AdmitError::ShuttingDown);
         }
         if state.max.is_some_and(|max| state.open >= max) {
-            return Err(HandshakeError::TooManyConnections);
+            return Err(AdmitError::Full);
         }
-        let id = state.next;
-        state.next += 1;
+        let id = ConnectionId::next();
         state.entries.insert(id, Entry::default());
         state.open += 1;
         Ok(Permit {
             connections: self.clone(),
             id,
+            began: now(),
         })
     }
 
-    /// Counts a handshake that was refused, and returns whether its log line is at info level.
-    pub(crate) fn refused(&self, error: &HandshakeError) -> bool {
+    /// Makes what the link of a connection knows of this registry.
+    fn registration(&self, id: ConnectionId) -> Registration {
+        let is_observed = self.lock().observers.count() > 0;
+        let hook = is_observed.then(|| {
+            let events: Arc<dyn Events> = Arc::new(self.clone());
+            Box::new(Hook { events })
+        });
+        Registration { id, hook }
+    }
+
+    /// Counts a handshake for `path` that was refused, and returns whether its log line is at info level.
+    pub(crate) fn refused(&self, error: &HandshakeError, path: &str) -> bool {
         let now = Instant::now().into_std();
         let mut state = self.lock();
+        let observers = state.observers.clone();
         *state.refused.entry(error.label()).or_default() += 1;
-        match error {
+        let is_news = match error {
             HandshakeError::OriginDenied { origin, .. } => {
                 state.origins_denied.is_due(origin.as_bytes(), now)
             }
             // The handler may refuse most of what it is asked: each status is news once.
             HandshakeError::Refused { status } => state.other_refusals.is_due(status, now),
             error => state.other_refusals.is_due(error.label(), now),
+        };
+        drop(state);
+        let refused = Refused::new(error, path);
+        self.call(&observers, |observer| observer.refused(&refused));
+        is_news
+    }
+
+    /// Calls observers, without the lock, and reports their panics.
+    fn call(&self, observers: &Observers, call: impl Fn(&dyn Observer)) {
+        if observers.call(call) {
+            report::observer_panicked(self.is_news("observer_panicked"));
+        }
+    }
+
+    /// Calls the observers of a connection.
+    fn call_for(&self, id: ConnectionId, call: impl Fn(&Connection, &dyn Observer)) {
+        let state = self.lock();
+        let entry = state.entries.get(&id);
+        let observed = entry.and_then(|entry| {
+            let connection = entry.connection.clone()?;
+            Some((connection, state.observers.first(entry.observers)))
+        });
+        drop(state);
+        if let Some((connection, observers)) = observed {
+            self.call(&observers, |observer| call(&connection, observer));
         }
     }
 
@@ -311,6 +383,20 @@ impl Connections {
             .state
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Events for Connections {
+    fn round_trip(&self, id: ConnectionId, round_trip: Duration) {
+        self.call_for(id, |connection, observer| {
+            observer.round_trip(connection, round_trip);
+        });
+    }
+
+    fn traffic(&self, id: ConnectionId, traffic: Traffic) {
+        self.call_for(id, |connection, observer| {
+            observer.traffic(connection, &traffic);
+        });
     }
 }
 

@@ -2,19 +2,30 @@
 
 use std::{future::Future, iter, sync::Arc};
 
-use super::Connections;
+use super::{AdmitError, Connections, connection::Connection, observer::Ended, state::Over};
 use crate::{
     codec::Role,
     config::Config,
-    handshake::HandshakeError,
-    socket::{Link, report::Name},
-    words::Closed,
+    handshake::Identity,
+    socket::{Link, Occupies, now, report::Name},
+    time::Moment,
+    words::{Closed, ConnectionId},
 };
 
-/// An entry among the connections of a layer, from the handshake until everything has ended.
+/// An entry of the registry, from the handshake until everything has ended.
 pub(crate) struct Permit {
     pub(super) connections: Connections,
-    pub(super) id: u64,
+    pub(super) id: ConnectionId,
+    /// When the handshake began.
+    pub(super) began: Moment,
+}
+
+/// What the registry knows of a connection when it is opened.
+pub(crate) struct Opening {
+    pub(crate) role: Role,
+    pub(crate) name: Name,
+    pub(crate) config: Arc<Config>,
+    pub(crate) identity: Identity,
 }
 
 impl Permit {
@@ -23,30 +34,19 @@ impl Permit {
     ///
     /// # Errors
     ///
-    /// [`HandshakeError::ShuttingDown`] if the layer began to shut down meanwhile.
+    /// [`AdmitError::ShuttingDown`] if a shutdown began meanwhile.
     pub(crate) fn spawn<F>(
         self,
-        config: Arc<Config>,
-        name: Name,
+        opening: Opening,
         serve: impl FnOnce(Arc<Link>, Self) -> F,
-    ) -> Result<(), HandshakeError>
+    ) -> Result<Arc<Link>, AdmitError>
     where
         F: Future<Output = ()> + Send + 'static,
     {
         let connections = self.connections.clone();
         let id = self.id;
-        let link = Arc::new(Link::new(Role::Server, name, config));
-        let mut state = connections.lock();
-        if state.closing.is_some() {
-            drop(state);
-            return Err(HandshakeError::ShuttingDown);
-        }
-        state.accepted += 1;
-        if let Some(entry) = state.entries.get_mut(&id) {
-            entry.link = Some(Arc::clone(&link));
-        }
-        drop(state);
-        let task = tokio::spawn(serve(link, self)).abort_handle();
+        let link = self.register(opening)?;
+        let task = tokio::spawn(serve(Arc::clone(&link), self)).abort_handle();
         let mut state = connections.lock();
         if state.aborting {
             task.abort();
@@ -54,16 +54,66 @@ impl Permit {
         if let Some(entry) = state.entries.get_mut(&id) {
             entry.task = Some(task);
         }
-        Ok(())
+        Ok(link)
+    }
+
+    /// Puts the connection into its entry.
+    fn register(&self, opening: Opening) -> Result<Arc<Link>, AdmitError> {
+        let Opening {
+            role,
+            name,
+            config,
+            identity,
+        } = opening;
+        let registration = self.connections.registration(self.id);
+        let link = Arc::new(Link::registered(registration, role, name, config));
+        let connection = Connection {
+            link: Arc::clone(&link),
+            identity,
+        };
+        let mut state = self.connections.lock();
+        if state.closing.is_some() {
+            drop(state);
+            return Err(AdmitError::ShuttingDown);
+        }
+        state.accepted += 1;
+        let observers = state.observers.clone();
+        if let Some(entry) = state.entries.get_mut(&self.id) {
+            entry.connection = Some(connection.clone());
+            entry.observers = observers.count();
+        }
+        drop(state);
+        if observers.count() > 0 {
+            let handshake = now().since(self.began);
+            self.connections.call(&observers, |observer| {
+                observer.opened(&connection, handshake);
+            });
+        }
+        Ok(link)
     }
 
     /// Gives the place among the connections back: the connection is over, and its handler may go on.
     pub(crate) fn end(&self) {
         let mut state = self.connections.lock();
-        state.end(self.id);
+        let over = state.end(self.id);
         let evicted: Vec<_> = iter::from_fn(|| state.evict()).collect();
         drop(state);
         evicted.iter().for_each(|link| link.evict());
+        self.closed(over);
+    }
+
+    /// Tells the observers that the connection is over.
+    fn closed(&self, over: Option<Over>) {
+        let Some(over) = over else { return };
+        let ended = Ended {
+            closed: over.closed,
+            code: over.code,
+            lifetime: over.connection.age(),
+            traffic: over.connection.traffic(),
+        };
+        self.connections.call(&over.observers, |observer| {
+            observer.closed(&over.connection, &ended);
+        });
     }
 
     /// Removes the entry after all has come to its end.
@@ -75,18 +125,27 @@ impl Permit {
     /// aborted.
     fn remove(&self, finished: bool) {
         let mut state = self.connections.lock();
-        state.end(self.id);
+        let over = state.end(self.id);
+        drop(state);
+        self.closed(over);
+        let mut state = self.connections.lock();
         let Some(entry) = state.entries.remove(&self.id) else {
             return;
         };
         if let Some(end) = entry.ended {
             state.lingering.remove(&end);
         }
-        if let Some(link) = &entry.link {
-            state.traffic.add(link.traffic());
+        if let Some(connection) = &entry.connection {
+            state.traffic.add(connection.traffic());
+            state.handed_on += u64::from(connection.link.was_handed_on());
         }
-        if let Some(link) = entry.link.as_ref().filter(|_| state.closing.is_some()) {
-            if finished && link.ending().as_ref().is_some_and(Closed::is_clean) {
+        if let Some(connection) = entry
+            .connection
+            .as_ref()
+            .filter(|_| state.closing.is_some())
+        {
+            let ending = connection.link.ending();
+            if finished && ending.as_ref().is_some_and(Closed::is_clean) {
                 state.report.clean += 1;
             } else {
                 state.report.aborted += 1;
@@ -97,8 +156,18 @@ impl Permit {
         if is_last {
             self.connections.shared.emptied.notify_waiters();
         }
-        // Dropped without the lock: its link may own wakers.
+        // Dropped without the lock: its link may own wakers, and its value is the user's.
         drop(entry);
+    }
+}
+
+impl Occupies for Permit {
+    fn connection_over(&mut self, _: &Link) {
+        self.end();
+    }
+
+    fn handler_over(&mut self) {
+        self.finish();
     }
 }
 

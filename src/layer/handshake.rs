@@ -180,6 +180,7 @@ impl<H: Handler> Handshake<H> {
             },
             subprotocol,
             carried: accept.carried,
+            identity: accept.identity,
         };
         let opened = Opened {
             shared: self.shared,
@@ -194,7 +195,9 @@ impl<H: Handler> Handshake<H> {
             close,
             places,
         };
-        opened.spawn(self.permit).map_err(answer::failed)?;
+        opened
+            .spawn(self.permit)
+            .map_err(|error| answer::failed(error.into()))?;
         Ok(Answer::Switching(response, sent))
     }
 

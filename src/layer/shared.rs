@@ -46,7 +46,7 @@ impl<H> Shared<H> {
 
     /// Counts a refused handshake, and reports it.
     pub(crate) fn refused(&self, error: &HandshakeError, path: &str) {
-        let is_news = self.connections.refused(error);
+        let is_news = self.connections.refused(error, path);
         report::refused(error, path, is_news);
     }
 }

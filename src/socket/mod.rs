@@ -3,6 +3,8 @@
 //! | File | Decides |
 //! | --- | --- |
 //! | this one | what a handler can do: [`WebSocket`] |
+//! | `events` | what the registry learns of a connection |
+//! | `traffic` | how messages are counted |
 //! | `sender` | what other tasks can do: [`Sender`] |
 //! | `link` | what the ends of a connection share, and who wakes whom |
 //! | `inbox` | what waits for the handler |
@@ -24,6 +26,7 @@ mod compressing_tests;
 mod driver;
 mod engine;
 mod error;
+mod events;
 pub(crate) mod http2;
 mod inbox;
 mod input;
@@ -39,6 +42,7 @@ mod session;
 mod setup;
 mod sync;
 mod timer;
+mod traffic;
 mod transport;
 mod waiters;
 
@@ -59,19 +63,22 @@ use self::link::By;
 pub use self::{
     error::{RecvError, SendError, TryRecvError, TrySendError},
     sender::{Buffered, Sender},
+    traffic::Traffic,
 };
 pub(crate) use self::{
-    link::{Link, Traffic},
-    session::{Occupies, Session, serve},
+    events::{Events, Hook, Registration},
+    link::Link,
+    session::{Occupies, Session, catch, serve},
     setup::{Served, Setup},
+    timer::now,
     transport::Transport,
 };
 use crate::{
     codec::Role,
     config::Config,
-    handshake::{Carried, HandshakeRequest},
+    handshake::{Carried, HandshakeRequest, Identity},
     socket::report::Name,
-    words::{CloseCode, CloseFrame, Closed, InvalidClose, Message, Utf8Bytes},
+    words::{CloseCode, CloseFrame, Closed, ConnectionId, InvalidClose, Message, Utf8Bytes},
 };
 
 /// One end of an open WebSocket connection.
@@ -114,6 +121,7 @@ pub(crate) struct Introduction {
     pub(crate) request: HandshakeRequest,
     pub(crate) subprotocol: Option<Box<str>>,
     pub(crate) carried: Carried,
+    pub(crate) identity: Identity,
 }
 
 impl WebSocket {
@@ -193,6 +201,12 @@ impl WebSocket {
 
     const fn new(link: Arc<Link>, introduction: Box<Introduction>) -> Self {
         Self { link, introduction }
+    }
+
+    /// Returns the number of the connection, unique in this process.
+    #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        self.link.id()
     }
 
     /// Receives the next whole message, or `None` once the peer has closed the connection or
@@ -434,6 +448,28 @@ impl WebSocket {
     /// ```
     pub fn take_carried<T: Send + 'static>(&mut self) -> Option<T> {
         self.introduction.carried.take()
+    }
+
+    /// Returns the value that [`Accept::identify`](crate::Accept::identify) gave to the connection, if it gave one
+    /// of this type. [`Connection::value`](crate::Connection::value) returns the same one.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_websocket::{BoxError, WebSocket};
+    ///
+    /// struct User(String);
+    ///
+    /// async fn greet(mut socket: WebSocket) -> Result<(), BoxError> {
+    ///     let User(name) = socket.identity().ok_or("accept identifies the user")?;
+    ///     let greeting = format!("Hello {name}");
+    ///     socket.send(greeting).await?;
+    ///     Ok(())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn identity<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.introduction.identity.get()
     }
 
     /// Returns the request of the opening handshake, with what

@@ -1,18 +1,25 @@
 //! The sending end for other tasks.
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use super::{
     error::{SendError, TrySendError},
     link::{By, Link},
 };
-use crate::words::{CloseCode, CloseFrame, Closed, InvalidClose, Message, Utf8Bytes};
+use crate::words::{CloseCode, CloseFrame, Closed, ConnectionId, InvalidClose, Message, Utf8Bytes};
 
 /// Sends to a connection from any task or thread, also after the handler has moved its
 /// [`WebSocket`](crate::WebSocket).
 ///
 /// It is cheap to clone. It does not keep the connection open: that lasts as long as the handler
 /// or the [`WebSocket`](crate::WebSocket).
+///
+/// Senders are equal, and hash alike, if they send to the same connection.
 ///
 /// # Examples
 ///
@@ -50,6 +57,12 @@ pub struct Buffered {
 }
 
 impl Sender {
+    /// Returns the number of the connection, unique in this process.
+    #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        self.link.id()
+    }
+
     /// Queues one message to be written, as [`WebSocket::send`](crate::WebSocket::send) does.
     ///
     /// It spends tokio's cooperative budget: a task that sends many messages lets other tasks run in
@@ -137,9 +150,24 @@ impl Sender {
     }
 }
 
+impl PartialEq for Sender {
+    fn eq(&self, other: &Self) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl Eq for Sender {}
+
+impl Hash for Sender {
+    fn hash<S: Hasher>(&self, state: &mut S) {
+        self.id().hash(state);
+    }
+}
+
 impl fmt::Debug for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sender")
+            .field("id", &self.id())
             .field("buffered", &self.buffered())
             .finish_non_exhaustive()
     }

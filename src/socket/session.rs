@@ -301,8 +301,8 @@ where
     })
 }
 
-/// Runs the code of a handler; `None` if it panics.
-fn catch<T>(code: impl FnOnce() -> T) -> Option<T> {
+/// Runs code of the user's; `None` if it panics.
+pub(crate) fn catch<T>(code: impl FnOnce() -> T) -> Option<T> {
     match catch_unwind(AssertUnwindSafe(code)) {
         Ok(result) => Some(result),
         Err(payload) => {

@@ -31,6 +31,7 @@ use self::{clock::Terms, closing::Step, crowd::Crowd, stall::Stall};
 use super::{
     budget::{Share, Spent},
     engine::Engine,
+    events::Meter,
     io::Io,
     link::{Link, Parked},
     setup::{Served, Setup},
@@ -106,6 +107,8 @@ pub(super) struct Driver<IO> {
     /// The stream can tell meanwhile whether the peer has gone.
     probes: bool,
     stall: Stall,
+    /// Reports events, if somebody asked for them.
+    meter: Option<Box<Meter>>,
 }
 
 /// What ends what is received.
@@ -171,6 +174,8 @@ impl<IO: Io> Driver<IO> {
         let probes = probes || engine.is_tcp();
         link.begin(rules, &early, engine.is_contiguous(), now);
         let keepalive = config.keepalive_intervals();
+        let id = link.id();
+        let meter = link.hook().map(|hook| Box::new(Meter::new(hook, id)));
         Self {
             engine,
             link,
@@ -198,6 +203,7 @@ impl<IO: Io> Driver<IO> {
             control_frames: Bucket::new(config.control_frames(), now),
             terms: Terms::new(&config, now),
             stall: Stall::new(now),
+            meter,
         }
     }
 
@@ -312,5 +318,8 @@ impl<IO: Io> Driver<IO> {
 impl<IO> Drop for Driver<IO> {
     fn drop(&mut self) {
         self.link.lost();
+        if let Some(meter) = &mut self.meter {
+            meter.report(self.link.traffic());
+        }
     }
 }

@@ -282,6 +282,9 @@ impl<IO: Io> Driver<IO> {
         if let Pong::Awaited(round_trip) = pong {
             self.stall.backlog.was_read();
             self.link.set_round_trip(round_trip);
+            if let Some(meter) = &self.meter {
+                meter.round_trip(round_trip);
+            }
         }
         pong != Pong::Unasked
     }
