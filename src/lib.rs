@@ -104,7 +104,10 @@
 //!   [`Config::receive_timeout`]. A handler that only sends calls [`WebSocket::ignore_incoming`], and
 //!   learns of the end by [`WebSocket::closed`].
 //! - A handler that goes on after its connection is over is dropped after [`Config::handler_grace`].
-//! - [`WebSocketLayer::connections`] counts what goes on, and shuts everything down in order.
+//! - [`Connections`] counts what goes on, and shuts everything down in order. One can have the connections of
+//!   several layers and clients. [`Accept::identify`] gives a connection a value of yours, by which
+//!   [`Connections::close_where`] finds it: to log a user out, for one.
+//! - An [`Observer`] is told when connections open and close, for metrics. It is never called for a message.
 //! - Each connection has a `tracing` span, `websocket`, that follows from its request's.
 //! - On one saturated worker of tokio's multi-thread runtime more than 256 ready tasks overflow into
 //!   the global queue, and some connections wait: set `event_interval` of the runtime's builder, or

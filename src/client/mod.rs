@@ -122,6 +122,7 @@
 //! | `the server refused with 426` | A proxy has dropped `Upgrade`, or speaks HTTP/1.0 to the server. | See [behind a proxy](crate::docs::when_it_does_not_connect#behind-a-proxy). |
 //! | `the server refused with 200`, or a redirect | A web page is at this path. Redirects are not followed. | Dial the address that `Location` names. |
 //! | `upgrade is not websocket`, `sec-websocket-accept does not answer the key` | Something between the two sides answers for the server, or the server breaks RFC 6455. | |
+//! | `no place for another connection` | The registry of [`Handshake::connections_in`] is full or shutting down. | [`Connections::max_connections`](crate::Connections::max_connections) |
 //! | `the handshake took too long` | A firewall drops packets, the server is busy, or something else listens at the port. | [`Handshake::timeout`], 10 s by default. |
 //! | `connection closed before message completed` | The server or a proxy hung up without an answer: it may expect TLS. | Look into its log. |
 //!
@@ -176,6 +177,7 @@ use self::{
 use crate::{
     codec::random,
     config::Config,
+    connections::Permit,
     handshake::{Carried, HandshakeRequest, Identity, key::answer_to},
     socket::{Introduction, Setup, WebSocket},
 };
@@ -303,6 +305,9 @@ struct Prepared {
     config: Config,
     limits: HeadLimits,
     deadline: Instant,
+    /// The place in a registry, if there is one.
+    permit: Option<Permit>,
+    identity: Identity,
 }
 
 impl Prepared {
@@ -310,16 +315,22 @@ impl Prepared {
         let deadline = Instant::now() + handshake.timeout;
         let config = handshake.config.clone();
         let limits = handshake.limits;
+        let connections = handshake.connections.clone();
+        let identity = handshake.identity.clone();
         let nonce = random::nonce().map_err(|error| ConnectError::Io(error.into()))?;
         let key = BASE64.encode(&nonce);
         let accept = answer_to(key.as_bytes());
         let key = HeaderValue::try_from(key).map_err(ConnectError::request)?;
+        let request = handshake.into_request(key)?;
+        let permit = connections.map(|connections| connections.admit());
         Ok(Self {
-            request: handshake.into_request(key)?,
+            request,
             accept,
             config,
             limits,
             deadline,
+            permit: permit.transpose().map_err(ConnectError::NotAdmitted)?,
+            identity,
         })
     }
 
@@ -341,13 +352,19 @@ impl Prepared {
             request: HandshakeRequest::new(sent),
             subprotocol: subprotocol.and_then(|name| name.to_str().map(Box::from).ok()),
             carried: Carried::default(),
-            identity: Identity::default(),
+            identity: self.identity,
         };
         let setup = Setup {
             deflation,
             ..Setup::new(Arc::new(self.config))
         };
-        let socket = WebSocket::dialled(io, early, setup, introduction);
+        let socket = match self.permit {
+            None => WebSocket::dialled(io, early, setup, introduction),
+            Some(permit) => {
+                let dialled = permit.dialled(io, early, setup, introduction);
+                dialled.map_err(ConnectError::NotAdmitted)?
+            }
+        };
         Ok((socket, response))
     }
 }

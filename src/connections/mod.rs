@@ -4,9 +4,11 @@ mod closing;
 mod connection;
 mod counts;
 mod error;
+mod listing;
 mod notices;
 mod observer;
 mod permit;
+mod sockets;
 mod state;
 
 use std::{
@@ -46,12 +48,14 @@ use crate::{
 /// poll.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
 
-/// A handle to the connections of a layer: limits, counts and closes them.
+/// A registry of connections: limits, counts, lists and closes them.
 ///
 /// [`WebSocketLayer::connections`](crate::WebSocketLayer::connections) returns the handle that the
 /// layer made for itself, with the default settings. For other settings, make one with
 /// [`new`](Self::new) and give it to
-/// [`WebSocketLayer::connections_in`](crate::WebSocketLayer::connections_in).
+/// [`WebSocketLayer::connections_in`](crate::WebSocketLayer::connections_in). One registry may have the
+/// connections of several layers, those of clients (`client::Handshake::connections_in`), and sockets made by
+/// [`from_io`](Self::from_io): its limit, its counts and a shutdown are for all of them together.
 ///
 /// A clone is cheap and a handle to the same connections. They share their settings, too: a setting
 /// that is changed through any handle counts for all of them, at once.

@@ -68,7 +68,7 @@ pub use self::{
 pub(crate) use self::{
     events::{Events, Hook, Registration},
     link::Link,
-    session::{Occupies, Session, catch, serve},
+    session::{Occupies, Session, catch, detached_in, serve},
     setup::{Served, Setup},
     timer::now,
     transport::Transport,
@@ -199,7 +199,7 @@ impl WebSocket {
         Self::new(link, Box::new(introduction))
     }
 
-    const fn new(link: Arc<Link>, introduction: Box<Introduction>) -> Self {
+    pub(crate) const fn new(link: Arc<Link>, introduction: Box<Introduction>) -> Self {
         Self { link, introduction }
     }
 

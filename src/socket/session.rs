@@ -135,10 +135,18 @@ where
 pub(super) fn detached<IO: Io>(
     served: Served<IO>,
 ) -> Session<IO, Pending<Result<(), BoxError>>, ()> {
+    detached_in(served, ())
+}
+
+/// Serves a connection as [`detached`] does, and gives back what it has `occupied`.
+pub(crate) fn detached_in<IO: Io, P: Occupies>(
+    served: Served<IO>,
+    occupied: P,
+) -> Session<IO, Pending<Result<(), BoxError>>, P> {
     Session {
         link: Arc::clone(&served.link),
         driver: Some(Driver::new(served, seed())),
-        occupied: (),
+        occupied,
         handler: None,
         grace: None,
     }
