@@ -2,6 +2,7 @@
 
 // Each type is defined beside its operation. The module of a feature exports the types of that feature.
 pub use crate::{
+    connections::AdmitError,
     handshake::HandshakeError,
     socket::{RecvError, SendError, TryRecvError, TrySendError},
     words::{BoxError, Error, InvalidClose, NotText},

@@ -105,8 +105,10 @@
 //!   [`Config::receive_timeout`] does. A handler that only sends calls [`WebSocket::ignore_incoming`], and
 //!   waits for the end of the connection with [`WebSocket::closed`].
 //! - A handler that still runs [`Config::handler_grace`] after its connection ended is dropped.
-//! - [`WebSocketLayer::connections`] returns a handle that counts the connections, and shuts them down
-//!   gracefully.
+//! - [`Connections`] counts connections, lists them, and shuts them down gracefully. One registry can hold the
+//!   connections of several layers and clients. [`Accept::identify`] gives a connection a value, such as its user,
+//!   by which [`Connections::close_where`] finds it.
+//! - An [`Observer`] gets an event when a connection opens or closes, for metrics. No message calls it.
 //! - Each connection has a `tracing` span `websocket`, which follows from the span of its request.
 //! - If more than 256 tasks are ready on one saturated worker of tokio's multi-thread runtime, some go to the
 //!   global queue, and their connections wait longer. Set `event_interval` of the runtime's builder, or use
@@ -202,6 +204,7 @@ mod readme {}
 pub mod client;
 mod codec;
 mod config;
+mod connections;
 #[cfg(any(doc, doctest))]
 pub mod docs;
 pub mod error;
@@ -224,15 +227,15 @@ pub use crate::error::{BoxError, Error};
 pub use crate::socket::http2::Http2Executor;
 pub use crate::{
     config::Config,
+    connections::{
+        Connection, Connections, CountedCode, Counts, Ended, Observer, Refused, ShutdownReport,
+    },
     handler::{Accept, Decide, Decision, Echo, Handler, decide},
     handshake::{
         HandshakeRequest, InvalidOrigin, OriginPolicy, Refusal, TrustedProxies,
         offered_subprotocols,
     },
-    layer::{
-        Connections, Counts, ResponseBody, ResponseFuture, ShutdownReport, UpgradeRequired,
-        WebSocketLayer, WebSocketService,
-    },
-    socket::{Buffered, Sender, WebSocket},
-    words::{CloseCode, CloseFrame, Closed, Message, Side, Utf8Bytes},
+    layer::{ResponseBody, ResponseFuture, UpgradeRequired, WebSocketLayer, WebSocketService},
+    socket::{Buffered, Sender, Traffic, WebSocket},
+    words::{CloseCode, CloseFrame, Closed, ConnectionId, Message, Side, Utf8Bytes},
 };

@@ -83,13 +83,13 @@ async fn drops_a_handler_that_goes_on_for_30_seconds() {
     leave(client).await;
     let start = Instant::now();
     pipe::until_open(&layer.connections(), 0).await;
-    assert_eq!(layer.connections().counts().lingering, 1);
+    assert_eq!(layer.connections().counts().lingering(), 1);
     dropped.await.unwrap();
     let took = start.elapsed();
     assert!((30 * SECOND..31 * SECOND).contains(&took), "{took:?}");
     layer.connections().wait().await;
     let counts = layer.connections().counts();
-    assert_eq!((counts.open, counts.lingering), (0, 0));
+    assert_eq!((counts.open(), counts.lingering()), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -129,7 +129,7 @@ async fn drops_the_handler_that_has_gone_on_longest_when_there_are_too_many() {
         leave(client).await;
         pipe::until_open(&connections, 0).await;
         sleep(SECOND).await;
-        assert_eq!(connections.counts().lingering, (number + 1).min(2));
+        assert_eq!(connections.counts().lingering(), (number + 1).min(2));
         for (other, dropped) in dropped.iter_mut().enumerate() {
             let is_dropped =
                 !matches!(dropped.try_recv(), Err(oneshot::error::TryRecvError::Empty));
@@ -148,7 +148,7 @@ async fn gives_back_the_place_of_a_key_when_the_connection_is_over() {
         leave(client).await;
         pipe::until_open(&layer.connections(), 0).await;
     }
-    assert_eq!(layer.connections().counts().lingering, 3);
+    assert_eq!(layer.connections().counts().lingering(), 3);
 }
 
 #[tokio::test(start_paused = true)]
@@ -197,7 +197,7 @@ async fn says_once_that_a_handler_returned_and_left_its_socket_behind() {
     }
     log.names("DEBUG", "its websocket lives on elsewhere").await;
     assert_eq!(log.count("its websocket lives on elsewhere"), 1);
-    assert_eq!(layer.connections().counts().handed_on, 1);
+    assert_eq!(layer.connections().counts().handed_on(), 1);
 }
 
 /// How the future of [`WebSocket::closed`] ends for a handler that only sends, and after how long.
@@ -281,7 +281,10 @@ async fn ignores_what_comes_and_answers_pings_and_closes() {
     assert!(matches!(end, Ok(None)), "{end:?}");
     let frame = frame.unwrap();
     assert_eq!((frame.code().get(), frame.reason()), (4001, "enough"));
-    assert_eq!(layer.connections().counts().messages_received, 1000);
+    assert_eq!(
+        layer.connections().counts().traffic().messages_received(),
+        1000
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -424,7 +427,7 @@ async fn a_panic_of_ours_gives_back_place_stream_and_waiters() {
     );
     layer.connections().wait().await;
     let counts = layer.connections().counts();
-    assert_eq!((counts.open, counts.lingering), (0, 0));
+    assert_eq!((counts.open(), counts.lingering()), (0, 0));
     let _client = open(&layer).await;
     #[cfg(feature = "tracing")]
     log.names("ERROR", "serving a websocket panicked").await;

@@ -11,7 +11,7 @@ mod pipe;
 #[path = "support/wire.rs"]
 mod wire;
 
-use std::{collections::BTreeMap, pin::pin, time::Duration};
+use std::{pin::pin, time::Duration};
 
 use http::request::Parts;
 use tokio::{
@@ -257,8 +257,8 @@ impl Served {
         match self {
             Self::Layer(connections) => {
                 connections.wait().await;
-                let closed = connections.counts().closed;
-                assert_eq!(closed, BTreeMap::from([((by, code), 1)]));
+                let closed: Vec<_> = connections.counts().closed().collect();
+                assert_eq!(closed, [((by, code.into()), 1)]);
             }
             Self::Socket(sender, repeats) => {
                 let closed: Closed = sender.closed().await;

@@ -129,7 +129,7 @@ async fn two_functions_serve_what_one_of_them_let_in() {
     assert!(head.contains("\r\nserver: desk\r\n"), "{head}");
     let (head, _) = ask(&layer, "/", "").await;
     assert!(head.starts_with("HTTP/1.1 401 "), "{head}");
-    assert_eq!(layer.connections().counts().refused["refused"], 1);
+    assert_eq!(layer.connections().counts().refused_as("refused"), 1);
 }
 
 #[tokio::test(start_paused = true)]

@@ -368,12 +368,12 @@ async fn holds_the_limits_of_connections() {
     let full = session.ask(connect()).await;
     assert_eq!(full.status, StatusCode::SERVICE_UNAVAILABLE);
     assert_text(&full, &["retry-after"]);
-    assert_eq!(connections.counts().open, 3);
+    assert_eq!(connections.counts().open(), 3);
 
     write(&mut first, &close(1000, "")).await;
     assert_eq!(read_close(&mut first).await, Some(1000));
     first.end();
-    while connections.counts().open == 3 {
+    while connections.counts().open() == 3 {
         tokio::task::yield_now().await;
     }
     let again = session.ask(of_user()).await;
@@ -440,7 +440,7 @@ async fn runs_no_handler_when_an_outer_layer_refuses() {
     timeout(Duration::from_secs(10), connections.wait())
         .await
         .unwrap();
-    assert_eq!(connections.counts().open, 0);
+    assert_eq!(connections.counts().open(), 0);
     assert_eq!(handler.0.load(Ordering::Relaxed), 0);
 }
 

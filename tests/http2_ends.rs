@@ -20,8 +20,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tower_websocket::{
-    BoxError, Closed, Config, Connections, Echo, Handler, Side, WebSocket, WebSocketLayer,
-    WebSocketService, error::RecvError,
+    BoxError, Closed, Config, Connections, CountedCode, Echo, Handler, Side, WebSocket,
+    WebSocketLayer, WebSocketService, error::RecvError,
 };
 use wire::{BINARY, FIN, TEXT, close, frame, read_close, read_frame, write};
 
@@ -48,7 +48,7 @@ async fn emptied(connections: &Connections) -> Duration {
     let start = Instant::now();
     let waited = timeout(GUARD, connections.wait()).await;
     assert!(waited.is_ok(), "{connections:?}");
-    assert_eq!(connections.counts().open, 0);
+    assert_eq!(connections.counts().open(), 0);
     start.elapsed()
 }
 
@@ -66,7 +66,7 @@ async fn ends_its_half_behind_the_close_and_waits_for_that_of_the_client() {
     assert_eq!(read_close(&mut tunnel).await, Some(1000));
     ends(&mut tunnel).await;
     sleep(SECOND * 9 / 10).await;
-    assert_eq!(connections.counts().open, 1);
+    assert_eq!(connections.counts().open(), 1);
     tunnel.end();
     assert!(emptied(&connections).await < SECOND / 100);
     // Both halves have ended, and no reset came in between.
@@ -220,7 +220,7 @@ async fn hears_a_reset_at_once_while_the_handler_is_busy() {
         assert_eq!(end.received, 1, "{reason:?}");
         assert!(matches!(end.error, Some(RecvError::Io(_))), "{end:?}");
         let counts = connections.counts();
-        assert_eq!((counts.open, counts.lingering), (0, 1), "{reason:?}");
+        assert_eq!((counts.open(), counts.lingering()), (0, 1), "{reason:?}");
         goes_on.notify_one();
         assert_eq!(emptied(&connections).await, Duration::ZERO);
     }
@@ -256,10 +256,15 @@ async fn hears_a_reset_at_once_while_output_is_blocked() {
     let (session, connections) = session(push).await;
     let mut tunnel = session.open().await;
     sleep(SECOND).await;
-    assert_eq!(connections.counts().open, 1);
+    assert_eq!(connections.counts().open(), 1);
     tunnel.reset(Reason::CANCEL);
     assert_eq!(emptied(&connections).await, Duration::ZERO);
-    assert_eq!(connections.counts().closed[&(Side::Remote, None)], 1);
+    assert_eq!(
+        connections
+            .counts()
+            .closed_as(Side::Remote, CountedCode::None),
+        1
+    );
 }
 
 #[tokio::test(start_paused = true)]
@@ -278,7 +283,7 @@ async fn gives_a_stalled_stream_up_by_any_executor() {
     let mut sibling = session.open().await;
     let start = Instant::now();
     let mut stalled = session.ask(http2::connect().header("x-push", "1")).await;
-    while connections.counts().open == 2 {
+    while connections.counts().open() == 2 {
         sleep(SECOND / 10).await;
         write(&mut sibling, &frame(FIN | TEXT, b"hello")).await;
         assert_eq!(read_frame(&mut sibling).await.unwrap().payload, b"hello");
@@ -286,7 +291,12 @@ async fn gives_a_stalled_stream_up_by_any_executor() {
     // Ten times `write_timeout`, because the stream has taken all of the client's window.
     let took = start.elapsed();
     assert!((SECOND * 100..SECOND * 101).contains(&took), "{took:?}");
-    assert_eq!(connections.counts().closed[&(Side::Local, None)], 1);
+    assert_eq!(
+        connections
+            .counts()
+            .closed_as(Side::Local, CountedCode::None),
+        1
+    );
 
     // What hyper had taken comes when the client reads again, and then the end.
     let mut bytes = 0;
@@ -312,7 +322,7 @@ async fn ends_an_aborted_stream_without_a_close_by_any_executor() {
     let mut tunnel = session.open().await;
     let report = connections.shutdown(Duration::ZERO).await;
     assert_eq!((report.clean, report.aborted), (0, 1));
-    assert_eq!(connections.counts().open, 0);
+    assert_eq!(connections.counts().open(), 0);
     assert!(read_frame(&mut tunnel).await.is_none());
     assert_eq!(tunnel.was_reset().await, Reason::NO_ERROR);
 }
@@ -329,8 +339,13 @@ async fn ends_every_socket_with_the_connection() {
     for _ in 0..50 {
         tunnels.push(session.open().await);
     }
-    assert_eq!(connections.counts().open, 50);
+    assert_eq!(connections.counts().open(), 50);
     server.abort();
     assert_eq!(emptied(&connections).await, Duration::ZERO);
-    assert_eq!(connections.counts().closed[&(Side::Remote, None)], 50);
+    assert_eq!(
+        connections
+            .counts()
+            .closed_as(Side::Remote, CountedCode::None),
+        50
+    );
 }

@@ -144,7 +144,7 @@ async fn a_client_that_answers_nothing_is_not_waited_for_longer_than_the_closing
     let limit = Duration::from_secs(6);
     timeout(limit, shutdown).await.unwrap().unwrap();
     timeout(limit, served).await.unwrap().unwrap().unwrap();
-    assert_eq!(connections.counts().lingering, 1);
+    assert_eq!(connections.counts().lingering(), 1);
     let report = connections.shutdown(limit).await;
     assert_eq!((report.clean, report.aborted), (0, 1));
 }
@@ -170,5 +170,5 @@ async fn a_client_that_takes_nothing_is_not_waited_for_longer_than_the_closing_t
     timeout(limit, shutdown).await.unwrap().unwrap();
     timeout(limit, served).await.unwrap().unwrap().unwrap();
     assert_eq!(stalled.was_reset().await, Reason::CANCEL);
-    assert_eq!(connections.counts().open, 0);
+    assert_eq!(connections.counts().open(), 0);
 }

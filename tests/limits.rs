@@ -15,8 +15,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tower_websocket::{
-    Accept, BoxError, Buffered, CloseCode, Config, Echo, Handler, Message, Refusal, Side,
-    WebSocket, WebSocketLayer,
+    Accept, BoxError, Buffered, CloseCode, Config, CountedCode, Echo, Handler, Message, Refusal,
+    Side, WebSocket, WebSocketLayer,
     error::{RecvError, SendError, TrySendError},
 };
 use wire::{
@@ -753,8 +753,8 @@ async fn refuses_with_503_when_the_handler_takes_too_long_to_accept() {
         assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
         assert_eq!(start.elapsed(), limit);
         let counts = connections.counts();
-        assert_eq!((counts.open, counts.accepted), (0, 0));
-        assert_eq!(counts.refused["accept_timeout"], 1);
+        assert_eq!((counts.open(), counts.accepted()), (0, 0));
+        assert_eq!(counts.refused_as("accept_timeout"), 1);
 
         pipe::open(layer(Slow(limit - MILLI)).into_service(), BUFFER).await;
     }
@@ -774,12 +774,12 @@ async fn gives_up_a_connection_that_is_not_handed_over_in_time() {
         write(&mut client, handshake("/").as_bytes()).await;
         sleep(MILLI).await;
         let counts = connections.counts();
-        assert_eq!((counts.open, counts.accepted), (1, 1));
+        assert_eq!((counts.open(), counts.accepted()), (1, 1));
         connections.wait().await;
         assert_eq!(start.elapsed(), limit);
         let counts = connections.counts();
-        assert_eq!((counts.open, counts.accepted), (0, 1));
-        assert_eq!(counts.closed[&(Side::Local, None)], 1);
+        assert_eq!((counts.open(), counts.accepted()), (0, 1));
+        assert_eq!(counts.closed_as(Side::Local, CountedCode::None), 1);
         // Whoever reads it later finds nobody there.
         let head = read_head(&mut client).await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");

@@ -658,7 +658,7 @@ impl Session {
         let alive = Handle::current().metrics().num_alive_tasks();
         assert_eq!(alive, 0, "tasks are left");
         if let Some(connections) = &self.connections {
-            assert_eq!(connections.counts().open, 0, "connections are left");
+            assert_eq!(connections.counts().open(), 0, "connections are left");
         }
     }
 }

@@ -198,7 +198,11 @@ async fn everything_is_received_from_a_stream_that_is_reset_while_an_answer_wait
     let message = frame(FIN | BINARY, b"and then");
     wire::write(&mut tunnel, &message.repeat(SENT)).await;
     sleep(3 * TICK).await;
-    assert_eq!(connections.counts().messages_received, 17, "one made room");
+    assert_eq!(
+        connections.counts().traffic().messages_received(),
+        17,
+        "one made room"
+    );
     drop(tunnel);
     assert_eq!(heard.recv().await, Some(SENT));
     connections.wait().await;

@@ -125,7 +125,7 @@ async fn check(cell: Cell) {
 
     let closed = within(sender.closed()).await;
     let drained = Instant::now() + CLOSE_TIMEOUT;
-    while connections.counts().open > 0 && Instant::now() <= drained {
+    while connections.counts().open() > 0 && Instant::now() <= drained {
         sleep(MILLI).await;
     }
     let took = start.elapsed();
@@ -134,7 +134,11 @@ async fn check(cell: Cell) {
     let lingered = start.elapsed() - took;
     assert!(lingers(cell).contains(&lingered), "{lingered:?} longer");
     let counts = connections.counts();
-    assert_eq!((counts.open, counts.lingering), (0, 0), "open, lingering");
+    assert_eq!(
+        (counts.open(), counts.lingering()),
+        (0, 0),
+        "open, lingering"
+    );
 
     let read = match reader {
         Some(reader) => Some(reader.await.unwrap()),

@@ -11,8 +11,8 @@ use http_body_util::{BodyExt, StreamBody};
 use hyper::body::Frame;
 use tower::ServiceExt;
 use tower_websocket::{
-    Accept, BoxError, CloseCode, CloseFrame, Handler, Refusal, Side, WebSocket, WebSocketLayer,
-    decide, error::HandshakeError, offered_subprotocols,
+    Accept, BoxError, CloseCode, CloseFrame, CountedCode, Handler, Refusal, Side, WebSocket,
+    WebSocketLayer, decide, error::HandshakeError, offered_subprotocols,
 };
 
 use crate::support::{
@@ -263,7 +263,7 @@ async fn refusals_are_seen_where_no_connection_was_promised() {
     let why = response.extensions().get::<HandshakeError>();
     assert_eq!(why, Some(&HandshakeError::UpgradeUnsupported));
     assert_eq!(handler.calls(), ["accept"]);
-    assert_eq!(layer.connections().counts().open, 0);
+    assert_eq!(layer.connections().counts().open(), 0);
 }
 
 #[tokio::test]
@@ -314,10 +314,10 @@ async fn a_refusal_can_be_a_close_that_browsers_can_read() {
     assert_eq!(handler.calls(), ["accept"]);
 
     let counts = layer.connections().counts();
-    let by_us = (Side::Local, Some(CloseCode::new(4401).unwrap()));
-    assert_eq!(counts.accepted, 1);
-    assert_eq!(counts.refused.len(), 0);
-    assert_eq!(counts.closed.get(&by_us), Some(&1));
+    let by_us = CountedCode::Code(CloseCode::new(4401).unwrap());
+    assert_eq!(counts.accepted(), 1);
+    assert_eq!(counts.refused().count(), 0);
+    assert_eq!(counts.closed_as(Side::Local, by_us), 1);
 }
 
 /// A Close as a server writes it.
@@ -389,8 +389,8 @@ async fn a_subprotocol_can_be_required() {
             let body = String::from_utf8(reply.body).unwrap();
             assert!(body.ends_with(": v2, v1"), "{body}");
         }
-        let refused = layer.connections().counts().refused;
-        assert_eq!(refused.get("subprotocol_required"), Some(&3));
+        let counts = layer.connections().counts();
+        assert_eq!(counts.refused_as("subprotocol_required"), 3);
     }
 }
 
@@ -451,7 +451,7 @@ async fn are_told_once_a_minute_for_each_status() {
     }
     let told = |level: &str, status: &str| {
         log.count(&format!(
-            "{level} tower_websocket::report: websocket refused: the handler refused with {status}"
+            "{level} tower_websocket::layer::report: websocket refused: the handler refused with {status}"
         ))
     };
     assert_eq!((told(" INFO", "401"), told("DEBUG", "401")), (1, 2));

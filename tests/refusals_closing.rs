@@ -41,7 +41,7 @@ async fn ask(layer: &WebSocketLayer<impl Handler>, room: usize) -> DuplexStream 
                    Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
                    Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
     wire::write(&mut client, request.as_bytes()).await;
-    while layer.connections().counts().accepted == 0 {
+    while layer.connections().counts().accepted() == 0 {
         yield_now().await;
     }
     client
@@ -72,7 +72,7 @@ async fn a_client_that_does_not_answer_holds_its_place_for_the_close_timeout() {
     let bound = CLOSE_TIMEOUT..CLOSE_TIMEOUT + Duration::from_millis(100);
     assert!(bound.contains(&took), "{took:?}");
     assert_closed(client).await;
-    assert_eq!(layer.connections().counts().lingering, 0);
+    assert_eq!(layer.connections().counts().lingering(), 0);
 }
 
 #[tokio::test(start_paused = true)]

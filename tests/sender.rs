@@ -833,7 +833,7 @@ async fn tells_the_senders_of_a_connection_that_is_aborted() {
     });
     settle().await;
     let report = connections.shutdown(Duration::ZERO).await;
-    assert_eq!((report.clean, connections.counts().open), (0, 0));
+    assert_eq!((report.clean, connections.counts().open()), (0, 0));
     let sent = timeout(GUARD, waiting).await.expect("send hangs");
     assert_eq!(sent.unwrap(), Err(SendError::Closed));
     let closed = timeout(GUARD, sender.closed()).await;

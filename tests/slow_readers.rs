@@ -113,13 +113,14 @@ impl Reader {
         let bytes = Arc::new(AtomicUsize::new(0));
         let reading = tokio::spawn(self.read(client, Arc::clone(&bytes)));
         let read = || bytes.load(Ordering::Relaxed);
-        while connections.counts().open > 0 && read() < self.len + HEAD && start.elapsed() < limit {
+        while connections.counts().open() > 0 && read() < self.len + HEAD && start.elapsed() < limit
+        {
             sleep(20 * MILLI).await;
         }
         reading.abort();
         Outcome {
             reader: self,
-            is_gone: connections.counts().open == 0,
+            is_gone: connections.counts().open() == 0,
             lasted: start.elapsed(),
             read: read(),
         }

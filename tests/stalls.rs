@@ -240,7 +240,7 @@ async fn waits_for_a_pong_also_behind_what_echo_has_repeated() {
         sleep(SECOND / 100).await;
     }
     let start = Instant::now();
-    while connections.counts().open > 0 {
+    while connections.counts().open() > 0 {
         sleep(SECOND).await;
     }
     // 20 s and up to 2.5 s until the ping, and then 2 s for each KiB that is unread.

@@ -158,7 +158,7 @@ async fn ends_when_neither_side_reads() {
                     matches!(ending, Some(Err(RecvError::Stalled))),
                     "{case}: {ending:?}"
                 );
-                assert_eq!(connections.counts().open, 0, "{case}");
+                assert_eq!(connections.counts().open(), 0, "{case}");
             }
         }
     }
@@ -293,7 +293,7 @@ async fn ends_when_the_handler_returns_in_the_middle_of_a_standoff() {
         ended >= 5 * SECOND && ended < 10 * SECOND + MOMENT,
         "{ended:?}"
     );
-    assert_eq!(connections.counts().open, 0);
+    assert_eq!(connections.counts().open(), 0);
 }
 
 /// The peer's Close is behind what nobody reads while output is blocked.
@@ -313,7 +313,7 @@ async fn ends_when_the_peer_closes_in_the_middle_of_a_standoff() {
             // Gone is who neither reads nor writes.
             std::future::pending::<std::io::Result<()>>().await
         });
-        while connections.counts().open > 0 {
+        while connections.counts().open() > 0 {
             tokio::time::sleep(SECOND).await;
             assert!(start.elapsed() <= 11 * SECOND, "{handling:?}");
         }

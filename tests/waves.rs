@@ -155,7 +155,7 @@ impl Server {
         for _ in 0..count {
             clients.push(self.open().await);
         }
-        assert_eq!(self.connections.counts().open, count);
+        assert_eq!(self.connections.counts().open(), count);
         clients
     }
 
@@ -172,7 +172,7 @@ impl Server {
     async fn until_alone(&self) {
         until(|| {
             let counts = self.connections.counts();
-            counts.open + counts.lingering == 0
+            counts.open() + counts.lingering() == 0
         })
         .await;
     }
@@ -330,7 +330,7 @@ fn unfinished(workers: usize, waves: usize, count: usize, bytes: Vec<u8>) {
         let clients = sending.join_all().await;
         server.until_read().await;
         check();
-        assert_eq!(server.connections.counts().open, count);
+        assert_eq!(server.connections.counts().open(), count);
         drop(clients);
     });
 }

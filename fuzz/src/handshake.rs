@@ -75,7 +75,7 @@ async fn call(options: u8, lines: &[u8]) {
         assert!(can_upgrade);
         assert_may_switch(&parts);
         assert_switches(&parts.headers, &answer.headers);
-        assert_eq!(connections.counts().open, 1);
+        assert_eq!(connections.counts().open(), 1);
         // The server never upgrades, so the connection ends with a timeout.
         sleep(LONG).await;
     } else {
@@ -93,7 +93,7 @@ async fn call(options: u8, lines: &[u8]) {
         ));
         assert!(answer.status != StatusCode::INTERNAL_SERVER_ERROR || !can_upgrade);
     }
-    assert_eq!(connections.counts().open, 0);
+    assert_eq!(connections.counts().open(), 0);
 }
 
 /// Marks responses of the inner service.
@@ -287,7 +287,7 @@ async fn serve(options: u8, bytes: &[u8]) {
         dropped.is_ok(),
         "the stream has ended, but the connection has not"
     );
-    assert_eq!(connections.counts().open, 0);
+    assert_eq!(connections.counts().open(), 0);
 
     let state = peer.lock();
     let output = &*state.output;

@@ -5,7 +5,7 @@ use std::{convert::Infallible, error::Error, fmt, io, iter};
 use bytes::Bytes;
 use http::{Response, header::CONTENT_TYPE};
 
-use crate::words::BoxError;
+use crate::{connections::AdmitError, words::BoxError};
 
 const PLAIN_TEXT: &[u8] = b"text/plain";
 /// The maximum length of a refusal's text in an error, in bytes.
@@ -62,13 +62,16 @@ pub enum ConnectError {
     ///   [`max_response_fields`](super::Handshake::max_response_fields).
     /// - It is a 101 that breaks RFC 6455 §4.1.
     InvalidResponse(BoxError),
+    /// The registry of [`Handshake::connections_in`](super::Handshake::connections_in) is full or shutting down.
+    /// Nothing was sent, unless the shutdown began during the handshake.
+    NotAdmitted(AdmitError),
     /// The handshake took longer than [`Handshake::timeout`](super::Handshake::timeout).
     TimedOut,
 }
 
 impl ConnectError {
     /// Returns whether the same attempt may succeed later: the server could not be reached, did not
-    /// answer in time, or refused with 408, 425, 429, 500, 502, 503 or 504.
+    /// answer in time, or refused with 408, 425, 429, 500, 502, 503 or 504, or the registry is full.
     ///
     /// This includes a name that does not resolve, because resolvers do not report whether the name is wrong
     /// or the network is down.
@@ -77,16 +80,18 @@ impl ConnectError {
     #[must_use]
     pub fn is_transient(&self) -> bool {
         match self {
-            Self::Io(_) | Self::TimedOut => true,
+            Self::Io(_) | Self::TimedOut | Self::NotAdmitted(AdmitError::Full) => true,
             Self::Refused(response) => {
                 matches!(
                     response.status().as_u16(),
                     408 | 425 | 429 | 500 | 502..=504
                 )
             }
-            Self::InvalidRequest(_) | Self::NeedsTls | Self::Tls(_) | Self::InvalidResponse(_) => {
-                false
-            }
+            Self::InvalidRequest(_)
+            | Self::NeedsTls
+            | Self::Tls(_)
+            | Self::InvalidResponse(_)
+            | Self::NotAdmitted(AdmitError::ShuttingDown) => false,
         }
     }
 
@@ -163,6 +168,7 @@ impl fmt::Display for ConnectError {
                 };
             }
             Self::InvalidResponse(_) => "invalid answer to the WebSocket handshake",
+            Self::NotAdmitted(_) => "no place for another connection",
             Self::TimedOut => "the handshake took too long",
         })?;
         for text in self.causes() {
@@ -190,6 +196,7 @@ impl fmt::Debug for ConnectError {
                     .finish();
             }
             Self::InvalidResponse(_) => "InvalidResponse",
+            Self::NotAdmitted(_) => "NotAdmitted",
             Self::TimedOut => return f.write_str("TimedOut"),
         };
         let causes = self.causes().join(": ");
@@ -229,6 +236,7 @@ impl Error for ConnectError {
                 Some(&**source)
             }
             Self::Io(source) => Some(source),
+            Self::NotAdmitted(source) => Some(source),
             _ => None,
         }
     }

@@ -119,6 +119,7 @@
 //! | `the server refused with 426` | A proxy has dropped `Upgrade`, or uses HTTP/1.0 to the server. | See [behind a proxy](crate::docs::when_it_does_not_connect#behind-a-proxy). |
 //! | `the server refused with 200`, or a redirect | A web page is at this path. Redirects are not followed. | Dial the address in `Location`. |
 //! | `upgrade is not websocket`, `sec-websocket-accept does not answer the key` | A program between client and server answered, or the server breaks RFC 6455. | |
+//! | `no place for another connection` | The registry of [`Handshake::connections_in`] is full or shutting down. | Raise [`Connections::max_connections`](crate::Connections::max_connections). |
 //! | `the handshake took too long` | A firewall drops packets, the server is busy, or another program listens on the port. | [`Handshake::timeout`], 10 s by default. |
 //! | `connection closed before message completed` | The server or a proxy closed the connection without an answer. It may expect TLS. | Check its log. |
 //!
@@ -173,7 +174,8 @@ use self::{
 use crate::{
     codec::random,
     config::Config,
-    handshake::{Carried, HandshakeRequest, key::answer_to},
+    connections::Permit,
+    handshake::{Carried, HandshakeRequest, Identity, key::answer_to},
     socket::{HandshakeInfo, Setup, WebSocket},
 };
 
@@ -300,6 +302,9 @@ struct Prepared {
     config: Config,
     limits: HeadLimits,
     deadline: Instant,
+    /// The place in a registry, if there is one.
+    permit: Option<Permit>,
+    identity: Identity,
 }
 
 impl Prepared {
@@ -307,16 +312,22 @@ impl Prepared {
         let deadline = Instant::now() + handshake.timeout;
         let config = handshake.config.clone();
         let limits = handshake.limits;
+        let connections = handshake.connections.clone();
+        let identity = handshake.identity.clone();
         let nonce = random::nonce().map_err(|error| ConnectError::Io(error.into()))?;
         let key = BASE64.encode(&nonce);
         let accept = answer_to(key.as_bytes());
         let key = HeaderValue::try_from(key).map_err(ConnectError::request)?;
+        let request = handshake.into_request(key)?;
+        let permit = connections.map(|connections| connections.admit());
         Ok(Self {
-            request: handshake.into_request(key)?,
+            request,
             accept,
             config,
             limits,
             deadline,
+            permit: permit.transpose().map_err(ConnectError::NotAdmitted)?,
+            identity,
         })
     }
 
@@ -338,12 +349,19 @@ impl Prepared {
             request: HandshakeRequest::new(sent),
             subprotocol: subprotocol.and_then(|name| name.to_str().map(Box::from).ok()),
             carried: Carried::default(),
+            identity: self.identity,
         };
         let setup = Setup {
             deflation,
             ..Setup::new(Arc::new(self.config))
         };
-        let socket = WebSocket::dialled(io, early, setup, handshake_info);
+        let socket = match self.permit {
+            None => WebSocket::dialled(io, early, setup, handshake_info),
+            Some(permit) => {
+                let dialled = permit.dialled(io, early, setup, handshake_info);
+                dialled.map_err(ConnectError::NotAdmitted)?
+            }
+        };
         Ok((socket, response))
     }
 }

@@ -3,7 +3,7 @@
 //! Source: [RFC 6455 §3](https://www.rfc-editor.org/rfc/rfc6455#section-3) and
 //! [§4.1](https://www.rfc-editor.org/rfc/rfc6455#section-4.1).
 
-use std::{borrow::Cow, fmt, mem, time::Duration};
+use std::{any::Any, borrow::Cow, fmt, mem, time::Duration};
 
 use http::{
     HeaderMap, HeaderName, HeaderValue, Method, Request, Version,
@@ -14,7 +14,13 @@ use http::{
 };
 
 use super::{ConnectError, exchange::HeadLimits, url};
-use crate::{config::Config, handshake::subprotocol, time::limit::clamp, words::header::is_token};
+use crate::{
+    config::Config,
+    connections::Connections,
+    handshake::{Identity, subprotocol},
+    time::limit::clamp,
+    words::header::is_token,
+};
 
 /// The minimum of [`Handshake::timeout`].
 const MIN_TIMEOUT: Duration = Duration::from_millis(200);
@@ -52,6 +58,8 @@ pub struct Handshake {
     pub(super) config: Config,
     pub(super) timeout: Duration,
     pub(super) limits: HeadLimits,
+    pub(super) connections: Option<Connections>,
+    pub(super) identity: Identity,
 }
 
 impl Handshake {
@@ -103,6 +111,40 @@ impl Handshake {
     #[must_use]
     pub fn config(mut self, config: Config) -> Self {
         self.config = config;
+        self
+    }
+
+    /// Adds the connection to a registry, which counts, lists and closes it, and limits the number of
+    /// connections. Default: none.
+    ///
+    /// The registry is asked before anything is dialled. If it has no place, connecting fails with
+    /// [`ConnectError::NotAdmitted`].
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_websocket::{Connections, client::{self, ConnectError, Handshake}};
+    ///
+    /// # async fn example(all: Connections) -> Result<(), ConnectError> {
+    /// let handshake = Handshake::new("ws://127.0.0.1:3000/feed")?.connections_in(&all);
+    /// let (socket, _response) = client::connect(handshake).await?;
+    /// assert!(all.get(socket.id()).is_some());
+    /// # Ok(())
+    /// # }
+    /// ```
+    #[must_use]
+    pub fn connections_in(mut self, connections: &Connections) -> Self {
+        self.connections = Some(connections.clone());
+        self
+    }
+
+    /// Gives the connection a value by which the application finds it, like
+    /// [`Accept::identify`](crate::Accept::identify) on the server side.
+    ///
+    /// Clones of the handshake share the value.
+    #[must_use]
+    pub fn identify(mut self, value: impl Any + Send + Sync) -> Self {
+        self.identity = Identity::new(value);
         self
     }
 
@@ -256,6 +298,8 @@ impl From<Request<()>> for Handshake {
                 bytes: 16 * 1024,
                 fields: 100,
             },
+            connections: None,
+            identity: Identity::default(),
         }
     }
 }

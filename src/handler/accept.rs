@@ -1,11 +1,14 @@
 //! The answer of a handler that accepts a request.
 
-use std::{borrow::Cow, fmt};
+use std::{any::Any, borrow::Cow, fmt};
 
 use bytes::Bytes;
 use http::{HeaderMap, HeaderName, HeaderValue, Response};
 
-use crate::{config::Config, handshake::Carried};
+use crate::{
+    config::Config,
+    handshake::{Carried, Identity},
+};
 
 /// Accepts a handshake. Holds the subprotocols and headers for the 101, and settings of the connection.
 ///
@@ -27,6 +30,7 @@ pub struct Accept {
     pub(crate) subprotocols: Vec<Cow<'static, str>>,
     pub(crate) headers: HeaderMap,
     pub(crate) carried: Carried,
+    pub(crate) identity: Identity,
     pub(crate) drops_request: bool,
     pub(crate) requires_subprotocol: bool,
     pub(crate) configure: Option<Configure>,
@@ -138,6 +142,39 @@ impl Accept {
     /// [`Handler::accept`](crate::Handler::accept).
     pub fn take_carried<T: Send + 'static>(&mut self) -> Option<T> {
         self.carried.take()
+    }
+
+    /// Gives the connection a value by which the application finds it: its user, tenant or session.
+    ///
+    /// [`Connection::value`](crate::Connection::value) returns it from the registry, and
+    /// [`WebSocket::identity`](crate::WebSocket::identity) in the handler. A second call replaces the value. The
+    /// value is dropped when the handshake fails. Otherwise it is dropped when the handler has ended and no socket
+    /// or [`Connection`](crate::Connection) is left. To move a value into the handler, use
+    /// [`carry`](Self::carry).
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_websocket::{Accept, CloseCode, CloseFrame, Connections};
+    ///
+    /// struct User(u64);
+    ///
+    /// fn accept(user: u64) -> Accept {
+    ///     Accept::new().identify(User(user))
+    /// }
+    ///
+    /// fn log_out(connections: &Connections, user: u64) -> Result<usize, Box<dyn std::error::Error>> {
+    ///     let frame = CloseFrame::new(CloseCode::new(4001)?, "logged out")?;
+    ///     Ok(connections.close_where(
+    ///         |connection| connection.value().is_some_and(|&User(other)| other == user),
+    ///         frame,
+    ///     ))
+    /// }
+    /// ```
+    #[must_use]
+    pub fn identify(mut self, value: impl Any + Send + Sync) -> Self {
+        self.identity = Identity::new(value);
+        self
     }
 
     /// Returns the subprotocols that were added, in order of preference.

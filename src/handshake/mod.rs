@@ -14,9 +14,10 @@ pub(crate) mod subprotocol;
 mod carried;
 mod compact;
 mod error;
+mod identity;
 mod refusal;
 
-pub(crate) use self::{carried::Carried, refusal::RefusalParts};
+pub(crate) use self::{carried::Carried, identity::Identity, refusal::RefusalParts};
 pub use self::{
     compact::HandshakeRequest,
     error::HandshakeError,

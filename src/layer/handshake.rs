@@ -20,6 +20,7 @@ use tokio::{
 
 use crate::{
     config::Config,
+    connections::Permit,
     handler::{Accept, Configure, Handler},
     handshake::{
         HandshakeError, HandshakeRequest, Refusal, RefusalParts, answer,
@@ -28,7 +29,6 @@ use crate::{
     },
     layer::{
         admission::{Admission, Place},
-        connections::Permit,
         guard::Sent,
         report,
         response::ResponseBody,
@@ -88,7 +88,7 @@ impl<H: Handler> Handshake<H> {
                 })
             }
             Err(error) => {
-                shared.connections.refused(&error, request.uri.path());
+                shared.refused(&error, request.uri.path());
                 Err(error)
             }
         }
@@ -122,7 +122,7 @@ impl<H: Handler> Handshake<H> {
             Ok(answer) => answer,
             Err(refused) => {
                 if let Some(error) = refused.extensions().get() {
-                    shared.connections.refused(error, uri.path());
+                    shared.refused(error, uri.path());
                 }
                 Answer::Refused(answer::without_connection_headers(refused, version))
             }
@@ -181,6 +181,7 @@ impl<H: Handler> Handshake<H> {
             },
             subprotocol,
             carried: accept.carried,
+            identity: accept.identity,
         };
         let opened = Opened {
             shared: self.shared,
@@ -195,7 +196,9 @@ impl<H: Handler> Handshake<H> {
             close,
             places,
         };
-        opened.spawn(self.permit).map_err(answer::failed)?;
+        opened
+            .spawn(self.permit)
+            .map_err(|error| answer::failed(error.into()))?;
         Ok(Answer::Switching(response, sent))
     }
 

@@ -1,11 +1,9 @@
 //! The layer: its settings, and the handler that serves its connections.
 
 mod admission;
-mod connections;
 mod future;
 mod guard;
 mod handshake;
-mod notices;
 mod report;
 mod response;
 mod service;
@@ -25,13 +23,13 @@ use self::{
     target::check_path,
 };
 pub use self::{
-    connections::{Connections, Counts, ShutdownReport},
     future::ResponseFuture,
     response::ResponseBody,
     service::{UpgradeRequired, WebSocketService},
 };
 use crate::{
     config::Config,
+    connections::Connections,
     handler::{Echo, Handler},
     handshake::OriginPolicy,
     time::limit::timeout,

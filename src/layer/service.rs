@@ -120,8 +120,7 @@ impl<S, H: Handler> WebSocketService<S, H> {
             Err(_) => {
                 report::accept_panicked();
                 let error = HandshakeError::AcceptPanicked;
-                let path = request.uri.path();
-                self.shared.connections.refused(&error, path);
+                self.shared.refused(&error, request.uri.path());
                 Err(error)
             }
         };

@@ -4,8 +4,9 @@ use std::{borrow::Cow, fmt, sync::Arc, time::Duration};
 
 use crate::{
     config::Config,
-    handshake::OriginPolicy,
-    layer::{admission::KeyLimit, connections::Connections, target::Target},
+    connections::Connections,
+    handshake::{HandshakeError, OriginPolicy},
+    layer::{admission::KeyLimit, report, target::Target},
     time::limit::Shown,
 };
 
@@ -40,6 +41,12 @@ impl<H> Shared<H> {
             connections: Connections::new(),
             settings,
         }
+    }
+
+    /// Counts a refused handshake, and reports it.
+    pub(crate) fn refused(&self, error: &HandshakeError, path: &str) {
+        let is_news = self.connections.refused(error, path);
+        report::refused(error, path, is_news);
     }
 }
 

@@ -3,11 +3,11 @@
 use std::{any::type_name, future::Future, sync::Arc};
 
 use crate::{
+    codec::Role,
+    connections::{AdmitError, Opening, Permit},
     handler::Handler,
-    handshake::HandshakeError,
     layer::{
-        admission::Place, connections::Permit, guard::Sent, report::upgrade_failed, shared::Shared,
-        upgrade::Handover,
+        admission::Place, guard::Sent, report::upgrade_failed, shared::Shared, upgrade::Handover,
     },
     socket::{
         self, EndHooks, HandshakeInfo, Link, Served, Session, Setup, Transport,
@@ -36,20 +36,26 @@ impl<H: Handler> Opened<H> {
     /// # Errors
     ///
     /// As [`Permit::spawn`].
-    pub(crate) fn spawn(self, permit: Permit) -> Result<(), HandshakeError> {
-        let config = Arc::clone(&self.setup.config);
+    pub(crate) fn spawn(self, permit: Permit) -> Result<(), AdmitError> {
         let name = Name {
             handler: type_name::<H>(),
             path: self.handshake_info.request.path().into(),
         };
-        permit.spawn(config, name, |link, permit| {
+        let opening = Opening {
+            role: Role::Server,
+            name,
+            config: Arc::clone(&self.setup.config),
+            identity: self.handshake_info.identity.clone(),
+        };
+        let spawned = permit.spawn(opening, |link, permit| {
             let started = Box::new(Started {
                 opened: self,
                 link,
                 permit,
             });
             started.serve()
-        })
+        });
+        spawned.map(drop)
     }
 }
 

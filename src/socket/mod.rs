@@ -3,6 +3,8 @@
 //! | File | Holds |
 //! | --- | --- |
 //! | this one | the API of the connection's holder: [`WebSocket`] |
+//! | `events` | the events that the registry gets |
+//! | `traffic` | counts of messages |
 //! | `sender` | the API for other tasks: [`Sender`] |
 //! | `error` | the errors of receiving and sending |
 //! | `link` | the state that connection, holder and senders share |
@@ -27,6 +29,7 @@ mod compressing_tests;
 mod driver;
 mod engine;
 mod error;
+mod events;
 pub(crate) mod http2;
 mod inbox;
 mod input;
@@ -42,6 +45,7 @@ mod session;
 mod setup;
 mod sync;
 mod timer;
+mod traffic;
 mod transport;
 mod waiters;
 
@@ -62,19 +66,22 @@ use self::link::Caller;
 pub use self::{
     error::{RecvError, SendError, TryRecvError, TrySendError},
     sender::{Buffered, Sender},
+    traffic::Traffic,
 };
 pub(crate) use self::{
-    link::{Link, Traffic},
-    session::{EndHooks, Session, serve},
+    events::{Events, Hook, Registration},
+    link::Link,
+    session::{EndHooks, Session, catch_panic, detached_in, serve},
     setup::{Served, Setup},
+    timer::now,
     transport::Transport,
 };
 use crate::{
     codec::Role,
     config::Config,
-    handshake::{Carried, HandshakeRequest},
+    handshake::{Carried, HandshakeRequest, Identity},
     socket::report::Name,
-    words::{CloseCode, CloseFrame, Closed, InvalidClose, Message, Utf8Bytes},
+    words::{CloseCode, CloseFrame, Closed, ConnectionId, InvalidClose, Message, Utf8Bytes},
 };
 
 /// One end of an open WebSocket connection.
@@ -117,6 +124,7 @@ pub(crate) struct HandshakeInfo {
     pub(crate) request: HandshakeRequest,
     pub(crate) subprotocol: Option<Box<str>>,
     pub(crate) carried: Carried,
+    pub(crate) identity: Identity,
 }
 
 impl WebSocket {
@@ -194,11 +202,17 @@ impl WebSocket {
         Self::new(link, Box::new(handshake_info))
     }
 
-    const fn new(link: Arc<Link>, handshake_info: Box<HandshakeInfo>) -> Self {
+    pub(crate) const fn new(link: Arc<Link>, handshake_info: Box<HandshakeInfo>) -> Self {
         Self {
             link,
             handshake_info,
         }
+    }
+
+    /// Returns the number of the connection, unique in this process.
+    #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        self.link.id()
     }
 
     /// Receives the next whole message, or `None` once the peer has closed the connection or
@@ -442,6 +456,28 @@ impl WebSocket {
     /// ```
     pub fn take_carried<T: Send + 'static>(&mut self) -> Option<T> {
         self.handshake_info.carried.take()
+    }
+
+    /// Returns the value that [`Accept::identify`](crate::Accept::identify) gave to the connection, if it has this
+    /// type. [`Connection::value`](crate::Connection::value) returns the same value.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_websocket::{BoxError, WebSocket};
+    ///
+    /// struct User(String);
+    ///
+    /// async fn greet(mut socket: WebSocket) -> Result<(), BoxError> {
+    ///     let User(name) = socket.identity().ok_or("accept identifies the user")?;
+    ///     let greeting = format!("Hello {name}");
+    ///     socket.send(greeting).await?;
+    ///     Ok(())
+    /// }
+    /// ```
+    #[must_use]
+    pub fn identity<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.handshake_info.identity.get()
     }
 
     /// Returns the request of the opening handshake, including changes by

@@ -160,3 +160,16 @@ pub(crate) fn handler_panicked() {
     #[cfg(feature = "tracing")]
     tracing::error!("the websocket handler panicked");
 }
+
+/// An observer of the registry panicked: at error level if that `is_news`, at debug level otherwise.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn observer_panicked(is_news: bool) {
+    #[cfg(feature = "tracing")]
+    match is_news {
+        true => tracing::error!("an observer of the websocket connections panicked"),
+        false => tracing::debug!("an observer of the websocket connections panicked"),
+    }
+}

@@ -1,18 +1,25 @@
 //! The API for other tasks: sending, closing, waiting for the end.
 
-use std::{fmt, future::Future, sync::Arc};
+use std::{
+    fmt,
+    future::Future,
+    hash::{Hash, Hasher},
+    sync::Arc,
+};
 
 use super::{
     error::{SendError, TrySendError},
     link::{Caller, Link},
 };
-use crate::words::{CloseCode, CloseFrame, Closed, InvalidClose, Message, Utf8Bytes};
+use crate::words::{CloseCode, CloseFrame, Closed, ConnectionId, InvalidClose, Message, Utf8Bytes};
 
 /// Sends to a connection from any task or thread, also after the handler has moved its
 /// [`WebSocket`](crate::WebSocket).
 ///
 /// It is cheap to clone. It does not keep the connection open: only the handler and the
 /// [`WebSocket`](crate::WebSocket) do.
+///
+/// Senders are equal, and hash alike, if they send to the same connection.
 ///
 /// # Examples
 ///
@@ -51,6 +58,12 @@ pub struct Buffered {
 }
 
 impl Sender {
+    /// Returns the number of the connection. It is unique in this process.
+    #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        self.link.id()
+    }
+
     /// Queues one message to be written, like [`WebSocket::send`](crate::WebSocket::send).
     ///
     /// It spends tokio's cooperative budget, so a task that sends many messages lets other tasks
@@ -138,9 +151,24 @@ impl Sender {
     }
 }
 
+impl PartialEq for Sender {
+    fn eq(&self, other: &Self) -> bool {
+        self.id() == other.id()
+    }
+}
+
+impl Eq for Sender {}
+
+impl Hash for Sender {
+    fn hash<S: Hasher>(&self, state: &mut S) {
+        self.id().hash(state);
+    }
+}
+
 impl fmt::Debug for Sender {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Sender")
+            .field("id", &self.id())
             .field("buffered", &self.buffered())
             .finish_non_exhaustive()
     }

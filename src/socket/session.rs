@@ -135,10 +135,18 @@ where
 pub(super) fn detached<IO: Io>(
     served: Served<IO>,
 ) -> Session<IO, Pending<Result<(), BoxError>>, ()> {
+    detached_in(served, ())
+}
+
+/// Serves a connection as [`detached`] does, and calls `hooks` at its ends.
+pub(crate) fn detached_in<IO: Io, P: EndHooks>(
+    served: Served<IO>,
+    hooks: P,
+) -> Session<IO, Pending<Result<(), BoxError>>, P> {
     Session {
         link: Arc::clone(&served.link),
         driver: Some(Driver::new(served, ping_seed())),
-        hooks: (),
+        hooks,
         handler: None,
         grace: None,
     }
@@ -305,7 +313,7 @@ where
 }
 
 /// Runs user code. Returns `None` if it panics.
-fn catch_panic<T>(code: impl FnOnce() -> T) -> Option<T> {
+pub(crate) fn catch_panic<T>(code: impl FnOnce() -> T) -> Option<T> {
     match catch_unwind(AssertUnwindSafe(code)) {
         Ok(result) => Some(result),
         Err(payload) => {

@@ -15,7 +15,7 @@ use crate::time::Moment;
 
 /// Returns the time of tokio's clock, which tests can pause.
 #[inline]
-pub(super) fn now() -> Moment {
+pub(crate) fn now() -> Moment {
     Instant::now().into_std().into()
 }
 

@@ -4,6 +4,7 @@
 
 mod any_error;
 mod close;
+mod connection_id;
 pub(crate) mod header;
 mod message;
 mod text;
@@ -11,6 +12,7 @@ mod text;
 pub use self::{
     any_error::{BoxError, Error},
     close::{CloseCode, CloseFrame, Closed, InvalidClose, Side},
+    connection_id::ConnectionId,
     message::{Message, NotText},
     text::Utf8Bytes,
 };

@@ -69,7 +69,7 @@ pub(crate) fn serve_on(
 /// Waits under a stopped clock until so many connections are open.
 pub(crate) async fn until_open(connections: &Connections, open: usize) {
     for _ in 0..1000 {
-        if connections.counts().open == open {
+        if connections.counts().open() == open {
             return;
         }
         sleep(Duration::from_millis(1)).await;

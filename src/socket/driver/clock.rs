@@ -145,6 +145,9 @@ impl<IO: Io> Driver<IO> {
             return Poll::Pending;
         }
         self.settle_backlog(now);
+        if let Some(meter) = &mut self.meter {
+            meter.report(self.link.traffic());
+        }
         self.timer.poll(due, now, cx)
     }
 

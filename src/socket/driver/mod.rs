@@ -30,6 +30,7 @@ use self::{backpressure::Backpressure, clock::Deadlines, closing::Step, stall::S
 use super::{
     budget::{Budget, Spent},
     engine::Engine,
+    events::Meter,
     io::Io,
     link::{Link, TrySleep},
     setup::{Served, Setup},
@@ -106,6 +107,8 @@ pub(super) struct Driver<IO> {
     /// The stream can report, without being read, whether the peer has gone.
     probes: bool,
     stall: Stall,
+    /// Reports events, if somebody asked for them.
+    meter: Option<Box<Meter>>,
 }
 
 /// Why the input ends.
@@ -170,6 +173,8 @@ impl<IO: Io> Driver<IO> {
         let probes = probes || engine.is_tcp();
         link.begin(rules, &early, engine.is_contiguous(), now);
         let keepalive = config.keepalive_intervals();
+        let id = link.id();
+        let meter = link.hook().map(|hook| Box::new(Meter::new(hook, id)));
         Self {
             engine,
             link,
@@ -197,6 +202,7 @@ impl<IO: Io> Driver<IO> {
             control_frames: Bucket::new(config.control_frames(), now),
             deadlines: Deadlines::new(&config, now),
             stall: Stall::new(now),
+            meter,
         }
     }
 
@@ -311,5 +317,8 @@ impl<IO: Io> Driver<IO> {
 impl<IO> Drop for Driver<IO> {
     fn drop(&mut self) {
         self.link.abort();
+        if let Some(meter) = &mut self.meter {
+            meter.report(self.link.traffic());
+        }
     }
 }

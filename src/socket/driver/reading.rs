@@ -286,6 +286,9 @@ impl<IO: Io> Driver<IO> {
         if let Pong::Expected(round_trip) = pong {
             self.stall.backlog.clear();
             self.link.set_round_trip(round_trip);
+            if let Some(meter) = &self.meter {
+                meter.round_trip(round_trip);
+            }
         }
         pong != Pong::Unsolicited
     }

@@ -36,7 +36,12 @@ impl Link {
         self.lock().traffic
     }
 
-    pub(in crate::socket) const fn name(&self) -> &Name {
+    /// Returns whether the handler returned while its `WebSocket` lived on elsewhere.
+    pub(crate) fn was_handed_on(&self) -> bool {
+        self.lock().handed_on
+    }
+
+    pub(crate) const fn name(&self) -> &Name {
         &self.name
     }
 
@@ -46,7 +51,7 @@ impl Link {
 
     /// Records that the handler has returned while its `WebSocket` lives on elsewhere.
     pub(in crate::socket) fn note_handed_on(&self) {
-        self.lock().traffic.handed_on = 1;
+        self.lock().handed_on = true;
         report::handed_on();
     }
 

@@ -115,11 +115,11 @@ impl Link {
         }
     }
 
-    pub(in crate::socket) fn buffered(&self) -> Load {
+    pub(crate) fn buffered(&self) -> Load {
         self.lock().unwritten()
     }
 
-    pub(in crate::socket) fn round_trip(&self) -> Option<Duration> {
+    pub(crate) fn round_trip(&self) -> Option<Duration> {
         self.lock().round_trip
     }
 
@@ -130,18 +130,25 @@ impl Link {
 
     /// Starts the closing handshake. The first call chooses the code.
     pub(crate) fn close(&self, frame: CloseFrame) {
+        self.close_if_open(frame);
+    }
+
+    /// Closes as [`close`](Self::close) does, and returns whether this was the first to ask.
+    pub(crate) fn close_if_open(&self, frame: CloseFrame) -> bool {
         let mut state = self.lock();
-        if state.stage == Stage::Open {
-            state.stage = Stage::Closing;
-            state.note_close(Some(&frame));
-            state.close = Some(Box::new(frame));
-            state.input_over = true;
-            let discarded = mem::take(&mut state.inbox);
-            let wakers = state.take_wakers();
-            self.wake_connection(state, ());
-            drop(discarded);
-            wakers.all().for_each(Waker::wake);
+        if state.stage != Stage::Open {
+            return false;
         }
+        state.stage = Stage::Closing;
+        state.note_close(Some(&frame));
+        state.close = Some(Box::new(frame));
+        state.input_over = true;
+        let discarded = mem::take(&mut state.inbox);
+        let wakers = state.take_wakers();
+        self.wake_connection(state, ());
+        drop(discarded);
+        wakers.all().for_each(Waker::wake);
+        true
     }
 
     /// Makes the session drop the handler of an ended connection.

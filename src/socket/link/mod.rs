@@ -37,48 +37,34 @@ pub(in crate::socket) use self::{
 };
 use self::{ending::Watchers, uncompressed::Uncompressed};
 use super::{
+    events::{Hook, Registration},
     inbox::Inbox,
     receiver::Receiver,
     sync::{Mutex, MutexGuard},
+    timer,
+    traffic::Traffic,
     waiters::{Ticket, Waiters},
 };
 use crate::{
     codec::{Load, Outgoing, Role},
     config::{Bound, Config},
     socket::{RecvError, report::Name},
-    words::{CloseFrame, Closed},
+    time::Moment,
+    words::{CloseFrame, Closed, ConnectionId},
 };
 
 /// The shared state of one connection.
 #[derive(Debug)]
 pub(crate) struct Link {
+    id: ConnectionId,
+    hook: Option<Box<Hook>>,
+    opened: Moment,
     role: Role,
     name: Name,
     config: Arc<Config>,
     state: Mutex<State>,
     /// The handler in the connection's own task has something to do. Its waker was not called.
     handler_is_due: AtomicBool,
-}
-
-/// Counts of a connection's messages.
-#[derive(Clone, Copy, Debug, Default)]
-pub(crate) struct Traffic {
-    pub(crate) messages_received: u64,
-    pub(crate) bytes_received: u64,
-    pub(crate) messages_sent: u64,
-    pub(crate) bytes_sent: u64,
-    /// 1 if the handler returned while its `WebSocket` lived on elsewhere.
-    pub(crate) handed_on: u64,
-}
-
-impl Traffic {
-    pub(crate) const fn add(&mut self, other: Self) {
-        self.messages_received += other.messages_received;
-        self.bytes_received += other.bytes_received;
-        self.messages_sent += other.messages_sent;
-        self.bytes_sent += other.bytes_sent;
-        self.handed_on += other.handed_on;
-    }
 }
 
 #[derive(Debug, Default)]
@@ -134,6 +120,8 @@ struct State {
     closed: Option<Box<Closed>>,
     round_trip: Option<Duration>,
     traffic: Traffic,
+    /// The handler returned while its `WebSocket` lived on elsewhere.
+    handed_on: bool,
 
     reader: Option<Waker>,
     writer: Option<Waker>,
@@ -159,14 +147,42 @@ enum Stage {
 }
 
 impl Link {
+    /// Makes the link of a connection that belongs to no registry.
     pub(crate) fn new(role: Role, name: Name, config: Arc<Config>) -> Self {
+        Self::registered(Registration::none(), role, name, config)
+    }
+
+    pub(crate) fn registered(
+        registration: Registration,
+        role: Role,
+        name: Name,
+        config: Arc<Config>,
+    ) -> Self {
         Self {
+            id: registration.id,
+            hook: registration.hook,
+            opened: timer::now(),
             role,
             name,
             config,
             state: Mutex::default(),
             handler_is_due: AtomicBool::new(false),
         }
+    }
+
+    /// Returns the number of the connection.
+    pub(crate) const fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Returns where events of the connection go, if somebody asked for them.
+    pub(in crate::socket) fn hook(&self) -> Option<&Hook> {
+        self.hook.as_deref()
+    }
+
+    /// Returns how long ago the connection was opened.
+    pub(crate) fn age(&self) -> Duration {
+        timer::now().since(self.opened)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {

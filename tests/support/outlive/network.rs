@@ -101,9 +101,13 @@ async fn check<K: Kind>(kind: Arc<K>, cell: Cell) {
     let closed = within("the connection's end", sender.closed()).await;
     within("the handler's end", connections.wait()).await;
     let counts = connections.counts();
-    assert_eq!((counts.open, counts.lingering), (0, 0), "open, lingering");
+    assert_eq!(
+        (counts.open(), counts.lingering()),
+        (0, 0),
+        "open, lingering"
+    );
     let moved = u64::from(cell.behaviour.moves());
-    assert_eq!(counts.handed_on, moved, "handed on");
+    assert_eq!(counts.handed_on(), moved, "handed on");
     cell.assert_closed(&closed, read.as_ref());
     let seen = within("the last notes", heard.seen(cell.behaviour)).await;
     cell.assert_seen(&seen, cell.end.reads_on());

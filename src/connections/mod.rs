@@ -1,8 +1,14 @@
-//! The connections of a layer: how many there may be, what they do, and how they are ended.
+//! The registry of connections: how many there may be, what they do, and how they are ended.
 
 mod closing;
+mod connection;
 mod counts;
+mod error;
+mod listing;
+mod notices;
+mod observer;
 mod permit;
+mod sockets;
 mod state;
 
 use std::{
@@ -19,29 +25,37 @@ use tokio::{
     time::{Instant, timeout},
 };
 
-pub use self::counts::{Counts, ShutdownReport};
-pub(crate) use self::permit::Permit;
+pub(crate) use self::permit::{Opening, Permit};
 use self::{
     closing::Left,
+    observer::Observers,
     state::{Entry, State},
+};
+pub use self::{
+    connection::Connection,
+    counts::{CountedCode, Counts, ShutdownReport},
+    error::AdmitError,
+    observer::{Ended, Observer, Refused},
 };
 use crate::{
     handshake::HandshakeError,
-    layer::report,
+    socket::{Events, Hook, Registration, Traffic, now, report},
     time::limit::{Shown, clamp},
-    words::{CloseCode, CloseFrame},
+    words::{CloseCode, CloseFrame, ConnectionId},
 };
 
 /// How long tasks that were aborted may take to be gone: their handlers may be in the middle of a
 /// poll.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
 
-/// A handle to the connections of a layer: limits, counts and closes them.
+/// A registry of connections: limits, counts, lists and closes them.
 ///
 /// [`WebSocketLayer::connections`](crate::WebSocketLayer::connections) returns the handle that the
 /// layer made for itself, with the default settings. For other settings, make one with
 /// [`new`](Self::new) and give it to
-/// [`WebSocketLayer::connections_in`](crate::WebSocketLayer::connections_in).
+/// [`WebSocketLayer::connections_in`](crate::WebSocketLayer::connections_in). One registry may have the
+/// connections of several layers, those of clients (`client::Handshake::connections_in`), and sockets made by
+/// [`from_io`](Self::from_io): its limit, its counts and a shutdown are for all of them together.
 ///
 /// A clone is cheap and a handle to the same connections. They share their settings, too: a setting
 /// that is changed through any handle counts for all of them, at once.
@@ -141,6 +155,32 @@ impl Connections {
         self
     }
 
+    /// Adds an observer of the connections and refused handshakes that are still to come.
+    ///
+    /// It is told of every connection that is opened from now on, and of none that is open already. Several
+    /// observers are called in the order in which they were added. Default: none.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_websocket::{Connections, Observer, Refused};
+    ///
+    /// struct Print;
+    ///
+    /// impl Observer for Print {
+    ///     fn refused(&self, refused: &Refused<'_>) {
+    ///         println!("{} {}", refused.status(), refused.label());
+    ///     }
+    /// }
+    ///
+    /// let connections = Connections::new().observer(Print);
+    /// ```
+    #[must_use]
+    pub fn observer(self, observer: impl Observer) -> Self {
+        self.lock().observers.add(observer);
+        self
+    }
+
     /// Closes all connections with 1001, and refuses new ones with 503 from now on.
     ///
     /// What was sent before is flushed first; what was not received yet is discarded. The Closes
@@ -162,7 +202,8 @@ impl Connections {
         let links: Vec<_> = state
             .entries
             .values()
-            .filter_map(|entry| entry.link.clone())
+            .filter_map(|entry| entry.connection.as_ref())
+            .map(|connection| Arc::clone(&connection.link))
             .collect();
         drop(state);
         match Handle::try_current() {
@@ -226,7 +267,8 @@ impl Connections {
         let state = self.lock();
         let mut report = state.report;
         // Handlers that are still in the middle of a poll end with it.
-        let left = state.entries.values().filter(|entry| entry.link.is_some());
+        let entries = state.entries.values();
+        let left = entries.filter(|entry| entry.connection.is_some());
         report.aborted += left.count() as u64;
         report
     }
@@ -245,49 +287,58 @@ impl Connections {
     #[must_use]
     pub fn counts(&self) -> Counts {
         let state = self.lock();
-        let mut traffic = state.traffic;
+        let (mut traffic, mut handed_on) = (state.traffic, state.handed_on);
         for entry in state.entries.values() {
-            if let Some(link) = &entry.link {
-                traffic.add(link.traffic());
+            if let Some(connection) = &entry.connection {
+                traffic.add(connection.traffic());
+                handed_on += u64::from(connection.link.was_handed_on());
             }
         }
         Counts {
             open: state.open,
             lingering: state.lingering.len(),
-            handed_on: traffic.handed_on,
+            handed_on,
             accepted: state.accepted,
             refused: state.refused.clone(),
             closed: state.closed.clone(),
-            messages_received: traffic.messages_received,
-            bytes_received: traffic.bytes_received,
-            messages_sent: traffic.messages_sent,
-            bytes_sent: traffic.bytes_sent,
+            traffic,
         }
     }
 
     /// Admits one more connection.
-    pub(crate) fn admit(&self) -> Result<Permit, HandshakeError> {
+    pub(crate) fn admit(&self) -> Result<Permit, AdmitError> {
         let mut state = self.lock();
         if state.closing.is_some() {
-            return Err(HandshakeError::ShuttingDown);
+            return Err(AdmitError::ShuttingDown);
         }
         if state.max.is_some_and(|max| state.open >= max) {
-            return Err(HandshakeError::TooManyConnections);
+            return Err(AdmitError::Full);
         }
-        let id = state.next;
-        state.next += 1;
+        let id = ConnectionId::next();
         state.entries.insert(id, Entry::default());
         state.open += 1;
         Ok(Permit {
             connections: self.clone(),
             id,
+            began: now(),
         })
     }
 
-    /// Counts a handshake for `path` that was refused.
-    pub(crate) fn refused(&self, error: &HandshakeError, path: &str) {
+    /// Makes what the link of a connection knows of this registry.
+    fn registration(&self, id: ConnectionId) -> Registration {
+        let is_observed = self.lock().observers.count() > 0;
+        let hook = is_observed.then(|| {
+            let events: Arc<dyn Events> = Arc::new(self.clone());
+            Box::new(Hook { events })
+        });
+        Registration { id, hook }
+    }
+
+    /// Counts a handshake for `path` that was refused, and returns whether its log line is at info level.
+    pub(crate) fn refused(&self, error: &HandshakeError, path: &str) -> bool {
         let now = Instant::now().into_std();
         let mut state = self.lock();
+        let observers = state.observers.clone();
         *state.refused.entry(error.label()).or_default() += 1;
         let is_news = match error {
             HandshakeError::OriginDenied { origin, .. } => {
@@ -298,7 +349,30 @@ impl Connections {
             error => state.other_refusals.is_due(error.label(), now),
         };
         drop(state);
-        report::refused(error, path, is_news);
+        let refused = Refused::new(error, path);
+        self.call(&observers, |observer| observer.refused(&refused));
+        is_news
+    }
+
+    /// Calls observers, without the lock, and reports their panics.
+    fn call(&self, observers: &Observers, call: impl Fn(&dyn Observer)) {
+        if observers.call(call) {
+            report::observer_panicked(self.is_news("observer_panicked"));
+        }
+    }
+
+    /// Calls the observers of a connection.
+    fn call_for(&self, id: ConnectionId, call: impl Fn(&Connection, &dyn Observer)) {
+        let state = self.lock();
+        let entry = state.entries.get(&id);
+        let observed = entry.and_then(|entry| {
+            let connection = entry.connection.clone()?;
+            Some((connection, state.observers.first(entry.observers)))
+        });
+        drop(state);
+        if let Some((connection, observers)) = observed {
+            self.call(&observers, |observer| call(&connection, observer));
+        }
     }
 
     /// Returns whether something that clients do was not told within a minute.
@@ -313,6 +387,20 @@ impl Connections {
             .state
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Events for Connections {
+    fn round_trip(&self, id: ConnectionId, round_trip: Duration) {
+        self.call_for(id, |connection, observer| {
+            observer.round_trip(connection, round_trip);
+        });
+    }
+
+    fn traffic(&self, id: ConnectionId, traffic: Traffic) {
+        self.call_for(id, |connection, observer| {
+            observer.traffic(connection, &traffic);
+        });
     }
 }
 

@@ -9,11 +9,16 @@ use std::{
 
 use tokio::task::AbortHandle;
 
-use super::ShutdownReport;
+use super::{
+    ShutdownReport,
+    connection::Connection,
+    counts::{CountedCode, Ends},
+    notices::Notices,
+    observer::Observers,
+};
 use crate::{
-    layer::notices::Notices,
     socket::{Link, Traffic},
-    words::{CloseCode, CloseFrame, Side},
+    words::{CloseFrame, Closed, ConnectionId, Side},
 };
 
 /// The entries of all connections, and what is counted.
@@ -22,15 +27,15 @@ pub(super) struct State {
     pub(super) max: Option<usize>,
     /// The time over which a shutdown spreads its Closes.
     pub(super) spread: Duration,
-    pub(super) entries: HashMap<u64, Entry, BuildHasherDefault<Numbered>>,
-    pub(super) next: u64,
+    pub(super) entries: HashMap<ConnectionId, Entry, BuildHasherDefault<Numbered>>,
     /// How many of the entries have a connection that is not over.
     pub(super) open: usize,
     /// The handlers that go on after their connection is over, in the order of these ends.
-    pub(super) lingering: BTreeMap<u64, u64>,
+    pub(super) lingering: BTreeMap<u64, ConnectionId>,
     pub(super) ends: u64,
     /// Of the connections whose handler has ended as well.
     pub(super) traffic: Traffic,
+    pub(super) handed_on: u64,
     /// They are being closed, with this Close.
     pub(super) closing: Option<CloseFrame>,
     pub(super) report: ShutdownReport,
@@ -40,16 +45,28 @@ pub(super) struct State {
     pub(super) refused: BTreeMap<&'static str, u64>,
     pub(super) origins_denied: Notices,
     pub(super) other_refusals: Notices,
-    pub(super) closed: BTreeMap<(Side, Option<CloseCode>), u64>,
+    pub(super) closed: Ends,
+    pub(super) observers: Observers,
 }
 
 /// A connection, or a handshake on the way to one, until its handler has ended as well.
 #[derive(Default)]
 pub(super) struct Entry {
-    pub(super) link: Option<Arc<Link>>,
+    /// There is one once the handshake is accepted.
+    pub(super) connection: Option<Connection>,
     pub(super) task: Option<AbortHandle>,
     /// The connection is over: it was the so-manieth end.
     pub(super) ended: Option<u64>,
+    /// How many observers were there when the connection was opened.
+    pub(super) observers: u32,
+}
+
+/// A connection that has just ended, and those who are told.
+pub(super) struct Over {
+    pub(super) connection: Connection,
+    pub(super) closed: Closed,
+    pub(super) code: CountedCode,
+    pub(super) observers: Observers,
 }
 
 impl State {
@@ -58,11 +75,11 @@ impl State {
             max: Some(10_000),
             spread: Duration::from_secs(1),
             entries: HashMap::default(),
-            next: 0,
             open: 0,
             lingering: BTreeMap::new(),
             ends: 0,
             traffic: Traffic::default(),
+            handed_on: 0,
             closing: None,
             report: ShutdownReport::default(),
             aborting: false,
@@ -70,35 +87,40 @@ impl State {
             refused: BTreeMap::new(),
             origins_denied: Notices::default(),
             other_refusals: Notices::default(),
-            closed: BTreeMap::new(),
+            closed: Ends::default(),
+            observers: Observers::default(),
         }
     }
 
-    /// Notes that the connection of an entry is over, so that its place is free.
-    pub(super) fn end(&mut self, id: u64) {
-        let Some(entry) = self.entries.get_mut(&id) else {
-            return;
-        };
+    /// Notes that the connection of an entry is over, so that its place is free. Returns what its observers
+    /// are told, if there are any.
+    pub(super) fn end(&mut self, id: ConnectionId) -> Option<Over> {
+        let entry = self.entries.get_mut(&id)?;
         if entry.ended.is_some() {
-            return;
+            return None;
         }
         entry.ended = Some(self.ends);
         self.lingering.insert(self.ends, id);
         self.ends += 1;
         self.open -= 1;
-        if let Some(link) = &entry.link {
-            let key = link
-                .ending()
-                .map_or((Side::Local, None), |closed| (closed.side(), closed.code()));
-            *self.closed.entry(key).or_default() += 1;
-        }
+        let connection = entry.connection.as_ref()?;
+        let closed = connection.link.ending();
+        let closed = closed.unwrap_or_else(|| Closed::lost(Side::Local, "never handed over"));
+        let code = self.closed.count(&closed);
+        (entry.observers > 0).then(|| Over {
+            connection: connection.clone(),
+            closed,
+            code,
+            observers: self.observers.first(entry.observers),
+        })
     }
 
     /// Takes the handler that has gone on longest off the list, if there are too many.
     pub(super) fn evict(&mut self) -> Option<Arc<Link>> {
         self.max.filter(|&max| self.lingering.len() > max)?;
         let (_, id) = self.lingering.pop_first()?;
-        self.entries.get(&id)?.link.clone()
+        let connection = self.entries.get(&id)?.connection.as_ref()?;
+        Some(Arc::clone(&connection.link))
     }
 }
 

@@ -1,0 +1,106 @@
+//! One connection, as the registry and its observers see it.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use crate::{
+    handshake::Identity,
+    socket::{Buffered, Link, Traffic},
+    words::{CloseFrame, ConnectionId, header::Visible},
+};
+
+/// A handle to one connection of a [`Connections`](crate::Connections).
+///
+/// [`Connections::iter`](crate::Connections::iter) and [`get`](crate::Connections::get) return it, and an
+/// [`Observer`](crate::Observer) is given it. It is cheap to clone. It does not keep the connection open. While it
+/// exists, it keeps the value of [`Accept::identify`](crate::Accept::identify).
+///
+/// # Examples
+///
+/// The connections with the most bytes that their peers have not read:
+///
+/// ```
+/// use tower_websocket::{Connection, Connections};
+///
+/// fn slowest(connections: &Connections) -> Vec<Connection> {
+///     let mut all: Vec<_> = connections.iter().collect();
+///     all.sort_by_key(|connection| std::cmp::Reverse(connection.buffered().bytes));
+///     all.truncate(10);
+///     all
+/// }
+/// ```
+#[derive(Clone)]
+pub struct Connection {
+    pub(super) link: Arc<Link>,
+    pub(super) identity: Identity,
+}
+
+impl Connection {
+    /// Returns the number of the connection, unique in this process.
+    #[must_use]
+    pub fn id(&self) -> ConnectionId {
+        self.link.id()
+    }
+
+    /// Returns the path of its request, without the query. It is empty for a socket made by
+    /// [`Connections::from_io`](crate::Connections::from_io).
+    ///
+    /// The client of a server chose it: escape it before it goes into a log.
+    #[must_use]
+    pub fn path(&self) -> &str {
+        &self.link.name().path
+    }
+
+    /// Returns the value that [`Accept::identify`](crate::Accept::identify) gave to the connection, if it gave one of
+    /// this type.
+    #[must_use]
+    pub fn value<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        self.identity.get()
+    }
+
+    /// Returns how long ago the connection was opened.
+    #[must_use]
+    pub fn age(&self) -> Duration {
+        self.link.age()
+    }
+
+    /// Returns how much waits to be written.
+    #[must_use]
+    pub fn buffered(&self) -> Buffered {
+        let load = self.link.buffered();
+        Buffered {
+            messages: load.messages,
+            bytes: load.bytes,
+        }
+    }
+
+    /// Returns the messages that came and went so far.
+    #[must_use]
+    pub fn traffic(&self) -> Traffic {
+        self.link.traffic()
+    }
+
+    /// Returns the time that the last ping of [`Config::keepalive`](crate::Config::keepalive) took to be answered,
+    /// `None` before there was one.
+    #[must_use]
+    pub fn round_trip(&self) -> Option<Duration> {
+        self.link.round_trip()
+    }
+
+    /// Begins to close the connection, behind what was sent before, and returns whether it was open.
+    ///
+    /// Messages that were not received yet are discarded. This does nothing to a connection that is closing already.
+    pub fn close(&self, frame: CloseFrame) -> bool {
+        self.link.close_if_open(frame)
+    }
+}
+
+// The value may hold secrets.
+impl fmt::Debug for Connection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let path = Visible(self.path().as_bytes());
+        f.debug_struct("Connection")
+            .field("id", &self.id())
+            .field("path", &format_args!("{path}"))
+            .finish_non_exhaustive()
+    }
+}

@@ -1,0 +1,178 @@
+//! The entry of one connection, from its handshake to the end of its handler.
+
+use std::{future::Future, iter, sync::Arc};
+
+use super::{AdmitError, Connections, connection::Connection, observer::Ended, state::Over};
+use crate::{
+    codec::Role,
+    config::Config,
+    handshake::Identity,
+    socket::{EndHooks, Link, now, report::Name},
+    time::Moment,
+    words::{Closed, ConnectionId},
+};
+
+/// An entry of the registry, from the handshake until everything has ended.
+pub(crate) struct Permit {
+    pub(super) connections: Connections,
+    pub(super) id: ConnectionId,
+    /// When the handshake began.
+    pub(super) began: Moment,
+}
+
+/// What the registry knows of a connection when it is opened.
+pub(crate) struct Opening {
+    pub(crate) role: Role,
+    pub(crate) name: Name,
+    pub(crate) config: Arc<Config>,
+    pub(crate) identity: Identity,
+}
+
+impl Permit {
+    /// Spawns the task of an accepted connection, which is given the link to work with and this
+    /// permit to hold.
+    ///
+    /// # Errors
+    ///
+    /// [`AdmitError::ShuttingDown`] if a shutdown began meanwhile.
+    pub(crate) fn spawn<F>(
+        self,
+        opening: Opening,
+        serve: impl FnOnce(Arc<Link>, Self) -> F,
+    ) -> Result<Arc<Link>, AdmitError>
+    where
+        F: Future<Output = ()> + Send + 'static,
+    {
+        let connections = self.connections.clone();
+        let id = self.id;
+        let link = self.register(opening)?;
+        let task = tokio::spawn(serve(Arc::clone(&link), self)).abort_handle();
+        let mut state = connections.lock();
+        if state.aborting {
+            task.abort();
+        }
+        if let Some(entry) = state.entries.get_mut(&id) {
+            entry.task = Some(task);
+        }
+        Ok(link)
+    }
+
+    /// Puts the connection into its entry.
+    fn register(&self, opening: Opening) -> Result<Arc<Link>, AdmitError> {
+        let Opening {
+            role,
+            name,
+            config,
+            identity,
+        } = opening;
+        let registration = self.connections.registration(self.id);
+        let link = Arc::new(Link::registered(registration, role, name, config));
+        let connection = Connection {
+            link: Arc::clone(&link),
+            identity,
+        };
+        let mut state = self.connections.lock();
+        if state.closing.is_some() {
+            drop(state);
+            return Err(AdmitError::ShuttingDown);
+        }
+        state.accepted += 1;
+        let observers = state.observers.clone();
+        if let Some(entry) = state.entries.get_mut(&self.id) {
+            entry.connection = Some(connection.clone());
+            entry.observers = observers.count();
+        }
+        drop(state);
+        if observers.count() > 0 {
+            let handshake = now().since(self.began);
+            self.connections.call(&observers, |observer| {
+                observer.opened(&connection, handshake);
+            });
+        }
+        Ok(link)
+    }
+
+    /// Gives the place among the connections back: the connection is over, and its handler may go on.
+    pub(crate) fn end(&self) {
+        let mut state = self.connections.lock();
+        let over = state.end(self.id);
+        let evicted: Vec<_> = iter::from_fn(|| state.evict()).collect();
+        drop(state);
+        evicted.iter().for_each(|link| link.evict());
+        self.closed(over);
+    }
+
+    /// Tells the observers that the connection is over.
+    fn closed(&self, over: Option<Over>) {
+        let Some(over) = over else { return };
+        let ended = Ended {
+            closed: over.closed,
+            code: over.code,
+            lifetime: over.connection.age(),
+            traffic: over.connection.traffic(),
+        };
+        self.connections.call(&over.observers, |observer| {
+            observer.closed(&over.connection, &ended);
+        });
+    }
+
+    /// Removes the entry after all has come to its end.
+    pub(crate) fn finish(&self) {
+        self.remove(true);
+    }
+
+    /// Removes the entry, once: `finished` says that the task came to its end, rather than to be
+    /// aborted.
+    fn remove(&self, finished: bool) {
+        let mut state = self.connections.lock();
+        let over = state.end(self.id);
+        drop(state);
+        self.closed(over);
+        let mut state = self.connections.lock();
+        let Some(entry) = state.entries.remove(&self.id) else {
+            return;
+        };
+        if let Some(end) = entry.ended {
+            state.lingering.remove(&end);
+        }
+        if let Some(connection) = &entry.connection {
+            state.traffic.add(connection.traffic());
+            state.handed_on += u64::from(connection.link.was_handed_on());
+        }
+        if let Some(connection) = entry
+            .connection
+            .as_ref()
+            .filter(|_| state.closing.is_some())
+        {
+            let ending = connection.link.ending();
+            if finished && ending.as_ref().is_some_and(Closed::is_clean) {
+                state.report.clean += 1;
+            } else {
+                state.report.aborted += 1;
+            }
+        }
+        let is_last = state.entries.is_empty();
+        drop(state);
+        if is_last {
+            self.connections.shared.emptied.notify_waiters();
+        }
+        // Dropped without the lock: its link may own wakers, and its value is the user's.
+        drop(entry);
+    }
+}
+
+impl EndHooks for Permit {
+    fn connection_over(&mut self, _: &Link) {
+        self.end();
+    }
+
+    fn handler_over(&mut self) {
+        self.finish();
+    }
+}
+
+impl Drop for Permit {
+    fn drop(&mut self) {
+        self.remove(false);
+    }
+}

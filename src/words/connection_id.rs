@@ -1,0 +1,64 @@
+//! The number of a connection, by which logs, metrics and the registry name it.
+
+use std::{
+    fmt,
+    sync::atomic::{AtomicU64, Ordering},
+};
+
+/// The number of a connection, unique in a process.
+///
+/// [`WebSocket::id`](crate::WebSocket::id), [`Sender::id`](crate::Sender::id) and
+/// [`Connection::id`](crate::Connection::id) return the same one. Numbers begin at 1 and grow by one with each
+/// connection, whatever opened it. A handshake that is refused for a limit or by its handler uses a number, too.
+/// Another process counts on its own, so a log that several processes write to needs their names as well.
+///
+/// [`Display`](fmt::Display) writes it in decimal digits.
+///
+/// # Examples
+///
+/// ```
+/// use tower_websocket::{Config, WebSocket};
+///
+/// # #[tokio::main(flavor = "current_thread")]
+/// # async fn main() {
+/// let (server, _client) = tokio::io::duplex(1024);
+/// let socket = WebSocket::from_io(server, Config::new());
+/// assert_eq!(socket.id(), socket.sender().id());
+/// # }
+/// ```
+#[derive(Clone, Copy, Eq, Hash, Ord, PartialEq, PartialOrd)]
+pub struct ConnectionId(u64);
+
+impl ConnectionId {
+    /// Takes the next number.
+    pub(crate) fn next() -> Self {
+        static NEXT: AtomicU64 = AtomicU64::new(1);
+        Self(NEXT.fetch_add(1, Ordering::Relaxed))
+    }
+}
+
+impl fmt::Display for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+impl fmt::Debug for ConnectionId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ConnectionId({})", self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn counts_up_and_shows_digits() {
+        let (one, other) = (ConnectionId::next(), ConnectionId::next());
+        assert!(one < other);
+        assert_eq!(one.to_string(), one.0.to_string());
+        assert_eq!(format!("{one:?}"), format!("ConnectionId({one})"));
+        assert_eq!(format!("{one:>30}").len(), 30);
+    }
+}
