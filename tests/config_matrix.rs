@@ -6,14 +6,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::{collections::BTreeMap, pin::pin, time::Duration};
 
 use http::request::Parts;
+use support::{pipe, wire};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadHalf, WriteHalf, duplex, split},
     task::JoinHandle,

@@ -2,10 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::{
     cell::Cell,
@@ -22,10 +19,11 @@ use axum::{RequestPartsExt, Router, extract::Query};
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use hyper::server::conn::http1;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-use pipe::{serve, until_open};
+use pipe::{ask_at, until_open};
+use support::{pipe, tcp, wire};
 use tokio::{
     io::{DuplexStream, duplex},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     task::yield_now,
     time::timeout,
 };
@@ -42,11 +40,15 @@ async fn ask(
     path: &str,
     user: &str,
 ) -> (String, DuplexStream) {
-    let mut client = serve(layer.clone().into_service(), 64 * 1024);
-    let request = handshake_with(path, &format!("X-User: {user}\r\n"));
-    write(&mut client, request.as_bytes()).await;
-    let head = timeout(GUARD, read_head(&mut client)).await.unwrap();
-    (head, client)
+    ask_at(
+        layer,
+        path,
+        &format!(
+            "X-User: {user}
+"
+        ),
+    )
+    .await
 }
 
 /// Returns what a handler sends first.
@@ -231,9 +233,7 @@ async fn pairs_work_under_axum() {
         greet,
     ));
     let app = Router::new().layer(layer.path("/ws"));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    let address = tcp::serve(app).await;
     assert_greeted(&mut TcpStream::connect(address).await.unwrap()).await;
 }
 

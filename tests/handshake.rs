@@ -25,9 +25,14 @@ use tower_websocket::{
     error::HandshakeError,
 };
 
-use crate::support::{
-    ANSWER, Client, Head, KEY, Recorder, Reply, exchange, handshake, handshake_head, request,
-    serve, text, upgrade, within,
+use support::{
+    handlers::Recorder,
+    raw::{
+        ANSWER, Client, Head, KEY, Reply, exchange, handshake, handshake_head, request, text,
+        upgrade,
+    },
+    tcp::serve,
+    within,
 };
 
 /// A service behind the layer that no handshake may reach.

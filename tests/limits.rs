@@ -3,15 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::time::Duration;
 
+use support::{pipe, wire};
 use tokio::{
-    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     time::{Instant, sleep, timeout},
 };
 use tower_websocket::{
@@ -28,15 +26,6 @@ use wire::{
 const BUFFER: usize = 1024;
 const MIB: usize = 1024 * 1024;
 const MILLI: Duration = Duration::from_millis(1);
-
-fn open(config: Config) -> (WebSocket, DuplexStream) {
-    open_with(config, BUFFER)
-}
-
-fn open_with(config: Config, buffer: usize) -> (WebSocket, DuplexStream) {
-    let (server, client) = duplex(buffer);
-    (WebSocket::from_io(server, config), client)
-}
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -108,7 +97,7 @@ async fn stuff(client: &mut DuplexStream, bytes: &[u8], limit: usize) -> usize {
 
 #[tokio::test(start_paused = true)]
 async fn refuses_a_message_over_the_limit_at_its_head() {
-    let (mut socket, mut client) = open(Config::new().max_message_size(500));
+    let (mut socket, mut client) = pipe::socket(Config::new().max_message_size(500), BUFFER);
     write(&mut client, &frame(FIN | BINARY, &[1; 500])).await;
     assert_eq!(received(&mut socket).await, 500);
     // Only the head, and of its mask nothing.
@@ -118,7 +107,7 @@ async fn refuses_a_message_over_the_limit_at_its_head() {
 
 #[tokio::test(start_paused = true)]
 async fn refuses_fragments_that_are_over_the_limit_together() {
-    let (mut socket, mut client) = open(Config::new().max_message_size(500));
+    let (mut socket, mut client) = pipe::socket(Config::new().max_message_size(500), BUFFER);
     for _ in 0..2 {
         write(&mut client, &frame(BINARY, &[1; 300])).await;
         write(&mut client, &frame(FIN | CONTINUATION, &[1; 200])).await;
@@ -131,7 +120,7 @@ async fn refuses_fragments_that_are_over_the_limit_together() {
 
 #[tokio::test(start_paused = true)]
 async fn refuses_a_mebibyte_and_one_byte_by_default() {
-    let (mut socket, mut client) = open(Config::new());
+    let (mut socket, mut client) = pipe::socket(Config::new(), BUFFER);
     let message = frame(FIN | BINARY, &vec![1; MIB]);
     let (length, ()) = tokio::join!(received(&mut socket), write(&mut client, &message));
     assert_eq!(length, MIB);
@@ -141,7 +130,7 @@ async fn refuses_a_mebibyte_and_one_byte_by_default() {
 
 #[tokio::test(start_paused = true)]
 async fn refuses_a_frame_over_the_limit_of_frames() {
-    let (mut socket, mut client) = open(Config::new().max_frame_size(100));
+    let (mut socket, mut client) = pipe::socket(Config::new().max_frame_size(100), BUFFER);
     let fragments = [
         frame(TEXT, &[b'x'; 100]),
         frame(CONTINUATION, &[b'x'; 100]),
@@ -159,7 +148,7 @@ async fn refuses_one_fragment_too_many() {
         (Config::new().max_fragments(20, 16), 20),
         (Config::new(), 16_384),
     ] {
-        let (mut socket, mut client) = open_with(config, 256 * 1024);
+        let (mut socket, mut client) = pipe::socket(config, 256 * 1024);
         let mut message = frame(BINARY, &[1]);
         for _ in 2..allowed {
             message.extend(frame(CONTINUATION, &[1]));
@@ -182,7 +171,7 @@ async fn refuses_one_empty_fragment_too_many() {
         (Config::new().max_fragments(100, 5), 5),
         (Config::new(), 16),
     ] {
-        let (mut socket, mut client) = open(config);
+        let (mut socket, mut client) = pipe::socket(config, BUFFER);
         let mut message = frame(TEXT, b"");
         for _ in 1..allowed {
             message.extend(frame(CONTINUATION, b""));
@@ -201,7 +190,7 @@ async fn refuses_one_empty_fragment_too_many() {
 
 #[tokio::test(start_paused = true)]
 async fn gives_a_message_a_minute_from_its_first_byte_to_its_last() {
-    let (mut socket, mut client) = open(Config::new());
+    let (mut socket, mut client) = pipe::socket(Config::new(), BUFFER);
     let message = frame(FIN | BINARY, &[1; 100]);
     write(&mut client, &message[..1]).await;
     sleep(seconds(60) - MILLI).await;
@@ -219,7 +208,7 @@ async fn gives_a_message_a_minute_from_its_first_byte_to_its_last() {
 
 #[tokio::test(start_paused = true)]
 async fn gives_all_fragments_of_a_message_one_time_together() {
-    let (socket, mut client) = open(Config::new().assembly_timeout(seconds(7)));
+    let (socket, mut client) = pipe::socket(Config::new().assembly_timeout(seconds(7)), BUFFER);
     let start = Instant::now();
     write(&mut client, &frame(TEXT, b"x")).await;
     // What stands between them changes nothing.
@@ -234,7 +223,7 @@ async fn gives_all_fragments_of_a_message_one_time_together() {
 
 #[tokio::test(start_paused = true)]
 async fn gives_a_control_frame_no_longer_than_a_message() {
-    let (socket, mut client) = open(Config::new());
+    let (socket, mut client) = pipe::socket(Config::new(), BUFFER);
     let start = Instant::now();
     write(&mut client, &frame(FIN | PING, b"half")[..7]).await;
     assert_refused(socket, client, "TooSlow", 1008).await;
@@ -243,7 +232,7 @@ async fn gives_a_control_frame_no_longer_than_a_message() {
 
 #[tokio::test(start_paused = true)]
 async fn does_not_count_the_time_in_which_output_is_blocked_for_a_message() {
-    let (mut socket, mut client) = open(Config::new());
+    let (mut socket, mut client) = pipe::socket(Config::new(), BUFFER);
     let message = frame(FIN | BINARY, &[1; 100]);
     write(&mut client, &message[..50]).await;
     sleep(MILLI).await;
@@ -268,7 +257,7 @@ async fn refuses_a_flood_of_control_frames() {
         (Config::new(), 100, 200),
         (Config::new().max_control_frames(2, 15), 2, 15),
     ] {
-        let (socket, mut client) = open_with(config, 64 * 1024);
+        let (socket, mut client) = pipe::socket(config, 64 * 1024);
         // Pongs count as well, and so nobody has to read answers here.
         write(&mut client, &frame(FIN | PONG, b"").repeat(burst)).await;
         sleep(seconds(1)).await;
@@ -284,7 +273,7 @@ async fn refuses_a_flood_of_control_frames() {
 
 #[tokio::test(start_paused = true)]
 async fn lets_pings_come_at_the_rate_for_ever() {
-    let (_socket, mut client) = open(Config::new().max_control_frames(10, 10));
+    let (_socket, mut client) = pipe::socket(Config::new().max_control_frames(10, 10), BUFFER);
     for _ in 0..1000 {
         write(&mut client, &frame(FIN | PING, b"")).await;
         let pong = read_frame(&mut client).await.unwrap();
@@ -295,7 +284,7 @@ async fn lets_pings_come_at_the_rate_for_ever() {
 
 #[tokio::test(start_paused = true)]
 async fn answers_only_the_newest_ping_after_output_was_blocked() {
-    let (mut socket, mut client) = open_with(Config::new().max_outbox(1, MIB), 256);
+    let (mut socket, mut client) = pipe::socket(Config::new().max_outbox(1, MIB), 256);
     let sending = tokio::spawn(async move {
         for _ in 0..3 {
             socket.send(vec![7; 1000]).await.unwrap();
@@ -324,7 +313,7 @@ async fn answers_only_the_newest_ping_after_output_was_blocked() {
 
 #[tokio::test(start_paused = true)]
 async fn answers_a_ping_also_while_the_handler_sends_without_end() {
-    let (mut socket, mut client) = open(Config::new());
+    let (mut socket, mut client) = pipe::socket(Config::new(), BUFFER);
     let sending = tokio::spawn(async move { while socket.send(vec![7; 1000]).await.is_ok() {} });
     sleep(MILLI).await;
     write(&mut client, &frame(FIN | PING, b"when?")).await;
@@ -347,7 +336,7 @@ async fn answers_a_ping_also_while_the_handler_sends_without_end() {
 
 /// Fills the inbox of a socket with messages of `size` bytes and asserts how many were read.
 async fn assert_inbox_holds(config: Config, size: usize, messages: usize) {
-    let (mut socket, mut client) = open(config);
+    let (mut socket, mut client) = pipe::socket(config, BUFFER);
     let message = frame(FIN | BINARY, &vec![0; size]);
     let len = message.len();
     // What was read is in the inbox, or in what was read with the last of it, or is not read.
@@ -381,7 +370,7 @@ async fn stops_reading_at_64_kib_that_were_not_received() {
 
 #[tokio::test(start_paused = true)]
 async fn takes_a_message_that_is_larger_than_the_inbox() {
-    let (mut socket, mut client) = open(Config::new().max_inbox(1, 1));
+    let (mut socket, mut client) = pipe::socket(Config::new().max_inbox(1, 1), BUFFER);
     let message = frame(FIN | BINARY, &vec![0; 100_000]);
     for _ in 0..3 {
         let (length, ()) = tokio::join!(received(&mut socket), write(&mut client, &message));
@@ -391,7 +380,7 @@ async fn takes_a_message_that_is_larger_than_the_inbox() {
 
 /// Sends messages of `size` bytes to a peer that does not read, and asserts how many are taken.
 async fn assert_outbox_holds(config: Config, size: usize, messages: usize) {
-    let (mut socket, mut client) = open(config.write_timeout(Duration::MAX));
+    let (mut socket, mut client) = pipe::socket(config.write_timeout(Duration::MAX), BUFFER);
     let sender = socket.sender();
     let message = Message::from(vec![0; size]);
     let mut taken = 0;
@@ -442,7 +431,7 @@ async fn lets_send_wait_at_a_mebibyte_that_was_not_written() {
 
 #[tokio::test(start_paused = true)]
 async fn takes_a_message_that_is_larger_than_the_outbox_when_nothing_else_waits() {
-    let (mut socket, mut client) = open(Config::new().max_outbox(10, 100));
+    let (mut socket, mut client) = pipe::socket(Config::new().max_outbox(10, 100), BUFFER);
     for _ in 0..3 {
         timeout(MILLI, socket.send(vec![0; 100_000]))
             .await
@@ -457,7 +446,7 @@ async fn takes_a_message_that_is_larger_than_the_outbox_when_nothing_else_waits(
 
 #[tokio::test(start_paused = true)]
 async fn has_nothing_buffered_any_more_when_the_connection_is_gone() {
-    let (mut socket, _client) = open(Config::new());
+    let (mut socket, _client) = pipe::socket(Config::new(), BUFFER);
     let sender = socket.sender();
     socket.send(vec![7; 2 * BUFFER]).await.unwrap();
     sender.closed().await;
@@ -472,7 +461,7 @@ async fn drops_a_peer_that_takes_nothing_for_ten_seconds() {
         (Config::new(), seconds(10)),
         (Config::new().write_timeout(seconds(3)), seconds(3)),
     ] {
-        let (mut socket, client) = open(config);
+        let (mut socket, client) = pipe::socket(config, BUFFER);
         let start = Instant::now();
         // Also one that still sends.
         while socket.send(vec![7; 100_000]).await.is_ok() {}
@@ -483,7 +472,7 @@ async fn drops_a_peer_that_takes_nothing_for_ten_seconds() {
 
 #[tokio::test(start_paused = true)]
 async fn drops_a_peer_that_takes_nothing_while_it_sends() {
-    let (mut socket, client) = open(Config::new());
+    let (mut socket, client) = pipe::socket(Config::new(), BUFFER);
     let (mut reader, mut writer) = tokio::io::split(client);
     let flood = tokio::spawn(async move {
         let message = frame(FIN | BINARY, &[0; 500]);
@@ -512,7 +501,7 @@ async fn drops_a_peer_that_takes_nothing_while_it_sends() {
 
 #[tokio::test(start_paused = true)]
 async fn keeps_a_peer_that_takes_little_but_something() {
-    let (mut socket, mut client) = open(Config::new());
+    let (mut socket, mut client) = pipe::socket(Config::new(), BUFFER);
     socket.send(vec![7; 2 * BUFFER]).await.unwrap();
     for _ in 0..100 {
         sleep(seconds(10) - MILLI).await;
@@ -527,7 +516,7 @@ async fn keeps_a_peer_that_takes_little_but_something() {
 #[tokio::test(start_paused = true)]
 async fn waits_only_so_long_for_the_first_message() {
     let config = Config::new().first_message_timeout(seconds(30));
-    let (socket, mut client) = open(config.clone());
+    let (socket, mut client) = pipe::socket(config.clone(), BUFFER);
     let start = Instant::now();
     // Neither pings nor a part of a message count.
     sleep(seconds(29)).await;
@@ -536,7 +525,7 @@ async fn waits_only_so_long_for_the_first_message() {
     assert_refused(socket, client, "NoFirstMessage", 1008).await;
     assert_eq!(start.elapsed(), seconds(30));
 
-    let (mut socket, mut client) = open(config.without_keepalive());
+    let (mut socket, mut client) = pipe::socket(config.without_keepalive(), BUFFER);
     sleep(seconds(30) - MILLI).await;
     write(&mut client, &frame(FIN | TEXT, b"hello")).await;
     assert_eq!(received(&mut socket).await, 5);
@@ -546,7 +535,7 @@ async fn waits_only_so_long_for_the_first_message() {
 
 #[tokio::test(start_paused = true)]
 async fn waits_for_a_first_message_as_long_as_it_takes_by_default() {
-    let (mut socket, mut client) = open(Config::new().without_keepalive());
+    let (mut socket, mut client) = pipe::socket(Config::new().without_keepalive(), BUFFER);
     sleep(seconds(60 * 60)).await;
     write(&mut client, &frame(FIN | TEXT, b"hello")).await;
     assert_eq!(received(&mut socket).await, 5);
@@ -555,7 +544,7 @@ async fn waits_for_a_first_message_as_long_as_it_takes_by_default() {
 #[tokio::test(start_paused = true)]
 async fn ends_a_connection_with_1001_when_its_lifetime_is_over() {
     let config = Config::new().max_lifetime(seconds(60)).without_keepalive();
-    let (mut socket, mut client) = open(config);
+    let (mut socket, mut client) = pipe::socket(config, BUFFER);
     let start = Instant::now();
     let closer = tokio::spawn(async move {
         sleep(seconds(60) - MILLI).await;
@@ -600,7 +589,7 @@ async fn gives_a_peer_that_ignores_the_close_five_seconds() {
         (Config::new(), seconds(5)),
         (Config::new().close_timeout(seconds(2)), seconds(2)),
     ] {
-        let (socket, mut client) = open(config);
+        let (socket, mut client) = pipe::socket(config, BUFFER);
         assert_gives_up(socket, limit).await;
         assert_eq!(read_close(&mut client).await, Some(1000));
         assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
@@ -626,7 +615,7 @@ async fn gives_a_peer_that_goes_on_sending_no_longer() {
         header(FIN | BINARY, 1_000_000, true),
         vec![0xff; 500],
     ] {
-        let (socket, client) = open(Config::new());
+        let (socket, client) = pipe::socket(Config::new(), BUFFER);
         let (mut reader, writer) = tokio::io::split(client);
         socket.sender().close(CloseCode::NORMAL, "bye").unwrap();
         assert_takes_until(Instant::now() + seconds(5), writer, &bytes).await;
@@ -636,7 +625,7 @@ async fn gives_a_peer_that_goes_on_sending_no_longer() {
 
 #[tokio::test(start_paused = true)]
 async fn gives_a_peer_that_does_not_read_the_close_no_longer() {
-    let (mut socket, client) = open(Config::new());
+    let (mut socket, client) = pipe::socket(Config::new(), BUFFER);
     socket.send(vec![7; 2 * BUFFER]).await.unwrap();
     sleep(seconds(2)).await;
     assert_gives_up(socket, seconds(5)).await;
@@ -645,7 +634,7 @@ async fn gives_a_peer_that_does_not_read_the_close_no_longer() {
 
 #[tokio::test(start_paused = true)]
 async fn gives_a_peer_no_longer_because_much_was_sent_before_the_close() {
-    let (mut socket, mut client) = open(Config::new());
+    let (mut socket, mut client) = pipe::socket(Config::new(), BUFFER);
     for _ in 0..10 {
         socket.send(vec![7; 50_000]).await.unwrap();
     }
@@ -662,7 +651,7 @@ async fn gives_a_peer_no_longer_because_much_was_sent_before_the_close() {
 
 #[tokio::test(start_paused = true)]
 async fn drops_a_peer_that_takes_nothing_for_ten_seconds_also_while_closing() {
-    let (mut socket, client) = open(Config::new().close_timeout(seconds(60)));
+    let (mut socket, client) = pipe::socket(Config::new().close_timeout(seconds(60)), BUFFER);
     socket.send(vec![7; 2 * BUFFER]).await.unwrap();
     sleep(seconds(4)).await;
     assert_gives_up(socket, seconds(6)).await;
@@ -671,7 +660,7 @@ async fn drops_a_peer_that_takes_nothing_for_ten_seconds_also_while_closing() {
 
 #[tokio::test(start_paused = true)]
 async fn gives_a_peer_that_reads_the_close_in_drops_no_longer() {
-    let (mut socket, mut client) = open(Config::new());
+    let (mut socket, mut client) = pipe::socket(Config::new(), BUFFER);
     socket.send(vec![7; 2 * BUFFER]).await.unwrap();
     let reader = tokio::spawn(async move {
         for _ in 0..1000 {
@@ -688,7 +677,7 @@ async fn gives_a_peer_that_reads_the_close_in_drops_no_longer() {
 
 #[tokio::test(start_paused = true)]
 async fn gives_a_peer_that_has_answered_but_does_not_leave_five_seconds() {
-    let (socket, mut client) = open(Config::new());
+    let (socket, mut client) = pipe::socket(Config::new(), BUFFER);
     let sender = socket.sender();
     let start = Instant::now();
     sender.close(CloseCode::NORMAL, "").unwrap();
@@ -702,7 +691,7 @@ async fn gives_a_peer_that_has_answered_but_does_not_leave_five_seconds() {
 
 #[tokio::test(start_paused = true)]
 async fn gives_a_peer_that_closed_first_five_seconds_to_leave() {
-    let (mut socket, mut client) = open(Config::new());
+    let (mut socket, mut client) = pipe::socket(Config::new(), BUFFER);
     sleep(seconds(3)).await;
     let start = Instant::now();
     write(&mut client, &close(4000, "")).await;
@@ -713,7 +702,7 @@ async fn gives_a_peer_that_closed_first_five_seconds_to_leave() {
 
 #[tokio::test(start_paused = true)]
 async fn gives_a_peer_that_broke_the_rules_five_seconds_to_leave() {
-    let (_socket, mut client) = open(Config::new());
+    let (_socket, mut client) = pipe::socket(Config::new(), BUFFER);
     let start = Instant::now();
     write(&mut client, &frame(FIN | TEXT, b"\xff")).await;
     assert_eq!(read_close(&mut client).await, Some(1007));

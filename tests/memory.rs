@@ -12,24 +12,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/memory.rs"]
-mod memory;
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
-use std::{
-    io,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use memory::{Growth, KIB, MIB, measure};
+use support::{
+    handlers::receive,
+    memory, pipe,
+    tap::{Tap, Tapped},
+    wire,
+};
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
-    task::JoinHandle,
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
     time::{Instant, sleep, timeout},
 };
 use tower_websocket::{
@@ -138,19 +133,6 @@ async fn warm_up() {
     socket.send(message).await.unwrap();
     drop(socket);
     assert_eq!(read_close(&mut client).await, Some(1000));
-}
-
-/// Receives until the end, and returns the error if there was one.
-fn receive(mut socket: WebSocket) -> JoinHandle<Option<RecvError>> {
-    tokio::spawn(async move {
-        loop {
-            match socket.recv().await {
-                Ok(Some(_)) => {}
-                Ok(None) => return None,
-                Err(error) => return Some(error),
-            }
-        }
-    })
 }
 
 fn unlimited() -> Config {
@@ -304,10 +286,7 @@ fn unlimited_pongs() {
 fn swallowed_pongs() {
     run(async {
         let (stream, client) = duplex(PIPE);
-        let server = Plain {
-            stream,
-            swallows: true,
-        };
+        let server = Tapped::new(stream, Swallows(true));
         let frames = frame(FIN | PING, &[1; 125]);
         let flooded = flood_through(server, client, unlimited(), &frames, DECODED).await;
         flooded.assert_within(256 * KIB);
@@ -345,41 +324,12 @@ fn echo_behind(prefix: usize, frames: &[u8]) {
 // ---------------------------------------------------------------------------------------------
 // A handler that sends to a peer that never reads.
 
-/// A stream that writes one buffer at a time, as TLS streams do.
-struct Plain {
-    stream: DuplexStream,
-    /// What is written goes nowhere.
-    swallows: bool,
-}
+/// Whether what is written goes nowhere.
+struct Swallows(bool);
 
-impl AsyncRead for Plain {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Plain {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if self.swallows {
-            return Poll::Ready(Ok(buffer.len()));
-        }
-        Pin::new(&mut self.stream).poll_write(cx, buffer)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+impl Tap for Swallows {
+    fn swallows(&self) -> bool {
+        self.0
     }
 }
 
@@ -405,10 +355,7 @@ fn send_without_end(len: usize, vectored: bool) {
             let mut socket = if vectored {
                 WebSocket::from_io(server, Config::new())
             } else {
-                let stream = Plain {
-                    stream: server,
-                    swallows: false,
-                };
+                let stream = Tapped::new(server, Swallows(false));
                 WebSocket::from_io(stream, Config::new())
             };
             clients.push(client);

@@ -25,14 +25,9 @@ mod actors;
 mod oracle;
 #[path = "model/peer.rs"]
 mod peer;
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/schedule.rs"]
-mod schedule;
 #[path = "model/stream.rs"]
 mod stream;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 #[path = "model/words.rs"]
 mod words;
 
@@ -43,6 +38,7 @@ use oracle::Shared;
 use peer::{Answer, Peer};
 use schedule::{Random, run};
 use stream::Stream;
+use support::{pipe, schedule, wire};
 use tokio::{
     io::duplex,
     runtime::Handle,

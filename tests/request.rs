@@ -2,15 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::time::Duration;
 
 use http::{Method, request::Parts};
-use pipe::serve;
+use pipe::ask_at;
+use support::{pipe, wire};
 use tokio::{
     io::{DuplexStream, duplex},
     time::timeout,
@@ -18,7 +16,7 @@ use tokio::{
 use tower_websocket::{
     Accept, BoxError, Config, Error, Handler, HandshakeRequest, Refusal, WebSocket, WebSocketLayer,
 };
-use wire::{handshake_with, read_frame, read_head, write};
+use wire::read_frame;
 
 const GUARD: Duration = Duration::from_secs(30);
 
@@ -28,11 +26,15 @@ async fn ask(
     path: &str,
     user: &str,
 ) -> (String, DuplexStream) {
-    let mut client = serve(layer.clone().into_service(), 64 * 1024);
-    let request = handshake_with(path, &format!("X-User: {user}\r\n"));
-    write(&mut client, request.as_bytes()).await;
-    let head = timeout(GUARD, read_head(&mut client)).await.unwrap();
-    (head, client)
+    ask_at(
+        layer,
+        path,
+        &format!(
+            "X-User: {user}
+"
+        ),
+    )
+    .await
 }
 
 /// Returns what a handler sends first.

@@ -10,12 +10,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/stream.rs"]
-mod stream;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::{
     alloc::System,
@@ -32,6 +27,7 @@ use std::{
 use futures_util::{FutureExt, SinkExt, StreamExt, future::BoxFuture};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use stream::End;
+use support::{pipe, stream, wire};
 use tokio::{
     io::AsyncReadExt,
     task::JoinHandle,

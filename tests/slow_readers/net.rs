@@ -1,6 +1,6 @@
 //! A server on loopback over TCP, TLS or HTTP/2, and a client that reads at the rate it is told.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use h2::client;
 use tokio::{
@@ -8,19 +8,14 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     time::{Instant, sleep_until},
 };
-use tokio_rustls::{
-    TlsAcceptor, TlsConnector,
-    rustls::{
-        ClientConfig, RootCertStore, ServerConfig,
-        crypto::ring,
-        pki_types::{PrivateKeyDer, ServerName},
-    },
-};
+use tokio_rustls::{TlsAcceptor, rustls::pki_types::ServerName};
 use tower_websocket::{Handler, WebSocketLayer};
 
 use crate::{
     http2::{self, Session, Tunnel},
-    pipe, wire,
+    pipe,
+    support::tls,
+    wire,
 };
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -81,7 +76,7 @@ pub(crate) async fn connect<H: Handler>(
         .unwrap();
     let listener = listener.listen(1).unwrap();
     let address = listener.local_addr().unwrap();
-    let (acceptor, connector) = tls();
+    let (acceptor, connector) = tls::pair();
     tokio::spawn(serve(listener, transport, layer, acceptor));
 
     let socket = TcpSocket::new_v4().unwrap();
@@ -120,31 +115,6 @@ async fn serve<H: Handler>(
         Transport::Tls => pipe::serve_on(acceptor.accept(stream).await.unwrap(), service),
         Transport::Http2 => drop(http2::serve_on(stream, service)),
     }
-}
-
-/// Makes both sides of TLS with a certificate of their own.
-fn tls() -> (TlsAcceptor, TlsConnector) {
-    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = PrivateKeyDer::Pkcs8(certificate.signing_key.serialize_der().into());
-    let chain = vec![certificate.cert.der().clone()];
-    let provider = Arc::new(ring::default_provider());
-    let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain.clone(), key)
-        .unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(chain);
-    let client = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    (
-        TlsAcceptor::from(Arc::new(server)),
-        TlsConnector::from(Arc::new(client)),
-    )
 }
 
 impl Client {

@@ -81,6 +81,11 @@ pub(crate) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     String::from_utf8(head).unwrap()
 }
 
+/// Returns the status that a head begins with.
+pub(crate) fn status(head: &str) -> u16 {
+    head["HTTP/1.1 ".len()..][..3].parse().unwrap()
+}
+
 /// Builds a masked frame; `first` is its opcode and whichever of FIN and the reserved bits are set.
 pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [0x37, 0xfa, 0x21, 0x3d];
