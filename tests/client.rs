@@ -16,10 +16,14 @@ use std::{
 };
 
 use futures_util::{SinkExt, StreamExt};
-use support::{pipe, server, tcp::serve, within};
+use support::{
+    pipe, server,
+    tcp::{self, serve},
+    within,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     time::{Instant, sleep, timeout},
 };
 use tokio_tungstenite::accept_async;
@@ -380,8 +384,7 @@ async fn waits_for_the_server_to_go_only_so_long() {
 
 /// An echo of tungstenite's, which closes after the message `close`.
 async fn foreign_echo() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, address) = tcp::listen().await;
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();

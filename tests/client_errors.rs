@@ -10,9 +10,8 @@ use std::{error::Error, io};
 use support::{
     script::{Input, Script},
     server::answered_and_left,
-    within,
+    tcp, within,
 };
-use tokio::net::TcpListener;
 #[cfg(feature = "tracing")]
 use tower_websocket::client::Reconnect;
 use tower_websocket::client::{ConnectError, connect, connect_with};
@@ -27,8 +26,7 @@ fn text(result: Result<impl Sized, ConnectError>) -> String {
 
 #[tokio::test]
 async fn names_the_address_that_refuses() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, address) = tcp::listen().await;
     drop(listener);
     let error = within(connect(format!("ws://{address}/"))).await;
     let text = text(error);
@@ -39,8 +37,7 @@ async fn names_the_address_that_refuses() {
 
 #[tokio::test]
 async fn keeps_the_sources() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, address) = tcp::listen().await;
     drop(listener);
     let error = within(connect(format!("ws://{address}/"))).await;
     let error = error.map(drop).unwrap_err();

@@ -69,7 +69,7 @@ mod proxy {
     use super::{
         assert_echo, client_proxy,
         support::{
-            self, pipe,
+            pipe, tcp,
             tls::{acceptor, certificate},
             wire, within,
         },
@@ -77,8 +77,7 @@ mod proxy {
 
     /// Makes tunnels for `user:password`.
     async fn proxy() -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let (listener, address) = tcp::listen().await;
         tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
@@ -105,7 +104,7 @@ mod proxy {
 
     #[tokio::test]
     async fn goes_through_a_proxy() {
-        let server = support::tcp::serve(WebSocketLayer::new(Echo::new()).into_service()).await;
+        let server = tcp::serve(WebSocketLayer::new(Echo::new()).into_service()).await;
         let (proxy, url) = (proxy().await, format!("ws://{server}/ws"));
         let named = format!("http://user:password@{proxy}");
         let socket = client_proxy::connect(&named, &url, RootCertStore::empty());

@@ -12,12 +12,11 @@ use http::{HeaderName, HeaderValue, Request, header};
 use support::{
     handlers::Recorder,
     server::{SWITCHING, answered, handshake},
-    tcp::serve,
+    tcp::{self, serve},
     wire, within,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-    net::TcpListener,
     time::Instant,
 };
 use tower_websocket::{
@@ -391,8 +390,7 @@ async fn leaves_tls_to_the_stream() {
 
 #[tokio::test]
 async fn tells_of_a_server_that_is_not_there() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, address) = tcp::listen().await;
     drop(listener);
     let error = within(connect(format!("ws://{address}/")))
         .await
@@ -414,8 +412,7 @@ async fn drops_the_stream_with_the_future() {
 
 #[tokio::test]
 async fn drops_a_dialled_connection_with_the_future() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, address) = tcp::listen().await;
     let connecting = tokio::spawn(connect(format!("ws://{address}/")));
     let (mut stream, _) = within(listener.accept()).await.unwrap();
     let _ = within(wire::read_head(&mut stream)).await;

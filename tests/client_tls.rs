@@ -12,7 +12,7 @@ use std::net::SocketAddr;
 
 use rcgen::{CertifiedKey, KeyPair};
 use support::{
-    pipe,
+    pipe, tcp,
     tls::{acceptor, certificate},
     within,
 };
@@ -25,8 +25,7 @@ use tower_websocket::{
 /// Serves `Echo` behind TLS. The server prefers HTTP/2, which it does not speak.
 async fn serve(certificate: &CertifiedKey<KeyPair>) -> SocketAddr {
     let acceptor = acceptor(certificate, &[b"h2", b"http/1.1"]);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, address) = tcp::listen().await;
     let service = WebSocketLayer::new(Echo::new()).into_service();
     tokio::spawn(async move {
         loop {

@@ -14,10 +14,10 @@ use hyper_util::{
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
-use support::{http2, wire};
+use support::{http2, tcp, wire};
 use tokio::{
     io::{DuplexStream, duplex},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::Notify,
     task::JoinHandle,
     time::timeout,
@@ -50,8 +50,7 @@ async fn axum_serve_ends_when_the_sockets_are_closed() {
         .connections_in(&at_once());
     let connections = layer.connections();
     let app = Router::new().layer(layer);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, address) = tcp::listen().await;
 
     let interrupted = Arc::new(Notify::new());
     let signal = {

@@ -1,49 +1,14 @@
 //! What a handler sees of the request: all of it, or what is left when it is dropped.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
-
 mod support;
 
-use std::time::Duration;
-
 use http::{Method, request::Parts};
-use pipe::ask_at;
-use support::{pipe, wire};
-use tokio::{
-    io::{DuplexStream, duplex},
-    time::timeout,
-};
+use pipe::greeting;
+use support::pipe;
+use tokio::io::duplex;
 use tower_websocket::{
     Accept, BoxError, Config, Error, Handler, HandshakeRequest, Refusal, WebSocket, WebSocketLayer,
 };
-use wire::read_frame;
-
-const GUARD: Duration = Duration::from_secs(30);
-
-/// Asks for `path` as `user`; returns the head of the answer and the connection.
-async fn ask(
-    layer: &WebSocketLayer<impl Handler>,
-    path: &str,
-    user: &str,
-) -> (String, DuplexStream) {
-    ask_at(
-        layer,
-        path,
-        &format!(
-            "X-User: {user}
-"
-        ),
-    )
-    .await
-}
-
-/// Returns what a handler sends first.
-async fn greeting(layer: &WebSocketLayer<impl Handler>, path: &str, user: &str) -> String {
-    let (head, mut client) = ask(layer, path, user).await;
-    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-    let frame = timeout(GUARD, read_frame(&mut client)).await.unwrap();
-    String::from_utf8(frame.unwrap().payload).unwrap()
-}
 
 /// Sends what is left of the request.
 async fn show(mut socket: WebSocket) -> Result<(), Error> {

@@ -20,6 +20,9 @@ use tower_websocket::{
 
 use super::wire;
 
+/// More than anything takes.
+const GUARD: Duration = Duration::from_secs(30);
+
 /// A service as an HTTP server takes it.
 pub(crate) trait HttpService:
     Service<
@@ -101,7 +104,7 @@ pub(crate) async fn ask(service: impl Served, request: &str) -> (String, DuplexS
         wire::write(&mut client, request.as_bytes()).await;
         wire::read_head(&mut client).await
     };
-    let head = timeout(Duration::from_secs(30), asked).await.unwrap();
+    let head = timeout(GUARD, asked).await.unwrap();
     (head, client)
 }
 
@@ -114,6 +117,27 @@ pub(crate) async fn ask_at<H: Handler>(
 ) -> (String, DuplexStream) {
     let request = wire::handshake_with(path, lines);
     ask(layer.clone().into_service(), &request).await
+}
+
+/// Asks a layer for a WebSocket at `path` as a user, whom `X-User` names.
+pub(crate) async fn ask_as<H: Handler>(
+    layer: &WebSocketLayer<H>,
+    path: &str,
+    user: &str,
+) -> (String, DuplexStream) {
+    ask_at(layer, path, &format!("X-User: {user}\r\n")).await
+}
+
+/// Opens a WebSocket at `path` of a layer as a user; returns the first message of the handler.
+pub(crate) async fn greeting<H: Handler>(
+    layer: &WebSocketLayer<H>,
+    path: &str,
+    user: &str,
+) -> String {
+    let (head, mut client) = ask_as(layer, path, user).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    let first = timeout(GUARD, wire::read_frame(&mut client)).await;
+    String::from_utf8(first.unwrap().unwrap().payload).unwrap()
 }
 
 /// Asks a layer for a WebSocket at `path`; returns the status of the answer and the connection.

@@ -14,11 +14,17 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::{pipe::HttpService, wire};
 
+/// Listens on a free port of the loopback interface.
+pub(crate) async fn listen() -> (TcpListener, SocketAddr) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    (listener, address)
+}
+
 /// Serves on a port of its own. There is no `Date` in the answers, so that their heads can be
 /// compared.
 pub(crate) async fn serve(service: impl HttpService) -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, address) = listen().await;
     let mut builder = auto::Builder::new(TokioExecutor::new());
     builder.http1().auto_date_header(false);
     tokio::spawn(async move {
