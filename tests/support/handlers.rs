@@ -3,16 +3,19 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::sync::{Arc, Mutex};
+use std::{
+    future::Future,
+    sync::{Arc, Mutex},
+};
 
 use http::request::Parts;
-use tokio::task::JoinHandle;
-use tower_websocket::{Accept, BoxError, Handler, Refusal, WebSocket, error::RecvError};
+use tokio::{sync::mpsc, task::JoinHandle};
+use tower_websocket::{Accept, BoxError, Handler, Refusal, Sender, WebSocket, error::RecvError};
 
 #[cfg(feature = "tracing")]
 use super::log;
 
-/// Sends every message back. `Echo` does the same on a faster path.
+/// Sends every message back, like `Echo`, as a function.
 pub(crate) async fn echo(mut socket: WebSocket) -> Result<(), BoxError> {
     while let Some(message) = socket.recv().await? {
         socket.send(message).await?;
@@ -72,5 +75,19 @@ impl Handler for Recorder {
     async fn handle(&self, socket: WebSocket) -> Result<(), BoxError> {
         self.calls.lock().unwrap().push("handle");
         echo(socket).await
+    }
+}
+
+/// A handler that sends a `Sender` of each socket to the test, before it calls `handle`.
+pub(crate) fn handing_out<F>(
+    senders: mpsc::UnboundedSender<Sender>,
+    handle: impl Fn(WebSocket) -> F + Send + Sync + 'static,
+) -> impl Handler
+where
+    F: Future<Output = Result<(), BoxError>> + Send,
+{
+    move |socket: WebSocket| {
+        senders.send(socket.sender()).unwrap();
+        handle(socket)
     }
 }

@@ -14,6 +14,7 @@
 //! | script a stream, and count its calls | [`script`] |
 //! | interfere with a stream that works | [`tap`] |
 //! | hand out handlers | [`handlers`] |
+//! | poll without a runtime, and count wakeups | [`wakers`] |
 //! | capture the log | `log` |
 //! | measure memory | [`memory`], with the streams of [`stream`] |
 //! | repeat random sessions | [`schedule`] |
@@ -37,6 +38,7 @@ pub(crate) mod stream;
 pub(crate) mod tap;
 pub(crate) mod tcp;
 pub(crate) mod tls;
+pub(crate) mod wakers;
 pub(crate) mod wire;
 
 use std::{future::Future, panic::Location, time::Duration};

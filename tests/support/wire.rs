@@ -148,6 +148,12 @@ pub(crate) async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<
     Some(Frame { first, payload })
 }
 
+/// Reads one frame of the server, and returns its payload.
+pub(crate) async fn read_payload(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+    let frame = read_frame(stream).await;
+    frame.expect("the stream ended before a frame").payload
+}
+
 /// Reads one frame of a client with the key that masked it, `None` at the end of the stream.
 pub(crate) async fn read_masked(stream: &mut (impl AsyncRead + Unpin)) -> Option<(Frame, [u8; 4])> {
     let first = stream.read_u8().await.ok()?;
