@@ -10,6 +10,7 @@
 //! | ask for one that may be refused | [`pipe::ask`]; with a head of any form [`raw`] |
 //! | have a socket without HTTP | [`pipe::socket`] |
 //! | read and write frames as bytes | [`wire`] |
+//! | break a rule of the protocol | [`violations`] |
 //! | connect this crate's client to a server that is played | `server` |
 //! | script a stream, and count its calls | [`script`] |
 //! | interfere with a stream that works | [`tap`] |
@@ -38,6 +39,7 @@ pub(crate) mod stream;
 pub(crate) mod tap;
 pub(crate) mod tcp;
 pub(crate) mod tls;
+pub(crate) mod violations;
 pub(crate) mod wakers;
 pub(crate) mod wire;
 
