@@ -15,8 +15,10 @@
 //! | script a stream, and count its calls | [`script`] |
 //! | interfere with a stream that works | [`tap`] |
 //! | hand out handlers | [`handlers`] |
+//! | refuse and end connections in every way | [`by_path`] |
 //! | poll without a runtime, and count wakeups | [`wakers`] |
 //! | capture the log | `log` |
+//! | record spans and events | `traces` |
 //! | measure memory | [`memory`], with the streams of [`stream`] |
 //! | repeat random sessions | [`schedule`] |
 //!
@@ -24,6 +26,7 @@
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
+pub(crate) mod by_path;
 pub(crate) mod handlers;
 pub(crate) mod http2;
 #[cfg(feature = "tracing")]
@@ -39,6 +42,8 @@ pub(crate) mod stream;
 pub(crate) mod tap;
 pub(crate) mod tcp;
 pub(crate) mod tls;
+#[cfg(feature = "tracing")]
+pub(crate) mod traces;
 pub(crate) mod violations;
 pub(crate) mod wakers;
 pub(crate) mod wire;

@@ -15,7 +15,7 @@ use tokio::{
 };
 use tower::Service;
 use tower_websocket::{
-    BoxError, Config, Connections, Handler, ResponseBody, WebSocket, WebSocketLayer,
+    BoxError, Config, Connections, Counts, Handler, ResponseBody, WebSocket, WebSocketLayer,
 };
 
 use super::wire;
@@ -158,11 +158,25 @@ pub(crate) async fn open_at<H: Handler>(layer: &WebSocketLayer<H>, path: &str) -
 
 /// Waits under a stopped clock until so many connections are open.
 pub(crate) async fn until_open(connections: &Connections, open: usize) {
-    for _ in 0..1000 {
-        if connections.counts().open == open {
-            return;
+    until(connections, |counts| counts.open == open).await;
+}
+
+/// Waits under a paused clock until no connection is open, and returns the counts.
+pub(crate) async fn until_idle(connections: &Connections) -> Counts {
+    until(connections, |counts| counts.open == 0).await
+}
+
+/// Waits under a paused clock until the counts fulfil a condition, and returns them.
+pub(crate) async fn until(
+    connections: &Connections,
+    condition: impl Fn(&Counts) -> bool,
+) -> Counts {
+    for _ in 0..100_000 {
+        let counts = connections.counts();
+        if condition(&counts) {
+            return counts;
         }
         sleep(Duration::from_millis(1)).await;
     }
-    panic!("{connections:?}, not {open} open");
+    panic!("not reached in 100 s: {connections:?}");
 }
