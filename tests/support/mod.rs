@@ -19,6 +19,7 @@
 //! | poll without a runtime, and count wakeups | [`wakers`] |
 //! | capture the log | `log` |
 //! | record spans and events | `traces` |
+//! | shut down | [`shutdown`] |
 //! | measure memory | [`memory`], with the streams of [`stream`] |
 //! | repeat random sessions | [`schedule`] |
 //!
@@ -38,6 +39,7 @@ pub(crate) mod schedule;
 pub(crate) mod script;
 #[cfg(feature = "client")]
 pub(crate) mod server;
+pub(crate) mod shutdown;
 pub(crate) mod stream;
 pub(crate) mod tap;
 pub(crate) mod tcp;
@@ -48,9 +50,13 @@ pub(crate) mod violations;
 pub(crate) mod wakers;
 pub(crate) mod wire;
 
-use std::{future::Future, panic::Location, time::Duration};
+use std::{
+    future::Future,
+    panic::Location,
+    time::{Duration, Instant},
+};
 
-use tokio::{task::yield_now, time::timeout};
+use tokio::{runtime::Handle, task::yield_now, time::timeout};
 
 /// Waits, but not forever: a test that hangs says where.
 #[track_caller]
@@ -67,6 +73,20 @@ pub(crate) fn within<F: Future>(future: F) -> impl Future<Output = F::Output> {
 /// Lets the other tasks of this thread run until they wait.
 pub(crate) async fn settle() {
     for _ in 0..20 {
+        yield_now().await;
+    }
+}
+
+/// Waits until at most this many tasks of the runtime are left. Waits for other threads in real time.
+pub(crate) async fn until_tasks(tasks: usize) {
+    let alive = || Handle::current().metrics().num_alive_tasks();
+    let start = Instant::now();
+    while alive() > tasks {
+        assert!(
+            start.elapsed() < Duration::from_secs(5),
+            "{} tasks are left",
+            alive()
+        );
         yield_now().await;
     }
 }

@@ -156,6 +156,18 @@ pub(crate) async fn open_at<H: Handler>(layer: &WebSocketLayer<H>, path: &str) -
     client
 }
 
+/// Opens this many WebSockets at `/` of a layer.
+pub(crate) async fn open_many<H: Handler>(
+    layer: &WebSocketLayer<H>,
+    count: usize,
+) -> Vec<DuplexStream> {
+    let mut clients = Vec::new();
+    for _ in 0..count {
+        clients.push(open_at(layer, "/").await);
+    }
+    clients
+}
+
 /// Waits under a stopped clock until so many connections are open.
 pub(crate) async fn until_open(connections: &Connections, open: usize) {
     until(connections, |counts| counts.open == open).await;

@@ -186,6 +186,16 @@ pub(crate) async fn read_close(stream: &mut (impl AsyncRead + Unpin)) -> Option<
     }
 }
 
+/// Reads up to the Close, answers it and reads to the end. Returns the code.
+pub(crate) async fn answer_close(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Option<u16> {
+    let code = read_close(&mut stream).await;
+    write(&mut stream, &close(code.unwrap_or(1000), "")).await;
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, b"", "nothing follows a Close");
+    code
+}
+
 /// Writes bytes.
 pub(crate) async fn write(stream: &mut (impl AsyncWrite + Unpin), bytes: &[u8]) {
     stream.write_all(bytes).await.unwrap();
