@@ -16,13 +16,13 @@ use std::{
 
 use axum::{Router, serve::ListenerExt};
 use support::{
-    until_tasks,
+    tcp, until_tasks,
     wire::{self, BINARY, FIN, close, frame, read_frame, write},
     within,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, BufReader, BufWriter},
-    net::{TcpListener, TcpStream, tcp::OwnedWriteHalf},
+    net::{TcpStream, tcp::OwnedWriteHalf},
     runtime::Builder,
     sync::Semaphore,
     task::JoinSet,
@@ -87,8 +87,7 @@ async fn round(number: usize) -> u64 {
         .connections_in(&Connections::new().shutdown_spread(spread));
     let connections = layer.connections();
     let app = Router::new().fallback_service(layer.into_service());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, address) = tcp::listen().await;
     let interrupt = Arc::new(Semaphore::new(0));
 
     let closing = connections.clone();

@@ -15,7 +15,7 @@ use hyper_util::{
 use support::{
     pipe::{knock, open_at, open_many, serve, until, until_open},
     shutdown::{LIMIT, echo, open_echo, shutdown},
-    until_tasks,
+    tcp, until_tasks,
     wire::{
         self, FIN, TEXT, answer_close, frame, handshake, read_head, read_payload, status, write,
     },
@@ -23,7 +23,7 @@ use support::{
 };
 use tokio::{
     io::AsyncReadExt,
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     runtime::Handle,
     sync::{Semaphore, oneshot},
     task::JoinSet,
@@ -310,8 +310,7 @@ async fn works_with_the_graceful_shutdown_of_axum() {
     let layer = WebSocketLayer::new(Echo::new()).path("/ws");
     let connections = layer.connections();
     let app = Router::new().layer(layer);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, address) = tcp::listen().await;
     let (interrupt, interrupted) = oneshot::channel::<()>();
 
     let closing = connections.clone();
@@ -344,8 +343,7 @@ async fn works_with_the_graceful_shutdown_of_hyper_util() {
     let layer = WebSocketLayer::new(Echo::new());
     let connections = layer.connections();
     let service = TowerToHyperService::new(layer.into_service());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, address) = tcp::listen().await;
     let (interrupt, mut interrupted) = oneshot::channel::<()>();
 
     let closing = connections.clone();

@@ -168,7 +168,7 @@ pub(crate) async fn open_many<H: Handler>(
     clients
 }
 
-/// Waits under a stopped clock until so many connections are open.
+/// Waits under a paused clock until this many connections are open.
 pub(crate) async fn until_open(connections: &Connections, open: usize) {
     until(connections, |counts| counts.open == open).await;
 }
