@@ -5,28 +5,23 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+#[path = "admission/by_key.rs"]
+mod by_key;
+mod support;
 
 use std::{
-    collections::BTreeMap,
     future::{Ready, pending, ready},
-    hash::{Hash, Hasher},
-    net::SocketAddr,
     sync::Arc,
     time::Duration,
 };
 
-use axum::{Router, extract::ConnectInfo};
 use http::{HeaderValue, Request, Response, StatusCode, header, request::Parts};
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-use pipe::{serve, until_open};
+use pipe::{knock, open_at, serve, until_open};
+use support::{pipe, wire};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, DuplexStream, duplex},
-    net::{TcpListener, TcpSocket, TcpStream},
+    io::{AsyncRead, AsyncWrite, duplex},
     sync::Semaphore,
     task::yield_now,
     time::{Instant, sleep, timeout},
@@ -35,7 +30,7 @@ use tower::ServiceExt;
 use tower_websocket::{
     Accept, BoxError, Connections, Echo, Handler, Refusal, ResponseBody, WebSocket, WebSocketLayer,
 };
-use wire::{close, handshake, read_close, read_head, write};
+use wire::{close, handshake, read_close, read_head, status, write};
 
 const GUARD: Duration = Duration::from_secs(30);
 
@@ -48,23 +43,6 @@ async fn ask(client: &mut (impl AsyncRead + AsyncWrite + Unpin), path: &str) -> 
     timeout(GUARD, asked).await.expect("no answer")
 }
 
-fn status(head: &str) -> u16 {
-    head["HTTP/1.1 ".len()..][..3].parse().unwrap()
-}
-
-/// Connects and asks for `path`; returns the status and the connection.
-async fn connect<H: Handler>(layer: &WebSocketLayer<H>, path: &str) -> (u16, DuplexStream) {
-    let mut client = serve(layer.clone().into_service(), 64 * 1024);
-    let head = ask(&mut client, path).await;
-    (status(&head), client)
-}
-
-async fn open<H: Handler>(layer: &WebSocketLayer<H>, path: &str) -> DuplexStream {
-    let (status, client) = connect(layer, path).await;
-    assert_eq!(status, 101, "{path}");
-    client
-}
-
 /// Does the closing handshake as the side that begins it, and leaves.
 async fn leave(mut client: impl AsyncRead + AsyncWrite + Unpin) {
     write(&mut client, &close(1000, "")).await;
@@ -74,7 +52,7 @@ async fn leave(mut client: impl AsyncRead + AsyncWrite + Unpin) {
 /// Asserts that the place of a layer that has only one is free, and its key is, too.
 async fn assert_is_free(layer: &WebSocketLayer<impl Handler>) {
     until_open(&layer.connections(), 0).await;
-    let client = open(layer, "/").await;
+    let client = open_at(layer, "/").await;
     assert_eq!(layer.connections().counts().open(), 1);
     drop(client);
 }
@@ -93,8 +71,8 @@ fn narrow<H: Handler>(handler: H) -> WebSocketLayer<H> {
 async fn refuses_more_than_the_maximum_with_503_and_says_when_to_retry() {
     let layer = WebSocketLayer::new(Echo::new()).connections_in(&at_most(2));
     let connections = layer.connections();
-    let first = open(&layer, "/").await;
-    let _second = open(&layer, "/").await;
+    let first = open_at(&layer, "/").await;
+    let _second = open_at(&layer, "/").await;
 
     let mut third = serve(layer.clone().into_service(), 1024);
     let head = ask(&mut third, "/").await.to_ascii_lowercase();
@@ -105,8 +83,8 @@ async fn refuses_more_than_the_maximum_with_503_and_says_when_to_retry() {
 
     leave(first).await;
     until_open(&connections, 1).await;
-    let _third = open(&layer, "/").await;
-    assert_eq!(connect(&layer, "/").await.0, 503);
+    let _third = open_at(&layer, "/").await;
+    assert_eq!(knock(&layer, "/").await.0, 503);
 }
 
 #[tokio::test(start_paused = true)]
@@ -115,7 +93,7 @@ async fn admits_any_number_without_a_maximum() {
         WebSocketLayer::new(Echo::new()).connections_in(&at_most(1).without_max_connections());
     let mut clients = Vec::new();
     for _ in 0..50 {
-        clients.push(open(&layer, "/").await);
+        clients.push(open_at(&layer, "/").await);
     }
     assert_eq!(layer.connections().counts().open(), 50);
 }
@@ -142,7 +120,7 @@ async fn gives_the_place_back_when_the_connection_is_over_and_its_handler_still_
             Ok::<_, BoxError>(())
         }
     });
-    leave(open(&layer, "/").await).await;
+    leave(open_at(&layer, "/").await).await;
     until_open(&layer.connections(), 0).await;
     assert_eq!(layer.connections().counts().lingering(), 1);
     assert_is_free(&layer).await;
@@ -154,15 +132,11 @@ async fn gives_the_place_back_when_the_connection_is_over_and_its_handler_still_
 #[tokio::test(start_paused = true)]
 async fn holds_the_place_until_the_connection_has_ended() {
     let layer = narrow(async |_socket: WebSocket| Ok::<_, BoxError>(()));
-    let mut silent = open(&layer, "/").await;
+    let mut silent = open_at(&layer, "/").await;
     let start = Instant::now();
     assert_eq!(read_close(&mut silent).await, Some(1000));
     sleep(Duration::from_millis(4900)).await;
-    assert_eq!(
-        connect(&layer, "/").await.0,
-        503,
-        "the peer may still answer"
-    );
+    assert_eq!(knock(&layer, "/").await.0, 503, "the peer may still answer");
     until_open(&layer.connections(), 0).await;
     assert!(start.elapsed() >= Duration::from_secs(5));
     assert_is_free(&layer).await;
@@ -190,15 +164,12 @@ async fn frees_the_place_when_the_client_leaves_during_accept() {
     write(&mut client, handshake("/wait").as_bytes()).await;
     let _ = accepting.acquire().await.unwrap();
     assert_eq!(layer.connections().counts().open(), 1);
-    assert_eq!(connect(&layer, "/").await.0, 503);
+    assert_eq!(knock(&layer, "/").await.0, 503);
     drop(client);
     assert_is_free(&layer).await;
     let counts = layer.connections().counts();
     assert_eq!(counts.accepted(), 1, "the one that shows that it is free");
-    assert_eq!(
-        counts.refused().collect::<BTreeMap<_, _>>(),
-        BTreeMap::from([("too_many_connections", 1)])
-    );
+    assert_eq!(counts.refused_as("too_many_connections"), 1);
 }
 
 #[tokio::test(start_paused = true)]
@@ -221,7 +192,7 @@ async fn frees_the_place_when_accept_does_not_accept() {
     }
     for (path, expected) in [("/refuse", 403), ("/panic", 500), ("/late", 503)] {
         let layer = narrow(Moody);
-        assert_eq!(connect(&layer, path).await.0, expected, "{path}");
+        assert_eq!(knock(&layer, path).await.0, expected, "{path}");
         assert_eq!(layer.connections().counts().open(), 0, "{path}");
         assert_is_free(&layer).await;
     }
@@ -321,7 +292,7 @@ async fn frees_the_place_when_the_handler_panics() {
 async fn panics_and_frees(handler: impl Handler, code: u16) {
     let layer = narrow(handler);
     for _ in 0..3 {
-        let mut client = open(&layer, "/").await;
+        let mut client = open_at(&layer, "/").await;
         if code == 1000 {
             write(&mut client, &close(1000, "")).await;
         }
@@ -341,14 +312,14 @@ async fn counts_the_connections_of_all_clones_together() {
         (request.uri.path() == "/key").then_some("the same")
     });
     let other = layer.clone();
-    let first = open(&layer, "/key").await;
-    assert_eq!(connect(&other, "/key").await.0, 429);
-    let _second = open(&other, "/").await;
-    assert_eq!(connect(&layer, "/").await.0, 503);
+    let first = open_at(&layer, "/key").await;
+    assert_eq!(knock(&other, "/key").await.0, 429);
+    let _second = open_at(&other, "/").await;
+    assert_eq!(knock(&layer, "/").await.0, 503);
     assert_eq!(other.connections().counts().open(), 2);
     leave(first).await;
     until_open(&other.connections(), 1).await;
-    let _first = open(&other, "/key").await;
+    let _first = open_at(&other, "/key").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -358,15 +329,15 @@ async fn counts_the_connections_of_layers_that_share_them_together() {
         let layer = WebSocketLayer::new(Echo::new());
         layer.path(path).connections_in(&connections)
     });
-    let first = open(&layers[0], "/one").await;
-    let _second = open(&layers[1], "/two").await;
-    assert_eq!(connect(&layers[0], "/one").await.0, 503);
-    assert_eq!(connect(&layers[1], "/two").await.0, 503);
+    let first = open_at(&layers[0], "/one").await;
+    let _second = open_at(&layers[1], "/two").await;
+    assert_eq!(knock(&layers[0], "/one").await.0, 503);
+    assert_eq!(knock(&layers[1], "/two").await.0, 503);
     let counts = connections.counts();
     assert_eq!((counts.open(), counts.accepted()), (2, 2));
     leave(first).await;
     until_open(&layers[1].connections(), 1).await;
-    let _first = open(&layers[1], "/two").await;
+    let _first = open_at(&layers[1], "/two").await;
 }
 
 /// What is set through a clone is set for all, before a layer has them and while it serves.
@@ -375,20 +346,20 @@ async fn changes_the_maximum_through_any_handle() {
     let connections = Connections::default();
     let clone = connections.clone().max_connections(1);
     let layer = WebSocketLayer::new(Echo::new()).connections_in(&connections);
-    let _first = open(&layer, "/").await;
-    assert_eq!(connect(&layer, "/").await.0, 503);
+    let _first = open_at(&layer, "/").await;
+    assert_eq!(knock(&layer, "/").await.0, 503);
     drop(clone);
 
     let raised = layer.connections().max_connections(2);
-    let _second = open(&layer, "/").await;
-    assert_eq!(connect(&layer, "/").await.0, 503);
+    let _second = open_at(&layer, "/").await;
+    assert_eq!(knock(&layer, "/").await.0, 503);
 
     let _lowered = raised.max_connections(1);
     assert_eq!(connections.counts().open(), 2, "none is ended");
-    assert_eq!(connect(&layer, "/").await.0, 503);
+    assert_eq!(knock(&layer, "/").await.0, 503);
 
     let _none = connections.clone().without_max_connections();
-    let _third = open(&layer, "/").await;
+    let _third = open_at(&layer, "/").await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -399,7 +370,7 @@ async fn admits_exactly_the_maximum_when_all_ask_at_once() {
         let asking: Vec<_> = (0..4 * MAX)
             .map(|_| {
                 let layer = layer.clone();
-                tokio::spawn(async move { connect(&layer, "/").await })
+                tokio::spawn(async move { knock(&layer, "/").await })
             })
             .collect();
         let mut admitted = Vec::new();
@@ -419,243 +390,4 @@ async fn admits_exactly_the_maximum_when_all_ask_at_once() {
         timeout(GUARD, all_left).await.unwrap();
     }
     assert_eq!(layer.connections().counts().accepted(), 3 * MAX as u64);
-}
-
-/// Connects from an address of the loopback network.
-async fn connect_from(source: [u8; 4], server: SocketAddr) -> (u16, TcpStream) {
-    let socket = TcpSocket::new_v4().unwrap();
-    socket.bind(SocketAddr::from((source, 0))).unwrap();
-    let mut stream = timeout(GUARD, socket.connect(server))
-        .await
-        .unwrap()
-        .unwrap();
-    let head = ask(&mut stream, "/").await;
-    (status(&head), stream)
-}
-
-fn per_peer(max: usize) -> WebSocketLayer {
-    WebSocketLayer::new(Echo::new()).max_per_peer(max, |request| {
-        let peer = request.extensions.get::<ConnectInfo<SocketAddr>>()?;
-        Some(peer.ip())
-    })
-}
-
-#[tokio::test]
-async fn refuses_everybody_when_the_server_does_not_provide_the_address_of_the_peer() {
-    let layer = per_peer(2);
-    let connections = layer.connections();
-    let app = Router::new().fallback_service(layer.into_service());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let server = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(listener, app).await });
-
-    for _ in 0..2 {
-        let mut stream = TcpStream::connect(server).await.unwrap();
-        let head = ask(&mut stream, "/").await;
-        assert_eq!(status(&head), 500, "{head}");
-    }
-    let counts = connections.counts();
-    assert_eq!((counts.open(), counts.accepted()), (0, 0));
-    assert_eq!(
-        counts.refused().collect::<BTreeMap<_, _>>(),
-        BTreeMap::from([("unknown_peer", 2)])
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn counts_a_network_of_ipv6_as_one_peer() {
-    let layer = WebSocketLayer::new(Echo::new()).max_per_peer(2, |request| {
-        let address = request.uri.path().strip_prefix('/')?;
-        address.parse().ok()
-    });
-    let _first = open(&layer, "/2001:db8::1").await;
-    let second = open(&layer, "/2001:db8::2:0:0:1").await;
-    assert_eq!(connect(&layer, "/2001:db8::3").await.0, 429);
-    let _neighbour = open(&layer, "/2001:db8:0:1::1").await;
-    leave(second).await;
-    until_open(&layer.connections(), 2).await;
-    let _second = open(&layer, "/2001:db8::3").await;
-
-    let _mapped = open(&layer, "/::ffff:192.0.2.1").await;
-    let _same = open(&layer, "/192.0.2.1").await;
-    let _other = open(&layer, "/::ffff:192.0.2.2").await;
-    assert_eq!(connect(&layer, "/192.0.2.1").await.0, 429);
-}
-
-// Only Linux has all of 127.0.0.0/8 without being told.
-#[cfg(target_os = "linux")]
-#[tokio::test]
-async fn limits_the_connections_of_a_peer_address() {
-    const ANNA: [u8; 4] = [127, 0, 0, 2];
-    const BEN: [u8; 4] = [127, 0, 0, 3];
-    let layer = per_peer(2);
-    let connections = layer.connections();
-    let app = Router::new().fallback_service(layer.into_service());
-    let app = app.into_make_service_with_connect_info::<SocketAddr>();
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let server = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(listener, app).await });
-
-    let (first, client) = connect_from(ANNA, server).await;
-    let (second, _client) = connect_from(ANNA, server).await;
-    assert_eq!((first, second), (101, 101));
-    assert_eq!(connect_from(ANNA, server).await.0, 429);
-    let (other, _other) = connect_from(BEN, server).await;
-    assert_eq!(other, 101);
-
-    leave(client).await;
-    let left = async {
-        while connections.counts().open() > 2 {
-            yield_now().await;
-        }
-    };
-    timeout(GUARD, left).await.unwrap();
-    let (again, _again) = connect_from(ANNA, server).await;
-    assert_eq!(again, 101);
-    assert_eq!(connect_from(ANNA, server).await.0, 429);
-    assert_eq!(
-        connections.counts().refused().collect::<BTreeMap<_, _>>(),
-        BTreeMap::from([("too_many_of_key", 2)])
-    );
-}
-
-/// Takes its users' names from the path; `/` is nobody.
-struct Desk;
-
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
-struct User(String);
-
-impl Handler for Desk {
-    async fn accept(&self, request: &mut Parts) -> Result<Accept, Refusal> {
-        let name = request.uri.path().trim_start_matches('/').to_owned();
-        if !name.is_empty() {
-            request.extensions.insert(User(name));
-        }
-        Ok(Accept::new())
-    }
-
-    async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
-        while socket.recv().await?.is_some() {}
-        Ok(())
-    }
-}
-
-fn per_user(max: usize) -> WebSocketLayer<Desk> {
-    WebSocketLayer::new(Desk).max_per_key(max, |request| request.extensions.get::<User>().cloned())
-}
-
-#[tokio::test(start_paused = true)]
-async fn limits_the_connections_of_a_user_whom_accept_has_found_out() {
-    let layer = per_user(1);
-    let connections = layer.connections();
-    let anna = open(&layer, "/anna").await;
-    let mut again = serve(layer.clone().into_service(), 1024);
-    let head = ask(&mut again, "/anna").await.to_ascii_lowercase();
-    assert_eq!(status(&head), 429);
-    assert!(head.contains("\r\nretry-after: 10\r\n"), "{head}");
-    let _ben = open(&layer, "/ben").await;
-    assert_eq!(
-        connections.counts().open(),
-        2,
-        "a refused one holds no place"
-    );
-
-    leave(anna).await;
-    until_open(&connections, 1).await;
-    let _anna = open(&layer, "/anna").await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn does_not_limit_requests_without_a_key() {
-    let layer = per_user(1);
-    let mut clients = Vec::new();
-    for _ in 0..5 {
-        clients.push(open(&layer, "/").await);
-    }
-    assert_eq!(layer.connections().counts().open(), 5);
-}
-
-#[tokio::test(start_paused = true)]
-async fn answers_500_when_a_key_panics_and_holds_nothing() {
-    let layer = narrow(Echo::new()).max_per_key(1, |request| {
-        assert_ne!(request.uri.path(), "/panic");
-        Some(())
-    });
-    for _ in 0..3 {
-        assert_eq!(connect(&layer, "/panic").await.0, 500);
-        assert_eq!(layer.connections().counts().open(), 0);
-    }
-    assert_is_free(&layer).await;
-    assert_eq!(
-        layer.connections().counts().refused_as("accept_panicked"),
-        3
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn answers_500_when_the_hash_or_eq_of_a_key_panics() {
-    #[derive(Debug)]
-    struct Bad(String);
-
-    impl Hash for Bad {
-        fn hash<S: Hasher>(&self, _: &mut S) {
-            assert_ne!(self.0, "/hash");
-        }
-    }
-
-    impl PartialEq for Bad {
-        fn eq(&self, other: &Self) -> bool {
-            assert!([&self.0, &other.0].iter().all(|path| *path != "/eq"));
-            self.0 == other.0
-        }
-    }
-
-    impl Eq for Bad {}
-
-    // In this order, so that a panic in the second one finds a place of the first.
-    let layer = WebSocketLayer::new(Echo::new()).max_per_key(2, |_| Some("everybody"));
-    let layer = layer.max_per_key(1, |request| Some(Bad(request.uri.path().to_owned())));
-    let anna = open(&layer, "/anna").await;
-    for path in ["/hash", "/eq", "/hash", "/eq"] {
-        assert_eq!(connect(&layer, path).await.0, 500, "{path}");
-    }
-    assert_eq!(connect(&layer, "/anna").await.0, 429);
-    let _ben = open(&layer, "/ben").await;
-    leave(anna).await;
-    until_open(&layer.connections(), 1).await;
-    let _anna = open(&layer, "/anna").await;
-    assert_eq!(
-        layer.connections().counts().refused_as("accept_panicked"),
-        4
-    );
-}
-
-#[tokio::test(start_paused = true)]
-async fn gives_back_the_place_of_one_key_when_another_one_has_none() {
-    let layer = per_user(1).max_per_key(1, |_| Some("everybody"));
-    let ben = open(&layer, "/ben").await;
-    assert_eq!(connect(&layer, "/anna").await.0, 429, "for everybody");
-    leave(ben).await;
-    until_open(&layer.connections(), 0).await;
-    let _anna = open(&layer, "/anna").await;
-}
-
-#[tokio::test(start_paused = true)]
-async fn limits_by_key_survive_many_connections_that_end_in_every_way() {
-    let layer = per_user(3);
-    let connections = layer.connections();
-    for round in 0..20 {
-        let mut clients = Vec::new();
-        for _ in 0..3 {
-            clients.push(open(&layer, "/anna").await);
-        }
-        assert_eq!(connect(&layer, "/anna").await.0, 429, "round {round}");
-        leave(clients.pop().unwrap()).await;
-        // Breaks the protocol.
-        clients[0].write_all(&[0xff; 8]).await.unwrap();
-        assert_eq!(read_close(&mut clients[0]).await, Some(1002));
-        drop(clients);
-        until_open(&connections, 0).await;
-    }
-    assert_eq!(connections.counts().accepted(), 60);
 }

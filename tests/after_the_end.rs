@@ -7,24 +7,24 @@ mod support;
 use std::{
     future::pending,
     io,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
     },
-    task::{Context, Poll},
+    task::Poll,
     time::Duration,
 };
 
 use support::{
     pipe,
+    tap::{Tap, Tapped},
     wire::{
         BINARY, CLOSE, FIN, PING, PONG, TEXT, close, frame, handshake, read_close, read_frame,
         upgrade, write,
     },
 };
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
+    io::{AsyncReadExt, AsyncWriteExt, DuplexStream, ReadBuf, duplex},
     sync::{mpsc, oneshot},
     time::{Instant, sleep, timeout},
 };
@@ -353,37 +353,12 @@ fn wire_close_without_code() -> Vec<u8> {
 }
 
 /// A stream on which reading panics once that is asked for, as no stream should.
-struct Faulty {
-    stream: DuplexStream,
-    panics: Arc<AtomicBool>,
-}
+struct Faulty(Arc<AtomicBool>);
 
-impl AsyncRead for Faulty {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        assert!(!self.panics.load(Ordering::Relaxed), "of the stream");
-        Pin::new(&mut self.stream).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Faulty {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+impl Tap for Faulty {
+    fn read(&mut self, _: &mut ReadBuf<'_>) -> Option<Poll<io::Result<()>>> {
+        assert!(!self.0.load(Ordering::Relaxed), "of the stream");
+        None
     }
 }
 
@@ -405,10 +380,7 @@ async fn a_panic_of_ours_gives_back_place_stream_and_waiters() {
     let (mut log, _guard) = support::log::capture();
     let panics = Arc::new(AtomicBool::new(false));
     let (near, mut client) = duplex(4096);
-    let stream = Faulty {
-        stream: near,
-        panics: Arc::clone(&panics),
-    };
+    let stream = Tapped::new(near, Faulty(Arc::clone(&panics)));
     pipe::serve_on(stream, layer.clone().into_service());
     upgrade(&mut client, &handshake("/")).await;
     let (sender, receives) = socket.recv().await.unwrap();
@@ -437,10 +409,7 @@ async fn a_panic_of_ours_gives_back_place_stream_and_waiters() {
 async fn a_panic_of_ours_wakes_the_holder_of_a_detached_socket() {
     let panics = Arc::new(AtomicBool::new(false));
     let (near, mut client) = duplex(4096);
-    let stream = Faulty {
-        stream: near,
-        panics: Arc::clone(&panics),
-    };
+    let stream = Tapped::new(near, Faulty(Arc::clone(&panics)));
     let mut socket = WebSocket::from_io(stream, Config::new());
     write(&mut client, &frame(FIN | TEXT, b"one")).await;
     assert!(socket.recv().await.unwrap().is_some());

@@ -5,8 +5,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::{
     alloc::System,
@@ -22,9 +21,10 @@ use axum::Router;
 use bytes::Bytes;
 use http::{Request, Response};
 use stats_alloc::{INSTRUMENTED_SYSTEM, Region, Stats, StatsAlloc};
+use support::{tcp, wire};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::Notify,
 };
 use tower::{Layer, Service};
@@ -194,11 +194,8 @@ fn exchanged(handler: impl Handler, frame: &[u8], answer: usize) -> Stats {
         .build()
         .unwrap();
     runtime.block_on(async {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
         let app = Router::new().layer(WebSocketLayer::new(handler));
-        tokio::spawn(async move { axum::serve(listener, app).await });
-        let mut client = wire::open(address, "/").await;
+        let mut client = tcp::open(app).await;
 
         let mut received = vec![0; answer];
         exchange(&mut client, frame, &mut received, 10).await;

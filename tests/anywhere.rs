@@ -3,10 +3,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::{
     collections::BTreeMap,
@@ -17,6 +14,7 @@ use std::{
     time::Duration,
 };
 
+use support::{pipe, wire};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, split},
     time::{Instant, sleep, timeout},

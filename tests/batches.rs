@@ -2,8 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::{
     future::Future,
@@ -12,8 +11,9 @@ use std::{
     time::Duration,
 };
 
+use support::{pipe, wire};
 use tokio::{
-    io::{DuplexStream, duplex},
+    io::duplex,
     time::{sleep, timeout},
 };
 use tower_websocket::{
@@ -24,11 +24,6 @@ use wire::{BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, frame, read_frame
 
 const GUARD: Duration = Duration::from_secs(10);
 const MOMENT: Duration = Duration::from_millis(1);
-
-fn open() -> (WebSocket, DuplexStream) {
-    let (server, client) = duplex(256 * 1024);
-    (WebSocket::from_io(server, Config::new()), client)
-}
 
 /// Frames with the numbers from 0 on.
 fn numbered(messages: u8) -> Vec<u8> {
@@ -58,7 +53,7 @@ async fn recv_many(
 async fn receives_all_in_order_whatever_the_limit() {
     for limit in [1, 2, 7, 16, 64, 1000, usize::MAX] {
         for at_once in [1, 3, 100, usize::MAX] {
-            let (mut socket, mut client) = open();
+            let (mut socket, mut client) = pipe::socket(Config::new(), 256 * 1024);
             let bytes = numbered(200);
             let sending = tokio::spawn(async move {
                 for piece in bytes.chunks(at_once.min(bytes.len())) {
@@ -90,7 +85,7 @@ async fn receives_all_in_order_whatever_the_limit() {
 
 #[tokio::test(start_paused = true)]
 async fn receives_many_at_once_and_answers_in_one_go() {
-    let (mut socket, mut client) = open();
+    let (mut socket, mut client) = pipe::socket(Config::new(), 256 * 1024);
     write(&mut client, &numbered(64)).await;
     let mut messages = Vec::new();
     let mut calls = 0;
@@ -109,7 +104,7 @@ async fn receives_many_at_once_and_answers_in_one_go() {
 
 #[tokio::test(start_paused = true)]
 async fn a_limit_of_none_receives_nothing_and_does_not_wait() {
-    let (mut socket, mut client) = open();
+    let (mut socket, mut client) = pipe::socket(Config::new(), 256 * 1024);
     let mut messages = Vec::new();
     assert_eq!(recv_many(&mut socket, &mut messages, 0).await.unwrap(), 0);
     write(&mut client, &numbered(1)).await;
@@ -136,7 +131,7 @@ async fn an_error_waits_until_what_came_before_it_was_taken() {
     for (violation, code) in violations {
         for before in [0, 1, 20, 100] {
             for limit in [3, 64, 1000] {
-                let (mut socket, mut client) = open();
+                let (mut socket, mut client) = pipe::socket(Config::new(), 256 * 1024);
                 write(&mut client, &[numbered(before), violation.clone()].concat()).await;
                 let mut messages = Vec::new();
                 let fault = loop {
@@ -158,7 +153,7 @@ async fn an_error_waits_until_what_came_before_it_was_taken() {
 
 #[tokio::test(start_paused = true)]
 async fn loses_nothing_when_it_is_dropped() {
-    let (mut socket, mut client) = open();
+    let (mut socket, mut client) = pipe::socket(Config::new(), 256 * 1024);
     let mut messages = Vec::new();
     for number in 0..50 {
         {
@@ -190,7 +185,7 @@ async fn try_recv(socket: &mut WebSocket) -> Result<Message, TryRecvError> {
 
 #[tokio::test(start_paused = true)]
 async fn tells_nothing_yet_from_the_end_and_from_a_fault() {
-    let (mut socket, mut client) = open();
+    let (mut socket, mut client) = pipe::socket(Config::new(), 256 * 1024);
     assert!(matches!(socket.try_recv(), Err(TryRecvError::Empty)));
     write(&mut client, &frame(BINARY, b"ha")).await;
     sleep(MOMENT).await;
@@ -232,7 +227,7 @@ async fn tells_nothing_yet_from_the_end_and_from_a_fault() {
     }
     assert_eq!(read_frame(&mut client).await.unwrap().first, FIN | CLOSE);
 
-    let (mut socket, mut client) = open();
+    let (mut socket, mut client) = pipe::socket(Config::new(), 256 * 1024);
     write(
         &mut client,
         &[numbered(20), frame(FIN | TEXT, &[0xff])].concat(),

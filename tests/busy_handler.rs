@@ -2,21 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::time::Duration;
 
+use pipe::attach;
+use support::{pipe, wire};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     sync::mpsc,
     time::{Instant, sleep, timeout},
 };
 use tower_websocket::{
-    BoxError, CloseCode, Connections, CountedCode, Handler, Message, Side, WebSocket,
-    WebSocketLayer, error::RecvError,
+    BoxError, CloseCode, Connections, CountedCode, Message, Side, WebSocket, error::RecvError,
 };
 use wire::{BINARY, FIN, PING, PONG, TEXT, close, frame, read_close, read_frame, write};
 
@@ -25,13 +23,6 @@ const MILLI: Duration = Duration::from_millis(1);
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
-}
-
-/// Opens a connection that is served by hyper in memory, so that the clock can be stopped.
-async fn open(handler: impl Handler) -> (DuplexStream, Connections) {
-    let layer = WebSocketLayer::new(handler);
-    let connections = layer.connections();
-    (pipe::open(layer.into_service(), 4096).await, connections)
 }
 
 /// Asks a database, or whatever takes so long, about each message.
@@ -57,7 +48,7 @@ async fn emptied(connections: &Connections, limit: Duration) {
 
 #[tokio::test(start_paused = true)]
 async fn answers_pings_at_once_while_the_handler_works() {
-    let (mut client, _) = open(work).await;
+    let (mut client, _) = attach(work).await;
     let start = Instant::now();
     write(&mut client, &frame(FIN | TEXT, b"question")).await;
     for number in 0..29 {
@@ -76,7 +67,7 @@ async fn answers_pings_at_once_while_the_handler_works() {
 
 #[tokio::test(start_paused = true)]
 async fn answers_a_ping_that_came_together_with_the_work() {
-    let (mut client, _) = open(work).await;
+    let (mut client, _) = attach(work).await;
     let start = Instant::now();
     let segment = [
         frame(FIN | TEXT, b"one"),
@@ -104,7 +95,7 @@ async fn hold(socket: WebSocket) -> Result<(), BoxError> {
 async fn answers_a_client_that_only_pings_while_the_inbox_is_full() {
     // As many messages, or bytes, as the inbox holds.
     for (messages, len) in [(16, 1), (1, 64 * 1024), (3, 30 * 1024)] {
-        let (mut client, connections) = open(hold).await;
+        let (mut client, connections) = attach(hold).await;
         for _ in 0..messages {
             write(&mut client, &frame(FIN | BINARY, &vec![7; len])).await;
         }
@@ -125,7 +116,7 @@ async fn answers_a_client_that_only_pings_while_the_inbox_is_full() {
 
 #[tokio::test(start_paused = true)]
 async fn reads_no_further_than_a_message_for_which_there_is_no_room() {
-    let (mut client, connections) = open(hold).await;
+    let (mut client, connections) = attach(hold).await;
     for _ in 0..16 {
         write(&mut client, &frame(FIN | BINARY, &[7])).await;
     }
@@ -165,7 +156,7 @@ async fn sees_every_end_behind_a_full_inbox() {
         ),
         (Vec::new(), Some(1002)),
     ] {
-        let (mut client, connections) = open(hold).await;
+        let (mut client, connections) = attach(hold).await;
         for _ in 0..16 {
             write(&mut client, &frame(FIN | BINARY, &[7])).await;
         }
@@ -184,7 +175,7 @@ async fn sees_every_end_behind_a_full_inbox() {
 
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_takes_a_message_now_and_then_is_left_alone() {
-    let (mut client, connections) = open(async |mut socket: WebSocket| {
+    let (mut client, connections) = attach(async |mut socket: WebSocket| {
         while socket.recv().await?.is_some() {
             sleep(seconds(299)).await;
         }
@@ -205,7 +196,7 @@ async fn a_handler_that_takes_a_message_now_and_then_is_left_alone() {
 #[tokio::test(start_paused = true)]
 async fn completes_the_close_of_a_client_while_the_handler_works() {
     let (ends, mut ended) = mpsc::unbounded_channel();
-    let (mut client, connections) = open(move |mut socket: WebSocket| {
+    let (mut client, connections) = attach(move |mut socket: WebSocket| {
         let ends = ends.clone();
         async move {
             let sender = socket.sender();
@@ -245,7 +236,7 @@ async fn completes_the_close_of_a_client_while_the_handler_works() {
 
 #[tokio::test(start_paused = true)]
 async fn lets_the_handler_answer_what_came_before_a_close() {
-    let (mut client, _) = open(async |mut socket: WebSocket| {
+    let (mut client, _) = attach(async |mut socket: WebSocket| {
         while let Some(message) = socket.recv().await? {
             sleep(Duration::from_millis(300)).await;
             socket.send(message).await?;
@@ -269,7 +260,7 @@ async fn lets_the_handler_answer_what_came_before_a_close() {
 
 #[tokio::test(start_paused = true)]
 async fn writes_what_was_sent_before_the_work_at_once() {
-    let (mut client, _) = open(async |mut socket: WebSocket| {
+    let (mut client, _) = attach(async |mut socket: WebSocket| {
         socket.send("working on it").await?;
         sleep(WORK).await;
         socket.send("done").await?;
@@ -286,7 +277,7 @@ async fn writes_what_was_sent_before_the_work_at_once() {
 #[tokio::test(start_paused = true)]
 async fn closes_at_once_when_another_task_asks_while_the_handler_works() {
     let (senders, mut opened) = mpsc::unbounded_channel();
-    let (mut client, connections) = open(move |socket: WebSocket| {
+    let (mut client, connections) = attach(move |socket: WebSocket| {
         let senders = senders.clone();
         async move {
             senders.send(socket.sender())?;
@@ -314,7 +305,7 @@ async fn closes_at_once_when_another_task_asks_while_the_handler_works() {
 #[tokio::test(start_paused = true)]
 async fn pings_a_silent_client_while_the_handler_works() {
     let (round_trips, mut measured) = mpsc::unbounded_channel();
-    let (mut client, _) = open(move |socket: WebSocket| {
+    let (mut client, _) = attach(move |socket: WebSocket| {
         let round_trips = round_trips.clone();
         async move {
             sleep(seconds(60)).await;
@@ -336,7 +327,7 @@ async fn pings_a_silent_client_while_the_handler_works() {
 #[tokio::test(start_paused = true)]
 async fn drops_a_dead_client_while_the_handler_works() {
     let (ends, mut ended) = mpsc::unbounded_channel();
-    let (mut client, connections) = open(move |mut socket: WebSocket| {
+    let (mut client, connections) = attach(move |mut socket: WebSocket| {
         let ends = ends.clone();
         async move {
             sleep(seconds(60)).await;
@@ -366,7 +357,7 @@ async fn drops_a_dead_client_while_the_handler_works() {
 
 #[tokio::test(start_paused = true)]
 async fn drops_a_client_that_ignores_the_close_after_five_seconds() {
-    let (mut client, connections) = open(async |_socket: WebSocket| Ok::<_, BoxError>(())).await;
+    let (mut client, connections) = attach(async |_socket: WebSocket| Ok::<_, BoxError>(())).await;
     let start = Instant::now();
     assert_eq!(read_close(&mut client).await, Some(1000));
     assert_eq!(start.elapsed(), Duration::ZERO);
@@ -378,7 +369,7 @@ async fn drops_a_client_that_ignores_the_close_after_five_seconds() {
 
 #[tokio::test(start_paused = true)]
 async fn drops_a_client_that_keeps_sending_after_the_close_after_five_seconds() {
-    let (mut client, connections) = open(async |_socket: WebSocket| Ok::<_, BoxError>(())).await;
+    let (mut client, connections) = attach(async |_socket: WebSocket| Ok::<_, BoxError>(())).await;
     let start = Instant::now();
     let message = frame(FIN | BINARY, &[0; 1000]);
     while client.write_all(&message).await.is_ok() {
@@ -397,7 +388,7 @@ async fn drops_a_client_that_keeps_sending_after_the_close_after_five_seconds() 
 
 #[tokio::test(start_paused = true)]
 async fn waits_for_no_handler_to_drop_a_client_that_is_gone() {
-    let (mut client, connections) = open(work).await;
+    let (mut client, connections) = attach(work).await;
     write(&mut client, &frame(FIN | TEXT, b"question")).await;
     sleep(MILLI).await;
     drop(client);

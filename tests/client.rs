@@ -16,43 +16,24 @@ use std::{
 };
 
 use futures_util::{SinkExt, StreamExt};
-use support::{pipe, serve, within};
+use support::{
+    pipe, server,
+    tcp::{self, serve},
+    within,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     time::{Instant, sleep, timeout},
 };
-use tokio_tungstenite::{accept_async, tungstenite::handshake::derive_accept_key};
+use tokio_tungstenite::accept_async;
 use tower_websocket::{
     BoxError, CloseCode, Config, Echo, Error, Handler, Message, Side, WebSocket, WebSocketLayer,
-    client::{Handshake, connect, connect_with},
+    client::{connect, connect_with},
     error::RecvError,
 };
 
 use self::support::wire::{self, BINARY, CLOSE, FIN, PING, PONG, TEXT};
-
-/// Connects to a server that makes the handshake and then does what the test tells it to.
-async fn scripted(config: Config) -> (WebSocket, DuplexStream) {
-    let (client, mut server) = duplex(64 * 1024);
-    let accept = async move {
-        let head = wire::read_head(&mut server).await;
-        let key = head
-            .lines()
-            .find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "))
-            .unwrap();
-        let answer = derive_accept_key(key.as_bytes());
-        let head = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Accept: {answer}\r\n\r\n"
-        );
-        server.write_all(head.as_bytes()).await.unwrap();
-        server
-    };
-    let handshake = Handshake::new("ws://example.com/").unwrap().config(config);
-    let (connected, server) =
-        within(async { tokio::join!(connect_with(handshake, client), accept) }).await;
-    (connected.unwrap().0, server)
-}
 
 async fn layered(handler: impl Handler) -> SocketAddr {
     serve(WebSocketLayer::new(handler).into_service()).await
@@ -189,7 +170,7 @@ async fn goes_with_a_layer_that_shuts_down() {
 #[tokio::test]
 async fn masks_each_frame_with_a_key_that_cannot_be_foretold() {
     const FRAMES: usize = 1000;
-    let (mut socket, mut server) = scripted(Config::new()).await;
+    let (mut socket, mut server) = server::connect(Config::new()).await;
     let sending = tokio::spawn(async move {
         for _ in 0..FRAMES {
             socket.send("the same again").await.unwrap();
@@ -234,7 +215,7 @@ async fn refuses_frames_that_a_server_masked() {
         wire::frame(FIN | PING, b""),
         wire::close(1000, ""),
     ] {
-        let (mut socket, mut server) = scripted(Config::new()).await;
+        let (mut socket, mut server) = server::connect(Config::new()).await;
         wire::write(&mut server, &frame).await;
         let fault = within(socket.recv()).await.unwrap_err();
         assert!(matches!(fault, RecvError::Protocol(_)), "{fault:?}");
@@ -244,7 +225,7 @@ async fn refuses_frames_that_a_server_masked() {
 
 #[tokio::test]
 async fn has_the_limits_of_its_config() {
-    let (mut socket, mut server) = scripted(Config::new().max_message_size(1000)).await;
+    let (mut socket, mut server) = server::connect(Config::new().max_message_size(1000)).await;
     wire::write(&mut server, &wire::header(FIN | BINARY, 1001, false)).await;
     let fault = within(socket.recv()).await.unwrap_err();
     assert!(matches!(fault, RecvError::TooLarge), "{fault:?}");
@@ -253,7 +234,7 @@ async fn has_the_limits_of_its_config() {
 
 #[tokio::test]
 async fn answers_pings_and_closes() {
-    let (mut socket, mut server) = scripted(Config::new()).await;
+    let (mut socket, mut server) = server::connect(Config::new()).await;
     wire::write(&mut server, &wire::plain(FIN | PING, b"there?")).await;
     let pong = next_frame(&mut server).await;
     assert_eq!((pong.first, &*pong.payload), (FIN | PONG, &b"there?"[..]));
@@ -270,11 +251,11 @@ async fn answers_pings_and_closes() {
 
 #[tokio::test]
 async fn closes_when_it_is_dropped_and_says_when_in_a_panic() {
-    let (socket, mut server) = scripted(Config::new()).await;
+    let (socket, mut server) = server::connect(Config::new()).await;
     drop(socket);
     assert_code(&next_frame(&mut server).await, 1000);
 
-    let (socket, mut server) = scripted(Config::new()).await;
+    let (socket, mut server) = server::connect(Config::new()).await;
     let panicking = tokio::spawn(async move {
         let _held = socket;
         panic!("on purpose");
@@ -315,7 +296,7 @@ async fn blames_no_server_for_pings_that_did_not_get_out() {
     let config = Config::new()
         .keepalive(MINUTE / 6, MINUTE / 12)
         .write_timeout(10 * MINUTE);
-    let (mut socket, mut server) = scripted(config).await;
+    let (mut socket, mut server) = server::connect(config).await;
     let message = vec![7; 500_000];
     socket.send(message.clone()).await.unwrap();
     sleep(5 * MINUTE).await;
@@ -335,7 +316,7 @@ async fn blames_no_server_for_pings_that_did_not_get_out() {
 #[tokio::test(start_paused = true)]
 async fn pings_a_silent_server_and_gives_it_up() {
     let config = Config::new().keepalive(Duration::from_secs(20), Duration::from_secs(5));
-    let (mut socket, mut server) = scripted(config).await;
+    let (mut socket, mut server) = server::connect(config).await;
     let started = Instant::now();
     let ping = wire::read_masked(&mut server).await.unwrap().0;
     assert_eq!((ping.first, started.elapsed().as_secs()), (FIN | PING, 20));
@@ -349,7 +330,8 @@ async fn pings_a_silent_server_and_gives_it_up() {
 
 /// Closes from either side, up to where both have sent and read a Close.
 async fn crossed(by_client: bool, close_timeout: Duration) -> (WebSocket, DuplexStream) {
-    let (mut socket, mut server) = scripted(Config::new().close_timeout(close_timeout)).await;
+    let (mut socket, mut server) =
+        server::connect(Config::new().close_timeout(close_timeout)).await;
     let close = wire::plain(FIN | CLOSE, &1000_u16.to_be_bytes());
     if by_client {
         let (closed, ()) = tokio::join!(socket.close(CloseCode::NORMAL, ""), async {
@@ -402,8 +384,7 @@ async fn waits_for_the_server_to_go_only_so_long() {
 
 /// An echo of tungstenite's, which closes after the message `close`.
 async fn foreign_echo() -> SocketAddr {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, address) = tcp::listen().await;
     tokio::spawn(async move {
         loop {
             let (stream, _) = listener.accept().await.unwrap();

@@ -18,9 +18,12 @@ use std::{
 
 use futures_util::{SinkExt, StreamExt};
 use http::Response;
-use support::{pipe, wire, within};
+use support::{
+    pipe,
+    server::{SWITCHING, answered, handshake, switching_with},
+    wire, within,
+};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tower::{Layer, service_fn};
 use tower_websocket::{
     CloseCode, Config, Deflate, Echo, Handler, Message, WebSocket, WebSocketLayer,
@@ -97,7 +100,7 @@ impl Pair {
         let (from_server, to_server) = tokio::io::split(far);
         tokio::spawn(pass(from_client, to_server, Arc::clone(&tape), 0));
         tokio::spawn(pass(from_server, to_client, Arc::clone(&tape), 1));
-        let handshake = Handshake::new("ws://example.com/").unwrap().config(client);
+        let handshake = handshake().config(client);
         let (socket, response) = within(connect_with(handshake, client_end)).await.unwrap();
         let extensions = response.headers().get("sec-websocket-extensions");
         Self {
@@ -380,36 +383,15 @@ async fn gives_up_a_send_that_waits_without_a_trace() {
     }
 }
 
-/// Connects to a server that answers with these extensions, and then does what the test tells it.
-async fn answered(
-    config: Config,
-    extensions: &str,
-) -> (Result<WebSocket, ConnectError>, DuplexStream) {
-    let (client, mut server) = duplex(256 * KIB);
-    let server = async move {
-        let head = wire::read_head(&mut server).await;
-        let key = head
-            .lines()
-            .find_map(|line| line.strip_prefix("Sec-WebSocket-Key: "));
-        let answer = derive_accept_key(key.unwrap().as_bytes());
-        let head = format!(
-            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\
-             Sec-WebSocket-Accept: {answer}\r\n{extensions}\r\n"
-        );
-        wire::write(&mut server, head.as_bytes()).await;
-        server
-    };
-    let handshake = Handshake::new("ws://example.com/").unwrap().config(config);
-    let (connected, server) =
-        within(async { tokio::join!(connect_with(handshake, client), server) }).await;
-    (connected.map(|(socket, _)| socket), server)
+fn offering(deflate: Deflate) -> Handshake {
+    handshake().config(config(deflate))
 }
 
 /// Connects to a server that agrees, and then does what the test tells it to.
-async fn scripted(config: Config) -> (WebSocket, DuplexStream) {
-    let agreed = "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n";
-    let (socket, server) = answered(config, agreed).await;
-    (socket.unwrap(), server)
+async fn agreed() -> (WebSocket, DuplexStream) {
+    let lines = "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n";
+    let (connected, server) = answered(offering(alone()), switching_with(lines)).await;
+    (connected.unwrap().0, server)
 }
 
 #[tokio::test]
@@ -456,7 +438,8 @@ async fn refuses_an_answer_that_was_not_offered() {
         field("\"permessage-deflate\""),
         field("\u{e9}"),
     ] {
-        let (connected, mut server) = answered(config(alone()), &extensions).await;
+        let (connected, mut server) =
+            answered(offering(alone()), switching_with(&extensions)).await;
         let error = connected.unwrap_err();
         assert!(
             matches!(error, ConnectError::InvalidResponse(_)),
@@ -492,8 +475,8 @@ async fn keeps_to_an_answer_that_asks_for_less() {
         ),
     ] {
         let field = format!("Sec-WebSocket-Extensions: permessage-deflate{parameters}\r\n");
-        let (socket, mut server) = answered(config(takeover()), &field).await;
-        let mut socket = socket.unwrap();
+        let (connected, mut server) = answered(offering(takeover()), switching_with(&field)).await;
+        let mut socket = connected.unwrap().0;
         let mut sizes = Vec::new();
         for _ in 0..2 {
             socket.send(message.clone()).await.unwrap();
@@ -509,7 +492,7 @@ async fn keeps_to_an_answer_that_asks_for_less() {
 
 #[tokio::test]
 async fn answers_pings_between_compressed_fragments() {
-    let (mut socket, mut server) = scripted(config(alone())).await;
+    let (mut socket, mut server) = agreed().await;
     wire::write(&mut server, &plain(TEXT | RSV1, &HELLO[..3])).await;
     wire::write(&mut server, &plain(FIN | PING, b"still there?")).await;
     let (pong, _) = within(wire::read_masked(&mut server)).await.unwrap();
@@ -560,7 +543,7 @@ async fn tells_a_server_what_was_wrong_with_what_it_compressed() {
         (plain(FIN | BINARY | RSV1, &compressed), 1009),
         (wire::header(FIN | BINARY | RSV1, 2 * MIB, false), 1009),
     ] {
-        let (mut socket, mut server) = scripted(config(alone())).await;
+        let (mut socket, mut server) = agreed().await;
         wire::write(&mut server, &bytes).await;
         let error = within(socket.recv()).await.unwrap_err();
         let expected = match code {
@@ -577,9 +560,9 @@ async fn tells_a_server_what_was_wrong_with_what_it_compressed() {
 
 #[tokio::test]
 async fn refuses_compressed_messages_when_the_server_had_declined() {
-    let (socket, mut server) = answered(config(takeover()), "").await;
+    let (connected, mut server) = answered(offering(takeover()), SWITCHING).await;
     wire::write(&mut server, &plain(FIN | TEXT | RSV1, &HELLO)).await;
-    let error = within(socket.unwrap().recv()).await.unwrap_err();
+    let error = within(connected.unwrap().0.recv()).await.unwrap_err();
     assert!(matches!(error, RecvError::Protocol(_)), "{error:?}");
     let (close, _) = within(wire::read_masked(&mut server)).await.unwrap();
     assert_eq!(close.close_code(), Some(1002));

@@ -5,17 +5,12 @@
 
 mod support;
 
-use std::{
-    error::Error,
-    io,
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::{error::Error, io};
 
-use support::{wire, within};
-use tokio::{
-    io::{AsyncRead, AsyncWriteExt, ReadBuf, duplex, join, sink},
-    net::TcpListener,
+use support::{
+    script::{Input, Script},
+    server::answered_and_left,
+    tcp, within,
 };
 #[cfg(feature = "tracing")]
 use tower_websocket::client::Reconnect;
@@ -29,21 +24,9 @@ fn text(result: Result<impl Sized, ConnectError>) -> String {
     result.map(drop).unwrap_err().to_string().to_lowercase()
 }
 
-/// Returns what comes of an answer that is not followed by anything.
-async fn answered(answer: impl AsRef<[u8]>) -> Result<impl Sized, ConnectError> {
-    let (client, mut server) = duplex(4096);
-    let server = async move {
-        wire::read_head(&mut server).await;
-        server.write_all(answer.as_ref()).await.unwrap();
-    };
-    let (connected, ()) = within(async { tokio::join!(connect_with(URL, client), server) }).await;
-    connected
-}
-
 #[tokio::test]
 async fn names_the_address_that_refuses() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, address) = tcp::listen().await;
     drop(listener);
     let error = within(connect(format!("ws://{address}/"))).await;
     let text = text(error);
@@ -54,8 +37,7 @@ async fn names_the_address_that_refuses() {
 
 #[tokio::test]
 async fn keeps_the_sources() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, address) = tcp::listen().await;
     drop(listener);
     let error = within(connect(format!("ws://{address}/"))).await;
     let error = error.map(drop).unwrap_err();
@@ -110,17 +92,20 @@ async fn says_that_a_server_speaks_tls() {
     let hint = "invalid answer to the websocket handshake: the server seems to speak tls: use a wss:// url, \
                 or give an encrypted stream to connect_with";
     // An alert, and the beginning of a handshake record.
-    assert_eq!(text(answered(b"\x15\x03\x01\0\x02\x02\x46").await), hint);
-    assert_eq!(text(answered(b"\x16\x03\x03\0\x7a").await), hint);
-    assert!(!text(answered(b"\x15\x04\x01\0\x02").await).contains("tls"));
-    assert!(!text(answered(b"\x17\x03\x01\0\x02").await).contains("tls"));
+    assert_eq!(
+        text(answered_and_left(b"\x15\x03\x01\0\x02\x02\x46").await),
+        hint
+    );
+    assert_eq!(text(answered_and_left(b"\x16\x03\x03\0\x7a").await), hint);
+    assert!(!text(answered_and_left(b"\x15\x04\x01\0\x02").await).contains("tls"));
+    assert!(!text(answered_and_left(b"\x17\x03\x01\0\x02").await).contains("tls"));
 }
 
 #[tokio::test]
 async fn shows_no_secrets_in_debug() {
     let answer = "HTTP/1.1 401 Unauthorized\r\nSet-Cookie: sid=SECRET\r\nContent-Type: text/plain\r\n\
                   Content-Length: 10\r\n\r\nSECRET too";
-    let error = answered(answer).await.map(drop).unwrap_err();
+    let error = answered_and_left(answer).await.map(drop).unwrap_err();
     assert_eq!(
         format!("{error:?}"),
         "Refused { status: 401, headers: 3, body_bytes: 10 }"
@@ -133,7 +118,7 @@ async fn shows_no_secrets_in_debug() {
         format!("{error:?}"),
         "InvalidRequest(the url has a fragment)"
     );
-    let error = answered("SSH-2.0-OpenSSH_9.2\r\n\r\n").await;
+    let error = answered_and_left("SSH-2.0-OpenSSH_9.2\r\n\r\n").await;
     assert_eq!(
         format!("{:?}", error.map(drop).unwrap_err()),
         "InvalidResponse(invalid HTTP version parsed)"
@@ -154,19 +139,22 @@ async fn shows_no_secrets_in_debug() {
 #[tokio::test]
 async fn names_what_is_wrong_with_an_answer() {
     assert_eq!(
-        text(answered("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\r\n").await),
+        text(
+            answered_and_left("HTTP/1.1 101 Switching Protocols\r\nConnection: upgrade\r\n\r\n")
+                .await
+        ),
         "invalid answer to the websocket handshake: upgrade is not websocket"
     );
     assert_eq!(
-        text(answered("SSH-2.0-OpenSSH_9.2\r\n\r\n").await),
+        text(answered_and_left("SSH-2.0-OpenSSH_9.2\r\n\r\n").await),
         "invalid answer to the websocket handshake: invalid http version parsed"
     );
     assert_eq!(
-        text(answered("HTTP/1.1 101 Swit").await),
+        text(answered_and_left("HTTP/1.1 101 Swit").await),
         "no connection to the server: connection closed before message completed"
     );
     assert_eq!(
-        text(answered("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await),
+        text(answered_and_left("HTTP/1.1 403 Forbidden\r\nContent-Length: 0\r\n\r\n").await),
         "the server refused with 403 forbidden"
     );
 }
@@ -186,31 +174,19 @@ async fn shows_what_a_refusal_says_in_plain_text() {
         (&long, &format!(": {}...", &long[1..])),
     ] {
         let answer = format!("{plain}Content-Length: {}\r\n\r\n{body}", body.len());
-        let error = answered(answer).await.map(drop).unwrap_err();
+        let error = answered_and_left(answer).await.map(drop).unwrap_err();
         assert_eq!(error.to_string(), format!("{refused}{shown}"));
     }
     let html = "HTTP/1.1 403 Forbidden\r\nContent-Type: text/html\r\nContent-Length: 3\r\n\r\n<p>";
-    let error = answered(html).await.map(drop).unwrap_err();
+    let error = answered_and_left(html).await.map(drop).unwrap_err();
     assert_eq!(error.to_string(), refused);
-}
-
-/// A stream whose peer resets it when it has read the request.
-#[derive(Debug)]
-struct Reset;
-
-impl AsyncRead for Reset {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        _: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
-    }
 }
 
 #[tokio::test]
 async fn names_the_failure_of_a_stream() {
-    let error = within(connect_with(URL, join(Reset, sink()))).await;
+    let (stream, peer) = Script::new();
+    peer.give(Input::Error(io::ErrorKind::ConnectionReset));
+    let error = within(connect_with(URL, stream)).await;
     let error = error.map(drop).unwrap_err();
     assert!(
         error.to_string().ends_with(": connection reset"),

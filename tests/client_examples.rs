@@ -56,30 +56,28 @@ mod unix {
 
 #[cfg(feature = "rustls-tls-webpki-roots")]
 mod proxy {
-    use std::{net::SocketAddr, sync::Arc};
+    use std::net::SocketAddr;
 
-    use hyper::server::conn::http1;
-    use hyper_util::{rt::TokioIo, service::TowerToHyperService};
     use tokio::{
         io::{AsyncWriteExt, copy_bidirectional},
         net::{TcpListener, TcpStream},
     };
-    use tokio_rustls::{
-        TlsAcceptor,
-        rustls::{RootCertStore, ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
-    };
+    use tokio_rustls::rustls::RootCertStore;
 
     use tower_websocket::{Echo, WebSocketLayer};
 
     use super::{
         assert_echo, client_proxy,
-        support::{self, wire, within},
+        support::{
+            pipe, tcp,
+            tls::{acceptor, certificate},
+            wire, within,
+        },
     };
 
     /// Makes tunnels for `user:password`.
     async fn proxy() -> SocketAddr {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let (listener, address) = tcp::listen().await;
         tokio::spawn(async move {
             loop {
                 let (mut stream, _) = listener.accept().await.unwrap();
@@ -106,7 +104,7 @@ mod proxy {
 
     #[tokio::test]
     async fn goes_through_a_proxy() {
-        let server = support::serve(WebSocketLayer::new(Echo::new()).into_service()).await;
+        let server = tcp::serve(WebSocketLayer::new(Echo::new()).into_service()).await;
         let (proxy, url) = (proxy().await, format!("ws://{server}/ws"));
         let named = format!("http://user:password@{proxy}");
         let socket = client_proxy::connect(&named, &url, RootCertStore::empty());
@@ -158,25 +156,15 @@ mod proxy {
 
     #[tokio::test]
     async fn speaks_tls_through_a_proxy() {
-        let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-        let key = PrivateKeyDer::Pkcs8(certificate.signing_key.serialize_der().into());
-        let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-            .with_safe_default_protocol_versions()
-            .unwrap()
-            .with_no_client_auth()
-            .with_single_cert(vec![certificate.cert.der().clone()], key)
-            .unwrap();
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        let certificate = certificate();
+        let acceptor = acceptor(&certificate, &[]);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
         tokio::spawn(async move {
             let (stream, _) = listener.accept().await.unwrap();
             let stream = acceptor.accept(stream).await.unwrap();
             let service = WebSocketLayer::new(Echo::new()).into_service();
-            let connection = http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
-                .with_upgrades();
-            drop(connection.await);
+            pipe::serve_on(stream, service);
         });
         let mut roots = RootCertStore::empty();
         roots.add(certificate.cert.der().clone()).unwrap();

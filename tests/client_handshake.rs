@@ -9,57 +9,20 @@ mod support;
 use std::{error::Error, io, time::Duration};
 
 use http::{HeaderName, HeaderValue, Request, header};
-use support::{serve, wire, within};
+use support::{
+    handlers::Recorder,
+    server::{SWITCHING, answered, handshake},
+    tcp::{self, serve},
+    wire, within,
+};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
-    net::TcpListener,
     time::Instant,
 };
-use tokio_tungstenite::tungstenite::handshake::derive_accept_key;
 use tower_websocket::{
-    Accept, Connections, Refusal, WebSocket, WebSocketLayer,
+    Accept, Connections, Refusal, WebSocketLayer,
     client::{ConnectError, Handshake, connect, connect_with},
 };
-
-type Connected = Result<(WebSocket, http::Response<()>), ConnectError>;
-
-/// What a server that follows its script is to answer.
-const SWITCHING: &str = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\n\
-                         Connection: Upgrade\r\nSec-WebSocket-Accept: ANSWER\r\n\r\n";
-
-fn handshake() -> Handshake {
-    Handshake::new("ws://example.com/ws").unwrap()
-}
-
-/// Connects to a server that reads the request and then writes `script`, in which `ANSWER` is the
-/// right answer to the key. The server's end of the stream is left open.
-async fn answered(handshake: Handshake, script: impl AsRef<[u8]>) -> (Connected, DuplexStream) {
-    let (client, mut server) = duplex(256 * 1024);
-    let script = script.as_ref().to_vec();
-    let server = async move {
-        let answer = answer_to(&wire::read_head(&mut server).await);
-        let script = replaced(&script, b"ANSWER", answer.as_bytes());
-        server.write_all(&script).await.unwrap();
-        server
-    };
-    within(async { tokio::join!(connect_with(handshake, client), server) }).await
-}
-
-fn answer_to(head: &str) -> String {
-    let key = head.lines().find_map(|line| {
-        let (name, value) = line.split_once(": ")?;
-        name.eq_ignore_ascii_case("sec-websocket-key")
-            .then_some(value)
-    });
-    derive_accept_key(key.unwrap().as_bytes())
-}
-
-fn replaced(bytes: &[u8], from: &[u8], to: &[u8]) -> Vec<u8> {
-    match bytes.windows(from.len()).position(|window| window == from) {
-        Some(at) => [&bytes[..at], to, &bytes[at + from.len()..]].concat(),
-        None => bytes.to_vec(),
-    }
-}
 
 /// Sees that the client has dropped the stream.
 async fn assert_dropped(mut server: DuplexStream) {
@@ -117,7 +80,7 @@ async fn makes_a_key_of_sixteen_bytes_that_is_new_each_time() {
 
 #[tokio::test]
 async fn shows_the_request_and_the_answer() {
-    let layer = WebSocketLayer::new(support::Recorder::deciding(|request| {
+    let layer = WebSocketLayer::new(Recorder::deciding(|request| {
         let user = request.headers.get("x-user").cloned();
         let user = user.ok_or_else(|| Box::new(Refusal::unauthorized()))?;
         let accept = Accept::new().subprotocol("v1");
@@ -144,7 +107,7 @@ async fn shows_the_request_and_the_answer() {
 
 #[tokio::test]
 async fn takes_requests_and_urls_of_every_type() {
-    let address = serve(WebSocketLayer::new(support::Recorder::new()).into_service()).await;
+    let address = serve(WebSocketLayer::new(Recorder::new()).into_service()).await;
     let url = format!("ws://localhost:{}/", address.port());
     within(connect(&url)).await.unwrap();
     within(connect(url.as_str())).await.unwrap();
@@ -427,8 +390,7 @@ async fn leaves_tls_to_the_stream() {
 
 #[tokio::test]
 async fn tells_of_a_server_that_is_not_there() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, address) = tcp::listen().await;
     drop(listener);
     let error = within(connect(format!("ws://{address}/")))
         .await
@@ -450,8 +412,7 @@ async fn drops_the_stream_with_the_future() {
 
 #[tokio::test]
 async fn drops_a_dialled_connection_with_the_future() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, address) = tcp::listen().await;
     let connecting = tokio::spawn(connect(format!("ws://{address}/")));
     let (mut stream, _) = within(listener.accept()).await.unwrap();
     let _ = within(wire::read_head(&mut stream)).await;
@@ -462,7 +423,7 @@ async fn drops_a_dialled_connection_with_the_future() {
 #[tokio::test]
 async fn is_told_no_by_the_layer() {
     let connections = Connections::new().max_connections(0);
-    let layer = WebSocketLayer::new(support::Recorder::new()).connections_in(&connections);
+    let layer = WebSocketLayer::new(Recorder::new()).connections_in(&connections);
     let address = serve(layer.into_service()).await;
     match within(connect(format!("ws://{address}/"))).await {
         Err(ConnectError::Refused(response)) => {

@@ -18,7 +18,7 @@ use std::{
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
 use http::{Response, header::RETRY_AFTER};
-use support::{serve, within};
+use support::{tcp::serve, within};
 use tokio::{
     io::duplex,
     time::{Instant, advance, sleep, timeout},

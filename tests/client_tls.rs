@@ -8,40 +8,24 @@
 
 mod support;
 
-use std::{net::SocketAddr, sync::Arc};
+use std::net::SocketAddr;
 
-use hyper::server::conn::http1;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use rcgen::{CertifiedKey, KeyPair};
-use support::within;
-use tokio::{io::AsyncWriteExt, net::TcpListener};
-use tokio_rustls::{
-    TlsAcceptor,
-    rustls::{ServerConfig, crypto::ring, pki_types::PrivateKeyDer},
+use support::{
+    pipe, tcp,
+    tls::{acceptor, certificate},
+    within,
 };
+use tokio::{io::AsyncWriteExt, net::TcpListener};
 use tower_websocket::{
     Echo, WebSocketLayer,
     client::{ConnectError, Handshake, connect},
 };
 
-/// Makes a certificate for `localhost`, with its key.
-fn certificate() -> CertifiedKey<KeyPair> {
-    rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap()
-}
-
 /// Serves `Echo` behind TLS. The server prefers HTTP/2, which it does not speak.
 async fn serve(certificate: &CertifiedKey<KeyPair>) -> SocketAddr {
-    let key = PrivateKeyDer::Pkcs8(certificate.signing_key.serialize_der().into());
-    let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(vec![certificate.cert.der().clone()], key)
-        .unwrap();
-    config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
-    let acceptor = TlsAcceptor::from(Arc::new(config));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let acceptor = acceptor(certificate, &[b"h2", b"http/1.1"]);
+    let (listener, address) = tcp::listen().await;
     let service = WebSocketLayer::new(Echo::new()).into_service();
     tokio::spawn(async move {
         loop {
@@ -53,11 +37,7 @@ async fn serve(certificate: &CertifiedKey<KeyPair>) -> SocketAddr {
                     return;
                 };
                 assert_eq!(stream.get_ref().1.alpn_protocol(), Some(&b"http/1.1"[..]));
-                let service = TowerToHyperService::new(service);
-                let connection = http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), service)
-                    .with_upgrades();
-                drop(connection.await);
+                pipe::serve_on(stream, service);
             });
         }
     });
@@ -81,7 +61,7 @@ async fn refuses_a_server_that_nobody_vouches_for() {
 
 #[tokio::test]
 async fn refuses_a_server_without_tls() {
-    let address = support::serve(WebSocketLayer::new(Echo::new()).into_service()).await;
+    let address = support::tcp::serve(WebSocketLayer::new(Echo::new()).into_service()).await;
     let error = within(connect(format!("wss://{address}/"))).await;
     let error = error.map(drop).unwrap_err();
     assert!(matches!(error, ConnectError::Tls(_)), "{error:?}");

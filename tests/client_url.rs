@@ -8,7 +8,7 @@ mod support;
 use std::{fs, net::SocketAddr};
 
 use http::{HeaderValue, Request, header::USER_AGENT};
-use support::{wire, within};
+use support::{tcp, wire, within};
 use tokio::{
     io::{AsyncReadExt, duplex},
     net::TcpListener,
@@ -73,8 +73,7 @@ async fn sends_nothing_that_it_refuses() {
 
 #[tokio::test]
 async fn dials_nothing_for_a_request_that_it_refuses() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, address) = tcp::listen().await;
     let plain = Handshake::new(format!("ws://{address}/")).unwrap();
     let latin = HeaderValue::from_bytes(b"caf\xe9").unwrap();
     let of = |request: http::request::Builder| Handshake::from(request.body(()).unwrap());
@@ -149,8 +148,7 @@ async fn dials_a_zone_and_keeps_it_to_itself() {
 
 #[tokio::test]
 async fn takes_http_for_ws() {
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, address) = tcp::listen().await;
     let host = host_of(format!("http://{address}/"), &listener).await;
     assert_eq!(host, address.to_string());
 }

@@ -2,14 +2,12 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::time::Duration;
 
 use http::{HeaderValue, header::SEC_WEBSOCKET_EXTENSIONS, request::Parts};
+use support::{pipe, wire};
 use tokio::{
     io::DuplexStream,
     time::{Instant, timeout},
@@ -17,7 +15,7 @@ use tokio::{
 use tower_websocket::{
     Accept, BoxError, Config, Echo, Handler, Refusal, WebSocket, WebSocketLayer,
 };
-use wire::{BINARY, CLOSE, FIN, frame, handshake_with, read_frame, read_head, write};
+use wire::{BINARY, CLOSE, FIN, frame, read_frame, write};
 
 const GUARD: Duration = Duration::from_secs(3600);
 
@@ -65,11 +63,7 @@ fn config() -> Config {
 
 async fn ask(path: &str, fields: &str) -> (String, DuplexStream) {
     let layer = WebSocketLayer::new(ByPath).config(config());
-    let mut client = pipe::serve(layer.into_service(), 64 * 1024);
-    let request = handshake_with(path, fields);
-    write(&mut client, request.as_bytes()).await;
-    let head = timeout(GUARD, read_head(&mut client)).await.unwrap();
-    (head, client)
+    pipe::ask_at(&layer, path, fields).await
 }
 
 /// Returns the code of the Close that a message of `len` bytes is answered with, if it is.

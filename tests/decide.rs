@@ -2,10 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::{
     cell::Cell,
@@ -22,40 +19,15 @@ use axum::{RequestPartsExt, Router, extract::Query};
 use http::{HeaderValue, StatusCode, header, request::Parts};
 use hyper::server::conn::http1;
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-use pipe::{serve, until_open};
-use tokio::{
-    io::{DuplexStream, duplex},
-    net::{TcpListener, TcpStream},
-    task::yield_now,
-    time::timeout,
-};
+use pipe::{ask_as, greeting, until_open};
+use support::{pipe, tcp, wire};
+use tokio::{io::duplex, net::TcpStream, task::yield_now, time::timeout};
 use tower_websocket::{
     Accept, BoxError, Config, Error, Handler, Refusal, WebSocket, WebSocketLayer, decide,
 };
 use wire::{handshake_with, read_close, read_frame, read_head, write};
 
 const GUARD: Duration = Duration::from_secs(30);
-
-/// Asks for `path` as `user`; returns the head of the answer and the connection.
-async fn ask(
-    layer: &WebSocketLayer<impl Handler>,
-    path: &str,
-    user: &str,
-) -> (String, DuplexStream) {
-    let mut client = serve(layer.clone().into_service(), 64 * 1024);
-    let request = handshake_with(path, &format!("X-User: {user}\r\n"));
-    write(&mut client, request.as_bytes()).await;
-    let head = timeout(GUARD, read_head(&mut client)).await.unwrap();
-    (head, client)
-}
-
-/// Returns what a handler sends first.
-async fn greeting(layer: &WebSocketLayer<impl Handler>, path: &str, user: &str) -> String {
-    let (head, mut client) = ask(layer, path, user).await;
-    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-    let frame = timeout(GUARD, read_frame(&mut client)).await.unwrap();
-    String::from_utf8(frame.unwrap().payload).unwrap()
-}
 
 fn user(request: &Parts) -> Result<String, Refusal> {
     let user = request
@@ -97,7 +69,7 @@ async fn carries_values_that_are_neither_clone_nor_sync_to_the_handler() {
     let layer = WebSocketLayer::new(Desk);
     assert_eq!(greeting(&layer, "/", "anna").await, "anna 17");
     assert_eq!(greeting(&layer, "/", "ben").await, "ben 17");
-    let (head, _) = ask(&WebSocketLayer::new(Arc::new(Desk)), "/", "").await;
+    let (head, _) = ask_as(&WebSocketLayer::new(Arc::new(Desk)), "/", "").await;
     assert!(head.starts_with("HTTP/1.1 401 "), "{head}");
 }
 
@@ -125,9 +97,9 @@ async fn two_functions_serve_what_one_of_them_let_in() {
         greeting(&layer, "/", "anna").await,
         r#"anna Some("yes") besides"#
     );
-    let (head, _client) = ask(&layer, "/", "anna").await;
+    let (head, _client) = ask_as(&layer, "/", "anna").await;
     assert!(head.contains("\r\nserver: desk\r\n"), "{head}");
-    let (head, _) = ask(&layer, "/", "").await;
+    let (head, _) = ask_as(&layer, "/", "").await;
     assert!(head.starts_with("HTTP/1.1 401 "), "{head}");
     assert_eq!(layer.connections().counts().refused_as("refused"), 1);
 }
@@ -164,7 +136,7 @@ async fn async_fns_are_a_pair_and_may_use_extractors() {
         greeting(&layer, "/ws?room=blue", "anna").await,
         "anna in blue"
     );
-    let (head, _) = ask(&layer, "/ws", "anna").await;
+    let (head, _) = ask_as(&layer, "/ws", "anna").await;
     assert!(head.starts_with("HTTP/1.1 403 "), "{head}");
 }
 
@@ -231,9 +203,7 @@ async fn pairs_work_under_axum() {
         greet,
     ));
     let app = Router::new().layer(layer.path("/ws"));
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    let address = tcp::serve(app).await;
     assert_greeted(&mut TcpStream::connect(address).await.unwrap()).await;
 }
 
@@ -287,8 +257,8 @@ async fn drops_what_was_carried_when_the_handshake_fails_or_nobody_takes_it() {
 
     let dropped = Arc::new(AtomicUsize::new(0));
     let layer = WebSocketLayer::new(Careless(Arc::clone(&dropped))).max_per_key(1, |_| Some(()));
-    let (_, client) = ask(&layer, "/", "").await;
-    let (head, _) = ask(&layer, "/", "").await;
+    let (_, client) = ask_as(&layer, "/", "").await;
+    let (head, _) = ask_as(&layer, "/", "").await;
     assert!(head.starts_with("HTTP/1.1 429 "), "{head}");
     assert_eq!(dropped.load(Ordering::Relaxed), 1);
     drop(client);

@@ -8,15 +8,13 @@
 #![cfg(feature = "deflate")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::time::Duration;
 
 use flate2::{Compress, Decompress, FlushCompress, FlushDecompress};
 use futures_util::SinkExt;
+use support::{pipe, wire};
 use tokio::{
     io::{AsyncReadExt, DuplexStream},
     sync::{mpsc, oneshot},

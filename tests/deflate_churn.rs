@@ -11,17 +11,13 @@
 #![cfg(feature = "deflate")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/memory.rs"]
-mod memory;
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::time::Duration;
 
 use flate2::{Compress, FlushCompress};
 use memory::{Growth, KIB, MIB, measure, run};
+use support::{memory, pipe, wire};
 use tokio::{
     io::{DuplexStream, duplex},
     time::sleep,

@@ -5,10 +5,10 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use futures_util::StreamExt;
+use support::wire;
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     join,

@@ -1,24 +1,17 @@
 //! Ends that nobody asked for: half a stream, a slow reader, a task that died, code that panics.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+mod support;
 
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+use std::{io, time::Duration};
 
-use std::{
-    io,
-    pin::Pin,
-    sync::{Arc, Mutex},
-    task::{Context, Poll},
-    time::Duration,
+use support::{
+    pipe,
+    script::{Input, Script},
+    tcp, wire,
 };
-
-use axum::Router;
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWriteExt, ReadBuf, duplex, join, sink},
-    net::{TcpListener, TcpStream},
+    io::{AsyncReadExt, AsyncWriteExt, duplex},
+    net::TcpStream,
     runtime,
     time::{Instant, sleep, timeout},
 };
@@ -30,17 +23,9 @@ use wire::{BINARY, FIN, close, frame, handshake, read_close, read_frame, write};
 
 const GUARD: Duration = Duration::from_secs(10);
 
-async fn connect(layer: WebSocketLayer<impl Handler>) -> TcpStream {
-    let app = Router::new().fallback_service(layer.into_service());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    wire::open(address, "/").await
-}
-
 #[tokio::test]
 async fn answers_a_peer_that_ends_its_half_right_behind_its_messages() {
-    let mut client = connect(WebSocketLayer::new(Echo::new())).await;
+    let mut client = tcp::open(WebSocketLayer::new(Echo::new()).into_service()).await;
     let messages: Vec<u8> = (0..10)
         .flat_map(|number| frame(FIN | BINARY, &[number]))
         .collect();
@@ -145,35 +130,22 @@ fn tells_the_holder_when_the_task_of_the_connection_dies() {
     });
 }
 
-/// A stream that always has something to read.
-struct Endless(Arc<Mutex<usize>>);
-
-impl AsyncRead for Endless {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let len = buffer.remaining();
-        buffer.put_slice(&vec![0xff; len]);
-        *self.0.lock().unwrap() += len;
-        Poll::Ready(Ok(()))
-    }
-}
-
 #[tokio::test]
 async fn lets_others_run_while_it_drains_a_stream_that_never_ends() {
-    let read = Arc::new(Mutex::new(0));
+    let (endless, peer) = Script::new();
     // Drained at once, because the first byte breaks the rules.
-    let endless = join(Endless(Arc::clone(&read)), sink());
+    peer.give(Input::Flood {
+        frames: vec![0xff],
+        left: usize::MAX,
+    });
     let _socket = WebSocket::from_io(endless, Config::new());
     for _ in 0..10 {
-        let before = *read.lock().unwrap();
+        let before = peer.lock().read;
         tokio::task::yield_now().await;
-        let after = *read.lock().unwrap();
+        let after = peer.lock().read;
         assert!(after - before <= 512 * 1024, "{} at once", after - before);
     }
-    assert!(*read.lock().unwrap() > 0);
+    assert!(peer.lock().read > 0);
 }
 
 /// Panics wherever it can.
@@ -207,20 +179,17 @@ async fn closes_with_1011_wherever_the_handler_panics() {
     async fn in_its_payload(_: WebSocket) -> Result<(), BoxError> {
         std::panic::panic_any(Bomb("dropped"));
     }
-    let mut client = connect(WebSocketLayer::new(in_display)).await;
+    let mut client = tcp::open(WebSocketLayer::new(in_display).into_service()).await;
     // Without a subscriber nobody asks for the text.
     assert_eq!(read_close(&mut client).await, Some(1011));
-    let mut client = connect(WebSocketLayer::new(in_its_payload)).await;
+    let mut client = tcp::open(WebSocketLayer::new(in_its_payload).into_service()).await;
     assert_eq!(read_close(&mut client).await, Some(1011));
 }
 
 #[tokio::test]
 async fn answers_500_when_a_predicate_panics() {
     let layer = WebSocketLayer::new(Echo::new()).matching(|_| panic!("in the predicate"));
-    let app = Router::new().fallback_service(layer.into_service());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    let address = tcp::serve(layer.into_service()).await;
     let mut client = TcpStream::connect(address).await.unwrap();
     let request = b"GET / HTTP/1.1\r\nHost: a\r\nUpgrade: websocket\r\n\r\n";
     client.write_all(request).await.unwrap();
@@ -260,10 +229,7 @@ impl Handler for Slow {
 #[tokio::test]
 async fn answers_503_when_what_is_given_up_panics() {
     let layer = WebSocketLayer::new(Slow).accept_timeout(Duration::ZERO);
-    let app = Router::new().fallback_service(layer.into_service());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(listener, app).await });
+    let address = tcp::serve(layer.into_service()).await;
     let mut client = TcpStream::connect(address).await.unwrap();
     write(&mut client, handshake("/").as_bytes()).await;
     let head = timeout(GUARD, wire::read_head(&mut client)).await.unwrap();
@@ -310,7 +276,7 @@ async fn gives_a_large_message_its_turn_also_when_small_ones_are_polled_first() 
 async fn closes_all_also_when_the_runtime_that_asked_for_it_is_gone() {
     let layer = WebSocketLayer::new(Echo::new());
     let connections = layer.connections();
-    let mut client = connect(layer).await;
+    let mut client = tcp::open(layer.into_service()).await;
     let asked = std::thread::spawn(move || {
         let short = runtime::Builder::new_current_thread().build().unwrap();
         short.block_on(async { connections.close() });

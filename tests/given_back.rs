@@ -2,26 +2,27 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::{
     alloc::System,
     io,
-    pin::Pin,
     sync::{
         Arc, Mutex,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::Poll,
     time::Duration,
 };
 
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use support::{
+    pipe,
+    tap::{Tap, Tapped},
+    wire,
+};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
+    io::{ReadBuf, duplex},
     sync::mpsc,
     task::yield_now,
     time::{sleep, timeout},
@@ -86,43 +87,21 @@ fn a_sender_of_a_connection_that_is_gone_holds_nothing_that_was_received() {
 
 /// A stream on which the next message is always there, once it is `full`.
 struct Endless {
-    stream: DuplexStream,
     message: Vec<u8>,
     full: Arc<AtomicBool>,
 }
 
-impl AsyncRead for Endless {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.full.load(Ordering::SeqCst) {
-            buf.put_slice(&self.message);
-            return Poll::Ready(Ok(()));
+impl Tap for Endless {
+    fn read(&mut self, buf: &mut ReadBuf<'_>) -> Option<Poll<io::Result<()>>> {
+        if !self.full.load(Ordering::SeqCst) {
+            return None;
         }
-        Pin::new(&mut self.stream).poll_read(cx, buf)
-    }
-}
-
-impl AsyncWrite for Endless {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        if self.full.load(Ordering::SeqCst) {
-            return Poll::Ready(Ok(buf.len()));
-        }
-        Pin::new(&mut self.stream).poll_write(cx, buf)
+        buf.put_slice(&self.message);
+        Some(Poll::Ready(Ok(())))
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+    fn swallows(&self) -> bool {
+        self.full.load(Ordering::SeqCst)
     }
 }
 
@@ -148,11 +127,8 @@ fn connections_that_let_others_run_hold_no_read_buffer() {
         for _ in 0..CONNECTIONS {
             let (server, mut client) = duplex(4096);
             let message = frame(FIN | BINARY, b"ping");
-            let stream = Endless {
-                stream: server,
-                message,
-                full: Arc::clone(&full),
-            };
+            let full = Arc::clone(&full);
+            let stream = Tapped::new(server, Endless { message, full });
             pipe::serve_on(stream, layer.clone().into_service());
             wire::upgrade(&mut client, &wire::handshake("/")).await;
             begun.recv().await.unwrap();

@@ -31,9 +31,11 @@ use tower::{Layer, Service, ServiceExt, service_fn};
 use tower_http::compression::CompressionLayer;
 use tower_websocket::{BoxError, ResponseBody, WebSocketLayer};
 
-use crate::support::{
-    ANSWER, Client, Recorder, Reply, exchange, handshake, request, serve, text, upgrade, wire,
-    within,
+use support::{
+    handlers::Recorder,
+    raw::{ANSWER, Client, Reply, exchange, handshake, request, text, upgrade},
+    tcp::serve,
+    wire, within,
 };
 
 /// Asserts that a client gets this response and nothing else, and that no handler runs.

@@ -1,14 +1,17 @@
 //! How large the head of a handshake may be, and what a client is told when it is larger.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[cfg(feature = "http2")]
-#[path = "support/http2.rs"]
-mod http2;
 mod support;
 
 use tower_websocket::WebSocketLayer;
 
-use crate::support::{Head, Recorder, Reply, exchange, handshake, serve, upgrade};
+#[cfg(feature = "http2")]
+use support::http2;
+use support::{
+    handlers::Recorder,
+    raw::{Head, Reply, exchange, handshake, upgrade},
+    tcp::serve,
+};
 
 fn with_cookie(len: usize) -> Head {
     handshake().with("Cookie", &"x".repeat(len))

@@ -1,12 +1,8 @@
 //! The opening handshake over HTTP/2 (RFC 8441): what is answered how, and what is passed on.
 
 #![cfg(feature = "http2")]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/http2.rs"]
-mod http2;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::{
     convert::Infallible,
@@ -22,6 +18,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, 
 use http_body_util::{BodyStream, Full, StreamBody};
 use http2::{Session, Tunnel, bare_connect, connect, serve};
 use hyper::body::Incoming;
+use support::{http2, wire};
 use tokio::time::timeout;
 use tower::{Layer, ServiceExt, service_fn};
 use tower_websocket::{
@@ -46,7 +43,7 @@ async fn inner(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infa
 }
 
 async fn session<H: Handler>(layer: WebSocketLayer<H>) -> Session {
-    Session::new(serve(layer.layer(service_fn(inner)))).await
+    Session::to(layer.layer(service_fn(inner))).await
 }
 
 /// Asserts that an answer has the fields of a text, and these.
@@ -57,20 +54,13 @@ fn assert_text(answer: &Tunnel, more: &[&str]) {
     assert_eq!(answer.names(), names);
 }
 
-async fn echoes(tunnel: &mut Tunnel, text: &str) {
-    write(tunnel, &frame(FIN | TEXT, text.as_bytes())).await;
-    let echoed = read_frame(tunnel).await.unwrap();
-    assert_eq!(echoed.first, FIN | TEXT);
-    assert_eq!(echoed.payload, text.as_bytes());
-}
-
 #[tokio::test]
 async fn answers_200_with_nothing_but_what_was_agreed_on() {
     let session = session(WebSocketLayer::new(Echo::new())).await;
     let mut plain = session.ask(connect()).await;
     assert_eq!(plain.status, StatusCode::OK);
     assert_eq!(plain.names(), [""; 0]);
-    echoes(&mut plain, "hello").await;
+    plain.echoes("hello").await;
 
     let layer = WebSocketLayer::new(Echo::new()).subprotocol("v2");
     let session = self::session(layer.subprotocol("v1")).await;
@@ -133,7 +123,7 @@ async fn compresses_where_that_was_agreed_on() {
         // Not offered, not spoken, on a stream beside it.
         let mut plain = session.open().await;
         assert_eq!(plain.names(), [""; 0]);
-        echoes(&mut plain, "Hello").await;
+        plain.echoes("Hello").await;
         write(&mut plain, &frame(FIN | TEXT | RSV1, &HELLO)).await;
         assert_eq!(read_close(&mut plain).await, Some(1002), "{agreed}");
     }
@@ -156,7 +146,7 @@ async fn serves_many_sockets_and_plain_requests_on_one_connection() {
         tunnels.push(session.open().await);
     }
     for (number, tunnel) in tunnels.iter_mut().enumerate() {
-        echoes(tunnel, &format!("hello {number}")).await;
+        tunnel.echoes(&format!("hello {number}")).await;
         let mut plain = session.ask(Request::get("https://example.com/plain")).await;
         assert_eq!(plain.status, StatusCode::OK);
         assert_eq!(plain.text().await, "GET https://example.com/plain ");
@@ -347,7 +337,7 @@ async fn answers_426_without_naming_an_upgrade_where_there_is_no_inner_service()
     assert_eq!(plain.status, StatusCode::UPGRADE_REQUIRED);
     assert_text(&plain, &[]);
     assert_eq!(plain.text().await, "this address speaks websocket");
-    echoes(&mut session.open().await, "beside it").await;
+    session.open().await.echoes("beside it").await;
 }
 
 #[tokio::test]
@@ -409,7 +399,7 @@ async fn a_panic_in_accept_ends_its_own_stream_alone() {
     let mut open = session.open().await;
     let panicked = session.ask(connect().header("x-panic", "1")).await;
     assert_eq!(panicked.status, StatusCode::INTERNAL_SERVER_ERROR);
-    echoes(&mut open, "still here").await;
+    open.echoes("still here").await;
 }
 
 /// Counts how often it is run.
@@ -453,5 +443,5 @@ async fn needs_no_outer_layer_to_forward_the_question_for_the_end() {
         response.map(BodyStream::new).map(StreamBody::new)
     });
     let session = Session::new(serve(wrapping)).await;
-    echoes(&mut session.open().await, "hello").await;
+    session.open().await.echoes("hello").await;
 }

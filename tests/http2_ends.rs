@@ -4,16 +4,14 @@
 #![cfg(feature = "http2")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/http2.rs"]
-mod http2;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::{sync::Arc, time::Duration};
 
 use h2::{Reason, client};
 use http2::{Session, Tunnel, serve, serve_by};
 use hyper_util::rt::TokioExecutor;
+use support::{http2, wire};
 use tokio::{
     io::{AsyncReadExt, DuplexStream, duplex},
     sync::{Notify, mpsc},

@@ -3,15 +3,11 @@
 #![cfg(feature = "http2")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/http2.rs"]
-mod http2;
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use http::{StatusCode, header, request::Parts};
 use http2::{Session, connect, serve};
+use support::{http2, pipe, wire};
 use tower_websocket::{
     Accept, BoxError, Echo, Handler, Refusal, WebSocket, WebSocketLayer, error::HandshakeError,
 };

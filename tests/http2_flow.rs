@@ -6,15 +6,13 @@
 #![cfg(feature = "http2")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/http2.rs"]
-mod http2;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::time::Duration;
 
 use h2::client;
 use http2::{Session, Tunnel, connect, serve};
+use support::{http2, wire};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},

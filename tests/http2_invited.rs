@@ -2,18 +2,11 @@
 
 #![cfg(all(feature = "tracing", not(feature = "http2")))]
 
-#[path = "support/http2.rs"]
-mod http2;
-#[path = "support/log.rs"]
-mod log;
+mod support;
 
 use http2::{Session, connect, serve};
+use support::{http2, log};
 use tower_websocket::{Echo, WebSocketLayer};
-
-/// As `log` asks for it.
-async fn within<F: Future>(future: F) -> F::Output {
-    future.await
-}
 
 #[tokio::test]
 async fn says_at_info_level_once_what_is_wrong() {

@@ -10,35 +10,30 @@
 #![cfg(feature = "http2")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/http2.rs"]
-mod http2;
-#[path = "support/memory.rs"]
-mod memory;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::{
     io,
-    pin::Pin,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    task::{Context, Poll},
+    task::Poll,
     time::Duration,
 };
 
 use bytes::Bytes;
 use h2::{Reason, client};
-use http2::{Session, Tunnel, connect, serve};
+use http2::{Session, connect, serve};
 use memory::{Growth, KIB, MIB, measure, run};
-use tokio::{
-    io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf},
-    runtime::Handle,
-    time::sleep,
+use support::{
+    http2, memory,
+    tap::{Tap, Tapped},
+    wire,
 };
+use tokio::{io::ReadBuf, runtime::Handle, time::sleep};
 use tower_websocket::{BoxError, Connections, Echo, Handler, WebSocket, WebSocketLayer};
-use wire::{FIN, TEXT, frame, read_frame, write};
+use wire::{FIN, TEXT, frame, write};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// What is offered to each socket.
@@ -92,11 +87,6 @@ fn layer(len: usize) -> (WebSocketLayer<Push>, Connections) {
     (layer, connections)
 }
 
-async fn echoes(tunnel: &mut Tunnel) {
-    write(tunnel, &frame(FIN | TEXT, b"hello")).await;
-    assert_eq!(read_frame(tunnel).await.unwrap().payload, b"hello");
-}
-
 fn one_of_many() {
     run(async {
         let (layer, connections) = layer(10_000);
@@ -142,10 +132,8 @@ fn stalled(len: usize, stall: Stall) {
             .initial_window_size(window)
             .initial_connection_window_size(1 << 30);
         let reading = Arc::new(AtomicBool::new(true));
-        let io = Gate {
-            io: serve(layer.into_service()),
-            open: Arc::clone(&reading),
-        };
+        let gate = Gate(Arc::clone(&reading));
+        let io = Tapped::new(serve(layer.into_service()), gate);
         let session = Session::with(&settings, io).await;
         let mut tunnels = Vec::new();
         for _ in 0..STALLED {
@@ -187,7 +175,7 @@ fn resets(answered: bool) {
         let session = Session::new(serve(layer.into_service())).await;
         let tasks = Handle::current().metrics();
         let mut witness = session.open().await;
-        echoes(&mut witness).await;
+        witness.echoes("hello").await;
         let mut growth = None;
         let before = tasks.num_alive_tasks();
         for number in 0..10_000 {
@@ -200,7 +188,7 @@ fn resets(answered: bool) {
             } else {
                 session.send(connect()).await.reset(Reason::CANCEL);
                 // Servers end a connection on which more than 20 such resets come at once.
-                echoes(&mut witness).await;
+                witness.echoes("hello").await;
             }
             if let (Some(growth), 0) = (&mut growth, number % 100) {
                 growth.sample();
@@ -218,44 +206,15 @@ fn resets(answered: bool) {
             counts.accepted() - 1
         );
         assert_eq!(tasks.num_alive_tasks(), before);
-        echoes(&mut witness).await;
+        witness.echoes("hello").await;
     });
 }
 
-/// A stream that is not read while `open` is false.
-struct Gate {
-    io: DuplexStream,
-    open: Arc<AtomicBool>,
-}
+/// A stream that is not read while it is closed.
+struct Gate(Arc<AtomicBool>);
 
-impl AsyncRead for Gate {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        if self.open.load(Ordering::Relaxed) {
-            Pin::new(&mut self.io).poll_read(cx, buffer)
-        } else {
-            Poll::Pending
-        }
-    }
-}
-
-impl AsyncWrite for Gate {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(cx, bytes)
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(cx)
+impl Tap for Gate {
+    fn read(&mut self, _: &mut ReadBuf<'_>) -> Option<Poll<io::Result<()>>> {
+        (!self.0.load(Ordering::Relaxed)).then_some(Poll::Pending)
     }
 }

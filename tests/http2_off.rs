@@ -2,8 +2,7 @@
 
 #![cfg(not(feature = "http2"))]
 
-#[path = "support/http2.rs"]
-mod http2;
+mod support;
 
 use std::convert::Infallible;
 
@@ -11,6 +10,7 @@ use bytes::Bytes;
 use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use http2::{Session, bare_connect, connect, serve};
+use support::http2;
 use tower::{Layer, service_fn};
 use tower_websocket::{Echo, WebSocketLayer, WebSocketService};
 

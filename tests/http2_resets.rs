@@ -4,10 +4,7 @@
 #![cfg(feature = "http2")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/http2.rs"]
-mod http2;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::{convert::Infallible, future::pending, time::Duration};
 
@@ -17,12 +14,13 @@ use http::{Request, Response, StatusCode};
 use http_body_util::Full;
 use http2::{Session, Tunnel, connect, serve};
 use hyper::body::Incoming;
+use support::{http2, wire};
 use tokio::time::{Instant, sleep, timeout};
 use tower::{Layer, ServiceExt, service_fn};
 use tower_websocket::{
     BoxError, Config, Connections, CountedCode, Echo, Handler, Side, WebSocket, WebSocketLayer,
 };
-use wire::{FIN, TEXT, close, frame, read_close, read_frame, write};
+use wire::{close, read_close, read_frame, write};
 
 const SECOND: Duration = Duration::from_secs(1);
 /// Far more than anything may take; no time passes in waiting for it.
@@ -70,11 +68,6 @@ async fn with(settings: &client::Builder, config: Config) -> (Session, Connectio
     (session, connections)
 }
 
-async fn echoes(tunnel: &mut Tunnel) {
-    write(tunnel, &frame(FIN | TEXT, b"hello")).await;
-    assert_eq!(read_frame(tunnel).await.unwrap().payload, b"hello");
-}
-
 async fn get(session: &Session, path: &str) -> Result<Tunnel, h2::Error> {
     let request = Request::get(format!("https://example.com{path}"));
     session.send(request).await.answer().await
@@ -103,7 +96,7 @@ async fn resets_a_stalled_stream_and_no_other() {
     let mut stalled = session.ask(connect().header("x-push", "1")).await;
     while connections.counts().open() == 2 {
         sleep(SECOND / 10).await;
-        echoes(&mut sibling).await;
+        sibling.echoes("hello").await;
     }
     let reason = timeout(SECOND, stalled.was_reset()).await.unwrap();
     assert_eq!(reason, Reason::CANCEL);
@@ -116,9 +109,9 @@ async fn resets_a_stalled_stream_and_no_other() {
             .closed_as(Side::Local, CountedCode::None),
         1
     );
-    echoes(&mut sibling).await;
+    sibling.echoes("hello").await;
     assert_eq!(get(&session, "/").await.unwrap().text().await, "plain");
-    echoes(&mut session.open().await).await;
+    session.open().await.echoes("hello").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -146,7 +139,7 @@ async fn resets_a_stream_whose_client_answers_no_ping() {
             .closed_as(Side::Local, CountedCode::None),
         1
     );
-    echoes(&mut session.open().await).await;
+    session.open().await.echoes("hello").await;
 }
 
 #[tokio::test(start_paused = true)]
@@ -188,7 +181,7 @@ async fn ends_a_stream_behind_a_close_that_is_not_answered() {
 async fn resets_no_stream_that_is_closed() {
     let (session, connections) = session(Config::new()).await;
     let mut tunnel = session.open().await;
-    echoes(&mut tunnel).await;
+    tunnel.echoes("hello").await;
     write(&mut tunnel, &close(1000, "")).await;
     assert_eq!(read_close(&mut tunnel).await, Some(1000));
     assert!(read_frame(&mut tunnel).await.is_none());
@@ -255,10 +248,10 @@ async fn a_panic_while_a_request_is_answered_is_left_to_its_own_stream() {
     let mut sibling = session.open().await;
     let mut stalled = session.ask(connect().header("x-push", "1")).await;
     assert!(get(&session, "/panics").await.is_err());
-    echoes(&mut sibling).await;
+    sibling.echoes("hello").await;
     assert_eq!(get(&session, "/").await.unwrap().text().await, "plain");
     let reason = timeout(GUARD, stalled.was_reset()).await.unwrap();
     assert_eq!(reason, Reason::CANCEL);
-    echoes(&mut sibling).await;
-    echoes(&mut session.open().await).await;
+    sibling.echoes("hello").await;
+    session.open().await.echoes("hello").await;
 }

@@ -1,12 +1,8 @@
 //! Servers that wait for their HTTP/2 connections end when the sockets on them are closed.
 
 #![cfg(feature = "http2")]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/http2.rs"]
-mod http2;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::{future::pending, sync::Arc, time::Duration};
 
@@ -18,9 +14,10 @@ use hyper_util::{
     server::{conn::auto, graceful::GracefulShutdown},
     service::TowerToHyperService,
 };
+use support::{http2, tcp, wire};
 use tokio::{
     io::{DuplexStream, duplex},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::Notify,
     task::JoinHandle,
     time::timeout,
@@ -28,7 +25,7 @@ use tokio::{
 use tower_websocket::{
     BoxError, Connections, Echo, Handler, Http2Executor, WebSocket, WebSocketLayer,
 };
-use wire::{FIN, TEXT, close, frame, read_close, read_frame, write};
+use wire::{close, read_close, read_frame, write};
 
 /// Far more than anything may take.
 const GUARD: Duration = Duration::from_secs(30);
@@ -36,11 +33,6 @@ const GUARD: Duration = Duration::from_secs(30);
 /// Closes without delay.
 fn at_once() -> Connections {
     Connections::new().shutdown_spread(Duration::ZERO)
-}
-
-async fn echoes(tunnel: &mut Tunnel) {
-    write(tunnel, &frame(FIN | TEXT, b"hello")).await;
-    assert_eq!(read_frame(tunnel).await.unwrap().payload, b"hello");
 }
 
 /// Reads the Close, answers it and ends its half, as clients do.
@@ -58,8 +50,7 @@ async fn axum_serve_ends_when_the_sockets_are_closed() {
         .connections_in(&at_once());
     let connections = layer.connections();
     let app = Router::new().layer(layer);
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
+    let (listener, address) = tcp::listen().await;
 
     let interrupted = Arc::new(Notify::new());
     let signal = {
@@ -75,7 +66,7 @@ async fn axum_serve_ends_when_the_sockets_are_closed() {
     let session = Session::new(TcpStream::connect(address).await.unwrap()).await;
     let mut tunnels = [session.open().await, session.open().await];
     for tunnel in &mut tunnels {
-        echoes(tunnel).await;
+        tunnel.echoes("hello").await;
     }
     interrupted.notify_one();
     for tunnel in &mut tunnels {
@@ -113,10 +104,10 @@ async fn hyper_util_ends_when_the_sockets_are_closed() {
 
     let session = Session::new(far).await;
     let mut tunnel = session.open().await;
-    echoes(&mut tunnel).await;
+    tunnel.echoes("hello").await;
     let shutdown = tokio::spawn(graceful.shutdown());
     // Nothing ends before the sockets do.
-    echoes(&mut tunnel).await;
+    tunnel.echoes("hello").await;
     assert!(!shutdown.is_finished());
     connections.close();
     timeout(GUARD, is_told(&mut tunnel)).await.unwrap();

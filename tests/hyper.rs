@@ -7,9 +7,7 @@
 
 #[path = "support/host/mod.rs"]
 mod host;
-#[cfg(feature = "tracing")]
-#[path = "support/log.rs"]
-mod log;
+mod support;
 
 use std::{
     convert::Infallible,
@@ -29,6 +27,8 @@ use hyper_util::{
     server::conn::auto,
     service::TowerToHyperService,
 };
+#[cfg(feature = "tracing")]
+use support::log;
 use tokio::{net::TcpStream, sync::mpsc};
 use tower::{Layer, Service, service_fn};
 use tower_websocket::{Echo, Error, WebSocket, WebSocketLayer, WebSocketService};

@@ -2,26 +2,19 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::time::Duration;
 
+use support::{pipe, wire};
 use tokio::{
-    io::{AsyncReadExt, DuplexStream, duplex},
+    io::{AsyncReadExt, DuplexStream},
     time::{Instant, sleep, timeout},
 };
 use tower_websocket::{Config, Echo, Message, Side, WebSocket, WebSocketLayer, error::RecvError};
 use wire::{BINARY, CONTINUATION, FIN, PING, PONG, TEXT, frame, header, read_frame, write};
 
 const BUFFER: usize = 4096;
-
-fn open(config: Config) -> (WebSocket, DuplexStream) {
-    let (server, client) = duplex(BUFFER);
-    (WebSocket::from_io(server, config), client)
-}
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
@@ -69,7 +62,7 @@ async fn assert_unresponsive(mut socket: WebSocket) {
 
 #[tokio::test(start_paused = true)]
 async fn pings_after_twenty_seconds_of_silence() {
-    let (_socket, mut client) = open(Config::new());
+    let (_socket, mut client) = pipe::socket(Config::new(), BUFFER);
     let start = Instant::now();
     assert_eq!(read_ping(&mut client).await.len(), 8);
     assert_eq!(start.elapsed(), seconds(20));
@@ -77,7 +70,7 @@ async fn pings_after_twenty_seconds_of_silence() {
 
 #[tokio::test(start_paused = true)]
 async fn gives_up_a_dead_peer_after_the_silence_and_the_wait_for_an_answer() {
-    let (socket, mut client) = open(Config::new());
+    let (socket, mut client) = pipe::socket(Config::new(), BUFFER);
     let start = Instant::now();
     read_ping(&mut client).await;
     assert_unresponsive(socket).await;
@@ -88,7 +81,7 @@ async fn gives_up_a_dead_peer_after_the_silence_and_the_wait_for_an_answer() {
 #[tokio::test(start_paused = true)]
 async fn gives_up_a_peer_that_reads_nothing_either() {
     // Whatever swallows the ping does not take it out of the stream; it fits into a buffer.
-    let (socket, _client) = open(Config::new());
+    let (socket, _client) = pipe::socket(Config::new(), BUFFER);
     let start = Instant::now();
     assert_unresponsive(socket).await;
     assert_eq!(start.elapsed(), seconds(40));
@@ -96,7 +89,8 @@ async fn gives_up_a_peer_that_reads_nothing_either() {
 
 #[tokio::test(start_paused = true)]
 async fn follows_the_times_that_are_set() {
-    let (socket, mut client) = open(Config::new().keepalive(seconds(7), seconds(3)));
+    let (socket, mut client) =
+        pipe::socket(Config::new().keepalive(seconds(7), seconds(3)), BUFFER);
     let start = Instant::now();
     read_ping(&mut client).await;
     assert_eq!(start.elapsed(), seconds(7));
@@ -113,7 +107,7 @@ async fn counts_the_silence_from_whatever_came_last() {
         ("pong nobody asked for", frame(FIN | PONG, b"hello")),
     ];
     for (name, bytes) in kinds {
-        let (_socket, mut client) = open(Config::new());
+        let (_socket, mut client) = pipe::socket(Config::new(), BUFFER);
         sleep(seconds(15)).await;
         write(&mut client, &bytes).await;
         let start = Instant::now();
@@ -142,7 +136,7 @@ async fn takes_the_answers_to_its_pings_for_nothing() {
     // A token a second, and a ping each 50 ms.
     let tiny = Duration::from_millis(50);
     let config = Config::new().max_control_frames(1, 10);
-    let (socket, mut client) = open(config.keepalive(tiny, tiny));
+    let (socket, mut client) = pipe::socket(config.keepalive(tiny, tiny), BUFFER);
     for _ in 0..200 {
         let ping = read_ping(&mut client).await;
         sleep(Duration::from_millis(30)).await;
@@ -158,7 +152,7 @@ async fn takes_the_answers_to_its_pings_for_nothing() {
 async fn takes_an_answer_that_it_waits_for_no_more_for_nothing() {
     let tiny = Duration::from_millis(50);
     let config = Config::new().max_control_frames(1, 10);
-    let (mut socket, mut client) = open(config.keepalive(tiny, tiny));
+    let (mut socket, mut client) = pipe::socket(config.keepalive(tiny, tiny), BUFFER);
     for _ in 0..200 {
         let ping = read_ping(&mut client).await;
         // A message that has come meanwhile takes the place of the answer.
@@ -252,7 +246,7 @@ async fn gives_up_in_time_where_messages_are_echoed() {
 
 #[tokio::test(start_paused = true)]
 async fn keeps_a_peer_that_answers_every_ping() {
-    let (mut socket, mut client) = open(Config::new());
+    let (mut socket, mut client) = pipe::socket(Config::new(), BUFFER);
     let mut payloads = Vec::new();
     for _ in 0..100 {
         let start = Instant::now();
@@ -274,15 +268,15 @@ async fn keeps_a_peer_that_answers_every_ping() {
 #[tokio::test(start_paused = true)]
 async fn asks_each_peer_something_else() {
     // A nonce that can be guessed can be answered by who never saw the ping.
-    let (_one, mut first) = open(Config::new());
-    let (_other, mut second) = open(Config::new());
+    let (_one, mut first) = pipe::socket(Config::new(), BUFFER);
+    let (_other, mut second) = pipe::socket(Config::new(), BUFFER);
     let (first, second) = (read_ping(&mut first).await, read_ping(&mut second).await);
     assert_ne!(first[..6], second[..6]);
 }
 
 #[tokio::test(start_paused = true)]
 async fn takes_no_other_pong_for_an_answer() {
-    let (socket, mut client) = open(Config::new());
+    let (socket, mut client) = pipe::socket(Config::new(), BUFFER);
     let old = read_ping(&mut client).await;
     answer(&mut client, &old).await;
     let payload = read_ping(&mut client).await;
@@ -300,7 +294,7 @@ async fn takes_no_other_pong_for_an_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn does_not_take_a_pong_that_came_before_its_ping() {
-    let (socket, mut client) = open(Config::new());
+    let (socket, mut client) = pipe::socket(Config::new(), BUFFER);
     let old = read_ping(&mut client).await;
     answer(&mut client, &old).await;
     // The next nonce, for who knows how they are counted.
@@ -315,7 +309,7 @@ async fn does_not_take_a_pong_that_came_before_its_ping() {
 
 #[tokio::test(start_paused = true)]
 async fn takes_a_message_for_a_sign_of_life() {
-    let (mut socket, mut client) = open(Config::new());
+    let (mut socket, mut client) = pipe::socket(Config::new(), BUFFER);
     read_ping(&mut client).await;
     sleep(seconds(19)).await;
     write(&mut client, &frame(FIN | TEXT, b"busy")).await;
@@ -326,7 +320,7 @@ async fn takes_a_message_for_a_sign_of_life() {
 
 #[tokio::test(start_paused = true)]
 async fn tells_how_long_the_last_answer_took() {
-    let (socket, mut client) = open(Config::new());
+    let (socket, mut client) = pipe::socket(Config::new(), BUFFER);
     assert_eq!(socket.round_trip(), None);
     for millis in [70, 3000, 1] {
         let took = Duration::from_millis(millis);
@@ -344,7 +338,7 @@ async fn tells_how_long_the_last_answer_took() {
 
 #[tokio::test(start_paused = true)]
 async fn sends_nothing_without_keepalive() {
-    let (mut socket, mut client) = open(Config::new().without_keepalive());
+    let (mut socket, mut client) = pipe::socket(Config::new().without_keepalive(), BUFFER);
     assert_quiet(&mut client, seconds(24 * 60 * 60)).await;
     write(&mut client, &frame(FIN | TEXT, b"good morning")).await;
     let message = socket.recv().await.unwrap();
@@ -354,7 +348,8 @@ async fn sends_nothing_without_keepalive() {
 
 #[tokio::test(start_paused = true)]
 async fn does_not_count_the_time_in_which_the_handler_lets_nothing_be_read() {
-    let (mut socket, mut client) = open(Config::new().receive_timeout(Duration::MAX));
+    let (mut socket, mut client) =
+        pipe::socket(Config::new().receive_timeout(Duration::MAX), BUFFER);
     let ping = read_ping(&mut client).await;
     sleep(seconds(19)).await;
     // The pong is stuck behind messages for which the inbox has no room.
@@ -378,7 +373,7 @@ async fn does_not_count_the_time_in_which_the_handler_lets_nothing_be_read() {
 #[tokio::test(start_paused = true)]
 async fn does_not_count_the_time_in_which_output_is_blocked() {
     // Nothing is read then, so the pong could not be seen.
-    let (mut socket, mut client) = open(Config::new().write_timeout(Duration::MAX));
+    let (mut socket, mut client) = pipe::socket(Config::new().write_timeout(Duration::MAX), BUFFER);
     socket.send(vec![7; 2 * BUFFER]).await.unwrap();
     sleep(seconds(60 * 60)).await;
     let message = read_frame(&mut client).await.unwrap();
@@ -393,7 +388,8 @@ async fn does_not_count_the_time_in_which_output_is_blocked() {
 
 #[tokio::test(start_paused = true)]
 async fn keeps_a_peer_that_is_in_the_middle_of_a_long_message() {
-    let (mut socket, mut client) = open(Config::new().assembly_timeout(Duration::MAX));
+    let (mut socket, mut client) =
+        pipe::socket(Config::new().assembly_timeout(Duration::MAX), BUFFER);
     let mut message = header(FIN | BINARY, 200, true);
     message.extend([0; 4 + 200]);
     // A pong cannot overtake the message, however slowly that comes.
@@ -409,7 +405,7 @@ async fn keeps_a_peer_that_is_in_the_middle_of_a_long_message() {
 
 #[tokio::test(start_paused = true)]
 async fn keeps_a_peer_that_begins_a_long_message_instead_of_an_answer() {
-    let (mut socket, mut client) = open(Config::new());
+    let (mut socket, mut client) = pipe::socket(Config::new(), BUFFER);
     let ping = read_ping(&mut client).await;
     sleep(seconds(19)).await;
     write(&mut client, &frame(TEXT, b"one ")).await;

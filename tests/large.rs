@@ -2,21 +2,20 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::{
     sync::atomic::{AtomicUsize, Ordering},
     time::Duration,
 };
 
-use axum::Router;
+use support::{handlers::echo, tcp, wire};
 use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
     time::timeout,
 };
-use tower_websocket::{BoxError, Config, Echo, Handler, WebSocket, WebSocketLayer};
+use tower_websocket::{Config, Echo, Handler, WebSocket, WebSocketLayer};
 use wire::{BINARY, CONTINUATION, FIN, Frame, TEXT, frame, read_frame};
 
 const KIB: usize = 1024;
@@ -32,11 +31,7 @@ fn config() -> Config {
 
 async fn connect(handler: impl Handler) -> TcpStream {
     let layer = WebSocketLayer::new(handler).config(config());
-    let app = Router::new().fallback_service(layer.into_service());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    wire::open(address, "/").await
+    tcp::open(layer.into_service()).await
 }
 
 /// A connection on which the handshake is done, served without a layer.
@@ -45,15 +40,8 @@ async fn connect_from_io() -> TcpStream {
     let client = TcpStream::connect(listener.local_addr().unwrap()).await;
     let (server, _) = listener.accept().await.unwrap();
     let socket = WebSocket::from_io(server, config());
-    tokio::spawn(async move { answer(socket).await });
+    tokio::spawn(async move { echo(socket).await });
     client.unwrap()
-}
-
-async fn answer(mut socket: WebSocket) -> Result<(), BoxError> {
-    while let Some(message) = socket.recv().await? {
-        socket.send(message).await?;
-    }
-    Ok(())
 }
 
 /// Bytes none of which looks like its neighbours, so that none can be in the wrong place.
@@ -152,7 +140,7 @@ async fn writes_on_when_a_peer_reads_again() {
     let many = frame(FIN | BINARY, &bytes(20 * KIB));
     for (message, count) in [(few, 64), (many, 64 * 50)] {
         fill_and_drain(connect(Echo::new()).await, &message, count).await;
-        fill_and_drain(connect(answer).await, &message, count).await;
+        fill_and_drain(connect(echo).await, &message, count).await;
     }
 }
 
@@ -163,7 +151,7 @@ async fn brings_large_messages_back_whole() {
         for server in ["echo", "handler", "from_io"] {
             let client = match server {
                 "echo" => connect(Echo::new()).await,
-                "handler" => connect(answer).await,
+                "handler" => connect(echo).await,
                 _ => connect_from_io().await,
             };
             let frames = exchange(client, &sent, at_once, expected.len()).await;

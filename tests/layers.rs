@@ -3,6 +3,8 @@
 //! All of it is served in memory under a stopped clock, where a wait costs no time.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+mod support;
+
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
@@ -19,8 +21,7 @@ use axum::{
 };
 use futures_util::{SinkExt, StreamExt};
 use http::{HeaderName, HeaderValue, StatusCode, header, request::Parts};
-use hyper::server::conn::http1;
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
+use support::pipe::{self, HttpService};
 use tokio::{
     io::{DuplexStream, duplex},
     time::{advance, sleep, timeout},
@@ -30,7 +31,7 @@ use tokio_tungstenite::{
     tungstenite::{Error as ClientError, Message, client::IntoClientRequest},
 };
 use tower::{
-    Layer, Service, ServiceBuilder,
+    Layer, ServiceBuilder,
     limit::{ConcurrencyLimitLayer, GlobalConcurrencyLimitLayer},
 };
 use tower_http::{
@@ -76,16 +77,13 @@ enum Outcome {
 type Add = fn(Router) -> Router;
 
 /// Serves one connection of `service` in memory, and makes a handshake on it.
-async fn ask<S>(service: S, path: &str, token: Option<&str>) -> Result<Client, ClientError>
-where
-    S: Service<http::Request<hyper::body::Incoming>, Response = Response> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Into<BoxError>,
-{
+async fn ask(
+    service: impl HttpService,
+    path: &str,
+    token: Option<&str>,
+) -> Result<Client, ClientError> {
     let (near, far) = duplex(64 * 1024);
-    let service = TowerToHyperService::new(service);
-    let connection = http1::Builder::new().serve_connection(TokioIo::new(near), service);
-    tokio::spawn(async { drop(connection.with_upgrades().await) });
+    pipe::serve_on(near, service);
     let mut request = format!("ws://example.com{path}").into_client_request()?;
     let headers = request.headers_mut();
     headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
@@ -556,9 +554,7 @@ async fn a_session_that_is_changed_in_accept_gets_its_cookie() {
     let ws = WebSocketLayer::new(handler).into_service();
     let app = page().route_service("/ws", ws).layer(from_fn(sessions));
     let (near, far) = duplex(64 * 1024);
-    let connection =
-        http1::Builder::new().serve_connection(TokioIo::new(near), TowerToHyperService::new(app));
-    tokio::spawn(async { drop(connection.with_upgrades().await) });
+    pipe::serve_on(near, app);
     let (_client, response) = client_async("ws://example.com/ws", far).await.unwrap();
     assert_eq!(response.headers()[header::SET_COOKIE], "id=1");
 }

@@ -2,14 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::{future::pending, sync::Arc, time::Duration};
 
 use futures_util::{SinkExt, StreamExt};
+use pipe::attach;
+use support::{handlers::echo, pipe, wire};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream},
     sync::{Notify, mpsc},
@@ -25,20 +24,6 @@ const MILLI: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
 /// An hour, with everything that has a limit over.
 const LONG: Duration = Duration::from_secs(60 * 60);
-
-/// Opens a connection that is served by hyper in memory, so that the clock can be stopped.
-async fn open(handler: impl Handler) -> (DuplexStream, Connections) {
-    let layer = WebSocketLayer::new(handler);
-    let connections = layer.connections();
-    (pipe::open(layer.into_service(), 4096).await, connections)
-}
-
-async fn echo(mut socket: WebSocket) -> Result<(), BoxError> {
-    while let Some(message) = socket.recv().await? {
-        socket.send(message).await?;
-    }
-    Ok(())
-}
 
 async fn assert_echoes(client: &mut DuplexStream) {
     write(client, &frame(FIN | TEXT, b"there?")).await;
@@ -81,7 +66,7 @@ async fn assert_closed(mut client: DuplexStream, code: u16, connections: &Connec
 
 #[tokio::test(start_paused = true)]
 async fn stays_open_when_the_socket_was_moved_and_the_handler_has_returned() {
-    let (mut client, connections) = open(async |socket: WebSocket| {
+    let (mut client, connections) = attach(async |socket: WebSocket| {
         tokio::spawn(echo(socket));
         Ok::<_, Error>(())
     })
@@ -98,7 +83,7 @@ async fn stays_open_when_the_socket_was_moved_and_the_handler_has_returned() {
 
 #[tokio::test(start_paused = true)]
 async fn stays_open_when_both_halves_were_moved() {
-    let (mut client, connections) = open(async |socket: WebSocket| {
+    let (mut client, connections) = attach(async |socket: WebSocket| {
         let (mut sink, mut stream) = socket.split();
         let (messages, mut queue) = mpsc::unbounded_channel();
         tokio::spawn(async move {
@@ -124,7 +109,7 @@ async fn stays_open_when_both_halves_were_moved() {
 
 #[tokio::test(start_paused = true)]
 async fn stays_open_for_a_handler_that_dropped_its_socket() {
-    let (mut client, connections) = open(async |socket: WebSocket| {
+    let (mut client, connections) = attach(async |socket: WebSocket| {
         let sender = socket.sender();
         drop(socket);
         for number in 0..3_u8 {
@@ -149,7 +134,7 @@ async fn stays_open_for_a_handler_that_dropped_its_socket() {
 #[tokio::test(start_paused = true)]
 async fn a_sender_keeps_nothing_open() {
     let (senders, mut sender) = mpsc::unbounded_channel();
-    let (client, connections) = open(move |socket: WebSocket| {
+    let (client, connections) = attach(move |socket: WebSocket| {
         let senders = senders.clone();
         async move {
             senders.send(socket.sender())?;
@@ -195,7 +180,7 @@ async fn an_error_or_panic_of_the_handler_decides_wherever_the_socket_is() {
     ];
     for (code, end) in ends {
         let notify = Arc::default();
-        let (mut client, connections) = open(moves(&notify, end)).await;
+        let (mut client, connections) = attach(moves(&notify, end)).await;
         keep_alive(&mut client, LONG).await;
         notify.notify_one();
         assert_closed(client, code, &connections).await;
@@ -208,7 +193,7 @@ async fn the_last_holder_of_the_socket_decides_after_the_handler() {
     for (code, panics) in [(1000, false), (1011, true)] {
         let drops = Arc::new(Notify::new());
         let dropped = Arc::clone(&drops);
-        let (mut client, connections) = open(move |socket: WebSocket| {
+        let (mut client, connections) = attach(move |socket: WebSocket| {
             let dropped = Arc::clone(&dropped);
             async move {
                 tokio::spawn(async move {
@@ -230,7 +215,7 @@ async fn the_last_holder_of_the_socket_decides_after_the_handler() {
 async fn the_handler_decides_after_the_last_holder_of_the_socket() {
     let returns = Arc::new(Notify::new());
     let returned = Arc::clone(&returns);
-    let (mut client, connections) = open(move |socket: WebSocket| {
+    let (mut client, connections) = attach(move |socket: WebSocket| {
         let returned = Arc::clone(&returned);
         async move {
             let holder = tokio::spawn(async move {
@@ -317,7 +302,7 @@ async fn answers_what_came_before_an_end_wherever_the_socket_is() {
 #[tokio::test(start_paused = true)]
 async fn an_end_does_not_wait_long_for_a_handler_that_answers_nothing() {
     for holder in ["the handler", "another task"] {
-        let (mut client, _) = open(move |mut socket: WebSocket| async move {
+        let (mut client, _) = attach(move |mut socket: WebSocket| async move {
             let hangs = async move {
                 let message = socket.recv().await?;
                 assert_eq!(message, Some(Message::from("one")));

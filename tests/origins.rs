@@ -2,16 +2,19 @@
 //! the client and to the operator.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[cfg(feature = "http2")]
-#[path = "support/http2.rs"]
-mod http2;
 mod support;
 
 use std::net::SocketAddr;
 
 use tower_websocket::{OriginPolicy, TrustedProxies, WebSocketLayer};
 
-use crate::support::{Head, KEY, Recorder, Reply, exchange, handshake, request, serve, upgrade};
+#[cfg(feature = "http2")]
+use support::http2;
+use support::{
+    handlers::Recorder,
+    raw::{Head, KEY, Reply, exchange, handshake, request, upgrade},
+    tcp::serve,
+};
 
 async fn server(policy: OriginPolicy) -> SocketAddr {
     let layer = WebSocketLayer::new(Recorder::new()).origin(policy);

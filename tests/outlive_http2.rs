@@ -3,21 +3,11 @@
 
 #![cfg(feature = "http2")]
 
-#[path = "support/http2.rs"]
-mod http2;
-#[path = "support/outlive/mod.rs"]
+#[path = "outlive/mod.rs"]
 mod outlive;
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
-use std::{
-    io,
-    pin::Pin,
-    task::{Context, Poll},
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use http2::{Session, Tunnel};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
@@ -26,8 +16,13 @@ use outlive::{
     network::{Cable, Kind, run},
 };
 use pipe::Served;
+use support::{
+    http2, pipe,
+    tap::{Tap, Tapped},
+    wire,
+};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
+    io::AsyncWriteExt,
     net::TcpStream,
     sync::{mpsc, watch},
     time::sleep,
@@ -62,14 +57,13 @@ impl Kind for Http2 {
 
     async fn open(&self, cable: Cable) -> (Tunnel, Counted) {
         let (counter, left) = watch::channel(0);
-        let session = Session::new(Counting {
-            cable,
+        let counting = Counting {
             counter,
             unseen: PREFACE,
             head: Vec::new(),
             data: false,
-        })
-        .await;
+        };
+        let session = Session::new(Tapped::new(cable, counting)).await;
         let tunnel = session.open().await;
         let counted = Counted {
             _session: session,
@@ -99,9 +93,8 @@ const PREFACE: usize = 24;
 /// The length of a frame's head (RFC 9113 §4.1).
 const HEAD: usize = 9;
 
-/// A client's connection that counts the bytes of the DATA frames that leave.
+/// Counts the bytes of the DATA frames that leave a client's connection.
 struct Counting {
-    cable: Cable,
     counter: watch::Sender<usize>,
     /// What is left of the preface, or of a payload.
     unseen: usize,
@@ -111,8 +104,8 @@ struct Counting {
     data: bool,
 }
 
-impl Counting {
-    fn count(&mut self, mut bytes: &[u8]) {
+impl Tap for Counting {
+    fn written(&mut self, mut bytes: &[u8]) {
         while !bytes.is_empty() {
             let passed = bytes.len().min(self.unseen);
             self.unseen -= passed;
@@ -131,38 +124,6 @@ impl Counting {
                 }
             }
         }
-    }
-}
-
-impl AsyncRead for Counting {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buffer: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.cable).poll_read(cx, buffer)
-    }
-}
-
-impl AsyncWrite for Counting {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = Pin::new(&mut self.cable).poll_write(cx, bytes);
-        if let Poll::Ready(Ok(written)) = written {
-            self.count(&bytes[..written]);
-        }
-        written
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.cable).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.cable).poll_shutdown(cx)
     }
 }
 

@@ -3,15 +3,9 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[cfg(feature = "tracing")]
-#[path = "support/log.rs"]
-mod log;
-#[path = "support/outlive/mod.rs"]
+#[path = "outlive/mod.rs"]
 mod outlive;
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::{future::Future, ops::RangeInclusive, time::Duration};
 
@@ -19,6 +13,9 @@ use outlive::{
     BYE, Bound, Cell, End, Reading, Sent, Stream, assert_none, attempt, cells,
     handler::{Behaviour, handler},
 };
+#[cfg(feature = "tracing")]
+use support::log;
+use support::{pipe, wire};
 use tokio::{
     io::AsyncWriteExt,
     time::{Instant, sleep, timeout},

@@ -1,11 +1,8 @@
 //! No connection over TCP outlives its peer, whatever that sent before and whatever the handler does.
 
-#[path = "support/outlive/mod.rs"]
+#[path = "outlive/mod.rs"]
 mod outlive;
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::{sync::Arc, time::Duration};
 
@@ -14,6 +11,7 @@ use outlive::{
     network::{Cable, Kind, Server, run, within},
 };
 use pipe::Served;
+use support::{pipe, wire};
 use tokio::{
     net::TcpStream,
     sync::{Notify, mpsc},

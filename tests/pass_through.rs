@@ -24,8 +24,10 @@ use tower_websocket::{
     Echo, Handler, ResponseBody, ResponseFuture, WebSocketLayer, WebSocketService,
 };
 
-use crate::support::{
-    Client, Head, KEY, Recorder, Reply, exchange, handshake, request, serve, text, upgrade,
+use support::{
+    handlers::Recorder,
+    raw::{Client, Head, KEY, Reply, exchange, handshake, request, text, upgrade},
+    tcp::serve,
 };
 
 /// All that a service is given of a request.

@@ -1,16 +1,19 @@
 //! Requests that pass by a layer: nothing about them is silent.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[cfg(feature = "http2")]
-#[path = "support/http2.rs"]
-mod http2;
 mod support;
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
 use tower_websocket::{WebSocketLayer, WebSocketService};
 
-use crate::support::{Head, Recorder, Reply, exchange, handshake, request, serve, upgrade};
+#[cfg(feature = "http2")]
+use support::http2;
+use support::{
+    handlers::Recorder,
+    raw::{Head, Reply, exchange, handshake, request, upgrade},
+    tcp::serve,
+};
 
 // Paths that no request has
 

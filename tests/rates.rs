@@ -2,11 +2,11 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::time::Duration;
 
+use support::{pipe, wire};
 use tokio::{
     io::{AsyncReadExt, DuplexStream, duplex},
     time::{sleep, timeout},
@@ -14,13 +14,9 @@ use tokio::{
 use tower_websocket::{Config, Message, WebSocket, error::RecvError};
 use wire::{BINARY, CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, frame, read_frame, write};
 
+const MIB: usize = 1024 * 1024;
 const SECOND: Duration = Duration::from_secs(1);
 const GUARD: Duration = Duration::from_secs(3600);
-
-fn open(config: Config) -> (WebSocket, DuplexStream) {
-    let (server, client) = duplex(1024 * 1024);
-    (WebSocket::from_io(server, config), client)
-}
 
 /// Receives until the end, and returns how many messages came and what ended them.
 async fn received(socket: &mut WebSocket) -> (usize, Option<RecvError>) {
@@ -73,7 +69,7 @@ async fn refuses_the_message_that_is_too_much() {
             3,
         ),
     ] {
-        let (socket, mut client) = open(config);
+        let (socket, mut client) = pipe::socket(config, MIB);
         let message = frame(FIN | BINARY, &vec![0; payload]);
         write(&mut client, &message.repeat(allowed + 1)).await;
         assert_too_fast(socket, client, allowed).await;
@@ -85,7 +81,7 @@ async fn takes_messages_at_the_rate_for_ever() {
     let config = Config::new()
         .max_message_rate(10, 10)
         .max_byte_rate(100, 20);
-    let (mut socket, mut client) = open(config);
+    let (mut socket, mut client) = pipe::socket(config, MIB);
     for _ in 0..1000 {
         write(&mut client, &frame(FIN | TEXT, b"ten bytes.")).await;
         assert_eq!(
@@ -99,7 +95,7 @@ async fn takes_messages_at_the_rate_for_ever() {
 #[tokio::test(start_paused = true)]
 async fn counts_a_message_whatever_its_form() {
     // In fragments, with control frames between, which do not count.
-    let (socket, mut client) = open(Config::new().max_message_rate(1, 10));
+    let (socket, mut client) = pipe::socket(Config::new().max_message_rate(1, 10), MIB);
     let message = [
         frame(TEXT, b"one "),
         frame(FIN | PING, b""),
@@ -111,7 +107,7 @@ async fn counts_a_message_whatever_its_form() {
     assert_too_fast(socket, client, 10).await;
 
     // So large that it is read to its place.
-    let (socket, mut client) = open(Config::new().max_byte_rate(1, 700_000));
+    let (socket, mut client) = pipe::socket(Config::new().max_byte_rate(1, 700_000), MIB);
     let message = frame(FIN | BINARY, &vec![7; 300_000]);
     for _ in 0..3 {
         write(&mut client, &message).await;
@@ -119,7 +115,7 @@ async fn counts_a_message_whatever_its_form() {
     assert_too_fast(socket, client, 2).await;
 
     // Larger than may ever come.
-    let (socket, mut client) = open(Config::new().max_byte_rate(u32::MAX, 99));
+    let (socket, mut client) = pipe::socket(Config::new().max_byte_rate(u32::MAX, 99), MIB);
     write(&mut client, &frame(FIN | BINARY, &[7; 100])).await;
     assert_too_fast(socket, client, 0).await;
 }
@@ -132,7 +128,7 @@ async fn does_not_hold_a_slow_handler_against_its_peer() {
             .max_message_rate(2, 10)
             .max_byte_rate(20, 100)
             .max_inbox(inbox, 64 * 1024);
-        let (mut socket, mut client) = open(config);
+        let (mut socket, mut client) = pipe::socket(config, MIB);
         let peer = tokio::spawn(async move {
             for _ in 0..2 * pause {
                 write(&mut client, &frame(FIN | TEXT, b"ten bytes.")).await;
@@ -181,7 +177,7 @@ async fn does_not_hold_blocked_output_against_the_peer() {
 
 #[tokio::test(start_paused = true)]
 async fn counts_what_a_handler_discards() {
-    let (mut socket, mut client) = open(Config::new().max_message_rate(1, 10));
+    let (mut socket, mut client) = pipe::socket(Config::new().max_message_rate(1, 10), MIB);
     let closed = socket.closed();
     socket.ignore_incoming();
     write(&mut client, &frame(FIN | TEXT, b"").repeat(11)).await;
@@ -209,10 +205,6 @@ async fn counts_inflated_bytes() {
     let closed = socket.closed().await;
     assert_eq!(closed.code().map(|code| code.get()), Some(1008));
 }
-
-#[cfg(feature = "deflate")]
-#[path = "support/pipe.rs"]
-mod pipe;
 
 #[cfg(feature = "deflate")]
 fn wire_to(layer: tower_websocket::WebSocketLayer<tower_websocket::Echo>) -> DuplexStream {

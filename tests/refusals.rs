@@ -15,8 +15,11 @@ use tower_websocket::{
     WebSocketLayer, decide, error::HandshakeError, offered_subprotocols,
 };
 
-use crate::support::{
-    Recorder, Reply, exchange, handshake, handshake_head, serve, text, upgrade, wire, within,
+use support::{
+    handlers::Recorder,
+    raw::{Reply, exchange, handshake, handshake_head, text, upgrade},
+    tcp::serve,
+    wire, within,
 };
 
 /// Refuses everything in one way.

@@ -2,15 +2,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::time::Duration;
 
 use http::request::Parts;
 use pipe::serve;
+use support::{pipe, wire};
 use tokio::{
     io::{AsyncReadExt, DuplexStream},
     task::yield_now,
@@ -37,10 +35,7 @@ fn layer() -> WebSocketLayer<impl Handler> {
 /// Sends a handshake that is accepted, and reads nothing of what comes back.
 async fn ask(layer: &WebSocketLayer<impl Handler>, room: usize) -> DuplexStream {
     let mut client = serve(layer.clone().into_service(), room);
-    let request = "GET /ws HTTP/1.1\r\nHost: example.com\r\nConnection: Upgrade\r\n\
-                   Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n\
-                   Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
-    wire::write(&mut client, request.as_bytes()).await;
+    wire::write(&mut client, wire::handshake("/ws").as_bytes()).await;
     while layer.connections().counts().accepted() == 0 {
         yield_now().await;
     }

@@ -3,13 +3,11 @@
 #![cfg(feature = "http2")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/http2.rs"]
-mod http2;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use http::{HeaderName, HeaderValue, Response, StatusCode, header, request::Parts};
 use http2::{Session, connect, serve};
+use support::{http2, wire};
 use tower_websocket::{
     Accept, BoxError, CloseCode, CloseFrame, Refusal, WebSocket, WebSocketLayer, decide,
 };

@@ -1,47 +1,14 @@
 //! What a handler sees of the request: all of it, or what is left when it is dropped.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
-
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
-
-use std::time::Duration;
+mod support;
 
 use http::{Method, request::Parts};
-use pipe::serve;
-use tokio::{
-    io::{DuplexStream, duplex},
-    time::timeout,
-};
+use pipe::greeting;
+use support::pipe;
+use tokio::io::duplex;
 use tower_websocket::{
     Accept, BoxError, Config, Error, Handler, HandshakeRequest, Refusal, WebSocket, WebSocketLayer,
 };
-use wire::{handshake_with, read_frame, read_head, write};
-
-const GUARD: Duration = Duration::from_secs(30);
-
-/// Asks for `path` as `user`; returns the head of the answer and the connection.
-async fn ask(
-    layer: &WebSocketLayer<impl Handler>,
-    path: &str,
-    user: &str,
-) -> (String, DuplexStream) {
-    let mut client = serve(layer.clone().into_service(), 64 * 1024);
-    let request = handshake_with(path, &format!("X-User: {user}\r\n"));
-    write(&mut client, request.as_bytes()).await;
-    let head = timeout(GUARD, read_head(&mut client)).await.unwrap();
-    (head, client)
-}
-
-/// Returns what a handler sends first.
-async fn greeting(layer: &WebSocketLayer<impl Handler>, path: &str, user: &str) -> String {
-    let (head, mut client) = ask(layer, path, user).await;
-    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
-    let frame = timeout(GUARD, read_frame(&mut client)).await.unwrap();
-    String::from_utf8(frame.unwrap().payload).unwrap()
-}
 
 /// Sends what is left of the request.
 async fn show(mut socket: WebSocket) -> Result<(), Error> {

@@ -9,15 +9,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::alloc::System;
 
 use pipe::{serve, until_open};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use support::{pipe, wire};
 use tower_websocket::{Error, Handler, WebSocket, WebSocketLayer};
 use wire::{read_head, write};
 

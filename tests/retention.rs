@@ -10,17 +10,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/stream.rs"]
-mod stream;
-#[path = "support/wire.rs"]
-mod wire;
+#[path = "retention/client.rs"]
+mod client;
+#[cfg(feature = "deflate")]
+#[path = "retention/compressed.rs"]
+mod compressed;
+#[path = "retention/histories.rs"]
+mod histories;
+#[path = "retention/server.rs"]
+mod server;
+mod support;
 
 use std::{
     alloc::System,
     fmt::Display,
-    iter, slice,
+    slice,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering},
@@ -29,18 +33,16 @@ use std::{
     time::Duration,
 };
 
-use futures_util::{FutureExt, SinkExt, StreamExt, future::BoxFuture};
+use client::Peer;
+use histories::{ALONE, Act, HISTORIES, History};
+#[cfg(feature = "deflate")]
+use histories::{ALONE_COMPRESSED, COMPRESSED_HISTORIES};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
 use stream::End;
-use tokio::{
-    io::AsyncReadExt,
-    task::JoinHandle,
-    time::{sleep, timeout},
-};
-use tower_websocket::{
-    BoxError, Config, Message, Sender, WebSocket, WebSocketLayer, error::TrySendError,
-};
-use wire::{BINARY, CONTINUATION, FIN, PING, PONG, handshake_with, header, read_frame, upgrade};
+use support::{pipe, stream, wire};
+use tokio::{io::AsyncReadExt, task::JoinHandle, time::sleep};
+use tower_websocket::{BoxError, Config, WebSocket, WebSocketLayer};
+use wire::{handshake_with, upgrade};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -58,11 +60,6 @@ const BUFFERS: isize = 128 * 1024;
 const CAPACITY: usize = 128 * KIB;
 /// The paused clock moves on only when there is nothing else to do.
 const MOMENT: Duration = Duration::from_millis(1);
-
-/// What the server's side of a connection does before it only receives.
-type Act = fn(WebSocket) -> BoxFuture<'static, WebSocket>;
-/// What the client's side does until then.
-type Drive = fn(Peer) -> BoxFuture<'static, Peer>;
 
 /// A way to serve a connection, and whether its stream writes several buffers at once.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -105,231 +102,6 @@ const HOSTS: [Host; 4] = [
 const COMPRESSED: [Host; 2] = [
     Host::Compressed { vectored: true },
     Host::Compressed { vectored: false },
-];
-
-#[derive(Clone, Copy)]
-struct History {
-    name: &'static str,
-    act: Act,
-    drive: Drive,
-    /// How many bytes more than a connection that did nothing each of the hosts may keep.
-    most: &'static [isize],
-}
-
-/// Measured alone: the first is what the others are compared with, and when the second takes place is
-/// random.
-const ALONE: [History; 2] = [
-    History {
-        name: "nothing",
-        act: |socket| async { socket }.boxed(),
-        drive: |peer| async { peer }.boxed(),
-        most: &[4096, 4096, 2400, 2400],
-    },
-    History {
-        name: "a ping of the keepalive answered",
-        act: |socket| async { socket }.boxed(),
-        drive: |peer| answers(peer).boxed(),
-        most: &[16, 16, 16, 16],
-    },
-];
-
-#[cfg(feature = "deflate")]
-const ALONE_COMPRESSED: [History; 1] = [History {
-    most: &[4096, 4096],
-    ..ALONE[0]
-}];
-
-const HISTORIES: &[History] = &[
-    History {
-        name: "64 x 32 B by `send`",
-        act: |socket| sends(socket, 64, 32).boxed(),
-        drive: |peer| drains(peer, 64 * 34).boxed(),
-        most: &[64, 64, 64, 64],
-    },
-    History {
-        name: "60 x 1,000 B by `send`",
-        act: |socket| sends(socket, 60, 1000).boxed(),
-        drive: |peer| drains(peer, 60 * 1004).boxed(),
-        most: &[64, 64, 64, 64],
-    },
-    History {
-        name: "1,000 x 2,000 B by `send`",
-        act: |socket| sends(socket, 1000, 2000).boxed(),
-        drive: |peer| drains(peer, 1000 * 2004).boxed(),
-        most: &[144, 144, 144, 144],
-    },
-    History {
-        name: "1 MiB by `send`",
-        act: |socket| sends(socket, 1, MIB).boxed(),
-        drive: |peer| drains(peer, MIB + 10).boxed(),
-        most: &[64, 64, 64, 64],
-    },
-    History {
-        name: "1,000 x 2,000 B by `send`, read in two halves",
-        act: |socket| sends(socket, 1000, 2000).boxed(),
-        drive: |peer| drains_in_halves(peer, 1000 * 2004).boxed(),
-        most: &[144, 144, 144, 144],
-    },
-    History {
-        name: "60 x 1,000 B fed to a `Sink`",
-        act: |socket| flushes(socket, 0, 60).boxed(),
-        drive: |peer| drains(peer, 60 * 1004).boxed(),
-        most: &[64, 64, 64, 64],
-    },
-    History {
-        name: "60 x 1,000 B fed to a `Sink`, a flush, 5 B sent",
-        act: |socket| flushes(socket, 1, 60).boxed(),
-        drive: |peer| drains(peer, 60 * 1004 + 7).boxed(),
-        most: &[96, 96, 80, 64],
-    },
-    History {
-        name: "2 flushes in one poll, 10 KB each, 5 B sent",
-        act: |socket| flushes(socket, 2, 10).boxed(),
-        drive: |peer| drains(peer, 2 * 10 * 1004 + 7).boxed(),
-        most: &[64, 64, 64, 64],
-    },
-    History {
-        name: "2 flushes in one poll, 60 KB each, 5 B sent",
-        act: |socket| flushes(socket, 2, 60).boxed(),
-        drive: |peer| drains(peer, 2 * 60 * 1004 + 7).boxed(),
-        most: &[64, 64, 80, 64],
-    },
-    History {
-        name: "64 x 32 B by a `Sender` in another task",
-        act: |socket| sends_elsewhere(socket, 1, 64, 32).boxed(),
-        drive: |peer| drains(peer, 64 * 34).boxed(),
-        most: &[64, 64, 64, 64],
-    },
-    History {
-        name: "1,000 x 2,000 B by a `Sender` in another task",
-        act: |socket| sends_elsewhere(socket, 1, 1000, 2000).boxed(),
-        drive: |peer| drains(peer, 1000 * 2004).boxed(),
-        most: &[144, 144, 144, 144],
-    },
-    History {
-        name: "64 KiB by a `Sender` in each of 20 tasks",
-        act: |socket| sends_elsewhere(socket, 20, 1, 64 * KIB).boxed(),
-        drive: |peer| drains_late(peer, 20 * (64 * KIB + 10)).boxed(),
-        most: &[64, 64, 64, 64],
-    },
-    History {
-        name: "an outbox full of 32 B drained",
-        act: |socket| fills(socket, 32).boxed(),
-        drive: |peer| drains_late(peer, 1024 * 34).boxed(),
-        most: &[64, 64, 64, 64],
-    },
-    History {
-        name: "an outbox full of 2,000 B drained",
-        act: |socket| fills(socket, 2000).boxed(),
-        drive: |peer| drains_late(peer, 523 * 2004).boxed(),
-        most: &[144, 144, 144, 144],
-    },
-    History {
-        name: "an outbox full of 8 KiB drained",
-        act: |socket| fills(socket, 8 * KIB).boxed(),
-        drive: |peer| drains_late(peer, 127 * 8196).boxed(),
-        most: &[144, 144, 144, 144],
-    },
-    History {
-        name: "an outbox full of 1,000 B drained, 10 `send` cancelled",
-        act: |socket| cancels(socket).boxed(),
-        drive: |peer| drains_late(peer, 1024 * 1004).boxed(),
-        most: &[144, 144, 144, 144],
-    },
-    History {
-        name: "100 `recv` cancelled",
-        act: |socket| receives_in_vain(socket).boxed(),
-        drive: |peer| sleep(200 * MOMENT).map(|()| peer).boxed(),
-        most: &[0, 0, 0, 0],
-    },
-    History {
-        name: "32 B echoed",
-        act: |socket| echoes(socket, 1).boxed(),
-        drive: |peer| asks(peer, 1, 32).boxed(),
-        most: &[112, 112, 112, 112],
-    },
-    History {
-        name: "64 x 32 B echoed",
-        act: |socket| echoes(socket, 64).boxed(),
-        drive: |peer| asks(peer, 64, 32).boxed(),
-        most: &[64, 64, 64, 64],
-    },
-    History {
-        name: "64 x 1,000 B echoed",
-        act: |socket| echoes(socket, 64).boxed(),
-        drive: |peer| asks(peer, 64, 1000).boxed(),
-        most: &[64, 64, 64, 64],
-    },
-    History {
-        name: "64 x 1,000 B echoed, received late",
-        act: |socket| echoes_late(socket, 64).boxed(),
-        drive: |peer| asks(peer, 64, 1000).boxed(),
-        most: &[64, 64, 64, 64],
-    },
-    History {
-        name: "12 x 10 KB echoed by split halves",
-        act: |socket| echoes_in_halves(socket, 12).boxed(),
-        drive: |peer| asks(peer, 12, 10_000).boxed(),
-        most: &[64, 64, 64, 64],
-    },
-    History {
-        name: "1 MiB echoed",
-        act: |socket| echoes(socket, 1).boxed(),
-        drive: |peer| asks(peer, 1, MIB).boxed(),
-        most: &[64, 64, 64, 64],
-    },
-    History {
-        name: "1 MiB echoed, in 64 frames",
-        act: |socket| echoes(socket, 1).boxed(),
-        drive: |peer| asks_in_pieces(peer, MIB).boxed(),
-        most: &[64, 64, 64, 64],
-    },
-    History {
-        name: "256 KiB echoed, in 64 frames that come in halves, pings between",
-        act: |socket| echoes(socket, 1).boxed(),
-        drive: |peer| asks_in_halves(peer, 256 * KIB).boxed(),
-        most: &[96, 96, 96, 96],
-    },
-    History {
-        name: "150 pings of 125 B",
-        act: |socket| async { socket }.boxed(),
-        drive: |peer| pings(peer, 150).boxed(),
-        most: &[0, 0, 0, 0],
-    },
-    History {
-        name: "150 pings of 125 B, one at a time",
-        act: |socket| async { socket }.boxed(),
-        drive: |peer| pings(peer, 1).boxed(),
-        most: &[16, 16, 16, 16],
-    },
-];
-
-#[cfg(feature = "deflate")]
-const COMPRESSED_HISTORIES: &[History] = &[
-    History {
-        name: "4 x 10 KB compressed by `send`",
-        act: |socket| sends(socket, 4, 10_000).boxed(),
-        drive: |peer| compressed::drains_some(peer).boxed(),
-        most: &[64, 64],
-    },
-    History {
-        name: "64 KiB compressed echoed",
-        act: |socket| echoes(socket, 1).boxed(),
-        drive: |peer| compressed::asks(peer, 1).boxed(),
-        most: &[64, 64],
-    },
-    History {
-        name: "64 KiB compressed echoed, in 16 frames",
-        act: |socket| echoes(socket, 1).boxed(),
-        drive: |peer| compressed::asks(peer, 16).boxed(),
-        most: &[64, 64],
-    },
-    History {
-        name: "16 KiB of noise echoed",
-        act: |socket| echoes(socket, 1).boxed(),
-        drive: |peer| compressed::makes_noise(peer).boxed(),
-        most: &[64, 64],
-    },
 ];
 
 fn main() {
@@ -389,9 +161,6 @@ fn print_row(name: &str, cells: impl IntoIterator<Item: Display>) {
     }
     println!();
 }
-
-// ---------------------------------------------------------------------------------------------
-// Measuring.
 
 struct Held {
     /// Bytes of an idle connection.
@@ -531,252 +300,4 @@ async fn close(peers: Vec<Peer>) {
         }
     }
     sleep(Duration::from_secs(60)).await;
-}
-
-// ---------------------------------------------------------------------------------------------
-// The server's side.
-
-fn message(len: usize) -> Message {
-    Message::binary(vec![7; len])
-}
-
-async fn sends(mut socket: WebSocket, count: usize, len: usize) -> WebSocket {
-    for _ in 0..count {
-        socket.send(message(len)).await.unwrap();
-    }
-    socket
-}
-
-/// Feeds `count` messages of 1,000 bytes before each flush, and sends a small one at the end.
-async fn flushes(mut socket: WebSocket, flushes: usize, count: usize) -> WebSocket {
-    for _ in 0..flushes.max(1) {
-        for _ in 0..count {
-            socket.feed(message(1000)).await.unwrap();
-        }
-        if flushes > 0 {
-            socket.flush().await.unwrap();
-        }
-    }
-    if flushes > 0 {
-        SinkExt::send(&mut socket, message(5)).await.unwrap();
-    }
-    socket
-}
-
-async fn sends_elsewhere(socket: WebSocket, tasks: usize, count: usize, len: usize) -> WebSocket {
-    let send = |sender: Sender| async move {
-        for _ in 0..count {
-            sender.send(message(len)).await.unwrap();
-        }
-    };
-    let tasks = (0..tasks).map(|_| tokio::spawn(send(socket.sender())));
-    for task in tasks.collect::<Vec<_>>() {
-        task.await.unwrap();
-    }
-    socket
-}
-
-/// Sends until there is no room.
-fn fill(sender: &Sender, len: usize) {
-    while !matches!(sender.try_send(message(len)), Err(TrySendError::Full(_))) {}
-}
-
-/// Fills the outbox and waits until all of it is written.
-async fn fills(mut socket: WebSocket, len: usize) -> WebSocket {
-    fill(&socket.sender(), len);
-    socket.flush().await.unwrap();
-    socket
-}
-
-async fn cancels(mut socket: WebSocket) -> WebSocket {
-    fill(&socket.sender(), 1000);
-    for _ in 0..10 {
-        assert!(socket.send(message(1000)).now_or_never().is_none());
-    }
-    socket.flush().await.unwrap();
-    socket
-}
-
-async fn receives_in_vain(mut socket: WebSocket) -> WebSocket {
-    for _ in 0..100 {
-        assert!(timeout(MOMENT, socket.recv()).await.is_err());
-    }
-    socket
-}
-
-async fn echoes(mut socket: WebSocket, count: usize) -> WebSocket {
-    for _ in 0..count {
-        let message = socket.recv().await.unwrap().unwrap();
-        socket.send(message).await.unwrap();
-    }
-    socket
-}
-
-async fn echoes_late(socket: WebSocket, count: usize) -> WebSocket {
-    sleep(MOMENT).await;
-    echoes(socket, count).await
-}
-
-async fn echoes_in_halves(socket: WebSocket, count: usize) -> WebSocket {
-    let (mut sink, mut stream) = socket.split();
-    for _ in 0..count {
-        let message = stream.next().await.unwrap().unwrap();
-        sink.send(message).await.unwrap();
-    }
-    sink.reunite(stream).unwrap()
-}
-
-// ---------------------------------------------------------------------------------------------
-// The client's side.
-
-struct Peer(End);
-
-/// Builds a frame with a mask that changes nothing, which takes no time.
-fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
-    [&*header(first, payload.len(), true), &[0; 4], payload].concat()
-}
-
-impl Peer {
-    async fn write(&mut self, bytes: &[u8]) {
-        wire::write(&mut self.0, bytes).await;
-    }
-
-    /// Reads until nothing more comes or `most` bytes have come, and returns how many did.
-    async fn read(&mut self, most: usize) -> usize {
-        let mut bytes = vec![0; 16 * KIB];
-        let mut len = 0;
-        while len < most {
-            let bytes = &mut bytes[..(16 * KIB).min(most - len)];
-            match timeout(5 * MOMENT, self.0.read(bytes)).await {
-                Ok(read) => len += read.unwrap(),
-                Err(_) => break,
-            }
-        }
-        self.0.forget_reader();
-        len
-    }
-}
-
-async fn drains(mut peer: Peer, len: usize) -> Peer {
-    assert_eq!(peer.read(usize::MAX).await, len);
-    peer
-}
-
-async fn drains_late(peer: Peer, len: usize) -> Peer {
-    sleep(3 * MOMENT).await;
-    drains(peer, len).await
-}
-
-async fn drains_in_halves(mut peer: Peer, len: usize) -> Peer {
-    assert_eq!(peer.read(len / 2).await, len / 2);
-    drains_late(peer, len - len / 2).await
-}
-
-/// Writes messages, and reads the same without their masks.
-async fn asks(mut peer: Peer, count: usize, len: usize) -> Peer {
-    let frame = frame(FIN | BINARY, &vec![7; len]);
-    peer.write(&frame.repeat(count)).await;
-    drains(peer, count * (frame.len() - 4)).await
-}
-
-/// Returns the 64 frames of a message.
-fn pieces(len: usize) -> Vec<Vec<u8>> {
-    let piece = vec![7; len / 64];
-    let first = frame(BINARY, &piece);
-    let last = frame(FIN | CONTINUATION, &piece);
-    let middle = iter::repeat_n(frame(CONTINUATION, &piece), 62);
-    iter::once(first).chain(middle).chain([last]).collect()
-}
-
-/// Writes a message in pieces, and reads it in one.
-async fn asks_in_pieces(mut peer: Peer, len: usize) -> Peer {
-    for piece in pieces(len) {
-        peer.write(&piece).await;
-    }
-    drains(peer, len + 10).await
-}
-
-/// The same with a pause within each piece, and a pause and a ping behind each.
-async fn asks_in_halves(mut peer: Peer, len: usize) -> Peer {
-    for piece in pieces(len) {
-        let (first, second) = piece.split_at(piece.len() / 2);
-        peer.write(first).await;
-        sleep(MOMENT).await;
-        peer.write(second).await;
-        sleep(MOMENT).await;
-        peer.write(&frame(FIN | PING, b"between")).await;
-    }
-    drains(peer, len + 10 + 64 * 9).await
-}
-
-/// Writes 150 pings, and reads as many pongs.
-async fn pings(mut peer: Peer, at_once: usize) -> Peer {
-    let pings = frame(FIN | PING, &[1; 125]).repeat(at_once);
-    for _ in 0..150 / at_once {
-        peer.write(&pings).await;
-        peer = drains(peer, at_once * 127).await;
-    }
-    peer
-}
-
-/// Answers a ping of the server's.
-async fn answers(mut peer: Peer) -> Peer {
-    let ping = read_frame(&mut peer.0).await.unwrap();
-    assert_eq!(ping.first, FIN | PING);
-    peer.write(&frame(FIN | PONG, &ping.payload)).await;
-    peer
-}
-
-#[cfg(feature = "deflate")]
-mod compressed {
-    use flate2::{Compress, Compression, FlushCompress};
-
-    use super::{BINARY, CONTINUATION, FIN, KIB, Peer, drains, frame};
-
-    const RSV1: u8 = 0x40;
-
-    /// Writes a message of 64 KiB in frames, and reads the answer.
-    pub(super) async fn asks(mut peer: Peer, frames: usize) -> Peer {
-        let message: Vec<u8> = (0..64 * KIB).map(|at| (at / 256) as u8).collect();
-        let mut compressed = Vec::with_capacity(4 * KIB);
-        Compress::new(Compression::fast(), false)
-            .compress_vec(&message, &mut compressed, FlushCompress::Sync)
-            .unwrap();
-        // The sender cuts the tail off.
-        compressed.truncate(compressed.len() - 4);
-        let pieces = compressed.chunks(compressed.len().div_ceil(frames));
-        let last = pieces.len() - 1;
-        for (number, piece) in pieces.enumerate() {
-            let first = if number == 0 {
-                RSV1 | BINARY
-            } else {
-                CONTINUATION
-            };
-            let fin = if number == last { FIN } else { 0 };
-            peer.write(&frame(fin | first, piece)).await;
-        }
-        drains_some(peer).await
-    }
-
-    /// Reads answers that are much shorter than what was sent.
-    pub(super) async fn drains_some(mut peer: Peer) -> Peer {
-        let len = peer.read(usize::MAX).await;
-        assert!((1..2 * KIB).contains(&len), "{len} bytes");
-        peer
-    }
-
-    /// Writes a message that does not become smaller, and reads the answer.
-    pub(super) async fn makes_noise(mut peer: Peer) -> Peer {
-        let mut state = 1_u64;
-        let noise = |_| {
-            state = state
-                .wrapping_mul(6_364_136_223_846_793_005)
-                .wrapping_add(1);
-            (state >> 56) as u8
-        };
-        let noise: Vec<u8> = (0..16 * KIB).map(noise).collect();
-        let frame = frame(FIN | BINARY, &noise);
-        peer.write(&frame).await;
-        drains(peer, frame.len() - 4).await
-    }
 }

@@ -9,14 +9,9 @@
 #![cfg(feature = "http2")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/http2.rs"]
-mod http2;
 #[path = "slow_readers/net.rs"]
 mod net;
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::{
     fmt,
@@ -28,6 +23,7 @@ use std::{
 };
 
 use net::{Buffers, Client, Transport, connect};
+use support::{http2, pipe, wire};
 use tokio::{
     task::JoinSet,
     time::{Instant, sleep},

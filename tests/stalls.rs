@@ -3,21 +3,13 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
-use std::{
-    io,
-    pin::Pin,
-    sync::{Arc, Mutex},
-    task::{Context, Poll, Waker},
-    time::Duration,
-};
+use std::time::Duration;
 
+use support::{pipe, script::Script, wire};
 use tokio::{
-    io::{AsyncRead, AsyncWrite, ReadBuf, duplex},
+    io::{AsyncRead, duplex},
     time::{Instant, sleep, timeout},
 };
 use tower_websocket::{Config, Echo, WebSocket, WebSocketLayer, error::RecvError};
@@ -28,74 +20,6 @@ const MIB: usize = 1024 * KIB;
 const SECOND: Duration = Duration::from_secs(1);
 /// Far more than anything may take; no time passes in waiting for it.
 const GUARD: Duration = Duration::from_secs(100_000);
-
-/// A stream that takes as many bytes as it has room for, and brings nothing.
-#[derive(Clone, Default)]
-struct Bucket(Arc<Mutex<Room>>);
-
-#[derive(Default)]
-struct Room {
-    left: usize,
-    asked: usize,
-    waker: Option<Waker>,
-}
-
-impl Bucket {
-    fn with(room: usize) -> Self {
-        let bucket = Self::default();
-        bucket.add(room);
-        bucket
-    }
-
-    fn add(&self, room: usize) {
-        let mut state = self.0.lock().unwrap();
-        state.left += room;
-        if let Some(waker) = state.waker.take() {
-            waker.wake();
-        }
-    }
-
-    /// Returns how often it was asked to take something.
-    fn asked(&self) -> usize {
-        self.0.lock().unwrap().asked
-    }
-}
-
-impl AsyncRead for Bucket {
-    fn poll_read(
-        self: Pin<&mut Self>,
-        _: &mut Context<'_>,
-        _: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        Poll::Pending
-    }
-}
-
-impl AsyncWrite for Bucket {
-    fn poll_write(
-        self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let mut state = self.0.lock().unwrap();
-        state.asked += 1;
-        if state.left == 0 {
-            state.waker = Some(cx.waker().clone());
-            return Poll::Pending;
-        }
-        let taken = bytes.len().min(state.left);
-        state.left -= taken;
-        Poll::Ready(Ok(taken))
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-
-    fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Poll::Ready(Ok(()))
-    }
-}
 
 /// Waits until the connection is given up, and returns how long that took.
 async fn given_up(socket: &mut WebSocket) -> Duration {
@@ -117,8 +41,8 @@ async fn waits_as_long_as_a_slow_reader_needs_for_what_the_stream_has_taken() {
         (16 * KIB, 60, 60),
     ] {
         let limit = Duration::from_secs(limit);
-        let bucket = Bucket::with(taken);
-        let mut socket = WebSocket::from_io(bucket, Config::new().write_timeout(limit));
+        let (stream, _peer) = Script::with_room(taken);
+        let mut socket = WebSocket::from_io(stream, Config::new().write_timeout(limit));
         socket.send(vec![7; 2 * MIB]).await.unwrap();
         let took = given_up(&mut socket).await;
         assert_eq!(took, SECOND * expected, "{taken} bytes, {limit:?}");
@@ -127,9 +51,9 @@ async fn waits_as_long_as_a_slow_reader_needs_for_what_the_stream_has_taken() {
 
 #[tokio::test(start_paused = true)]
 async fn waits_no_longer_for_what_has_long_been_read() {
-    let bucket = Bucket::with(32 * KIB);
+    let (stream, _peer) = Script::with_room(32 * KIB);
     let config = Config::new().without_keepalive();
-    let mut socket = WebSocket::from_io(bucket.clone(), config);
+    let mut socket = WebSocket::from_io(stream, config);
     socket.send(vec![7; 32 * KIB - 4]).await.unwrap();
     sleep(SECOND * 64).await;
     socket.send("more").await.unwrap();
@@ -139,29 +63,26 @@ async fn waits_no_longer_for_what_has_long_been_read() {
 /// As HTTP/2 clients do that grant half of a window each time they have read that much.
 #[tokio::test(start_paused = true)]
 async fn keeps_a_peer_that_takes_32_kib_every_32_seconds() {
-    let bucket = Bucket::with(64 * KIB);
-    let mut socket = WebSocket::from_io(bucket.clone(), Config::new());
+    let (stream, peer) = Script::with_room(64 * KIB);
+    let mut socket = WebSocket::from_io(stream, Config::new());
     socket.send(vec![7; 2 * MIB]).await.unwrap();
     for _ in 0..60 {
         sleep(SECOND * 32).await;
-        bucket.add(32 * KIB);
+        peer.add_room(32 * KIB);
     }
     assert_eq!(given_up(&mut socket).await, SECOND * 100);
 }
 
 #[tokio::test(start_paused = true)]
 async fn sleeps_while_output_is_blocked() {
-    let bucket = Bucket::with(MIB);
-    let mut socket = WebSocket::from_io(bucket.clone(), Config::new());
+    let (stream, peer) = Script::with_room(MIB);
+    let mut socket = WebSocket::from_io(stream, Config::new());
     socket.send(vec![7; 2 * MIB]).await.unwrap();
     sleep(SECOND).await;
-    let asked = bucket.asked();
+    let written = || peer.calls().writes + peer.calls().idle_writes;
+    let asked = written();
     assert_eq!(given_up(&mut socket).await, SECOND * 99);
-    assert!(
-        bucket.asked() - asked <= 2,
-        "{} writes",
-        bucket.asked() - asked
-    );
+    assert!(written() - asked <= 2, "{} writes", written() - asked);
 }
 
 #[tokio::test(start_paused = true)]
@@ -169,8 +90,8 @@ async fn holds_no_more_than_the_outbox_for_a_peer_that_takes_a_byte_now_and_then
     const OUTBOX: usize = 64 * KIB;
     let lifetime = SECOND * 3600;
     let config = Config::new().max_outbox(100, OUTBOX).max_lifetime(lifetime);
-    let bucket = Bucket::default();
-    let socket = WebSocket::from_io(bucket.clone(), config);
+    let (stream, peer) = Script::with_room(0);
+    let socket = WebSocket::from_io(stream, config);
     let sender = socket.sender();
     let pusher = tokio::spawn({
         let sender = sender.clone();
@@ -180,7 +101,7 @@ async fn holds_no_more_than_the_outbox_for_a_peer_that_takes_a_byte_now_and_then
     let trickle = tokio::spawn(async move {
         loop {
             sleep(SECOND * 9).await;
-            bucket.add(1);
+            peer.add_room(1);
         }
     });
     while start.elapsed() < lifetime {

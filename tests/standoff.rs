@@ -5,23 +5,21 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::{
     sync::{Arc, Mutex},
     time::Duration,
 };
 
+use pipe::attach_layer;
+use support::{pipe, wire};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     time::{Instant, timeout},
 };
 use tower_websocket::{
-    BoxError, CloseCode, Config, Connections, Echo, Handler, Side, WebSocket, WebSocketLayer,
-    error::RecvError,
+    BoxError, CloseCode, Config, Echo, Handler, Side, WebSocket, WebSocketLayer, error::RecvError,
 };
 use wire::{BINARY, FIN, close, frame, read_close, read_frame, write};
 
@@ -114,13 +112,6 @@ impl Handler for Pusher {
     }
 }
 
-/// Serves a handler in the task of its connection, and does the handshake.
-async fn attach(handler: impl Handler, pipe: usize) -> (DuplexStream, Connections) {
-    let layer = WebSocketLayer::new(handler);
-    let connections = layer.connections();
-    (pipe::open(layer.into_service(), pipe).await, connections)
-}
-
 /// Pushes messages of `len` bytes; an error says that the server is gone.
 async fn push(client: &mut (impl AsyncWriteExt + Unpin), len: usize) -> std::io::Result<()> {
     let message = frame(FIN | BINARY, &vec![2; len]);
@@ -144,7 +135,8 @@ async fn ends_when_neither_side_reads() {
             for len in [125, 4096, MIB - 1] {
                 let case = format!("{handling:?}, messages of {len} bytes, a pipe of {pipe}");
                 let pusher = Pusher::new(handling, len);
-                let (mut client, connections) = attach(pusher.clone(), pipe).await;
+                let (mut client, connections) =
+                    attach_layer(WebSocketLayer::new(pusher.clone()), pipe).await;
                 let start = Instant::now();
                 let pushed = timeout(GUARD, push(&mut client, len)).await.unwrap();
                 assert!(pushed.is_err(), "{case}: nobody could have taken it all");
@@ -201,7 +193,7 @@ async fn goes_on_when_the_peer_reads_before_the_time_is_over() {
         for len in [1000, MIB - 1] {
             let case = format!("{handling:?}, messages of {len} bytes");
             let pusher = Pusher::new(handling, len);
-            let (client, _) = attach(pusher.clone(), 4096).await;
+            let (client, _) = attach_layer(WebSocketLayer::new(pusher.clone()), 4096).await;
             let (mut reader, mut writer) = tokio::io::split(client);
             let pushing = tokio::spawn(async move {
                 let pushed = push(&mut writer, len).await;
@@ -276,18 +268,16 @@ async fn ends_when_the_server_closes_in_the_middle_of_a_standoff() {
     }
 }
 
+async fn send_200(mut socket: WebSocket) -> Result<(), BoxError> {
+    for _ in 0..200 {
+        socket.send(vec![1; 4096]).await?;
+    }
+    Ok(())
+}
+
 #[tokio::test(start_paused = true)]
 async fn ends_when_the_handler_returns_in_the_middle_of_a_standoff() {
-    let (client, connections) = attach(
-        async |mut socket: WebSocket| {
-            for _ in 0..200 {
-                socket.send(vec![1; 4096]).await?;
-            }
-            Ok::<_, BoxError>(())
-        },
-        1024,
-    )
-    .await;
+    let (client, connections) = attach_layer(WebSocketLayer::new(send_200), 1024).await;
     let ended = push_on(client).await;
     assert!(
         ended >= 5 * SECOND && ended < 10 * SECOND + MOMENT,
@@ -301,7 +291,8 @@ async fn ends_when_the_handler_returns_in_the_middle_of_a_standoff() {
 async fn ends_when_the_peer_closes_in_the_middle_of_a_standoff() {
     for handling in [Handling::Echoes, Handling::Pushes] {
         let pusher = Pusher::new(handling, 4096);
-        let (mut client, connections) = attach(pusher.clone(), 1024).await;
+        let (mut client, connections) =
+            attach_layer(WebSocketLayer::new(pusher.clone()), 1024).await;
         let start = Instant::now();
         let closing = tokio::spawn(async move {
             let message = frame(FIN | BINARY, &[2; 4096]);
@@ -324,16 +315,7 @@ async fn ends_when_the_peer_closes_in_the_middle_of_a_standoff() {
 
 #[tokio::test(start_paused = true)]
 async fn closes_cleanly_when_both_stop_pushing_and_read() {
-    let (mut client, _) = attach(
-        async |mut socket: WebSocket| {
-            for _ in 0..200 {
-                socket.send(vec![1; 4096]).await?;
-            }
-            Ok::<_, BoxError>(())
-        },
-        1024,
-    )
-    .await;
+    let (mut client, _) = attach_layer(WebSocketLayer::new(send_200), 1024).await;
     // The handler is through; its connection reads what is pushed, while it still writes.
     let message = frame(FIN | BINARY, &[2; 4096]);
     for _ in 0..100 {
@@ -354,7 +336,7 @@ async fn closes_cleanly_when_both_stop_pushing_and_read() {
 /// sides is no standoff.
 #[tokio::test(start_paused = true)]
 async fn is_no_standoff_while_the_buffers_take_it() {
-    let (mut client, _) = attach(Echo::new(), 64 * 1024).await;
+    let (mut client, _) = attach_layer(WebSocketLayer::new(Echo::new()), 64 * 1024).await;
     let start = Instant::now();
     for _ in 0..15 {
         write(&mut client, &frame(FIN | BINARY, &[3; 4000])).await;
@@ -373,10 +355,10 @@ async fn leaves_other_connections_alone() {
     let mut standing = Vec::new();
     for _ in 0..20 {
         let pusher = Pusher::new(Handling::Pushes, 4096);
-        let (mut client, _) = attach(pusher, 1024).await;
+        let (mut client, _) = attach_layer(WebSocketLayer::new(pusher), 1024).await;
         standing.push(tokio::spawn(async move { push(&mut client, 4096).await }));
     }
-    let (mut client, _) = attach(Echo::new(), 1024).await;
+    let (mut client, _) = attach_layer(WebSocketLayer::new(Echo::new()), 1024).await;
     for _ in 0..9 {
         tokio::time::sleep(SECOND).await;
         let asked = Instant::now();

@@ -1,7 +1,6 @@
 //! The socket as a `Stream` and a `Sink`: what combinators and split halves may rely on.
 
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::{
     future::{Future, poll_fn},
@@ -11,9 +10,9 @@ use std::{
 };
 
 use futures_util::{Sink, SinkExt, StreamExt, TryStreamExt, stream};
+use support::{pipe, settle, wire};
 use tokio::{
-    io::{AsyncReadExt, BufWriter, DuplexStream, duplex, split},
-    task::yield_now,
+    io::{AsyncReadExt, BufWriter, duplex, split},
     time::timeout,
 };
 use tower_websocket::{
@@ -24,24 +23,13 @@ use wire::{BINARY, FIN, TEXT, close, frame, read_close, read_frame, write};
 
 const GUARD: Duration = Duration::from_secs(10);
 
-fn open(config: Config, buffer: usize) -> (WebSocket, DuplexStream) {
-    let (server, client) = duplex(buffer);
-    (WebSocket::from_io(server, config), client)
-}
-
-async fn settle() {
-    for _ in 0..20 {
-        yield_now().await;
-    }
-}
-
 fn now() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }
 
 #[tokio::test(start_paused = true)]
 async fn yields_messages_and_then_the_end() {
-    let (mut socket, mut client) = open(Config::new(), 1024);
+    let (mut socket, mut client) = pipe::socket(Config::new(), 1024);
     write(&mut client, &frame(FIN | TEXT, b"one")).await;
     write(&mut client, &frame(FIN | BINARY, b"two")).await;
     write(&mut client, &close(1000, "")).await;
@@ -53,7 +41,7 @@ async fn yields_messages_and_then_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn yields_one_error_and_then_the_end() {
-    let (mut socket, mut client) = open(Config::new(), 1024);
+    let (mut socket, mut client) = pipe::socket(Config::new(), 1024);
     write(&mut client, &frame(FIN | TEXT, b"one")).await;
     write(&mut client, &frame(FIN | TEXT, b"\xff")).await;
     assert!(socket.next().await.unwrap().is_ok());
@@ -74,7 +62,7 @@ async fn forwards_one_half_to_the_other() {
         let config = Config::new()
             .max_inbox(inbox, 64 * 1024)
             .max_outbox(outbox, 64 * 1024);
-        let (socket, client) = open(config, buffer);
+        let (socket, client) = pipe::socket(config, buffer);
         let sender = socket.sender();
         let (sink, stream) = socket.split();
         let echo = stream
@@ -107,7 +95,7 @@ async fn forwards_one_half_to_the_other() {
 async fn works_in_halves_that_live_in_different_tasks() {
     const EACH: u32 = 3000;
     let config = Config::new().max_inbox(2, 60).max_outbox(2, 60);
-    let (socket, client) = open(config, 16);
+    let (socket, client) = pipe::socket(config, 16);
     let (mut sink, mut stream) = socket.split();
     let sends = tokio::spawn(async move {
         for number in 0..EACH {
@@ -149,7 +137,7 @@ async fn works_in_halves_that_live_in_different_tasks() {
 
 #[tokio::test(start_paused = true)]
 async fn takes_all_of_another_stream() {
-    let (mut socket, client) = open(Config::new().max_outbox(2, 40), 16);
+    let (mut socket, client) = pipe::socket(Config::new().max_outbox(2, 40), 16);
     let (mut reader, _writer) = split(client);
     let reads = tokio::spawn(async move {
         for number in 0..100 {
@@ -167,7 +155,7 @@ async fn takes_all_of_another_stream() {
 
 #[tokio::test(start_paused = true)]
 async fn is_flushed_when_the_last_byte_is_written_and_not_before() {
-    let (mut socket, mut client) = open(Config::new(), 10);
+    let (mut socket, mut client) = pipe::socket(Config::new(), 10);
     // 8 bytes and a head, 5000 and a longer head.
     for len in [8, 8, 5000, 8] {
         socket.feed(Message::binary(vec![1; len])).await.unwrap();
@@ -195,7 +183,7 @@ async fn is_flushed_when_the_last_byte_is_written_and_not_before() {
 
 #[tokio::test(start_paused = true)]
 async fn sends_what_is_fed_also_without_a_flush() {
-    let (mut socket, mut client) = open(Config::new(), 1024);
+    let (mut socket, mut client) = pipe::socket(Config::new(), 1024);
     socket.feed("fed".into()).await.unwrap();
     let frame = timeout(GUARD, read_frame(&mut client)).await.unwrap();
     assert_eq!(frame.unwrap().payload, b"fed");
@@ -204,7 +192,7 @@ async fn sends_what_is_fed_also_without_a_flush() {
 
 #[tokio::test(start_paused = true)]
 async fn wakes_a_flush_that_waits() {
-    let (mut socket, mut client) = open(Config::new(), 10);
+    let (mut socket, mut client) = pipe::socket(Config::new(), 10);
     socket.feed(vec![1; 500].into()).await.unwrap();
     let flush = tokio::spawn(async move {
         SinkExt::<Message>::flush(&mut socket).await.unwrap();
@@ -236,7 +224,7 @@ async fn is_not_flushed_before_the_stream_is() {
 
 #[tokio::test(start_paused = true)]
 async fn is_ready_when_there_is_room() {
-    let (mut socket, mut client) = open(Config::new().max_outbox(2, 1000), 10);
+    let (mut socket, mut client) = pipe::socket(Config::new().max_outbox(2, 1000), 10);
     let mut sink = pin!(&mut socket);
     for _ in 0..2 {
         assert_eq!(sink.as_mut().poll_ready(&mut now()), Poll::Ready(Ok(())));
@@ -256,7 +244,7 @@ async fn is_ready_when_there_is_room() {
 
 #[tokio::test(start_paused = true)]
 async fn closes_with_1000_behind_what_was_fed() {
-    let (mut socket, mut client) = open(Config::new(), 10);
+    let (mut socket, mut client) = pipe::socket(Config::new(), 10);
     for number in 0..10 {
         socket.feed(vec![number; 20].into()).await.unwrap();
     }
@@ -285,7 +273,7 @@ async fn closes_with_1000_behind_what_was_fed() {
 
 #[tokio::test(start_paused = true)]
 async fn closes_from_one_half_and_ends_the_other() {
-    let (socket, mut client) = open(Config::new(), 1024);
+    let (socket, mut client) = pipe::socket(Config::new(), 1024);
     let (mut sink, mut stream) = socket.split();
     let receives = tokio::spawn(async move { stream.next().await.is_none() });
     settle().await;
@@ -298,7 +286,7 @@ async fn closes_from_one_half_and_ends_the_other() {
 
 #[tokio::test(start_paused = true)]
 async fn refuses_everything_after_the_end() {
-    let (mut socket, client) = open(Config::new(), 1024);
+    let (mut socket, client) = pipe::socket(Config::new(), 1024);
     let sender = socket.sender();
     drop(client);
     timeout(GUARD, sender.closed()).await.unwrap();
@@ -318,7 +306,7 @@ async fn refuses_everything_after_the_end() {
 
 #[tokio::test(start_paused = true)]
 async fn fails_to_flush_and_to_close_when_what_was_fed_is_lost() {
-    let (mut socket, client) = open(Config::new(), 10);
+    let (mut socket, client) = pipe::socket(Config::new(), 10);
     socket.feed(vec![1; 500].into()).await.unwrap();
     settle().await;
     let mut flush = pin!(SinkExt::<Message>::flush(&mut socket));

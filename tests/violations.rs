@@ -1,16 +1,12 @@
 //! Peers that break the rules: each is told which one, also while it is still sending.
 
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
-
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::{net::SocketAddr, time::Duration};
 
-use axum::Router;
+use support::{tcp, wire};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::TcpListener,
     time::timeout,
 };
 use tower_websocket::{Config, Echo, WebSocketLayer};
@@ -24,11 +20,7 @@ const MIB: usize = 1024 * 1024;
 
 async fn serve(config: Config) -> SocketAddr {
     let echo = WebSocketLayer::new(Echo::new()).config(config);
-    let app = Router::new().fallback_service(echo.into_service());
-    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let address = listener.local_addr().unwrap();
-    tokio::spawn(async move { axum::serve(listener, app).await });
-    address
+    tcp::serve(echo.into_service()).await
 }
 
 /// Every violation, with the code that answers it.

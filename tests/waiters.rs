@@ -2,8 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::{
     future::poll_fn,
@@ -16,6 +15,7 @@ use std::{
     time::Duration,
 };
 
+use support::wire;
 use tokio::{
     io::{DuplexStream, duplex},
     task::{JoinHandle, JoinSet, yield_now},

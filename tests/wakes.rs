@@ -1,9 +1,6 @@
 //! Whom a connection wakes, in its own task and elsewhere, and from when a wait counts.
 
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::{
     future::{Future, poll_fn},
@@ -19,26 +16,19 @@ use std::{
 };
 
 use futures_util::{Sink, SinkExt};
+use pipe::attach_layer;
+use support::{pipe, wire};
 use tokio::{
-    io::{DuplexStream, duplex},
+    io::duplex,
     sync::mpsc,
     task::yield_now,
     time::{Instant, advance, sleep, timeout},
 };
-use tower_websocket::{
-    BoxError, CloseCode, Config, Connections, Handler, Message, Sender, WebSocket, WebSocketLayer,
-};
+use tower_websocket::{BoxError, CloseCode, Config, Message, Sender, WebSocket, WebSocketLayer};
 use wire::{BINARY, FIN, close, frame, read_close, read_frame, write};
 
 const GUARD: Duration = Duration::from_secs(60);
 const MILLI: Duration = Duration::from_millis(1);
-
-async fn open(handler: impl Handler, config: Config) -> (DuplexStream, Connections) {
-    let layer = WebSocketLayer::new(handler).config(config);
-    let connections = layer.connections();
-    let client = pipe::open(layer.into_service(), 64 * 1024).await;
-    (client, connections)
-}
 
 /// Everything that was fed is written at once, and so the flush is to be ready at once; the peer does not
 /// answer the Close.
@@ -56,7 +46,7 @@ async fn a_flush_in_the_handlers_task_is_ready_when_all_is_written_before_a_clos
             Ok::<_, BoxError>(())
         }
     };
-    let (mut client, _connections) = open(handler, Config::new()).await;
+    let (mut client, _connections) = attach_layer(WebSocketLayer::new(handler), 64 * 1024).await;
     assert_eq!(
         read_frame(&mut client).await.unwrap().payload,
         b"last words"
@@ -84,7 +74,7 @@ async fn closing_the_sink_in_the_handlers_task_ends_with_the_handshake() {
             Ok::<_, BoxError>(())
         }
     };
-    let (mut client, _connections) = open(handler, Config::new()).await;
+    let (mut client, _connections) = attach_layer(WebSocketLayer::new(handler), 64 * 1024).await;
     let mut bytes: Vec<u8> = (0..30).flat_map(|_| frame(FIN | BINARY, b"m")).collect();
     bytes.extend(close(1000, ""));
     write(&mut client, &bytes).await;
@@ -240,7 +230,8 @@ async fn the_peer_has_its_time_to_answer_a_close_after_a_handler_that_ran_for_lo
         }
     };
     let config = Config::new().close_timeout(Duration::from_secs(1));
-    let (mut client, _connections) = open(handler, config).await;
+    let (mut client, _connections) =
+        attach_layer(WebSocketLayer::new(handler).config(config), 64 * 1024).await;
     let sender = senders.recv().await.unwrap();
     write(&mut client, &frame(FIN | BINARY, b"compute")).await;
     read_close(&mut client).await;
@@ -264,7 +255,7 @@ async fn an_answer_that_is_asked_for_after_long_computing_goes_out_before_the_cl
         socket.send(question).await?;
         Ok::<_, BoxError>(())
     };
-    let (mut client, _connections) = open(handler, Config::new()).await;
+    let (mut client, _connections) = attach_layer(WebSocketLayer::new(handler), 64 * 1024).await;
     let bytes = [frame(FIN | BINARY, b"question"), close(1000, "")].concat();
     write(&mut client, &bytes).await;
     assert_eq!(read_frame(&mut client).await.unwrap().payload, b"question");

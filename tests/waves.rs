@@ -9,21 +9,16 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-#[path = "support/memory.rs"]
-mod memory;
-#[path = "support/pipe.rs"]
-mod pipe;
-#[path = "support/wire.rs"]
-mod wire;
+mod support;
 
 use std::{alloc::System, fs, net::SocketAddr, sync::Arc, time::Duration};
 
-use axum::Router;
 use memory::{Growth, KIB, MIB, measure, measure_with};
 use stats_alloc::{INSTRUMENTED_SYSTEM, StatsAlloc};
+use support::{memory, pipe, tcp, wire};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     runtime,
     task::{JoinSet, yield_now},
     time::{sleep, timeout},
@@ -126,10 +121,7 @@ impl Server {
         let config = config.deflate(tower_websocket::Deflate::new());
         let layer = WebSocketLayer::new(repeat).config(config);
         let connections = layer.connections();
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
-        let app = Router::new().fallback_service(layer.into_service());
-        tokio::spawn(async move { axum::serve(listener, app).await });
+        let address = tcp::serve(layer.into_service()).await;
         let server = Self {
             address,
             connections,

@@ -1,6 +1,6 @@
-//! A server on loopback over TCP, TLS or HTTP/2, and a client that reads at a given rate.
+//! A server on loopback over TCP, TLS or HTTP/2, and a client that reads at the rate it is told.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, time::Duration};
 
 use h2::client;
 use tokio::{
@@ -8,19 +8,14 @@ use tokio::{
     net::{TcpListener, TcpSocket, TcpStream},
     time::{Instant, sleep_until},
 };
-use tokio_rustls::{
-    TlsAcceptor, TlsConnector,
-    rustls::{
-        ClientConfig, RootCertStore, ServerConfig,
-        crypto::ring,
-        pki_types::{PrivateKeyDer, ServerName},
-    },
-};
+use tokio_rustls::{TlsAcceptor, rustls::pki_types::ServerName};
 use tower_websocket::{Handler, WebSocketLayer};
 
 use crate::{
     http2::{self, Session, Tunnel},
-    pipe, wire,
+    pipe,
+    support::tls,
+    wire,
 };
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
@@ -40,14 +35,14 @@ impl Transport {
     }
 }
 
-/// Buffer sizes in bytes. `None` is the system's default.
+/// Sizes of buffers, in bytes; `None` leaves a size to the system.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Buffers {
     /// The server's send buffer.
     pub(crate) send: Option<u32>,
     /// The client's receive buffer.
     pub(crate) receive: Option<u32>,
-    /// The window of an HTTP/2 stream. The client renews it by half at a time.
+    /// The window of an HTTP/2 stream, of which the client grants half at a time.
     pub(crate) window: Option<u32>,
 }
 
@@ -60,7 +55,7 @@ pub(crate) enum Client {
     Stream(Box<dyn Stream>),
     Http2 {
         tunnel: Box<Tunnel>,
-        /// The number of bytes that have arrived and are not read yet.
+        /// Bytes that have arrived and are not read yet.
         arrived: usize,
     },
 }
@@ -73,7 +68,7 @@ pub(crate) async fn connect<H: Handler>(
 ) -> Client {
     let listener = TcpSocket::new_v4().unwrap();
     if let Some(bytes) = buffers.send {
-        // Accepted sockets inherit the size.
+        // Accepted sockets inherit it.
         listener.set_send_buffer_size(bytes).unwrap();
     }
     listener
@@ -81,7 +76,7 @@ pub(crate) async fn connect<H: Handler>(
         .unwrap();
     let listener = listener.listen(1).unwrap();
     let address = listener.local_addr().unwrap();
-    let (acceptor, connector) = tls();
+    let (acceptor, connector) = tls::pair();
     tokio::spawn(serve(listener, transport, layer, acceptor));
 
     let socket = TcpSocket::new_v4().unwrap();
@@ -122,31 +117,6 @@ async fn serve<H: Handler>(
     }
 }
 
-/// Makes both sides of TLS with a new certificate.
-fn tls() -> (TlsAcceptor, TlsConnector) {
-    let certificate = rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap();
-    let key = PrivateKeyDer::Pkcs8(certificate.signing_key.serialize_der().into());
-    let chain = vec![certificate.cert.der().clone()];
-    let provider = Arc::new(ring::default_provider());
-    let server = ServerConfig::builder_with_provider(Arc::clone(&provider))
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_no_client_auth()
-        .with_single_cert(chain.clone(), key)
-        .unwrap();
-    let mut roots = RootCertStore::empty();
-    roots.add_parsable_certificates(chain);
-    let client = ClientConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .unwrap()
-        .with_root_certificates(roots)
-        .with_no_client_auth();
-    (
-        TlsAcceptor::from(Arc::new(server)),
-        TlsConnector::from(Arc::new(client)),
-    )
-}
-
 impl Client {
     async fn upgrade(mut stream: impl Stream + 'static) -> Self {
         wire::upgrade(&mut stream, &wire::handshake("/")).await;
@@ -157,15 +127,15 @@ impl Client {
         match self {
             Self::Stream(stream) => {
                 wire::write(stream, bytes).await;
-                // TLS may buffer some bytes.
+                // TLS may hold some of it back.
                 stream.flush().await.unwrap();
             }
             Self::Http2 { tunnel, .. } => wire::write(tunnel, bytes).await,
         }
     }
 
-    /// Reads at `rate` bytes per second, until the end of the stream or `total` bytes. Calls `read` with the
-    /// number of bytes of each read.
+    /// Reads at `rate` bytes a second until the end of the stream or until `total` are read, and
+    /// calls `read` with every number of bytes.
     pub(crate) async fn read(
         &mut self,
         rate: u32,

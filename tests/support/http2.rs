@@ -15,8 +15,7 @@ use h2::{
     client::{self, SendRequest},
     ext::Protocol,
 };
-use http::{HeaderMap, Method, Request, Response, StatusCode, Version, request};
-use http_body::Body;
+use http::{HeaderMap, Method, Request, StatusCode, Version, request};
 use hyper::{body::Incoming, rt::bounds::Http2ServerConnExec, server::conn::http2};
 #[cfg(not(feature = "http2"))]
 use hyper_util::rt::TokioExecutor as Http2Executor;
@@ -28,10 +27,13 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, DuplexStream, ReadBuf, duplex},
     task::JoinHandle,
 };
-use tower::Service;
-use tower_websocket::BoxError;
 #[cfg(feature = "http2")]
 use tower_websocket::Http2Executor;
+
+use super::{
+    pipe::HttpService,
+    wire::{self, FIN, TEXT},
+};
 
 /// What a pipe holds in each direction: about what a socket does.
 const PIPE: usize = 64 * 1024;
@@ -50,46 +52,27 @@ pub(crate) fn server<E: Clone>(executor: E) -> http2::Builder<E> {
 }
 
 /// Serves one connection over a pipe, whose other end is returned.
-pub(crate) fn serve<S, B>(service: S) -> DuplexStream
-where
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Into<BoxError>,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
-{
+pub(crate) fn serve(service: impl HttpService) -> DuplexStream {
     let (near, far) = duplex(PIPE);
     serve_on(near, service);
     far
 }
 
 /// Serves one connection over a stream.
-pub(crate) fn serve_on<IO, S, B>(io: IO, service: S) -> JoinHandle<()>
+pub(crate) fn serve_on<IO>(io: IO, service: impl HttpService) -> JoinHandle<()>
 where
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Into<BoxError>,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
 {
     serve_by(Http2Executor::new(), io, service)
 }
 
 /// Serves one connection over a stream by an executor.
-pub(crate) fn serve_by<E, IO, S, B>(executor: E, io: IO, service: S) -> JoinHandle<()>
+pub(crate) fn serve_by<E, IO, S>(executor: E, io: IO, service: S) -> JoinHandle<()>
 where
-    E: Http2ServerConnExec<TowerToHyperServiceFuture<S, Request<Incoming>>, B>,
+    E: Http2ServerConnExec<TowerToHyperServiceFuture<S, Request<Incoming>>, S::Body>,
     E: Send + Unpin + 'static,
     IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
-    S::Future: Send,
-    S::Error: Into<BoxError>,
-    B: Body + Send + 'static,
-    B::Data: Send,
-    B::Error: Into<BoxError>,
+    S: HttpService,
 {
     let service = TowerToHyperService::new(service);
     let connection = server(executor).serve_connection(TokioIo::new(io), service);
@@ -102,6 +85,11 @@ where
 pub(crate) struct Session(SendRequest<Bytes>);
 
 impl Session {
+    /// Has a service served over a pipe, and connects to it.
+    pub(crate) async fn to(service: impl HttpService) -> Self {
+        Self::new(serve(service)).await
+    }
+
     /// Does the preface, and waits until the server has allowed the extended CONNECT.
     pub(crate) async fn new(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
         Self::with(&client::Builder::new(), io).await
@@ -203,6 +191,14 @@ impl Tunnel {
         let mut names: Vec<_> = names.filter(|name| *name != "date").collect();
         names.sort_unstable();
         names
+    }
+
+    /// Has a text echoed.
+    pub(crate) async fn echoes(&mut self, text: &str) {
+        wire::write(self, &wire::frame(FIN | TEXT, text.as_bytes())).await;
+        let echoed = wire::read_frame(self).await.unwrap();
+        assert_eq!(echoed.first, FIN | TEXT);
+        assert_eq!(echoed.payload, text.as_bytes());
     }
 
     pub(crate) fn reset(&mut self, reason: Reason) {

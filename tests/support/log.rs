@@ -1,6 +1,7 @@
 //! What is logged in the thread of a test, which is where the tasks of its runtime run, too.
 
 #![allow(dead_code, reason = "each test file uses its part")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::{cell::RefCell, io, sync::Once};
 

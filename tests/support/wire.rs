@@ -81,6 +81,11 @@ pub(crate) async fn read_head(stream: &mut (impl AsyncRead + Unpin)) -> String {
     String::from_utf8(head).unwrap()
 }
 
+/// Returns the status that a head begins with.
+pub(crate) fn status(head: &str) -> u16 {
+    head["HTTP/1.1 ".len()..][..3].parse().unwrap()
+}
+
 /// Builds a masked frame; `first` is its opcode and whichever of FIN and the reserved bits are set.
 pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [0x37, 0xfa, 0x21, 0x3d];
@@ -143,6 +148,12 @@ pub(crate) async fn read_frame(stream: &mut (impl AsyncRead + Unpin)) -> Option<
     Some(Frame { first, payload })
 }
 
+/// Reads one frame of the server, and returns its payload.
+pub(crate) async fn read_payload(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+    let frame = read_frame(stream).await;
+    frame.expect("the stream ended before a frame").payload
+}
+
 /// Reads one frame of a client with the key that masked it, `None` at the end of the stream.
 pub(crate) async fn read_masked(stream: &mut (impl AsyncRead + Unpin)) -> Option<(Frame, [u8; 4])> {
     let first = stream.read_u8().await.ok()?;
@@ -173,6 +184,16 @@ pub(crate) async fn read_close(stream: &mut (impl AsyncRead + Unpin)) -> Option<
             return frame.close_code();
         }
     }
+}
+
+/// Reads up to the Close, answers it and reads to the end. Returns the code.
+pub(crate) async fn answer_close(mut stream: impl AsyncRead + AsyncWrite + Unpin) -> Option<u16> {
+    let code = read_close(&mut stream).await;
+    write(&mut stream, &close(code.unwrap_or(1000), "")).await;
+    let mut rest = Vec::new();
+    stream.read_to_end(&mut rest).await.unwrap();
+    assert_eq!(rest, b"", "nothing follows a Close");
+    code
 }
 
 /// Writes bytes.

@@ -14,7 +14,7 @@ use std::{
 
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt, ReadBuf},
-    net::{TcpListener, TcpStream},
+    net::TcpStream,
     sync::Semaphore,
     task::{AbortHandle, JoinSet},
     time::timeout,
@@ -22,7 +22,7 @@ use tokio::{
 use tower_websocket::{Connections, Sender, WebSocketLayer};
 
 use super::{BYE, Cell, End, Reading, Stream, assert_none, attempt, cells, handler::handler};
-use crate::{pipe::Served, wire};
+use crate::support::{pipe::Served, tcp, wire};
 
 /// How many connections are tried at once. Nearly all of them wait nearly always.
 const AT_ONCE: usize = 64;
@@ -185,8 +185,7 @@ pub(crate) struct Server {
 
 impl Server {
     pub(crate) async fn start(kind: Arc<impl Kind>, service: impl Served) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let address = listener.local_addr().unwrap();
+        let (listener, address) = tcp::listen().await;
         let accepting = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 kind.serve(stream, service.clone());

@@ -1,0 +1,36 @@
+//! What tests of a shutdown share.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::time::Duration;
+
+use tokio::io::DuplexStream;
+use tower_websocket::{Connections, Echo, WebSocketLayer};
+
+use super::pipe;
+
+/// More than any of these shutdowns may need.
+pub(crate) const LIMIT: Duration = Duration::from_secs(600);
+
+/// Connections that a shutdown closes without delay.
+pub(crate) fn at_once() -> Connections {
+    Connections::new().shutdown_spread(Duration::ZERO)
+}
+
+/// An echo whose connections a shutdown closes without delay.
+pub(crate) fn echo() -> WebSocketLayer<Echo> {
+    WebSocketLayer::new(Echo::new()).connections_in(&at_once())
+}
+
+/// Opens a connection of an [`echo`].
+pub(crate) async fn open_echo() -> (WebSocketLayer<Echo>, Connections, DuplexStream) {
+    let layer = echo();
+    let client = pipe::open_at(&layer, "/").await;
+    (layer.clone(), layer.connections(), client)
+}
+
+/// Shuts down, and returns the numbers of clean and of aborted connections.
+pub(crate) async fn shutdown(connections: &Connections) -> (u64, u64) {
+    let report = connections.shutdown(LIMIT).await;
+    (report.clean, report.aborted)
+}

@@ -1,0 +1,78 @@
+//! A stream that works, and in which a test interferes: a call is answered by the test, or seen by
+//! it on its way.
+
+#![allow(dead_code, reason = "each test file uses its part")]
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Decides what becomes of the calls of a stream. By default all of them reach it.
+pub(crate) trait Tap {
+    /// Answers a read in the place of the stream.
+    fn read(&mut self, _: &mut ReadBuf<'_>) -> Option<Poll<io::Result<()>>> {
+        None
+    }
+
+    /// Returns whether a write is taken without reaching the stream.
+    fn swallows(&self) -> bool {
+        false
+    }
+
+    /// Sees bytes that the stream has taken.
+    fn written(&mut self, _: &[u8]) {}
+}
+
+/// A stream with a [`Tap`]. It writes one buffer at a time, as TLS streams do.
+pub(crate) struct Tapped<IO, T> {
+    io: IO,
+    tap: T,
+}
+
+impl<IO, T: Tap> Tapped<IO, T> {
+    pub(crate) const fn new(io: IO, tap: T) -> Self {
+        Self { io, tap }
+    }
+}
+
+impl<IO: AsyncRead + Unpin, T: Tap + Unpin> AsyncRead for Tapped<IO, T> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        match self.tap.read(buffer) {
+            Some(answer) => answer,
+            None => Pin::new(&mut self.io).poll_read(cx, buffer),
+        }
+    }
+}
+
+impl<IO: AsyncWrite + Unpin, T: Tap + Unpin> AsyncWrite for Tapped<IO, T> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.tap.swallows() {
+            return Poll::Ready(Ok(bytes.len()));
+        }
+        let written = Pin::new(&mut self.io).poll_write(cx, bytes);
+        if let Poll::Ready(Ok(len)) = written {
+            self.tap.written(&bytes[..len]);
+        }
+        written
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+}
