@@ -86,15 +86,18 @@
 //! | 1008 | the peer exceeded another limit of [`Config`], or the handler took no message in time |
 //! | 1009 | the peer sent a message over the size limit |
 //! | 1011 | the handler returned another error, or panicked |
+//! | 1013 | all connections hold more than [`Connections::max_buffered`], and this one most |
 //!
-//! A connection is dropped without a close code in two cases: the peer is gone or reads nothing, or the time
-//! given to [`Connections::shutdown`] has passed.
+//! A connection is dropped without a close code in three cases: the peer is gone or reads nothing, the time
+//! given to [`Connections::shutdown`] has passed, or [`Connections::max_buffered`] is exceeded while a large frame
+//! is being written.
 //!
 //! # Limits and security
 //!
 //! The defaults are safe. [`Config`] has the limits and timeouts of each connection, and [`Connections`] the
-//! limit on their number. [`OriginPolicy`] decides which web pages may connect: by default those of the same
-//! host. Where DNS rebinding matters, name the hosts with [`OriginPolicy::hosts`].
+//! limit on their number and, if you set it, on the memory that they hold together. [`OriginPolicy`] decides
+//! which web pages may connect: by default those of the same host. Where DNS rebinding matters, name the hosts
+//! with [`OriginPolicy::hosts`].
 //! [`WebSocketLayer::max_per_peer`] limits the connections of one address, and
 //! [`max_per_key`](WebSocketLayer::max_per_key) those of one user. No data from a peer causes a panic or
 //! makes memory grow past a limit. The crate has no unsafe code.

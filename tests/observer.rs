@@ -400,6 +400,30 @@ async fn is_told_nothing_at_a_message_and_the_sum_when_the_timer_fires() {
     assert!(matches!(told.as_slice(), [Told::RoundTrip(..)]), "{told:?}");
 }
 
+#[tokio::test(start_paused = true)]
+async fn is_told_of_streams_that_are_handed_over_and_of_their_values() {
+    struct Value(Mutex<Vec<(ConnectionId, Option<u32>)>>);
+    impl Observer for Value {
+        fn opened(&self, connection: &Connection, handshake: Duration) {
+            assert_eq!(handshake, Duration::ZERO);
+            let told = (connection.id(), connection.value().copied());
+            self.0.lock().unwrap().push(told);
+        }
+    }
+    let value = Arc::new(Value(Mutex::default()));
+    let (connections, recorder) = observed();
+    let connections = connections.observer(Arc::clone(&value));
+    let (io, mut client) = tokio::io::duplex(1024);
+    let mut socket = connections.from_io_with(io, Config::new(), 7_u32).unwrap();
+    write(&mut client, &frame(FIN | TEXT, b"Hello")).await;
+    assert!(socket.recv().await.unwrap().is_some());
+    assert_eq!(*value.0.lock().unwrap(), [(socket.id(), Some(7))]);
+    drop((socket, client));
+    timeout(GUARD, connections.wait()).await.unwrap();
+    let ended = assert_whole(&recorder.take(), "");
+    assert_eq!(ended.traffic().messages_received(), 1);
+}
+
 /// Panics whenever it is called, with a payload that panics once more when it is dropped.
 struct Fails(Arc<AtomicUsize>);
 

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use tokio::{
     io::{AsyncReadExt, duplex},
-    time::{sleep, timeout},
+    time::timeout,
 };
 use tower_websocket::{
     CloseCode, CloseFrame, Config, Connections, CountedCode, Echo, Side, WebSocketLayer,
@@ -120,7 +120,7 @@ mod clients {
         let all = Connections::new();
         let slow = WebSocketLayer::new(tower_websocket::decide(
             async |_: &mut http::request::Parts| {
-                sleep(Duration::from_secs(2)).await;
+                tokio::time::sleep(Duration::from_secs(2)).await;
                 Ok::<_, tower_websocket::Refusal>((tower_websocket::Accept::new(), ()))
             },
             async |_: tower_websocket::WebSocket, ()| Ok::<_, tower_websocket::BoxError>(()),

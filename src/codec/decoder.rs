@@ -418,7 +418,6 @@ impl Decoder {
     }
 
     /// Returns the length of the message in progress so far.
-    #[cfg(all(test, feature = "deflate"))]
     pub(crate) fn len_so_far(&self) -> usize {
         self.message.as_ref().map_or(0, |message| message.len())
     }

@@ -52,6 +52,20 @@ impl Frames {
         }
     }
 
+    /// Makes one with the rest of a frame. The rest counts as no message.
+    pub(super) fn holding(role: Role, rest: Vec<u8>) -> Self {
+        let load = Load {
+            messages: 0,
+            bytes: rest.len(),
+        };
+        Self {
+            role,
+            tail: rest,
+            load,
+            ..Self::default()
+        }
+    }
+
     /// Returns the amount of queued data.
     #[inline]
     pub(super) const fn load(&self) -> Load {

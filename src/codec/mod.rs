@@ -29,6 +29,7 @@
 //! ones, 1 MiB together, are kept.
 
 mod assembly;
+mod begun;
 mod buffers;
 mod chunks;
 mod control;
@@ -51,6 +52,7 @@ mod tests;
 mod utf8;
 
 pub(crate) use assembly::Assembly;
+pub(crate) use begun::Begun;
 #[cfg(any(test, tower_websocket_fuzzing))]
 pub(crate) use buffers::CHUNK;
 pub(crate) use chunks::ReadBuffers;

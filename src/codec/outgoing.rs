@@ -139,6 +139,25 @@ impl Outgoing {
         frames.map_or(Load::default(), |frames| frames.advance(written))
     }
 
+    /// Drops all output except for its first `bytes`, which must be the rest of one frame.
+    pub(crate) fn keep(&mut self, bytes: usize) {
+        let Some(mut frames) = self.frames.take() else {
+            return;
+        };
+        let mut slices = [IoSlice::new(&[]); 4];
+        let used = frames.segments.fill(frames.unwritten_tail(), &mut slices);
+        let mut rest = Vec::with_capacity(bytes);
+        for slice in &slices[..used] {
+            let missing = bytes - rest.len();
+            rest.extend_from_slice(&slice[..slice.len().min(missing)]);
+        }
+        frames.clear();
+        frame_pool::give_back(frames);
+        if !rest.is_empty() {
+            self.frames = Some(Box::new(Frames::holding(self.role, rest)));
+        }
+    }
+
     /// Takes memory from the pool, if there is none yet.
     #[inline]
     pub(crate) fn acquire_memory(&mut self) {
@@ -343,6 +362,44 @@ mod tests {
             let (written, removed) = drain(&mut fill(false), at_once);
             assert!(written == whole, "{at_once} at once");
             assert_eq!(removed, load, "{at_once} at once");
+        }
+    }
+
+    #[test]
+    fn keeps_the_rest_of_a_frame_alone() {
+        for role in [Role::Server, Role::Client] {
+            let mut outgoing = Outgoing::new(role, false);
+            outgoing.push(&mut Message::binary(vec![1; LARGE]));
+            for _ in 0..100 {
+                outgoing.push(&mut Message::binary(vec![2; LARGE]));
+                outgoing.push(&mut Message::text("small"));
+            }
+            let _ = outgoing.advance(1000);
+            let frame = LARGE + if role == Role::Client { 8 } else { 4 };
+            outgoing.keep(frame - 1000);
+            assert_eq!(
+                outgoing.load(),
+                Load {
+                    messages: 0,
+                    bytes: frame - 1000
+                }
+            );
+            outgoing.push_close(None);
+            let (written, room) = drain(&mut outgoing, 777);
+            assert_eq!(written[frame - 1000], 0x88);
+            assert_eq!(
+                room,
+                Load {
+                    messages: 0,
+                    bytes: written.len()
+                }
+            );
+            if role == Role::Server {
+                assert!(written[..frame - 1000].iter().all(|byte| *byte == 1));
+            }
+            outgoing.push(&mut Message::text("more"));
+            outgoing.keep(0);
+            assert!(outgoing.is_empty());
         }
     }
 

@@ -55,6 +55,7 @@ pub enum CountedCode {
 #[derive(Clone, Debug, Default, Eq, PartialEq)]
 pub struct Counts {
     pub(super) open: usize,
+    pub(super) buffered: usize,
     pub(super) lingering: usize,
     pub(super) handed_on: u64,
     pub(super) accepted: u64,
@@ -68,6 +69,13 @@ impl Counts {
     #[must_use]
     pub const fn open(&self) -> usize {
         self.open
+    }
+
+    /// Returns the bytes that the connections hold, exact to 4 KiB for each. It is 0 without
+    /// [`Connections::max_buffered`](crate::Connections::max_buffered).
+    #[must_use]
+    pub const fn buffered(&self) -> usize {
+        self.buffered
     }
 
     /// Returns the handlers that go on after their connection is over, for at most

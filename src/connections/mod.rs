@@ -5,6 +5,7 @@ mod connection;
 mod counts;
 mod error;
 mod listing;
+mod memory;
 mod notices;
 mod observer;
 mod permit;
@@ -28,6 +29,7 @@ use tokio::{
 pub(crate) use self::permit::{Opening, Permit};
 use self::{
     closing::Left,
+    memory::Memory,
     observer::Observers,
     state::{Entry, State},
 };
@@ -96,6 +98,7 @@ struct Shared {
     state: Mutex<State>,
     /// Told when the last connection has ended.
     emptied: Notify,
+    memory: Memory,
 }
 
 impl Connections {
@@ -119,6 +122,7 @@ impl Connections {
             shared: Arc::new(Shared {
                 state: Mutex::new(State::new()),
                 emptied: Notify::new(),
+                memory: Memory::new(),
             }),
         }
     }
@@ -296,6 +300,7 @@ impl Connections {
         }
         Counts {
             open: state.open,
+            buffered: self.shared.memory.held(),
             lingering: state.lingering.len(),
             handed_on,
             accepted: state.accepted,
@@ -327,9 +332,10 @@ impl Connections {
     /// Makes what the link of a connection knows of this registry.
     fn registration(&self, id: ConnectionId) -> Registration {
         let is_observed = self.lock().observers.count() > 0;
-        let hook = is_observed.then(|| {
+        let counts = self.shared.memory.max().is_some();
+        let hook = (is_observed || counts).then(|| {
             let events: Arc<dyn Events> = Arc::new(self.clone());
-            Box::new(Hook { events })
+            Box::new(Hook::new(events, is_observed, counts))
         });
         Registration { id, hook }
     }
@@ -391,6 +397,10 @@ impl Connections {
 }
 
 impl Events for Connections {
+    fn held(&self, change: isize) {
+        self.add_held(change);
+    }
+
     fn round_trip(&self, id: ConnectionId, round_trip: Duration) {
         self.call_for(id, |connection, observer| {
             observer.round_trip(connection, round_trip);
@@ -419,6 +429,7 @@ impl fmt::Debug for Connections {
         f.debug_struct("Connections")
             .field("max_connections", &max)
             .field("shutdown_spread", &Shown(spread))
+            .field("max_buffered", &self.shared.memory.max())
             .field("counts", &counts)
             .finish_non_exhaustive()
     }

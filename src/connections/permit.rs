@@ -156,6 +156,9 @@ impl Permit {
         if is_last {
             self.connections.shared.emptied.notify_waiters();
         }
+        if let Some(connection) = &entry.connection {
+            self.connections.stop_counting(&connection.link);
+        }
         // Dropped without the lock: its link may own wakers, and its value is the user's.
         drop(entry);
     }

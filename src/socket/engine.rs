@@ -7,7 +7,7 @@ use std::{
 };
 
 use super::{input::Input, io::Io};
-use crate::codec::{Load, Outgoing, ReadBuffers, Role};
+use crate::codec::{Begun, Load, Outgoing, ReadBuffers, Role};
 
 /// The most buffers of one write.
 const SLICES: usize = 32;
@@ -22,6 +22,8 @@ pub(super) struct Engine<IO> {
     buffer: Option<Box<Input>>,
     /// Frames that are being written.
     pub(super) output: Outgoing,
+    /// Follows the frames that are written, if the output may have to be cut.
+    begun: Option<Box<Begun>>,
 }
 
 impl<IO: Io> Engine<IO> {
@@ -32,6 +34,7 @@ impl<IO: Io> Engine<IO> {
             output: Outgoing::new(role, contiguous),
             buffer: None,
             unflushed: false,
+            begun: None,
         }
     }
 
@@ -97,7 +100,7 @@ impl<IO: Io> Engine<IO> {
             return Poll::Ready(Err(io::ErrorKind::WriteZero.into()));
         }
         self.unflushed = true;
-        Poll::Ready(Ok(self.output.advance(written)))
+        Poll::Ready(Ok(self.advance(written)))
     }
 
     /// Writes some of the output to a TCP socket that is not reported as writable. Returns the load
@@ -108,7 +111,30 @@ impl<IO: Io> Engine<IO> {
             .io
             .write_without_readiness(self.output.slices(&mut slices))?;
         self.unflushed |= written > 0;
-        Ok(self.output.advance(written))
+        Ok(self.advance(written))
+    }
+
+    fn advance(&mut self, written: usize) -> Load {
+        if let Some(begun) = &mut self.begun {
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            begun.note(self.output.slices(&mut slices), written);
+        }
+        self.output.advance(written)
+    }
+
+    /// Follows frames from now on. Call it before anything is written.
+    pub(super) fn follow_frames(&mut self) {
+        self.begun = Some(Box::default());
+    }
+
+    /// Drops the output, except for the rest of the frame that is being written if it has at most `limit` bytes.
+    /// Returns whether that rest was kept, or no frame was being written.
+    pub(super) fn drop_output(&mut self, limit: usize) -> bool {
+        let mut slices = [IoSlice::new(&[]); SLICES];
+        let slices = self.output.slices(&mut slices);
+        let rest = self.begun.as_ref().map_or(0, |begun| begun.rest_of(slices));
+        self.output.keep(if rest <= limit { rest } else { 0 });
+        rest <= limit
     }
 
     /// Ready when the peer has ended its half of the stream or is gone; see [`Io::poll_gone`].

@@ -1,6 +1,10 @@
 //! What a connection reports to the registry that it belongs to.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{
+    fmt,
+    sync::{Arc, atomic::AtomicBool},
+    time::Duration,
+};
 
 use super::traffic::Traffic;
 use crate::words::ConnectionId;
@@ -9,6 +13,9 @@ use crate::words::ConnectionId;
 pub(crate) trait Events: Send + Sync {
     /// The peer has answered a ping after this time.
     fn round_trip(&self, id: ConnectionId, round_trip: Duration);
+
+    /// The connection holds `change` bytes more, or fewer if it is negative.
+    fn held(&self, change: isize);
 
     /// So much came and went since the last call, or since the beginning.
     fn traffic(&self, id: ConnectionId, traffic: Traffic);
@@ -35,6 +42,23 @@ impl Registration {
 /// Where the events of a connection go.
 pub(crate) struct Hook {
     pub(crate) events: Arc<dyn Events>,
+    /// Traffic and round trips are asked for.
+    pub(crate) is_observed: bool,
+    /// The registry counts the memory of the connection.
+    pub(crate) counts: bool,
+    /// The connection has to shed its memory.
+    pub(super) is_shed: AtomicBool,
+}
+
+impl Hook {
+    pub(crate) fn new(events: Arc<dyn Events>, is_observed: bool, counts: bool) -> Self {
+        Self {
+            events,
+            is_observed,
+            counts,
+            is_shed: AtomicBool::new(false),
+        }
+    }
 }
 
 impl fmt::Debug for Hook {

@@ -34,6 +34,11 @@ impl Inbox {
         queue.messages.push_back(message);
     }
 
+    /// Returns the bytes of all messages in it.
+    pub(super) fn bytes(&self) -> usize {
+        self.0.as_ref().map_or(0, |queue| queue.bytes)
+    }
+
     pub(super) fn is_empty(&self) -> bool {
         let queue = self.0.as_ref();
         queue.is_none_or(|queue| queue.messages.is_empty())

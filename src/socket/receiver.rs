@@ -255,6 +255,19 @@ impl Receiver {
             && (!self.decoder.is_in_large_payload() || self.spent.is_spent_within_large(unwritten))
     }
 
+    /// Returns the number of bytes that it holds: bytes that are not decoded yet, and the message in progress.
+    pub(super) fn held(&self) -> usize {
+        let pending = match &self.pending {
+            Some(Pending::Placed(message)) => message.len(),
+            Some(Pending::Found(found)) => match &**found {
+                Found::Event(Event::Message(message)) => message.len(),
+                _ => 0,
+            },
+            None => 0,
+        };
+        pending + self.decoder.len_so_far() + self.bytes().len()
+    }
+
     /// Returns whether messages are compressed. Decoding one then takes long.
     pub(super) fn inflates(&self) -> bool {
         self.decoder.inflates()

@@ -19,7 +19,9 @@ use crate::words::{CloseCode, CloseFrame, Closed, ConnectionId, InvalidClose, Me
 /// It is cheap to clone. It does not keep the connection open: only the handler and the
 /// [`WebSocket`](crate::WebSocket) do.
 ///
-/// Senders are equal, and hash alike, if they send to the same connection.
+/// Senders are equal, and hash alike, if they send to the same connection. Where one is the key of a map, clippy may
+/// report `mutable_key_type`: the number of a connection never changes, so the lint can be allowed, or [`id`](Self::id)
+/// be the key.
 ///
 /// # Examples
 ///

@@ -119,7 +119,7 @@ impl<IO: Io> Driver<IO> {
     }
 
     /// Starts the closing. Our Close is sent with this `frame`.
-    fn enter_closing(
+    pub(super) fn enter_closing(
         &mut self,
         closed: Closed,
         answered: bool,
@@ -341,7 +341,7 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    fn finish(&mut self, closed: Closed, cx: &Context<'_>) -> Progress {
+    pub(super) fn finish(&mut self, closed: Closed, cx: &Context<'_>) -> Progress {
         self.link.closed(closed, cx);
         self.phase = Phase::Over;
         Progress::Over

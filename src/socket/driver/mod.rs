@@ -11,11 +11,13 @@
 //! | `backpressure` | a connection that has stopped reading |
 //! | `stall` | a peer that does not read |
 //! | `closing` | the closing handshake |
+//! | `shedding` | the end of a connection that holds too much |
 
 mod backpressure;
 mod clock;
 mod closing;
 mod reading;
+mod shedding;
 mod stall;
 mod writing;
 
@@ -169,12 +171,18 @@ impl<IO: Io> Driver<IO> {
             limits: config.limits(),
             deflation,
         };
-        let engine = Engine::new(io, rules.role);
+        let mut engine = Engine::new(io, rules.role);
         let probes = probes || engine.is_tcp();
         link.begin(rules, &early, engine.is_contiguous(), now);
         let keepalive = config.keepalive_intervals();
         let id = link.id();
-        let meter = link.hook().map(|hook| Box::new(Meter::new(hook, id)));
+        let hook = link.hook();
+        let is_counted = hook.is_some_and(|hook| hook.counts);
+        let observed = hook.filter(|hook| hook.is_observed);
+        let meter = observed.map(|hook| Box::new(Meter::new(hook, id)));
+        if is_counted {
+            engine.follow_frames();
+        }
         Self {
             engine,
             link,
@@ -215,6 +223,7 @@ impl<IO: Io> Driver<IO> {
         self.report_written(cx);
         self.outbox_empty = false;
         let progress = match self.phase {
+            _ if self.link.take_shed() => self.shed(now, cx),
             Phase::Open => self.poll_open(now, cx),
             Phase::Answering(_) => self.poll_answering(now, cx),
             Phase::Closing(_) => self.poll_closing(now, cx),
@@ -317,6 +326,7 @@ impl<IO: Io> Driver<IO> {
 impl<IO> Drop for Driver<IO> {
     fn drop(&mut self) {
         self.link.abort();
+        self.link.count_rest();
         if let Some(meter) = &mut self.meter {
             meter.report(self.link.traffic());
         }

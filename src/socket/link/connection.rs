@@ -227,6 +227,7 @@ impl Link {
         state.note_close(closed.frame());
         state.closed = Some(Box::new(closed));
         state.stage = Stage::Closed;
+        self.clear_shed();
         if !mem::replace(&mut state.input_over, true) {
             state.fault = fault.map(Box::new);
         }
@@ -267,7 +268,9 @@ impl Link {
         if others_first && mem::replace(&mut state.has_yielded, true) {
             granted = state.skip_granted(bound);
         }
-        if mem::take(&mut state.dirty) || handler_waits || others_first {
+        // Looking at the state clears the dirty flag, but does not see that memory has to be shed.
+        let is_dirty = mem::take(&mut state.dirty) || self.has_to_shed();
+        if is_dirty || handler_waits || others_first {
             drop(state);
             self.wake_other_tasks(writer.into_iter().chain(granted), cx);
             return match others_first {
@@ -277,14 +280,20 @@ impl Link {
         }
         let replaced = register(&mut state.connection, cx);
         state.asleep = true;
+        let change = self.recount(&mut state);
         drop(state);
         drop(replaced);
+        self.report_held(change);
         TrySleep::Asleep
     }
 
     /// Gives the buffers back that connections share. Call it at the end of each poll.
     pub(in crate::socket) fn give_back_buffers(&self) {
-        self.lock().give_back_buffers();
+        let mut state = self.lock();
+        state.give_back_buffers();
+        let change = self.recount(&mut state);
+        drop(state);
+        self.report_held(change);
     }
 }
 
@@ -331,7 +340,7 @@ impl State {
         self.writing.bytes = self.writing.bytes.saturating_sub(load.bytes);
         let mut writer = None;
         // After the end, unwritten messages are lost, not flushed.
-        if all && self.stage != Stage::Closed {
+        if all && self.stage != Stage::Closed && !self.is_shed {
             self.flushed = self.sent() - self.unwritten().messages as u64;
             let is_flushed = |up_to| up_to <= self.flushed;
             if self.flush_target.is_some_and(is_flushed) {

@@ -10,6 +10,7 @@
 //! | `connection` | the rest of the connection's side: written messages, the end, sleeping |
 //! | `holder` | the side of the socket's holder: receiving, closing |
 //! | `sending` | sending, and waiting for room |
+//! | `memory` | the memory that the connection holds, for a registry that limits it |
 //! | `uncompressed` | the queue of messages that are not compressed yet |
 //! | `ending` | waiting for the end |
 
@@ -17,6 +18,7 @@ mod connection;
 mod decode;
 mod ending;
 mod holder;
+mod memory;
 mod sending;
 mod uncompressed;
 
@@ -33,6 +35,7 @@ use std::{
 pub(in crate::socket) use self::{
     connection::TrySleep,
     decode::{FastPath, Next},
+    memory::overloaded,
     sending::Caller,
 };
 use self::{ending::Watchers, uncompressed::Uncompressed};
@@ -133,6 +136,12 @@ struct State {
     dirty: bool,
     /// The handler of an ended connection has to be dropped.
     evicted: bool,
+    /// The connection has shed its memory.
+    is_shed: bool,
+    /// The memory of the connection counts as 0.
+    is_uncounted: bool,
+    /// The count of the connection's memory, in steps.
+    counted: u32,
 }
 
 /// The stages of a connection's life.

@@ -14,11 +14,11 @@ use crate::{
     codec::Role,
     config::Config,
     socket::{
-        Link, Served, Setup, WebSocket,
+        Events, Hook, Link, Registration, Served, Setup, WebSocket,
         report::Name,
         session::{self, Session},
     },
-    words::BoxError,
+    words::{BoxError, ConnectionId},
 };
 
 pub(super) type Verdict = Result<(), BoxError>;
@@ -52,6 +52,28 @@ fn served(config: Config, peer: &Peer) -> Served<Peer> {
 /// Makes a connection whose socket is on another thread.
 pub(super) fn detached(config: Config, peer: Peer) -> Connection<Pending<Verdict>> {
     let served = served(config, &peer);
+    let link = Arc::clone(&served.link);
+    Connection::new(session::detached(served), link, peer)
+}
+
+/// Makes a connection of a registry that limits memory. Its socket is on another thread.
+pub(super) fn counted(
+    config: Config,
+    peer: Peer,
+    events: Arc<dyn Events>,
+) -> Connection<Pending<Verdict>> {
+    let mut served = served(config, &peer);
+    let registration = Registration {
+        id: ConnectionId::next(),
+        hook: Some(Box::new(Hook::new(events, false, true))),
+    };
+    let name = Name {
+        handler: "",
+        path: "".into(),
+    };
+    let config = Arc::clone(&served.setup.config);
+    let link = Link::registered(registration, Role::Server, name, config);
+    served.link = Arc::new(link);
     let link = Arc::clone(&served.link);
     Connection::new(session::detached(served), link, peer)
 }

@@ -15,12 +15,14 @@
 //! | `receiving` | models of receiving |
 //! | `sending` | models of sending, and of waiting for room |
 //! | `ending` | models of the end |
+//! | `shedding` | models of a connection that drops its memory |
 
 mod connection;
 mod ending;
 mod peer;
 mod receiving;
 mod sending;
+mod shedding;
 
 use std::{
     future::{Future, poll_fn},

@@ -1,0 +1,411 @@
+//! The limit on what all connections of a registry hold: who is closed for it, and what becomes of the others.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+#[path = "support/pipe.rs"]
+mod pipe;
+#[path = "support/wire.rs"]
+mod wire;
+
+use std::{sync::Arc, time::Duration};
+
+use bytes::Bytes;
+use tokio::{
+    io::{AsyncReadExt, DuplexStream, duplex},
+    time::{sleep, timeout},
+};
+use tower_websocket::{
+    BoxError, CloseCode, Closed, Config, Connections, CountedCode, Sender, Side, WebSocket,
+    WebSocketLayer,
+};
+use wire::{BINARY, FIN, close, frame, read_close, read_frame, write};
+
+const GUARD: Duration = Duration::from_secs(300);
+const MOMENT: Duration = Duration::from_millis(1);
+const KIB: usize = 1024;
+
+/// A payload that shows by the count of `alive` whether it is kept.
+struct Payload {
+    bytes: Vec<u8>,
+    #[expect(dead_code, reason = "its count is looked at")]
+    alive: Arc<()>,
+}
+
+impl AsRef<[u8]> for Payload {
+    fn as_ref(&self) -> &[u8] {
+        &self.bytes
+    }
+}
+
+fn payload(alive: &Arc<()>, len: usize, fill: u8) -> Bytes {
+    Bytes::from_owner(Payload {
+        bytes: vec![fill; len],
+        alive: Arc::clone(alive),
+    })
+}
+
+/// A connection whose peer reads when the test does.
+struct Pair {
+    socket: WebSocket,
+    client: DuplexStream,
+}
+
+impl Pair {
+    fn new(connections: &Connections) -> Self {
+        let (io, client) = duplex(KIB);
+        // Nothing but the limit ends it.
+        let config = Config::new()
+            .without_keepalive()
+            .write_timeout(Duration::MAX);
+        let socket = connections.from_io(io, config).unwrap();
+        Self { socket, client }
+    }
+
+    fn sender(&self) -> Sender {
+        self.socket.sender()
+    }
+
+    async fn send(&mut self, message: Bytes) {
+        self.socket.send(message).await.unwrap();
+        sleep(MOMENT).await;
+    }
+
+    /// Returns whether it is closed.
+    async fn ended(&self) -> Option<Closed> {
+        timeout(MOMENT, self.socket.closed()).await.ok()
+    }
+}
+
+async fn assert_shed(pair: &Pair) {
+    let closed = timeout(GUARD, pair.socket.closed()).await.unwrap();
+    assert_eq!(closed.side(), Side::Local);
+    assert_eq!(closed.code(), Some(CloseCode::TRY_AGAIN_LATER));
+    assert!(!closed.is_clean());
+}
+
+#[tokio::test(start_paused = true)]
+async fn closes_the_one_that_holds_most_and_no_other_loses_anything() {
+    let connections = Connections::new().max_buffered(1024 * KIB);
+    let alive = Arc::new(());
+    let mut pairs: Vec<_> = (0..10).map(|_| Pair::new(&connections)).collect();
+    let (large, others) = pairs.split_first_mut().unwrap();
+    for (number, other) in (0..).zip(&mut *others) {
+        for _ in 0..16 {
+            other.send(payload(&alive, 4 * KIB, number)).await;
+        }
+    }
+    let held = connections.counts().buffered();
+    // Of the first message of each a part is in the pipe.
+    assert!((9 * 60 * KIB..=9 * 65 * KIB).contains(&held), "{held}");
+    let kept = Arc::strong_count(&alive);
+
+    let most = 1024 * KIB - held;
+    let mut sent = 0;
+    while large
+        .socket
+        .send(payload(&alive, 8 * KIB, 99))
+        .await
+        .is_ok()
+    {
+        sent += 8 * KIB;
+        assert!(sent <= most + 12 * KIB, "{sent}");
+        sleep(MOMENT).await;
+    }
+    assert!(sent > most - 12 * KIB, "{sent} of {most}");
+    assert_eq!(large.socket.recv().await.unwrap(), None);
+    assert_eq!(Arc::strong_count(&alive), kept, "its messages are freed");
+    assert_eq!(
+        connections.counts().buffered(),
+        held,
+        "it counts as nothing"
+    );
+    let frame = large.socket.close_frame().unwrap();
+    assert_eq!(frame.code(), CloseCode::TRY_AGAIN_LATER);
+
+    // It is in the middle of a frame, which is completed before the Close.
+    let read = read_frame(&mut large.client).await.unwrap();
+    assert!(read.payload == [99; 8 * KIB]);
+    assert_eq!(read_close(&mut large.client).await, Some(1013));
+    assert_shed(large).await;
+    drop(pairs.remove(0));
+    pipe::until_open(&connections, 9).await;
+
+    for (number, other) in (0..).zip(&mut pairs) {
+        for _ in 0..16 {
+            let read = timeout(GUARD, read_frame(&mut other.client)).await.unwrap();
+            assert!(read.unwrap().payload == [number; 4 * KIB], "{number}");
+        }
+        other.send(Bytes::from_static(b"more")).await;
+        assert_eq!(
+            read_frame(&mut other.client).await.unwrap().payload,
+            b"more"
+        );
+    }
+    sleep(MOMENT).await;
+    assert_eq!(connections.counts().buffered(), 0);
+    assert_eq!(Arc::strong_count(&alive), 1);
+    let counts = connections.counts();
+    let code = CountedCode::Code(CloseCode::TRY_AGAIN_LATER);
+    assert_eq!(
+        counts.closed().collect::<Vec<_>>(),
+        [((Side::Local, code), 1)]
+    );
+}
+
+#[tokio::test(start_paused = true)]
+async fn cuts_off_a_large_frame() {
+    let connections = Connections::new().max_buffered(256 * KIB);
+    let alive = Arc::new(());
+    let mut pair = Pair::new(&connections);
+    pair.send(payload(&alive, 512 * KIB, 7)).await;
+    assert_shed(&pair).await;
+    assert_eq!(
+        (Arc::strong_count(&alive), connections.counts().buffered()),
+        (1, 0)
+    );
+    let mut read = Vec::new();
+    let len = timeout(GUARD, pair.client.read_to_end(&mut read))
+        .await
+        .unwrap();
+    assert_eq!(len.unwrap(), KIB, "what was in the pipe");
+    pipe::until_open(&connections, 0).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn counts_what_waits_for_the_handler_and_what_has_come_of_a_message() {
+    let connections = Connections::new().max_buffered(128 * KIB);
+    let mut inbox = Pair::new(&connections);
+    for _ in 0..12 {
+        write(&mut inbox.client, &frame(FIN | BINARY, &[1; 4 * KIB])).await;
+    }
+    sleep(MOMENT).await;
+    assert_eq!(connections.counts().buffered(), 48 * KIB);
+    // Half of a message: what has come of it counts.
+    let mut partial = Pair::new(&connections);
+    let message = frame(FIN | BINARY, &[2; 200 * KIB]);
+    write(&mut partial.client, &message[..64 * KIB]).await;
+    sleep(MOMENT).await;
+    let held = connections.counts().buffered();
+    assert!((108 * KIB..=112 * KIB).contains(&held), "{held}");
+    assert!(partial.ended().await.is_none());
+
+    let rest = message[64 * KIB..].to_vec();
+    let (mut read, mut written) = tokio::io::split(partial.client);
+    let writing = tokio::spawn(async move {
+        let _ = tokio::io::AsyncWriteExt::write_all(&mut written, &rest).await;
+    });
+    assert_eq!(
+        timeout(GUARD, read_close(&mut read)).await.unwrap(),
+        Some(1013)
+    );
+    assert_eq!(partial.socket.recv().await.unwrap(), None);
+    // What the peer goes on sending is read and thrown away.
+    timeout(GUARD, writing).await.unwrap().unwrap();
+    drop(read);
+    pipe::until_open(&connections, 1).await;
+    assert_eq!(connections.counts().buffered(), 48 * KIB);
+    for _ in 0..12 {
+        let message = inbox.socket.recv().await.unwrap().unwrap();
+        assert!(message.as_bytes() == [1; 4 * KIB]);
+    }
+    drop(inbox);
+    timeout(GUARD, connections.wait()).await.unwrap();
+    assert_eq!(connections.counts().buffered(), 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn counts_small_amounts_as_nothing_and_nothing_without_a_limit() {
+    let connections = Connections::new().max_buffered(64 * KIB);
+    let mut pairs: Vec<_> = (0..100).map(|_| Pair::new(&connections)).collect();
+    for pair in &mut pairs {
+        pair.send(vec![0; 4 * KIB].into()).await;
+    }
+    // A part of each is in the pipe.
+    assert_eq!(connections.counts().buffered(), 0);
+    assert_eq!(connections.counts().open(), 100);
+
+    let connections = Connections::new();
+    let mut pair = Pair::new(&connections);
+    pair.send(vec![0; 900 * KIB].into()).await;
+    assert_eq!(connections.counts().buffered(), 0);
+    // A limit that is set later is for later connections.
+    let connections = connections.max_buffered(0);
+    pair.send(vec![0; 50 * KIB].into()).await;
+    assert!(pair.ended().await.is_none());
+    let mut later = Pair::new(&connections);
+    later.send(vec![0; 9 * KIB].into()).await;
+    assert_shed(&later).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn closes_as_many_as_it_takes_from_the_largest_on() {
+    let connections = Connections::new().max_buffered(4096 * KIB);
+    let mut pairs: Vec<_> = (0..5).map(|_| Pair::new(&connections)).collect();
+    for (number, pair) in (1..).zip(&mut pairs) {
+        pair.send(vec![0; 100 * KIB * number].into()).await;
+    }
+    let connections = connections.max_buffered(650 * KIB);
+    // They are looked at when one holds more.
+    assert_eq!(connections.counts().open(), 5);
+    pairs[0].send(vec![0; 8 * KIB].into()).await;
+    pipe::until_open(&connections, 3).await;
+    for (number, pair) in pairs.iter().enumerate() {
+        assert_eq!(pair.ended().await.is_some(), number >= 3, "{number}");
+    }
+    let held = connections.counts().buffered();
+    assert!((590 * KIB..=612 * KIB).contains(&held), "{held}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn cuts_off_one_that_is_closing_already() {
+    let connections = Connections::new().max_buffered(512 * KIB);
+    let mut closing = Pair::new(&connections);
+    for _ in 0..40 {
+        closing.send(vec![0; 10 * KIB].into()).await;
+    }
+    closing
+        .sender()
+        .close(CloseCode::new(4001).unwrap(), "")
+        .unwrap();
+    sleep(MOMENT).await;
+    assert!(closing.ended().await.is_none());
+    let mut other = Pair::new(&connections);
+    other.send(vec![0; 200 * KIB].into()).await;
+    let closed = closing.ended().await.unwrap();
+    assert_eq!(
+        (closed.code(), closed.is_clean()),
+        (Some(CloseCode::new(4001).unwrap()), false)
+    );
+    assert!(other.ended().await.is_none());
+    pipe::until_open(&connections, 1).await;
+}
+
+#[tokio::test(start_paused = true)]
+async fn answers_the_close_of_a_peer_without_what_was_to_come_before() {
+    let connections = Connections::new().max_buffered(512 * KIB);
+    let mut answering = Pair::new(&connections);
+    write(&mut answering.client, &frame(FIN | BINARY, b"a question")).await;
+    assert!(answering.socket.recv().await.unwrap().is_some());
+    write(&mut answering.client, &close(4002, "")).await;
+    sleep(MOMENT).await;
+    for _ in 0..40 {
+        answering.socket.send(vec![5; 10 * KIB]).await.unwrap();
+    }
+    // So that it has begun to write, and still waits for more of the handler.
+    sleep(MOMENT).await;
+    let mut other = Pair::new(&connections);
+    other.send(vec![0; 200 * KIB].into()).await;
+    let read = timeout(GUARD, read_frame(&mut answering.client))
+        .await
+        .unwrap();
+    assert!(read.unwrap().payload == [5; 10 * KIB]);
+    assert_eq!(
+        timeout(GUARD, read_close(&mut answering.client))
+            .await
+            .unwrap(),
+        Some(4002)
+    );
+    let closed = timeout(GUARD, answering.socket.closed()).await.unwrap();
+    assert_eq!(
+        (closed.side(), closed.code()),
+        (Side::Remote, Some(CloseCode::new(4002).unwrap()))
+    );
+    assert!(other.ended().await.is_none());
+}
+
+#[tokio::test(start_paused = true)]
+async fn counts_what_a_handler_has_not_received_of_a_connection_that_is_over() {
+    let (start, started) = tokio::sync::oneshot::channel::<()>();
+    let started = std::sync::Mutex::new(Some(started));
+    let layer = WebSocketLayer::new(move |mut socket: WebSocket| {
+        let started = started.lock().unwrap().take().unwrap();
+        async move {
+            started.await?;
+            for _ in 0..12 {
+                assert!(socket.recv().await?.is_some());
+            }
+            Ok::<_, BoxError>(())
+        }
+    });
+    let connections = Connections::new().max_buffered(128 * KIB);
+    let layer = layer.connections_in(&connections);
+    let mut client = pipe::open(layer.into_service(), 128 * KIB).await;
+    for _ in 0..12 {
+        write(&mut client, &frame(FIN | BINARY, &[1; 4 * KIB])).await;
+    }
+    sleep(MOMENT).await;
+    write(&mut client, &close(1000, "")).await;
+    drop(client);
+    // The handler has its time to answer.
+    sleep(Duration::from_secs(2)).await;
+    let counts = connections.counts();
+    assert_eq!(counts.open(), 0);
+    assert_eq!((counts.lingering(), counts.buffered()), (1, 48 * KIB));
+    start.send(()).unwrap();
+    timeout(GUARD, connections.wait()).await.unwrap();
+    assert_eq!(connections.counts().buffered(), 0);
+}
+
+/// Its task sleeps afterwards: the clock would stand still beside a task that runs without end.
+#[tokio::test(start_paused = true)]
+async fn drops_the_inbox_of_a_connection_that_is_over() {
+    let (start, started) = tokio::sync::watch::channel(false);
+    let layer = WebSocketLayer::new(move |mut socket: WebSocket| {
+        let mut started = started.clone();
+        async move {
+            started.wait_for(|started| *started).await?;
+            assert_eq!(socket.recv().await?, None);
+            Ok::<_, BoxError>(())
+        }
+    });
+    let connections = Connections::new().max_buffered(64 * KIB);
+    let layer = layer.connections_in(&connections);
+    let mut client = pipe::open(layer.into_service(), 128 * KIB).await;
+    for _ in 0..12 {
+        write(&mut client, &frame(FIN | BINARY, &[1; 4 * KIB])).await;
+    }
+    write(&mut client, &close(4003, "")).await;
+    drop(client);
+    sleep(Duration::from_secs(2)).await;
+    assert_eq!(connections.counts().lingering(), 1);
+    let mut other = Pair::new(&connections);
+    other.send(vec![0; 24 * KIB].into()).await;
+    assert!(other.ended().await.is_none());
+    let held = connections.counts().buffered();
+    assert!((20 * KIB..=24 * KIB).contains(&held), "{held}");
+    sleep(Duration::from_secs(1)).await;
+    start.send(true).unwrap();
+    drop(other);
+    timeout(GUARD, connections.wait()).await.unwrap();
+    let counts = connections.counts();
+    let code = CountedCode::Code(CloseCode::new(4003).unwrap());
+    assert_eq!(counts.closed_as(Side::Remote, code), 1);
+    assert_eq!(counts.buffered(), 0);
+}
+
+/// Several threads pass the limit at once, again and again, and the sum is right in the end.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn keeps_its_sum_right_on_several_threads() {
+    let connections = Connections::new().max_buffered(512 * KIB);
+    let mut tasks = tokio::task::JoinSet::new();
+    for number in 0..8 {
+        let connections = connections.clone();
+        tasks.spawn(async move {
+            for round in 0..30 {
+                let mut pair = Pair::new(&connections);
+                let len = (1 + (number + round) % 4) * 10 * KIB;
+                // One alone can hold more than the limit.
+                while pair.socket.send(vec![0; len]).await.is_ok() {
+                    tokio::task::yield_now().await;
+                }
+            }
+        });
+    }
+    let done = async { while tasks.join_next().await.is_some_and(|done| done.is_ok()) {} };
+    timeout(GUARD, done).await.unwrap();
+    timeout(GUARD, connections.wait()).await.unwrap();
+    let counts = connections.counts();
+    assert_eq!((counts.accepted(), counts.buffered()), (8 * 30, 0));
+    let shed = CountedCode::Code(CloseCode::TRY_AGAIN_LATER);
+    assert_eq!(counts.closed_as(Side::Local, shed), 8 * 30, "{counts:?}");
+}
