@@ -209,7 +209,7 @@ async fn a_refusal_is_news_once_a_minute() {
     };
     let said = |level: &str, words: &str| {
         log.count(&format!(
-            "{level} tower_websocket::report: websocket refused: {words}"
+            "{level} tower_websocket::layer::report: websocket refused: {words}"
         ))
     };
     let page = "pages of http://localhost:5173 may not connect to example.com; if it may, see \

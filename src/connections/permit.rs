@@ -151,6 +151,7 @@ impl Permit {
                 state.report.aborted += 1;
             }
         }
+        state.shrink();
         let is_last = state.entries.is_empty();
         drop(state);
         if is_last {

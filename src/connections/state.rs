@@ -115,6 +115,15 @@ impl State {
         })
     }
 
+    /// Frees the table's memory after many connections have ended.
+    pub(super) fn shrink(&mut self) {
+        let used = self.entries.len().max(64);
+        // Half of it stays free, so that the table does not grow and shrink in turn.
+        if self.entries.capacity() > 4 * used {
+            self.entries.shrink_to(2 * used);
+        }
+    }
+
     /// Takes the handler that has gone on longest off the list, if there are too many.
     pub(super) fn evict(&mut self) -> Option<Arc<Link>> {
         self.max.filter(|&max| self.lingering.len() > max)?;
