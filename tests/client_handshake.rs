@@ -180,7 +180,7 @@ async fn refuses_a_101_that_breaks_a_rule() {
         (
             "\r\n\r\n",
             "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
-            "extension that was not offered",
+            "extension or parameters that were not offered",
         ),
     ] {
         let script = SWITCHING.replacen(from, to, 1);
