@@ -53,7 +53,8 @@ pub(crate) async fn answered_and_left(script: impl AsRef<[u8]>) -> Connected {
     within(async { tokio::join!(connect_with(handshake(), client), server).0 }).await
 }
 
-async fn play(mut server: DuplexStream, script: &[u8]) -> DuplexStream {
+/// Reads the request, writes `script` with the right answer in the place of `ANSWER`, and returns the stream.
+pub(crate) async fn play(mut server: DuplexStream, script: &[u8]) -> DuplexStream {
     let answer = answer_to(&wire::read_head(&mut server).await);
     let script = replaced(script, b"ANSWER", answer.as_bytes());
     // The client may be gone before it has read all of it.

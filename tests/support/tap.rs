@@ -18,6 +18,9 @@ pub(crate) trait Tap {
         None
     }
 
+    /// Runs after the stream has completed a read.
+    fn has_read(&mut self, _: &mut Context<'_>) {}
+
     /// Returns whether a write is taken without reaching the stream.
     fn swallows(&self) -> bool {
         false
@@ -45,10 +48,14 @@ impl<IO: AsyncRead + Unpin, T: Tap + Unpin> AsyncRead for Tapped<IO, T> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.tap.read(buffer) {
-            Some(answer) => answer,
-            None => Pin::new(&mut self.io).poll_read(cx, buffer),
+        if let Some(answer) = self.tap.read(buffer) {
+            return answer;
         }
+        let read = Pin::new(&mut self.io).poll_read(cx, buffer);
+        if read.is_ready() {
+            self.tap.has_read(cx);
+        }
+        read
     }
 }
 
