@@ -17,7 +17,7 @@ async fn says_at_info_level_once_what_is_wrong() {
         session.ask(connect()).await;
         session.ask(connect()).await;
     }
-    assert_eq!(log.count("turn its feature `http2` on"), 1);
+    assert_eq!(log.count("turn it on"), 1);
     assert_eq!(log.count(" INFO"), 1);
     assert_eq!(log.count("an extended CONNECT is passed on"), 4);
 }
