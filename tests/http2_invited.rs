@@ -1,4 +1,4 @@
-//! A server whose HTTP/2 invites browsers to what nobody here speaks says so, once in a process.
+//! A server that allows extended CONNECT without the feature `http2` logs that, once in a process.
 
 #![cfg(all(feature = "tracing", not(feature = "http2")))]
 

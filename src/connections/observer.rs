@@ -20,9 +20,9 @@ use crate::{
 /// all `traffic` is the traffic of `closed`. Calls for different connections may run at the same time on several
 /// threads.
 ///
-/// The tasks of connections and of requests make these calls. So a method must return soon and must not block: let it
-/// count, or send to a channel. It may call the registry, because no lock is held. A panic is caught and has no
-/// effect on the connection. It is logged at error level, at most once a minute. No method is called for each
+/// The tasks of connections and of requests make these calls. So a method must return soon and must not block. It can
+/// add to a counter, or send to a channel. It may call the registry, because no lock is held. A panic is caught and
+/// has no effect on the connection. It is logged at error level, at most once a minute. No method is called for each
 /// message.
 ///
 /// # Examples
