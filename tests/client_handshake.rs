@@ -6,17 +6,19 @@
 
 mod support;
 
-use std::{error::Error, io, time::Duration};
+use std::{error::Error, future::Future, io, pin::pin, task::Context, time::Duration};
 
 use http::{HeaderName, HeaderValue, Request, header};
 use support::{
     handlers::Recorder,
-    server::{SWITCHING, answered, handshake},
+    server::{SWITCHING, answered, handshake, play},
+    tap::{Tap, Tapped},
     tcp::{self, serve},
     wire, within,
 };
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
+    task::coop::consume_budget,
     time::Instant,
 };
 use tower_websocket::{
@@ -148,6 +150,30 @@ async fn reads_a_close_and_an_end_that_come_with_the_answer() {
     assert_eq!(closed.code().map(u16::from), Some(1001));
 }
 
+/// Uses up the tokio budget of the task after each read, like a long answer that is read in many pieces.
+struct BudgetSpender;
+
+impl Tap for BudgetSpender {
+    fn has_read(&mut self, cx: &mut Context<'_>) {
+        while pin!(consume_budget()).poll(cx).is_ready() {}
+    }
+}
+
+#[tokio::test]
+async fn reads_an_answer_that_uses_up_the_budget_of_the_task() {
+    let answer = async |script: &str| {
+        let (client, server) = duplex(4096);
+        let client = Tapped::new(client, BudgetSpender);
+        let server = play(server, script.as_bytes());
+        let connecting = connect_with(handshake(), client);
+        within(async { tokio::join!(connecting, server).0 }).await
+    };
+    let (_, response) = answer(SWITCHING).await.unwrap();
+    assert_eq!(response.status(), 101);
+    let error = answer("no HTTP\r\n\r\n").await.unwrap_err();
+    assert!(matches!(error, ConnectError::InvalidResponse(_)), "{error}");
+}
+
 #[tokio::test]
 async fn skips_provisional_answers() {
     let early = "HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n";
@@ -180,7 +206,7 @@ async fn refuses_a_101_that_breaks_a_rule() {
         (
             "\r\n\r\n",
             "\r\nSec-WebSocket-Extensions: permessage-deflate\r\n\r\n",
-            "extension that was not offered",
+            "extension or parameters that were not offered",
         ),
     ] {
         let script = SWITCHING.replacen(from, to, 1);

@@ -1,4 +1,4 @@
-//! How large the head of an answer may be, and which setting says so.
+//! The limits on the head of an answer, and the settings that change them.
 
 #![cfg(feature = "client")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
@@ -12,11 +12,11 @@ use support::{
 };
 use tower_websocket::client::{ConnectError, Handshake};
 
-/// The fields that a 101 cannot do without.
+/// The number of fields that a 101 must have.
 const NECESSARY: usize = 3;
 
-/// Connects to a server whose answer has so many further fields, and so many bytes in all. A frame
-/// comes right behind the answer. Returns the number of fields that the client was given.
+/// Connects to a server whose answer has `further` more fields. The last field fills the head up to `bytes` bytes. A
+/// frame follows the answer at once. Returns the number of fields that the client received.
 async fn with_fields(
     configure: impl FnOnce(Handshake) -> Handshake,
     further: usize,
@@ -47,43 +47,44 @@ fn assert_too_large(result: Result<usize, ConnectError>) {
 }
 
 #[tokio::test]
-async fn takes_16_kib_and_100_fields_unless_told_otherwise() {
-    let as_it_is = |handshake| handshake;
+async fn accepts_16_kib_and_100_fields_by_default() {
+    let by_default = |handshake| handshake;
     let most = 100 - NECESSARY;
-    assert_eq!(with_fields(as_it_is, most, 0).await.unwrap(), 100);
-    assert_too_large(with_fields(as_it_is, most + 1, 0).await);
-    with_fields(as_it_is, 1, 16 * 1024).await.unwrap();
-    assert_too_large(with_fields(as_it_is, 1, 16 * 1024 + 1).await);
+    assert_eq!(with_fields(by_default, most, 0).await.unwrap(), 100);
+    assert_too_large(with_fields(by_default, most + 1, 0).await);
+    with_fields(by_default, 1, 16 * 1024).await.unwrap();
+    assert_too_large(with_fields(by_default, 1, 16 * 1024 + 1).await);
 }
 
 #[tokio::test]
-async fn takes_as_many_fields_as_it_is_told() {
+async fn accepts_up_to_max_response_fields() {
     for limit in [4, 99, 101, 1000] {
-        let told = |handshake: Handshake| {
+        let limited = |handshake: Handshake| {
             handshake
                 .max_response_fields(limit)
                 .max_response_head(64 * 1024)
         };
         let most = limit - NECESSARY;
-        assert_eq!(with_fields(told, most, 0).await.unwrap(), limit);
-        assert_too_large(with_fields(told, most + 1, 0).await);
+        assert_eq!(with_fields(limited, most, 0).await.unwrap(), limit);
+        assert_too_large(with_fields(limited, most + 1, 0).await);
     }
-    let any = |handshake: Handshake| {
+    // The maximum is 10,000 fields.
+    let highest = |handshake: Handshake| {
         handshake
             .max_response_fields(usize::MAX)
             .max_response_head(usize::MAX)
     };
-    assert_eq!(with_fields(any, 9_997, 0).await.unwrap(), 10_000);
-    assert_too_large(with_fields(any, 9_998, 0).await);
+    assert_eq!(with_fields(highest, 9_997, 0).await.unwrap(), 10_000);
+    assert_too_large(with_fields(highest, 9_998, 0).await);
     assert_too_large(with_fields(|handshake| handshake.max_response_fields(0), 1, 0).await);
 }
 
 #[tokio::test]
-async fn takes_as_many_bytes_as_it_is_told() {
+async fn accepts_up_to_max_response_head() {
     for limit in [500, 8 * 1024, 10_000, 1024 * 1024] {
-        let told = |handshake: Handshake| handshake.max_response_head(limit);
-        with_fields(told, 1, limit).await.unwrap();
-        assert_too_large(with_fields(told, 1, limit + 1).await);
+        let limited = |handshake: Handshake| handshake.max_response_head(limit);
+        with_fields(limited, 1, limit).await.unwrap();
+        assert_too_large(with_fields(limited, 1, limit + 1).await);
     }
     assert_too_large(with_fields(|handshake| handshake.max_response_head(0), 1, 0).await);
 }

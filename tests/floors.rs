@@ -1,5 +1,5 @@
-//! The modules of the crate use each other in one direction, and only what stands on their own floor of
-//! ARCHITECTURE.md or below.
+//! The modules of the crate use each other in one direction. Each uses only modules on its own floor of
+//! ARCHITECTURE.md, or on floors below.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -24,7 +24,7 @@ fn no_modules_use_each_other_in_a_circle() {
 }
 
 #[test]
-fn no_module_uses_one_of_a_floor_above_its_own() {
+fn no_module_uses_a_floor_above_its_own() {
     let document = fs::read_to_string(root().join("ARCHITECTURE.md")).unwrap();
     let floors = floors(&document);
     let floor = |name: &str| {
@@ -46,7 +46,7 @@ fn no_module_uses_one_of_a_floor_above_its_own() {
 }
 
 #[test]
-fn nothing_waits_below_the_wire() {
+fn has_no_async_code_below_the_wire() {
     for module in ["words", "time", "handshake", "codec", "config.rs"] {
         for file in files_below(&root().join("src").join(module)) {
             let code = code_of(&fs::read_to_string(&file).unwrap());
@@ -58,7 +58,7 @@ fn nothing_waits_below_the_wire() {
 }
 
 #[test]
-fn finds_a_circle_wherever_it_is_entered() {
+fn finds_a_circle_from_a_module_outside_it() {
     let uses = |pairs: &[(&str, &str)]| {
         let mut uses = Uses::new();
         for (module, other) in pairs {
@@ -74,7 +74,7 @@ fn finds_a_circle_wherever_it_is_entered() {
 }
 
 #[test]
-fn reads_paths_out_of_code_and_not_out_of_comments() {
+fn reads_paths_from_code_but_not_from_comments() {
     let code = "
         //! [`crate::doc`]
         use crate::{
@@ -111,9 +111,9 @@ fn root() -> &'static Path {
     Path::new(env!("CARGO_MANIFEST_DIR"))
 }
 
-/// Returns for each folder which of the modules in it use which others of it, without tests.
+/// Returns, for each folder, which other modules of the folder each of its modules uses. Tests are left out.
 ///
-/// `lib` re-exports, and may use every module.
+/// `lib` is left out as well: it re-exports, so it may use every module.
 fn folders_in(src: &Path) -> BTreeMap<Vec<String>, Uses> {
     let mut folders: BTreeMap<_, Uses> = BTreeMap::new();
     for file in files_below(src) {
@@ -131,7 +131,7 @@ fn folders_in(src: &Path) -> BTreeMap<Vec<String>, Uses> {
             let Some(shared) = both.position(|(one, other)| one != other) else {
                 continue;
             };
-            // A folder's own items are reached through it from everywhere below.
+            // Modules may use the items of a folder that they are in.
             if !used[shared].starts_with(char::is_uppercase) {
                 let folder = module[..shared].iter().map(|&part| part.into()).collect();
                 let uses = folders.entry(folder).or_default();
@@ -143,7 +143,7 @@ fn folders_in(src: &Path) -> BTreeMap<Vec<String>, Uses> {
     folders
 }
 
-/// Returns a path from the top of the crate, of one that stands in `module`.
+/// Returns the absolute path of a path that is used in `module`.
 fn absolute<'a>(module: &[&'a str], path: &[&'a str]) -> Vec<&'a str> {
     let supers = path.iter().take_while(|part| **part == "super").count();
     match path.strip_prefix(&["crate"]) {
@@ -169,7 +169,7 @@ fn code_of(file: &str) -> String {
         .take_while(|line| *line != "mod tests {")
         .map(|line| line.split("//").next().unwrap())
         .collect();
-    // A visibility is no use.
+    // Removes visibilities: `pub(in crate::…)` uses nothing.
     code.join(" ").replace("(in crate::", "(")
 }
 
@@ -188,7 +188,7 @@ fn paths_in(code: &str) -> Vec<Vec<&str>> {
     paths
 }
 
-/// Reads a path, or several that begin alike, and returns the code behind it.
+/// Reads a path, or a list of paths in braces after a common beginning. Returns the code after it.
 fn read_tree<'a>(mut code: &'a str, before: &[&'a str], paths: &mut Vec<Vec<&'a str>>) -> &'a str {
     let mut path = before.to_vec();
     loop {
@@ -214,7 +214,7 @@ fn read_tree<'a>(mut code: &'a str, before: &[&'a str], paths: &mut Vec<Vec<&'a 
     }
 }
 
-/// Returns a circle, with the module that closes it at both ends.
+/// Returns a circle, if there is one. Its first module is also its last.
 fn circle(uses: &Uses) -> Option<Vec<&str>> {
     let mut done = BTreeSet::new();
     uses.keys()
@@ -240,7 +240,7 @@ fn circle_from<'a>(
     found
 }
 
-/// Reads the table of floors: the number of each module's floor.
+/// Reads the table of floors. Returns the floor of each module.
 fn floors(document: &str) -> BTreeMap<String, u32> {
     let mut floors = BTreeMap::new();
     for row in document.lines().filter(|line| line.starts_with("| ")) {

@@ -1,4 +1,4 @@
-//! No file of tests is longer than 600 lines: one that grows past them holds two subjects.
+//! No test file is longer than 600 lines. A longer file usually has two subjects.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -8,10 +8,10 @@ use std::{
     path::{Path, PathBuf},
 };
 
-const MOST: usize = 600;
+const MAX_LINES: usize = 600;
 
 #[test]
-fn no_file_of_tests_is_longer_than_600_lines() {
+fn no_test_file_is_longer_than_600_lines() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let mut files = files_below(&root.join("tests"));
     files.extend(files_below(&root.join("benches")));
@@ -22,7 +22,7 @@ fn no_file_of_tests_is_longer_than_600_lines() {
     let too_long: Vec<_> = files
         .iter()
         .map(|path| (path, fs::read_to_string(path).unwrap().lines().count()))
-        .filter(|(_, lines)| *lines > MOST)
+        .filter(|(_, lines)| *lines > MAX_LINES)
         .collect();
     assert!(too_long.is_empty(), "{too_long:#?}");
 }
@@ -32,7 +32,7 @@ fn has_only_tests(path: &Path) -> bool {
     names.any(|name| name.starts_with("tests") || name == "loom.rs")
 }
 
-/// Returns the Rust files below a folder, without what was built or installed there.
+/// Returns the Rust files below a folder, without build output and installed packages.
 fn files_below(folder: &Path) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for entry in fs::read_dir(folder).unwrap() {

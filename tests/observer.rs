@@ -1,4 +1,4 @@
-//! What an observer of a registry is told, and when.
+//! Which events an observer of a registry gets, and when.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -32,7 +32,7 @@ use wire::{BINARY, FIN, PING, PONG, TEXT, close, frame, handshake, read_frame, r
 const GUARD: Duration = Duration::from_secs(300);
 
 #[derive(Clone, Debug)]
-enum Told {
+enum Event {
     Refused(&'static str, u16, String),
     Opened(ConnectionId, String, Duration),
     RoundTrip(ConnectionId, Duration),
@@ -40,16 +40,16 @@ enum Told {
     Closed(ConnectionId, Ended),
 }
 
-/// Remembers what it is told.
+/// Records all events.
 #[derive(Default)]
-struct Recorder(Mutex<Vec<Told>>);
+struct Recorder(Mutex<Vec<Event>>);
 
 impl Recorder {
-    fn push(&self, told: Told) {
-        self.0.lock().unwrap().push(told);
+    fn push(&self, event: Event) {
+        self.0.lock().unwrap().push(event);
     }
 
-    fn take(&self) -> Vec<Told> {
+    fn take(&self) -> Vec<Event> {
         std::mem::take(&mut *self.0.lock().unwrap())
     }
 }
@@ -58,7 +58,7 @@ impl Observer for Recorder {
     fn refused(&self, refused: &Refused<'_>) {
         let status = refused.status().as_u16();
         assert_eq!(refused.error().label(), refused.label());
-        self.push(Told::Refused(
+        self.push(Event::Refused(
             refused.label(),
             status,
             refused.path().into(),
@@ -67,21 +67,21 @@ impl Observer for Recorder {
 
     fn opened(&self, connection: &Connection, handshake: Duration) {
         let path = connection.path().to_owned();
-        self.push(Told::Opened(connection.id(), path, handshake));
+        self.push(Event::Opened(connection.id(), path, handshake));
     }
 
     fn round_trip(&self, connection: &Connection, round_trip: Duration) {
         assert_eq!(connection.round_trip(), Some(round_trip));
-        self.push(Told::RoundTrip(connection.id(), round_trip));
+        self.push(Event::RoundTrip(connection.id(), round_trip));
     }
 
     fn traffic(&self, connection: &Connection, traffic: &Traffic) {
-        self.push(Told::Traffic(connection.id(), *traffic));
+        self.push(Event::Traffic(connection.id(), *traffic));
     }
 
     fn closed(&self, connection: &Connection, ended: &Ended) {
         assert_eq!(connection.traffic(), ended.traffic());
-        self.push(Told::Closed(connection.id(), ended.clone()));
+        self.push(Event::Closed(connection.id(), ended.clone()));
     }
 }
 
@@ -91,10 +91,10 @@ fn observed() -> (Connections, Arc<Recorder>) {
     (connections.shutdown_spread(Duration::ZERO), recorder)
 }
 
-/// Ends as the path says, behind one message if there is one.
-struct Wayward;
+/// Accepts, refuses and ends as the path says. Echoes one message first, if one arrives.
+struct ByPath;
 
-impl Handler for Wayward {
+impl Handler for ByPath {
     async fn accept(&self, request: &mut Parts) -> Result<Accept, Refusal> {
         match request.uri.path() {
             "/refuse" => Err(Refusal::unauthorized()),
@@ -130,8 +130,8 @@ impl Handler for Wayward {
     }
 }
 
-fn wayward(connections: &Connections) -> WebSocketLayer<Wayward> {
-    WebSocketLayer::new(Wayward).connections_in(connections)
+fn by_path(connections: &Connections) -> WebSocketLayer<ByPath> {
+    WebSocketLayer::new(ByPath).connections_in(connections)
 }
 
 async fn ask<H: Handler>(layer: &WebSocketLayer<H>, request: &str) -> (u16, DuplexStream) {
@@ -150,26 +150,26 @@ async fn open<H: Handler>(layer: &WebSocketLayer<H>, path: &str) -> DuplexStream
 /// Asserts that one connection was opened and closed, in this order, and that all its messages were
 /// reported. Returns its end.
 #[track_caller]
-fn assert_whole(told: &[Told], path: &str) -> Ended {
+fn assert_complete(events: &[Event], path: &str) -> Ended {
     let [
-        Told::Opened(id, opened_path, _),
+        Event::Opened(id, opened_path, _),
         between @ ..,
-        Told::Closed(closed_id, ended),
-    ] = told
+        Event::Closed(closed_id, ended),
+    ] = events
     else {
-        panic!("{path}: {told:?}");
+        panic!("{path}: {events:?}");
     };
     assert_eq!((opened_path.as_str(), id), (path, closed_id));
     let mut sum = [0; 4];
-    for told in between {
-        match told {
-            Told::Traffic(of, traffic) if of == id => {
+    for event in between {
+        match event {
+            Event::Traffic(of, traffic) if of == id => {
                 sum[0] += traffic.messages_received();
                 sum[1] += traffic.bytes_received();
                 sum[2] += traffic.messages_sent();
                 sum[3] += traffic.bytes_sent();
             }
-            Told::RoundTrip(of, _) if of == id => {}
+            Event::RoundTrip(of, _) if of == id => {}
             other => panic!("{path}: {other:?}"),
         }
     }
@@ -185,9 +185,9 @@ fn assert_whole(told: &[Told], path: &str) -> Ended {
 }
 
 #[tokio::test(start_paused = true)]
-async fn is_told_of_every_end_once_and_of_all_its_messages() {
+async fn gets_every_end_once_and_all_messages_before_it() {
     let (connections, recorder) = observed();
-    let layer = wayward(&connections);
+    let layer = by_path(&connections);
     let mut expected = BTreeMap::new();
     for (path, bytes, side, code) in [
         (
@@ -233,12 +233,12 @@ async fn is_told_of_every_end_once_and_of_all_its_messages() {
         let mut client = open(&layer, path).await;
         write(&mut client, &bytes).await;
         if !bytes.is_empty() {
-            // The rest is the answer and the Close.
+            // Reads the reply and the Close.
             let _ = timeout(Duration::from_secs(1), client.read_to_end(&mut Vec::new())).await;
         }
         drop(client);
         timeout(GUARD, connections.wait()).await.unwrap();
-        let ended = assert_whole(&recorder.take(), path);
+        let ended = assert_complete(&recorder.take(), path);
         let code = code.map(|code| CloseCode::new(code).unwrap());
         assert_eq!(
             (ended.closed().side(), ended.closed().code()),
@@ -250,20 +250,20 @@ async fn is_told_of_every_end_once_and_of_all_its_messages() {
         assert!(connections.counts().closed().eq(expected.clone()), "{path}");
     }
 
-    // The HTTP server never hands it over, because the client goes before the answer is written.
+    // The HTTP server never hands over this connection: the client disconnects before the answer is written.
     let mut client = pipe::serve(layer.clone().into_service(), 32);
     let request = handshake("/gone");
     client.write_all(request.as_bytes()).await.unwrap();
     sleep(Duration::from_secs(1)).await;
     drop(client);
     timeout(GUARD, connections.wait()).await.unwrap();
-    let ended = assert_whole(&recorder.take(), "/gone");
+    let ended = assert_complete(&recorder.take(), "/gone");
     assert_eq!(
         (ended.closed().side(), ended.code()),
         (Side::Local, CountedCode::None)
     );
 
-    // Aborted: its handler does not return in time.
+    // This connection is aborted, because its handler does not return in time.
     let layer = WebSocketLayer::new(async |_socket: WebSocket| {
         pending::<()>().await;
         Ok::<_, BoxError>(())
@@ -273,16 +273,16 @@ async fn is_told_of_every_end_once_and_of_all_its_messages() {
     sleep(Duration::from_secs(7)).await;
     let report = connections.shutdown(Duration::ZERO).await;
     assert_eq!((report.clean, report.aborted), (0, 1));
-    let ended = assert_whole(&recorder.take(), "/aborted");
+    let ended = assert_complete(&recorder.take(), "/aborted");
     assert_eq!(ended.closed().side(), Side::Local);
     assert_eq!(ended.lifetime(), Duration::from_secs(7));
     drop(client);
 }
 
 #[tokio::test(start_paused = true)]
-async fn is_told_of_every_refusal() {
+async fn gets_every_refusal() {
     let (connections, recorder) = observed();
-    let layer = wayward(&connections);
+    let layer = by_path(&connections);
     let with = |path: &str, from: &str, to: &str| {
         let request = handshake(path);
         assert!(request.contains(from), "{from}");
@@ -314,36 +314,36 @@ async fn is_told_of_every_refusal() {
     ] {
         assert_eq!(ask(&layer, &request).await.0, status, "{label}");
         match recorder.take().as_slice() {
-            [Told::Refused(told, with, of)] => {
-                assert_eq!((*told, *with, of.as_str()), (label, status, path));
+            [Event::Refused(seen, with, of)] => {
+                assert_eq!((*seen, *with, of.as_str()), (label, status, path));
             }
             other => panic!("{label}: {other:?}"),
         }
     }
-    let limited = wayward(&connections.clone().max_connections(0));
+    let limited = by_path(&connections.clone().max_connections(0));
     assert_eq!(ask(&limited, &handshake("/")).await.0, 503);
     connections.close();
     assert_eq!(ask(&layer, &handshake("/")).await.0, 503);
-    let labels: Vec<_> = recorder.take().into_iter().collect();
+    let refusals = recorder.take();
     assert!(
         matches!(
-            labels.as_slice(),
+            refusals.as_slice(),
             [
-                Told::Refused("too_many_connections", 503, _),
-                Told::Refused("shutting_down", 503, _)
+                Event::Refused("too_many_connections", 503, _),
+                Event::Refused("shutting_down", 503, _)
             ]
         ),
-        "{labels:?}"
+        "{refusals:?}"
     );
 }
 
 #[tokio::test(start_paused = true)]
-async fn is_told_how_long_the_handshake_took() {
+async fn gets_the_time_of_the_handshake() {
     let (connections, recorder) = observed();
-    let _client = open(&wayward(&connections), "/slow").await;
-    let told = recorder.take();
-    let [Told::Opened(_, path, handshake)] = told.as_slice() else {
-        panic!("{told:?}");
+    let _client = open(&by_path(&connections), "/slow").await;
+    let events = recorder.take();
+    let [Event::Opened(_, path, handshake)] = events.as_slice() else {
+        panic!("{events:?}");
     };
     assert_eq!(
         (path.as_str(), *handshake),
@@ -352,7 +352,7 @@ async fn is_told_how_long_the_handshake_took() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn is_told_nothing_at_a_message_and_the_sum_when_the_timer_fires() {
+async fn gets_no_event_for_a_message_and_the_sum_when_the_timer_fires() {
     const MESSAGES: u64 = 10_000;
     let (connections, recorder) = observed();
     let config = Config::new().keepalive(Duration::from_secs(20), Duration::from_secs(20));
@@ -362,25 +362,30 @@ async fn is_told_nothing_at_a_message_and_the_sum_when_the_timer_fires() {
     let mut client = open(&layer, "/").await;
     let opened = recorder.take();
     assert!(
-        matches!(opened.as_slice(), [Told::Opened(..)]),
+        matches!(opened.as_slice(), [Event::Opened(..)]),
         "{opened:?}"
     );
     for _ in 0..MESSAGES {
         write(&mut client, &frame(FIN | TEXT, b"small")).await;
         assert_eq!(read_frame(&mut client).await.unwrap().payload, b"small");
     }
-    let told = recorder.take();
-    assert!(told.is_empty(), "{} calls, first {:?}", told.len(), told[0]);
+    let events = recorder.take();
+    assert!(
+        events.is_empty(),
+        "{} calls, first {:?}",
+        events.len(),
+        events[0]
+    );
 
-    // The silence ends in a ping.
+    // After the silence, the server sends a ping.
     let ping = read_frame(&mut client).await.unwrap();
     assert_eq!(ping.first, FIN | PING);
     sleep(Duration::from_secs(2)).await;
     write(&mut client, &frame(FIN | PONG, &ping.payload)).await;
     sleep(Duration::from_secs(1)).await;
-    let told = recorder.take();
-    let [Told::Traffic(_, traffic), Told::RoundTrip(_, round_trip)] = told.as_slice() else {
-        panic!("{told:?}");
+    let events = recorder.take();
+    let [Event::Traffic(_, traffic), Event::RoundTrip(_, round_trip)] = events.as_slice() else {
+        panic!("{events:?}");
     };
     assert_eq!(
         (traffic.messages_received(), traffic.messages_sent()),
@@ -396,18 +401,21 @@ async fn is_told_nothing_at_a_message_and_the_sum_when_the_timer_fires() {
     let ping = read_frame(&mut client).await.unwrap();
     write(&mut client, &frame(FIN | PONG, &ping.payload)).await;
     sleep(Duration::from_secs(1)).await;
-    let told = recorder.take();
-    assert!(matches!(told.as_slice(), [Told::RoundTrip(..)]), "{told:?}");
+    let events = recorder.take();
+    assert!(
+        matches!(events.as_slice(), [Event::RoundTrip(..)]),
+        "{events:?}"
+    );
 }
 
 #[tokio::test(start_paused = true)]
-async fn is_told_of_streams_that_are_handed_over_and_of_their_values() {
+async fn gets_the_events_of_streams_and_their_values() {
     struct Value(Mutex<Vec<(ConnectionId, Option<u32>)>>);
     impl Observer for Value {
         fn opened(&self, connection: &Connection, handshake: Duration) {
             assert_eq!(handshake, Duration::ZERO);
-            let told = (connection.id(), connection.value().copied());
-            self.0.lock().unwrap().push(told);
+            let opened = (connection.id(), connection.value().copied());
+            self.0.lock().unwrap().push(opened);
         }
     }
     let value = Arc::new(Value(Mutex::default()));
@@ -420,11 +428,11 @@ async fn is_told_of_streams_that_are_handed_over_and_of_their_values() {
     assert_eq!(*value.0.lock().unwrap(), [(socket.id(), Some(7))]);
     drop((socket, client));
     timeout(GUARD, connections.wait()).await.unwrap();
-    let ended = assert_whole(&recorder.take(), "");
+    let ended = assert_complete(&recorder.take(), "");
     assert_eq!(ended.traffic().messages_received(), 1);
 }
 
-/// Panics whenever it is called, with a payload that panics once more when it is dropped.
+/// Panics in every call. The payload of the panic panics again when it is dropped.
 struct Fails(Arc<AtomicUsize>);
 
 struct Payload;
@@ -465,7 +473,7 @@ impl Observer for Fails {
 }
 
 #[tokio::test(start_paused = true)]
-async fn harms_nothing_by_its_panics() {
+async fn does_no_harm_by_a_panic() {
     let failed = Arc::new(AtomicUsize::new(0));
     let recorder = Arc::new(Recorder::default());
     let connections = Connections::new()
@@ -489,16 +497,16 @@ async fn harms_nothing_by_its_panics() {
     let counts = connections.counts();
     let normal = CountedCode::Code(CloseCode::NORMAL);
     assert_eq!(counts.closed_as(Side::Remote, normal), 1);
-    // The one behind it is told all the same.
-    let told = recorder.take();
-    assert_eq!(told.len(), failed.load(Ordering::Relaxed));
-    assert!(matches!(told[0], Told::Refused(..)), "{told:?}");
-    let ended = assert_whole(&told[1..], "/");
+    // The observer that was added after it is called all the same.
+    let events = recorder.take();
+    assert_eq!(events.len(), failed.load(Ordering::Relaxed));
+    assert!(matches!(events[0], Event::Refused(..)), "{events:?}");
+    let ended = assert_complete(&events[1..], "/");
     assert_eq!(ended.traffic().messages_received(), 2);
 }
 
 #[tokio::test(start_paused = true)]
-async fn is_told_of_no_connection_that_was_open_before() {
+async fn gets_no_event_of_a_connection_that_was_open_before() {
     let connections = Connections::new();
     let layer = WebSocketLayer::new(Echo::new()).connections_in(&connections);
     let before = open(&layer, "/before").await;
@@ -509,13 +517,13 @@ async fn is_told_of_no_connection_that_was_open_before() {
     assert_eq!(recorder.take().len(), 0);
     drop(open(&layer, "/behind").await);
     timeout(GUARD, connections.wait()).await.unwrap();
-    assert_whole(&recorder.take(), "/behind");
+    assert_complete(&recorder.take(), "/behind");
 }
 
-/// Looks at the registry, and closes connections, whenever it is called.
-struct Nosy(Mutex<Option<Connections>>);
+/// Uses the registry in every call, and closes each connection that is opened.
+struct RegistryUser(Mutex<Option<Connections>>);
 
-impl Nosy {
+impl RegistryUser {
     fn look(&self) -> usize {
         let connections = self.0.lock().unwrap().clone().unwrap();
         let _ = connections.clone().observer(Recorder::default());
@@ -523,7 +531,7 @@ impl Nosy {
     }
 }
 
-impl Observer for Nosy {
+impl Observer for RegistryUser {
     fn opened(&self, connection: &Connection, _: Duration) {
         assert_eq!(self.look(), 1);
         assert!(connection.close(CloseFrame::new(CloseCode::new(4005).unwrap(), "").unwrap()));
@@ -535,10 +543,10 @@ impl Observer for Nosy {
 }
 
 #[tokio::test(start_paused = true)]
-async fn may_call_the_registry_and_close_what_is_opened() {
-    let nosy = Arc::new(Nosy(Mutex::new(None)));
-    let connections = Connections::new().observer(Arc::clone(&nosy));
-    *nosy.0.lock().unwrap() = Some(connections.clone());
+async fn may_call_the_registry_and_close_a_connection_that_is_opened() {
+    let user = Arc::new(RegistryUser(Mutex::new(None)));
+    let connections = Connections::new().observer(Arc::clone(&user));
+    *user.0.lock().unwrap() = Some(connections.clone());
     let layer = WebSocketLayer::new(Echo::new()).connections_in(&connections);
     let mut client = open(&layer, "/").await;
     let end = read_frame(&mut client).await.unwrap();
@@ -550,5 +558,5 @@ async fn may_call_the_registry_and_close_what_is_opened() {
     timeout(GUARD, connections.wait()).await.unwrap();
     let code = CountedCode::Code(CloseCode::new(4005).unwrap());
     assert_eq!(connections.counts().closed_as(Side::Local, code), 1);
-    *nosy.0.lock().unwrap() = None;
+    *user.0.lock().unwrap() = None;
 }

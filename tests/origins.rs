@@ -212,7 +212,7 @@ async fn a_refusal_is_news_once_a_minute() {
             "{level} tower_websocket::layer::report: websocket refused: {words}"
         ))
     };
-    let page = "pages of http://localhost:5173 may not connect to example.com; if it may, see \
+    let page = "pages of http://localhost:5173 may not connect to example.com; to allow it, see \
                 `OriginPolicy::allow`";
     for _ in 0..3 {
         ask(from("http://localhost:5173")).await;

@@ -253,7 +253,7 @@ async fn a_warning_names_the_handler_and_the_path() {
                  {{closure}}::stuck\" path=/feed";
     for says in [
         "took no message for 300s while more were waiting: closing with 1008; a handler that only \
-         sends calls `WebSocket::ignore_incoming`",
+         sends should call `WebSocket::ignore_incoming`",
         "went on after its connection was over, and is dropped; see `WebSocket::closed` and \
          `Config::handler_grace`",
     ] {

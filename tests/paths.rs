@@ -213,7 +213,7 @@ async fn what_passes_by_leaves_a_line_at_debug_level() {
     let bare = || WebSocketLayer::new(Recorder::new());
     let closing = |request: Head| request.replaced("Connection", "upgrade, close");
     let lost = closing(handshake().without("Upgrade"));
-    let others = "is passed on, because this layer answers others: ";
+    let others = "is passed on, because this layer answers only ";
     let no_upgrade =
         "a websocket handshake without `Upgrade: websocket` is taken for a plain request";
     for (layer, request, expected) in [

@@ -1,4 +1,4 @@
-//! One registry for layers, clients and streams: who is in it, and whom it closes.
+//! One registry for layers, clients and streams: which connections it lists, and which it closes.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -86,9 +86,9 @@ impl AsyncWrite for Counted {
     }
 }
 
-/// Every poll of a connection's task reads its stream, which is counted.
+/// Counts the polls of a connection's task by the calls on its stream: each poll of the task reads.
 #[tokio::test(start_paused = true)]
-async fn closes_one_of_many_and_polls_no_other() {
+async fn closes_one_of_many_and_wakes_no_other() {
     const USERS: usize = 10_000;
     let connections = Connections::new();
     let mut sockets = Vec::new();
@@ -146,7 +146,7 @@ async fn closes_one_of_many_and_polls_no_other() {
             .iter()
             .all(|connection| connection.value() != Some(&User(chosen)))
     );
-    // It is not open any more.
+    // The connection is no longer open.
     let closed = connections.close_where(
         |connection| connection.value() == Some(&User(chosen)),
         logged_out(),
@@ -155,7 +155,7 @@ async fn closes_one_of_many_and_polls_no_other() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn is_shut_down_with_one_report_for_layers_clients_and_streams() {
+async fn shuts_down_layers_clients_and_streams_with_one_report() {
     let all = Connections::new().shutdown_spread(Duration::from_secs(2));
     let layer = || WebSocketLayer::new(Echo::new());
     let layers = [layer(), layer(), layer()].map(|layer| layer.connections_in(&all));
@@ -168,7 +168,7 @@ async fn is_shut_down_with_one_report_for_layers_clients_and_streams() {
     clients.push(peer);
     assert_eq!(all.counts().open(), 4);
 
-    // The other end of the client is in a registry of its own.
+    // The server of this client has a registry of its own.
     #[cfg(feature = "client")]
     let (dialled, other) = {
         let other = WebSocketLayer::new(Echo::new());
@@ -214,7 +214,7 @@ async fn is_shut_down_with_one_report_for_layers_clients_and_streams() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn aborts_what_is_left_of_streams_too() {
+async fn aborts_streams_that_are_left() {
     let all = Connections::new();
     let (io, _peer) = duplex(4096);
     let mut socket = all.from_io(io, Config::new()).unwrap();
@@ -272,7 +272,7 @@ async fn lets_a_predicate_call_the_registry() {
             assert_eq!(connections.iter().len(), 10);
             let user = connection.value::<User>().unwrap().0;
             if user == 3 {
-                // It closes that one itself, and all odd ones once more.
+                // Closes this connection here. `close_where` tries to close it again with all odd ones.
                 assert!(
                     connections
                         .get(connection.id())
@@ -288,7 +288,7 @@ async fn lets_a_predicate_call_the_registry() {
         },
         logged_out(),
     );
-    // 3 and 9 were closed before: all predicates come first.
+    // The predicates have closed 3 and 9 before, so these do not count.
     assert_eq!(closed, 3);
     for (socket, client) in &mut held {
         let user = socket.identity::<User>().unwrap().0;
@@ -300,7 +300,11 @@ async fn lets_a_predicate_call_the_registry() {
         }
     }
     sleep(MOMENT).await;
-    assert_eq!(connections.iter().len(), 10, "they wait for the answer");
+    assert_eq!(
+        connections.iter().len(),
+        10,
+        "closing, but not answered yet"
+    );
 }
 
 #[expect(
@@ -308,7 +312,7 @@ async fn lets_a_predicate_call_the_registry() {
     reason = "a sender is equal to another by its id, which never changes"
 )]
 #[tokio::test(start_paused = true)]
-async fn names_a_connection_alike_everywhere() {
+async fn gives_a_connection_the_same_id_everywhere() {
     let connections = Connections::new();
     let (first, _one) = duplex(1024);
     let (second, _two) = duplex(1024);
@@ -336,9 +340,9 @@ async fn names_a_connection_alike_everywhere() {
     assert_ne!(first.sender(), second.sender());
 }
 
-/// Shows by the count of its first part whether it is dropped.
+/// The count of the `Arc` shows whether this value is dropped.
 struct Shown(
-    #[expect(dead_code, reason = "its count is looked at")] Arc<()>,
+    #[expect(dead_code, reason = "its count is checked")] Arc<()>,
     &'static str,
 );
 
@@ -363,7 +367,7 @@ impl Handler for Identified {
 }
 
 #[tokio::test(start_paused = true)]
-async fn lists_what_a_connection_is_and_keeps_its_value_as_long_as_its_handler() {
+async fn lists_the_facts_of_a_connection_and_keeps_its_value_until_it_is_gone() {
     let shown = Arc::new(());
     let layer = WebSocketLayer::new(Identified(Mutex::new(Some(Arc::clone(&shown)))));
     let connections = layer.connections();
@@ -398,13 +402,13 @@ async fn lists_what_a_connection_is_and_keeps_its_value_as_long_as_its_handler()
     timeout(GUARD, connections.wait()).await.unwrap();
     assert_eq!(connections.iter().len(), 0);
     assert!(connections.get(connection.id()).is_none());
-    assert_eq!(Arc::strong_count(&shown), 2, "kept by the handle");
+    assert_eq!(Arc::strong_count(&shown), 2, "the handle keeps the value");
     drop(connection);
     assert_eq!(Arc::strong_count(&shown), 1);
 }
 
 #[tokio::test(start_paused = true)]
-async fn drops_a_value_although_a_sender_is_kept() {
+async fn drops_a_value_even_if_a_sender_is_kept() {
     let shown = Arc::new(());
     let connections = Connections::new();
     let (io, client) = duplex(1024);

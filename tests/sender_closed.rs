@@ -1,5 +1,4 @@
-//! The end of a connection as a [`Sender`](tower_websocket::Sender) sees it: `close`, `closed`, and
-//! the last messages.
+//! The end of a connection through a [`Sender`](tower_websocket::Sender): `close`, `closed`, and the last messages.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -37,7 +36,7 @@ fn code(number: u16) -> CloseCode {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closes_with_a_code_and_a_reason_behind_earlier_messages() {
+async fn closes_with_a_code_and_a_reason_after_earlier_messages() {
     let (mut socket, mut client) = pipe::socket(Config::new(), 16);
     let sender = socket.sender();
     let long = sender.close(CloseCode::NORMAL, "x".repeat(124));
@@ -58,15 +57,15 @@ type Ending = (Side, Option<u16>, String, bool);
 
 fn ending(closed: &Closed) -> Ending {
     let code = closed.code().map(CloseCode::get);
-    is(closed.side(), code, closed.reason(), closed.is_clean())
+    expected(closed.side(), code, closed.reason(), closed.is_clean())
 }
 
-fn is(side: Side, code: Option<u16>, reason: &str, clean: bool) -> Ending {
+fn expected(side: Side, code: Option<u16>, reason: &str, clean: bool) -> Ending {
     (side, code, reason.to_owned(), clean)
 }
 
-/// Does `act` with a connection, and returns its ending. Futures of `closed` from before the end and
-/// one from after it return the same.
+/// Calls `act` with a connection, and returns how the connection ended. Asserts that `closed` returns the same value
+/// to callers before and after the end.
 async fn ending_of(act: impl AsyncFnOnce(WebSocket, DuplexStream)) -> Ending {
     let (socket, client) = pipe::socket(Config::new(), 64);
     let sender = socket.sender();
@@ -93,7 +92,7 @@ async fn closed_returns_the_side_the_code_and_the_reason() {
         write(&mut client, &close(1000, "")).await;
         settle().await;
     });
-    assert_eq!(dropped.await, is(Local, Some(1000), "", true));
+    assert_eq!(dropped.await, expected(Local, Some(1000), "", true));
 
     let closed = ending_of(async |mut socket, mut client| {
         let peer = async {
@@ -104,7 +103,7 @@ async fn closed_returns_the_side_the_code_and_the_reason() {
         let (closed, ()) = tokio::join!(socket.close(code(4001), "kicked"), peer);
         closed.unwrap();
     });
-    assert_eq!(closed.await, is(Local, Some(4001), "kicked", true));
+    assert_eq!(closed.await, expected(Local, Some(4001), "kicked", true));
 
     let unanswered = ending_of(async |socket, client| {
         socket.sender().close(code(4001), "kicked").unwrap();
@@ -113,25 +112,28 @@ async fn closed_returns_the_side_the_code_and_the_reason() {
         assert_eq!(start.elapsed(), Duration::from_secs(5));
         drop(client);
     });
-    assert_eq!(unanswered.await, is(Local, Some(4001), "kicked", false));
+    assert_eq!(
+        unanswered.await,
+        expected(Local, Some(4001), "kicked", false)
+    );
 
     let remote = ending_of(async |mut socket, mut client| {
         write(&mut client, &close(4002, "why not")).await;
         assert_eq!(socket.recv().await.unwrap(), None);
         assert_eq!(read_close(&mut client).await, Some(4002));
     });
-    assert_eq!(remote.await, is(Remote, Some(4002), "why not", true));
+    assert_eq!(remote.await, expected(Remote, Some(4002), "why not", true));
 
     let without_code = ending_of(async |mut socket, mut client| {
         write(&mut client, &frame(FIN | CLOSE, b"")).await;
         assert_eq!(socket.recv().await.unwrap(), None);
         assert_eq!(read_close(&mut client).await, None);
     });
-    assert_eq!(without_code.await, is(Remote, None, "", true));
+    assert_eq!(without_code.await, expected(Remote, None, "", true));
 
     let mut reason = String::new();
     let violation = ending_of(async |_socket, mut client| {
-        // Not masked.
+        // The head of an unmasked frame.
         write(&mut client, &wire::header(FIN | TEXT, 0, false)).await;
         let frame = read_frame(&mut client).await.unwrap();
         assert_eq!(frame.close_code(), Some(1002));
@@ -139,11 +141,11 @@ async fn closed_returns_the_side_the_code_and_the_reason() {
         write(&mut client, &close(1002, "")).await;
     });
     let violation = violation.await;
-    assert_eq!(violation, is(Local, Some(1002), &reason, false));
+    assert_eq!(violation, expected(Local, Some(1002), &reason, false));
     assert!(!reason.is_empty());
 
     let gone = ending_of(async |_socket, client| drop(client));
-    assert_eq!(gone.await, is(Remote, None, "", false));
+    assert_eq!(gone.await, expected(Remote, None, "", false));
 
     // The peer keeps its socket open, but does not read or write.
     let dead = ending_of(async |socket, client| {
@@ -152,7 +154,7 @@ async fn closed_returns_the_side_the_code_and_the_reason() {
         assert_eq!(start.elapsed(), Duration::from_secs(40));
         drop(client);
     });
-    assert_eq!(dead.await, is(Local, None, "", false));
+    assert_eq!(dead.await, expected(Local, None, "", false));
 
     let stalled = ending_of(async |mut socket, client| {
         socket.send(vec![0; 100]).await.unwrap();
@@ -161,16 +163,16 @@ async fn closed_returns_the_side_the_code_and_the_reason() {
         assert_eq!(start.elapsed(), Duration::from_secs(10));
         drop(client);
     });
-    assert_eq!(stalled.await, is(Local, None, "", false));
+    assert_eq!(stalled.await, expected(Local, None, "", false));
 }
 
 #[tokio::test(start_paused = true)]
 async fn closed_returns_how_the_handler_ended() {
-    for (name, expected) in [
-        ("ok", is(Side::Local, Some(1000), "", true)),
-        ("error", is(Side::Local, Some(1011), "", true)),
-        ("panic", is(Side::Local, Some(1011), "", true)),
-        ("code", is(Side::Local, Some(4007), "own", true)),
+    for (name, wanted) in [
+        ("ok", expected(Side::Local, Some(1000), "", true)),
+        ("error", expected(Side::Local, Some(1011), "", true)),
+        ("panic", expected(Side::Local, Some(1011), "", true)),
+        ("code", expected(Side::Local, Some(4007), "own", true)),
     ] {
         let (senders, mut handed_out) = mpsc::unbounded_channel();
         let handler = handing_out(senders, move |mut socket| async move {
@@ -178,7 +180,7 @@ async fn closed_returns_how_the_handler_ended() {
             match name {
                 "ok" => Ok(()),
                 "error" => Err("no database".into()),
-                "panic" => panic!("as it was told to"),
+                "panic" => panic!("of the handler"),
                 _ => Err(CloseFrame::new(code(4007), "own")?.into()),
             }
         });
@@ -190,10 +192,10 @@ async fn closed_returns_how_the_handler_ended() {
         });
         settle().await;
         write(&mut client, &frame(FIN | TEXT, b"go")).await;
-        assert_eq!(read_close(&mut client).await, expected.1, "{name}");
+        assert_eq!(read_close(&mut client).await, wanted.1, "{name}");
         write(&mut client, &close(1000, "")).await;
         let before = within(before).await.unwrap();
-        assert_eq!(ending(&before), expected, "{name}");
+        assert_eq!(ending(&before), wanted, "{name}");
         assert_eq!(sender.closed().await, before, "{name}");
     }
 }
@@ -299,7 +301,7 @@ async fn ends_send_and_closed_when_the_connection_is_aborted() {
     let sent = within(waiting).await;
     assert_eq!(sent.unwrap(), Err(SendError::Closed));
     let closed = within(sender.closed()).await;
-    assert_eq!(ending(&closed), is(Side::Local, None, "", false));
+    assert_eq!(ending(&closed), expected(Side::Local, None, "", false));
 }
 
 #[test]

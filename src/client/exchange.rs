@@ -2,7 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
-    io,
+    io::ErrorKind,
     pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
@@ -17,6 +17,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
+    task::unconstrained,
     time::{Instant, timeout_at},
 };
 
@@ -140,7 +141,7 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + Send + 'static> Wire<IO> {
         error
     }
 
-    /// Runs the connection until `future` is ready. Fails if the connection ends before.
+    /// Runs the connection until `future` is ready. Fails if the connection ends and `future` is still pending.
     async fn run_until<F: Future>(&mut self, future: F) -> Result<F::Output, ConnectError> {
         let mut future = pin!(future);
         poll_fn(|cx| {
@@ -156,16 +157,19 @@ fn is_tls(bytes: &[u8]) -> bool {
     matches!(bytes, [0x15 | 0x16, 0x03, ..])
 }
 
+/// Polls `future`, and fails if it is pending although the connection has ended.
 fn poll_before<F: Future>(
     end: Poll<()>,
     future: Pin<&mut F>,
     cx: &mut Context<'_>,
 ) -> Poll<Result<F::Output, ConnectError>> {
-    match future.poll(cx) {
-        Poll::Pending if end.is_ready() => {
-            let ended = io::ErrorKind::UnexpectedEof.into();
-            Poll::Ready(Err(ConnectError::Io(ended)))
-        }
-        output => output.map(Ok),
+    if end.is_pending() {
+        return future.poll(cx).map(Ok);
+    }
+    // hyper sends the answer through a channel of tokio. The channel would be pending, with the answer in it, if the
+    // connection had used up the task's budget.
+    match pin!(unconstrained(future)).poll(cx) {
+        Poll::Ready(output) => Poll::Ready(Ok(output)),
+        Poll::Pending => Poll::Ready(Err(ConnectError::Io(ErrorKind::UnexpectedEof.into()))),
     }
 }

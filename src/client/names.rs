@@ -1,6 +1,6 @@
 //! Writes the names of a request's fields with the capitals of RFC 6455: `Sec-WebSocket-Key`.
 //!
-//! CanonicalNames are case-insensitive, but some servers compare them with case. hyper's `title_case_headers` writes
+//! Field names are case-insensitive, but some servers compare them with case. hyper's `title_case_headers` writes
 //! `Sec-Websocket-Key`.
 
 use std::{

@@ -33,7 +33,7 @@ static SETTINGS: OnceLock<Settings> = OnceLock::new();
 
 struct Settings {
     config: Arc<ClientConfig>,
-    /// Why the first of the missing system roots was not loaded.
+    /// The reason, if system roots could not be loaded.
     missing: Option<Arc<str>>,
 }
 
@@ -72,7 +72,7 @@ impl Connector {
         let mut connecting = pin!(self.tls.connect(server_name(host)?, stream));
         let mut first_bytes = [0; HTTP.len()];
         let mut first_bytes = ReadBuf::new(&mut first_bytes);
-        // Peeks at the first bytes before rustls reads them, because it drops bytes that are not TLS.
+        // Peeks at the first bytes before rustls reads them, because rustls drops bytes that are not TLS.
         let connected = poll_fn(|cx| {
             if let (true, Some(stream)) = (first_bytes.filled().is_empty(), connecting.get_ref()) {
                 // An error is ignored, because the handshake gets the same one.
@@ -146,7 +146,7 @@ fn load() -> Result<Settings, ConnectError> {
         .map_err(ConnectError::tls)?
         .with_root_certificates(store)
         .with_no_client_auth();
-    // Without it a server that supports HTTP/2 might choose it.
+    // Otherwise a server that supports HTTP/2 might choose HTTP/2.
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Settings {
         config: Arc::new(config),
@@ -176,7 +176,7 @@ fn roots() -> Roots {
     Roots { store, missing }
 }
 
-/// Returns why roots are missing. A failure of the file in `SSL_CERT_FILE` is preferred.
+/// Returns why roots are missing, if they are. An error of the file in `SSL_CERT_FILE` comes before all others.
 #[cfg(feature = "rustls-tls-native-roots")]
 fn missing(errors: &[rustls_native_certs::Error]) -> Option<Arc<str>> {
     if let Some(file) = std::env::var_os("SSL_CERT_FILE") {
@@ -198,7 +198,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn certificates_are_for_a_name_or_an_address() {
+    fn takes_the_name_of_a_certificate_from_a_host_or_an_address() {
         for (host, name) in [
             ("example.com", "example.com"),
             ("127.0.0.1", "127.0.0.1"),

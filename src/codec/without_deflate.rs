@@ -1,5 +1,5 @@
-//! The replacement for `deflate` without the feature: types without values. So the other modules need no
-//! `cfg` for it.
+//! Replaces the module `deflate` when the feature `deflate` is off. Its types have the same methods, but no values.
+//! So the other modules need no `cfg`.
 
 use std::task::Poll;
 

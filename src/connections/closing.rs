@@ -1,4 +1,4 @@
-//! The Closes of a shutdown, spread over some time.
+//! The Closes of a shutdown, spread over a time.
 
 use std::{
     collections::{VecDeque, hash_map::RandomState},
@@ -11,18 +11,19 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::{socket::Link, words::CloseFrame};
 
-/// The links that are still to be closed, which they are at once when this is dropped: the runtime
-/// in which the spreading was to happen may end before it.
-pub(super) struct Left {
-    moments: VecDeque<(Duration, Arc<Link>)>,
+/// The links that a shutdown has still to close, each after its delay.
+///
+/// Dropping this closes them all at once: the runtime may end before the last delay.
+pub(super) struct DelayedCloses {
+    links_by_delay: VecDeque<(Duration, Arc<Link>)>,
     frame: CloseFrame,
 }
 
-impl Left {
-    /// Gives each link a random moment of `spread`.
+impl DelayedCloses {
+    /// Gives each link a random delay of at most `spread`.
     pub(super) fn new(links: Vec<Arc<Link>>, frame: CloseFrame, spread: Duration) -> Self {
         let random = RandomState::new();
-        let mut moments: Vec<_> = (0u64..)
+        let mut links_by_delay: Vec<_> = (0u64..)
             .zip(links)
             .map(|(number, link)| {
                 let [one, two, ..] = random.hash_one(number).to_be_bytes();
@@ -30,28 +31,28 @@ impl Left {
                 (spread.mul_f64(fraction), link)
             })
             .collect();
-        moments.sort_unstable_by_key(|(moment, _)| *moment);
+        links_by_delay.sort_unstable_by_key(|(delay, _)| *delay);
         Self {
-            moments: moments.into(),
+            links_by_delay: links_by_delay.into(),
             frame,
         }
     }
 
-    /// Closes each link at its moment.
+    /// Closes each link after its delay.
     pub(super) async fn close(mut self) {
         let start = Instant::now();
-        while let Some((moment, _)) = self.moments.front() {
-            sleep_until(start + *moment).await;
-            if let Some((_, link)) = self.moments.pop_front() {
+        while let Some((delay, _)) = self.links_by_delay.front() {
+            sleep_until(start + *delay).await;
+            if let Some((_, link)) = self.links_by_delay.pop_front() {
                 link.close(self.frame.clone());
             }
         }
     }
 }
 
-impl Drop for Left {
+impl Drop for DelayedCloses {
     fn drop(&mut self) {
-        for (_, link) in self.moments.drain(..) {
+        for (_, link) in self.links_by_delay.drain(..) {
             link.close(self.frame.clone());
         }
     }

@@ -1,4 +1,4 @@
-//! One connection, as the registry and its observers see it.
+//! A handle to one connection of a registry.
 
 use std::{fmt, sync::Arc, time::Duration};
 
@@ -11,12 +11,12 @@ use crate::{
 /// A handle to one connection of a [`Connections`](crate::Connections).
 ///
 /// [`Connections::iter`](crate::Connections::iter) and [`get`](crate::Connections::get) return it, and an
-/// [`Observer`](crate::Observer) is given it. It is cheap to clone. It does not keep the connection open. While it
-/// exists, it keeps the value of [`Accept::identify`](crate::Accept::identify).
+/// [`Observer`](crate::Observer) receives it. It is cheap to clone. It does not keep the connection open, but it
+/// keeps the value of [`Accept::identify`](crate::Accept::identify) alive.
 ///
 /// # Examples
 ///
-/// The connections with the most bytes that their peers have not read:
+/// The ten connections with the most bytes that wait to be written:
 ///
 /// ```
 /// use tower_websocket::{Connection, Connections};
@@ -35,7 +35,7 @@ pub struct Connection {
 }
 
 impl Connection {
-    /// Returns the number of the connection, unique in this process.
+    /// Returns the id of the connection, which is unique in this process.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
         self.link.id()
@@ -44,14 +44,14 @@ impl Connection {
     /// Returns the path of its request, without the query. It is empty for a socket made by
     /// [`Connections::from_io`](crate::Connections::from_io).
     ///
-    /// The client of a server chose it: escape it before it goes into a log.
+    /// On a server, the client chose the path: escape it before you log it.
     #[must_use]
     pub fn path(&self) -> &str {
         &self.link.name().path
     }
 
-    /// Returns the value that [`Accept::identify`](crate::Accept::identify) gave to the connection, if it gave one of
-    /// this type.
+    /// Returns the value of [`Accept::identify`](crate::Accept::identify) or
+    /// [`Connections::from_io_with`](crate::Connections::from_io_with), if it has this type.
     #[must_use]
     pub fn value<T: Send + Sync + 'static>(&self) -> Option<&T> {
         self.identity.get()
@@ -63,7 +63,7 @@ impl Connection {
         self.link.age()
     }
 
-    /// Returns how much waits to be written.
+    /// Returns the messages and bytes that wait to be written.
     #[must_use]
     pub fn buffered(&self) -> Buffered {
         let load = self.link.buffered();
@@ -73,28 +73,29 @@ impl Connection {
         }
     }
 
-    /// Returns the messages that came and went so far.
+    /// Returns the messages and bytes that were received and sent so far.
     #[must_use]
     pub fn traffic(&self) -> Traffic {
         self.link.traffic()
     }
 
-    /// Returns the time that the last ping of [`Config::keepalive`](crate::Config::keepalive) took to be answered,
-    /// `None` before there was one.
+    /// Returns the round-trip time of the last ping of [`Config::keepalive`](crate::Config::keepalive) that was
+    /// answered, `None` before the first.
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {
         self.link.round_trip()
     }
 
-    /// Begins to close the connection, behind what was sent before, and returns whether it was open.
+    /// Begins to close the connection, and returns whether it was open.
     ///
-    /// Messages that were not received yet are discarded. This does nothing to a connection that is closing already.
+    /// Messages that were sent before are written first. Messages that were not received yet are discarded. If the
+    /// connection is already closing, this does nothing.
     pub fn close(&self, frame: CloseFrame) -> bool {
         self.link.close_if_open(frame)
     }
 }
 
-// The value may hold secrets.
+// Leaves out the value, which may hold secrets.
 impl fmt::Debug for Connection {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let path = Visible(self.path().as_bytes());

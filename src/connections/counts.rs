@@ -1,4 +1,4 @@
-//! What connections have done, in numbers.
+//! The counts of a registry: connections, refusals, ends and traffic.
 
 use std::collections::BTreeMap;
 
@@ -7,8 +7,8 @@ use crate::{
     words::{CloseCode, Closed, Side},
 };
 
-/// How many different codes from 3000 on are told apart, for each side.
-const MAX_CODES: usize = 64;
+/// The maximum number of different codes from 3000 on that are counted for each side.
+const MAX_CUSTOM_CODES: usize = 64;
 
 /// How many connections a shutdown ended, and how.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -16,15 +16,16 @@ const MAX_CODES: usize = 64;
 pub struct ShutdownReport {
     /// Connections that ended with a closing handshake, and whose handler returned.
     pub clean: u64,
-    /// Connections that did not: their peer was gone or did not answer in time, or the handler was
-    /// still running when the time was over.
+    /// All others: the peer was gone or did not answer in time, or the handler was still running when the time was
+    /// over.
     pub aborted: u64,
 }
 
-/// The close code of a connection, as it is counted.
+/// The close code under which the end of a connection is counted.
 ///
-/// The codes below 3000 are fixed ones. Applications and peers choose those from 3000 on, of which the first 64 are
-/// told apart for each side. So neither the memory nor the labels of a metric grow without end.
+/// Codes below 3000 are a fixed set. Applications and peers choose the codes from 3000 on: for each side, the first
+/// 64 different ones are counted separately, all further ones as [`Other`](Self::Other). So memory and the labels of
+/// a metric stay bounded.
 #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
 #[non_exhaustive]
 pub enum CountedCode {
@@ -32,11 +33,11 @@ pub enum CountedCode {
     None,
     /// The first Close had this code.
     Code(CloseCode),
-    /// The first Close had a code from 3000 on, after 64 others had been counted for its side.
+    /// The first Close had a code from 3000 on, and 64 other such codes had been counted for its side.
     Other,
 }
 
-/// What the connections of a registry have done, counted since their [`Connections`](crate::Connections) was made.
+/// The counts of a registry since its [`Connections`](crate::Connections) was made.
 ///
 /// # Examples
 ///
@@ -65,7 +66,7 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// Returns the connections and handshakes that are open now.
+    /// Returns the number of connections that are open and handshakes that are in progress.
     #[must_use]
     pub const fn open(&self) -> usize {
         self.open
@@ -78,47 +79,48 @@ impl Counts {
         self.buffered
     }
 
-    /// Returns the handlers that go on after their connection is over, for at most
+    /// Returns the number of handlers that still run although their connection is over. Each may do so for at most
     /// [`Config::handler_grace`](crate::Config::handler_grace).
     #[must_use]
     pub const fn lingering(&self) -> usize {
         self.lingering
     }
 
-    /// Returns the handlers so far that returned while their [`WebSocket`](crate::WebSocket) lived on elsewhere, and
-    /// kept the connection open.
+    /// Returns the number of handlers so far that returned, but had moved their [`WebSocket`](crate::WebSocket)
+    /// elsewhere. Such a `WebSocket` keeps the connection open.
     #[must_use]
     pub const fn handed_on(&self) -> u64 {
         self.handed_on
     }
 
-    /// Returns the connections that were opened: handshakes that were answered with 101, or over HTTP/2 with 200,
-    /// those of clients, and the sockets of [`Connections::from_io`](crate::Connections::from_io).
+    /// Returns the number of connections that were opened: by handshakes that were answered with 101, or with 200
+    /// over HTTP/2, by clients, and by [`Connections::from_io`](crate::Connections::from_io).
     #[must_use]
     pub const fn accepted(&self) -> u64 {
         self.accepted
     }
 
-    /// Returns the handshakes that a layer refused, by
-    /// [`HandshakeError::label`](crate::error::HandshakeError::label), in the order of these names.
+    /// Returns the number of handshakes that layers refused for each
+    /// [`HandshakeError::label`](crate::error::HandshakeError::label), sorted by label.
     ///
-    /// The labels are a fixed set. One under which nothing is counted does not appear.
+    /// The labels are a fixed set. Labels without a refusal are left out.
     pub fn refused(&self) -> impl Iterator<Item = (&'static str, u64)> {
         self.refused.iter().map(|(label, count)| (*label, *count))
     }
 
-    /// Returns the handshakes that a layer refused under one label.
+    /// Returns the number of handshakes that layers refused under one label.
     #[must_use]
     pub fn refused_as(&self, label: &str) -> u64 {
         self.refused.get(label).copied().unwrap_or_default()
     }
 
-    /// Returns the connections that ended, by who ended them and with which code, in this order.
+    /// Returns the number of connections that ended for each side and code, sorted by side, then code. The side is
+    /// the one that ended the connection.
     pub fn closed(&self) -> impl Iterator<Item = ((Side, CountedCode), u64)> {
         self.closed.0.iter().map(|(key, count)| (*key, *count))
     }
 
-    /// Returns the connections that a side ended with a code.
+    /// Returns the number of connections that a side ended with a code.
     #[must_use]
     pub fn closed_as(&self, side: Side, code: CountedCode) -> u64 {
         self.closed
@@ -128,14 +130,14 @@ impl Counts {
             .unwrap_or_default()
     }
 
-    /// Returns the messages that came and went.
+    /// Returns the messages and bytes that were received and sent.
     #[must_use]
     pub const fn traffic(&self) -> Traffic {
         self.traffic
     }
 }
 
-/// Makes the code of a connection that is counted without a bound.
+/// Never returns [`Other`](CountedCode::Other): the conversion does not know how many codes are counted.
 impl From<Option<CloseCode>> for CountedCode {
     fn from(code: Option<CloseCode>) -> Self {
         code.map_or(Self::None, Self::Code)
@@ -151,9 +153,9 @@ impl Ends {
     pub(super) fn count(&mut self, closed: &Closed) -> CountedCode {
         let side = closed.side();
         let mut code = CountedCode::from(closed.code());
-        if is_free(code) && !self.0.contains_key(&(side, code)) {
+        if is_custom(code) && !self.0.contains_key(&(side, code)) {
             let of_side = self.0.keys().filter(|(other, _)| *other == side);
-            if of_side.filter(|(_, code)| is_free(*code)).count() >= MAX_CODES {
+            if of_side.filter(|(_, code)| is_custom(*code)).count() >= MAX_CUSTOM_CODES {
                 code = CountedCode::Other;
             }
         }
@@ -162,8 +164,8 @@ impl Ends {
     }
 }
 
-/// Returns whether an application or a peer can choose the code.
-const fn is_free(code: CountedCode) -> bool {
+/// Returns whether the code is from 3000 on. Applications and peers choose such codes.
+const fn is_custom(code: CountedCode) -> bool {
     matches!(code, CountedCode::Code(code) if code.get() >= 3000)
 }
 
@@ -173,7 +175,7 @@ mod tests {
     use crate::words::CloseFrame;
 
     #[test]
-    fn tells_so_many_codes_apart_for_each_side() {
+    fn counts_64_custom_codes_separately_for_each_side() {
         let mut ends = Ends::default();
         for number in (1000..=1003).chain(3000..=4999) {
             for side in [Side::Local, Side::Remote, Side::Remote] {

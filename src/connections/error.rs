@@ -1,16 +1,17 @@
-//! Why a registry takes no more connections.
+//! Why a registry refuses a connection.
 
 use std::{error::Error, fmt};
 
 use crate::handshake::HandshakeError;
 
-/// Why a [`Connections`](crate::Connections) did not take a connection.
+/// Why a [`Connections`](crate::Connections) refused a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum AdmitError {
-    /// [`Connections::max_connections`](crate::Connections::max_connections) are open.
+    /// The limit of [`Connections::max_connections`](crate::Connections::max_connections) is reached.
     Full,
-    /// [`Connections::close`](crate::Connections::close) or [`shutdown`](crate::Connections::shutdown) was called.
+    /// [`Connections::close`](crate::Connections::close), [`close_with`](crate::Connections::close_with) or
+    /// [`shutdown`](crate::Connections::shutdown) was called.
     ShuttingDown,
 }
 
@@ -25,7 +26,7 @@ impl fmt::Display for AdmitError {
 
 impl Error for AdmitError {}
 
-/// A layer answers either with 503.
+/// A layer answers both with 503.
 impl From<AdmitError> for HandshakeError {
     fn from(error: AdmitError) -> Self {
         match error {

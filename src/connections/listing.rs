@@ -1,4 +1,4 @@
-//! The connections one by one: to look at, and to close some of them.
+//! Access to single connections: list them, look one up, close some.
 
 use super::{Connections, connection::Connection};
 use crate::words::{CloseFrame, ConnectionId};
@@ -6,15 +6,15 @@ use crate::words::{CloseFrame, ConnectionId};
 impl Connections {
     /// Returns the connections that are open now, in no particular order.
     ///
-    /// The iterator has a snapshot: it misses connections that are opened meanwhile, and has some that end meanwhile.
-    /// Handshakes on their way, and handlers that go on after their connection is over, are not in it. It takes time
-    /// in proportion to the number of connections, and no connection is woken.
+    /// The iterator holds a snapshot: a connection that is opened later is missing, and one that ends later is still
+    /// there. Handshakes in progress are left out, and so are connections that are over while their handler still
+    /// runs. The call takes time in proportion to the number of connections, and wakes none of them.
     #[must_use]
     pub fn iter(&self) -> impl ExactSizeIterator<Item = Connection> + use<> {
         self.open_connections().into_iter()
     }
 
-    /// Returns the connection with a number, if it is open.
+    /// Returns the connection with this id, if it is open.
     #[must_use]
     pub fn get(&self, id: ConnectionId) -> Option<Connection> {
         let state = self.lock();
@@ -23,14 +23,14 @@ impl Connections {
         entry.ended.is_none().then(|| connection.clone())
     }
 
-    /// Closes all connections for which `predicate` is true, and returns how many those were.
+    /// Closes all connections for which `predicate` returns true, and returns how many it closed.
     ///
-    /// They are closed at once, as by [`Connection::close`]: [`shutdown_spread`](Self::shutdown_spread) is for
-    /// shutdowns. A connection that is closing already does not count. New connections are accepted as before, so
-    /// whoever logs a user out first makes sure that [`Handler::accept`](crate::Handler::accept) refuses that user.
+    /// They are closed at once, as by [`Connection::close`]: [`shutdown_spread`](Self::shutdown_spread) does not
+    /// apply. A connection that is already closing does not count. New connections are still accepted: to log a user
+    /// out, first make sure that [`Handler::accept`](crate::Handler::accept) refuses that user.
     ///
-    /// `predicate` is called without a lock and may call this registry. All calls come before the first Close: if one
-    /// panics, nothing is closed. Only the tasks of the connections that are closed are woken.
+    /// `predicate` is called without a lock and may call this registry. It is called for all connections before the
+    /// first one is closed, so nothing is closed if it panics. Only the tasks of closed connections are woken.
     ///
     /// # Examples
     ///
@@ -49,7 +49,7 @@ impl Connections {
     /// ```
     #[expect(
         clippy::needless_pass_by_value,
-        reason = "as the other calls that close"
+        reason = "like the other methods that close"
     )]
     pub fn close_where(
         &self,

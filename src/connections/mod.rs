@@ -1,4 +1,4 @@
-//! The registry of connections: how many there may be, what they do, and how they are ended.
+//! The registry of connections: limits, counts, observers and shutdown.
 
 mod closing;
 mod connection;
@@ -28,7 +28,7 @@ use tokio::{
 
 pub(crate) use self::permit::{Opening, Permit};
 use self::{
-    closing::Left,
+    closing::DelayedCloses,
     memory::Memory,
     observer::Observers,
     state::{Entry, State},
@@ -46,26 +46,25 @@ use crate::{
     words::{CloseCode, CloseFrame, ConnectionId},
 };
 
-/// How long tasks that were aborted may take to be gone: their handlers may be in the middle of a
-/// poll.
+/// The time that aborted tasks get to end. A handler that is being polled ends only after that poll.
 const ABORT_GRACE: Duration = Duration::from_secs(1);
 
 /// A registry of connections: limits, counts, lists and closes them.
 ///
-/// [`WebSocketLayer::connections`](crate::WebSocketLayer::connections) returns the handle that the
-/// layer made for itself, with the default settings. For other settings, make one with
-/// [`new`](Self::new) and give it to
-/// [`WebSocketLayer::connections_in`](crate::WebSocketLayer::connections_in). One registry may have the
-/// connections of several layers, those of clients (`client::Handshake::connections_in`), and sockets made by
-/// [`from_io`](Self::from_io): its limit, its counts and a shutdown are for all of them together.
+/// [`WebSocketLayer::connections`](crate::WebSocketLayer::connections) returns the handle of a layer's own registry,
+/// which has the default settings. For other settings, make a registry with [`new`](Self::new) and pass it to
+/// [`WebSocketLayer::connections_in`](crate::WebSocketLayer::connections_in).
 ///
-/// A clone is cheap and a handle to the same connections. They share their settings, too: a setting
-/// that is changed through any handle counts for all of them, at once.
+/// One registry can hold the connections of several layers, of clients (`client::Handshake::connections_in`), and of
+/// [`from_io`](Self::from_io). Its limit, counts and shutdown apply to all of them together.
+///
+/// A clone is cheap: it is one more handle to the same connections and settings. A setting that is changed through
+/// one handle applies to all of them at once.
 ///
 /// # Examples
 ///
-/// A server that on Ctrl-C takes no new connections, closes those it has with 1001, and waits for
-/// them at most 30 seconds:
+/// On Ctrl-C, this server refuses new connections, closes the open ones with 1001, and waits for them at most 30
+/// seconds:
 ///
 /// ```no_run
 /// use std::time::Duration;
@@ -96,14 +95,13 @@ pub struct Connections {
 
 struct Shared {
     state: Mutex<State>,
-    /// Told when the last connection has ended.
+    /// Notified when the last entry is removed.
     emptied: Notify,
     memory: Memory,
 }
 
 impl Connections {
-    /// Makes a handle to connections that are still to come, with the defaults named at each
-    /// setting.
+    /// Makes an empty registry. Each setting below names its default.
     ///
     /// # Examples
     ///
@@ -127,42 +125,42 @@ impl Connections {
         }
     }
 
-    /// Caps the open connections, of which a handshake counts as one. Handlers that go on after their
-    /// connection is over are counted apart, up to the same number.
+    /// Limits the number of open connections, including handshakes in progress.
     ///
-    /// Past it handshakes are answered 503 with `Retry-After`. Of the handlers that go on after their
-    /// connection is over, the one that has gone on longest is dropped when there are more. A lower
-    /// limit ends no connection that is open already. 0 refuses every handshake;
-    /// [`without_max_connections`](Self::without_max_connections) removes the limit.
-    /// Default: 10,000.
+    /// Past the limit, handshakes are answered 503 with `Retry-After`. A lower limit ends no connection that is
+    /// already open. 0 refuses every handshake; [`without_max_connections`](Self::without_max_connections) removes
+    /// the limit. Default: 10,000.
+    ///
+    /// Handlers that still run after their connection is over are limited separately, to the same number. When there
+    /// are more, the handler whose connection ended first is dropped.
     #[must_use]
     pub fn max_connections(self, connections: usize) -> Self {
         self.lock().max = Some(connections);
         self
     }
 
-    /// Accepts any number of connections; file descriptors and memory set the limit then.
+    /// Removes the limit on connections. Then only file descriptors and memory limit them.
     #[must_use]
     pub fn without_max_connections(self) -> Self {
         self.lock().max = None;
         self
     }
 
-    /// Sets the time over which [`close`](Self::close) and [`shutdown`](Self::shutdown) spread the
-    /// Closes, so that the clients do not all come back in the same moment.
+    /// Sets the time over which [`close`](Self::close) and [`shutdown`](Self::shutdown) spread the Closes, so that
+    /// the clients do not all reconnect at the same moment.
     ///
-    /// Each connection is closed at a random moment of it; with [`Duration::ZERO`] all are closed at
-    /// once. Once a shutdown has begun this changes nothing. Default: 1 s.
+    /// Each connection is closed at a random moment within this time. With [`Duration::ZERO`] all are closed at once.
+    /// A shutdown that has begun keeps the value that it began with. Default: 1 s.
     #[must_use]
     pub fn shutdown_spread(self, window: Duration) -> Self {
         self.lock().spread = clamp(Duration::ZERO, window);
         self
     }
 
-    /// Adds an observer of the connections and refused handshakes that are still to come.
+    /// Adds an observer of future connections and future refused handshakes.
     ///
-    /// It is told of every connection that is opened from now on, and of none that is open already. Several
-    /// observers are called in the order in which they were added. Default: none.
+    /// It is not called for connections that are already open. Several observers are called in the order in which
+    /// they were added. Default: none.
     ///
     /// # Examples
     ///
@@ -187,15 +185,19 @@ impl Connections {
 
     /// Closes all connections with 1001, and refuses new ones with 503 from now on.
     ///
-    /// What was sent before is flushed first; what was not received yet is discarded. The Closes
-    /// are spread over [`shutdown_spread`](Self::shutdown_spread). Returns at once;
-    /// [`wait`](Self::wait) waits, and [`shutdown`](Self::shutdown) ends what is left.
+    /// Messages that were sent before are written first. Messages that were not received yet are discarded. The
+    /// Closes are spread over [`shutdown_spread`](Self::shutdown_spread).
+    ///
+    /// This method returns at once. [`wait`](Self::wait) waits for the connections to end, and
+    /// [`shutdown`](Self::shutdown) aborts those that do not end in time.
     pub fn close(&self) {
         self.close_with(CloseFrame::without_reason(CloseCode::GOING_AWAY));
     }
 
-    /// Closes all connections as [`close`](Self::close) does, with a code and reason of choice,
-    /// such as [`CloseCode::SERVICE_RESTART`]. Only the first call counts.
+    /// Closes all connections as [`close`](Self::close) does, with a code and reason of your choice, such as
+    /// [`CloseCode::SERVICE_RESTART`].
+    ///
+    /// This does nothing once the connections are being closed: the first Close stays.
     pub fn close_with(&self, frame: CloseFrame) {
         let mut state = self.lock();
         if state.closing.is_some() {
@@ -213,10 +215,10 @@ impl Connections {
         match Handle::try_current() {
             Ok(runtime) => {
                 let connections = self.clone();
-                let left = Left::new(links, frame, spread);
+                let delayed = DelayedCloses::new(links, frame, spread);
                 runtime.spawn(async move {
-                    let closing = pin!(left.close());
-                    // Whoever aborts the connections has nothing left to wait for.
+                    let closing = pin!(delayed.close());
+                    // Ends early if the connections end before, for example because they are aborted.
                     select(closing, pin!(connections.wait())).await;
                 });
             }
@@ -224,15 +226,15 @@ impl Connections {
         }
     }
 
-    /// Waits until no connection is left, nor a handshake on the way to one.
+    /// Waits until no connections and no handshakes are left.
     ///
-    /// A connection is left until its closing handshake is complete and its handler has returned.
-    /// This closes nothing and aborts nothing, and waits for ever where nothing ends the
-    /// connections: call [`close`](Self::close) first, or [`shutdown`](Self::shutdown) instead.
+    /// A connection is gone when its closing handshake is complete and its handler has returned. This method closes
+    /// nothing and aborts nothing, so it may wait forever. Call [`close`](Self::close) first, or
+    /// [`shutdown`](Self::shutdown) instead.
     ///
     /// # Cancel safety
     ///
-    /// Safe in `select!`: dropping the future changes nothing, and several may wait at once.
+    /// Safe in `select!`: dropping the future changes nothing. Several tasks may wait at once.
     pub async fn wait(&self) {
         loop {
             let emptied = self.shared.emptied.notified();
@@ -243,25 +245,24 @@ impl Connections {
         }
     }
 
-    /// Closes all connections, waits for them at most `grace`, then aborts those that are left,
-    /// which takes a second at the most.
+    /// Closes all connections, waits for them at most `grace`, then aborts those that are left.
     ///
-    /// They are closed as [`close`](Self::close) does it, with 1001, unless `close` or
-    /// [`close_with`](Self::close_with) was called before: then the Closes of that call are waited
-    /// for. A connection is left until its closing handshake is complete and its handler has
-    /// returned. The handlers that are aborted are dropped, and their peers see the connection end
-    /// without a Close if it had not been sent; so `grace` is best longer than
-    /// [`shutdown_spread`](Self::shutdown_spread) and
-    /// [`Config::close_timeout`](crate::Config::close_timeout) together. With [`Duration::MAX`]
-    /// nothing is aborted.
+    /// Aborting takes at most one second.
     ///
-    /// The report counts from the first call on that closed the connections.
+    /// The connections are closed with 1001, as by [`close`](Self::close). If `close` or
+    /// [`close_with`](Self::close_with) was called before, the Closes of that call are used. A connection is gone
+    /// when its closing handshake is complete and its handler has returned.
+    ///
+    /// Aborting drops the handler. The peer then sees the connection end without a Close, unless the Close was sent
+    /// before. So choose a `grace` that is longer than [`shutdown_spread`](Self::shutdown_spread) and
+    /// [`Config::close_timeout`](crate::Config::close_timeout) together. With [`Duration::MAX`] nothing is aborted.
+    ///
+    /// The report counts all connections that ended since the first call of `close`, `close_with` or `shutdown`.
     ///
     /// # Cancel safety
     ///
-    /// Safe in `select!`: new connections stay refused and the open ones go on closing when the
-    /// future is dropped. Dropped within `grace` it aborts nothing. It may be called again, with a
-    /// `grace` that counts from then.
+    /// Safe in `select!`. When the future is dropped, new connections stay refused and the open ones continue to
+    /// close. If it is dropped within `grace`, nothing is aborted. A later call waits for its own `grace`.
     pub async fn shutdown(&self, grace: Duration) -> ShutdownReport {
         self.close();
         if timeout(grace, self.wait()).await.is_err() {
@@ -270,7 +271,7 @@ impl Connections {
         }
         let state = self.lock();
         let mut report = state.report;
-        // Handlers that are still in the middle of a poll end with it.
+        // These are aborted, but their handlers are still being polled. They end after that poll.
         let entries = state.entries.values();
         let left = entries.filter(|entry| entry.connection.is_some());
         report.aborted += left.count() as u64;
@@ -329,7 +330,7 @@ impl Connections {
         })
     }
 
-    /// Makes what the link of a connection knows of this registry.
+    /// Makes the registration of a connection. It has a hook only if there are observers.
     fn registration(&self, id: ConnectionId) -> Registration {
         let is_observed = self.lock().observers.count() > 0;
         let counts = self.shared.memory.max().is_some();
@@ -340,7 +341,7 @@ impl Connections {
         Registration { id, hook }
     }
 
-    /// Counts a handshake for `path` that was refused, and returns whether its log line is at info level.
+    /// Counts a refused handshake for `path` and calls the observers. Returns whether it is logged at info level.
     pub(crate) fn refused(&self, error: &HandshakeError, path: &str) -> bool {
         let now = Instant::now().into_std();
         let mut state = self.lock();
@@ -350,7 +351,7 @@ impl Connections {
             HandshakeError::OriginDenied { origin, .. } => {
                 state.origins_denied.is_due(origin.as_bytes(), now)
             }
-            // The handler may refuse most of what it is asked: each status is news once.
+            // A handler may refuse most requests, so each of its statuses is logged once a minute.
             HandshakeError::Refused { status } => state.other_refusals.is_due(status, now),
             error => state.other_refusals.is_due(error.label(), now),
         };
@@ -360,7 +361,7 @@ impl Connections {
         is_news
     }
 
-    /// Calls observers, without the lock, and reports their panics.
+    /// Calls observers and reports their panics. The caller does not hold the lock.
     fn call(&self, observers: &Observers, call: impl Fn(&dyn Observer)) {
         if observers.call(call) {
             report::observer_panicked(self.is_news("observer_panicked"));
@@ -381,14 +382,14 @@ impl Connections {
         }
     }
 
-    /// Returns whether something that clients do was not told within a minute.
+    /// Returns whether a notice is due. Each is due at most once a minute.
     pub(crate) fn is_news(&self, about: &'static str) -> bool {
         let now = Instant::now().into_std();
         self.lock().other_refusals.is_due(about, now)
     }
 
     fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing panics while the lock is held, so the state is whole whatever a thread did.
+        // No code panics while it holds the lock, so the lock is never poisoned.
         self.shared
             .state
             .lock()

@@ -1,4 +1,4 @@
-//! Which notices are worth a line in the log: each once a minute, however often it comes.
+//! Limits repeated log lines: the same notice is due at most once a minute.
 
 use std::{
     collections::VecDeque,
@@ -6,24 +6,26 @@ use std::{
     time::{Duration, Instant},
 };
 
-/// How long a notice is not repeated.
+/// The time for which a notice is not repeated.
 const PAUSE: Duration = Duration::from_secs(60);
 
-/// The most notices within [`PAUSE`], since clients choose what they are about.
+/// The maximum number of different notices within [`PAUSE`]. Clients choose the content of some, such as an origin.
 const MAX: usize = 64;
 
 /// The notices of the last minute.
 ///
-/// They are remembered by their hash: two that have the same one are taken for one.
+/// They are stored as hashes. Two notices with the same hash are treated as the same notice.
 #[derive(Debug, Default)]
 pub(crate) struct Notices {
     hasher: RandomState,
-    /// In the order of their times.
+    /// The hash and the time of each notice, oldest first.
     given: VecDeque<(u64, Instant)>,
 }
 
 impl Notices {
-    /// Returns whether a notice is due: it was not given within a minute, and not too many others were.
+    /// Returns whether a notice is due, and remembers it if so.
+    ///
+    /// It is due if it was not given within the last minute, and fewer than [`MAX`] notices were.
     pub(crate) fn is_due(&mut self, about: impl Hash, now: Instant) -> bool {
         let is_over = |given: &(u64, Instant)| now.saturating_duration_since(given.1) >= PAUSE;
         while self.given.front().is_some_and(is_over) {
@@ -43,7 +45,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn gives_each_once_a_minute() {
+    fn gives_each_notice_once_a_minute() {
         let start = Instant::now();
         let at = |seconds| start + Duration::from_secs(seconds);
         let mut notices = Notices::default();
@@ -59,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn gives_so_many_a_minute_and_remembers_no_more() {
+    fn gives_and_remembers_at_most_max_notices_a_minute() {
         let start = Instant::now();
         let mut notices = Notices::default();
         let given = (0..1000).filter(|number| notices.is_due(number, start));

@@ -1,4 +1,4 @@
-//! Events of a registry, for metrics and for whatever else an operator counts.
+//! The events of a registry, for metrics.
 
 use std::{sync::Arc, time::Duration};
 
@@ -11,18 +11,19 @@ use crate::{
     words::Closed,
 };
 
-/// Is told what happens to the connections of a [`Connections`](crate::Connections).
+/// Receives the events of a [`Connections`](crate::Connections), for example to feed metrics.
 ///
 /// Every method does nothing by default. [`Connections::observer`](crate::Connections::observer) adds an observer.
 ///
 /// For each connection the calls come in this order: [`opened`](Self::opened) once, then any number of
-/// [`traffic`](Self::traffic) and [`round_trip`](Self::round_trip), then [`closed`](Self::closed) once. The sum of its
-/// `traffic` is the traffic of `closed`. Those of different connections come at the same time from several threads.
+/// [`traffic`](Self::traffic) and [`round_trip`](Self::round_trip), then [`closed`](Self::closed) once. The sum of
+/// all `traffic` is the traffic of `closed`. Calls for different connections may run at the same time on several
+/// threads.
 ///
-/// The tasks of the connections make these calls, so a method has to return soon: it may count and send to a
-/// channel, and must not block. No lock of the registry is held, so it may call the registry. A panic is caught and
-/// reported at error level, at most once a minute, and changes nothing for the connection. Nothing is called for a
-/// single message.
+/// The tasks of connections and of requests make these calls. So a method must return soon and must not block. It can
+/// add to a counter, or send to a channel. It may call the registry, because no lock is held. A panic is caught and
+/// has no effect on the connection. It is logged at error level, at most once a minute. No method is called for each
+/// message.
 ///
 /// # Examples
 ///
@@ -50,22 +51,22 @@ pub trait Observer: Send + Sync + 'static {
     /// A handshake was refused.
     fn refused(&self, refused: &Refused<'_>) {}
 
-    /// A connection was opened, after a handshake that took so long.
+    /// A connection was opened. `handshake` is the time that its handshake took.
     ///
-    /// For a layer `handshake` is the time from the request to the answer, and the answer is not written yet. For a
-    /// client it is the time from the look-up of the host to the server's answer. For
-    /// [`Connections::from_io`](crate::Connections::from_io) it is zero. A connection that the HTTP server never
-    /// hands over is opened and closed like others.
+    /// For a layer, this is the time from the request to the answer, which is not written yet. For a client, it is
+    /// the time from the look-up of the host to the server's answer. For
+    /// [`Connections::from_io`](crate::Connections::from_io), it is zero. A connection that the HTTP server never
+    /// hands over is also reported as opened and closed.
     fn opened(&self, connection: &Connection, handshake: Duration) {}
 
     /// A ping of [`Config::keepalive`](crate::Config::keepalive) was answered after `round_trip`.
     fn round_trip(&self, connection: &Connection, round_trip: Duration) {}
 
-    /// These messages came and went since the last call.
+    /// Messages were received or sent since the last call.
     ///
-    /// It is called when a timer of the connection fires and at the end, if there was traffic. With the default
-    /// keepalive that is at least every 20 seconds. A connection without keepalive and other waits has no timer.
-    /// [`Connection::buffered`] has the depth of the output queue.
+    /// It is called when the timer of the connection fires and at the end, if there was traffic. With the default
+    /// keepalive, that is at least every 20 seconds. A connection without keepalive and without other timeouts has no
+    /// timer. [`Connection::buffered`] returns the length of the output queue.
     fn traffic(&self, connection: &Connection, traffic: &Traffic) {}
 
     /// A connection is over. Its handler may still run.
@@ -107,13 +108,13 @@ impl<'a> Refused<'a> {
         Self { error, path }
     }
 
-    /// Returns why.
+    /// Returns the reason.
     #[must_use]
     pub const fn error(&self) -> &'a HandshakeError {
         self.error
     }
 
-    /// Returns a short name of the reason, one of a fixed set: that of [`HandshakeError::label`].
+    /// Returns a short name of the reason: [`HandshakeError::label`], one of a fixed set.
     #[must_use]
     pub const fn label(&self) -> &'static str {
         self.error.label()
@@ -125,14 +126,15 @@ impl<'a> Refused<'a> {
         self.error.status()
     }
 
-    /// Returns the path of the request, without the query. The client chose it, so it is no label of a metric.
+    /// Returns the path of the request, without the query. The client chose it, so do not use it as a label of a
+    /// metric.
     #[must_use]
     pub const fn path(&self) -> &'a str {
         self.path
     }
 }
 
-/// How a connection ended, and what came and went on it.
+/// How a connection ended, its lifetime and its traffic.
 #[derive(Clone, Debug)]
 pub struct Ended {
     pub(super) closed: Closed,
@@ -142,7 +144,7 @@ pub struct Ended {
 }
 
 impl Ended {
-    /// Returns who ended it, and with which Close.
+    /// Returns which side ended it, and with which Close.
     #[must_use]
     pub const fn closed(&self) -> &Closed {
         &self.closed
@@ -160,18 +162,18 @@ impl Ended {
         self.lifetime
     }
 
-    /// Returns all the messages that came and went.
+    /// Returns the traffic of the whole connection.
     #[must_use]
     pub const fn traffic(&self) -> Traffic {
         self.traffic
     }
 }
 
-/// The observers of a registry, of which a connection has those that came before it.
+/// The observers of a registry, or of one connection: those that were added before it was opened.
 #[derive(Clone, Default)]
 pub(super) struct Observers {
     all: Arc<[Arc<dyn Observer>]>,
-    /// How many of them are called.
+    /// Only this many are called, from the first on.
     count: u32,
 }
 
@@ -186,13 +188,13 @@ impl Observers {
         self.count
     }
 
-    /// Returns the first ones of them.
+    /// Returns the first `count` observers.
     pub(super) fn first(&self, count: u32) -> Self {
         let all = Arc::clone(&self.all);
         Self { all, count }
     }
 
-    /// Calls each, and returns whether one panicked.
+    /// Calls each observer, and returns whether one panicked.
     #[must_use]
     pub(super) fn call(&self, call: impl Fn(&dyn Observer)) -> bool {
         let called = self.all.iter().take(self.count as usize);

@@ -12,7 +12,7 @@ use crate::{
     words::{Closed, ConnectionId},
 };
 
-/// An entry of the registry, from the handshake until everything has ended.
+/// Owns an entry of the registry, from the handshake to the end of the handler. Dropping it removes the entry.
 pub(crate) struct Permit {
     pub(super) connections: Connections,
     pub(super) id: ConnectionId,
@@ -20,7 +20,7 @@ pub(crate) struct Permit {
     pub(super) began: Moment,
 }
 
-/// What the registry knows of a connection when it is opened.
+/// The facts about a connection when it is opened.
 pub(crate) struct Opening {
     pub(crate) role: Role,
     pub(crate) name: Name,
@@ -29,12 +29,12 @@ pub(crate) struct Opening {
 }
 
 impl Permit {
-    /// Spawns the task of an accepted connection, which is given the link to work with and this
-    /// permit to hold.
+    /// Spawns the task of an accepted connection. `serve` gets the link and this permit, and returns the task's
+    /// future.
     ///
     /// # Errors
     ///
-    /// [`AdmitError::ShuttingDown`] if a shutdown began meanwhile.
+    /// [`AdmitError::ShuttingDown`] if a shutdown began after the permit was given.
     pub(crate) fn spawn<F>(
         self,
         opening: Opening,
@@ -57,7 +57,7 @@ impl Permit {
         Ok(link)
     }
 
-    /// Puts the connection into its entry.
+    /// Puts the connection into its entry, and calls the observers.
     fn register(&self, opening: Opening) -> Result<Arc<Link>, AdmitError> {
         let Opening {
             role,
@@ -92,7 +92,7 @@ impl Permit {
         Ok(link)
     }
 
-    /// Gives the place among the connections back: the connection is over, and its handler may go on.
+    /// Frees the connection's place: the connection is over. Its handler may still run.
     pub(crate) fn end(&self) {
         let mut state = self.connections.lock();
         let over = state.end(self.id);
@@ -102,7 +102,7 @@ impl Permit {
         self.closed(over);
     }
 
-    /// Tells the observers that the connection is over.
+    /// Reports the end of the connection to the observers.
     fn closed(&self, over: Option<Over>) {
         let Some(over) = over else { return };
         let ended = Ended {
@@ -116,12 +116,12 @@ impl Permit {
         });
     }
 
-    /// Removes the entry after all has come to its end.
+    /// Removes the entry: the connection is over and its handler has returned.
     pub(crate) fn finish(&self) {
         self.remove(true);
     }
 
-    /// Removes the entry, once: `finished` says that the task came to its end, rather than to be
+    /// Removes the entry, if it is still there. `finished` is true if the task ran to its end, false if it was
     /// aborted.
     fn remove(&self, finished: bool) {
         let mut state = self.connections.lock();
@@ -160,7 +160,8 @@ impl Permit {
         if let Some(connection) = &entry.connection {
             self.connections.stop_counting(&connection.link);
         }
-        // Dropped without the lock: its link may own wakers, and its value is the user's.
+        // Dropped without the lock, because this may run code of the user: the drop of a waker or of the connection's
+        // value.
         drop(entry);
     }
 }

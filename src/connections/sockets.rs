@@ -1,4 +1,4 @@
-//! Connections that no layer has opened: streams that are open already, and clients.
+//! Connections that no layer has opened: streams with a completed handshake, and clients.
 
 use std::{any::Any, sync::Arc};
 
@@ -16,16 +16,17 @@ use crate::{
 };
 
 impl Connections {
-    /// Takes over a stream on which the opening handshake is already done, as its server, like
+    /// Takes over the server's end of a stream on which the opening handshake is already done, like
     /// [`WebSocket::from_io`].
     ///
-    /// The connection counts and is closed and waited for like those of a layer. It is over when the closing
-    /// handshake is complete, and its place among the connections comes back then.
+    /// The connection is counted, limited, closed and waited for like those of a layer. It frees its place when its
+    /// closing handshake is complete.
     ///
     /// # Errors
     ///
-    /// [`AdmitError`] if there is no place for it. The stream is dropped then, and nothing is sent on it.
-    /// [`Counts::refused`](crate::Counts::refused) and observers have handshakes of layers only.
+    /// [`AdmitError`] if the limit is reached or a shutdown has begun. The stream is then dropped, and nothing is
+    /// sent on it. [`Counts::refused`](crate::Counts::refused) and observers do not report this: they report only
+    /// handshakes of layers.
     ///
     /// # Panics
     ///
@@ -52,16 +53,18 @@ impl Connections {
         self.take_over(io, config, Identity::default())
     }
 
-    /// Takes over a stream as [`from_io`](Self::from_io) does, and gives the connection a value by which the
-    /// application knows it again, as [`Accept::identify`](crate::Accept::identify) does for a layer.
+    /// Takes over a stream as [`from_io`](Self::from_io) does, and gives the connection a value.
+    ///
+    /// [`Connection::value`](crate::Connection::value) returns it. For a layer,
+    /// [`Accept::identify`](crate::Accept::identify) does the same.
     ///
     /// # Errors
     ///
-    /// As those of [`from_io`](Self::from_io).
+    /// The same as those of [`from_io`](Self::from_io).
     ///
     /// # Panics
     ///
-    /// As [`from_io`](Self::from_io).
+    /// The same as [`from_io`](Self::from_io).
     pub fn from_io_with<IO>(
         &self,
         io: IO,
@@ -113,9 +116,9 @@ impl Connections {
 
 #[cfg(feature = "client")]
 impl Permit {
-    /// Takes over a stream on which the opening handshake is already done, as its client.
+    /// Takes over the client's end of a stream on which the opening handshake is already done.
     ///
-    /// `early` has been read from it behind the handshake.
+    /// `early` are the bytes after the handshake that have already been read.
     pub(crate) fn dialled<IO>(
         self,
         io: IO,

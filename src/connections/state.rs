@@ -1,4 +1,4 @@
-//! What a [`Connections`](super::Connections) knows of its connections.
+//! The state of a [`Connections`](super::Connections), behind its lock.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -21,25 +21,27 @@ use crate::{
     words::{CloseFrame, Closed, ConnectionId, Side},
 };
 
-/// The entries of all connections, and what is counted.
+/// The entries of all connections, and the counts.
 pub(super) struct State {
-    /// As many may be open.
+    /// The limit on `open`, and on the handlers in `lingering`.
     pub(super) max: Option<usize>,
     /// The time over which a shutdown spreads its Closes.
     pub(super) spread: Duration,
-    pub(super) entries: HashMap<ConnectionId, Entry, BuildHasherDefault<Numbered>>,
-    /// How many of the entries have a connection that is not over.
+    pub(super) entries: HashMap<ConnectionId, Entry, BuildHasherDefault<IdHasher>>,
+    /// The number of entries that have not ended: handshakes and open connections.
     pub(super) open: usize,
-    /// The handlers that go on after their connection is over, in the order of these ends.
+    /// The connections that are over while their handler may still run, by the number of their end.
     pub(super) lingering: BTreeMap<u64, ConnectionId>,
+    /// The number of ends so far.
     pub(super) ends: u64,
-    /// Of the connections whose handler has ended as well.
+    /// The sum over the entries that are removed. `handed_on` is such a sum, too.
     pub(super) traffic: Traffic,
     pub(super) handed_on: u64,
-    /// They are being closed, with this Close.
+    /// The Close of the shutdown, once it has begun.
     pub(super) closing: Option<CloseFrame>,
+    /// The ends since the shutdown began.
     pub(super) report: ShutdownReport,
-    /// Those that are left are being aborted.
+    /// The shutdown aborts the tasks that are left.
     pub(super) aborting: bool,
     pub(super) accepted: u64,
     pub(super) refused: BTreeMap<&'static str, u64>,
@@ -49,19 +51,19 @@ pub(super) struct State {
     pub(super) observers: Observers,
 }
 
-/// A connection, or a handshake on the way to one, until its handler has ended as well.
+/// A handshake, and then its connection until the handler has ended.
 #[derive(Default)]
 pub(super) struct Entry {
-    /// There is one once the handshake is accepted.
+    /// `None` until the handshake is accepted.
     pub(super) connection: Option<Connection>,
     pub(super) task: Option<AbortHandle>,
-    /// The connection is over: it was the so-manieth end.
+    /// The number of this end, once the connection is over. `State::ends` counts them.
     pub(super) ended: Option<u64>,
-    /// How many observers were there when the connection was opened.
+    /// The number of observers when the connection was opened. Only these are called.
     pub(super) observers: u32,
 }
 
-/// A connection that has just ended, and those who are told.
+/// A connection that has just ended, and the observers to call.
 pub(super) struct Over {
     pub(super) connection: Connection,
     pub(super) closed: Closed,
@@ -92,8 +94,7 @@ impl State {
         }
     }
 
-    /// Notes that the connection of an entry is over, so that its place is free. Returns what its observers
-    /// are told, if there are any.
+    /// Marks an entry as ended, which frees its place. Returns the end for the observers, if the connection has any.
     pub(super) fn end(&mut self, id: ConnectionId) -> Option<Over> {
         let entry = self.entries.get_mut(&id)?;
         if entry.ended.is_some() {
@@ -124,7 +125,7 @@ impl State {
         }
     }
 
-    /// Takes the handler that has gone on longest off the list, if there are too many.
+    /// Removes the oldest end from `lingering` and returns its link, if `lingering` is over the limit.
     pub(super) fn evict(&mut self) -> Option<Arc<Link>> {
         self.max.filter(|&max| self.lingering.len() > max)?;
         let (_, id) = self.lingering.pop_first()?;
@@ -133,11 +134,11 @@ impl State {
     }
 }
 
-/// Hashes the numbers that connections have here, which nobody else chooses.
+/// A fast hasher for connection ids. It need not resist attacks: no peer chooses an id.
 #[derive(Default)]
-pub(super) struct Numbered(u64);
+pub(super) struct IdHasher(u64);
 
-impl Hasher for Numbered {
+impl Hasher for IdHasher {
     fn write(&mut self, bytes: &[u8]) {
         for byte in bytes {
             self.write_u64(u64::from(*byte));
@@ -145,7 +146,7 @@ impl Hasher for Numbered {
     }
 
     fn write_u64(&mut self, number: u64) {
-        // By the golden ratio (Knuth), which spreads numbers that follow each other.
+        // Multiplies by the golden ratio (Knuth), which spreads consecutive numbers.
         self.0 = (self.0 ^ number).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     }
 

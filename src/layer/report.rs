@@ -1,9 +1,8 @@
-//! What is told to the operator about handshakes: one function per event, silent without the `tracing`
-//! feature.
+//! The log of handshakes: one function per event. Without the `tracing` feature, the functions do nothing.
 //!
-//! Header fields are never told: they are the users' secrets. Only `Origin` and `Host` of a page that was
-//! refused are, which its operator cannot do without. Those and the path, which the client chose, are shown
-//! as [`Visible`](crate::words::header::Visible).
+//! Header fields are not logged, because they may be secret. The only exceptions are `Origin` and `Host` of a page
+//! that was refused: the operator needs them to allow the page. The client chose them and the path, so they are
+//! logged as [`Visible`](crate::words::header::Visible).
 
 use std::fmt;
 
@@ -14,10 +13,10 @@ use crate::handshake::HandshakeError;
 #[cfg(feature = "tracing")]
 use crate::words::header::Visible;
 
-/// A handshake was refused: at info level if it is news, at debug level otherwise.
+/// A handshake was refused. This is logged at info level if `is_news`, otherwise at debug level.
 #[cfg_attr(
     not(feature = "tracing"),
-    expect(unused_variables, reason = "nobody is told")
+    expect(unused_variables, reason = "used only in the log")
 )]
 pub(crate) fn refused(error: &HandshakeError, path: &str, is_news: bool) {
     #[cfg(feature = "tracing")]
@@ -26,7 +25,7 @@ pub(crate) fn refused(error: &HandshakeError, path: &str, is_news: bool) {
         let reason = error.label();
         let hint = match error {
             HandshakeError::OriginDenied { .. } => {
-                "; if it may, see `OriginPolicy::allow`, or `OriginPolicy::x_forwarded_host` where a \
+                "; to allow it, see `OriginPolicy::allow`, or `OriginPolicy::x_forwarded_host` where a \
                  proxy rewrites the host"
             }
             HandshakeError::HeadersTooLarge { .. } => "; see `WebSocketLayer::max_head_size`",
@@ -42,46 +41,46 @@ pub(crate) fn refused(error: &HandshakeError, path: &str, is_news: bool) {
 
 /// A handshake was accepted without any of the subprotocols that the client offered.
 ///
-/// Their names are not told: some clients send their token as one.
+/// The names are not logged, because some clients send a token as a subprotocol.
 #[cfg_attr(
     not(feature = "tracing"),
-    expect(unused_variables, reason = "nobody is told")
+    expect(unused_variables, reason = "used only in the log")
 )]
 pub(crate) fn no_subprotocol(path: &str) {
     #[cfg(feature = "tracing")]
     tracing::debug!(
         path = %Visible(path.as_bytes()),
-        "websocket accepted without a subprotocol, though the client offered some: browsers give such \
-         a connection up; see `WebSocketLayer::subprotocol` and `Accept::subprotocol`"
+        "websocket accepted without a subprotocol, though the client offered some: browsers close \
+         such a connection; see `WebSocketLayer::subprotocol` and `Accept::subprotocol`"
     );
 }
 
-/// Returns whether the log has a reader, so that it is worth finding out why a request is passed on.
+/// Returns whether the info level is logged. Otherwise nobody needs to know why a request is passed on.
 #[inline]
-pub(crate) fn is_listened_to() -> bool {
+pub(crate) fn is_info_enabled() -> bool {
     #[cfg(feature = "tracing")]
     return tracing::enabled!(tracing::Level::INFO);
     #[cfg(not(feature = "tracing"))]
     return false;
 }
 
-/// A handshake is passed on, because the layer answers others.
+/// A handshake is passed on, because the layer's target does not include it.
 #[cfg_attr(
     not(feature = "tracing"),
-    expect(unused_variables, reason = "nobody is told")
+    expect(unused_variables, reason = "used only in the log")
 )]
 pub(crate) fn passed_by(path: &str, target: &impl fmt::Display) {
     #[cfg(feature = "tracing")]
     tracing::debug!(
         path = %Visible(path.as_bytes()),
-        "a websocket handshake is passed on, because this layer answers others: {target}"
+        "a websocket handshake is passed on, because this layer answers only {target}"
     );
 }
 
 /// A handshake is passed on, because the layer is switched off.
 #[cfg_attr(
     not(feature = "tracing"),
-    expect(unused_variables, reason = "nobody is told")
+    expect(unused_variables, reason = "used only in the log")
 )]
 pub(crate) fn switched_off(path: &str) {
     #[cfg(feature = "tracing")]
@@ -91,10 +90,10 @@ pub(crate) fn switched_off(path: &str) {
     );
 }
 
-/// A handshake is taken for a plain request, because a proxy has dropped a part of it.
+/// A handshake is taken for a plain request, because a part of it is missing. A proxy has dropped it.
 #[cfg_attr(
     not(feature = "tracing"),
-    expect(unused_variables, reason = "nobody is told")
+    expect(unused_variables, reason = "used only in the log")
 )]
 pub(crate) fn no_upgrade(path: &str, version: Version, is_news: bool) {
     #[cfg(feature = "tracing")]
@@ -120,10 +119,10 @@ pub(crate) fn no_upgrade(path: &str, version: Version, is_news: bool) {
     }
 }
 
-/// A request for a path of the layer asks for no WebSocket.
+/// A plain request is for a path of the layer.
 #[cfg_attr(
     not(feature = "tracing"),
-    expect(unused_variables, reason = "nobody is told")
+    expect(unused_variables, reason = "used only in the log")
 )]
 pub(crate) fn plain(path: &str) {
     #[cfg(feature = "tracing")]
@@ -136,21 +135,20 @@ pub(crate) fn plain(path: &str) {
     }
 }
 
-/// An extended CONNECT over HTTP/2 is passed on, because the crate does not speak it.
+/// An extended CONNECT over HTTP/2 is passed on, because the feature `http2` is off.
 #[cfg_attr(
     not(feature = "tracing"),
-    expect(unused_variables, reason = "nobody is told")
+    expect(unused_variables, reason = "used only in the log")
 )]
 pub(crate) fn connect_not_spoken(path: &str) {
     #[cfg(feature = "tracing")]
     {
-        static INVITED: std::sync::Once = std::sync::Once::new();
-        INVITED.call_once(|| {
+        static LOGGED: std::sync::Once = std::sync::Once::new();
+        LOGGED.call_once(|| {
             tracing::info!(
-                "the server's HTTP/2 invites clients to extended CONNECT, by which browsers open their \
-                 websockets, but tower-websocket has no part in it: turn its feature `http2` on, or do \
-                 not call `enable_connect_protocol`, which axum's feature `http2` does; this is logged \
-                 once"
+                "the server allows extended CONNECT over HTTP/2, and browsers then use it to open \
+                 websockets, but the feature `http2` of tower-websocket is off: turn it on, or do not \
+                 call `enable_connect_protocol` (axum's feature `http2` calls it); this is logged once"
             );
         });
         tracing::debug!(
@@ -160,19 +158,19 @@ pub(crate) fn connect_not_spoken(path: &str) {
     }
 }
 
-/// A layer has given up the guard of its 101.
+/// A layer is set to run its handlers without the guard of the 101.
 pub(crate) fn unguarded() {
     #[cfg(feature = "tracing")]
     tracing::warn!(
-        "`insecure_run_behind_any_response` is set: websocket handlers run over HTTP/1.1 also where an \
-         outer layer refuses after the handshake was accepted"
+        "`insecure_run_behind_any_response` is set: over HTTP/1.1, a websocket handler also runs if \
+         an outer layer refuses the handshake after it was accepted"
     );
 }
 
-/// An accepted handshake came to nothing.
+/// An accepted handshake did not become a connection.
 #[cfg_attr(
     not(feature = "tracing"),
-    expect(unused_variables, reason = "nobody is told")
+    expect(unused_variables, reason = "used only in the log")
 )]
 pub(crate) fn upgrade_failed(error: &UpgradeError) {
     #[cfg(feature = "tracing")]
@@ -188,7 +186,7 @@ pub(crate) fn upgrade_failed(error: &UpgradeError) {
     }
 }
 
-/// A handshake arrived where none can be served.
+/// A handshake arrived on a server that can serve none.
 pub(crate) fn upgrade_unsupported() {
     #[cfg(feature = "tracing")]
     tracing::error!(
@@ -197,7 +195,7 @@ pub(crate) fn upgrade_unsupported() {
     );
 }
 
-/// The handler's `accept`, or another function of the user's that decides about a handshake, panicked.
+/// The handler's `accept` panicked, or another function of the user that decides about a handshake.
 pub(crate) fn accept_panicked() {
     #[cfg(feature = "tracing")]
     tracing::error!(
@@ -205,7 +203,7 @@ pub(crate) fn accept_panicked() {
     );
 }
 
-/// A limit by key let a request in without counting it; said once for each limit.
+/// A limit by key accepted a request without a key, and did not count it. This is logged once for each limit.
 pub(crate) fn key_missing() {
     #[cfg(feature = "tracing")]
     tracing::warn!(
@@ -215,7 +213,7 @@ pub(crate) fn key_missing() {
     );
 }
 
-/// A limit by peer refused a request without an address; said once for each limit.
+/// A limit by peer refused a request without an address. This is logged once for each limit.
 pub(crate) fn peer_missing() {
     #[cfg(feature = "tracing")]
     tracing::error!(

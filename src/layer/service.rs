@@ -80,7 +80,7 @@ where
         match may_be_handshake(&request) {
             true => self.answer(request),
             false => {
-                if report::is_listened_to() {
+                if report::is_info_enabled() {
                     log_why_passed_on(&self.shared, &request);
                 }
                 ResponseFuture::inner(self.inner.call(request))

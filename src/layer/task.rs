@@ -20,13 +20,13 @@ use crate::{
 pub(crate) struct Opened<H> {
     pub(crate) shared: Arc<Shared<H>>,
     pub(crate) handover: Handover,
-    /// Over HTTP/1 the guard of the 101.
+    /// The guard of the 101, only over HTTP/1.
     pub(crate) sent: Option<Sent>,
     pub(crate) setup: Setup,
     pub(crate) handshake_info: Box<HandshakeInfo>,
-    /// The Close with which the handler refused.
+    /// The Close, if the handler refused with one.
     pub(crate) close: Option<CloseFrame>,
-    /// Given back when the connection is over.
+    /// The places in the limits by key and peer. They are freed when the connection is over.
     pub(crate) places: Box<[Place]>,
 }
 
@@ -60,8 +60,7 @@ impl<H: Handler> Opened<H> {
 }
 
 /// A connection whose task has started.
-// In a box, and what takes several steps in functions of their own: the future would keep a place for
-// each local as long as the connection lasts.
+// Boxed, and served by several functions: one future would hold space for every local variable until the end.
 struct Started<H> {
     opened: Opened<H>,
     link: Arc<Link>,
@@ -79,7 +78,7 @@ impl<H: Handler> Started<H> {
         })
     }
 
-    /// Waits for the connection; `None` if there is none.
+    /// Waits until the HTTP server hands over the connection. Returns `None` if it does not.
     async fn complete(self: Box<Self>) -> Option<Box<Handed>> {
         let opened = self.opened;
         let limit = opened.shared.settings.upgrade_timeout;
@@ -113,7 +112,7 @@ impl<H: Handler> Started<H> {
 struct Handed {
     served: Served<Transport>,
     handshake_info: Box<HandshakeInfo>,
-    /// The Close with which the handler refused.
+    /// The Close, if the handler refused with one.
     close: Option<CloseFrame>,
     occupied: Occupied,
 }
@@ -121,7 +120,7 @@ struct Handed {
 impl Handed {
     #[expect(
         clippy::boxed_local,
-        reason = "the caller's future has room for the box alone"
+        reason = "the caller's future has space only for the box"
     )]
     fn serve<H: Handler>(
         self: Box<Self>,
@@ -139,9 +138,9 @@ impl Handed {
     }
 }
 
-/// What a connection takes of what is limited.
+/// The places that a connection occupies in the limits.
 struct Occupied {
-    /// The places of its keys.
+    /// The places in the limits by key and peer.
     places: Box<[Place]>,
     permit: Permit,
 }

@@ -1,4 +1,4 @@
-//! What a connection reports to the registry that it belongs to.
+//! The events that a connection reports to its registry.
 
 use std::{
     fmt,
@@ -9,28 +9,28 @@ use std::{
 use super::traffic::Traffic;
 use crate::words::ConnectionId;
 
-/// The registry's side. The task of a connection calls it without a lock, and never for a single message.
+/// Receives the events. The task of a connection calls it without holding a lock, and not for each message.
 pub(crate) trait Events: Send + Sync {
-    /// The peer has answered a ping after this time.
+    /// The peer has answered a ping. `round_trip` is the time from the ping to the answer.
     fn round_trip(&self, id: ConnectionId, round_trip: Duration);
 
     /// The connection holds `change` bytes more, or fewer if it is negative.
     fn held(&self, change: isize);
 
-    /// So much came and went since the last call, or since the beginning.
+    /// `traffic` is the traffic since the last call, or since the connection was opened.
     fn traffic(&self, id: ConnectionId, traffic: Traffic);
 }
 
-/// How a connection is known to the registry that it belongs to.
+/// The id of a connection, and its way to report to a registry.
 #[derive(Debug)]
 pub(crate) struct Registration {
     pub(crate) id: ConnectionId,
-    /// Boxed, because few registries ask for events.
+    /// `None` if nobody observes the registry. Boxed, because that is the usual case.
     pub(crate) hook: Option<Box<Hook>>,
 }
 
 impl Registration {
-    /// Makes one for a connection that belongs to no registry.
+    /// Makes the registration of a connection without a registry.
     pub(crate) fn none() -> Self {
         Self {
             id: ConnectionId::next(),
@@ -39,7 +39,7 @@ impl Registration {
     }
 }
 
-/// Where the events of a connection go.
+/// The receiver of a connection's events.
 pub(crate) struct Hook {
     pub(crate) events: Arc<dyn Events>,
     /// Traffic and round trips are asked for.
@@ -67,7 +67,7 @@ impl fmt::Debug for Hook {
     }
 }
 
-/// Reports what comes and goes on a connection, and knows how much of it is reported.
+/// Reports the traffic of a connection. It remembers how much it has reported.
 pub(super) struct Meter {
     events: Arc<dyn Events>,
     id: ConnectionId,
@@ -83,7 +83,7 @@ impl Meter {
         }
     }
 
-    /// Reports the traffic that is new, if there is any; `total` is that since the beginning.
+    /// Reports the traffic since the last report, if there is any. `total` is all traffic of the connection.
     pub(super) fn report(&mut self, total: Traffic) {
         let new = total.since(self.reported);
         self.reported = total;

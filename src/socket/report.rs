@@ -1,7 +1,6 @@
-//! What is told to the operator about a connection: one function per event, silent without the `tracing`
-//! feature.
+//! The log of a connection: one function per event. Without the `tracing` feature, the functions do nothing.
 //!
-//! Payloads are never told: they are the users' secrets. The path, which the client chose, is shown as
+//! Payloads are never logged, because they may be secret. The path, which the client chose, is logged as
 //! [`Visible`](crate::words::header::Visible).
 
 use std::{future::Future, time::Duration};
@@ -14,7 +13,7 @@ use crate::words::{BoxError, Closed};
 #[derive(Debug)]
 #[cfg_attr(
     not(feature = "tracing"),
-    allow(dead_code, reason = "only the log says it")
+    allow(dead_code, reason = "used only in the log")
 )]
 pub(crate) struct Name {
     /// The type of the handler.
@@ -29,13 +28,13 @@ pub(crate) struct Span {
     span: tracing::Span,
 }
 
-/// Makes the span of a connection, which follows from the one that its request is served in.
+/// Makes the span of a connection. It follows from the current span, which is that of the request.
 ///
-/// It is no child of that: a request's span would else stay open as long as the connection. `path` is
-/// without its query, which may hold a token.
+/// It is not a child of the request's span, which would then stay open as long as the connection. `path` is the path
+/// without the query, which may hold a token.
 #[cfg_attr(
     not(feature = "tracing"),
-    expect(unused_variables, reason = "nobody is told")
+    expect(unused_variables, reason = "used only in the log")
 )]
 pub(crate) fn connection(path: &str) -> Span {
     #[cfg(feature = "tracing")]
@@ -50,7 +49,7 @@ pub(crate) fn connection(path: &str) -> Span {
 }
 
 impl Span {
-    /// Runs a future inside of the span.
+    /// Runs a future inside the span.
     pub(crate) fn around<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
         #[cfg(feature = "tracing")]
         let future = tracing::Instrument::instrument(future, self.span);
@@ -67,7 +66,7 @@ pub(crate) fn opened() {
 /// A handler has returned, and its `WebSocket` keeps the connection open.
 pub(crate) fn handed_on() {
     #[cfg(feature = "tracing")]
-    tracing::debug!("the websocket handler returned, and its websocket lives on elsewhere");
+    tracing::debug!("the websocket handler returned, but its websocket is still in use elsewhere");
 }
 
 /// Reports a panic of the crate's own code, unless it is disarmed.
@@ -101,7 +100,7 @@ fn connection_panicked() {
 /// A connection is closed because its handler takes no messages.
 #[cfg_attr(
     not(feature = "tracing"),
-    expect(unused_variables, reason = "nobody is told")
+    expect(unused_variables, reason = "used only in the log")
 )]
 pub(crate) fn not_receiving(name: &Name, limit: Duration) {
     #[cfg(feature = "tracing")]
@@ -109,14 +108,14 @@ pub(crate) fn not_receiving(name: &Name, limit: Duration) {
         handler = name.handler,
         path = %Visible(name.path.as_bytes()),
         "the websocket handler took no message for {limit:?} while more were waiting: closing with \
-         1008; a handler that only sends calls `WebSocket::ignore_incoming`"
+         1008; a handler that only sends should call `WebSocket::ignore_incoming`"
     );
 }
 
 /// A handler is dropped because its connection was over long ago.
 #[cfg_attr(
     not(feature = "tracing"),
-    expect(unused_variables, reason = "nobody is told")
+    expect(unused_variables, reason = "used only in the log")
 )]
 pub(crate) fn handler_outlived(name: &Name) {
     #[cfg(feature = "tracing")]
@@ -131,7 +130,7 @@ pub(crate) fn handler_outlived(name: &Name) {
 /// A connection is over.
 #[cfg_attr(
     not(feature = "tracing"),
-    expect(unused_variables, reason = "nobody is told")
+    expect(unused_variables, reason = "used only in the log")
 )]
 pub(crate) fn closed(closed: &Closed) {
     #[cfg(feature = "tracing")]
@@ -145,7 +144,7 @@ pub(crate) fn closed(closed: &Closed) {
 /// The handler returned an error of its own.
 #[cfg_attr(
     not(feature = "tracing"),
-    expect(unused_variables, reason = "nobody is told")
+    expect(unused_variables, reason = "used only in the log")
 )]
 pub(crate) fn handler_failed(error: &BoxError) {
     #[cfg(feature = "tracing")]
@@ -161,10 +160,10 @@ pub(crate) fn handler_panicked() {
     tracing::error!("the websocket handler panicked");
 }
 
-/// An observer of the registry panicked: at error level if that `is_news`, at debug level otherwise.
+/// An observer of the registry panicked. This is logged at error level if `is_news`, otherwise at debug level.
 #[cfg_attr(
     not(feature = "tracing"),
-    expect(unused_variables, reason = "nobody is told")
+    expect(unused_variables, reason = "used only in the log")
 )]
 pub(crate) fn observer_panicked(is_news: bool) {
     #[cfg(feature = "tracing")]

@@ -1,8 +1,8 @@
-//! The messages of a connection, counted.
+//! Counts of messages and their bytes.
 
-/// How many messages came and went, and their bytes.
+/// The number of messages that were received and sent, and of their bytes.
 ///
-/// Bytes are those of payloads: without frame heads and control frames, and before compression.
+/// Only payloads of messages are counted, at their uncompressed size: no frame heads and no control frames.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Traffic {
     pub(crate) messages_received: u64,
@@ -24,13 +24,13 @@ impl Traffic {
         self.bytes_received
     }
 
-    /// Returns how many messages were sent: queued to be written.
+    /// Returns how many messages were sent. A message counts as soon as it is queued to be written.
     #[must_use]
     pub const fn messages_sent(&self) -> u64 {
         self.messages_sent
     }
 
-    /// Returns how many bytes of messages were sent: queued to be written.
+    /// Returns how many bytes of messages were sent. They count as soon as the message is queued to be written.
     #[must_use]
     pub const fn bytes_sent(&self) -> u64 {
         self.bytes_sent
@@ -43,7 +43,7 @@ impl Traffic {
         self.bytes_sent += other.bytes_sent;
     }
 
-    /// Returns what has come and gone since `earlier`.
+    /// Returns the traffic since `earlier`.
     pub(crate) const fn since(self, earlier: Self) -> Self {
         Self {
             messages_received: self.messages_received - earlier.messages_received,

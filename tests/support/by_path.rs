@@ -1,5 +1,5 @@
-//! A layer whose handler accepts, refuses and ends as the path says, and what clients do to get
-//! there. Every secret of a client or a handler has `hush` in it.
+//! A layer whose handler accepts, refuses and ends as the path says, and the client's part of each case. Every secret
+//! of a client or a handler contains `hush`.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -89,7 +89,7 @@ pub(crate) fn layer() -> WebSocketLayer<ByPath> {
     })
 }
 
-/// Requests that are refused, each with its status and the reason under which it is counted.
+/// Requests that are refused, each with its status and the label under which it is counted.
 pub(crate) fn refusals() -> Vec<(u16, &'static str, String)> {
     const PATH: &str = "/?token=hush-query";
     let replace = |part: &str, other: &str| {
@@ -128,7 +128,7 @@ pub(crate) fn refusals() -> Vec<(u16, &'static str, String)> {
     ]
 }
 
-/// Paths and the bytes that a client sends there, with the side that closes and its code.
+/// Paths, the bytes that a client sends after the handshake, the side that closes, and the code.
 pub(crate) fn endings() -> Vec<(&'static str, Vec<u8>, Side, Option<u16>)> {
     use Side::{Local, Remote};
     let handlers = [
@@ -143,8 +143,8 @@ pub(crate) fn endings() -> Vec<(&'static str, Vec<u8>, Side, Option<u16>)> {
     ];
     let fragments = |count, payload| frame(CONTINUATION, payload).repeat(count);
     let violations = [
-        // Reserved bits, no mask, an unknown opcode, a ping in parts, a ping that is too long, the
-        // last fragment of no message, an illegal code.
+        // In this order: reserved bits, no mask, an unknown opcode, a fragmented ping, a ping that is too long, a
+        // continuation without a message, an illegal code.
         (frame(0xf1, b"hush-reserved"), 1002),
         (b"\x81\x04hush".to_vec(), 1002),
         (frame(FIN | 3, b"hush-opcode"), 1002),
@@ -173,7 +173,7 @@ pub(crate) fn endings() -> Vec<(&'static str, Vec<u8>, Side, Option<u16>)> {
             Local,
             Some(1011),
         ),
-        // No answer, not even to a ping.
+        // After these bytes, the client sends nothing, not even a pong.
         ("/", frame(FIN | TEXT, b"hush-text"), Local, None),
         ("/wait", frame(FIN | PONG, b"hush-pong"), Local, None),
     ];

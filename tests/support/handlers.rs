@@ -1,4 +1,4 @@
-//! Handlers that several test files use, and what they do with their sockets.
+//! Handlers, and tasks for their sockets, that several test files use.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]

@@ -35,7 +35,7 @@ use super::{
     wire::{self, FIN, TEXT},
 };
 
-/// What a pipe holds in each direction: about what a socket does.
+/// The bytes that a pipe holds in each direction: about as many as a socket.
 const PIPE: usize = 64 * 1024;
 
 /// The settings that the documentation recommends.
@@ -51,7 +51,7 @@ pub(crate) fn server<E: Clone>(executor: E) -> http2::Builder<E> {
     builder
 }
 
-/// Serves one connection over a pipe, whose other end is returned.
+/// Serves one connection over a pipe, and returns the client's end.
 pub(crate) fn serve(service: impl HttpService) -> DuplexStream {
     let (near, far) = duplex(PIPE);
     serve_on(near, service);
@@ -66,7 +66,7 @@ where
     serve_by(Http2Executor::new(), io, service)
 }
 
-/// Serves one connection over a stream by an executor.
+/// Serves one connection over a stream, with this executor.
 pub(crate) fn serve_by<E, IO, S>(executor: E, io: IO, service: S) -> JoinHandle<()>
 where
     E: Http2ServerConnExec<TowerToHyperServiceFuture<S, Request<Incoming>>, S::Body>,
@@ -76,7 +76,7 @@ where
 {
     let service = TowerToHyperService::new(service);
     let connection = server(executor).serve_connection(TokioIo::new(io), service);
-    // How it ends is seen by the client.
+    // Errors are ignored: the client sees how the connection ends.
     tokio::spawn(async { drop(connection.await) })
 }
 
@@ -85,12 +85,12 @@ where
 pub(crate) struct Session(SendRequest<Bytes>);
 
 impl Session {
-    /// Has a service served over a pipe, and connects to it.
+    /// Serves a service over a pipe, and connects to it.
     pub(crate) async fn to(service: impl HttpService) -> Self {
         Self::new(serve(service)).await
     }
 
-    /// Does the preface, and waits until the server has allowed the extended CONNECT.
+    /// Sends the preface, and waits until the server has allowed the extended CONNECT.
     pub(crate) async fn new(io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static) -> Self {
         Self::with(&client::Builder::new(), io).await
     }
@@ -119,7 +119,7 @@ impl Session {
         Pending { response, stream }
     }
 
-    /// Sends a request and returns its answer with the tunnel that it may have opened.
+    /// Sends a request and waits for its answer, which is part of the tunnel.
     pub(crate) async fn ask(&self, request: request::Builder) -> Tunnel {
         self.send(request).await.answer().await.unwrap()
     }
@@ -172,9 +172,10 @@ impl Pending {
     }
 }
 
-/// One stream of a session: its answer, and what it carries. It is reset when it is dropped before
-/// both sides have ended it. What is written is queued however much
-/// it is; what is read is given back to the server's window.
+/// One stream of a session: its answer, and its bytes.
+///
+/// Dropping it resets the stream, unless both sides have ended it. Writes are queued without a limit. Bytes that are
+/// read are given back to the server's window.
 #[derive(Debug)]
 pub(crate) struct Tunnel {
     pub(crate) status: StatusCode,
@@ -193,7 +194,7 @@ impl Tunnel {
         names
     }
 
-    /// Has a text echoed.
+    /// Sends a text, and asserts that it is echoed.
     pub(crate) async fn echoes(&mut self, text: &str) {
         wire::write(self, &wire::frame(FIN | TEXT, text.as_bytes())).await;
         let echoed = wire::read_frame(self).await.unwrap();
@@ -226,12 +227,12 @@ impl Tunnel {
         String::from_utf8(text).unwrap()
     }
 
-    /// Gives so much back to the server's window.
+    /// Gives `len` bytes back to the server's window.
     pub(crate) fn release(&mut self, len: usize) {
         self.incoming.flow_control().release_capacity(len).unwrap();
     }
 
-    /// Returns what has arrived, without giving it back to the server's window.
+    /// Returns the next bytes, without giving them back to the server's window.
     pub(crate) async fn next(&mut self) -> Option<Result<Bytes, h2::Error>> {
         self.incoming.data().await
     }

@@ -1,4 +1,4 @@
-//! What is logged in the thread of a test, which is where the tasks of its runtime run, too.
+//! Captures the log of a test's thread. The tasks of the test's runtime run on the same thread.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
@@ -13,11 +13,11 @@ thread_local! {
     static CAPTURED: RefCell<Option<watch::Sender<String>>> = const { RefCell::new(None) };
 }
 
-/// Sets up the log of the process, which goes nowhere where it is not captured.
+/// Sets up the log of the process. Threads without [`capture`] discard it.
 ///
-/// A subscriber for each thread would not do: if an event is first met by a thread without one,
-/// `tracing` may remember for all threads that nobody listens. So whoever runs beside a test that
-/// captures the log, and may cause the same events, calls this before.
+/// One subscriber for all threads is needed: if an event happens first on a thread without a subscriber, `tracing`
+/// may cache for all threads that nobody listens. So a test must call this first if it may cause the same events as a
+/// test of the same file that captures the log.
 pub(crate) fn install() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {
@@ -41,19 +41,19 @@ pub(crate) fn capture() -> (Log, impl Sized) {
 }
 
 impl Log {
-    /// Returns how many lines have these words in them.
+    /// Returns how many lines contain these words.
     pub(crate) fn count(&self, words: &str) -> usize {
         let log = self.0.borrow();
         log.lines().filter(|line| line.contains(words)).count()
     }
 
-    /// Waits for a line with both of these in it.
+    /// Waits for a line that contains both.
     pub(crate) async fn names(&mut self, level: &str, words: &str) {
-        let told = |log: &String| {
+        let has_line = |log: &String| {
             let mut lines = log.lines();
             lines.any(|line| line.contains(level) && line.contains(words))
         };
-        within(self.0.wait_for(told)).await.unwrap();
+        within(self.0.wait_for(has_line)).await.unwrap();
     }
 }
 

@@ -1,7 +1,7 @@
 //! Parts of a test that measure memory, each in a process of its own.
 //!
-//! What is measured is the anonymous part of the resident set, which the kernel counts page by page
-//! in `/proc/self/smaps_rollup`; where there is no such file, nothing is measured.
+//! They measure the anonymous part of the resident set in `/proc/self/smaps_rollup`, which the kernel counts page by
+//! page. Without this file, nothing is measured.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
@@ -11,15 +11,15 @@ use std::{env, fs, process::Command};
 pub(crate) const KIB: usize = 1024;
 pub(crate) const MIB: usize = 1024 * KIB;
 
-/// Set for the process of a part, to its name.
+/// The environment variable that names the part to the process that runs it.
 const PART: &str = "TOWER_WEBSOCKET_MEMORY_PART";
 
-/// Runs the parts of the test called `test` one after the other; to be all that this does.
+/// Runs the parts of the test called `test` one after the other. The test must do nothing else.
 pub(crate) fn measure(test: &str, parts: &[(&str, fn())]) {
     measure_with(&[], test, parts);
 }
 
-/// Like [`measure`], in an environment that has these variables, too.
+/// Like [`measure`], with these environment variables in addition.
 pub(crate) fn measure_with(environment: &[(&str, &str)], test: &str, parts: &[(&str, fn())]) {
     if let Some(wanted) = env::var_os(PART) {
         let (_, part) = parts.iter().find(|(name, _)| *name == wanted).unwrap();
@@ -53,7 +53,7 @@ pub(crate) fn measure_with(environment: &[(&str, &str)], test: &str, parts: &[(&
     assert!(failed.is_empty(), "{failed:?}");
 }
 
-/// Runs a part with a clock that only passes when nothing else can be done.
+/// Runs a part with a paused clock: time advances only when all tasks are idle.
 pub(crate) fn run(part: impl Future<Output = ()>) {
     tokio::runtime::Builder::new_current_thread()
         .enable_time()
@@ -71,7 +71,7 @@ pub(crate) fn resident() -> Option<usize> {
     Some(kib * KIB)
 }
 
-/// The growth of resident memory since a moment.
+/// The growth of resident memory since the start.
 pub(crate) struct Growth {
     start: usize,
     pub(crate) most: usize,
@@ -83,7 +83,7 @@ impl Growth {
         Self { start, most: 0 }
     }
 
-    /// Counts from the same moment on as `other`, with nothing sampled.
+    /// Has the same start as `other`, and no samples.
     pub(crate) const fn since(other: &Self) -> Self {
         let start = other.start;
         Self { start, most: 0 }
@@ -96,7 +96,7 @@ impl Growth {
         now
     }
 
-    /// Prints the most that was sampled, and asserts that it is within `bound` bytes.
+    /// Prints the largest sample, and asserts that it is at most `bound` bytes.
     pub(crate) fn assert_within(&self, bound: usize, what: &str) {
         println!("- {what}: {} KiB of {}", self.most / KIB, bound / KIB);
         assert!(self.most <= bound, "{what}: {} KiB", self.most / KIB);

@@ -1,4 +1,4 @@
-//! What the test files share. Each of them has `mod support;` and takes what it needs.
+//! Helpers that the test files share. Each file has `mod support;` and uses a part of them.
 //!
 //! | To | use |
 //! | --- | --- |
@@ -23,7 +23,7 @@
 //! | measure memory | [`memory`], with the streams of [`stream`] |
 //! | repeat random sessions | [`schedule`] |
 //!
-//! `host` has the clients that ask a whole server, `outlive` the table of ends.
+//! `host` has clients for tests of a whole server, `outlive` the table of ends.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -58,7 +58,7 @@ use std::{
 
 use tokio::{runtime::Handle, task::yield_now, time::timeout};
 
-/// Waits, but not forever: a test that hangs says where.
+/// Waits for at most 10 s, then panics with the caller's location.
 #[track_caller]
 pub(crate) fn within<F: Future>(future: F) -> impl Future<Output = F::Output> {
     let caller = Location::caller();
@@ -77,7 +77,7 @@ pub(crate) async fn settle() {
     }
 }
 
-/// Waits until at most this many tasks of the runtime are left. Waits for other threads in real time.
+/// Waits in real time until at most this many tasks of the runtime are left.
 pub(crate) async fn until_tasks(tasks: usize) {
     let alive = || Handle::current().metrics().num_alive_tasks();
     let start = Instant::now();

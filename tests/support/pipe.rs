@@ -20,7 +20,7 @@ use tower_websocket::{
 
 use super::wire;
 
-/// More than anything takes.
+/// A timeout that is longer than any wait here.
 const GUARD: Duration = Duration::from_secs(30);
 
 /// A service as an HTTP server takes it.
@@ -46,12 +46,12 @@ where
     type Body = B;
 }
 
-/// A service of this crate, with texts for what is no WebSocket.
+/// A service of this crate. Its inner service answers with strings.
 pub(crate) trait Served: HttpService<Body = ResponseBody<String>> {}
 
 impl<S: HttpService<Body = ResponseBody<String>>> Served for S {}
 
-/// Makes a socket of a stream that holds `capacity` bytes in each direction, and its peer's end.
+/// Makes a socket on a stream that holds `capacity` bytes in each direction. Returns the peer's end as well.
 pub(crate) fn socket(config: Config, capacity: usize) -> (WebSocket, DuplexStream) {
     let (server, client) = duplex(capacity);
     (WebSocket::from_io(server, config), client)
@@ -64,7 +64,7 @@ pub(crate) fn serve(service: impl Served, capacity: usize) -> DuplexStream {
     client
 }
 
-/// Serves a stream, also by a service with bodies of its own; how it ends is seen by the client.
+/// Serves a stream. The service may have any body. Errors are ignored: the client sees how the connection ends.
 pub(crate) fn serve_on(
     stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
     service: impl HttpService,

@@ -1,5 +1,5 @@
-//! A client of HTTP/1 on TCP that sends a head written line by line, right or wrong, and reads what
-//! comes back byte by byte. For what happens before the first frame; frames are `wire`'s.
+//! A client of HTTP/1 on TCP that sends a head written line by line, right or wrong, and reads what comes back byte
+//! by byte. It is for tests of the handshake; `wire` is for frames.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
@@ -18,7 +18,7 @@ use super::{wire, within};
 pub(crate) const KEY: &str = "dGhlIHNhbXBsZSBub25jZQ==";
 pub(crate) const ANSWER: &str = "s3pPLMBiTxaQ9kYGzzhZRbK+xOo=";
 
-/// A valid handshake as a service sees it that no server has promised a connection to.
+/// A valid handshake as a service gets it without a server: there is no `OnUpgrade` in it.
 pub(crate) fn handshake_head() -> Request<()> {
     Request::get("/ws")
         .header(header::HOST, "example.com")
@@ -30,7 +30,7 @@ pub(crate) fn handshake_head() -> Request<()> {
         .unwrap()
 }
 
-/// The head of a request, and what is written right behind it.
+/// The head of a request, and the bytes after it.
 #[derive(Clone, Debug)]
 pub(crate) struct Head {
     line: String,
@@ -38,7 +38,7 @@ pub(crate) struct Head {
     rest: Vec<u8>,
 }
 
-/// A valid handshake for `/ws`, to be changed line by line.
+/// A valid handshake for `/ws`. Tests change its lines.
 pub(crate) fn handshake() -> Head {
     request("GET /ws HTTP/1.1")
         .with("Host", "example.com")
@@ -62,7 +62,7 @@ impl Head {
         self
     }
 
-    /// Adds one more line, also of a field that is there already.
+    /// Adds a line, even if the field is already there.
     pub(crate) fn with(mut self, name: &str, value: &str) -> Self {
         self.fields.push((name.to_owned(), value.to_owned()));
         self
@@ -75,7 +75,7 @@ impl Head {
         self
     }
 
-    /// Replaces all lines of a field, in the place of the first.
+    /// Replaces all lines of a field by one, in the place of the first.
     pub(crate) fn replaced(mut self, name: &str, value: &str) -> Self {
         let place = self.fields.iter().position(|(other, _)| other == name);
         self = self.without(name);
@@ -110,12 +110,12 @@ pub(crate) struct Reply {
     pub(crate) status: u16,
     /// Names in lower case, in the order of the wire.
     pub(crate) fields: Vec<(String, String)>,
-    /// Everything that followed the head.
+    /// All bytes after the head.
     pub(crate) body: Vec<u8>,
 }
 
 impl Reply {
-    /// Reads one from all the bytes that a server sent.
+    /// Parses all the bytes that a server sent.
     pub(crate) fn parse(bytes: &[u8]) -> Self {
         let end = bytes.windows(4).position(|window| window == b"\r\n\r\n");
         let end =
@@ -141,7 +141,7 @@ impl Reply {
         fields.map(|(_, value)| value.as_str()).collect()
     }
 
-    /// Returns the value of a field that is there once, or not at all.
+    /// Returns the value of a field, or `None`. Panics if there are several.
     pub(crate) fn field(&self, name: &str) -> Option<&str> {
         let lines = self.all(name);
         assert!(lines.len() < 2, "{name} is repeated: {lines:?}");
@@ -156,7 +156,7 @@ impl Reply {
     }
 }
 
-/// A client that writes what it is told to.
+/// A client that writes any bytes.
 #[derive(Debug)]
 pub(crate) struct Client(TcpStream);
 
@@ -176,7 +176,7 @@ impl Client {
         Reply::parse(within(wire::read_head(&mut self.0)).await.as_bytes())
     }
 
-    /// Reads as many bytes as are expected, which they have to be.
+    /// Reads as many bytes as `expected` has, and asserts that they are equal.
     #[track_caller]
     pub(crate) fn expect(&mut self, expected: &[u8]) -> impl Future<Output = ()> {
         let mut bytes = vec![0; expected.len()];

@@ -1,8 +1,8 @@
-//! Random sessions that are the same in every run: a seeded generator, and a loop that gives each
-//! session a seed of its own and a runtime whose clock is stopped.
+//! Random sessions that are the same in every run: a seeded generator, and a loop that runs sessions. Each has its
+//! own seed, and a runtime with a paused clock.
 //!
-//! A failure prints its seed. With `SEED=<seed>` in the environment that session alone runs; with
-//! `SEEDS=1` each seed is printed as its session begins.
+//! A failure prints its seed. With `SEED=<seed>` in the environment, only that session runs. With `SEEDS=1`, each
+//! seed is printed when its session begins.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
@@ -47,7 +47,7 @@ impl Random {
     }
 }
 
-/// Says which seed failed, and how many steps others had taken before.
+/// Prints the seed if its session fails, and the number of steps before it.
 struct Seed {
     seed: u64,
     steps: usize,
@@ -65,7 +65,7 @@ pub(crate) fn poll_once<F: Future + ?Sized>(future: Pin<&mut F>) -> Poll<F::Outp
     future.poll(&mut Context::from_waker(Waker::noop()))
 }
 
-/// Runs connections until all steps are taken, each with a seed of its own.
+/// Runs connections, each with its own seed, until they have taken `most` steps.
 pub(crate) fn run<F: Future<Output = usize>>(most: usize, connection: impl Fn(u64) -> F) {
     let run = |seed, steps| {
         let _seed = Seed { seed, steps };

@@ -1,4 +1,4 @@
-//! A stream in memory that does what the test says, and counts every call.
+//! A stream in memory that the test controls, and that counts every call.
 //!
 //! It holds no kernel buffer, so the counts are exact. Each test runs with a paused clock.
 
@@ -54,7 +54,7 @@ pub(crate) async fn attach_with(
     peer
 }
 
-/// Serves an echo in the task of its connection, and one in a task of its own.
+/// Serves two echoes: one in the task of its connection, and one in its own task.
 pub(crate) async fn attach_echoes() -> [(&'static str, Peer); 2] {
     let elsewhere =
         async |socket: WebSocket| tokio::spawn(async { Echo::new().handle(socket).await }).await?;
@@ -99,7 +99,7 @@ pub(crate) struct State {
     pub(crate) writes_after_shutdown: usize,
     pub(crate) reader: Option<Waker>,
     pub(crate) writer: Option<Waker>,
-    /// Work since the test last reset it, and the most that this has been.
+    /// The reads and writes since the test last reset them, and their maximum.
     pub(crate) spell: Spell,
     pub(crate) worst: Spell,
 }
@@ -161,8 +161,7 @@ impl Script {
         (Self(Arc::clone(&state)), Peer(state))
     }
 
-    /// Creates a stream without input that discards what is written and takes `bytes` of it, from one
-    /// buffer at a time.
+    /// Creates a stream without input that takes `bytes` bytes, one buffer at a time, and discards them.
     pub(crate) fn with_room(bytes: usize) -> (Self, Peer) {
         let (script, peer) = Self::new();
         let mut state = peer.lock();

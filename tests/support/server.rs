@@ -1,4 +1,4 @@
-//! A server that this crate's client connects to in memory, and that is played by the test.
+//! A server in memory for this crate's client. The test plays the server.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
@@ -29,7 +29,7 @@ pub(crate) fn handshake() -> Handshake {
     Handshake::new("ws://example.com/ws").unwrap()
 }
 
-/// Connects to a server that accepts the handshake, and then does what the test tells it to.
+/// Connects to a server that accepts the handshake. Returns the client's socket and the server's end of the stream.
 pub(crate) async fn connect(config: Config) -> (WebSocket, DuplexStream) {
     let (connected, server) = answered(handshake().config(config), SWITCHING).await;
     (connected.unwrap().0, server)
@@ -46,17 +46,18 @@ pub(crate) async fn answered(
     within(async { tokio::join!(connect_with(handshake, client), server) }).await
 }
 
-/// Does the same with a server that leaves behind its answer.
+/// Like [`answered`], with a server that drops its end of the stream after the answer.
 pub(crate) async fn answered_and_left(script: impl AsRef<[u8]>) -> Connected {
     let (client, server) = duplex(4096);
     let server = async { drop(play(server, script.as_ref()).await) };
     within(async { tokio::join!(connect_with(handshake(), client), server).0 }).await
 }
 
-async fn play(mut server: DuplexStream, script: &[u8]) -> DuplexStream {
+/// Reads the request, writes `script` with the right answer in the place of `ANSWER`, and returns the stream.
+pub(crate) async fn play(mut server: DuplexStream, script: &[u8]) -> DuplexStream {
     let answer = answer_to(&wire::read_head(&mut server).await);
     let script = replaced(script, b"ANSWER", answer.as_bytes());
-    // The client may be gone before it has read all of it.
+    // An error is ignored: the client may disconnect before it has read everything.
     let _ = server.write_all(&script).await;
     server
 }

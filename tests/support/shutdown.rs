@@ -1,4 +1,4 @@
-//! What tests of a shutdown share.
+//! Helpers for the tests of a shutdown.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -9,15 +9,15 @@ use tower_websocket::{Connections, Echo, WebSocketLayer};
 
 use super::pipe;
 
-/// More than any of these shutdowns may need.
+/// A timeout that is longer than any shutdown here.
 pub(crate) const LIMIT: Duration = Duration::from_secs(600);
 
-/// Connections that a shutdown closes without delay.
+/// A registry whose shutdown closes all connections at once.
 pub(crate) fn at_once() -> Connections {
     Connections::new().shutdown_spread(Duration::ZERO)
 }
 
-/// An echo whose connections a shutdown closes without delay.
+/// An echo with such a registry.
 pub(crate) fn echo() -> WebSocketLayer<Echo> {
     WebSocketLayer::new(Echo::new()).connections_in(&at_once())
 }

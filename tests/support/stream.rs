@@ -1,7 +1,6 @@
-//! A stream in memory that allocates nothing once it is made.
+//! A stream in memory that allocates only when it is made.
 //!
-//! [`tokio::io::duplex`] grows its buffers by what has passed through them, which hides how much a
-//! connection holds.
+//! The buffers of [`tokio::io::duplex`] grow with its traffic, which would hide the memory of a connection.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
@@ -40,7 +39,7 @@ pub(crate) struct End {
 }
 
 impl End {
-    /// Forgets the task that waits to read, which was given up.
+    /// Forgets the task that waits to read, after a test has dropped it.
     pub(crate) fn forget_reader(&self) {
         let waker = self.reads.lock().unwrap().reader.take();
         drop(waker);
@@ -50,7 +49,7 @@ impl End {
 /// One direction.
 #[derive(Debug)]
 struct Pipe {
-    /// A ring, of which `len` bytes from `start` on are filled.
+    /// A ring buffer. It holds `len` bytes, from `start` on.
     bytes: Box<[u8]>,
     start: usize,
     len: usize,
@@ -73,7 +72,7 @@ impl Pipe {
         }))
     }
 
-    /// Takes as many bytes as there are, up to `most`, in one piece.
+    /// Takes the next bytes that are in one piece, at most `most`.
     fn take(&mut self, most: usize) -> &[u8] {
         let start = self.start;
         let len = most.min(self.len).min(self.bytes.len() - start);
@@ -82,7 +81,7 @@ impl Pipe {
         &self.bytes[start..start + len]
     }
 
-    /// Puts as many bytes as there is room for in one piece, and returns how many they are.
+    /// Stores as many bytes as fit in one piece, and returns their number.
     fn put(&mut self, bytes: &[u8]) -> usize {
         let end = (self.start + self.len) % self.bytes.len();
         let room = (self.bytes.len() - self.len).min(self.bytes.len() - end);

@@ -1,5 +1,4 @@
-//! A stream that works, and in which a test interferes: a call is answered by the test, or seen by
-//! it on its way.
+//! A working stream with a hook: the test can answer a call itself, or observe it.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -11,19 +10,22 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// Decides what becomes of the calls of a stream. By default all of them reach it.
+/// The hook of a stream. By default, all calls reach the stream.
 pub(crate) trait Tap {
-    /// Answers a read in the place of the stream.
+    /// Answers a read in the place of the stream, or returns `None`.
     fn read(&mut self, _: &mut ReadBuf<'_>) -> Option<Poll<io::Result<()>>> {
         None
     }
 
-    /// Returns whether a write is taken without reaching the stream.
+    /// Runs after the stream has completed a read.
+    fn has_read(&mut self, _: &mut Context<'_>) {}
+
+    /// Returns whether writes are discarded and do not reach the stream.
     fn swallows(&self) -> bool {
         false
     }
 
-    /// Sees bytes that the stream has taken.
+    /// Observes bytes that the stream has taken.
     fn written(&mut self, _: &[u8]) {}
 }
 
@@ -45,10 +47,14 @@ impl<IO: AsyncRead + Unpin, T: Tap + Unpin> AsyncRead for Tapped<IO, T> {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        match self.tap.read(buffer) {
-            Some(answer) => answer,
-            None => Pin::new(&mut self.io).poll_read(cx, buffer),
+        if let Some(answer) = self.tap.read(buffer) {
+            return answer;
         }
+        let read = Pin::new(&mut self.io).poll_read(cx, buffer);
+        if read.is_ready() {
+            self.tap.has_read(cx);
+        }
+        read
     }
 }
 

@@ -21,8 +21,7 @@ pub(crate) async fn listen() -> (TcpListener, SocketAddr) {
     (listener, address)
 }
 
-/// Serves on a port of its own. There is no `Date` in the answers, so that their heads can be
-/// compared.
+/// Serves on a free port. The answers have no `Date`, so that tests can compare their heads.
 pub(crate) async fn serve(service: impl HttpService) -> SocketAddr {
     let (listener, address) = listen().await;
     let mut builder = auto::Builder::new(TokioExecutor::new());
@@ -31,7 +30,7 @@ pub(crate) async fn serve(service: impl HttpService) -> SocketAddr {
         loop {
             let (stream, _) = listener.accept().await.unwrap();
             let (builder, service) = (builder.clone(), service.clone());
-            // How a connection ends is seen by its client.
+            // Errors are ignored: the client sees how the connection ends.
             tokio::spawn(async move {
                 let service = TowerToHyperService::new(service);
                 let stream = TokioIo::new(stream);
@@ -46,7 +45,7 @@ pub(crate) async fn serve(service: impl HttpService) -> SocketAddr {
     address
 }
 
-/// Serves on a port of its own, and opens a WebSocket there at `/`.
+/// Serves on a free port, and opens a WebSocket there at `/`.
 pub(crate) async fn open(service: impl HttpService) -> TcpStream {
     wire::open(serve(service).await, "/").await
 }

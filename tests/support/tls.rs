@@ -16,7 +16,7 @@ pub(crate) fn certificate() -> CertifiedKey<KeyPair> {
     rcgen::generate_simple_self_signed(["localhost".to_owned()]).unwrap()
 }
 
-/// Makes the server's side, which names these protocols to its clients.
+/// Makes the server's side, with these ALPN protocols.
 pub(crate) fn acceptor(certificate: &CertifiedKey<KeyPair>, protocols: &[&[u8]]) -> TlsAcceptor {
     let key = PrivateKeyDer::Pkcs8(certificate.signing_key.serialize_der().into());
     let mut config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
@@ -29,7 +29,7 @@ pub(crate) fn acceptor(certificate: &CertifiedKey<KeyPair>, protocols: &[&[u8]])
     TlsAcceptor::from(Arc::new(config))
 }
 
-/// Makes both sides, of which the client trusts the server.
+/// Makes both sides. The client trusts the server's certificate.
 pub(crate) fn pair() -> (TlsAcceptor, TlsConnector) {
     let certificate = certificate();
     let mut trusted = RootCertStore::empty();

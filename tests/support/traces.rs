@@ -74,7 +74,7 @@ pub(crate) fn traces() -> Vec<Trace> {
 
 struct Recorder;
 
-/// Formats fields in every way in which a subscriber may, and errors with all their sources.
+/// Formats fields in every way that a subscriber may use, and errors with all their sources.
 struct Fields(String);
 
 impl Visit for Fields {
@@ -172,7 +172,7 @@ pub(crate) fn events(words: &str) -> Vec<(Level, Vec<u64>)> {
     traces().into_iter().filter_map(named).collect()
 }
 
-/// Returns the layer's service behind a layer that makes a span for each request.
+/// Returns the layer's service inside a layer that makes a span for each request.
 pub(crate) fn in_request_span<H: Handler>(layer: &WebSocketLayer<H>) -> impl Served {
     let inner = layer.clone().into_service();
     service_fn(move |request: Request<Incoming>| {

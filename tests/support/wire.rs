@@ -1,4 +1,4 @@
-//! A client that knows nothing but bytes: it says what the test tells it to, right or wrong.
+//! A client that reads and writes frames as bytes. It does not check what the test sends.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
@@ -86,7 +86,7 @@ pub(crate) fn status(head: &str) -> u16 {
     head["HTTP/1.1 ".len()..][..3].parse().unwrap()
 }
 
-/// Builds a masked frame; `first` is its opcode and whichever of FIN and the reserved bits are set.
+/// Builds a masked frame. `first` is its first byte: FIN, the reserved bits and the opcode.
 pub(crate) fn frame(first: u8, payload: &[u8]) -> Vec<u8> {
     let mask = [0x37, 0xfa, 0x21, 0x3d];
     let mut frame = header(first, payload.len(), true);

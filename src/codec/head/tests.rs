@@ -11,7 +11,8 @@ const RULES: Rules = Rules {
     },
     deflation: None,
 };
-const OPEN: Progress = Progress {
+/// A message of which one fragment has arrived.
+const UNFINISHED: Progress = Progress {
     len: 0,
     compressed: false,
     fragments: 1,
@@ -23,8 +24,8 @@ fn head(bytes: &[u8]) -> Vec<u8> {
     [bytes, &MASK].concat()
 }
 
-/// Feeds a head byte by byte, and returns the violation and the number of bytes it took. Asserts that the
-/// whole head is refused for the same reason.
+/// Feeds a head byte by byte until it is refused. Returns the violation and the number of bytes fed by then. Asserts
+/// that any larger part of the head is refused with the same violation.
 #[track_caller]
 fn refused(bytes: &[u8], message: Option<Progress>) -> (Violation, usize) {
     let whole = head(bytes);
@@ -89,7 +90,7 @@ fn refuses_reserved_opcodes_at_the_first_byte() {
     for opcode in (3..8).chain(11..16) {
         for fin in [0x80, 0] {
             refused_as_protocol(&[fin | opcode, 0x80], None, "opcode", 1);
-            refused_as_protocol(&[fin | opcode, 0x80], Some(OPEN), "opcode", 1);
+            refused_as_protocol(&[fin | opcode, 0x80], Some(UNFINISHED), "opcode", 1);
         }
     }
 }
@@ -105,8 +106,8 @@ fn refuses_a_fragmented_control_frame_at_the_first_byte() {
 fn refuses_a_frame_out_of_order_at_the_first_byte() {
     for fin in [0x80, 0] {
         refused_as_protocol(&[fin, 0x85], None, "continuation", 1);
-        refused_as_protocol(&[fin | 1, 0x85], Some(OPEN), "begins", 1);
-        refused_as_protocol(&[fin | 2, 0x85], Some(OPEN), "begins", 1);
+        refused_as_protocol(&[fin | 1, 0x85], Some(UNFINISHED), "begins", 1);
+        refused_as_protocol(&[fin | 2, 0x85], Some(UNFINISHED), "begins", 1);
     }
 }
 
@@ -150,7 +151,7 @@ fn refuses_a_long_control_frame_at_the_second_byte() {
         refused_as_protocol(&[0x80 | opcode, 0xfe, 0, 126], None, "125", 2);
         refused_as_protocol(&[0x80 | opcode, 0xff], None, "125", 2);
         accepted(&[0x80 | opcode, 0xfd], None);
-        accepted(&[0x80 | opcode, 0xfd], Some(OPEN));
+        accepted(&[0x80 | opcode, 0xfd], Some(UNFINISHED));
     }
 }
 
@@ -174,7 +175,7 @@ fn refuses_a_length_in_too_many_bytes() {
 }
 
 #[test]
-fn refuses_a_length_with_the_top_bit_at_its_first_byte() {
+fn refuses_a_length_with_its_top_bit_set_at_the_third_byte() {
     let long = [0x82, 0xff, 0x80, 0, 0, 0, 0, 0, 0, 1];
     refused_as_protocol(&long, None, "top bit", 3);
     refused_as_protocol(&[0x82, 0xff, 0xff, 0xff], None, "top bit", 3);
@@ -192,7 +193,7 @@ fn refuses_a_frame_over_the_limit_at_the_first_possible_byte() {
 
 #[test]
 fn refuses_a_message_over_the_limit_at_the_first_possible_byte() {
-    let before = |len| Some(Progress { len, ..OPEN });
+    let before = |len| Some(Progress { len, ..UNFINISHED });
     let frame = |len: u16| [&[0x80, 0xfe], &len.to_be_bytes()[..]].concat();
     assert_eq!(accepted(&frame(60_000), before(40_000)).len, 60_000);
     let over = refused(&frame(60_001), before(40_000));
@@ -223,7 +224,12 @@ fn does_not_apply_message_limits_to_control_frames() {
 
 #[test]
 fn refuses_too_many_fragments_at_the_first_byte() {
-    let before = |fragments| Some(Progress { fragments, ..OPEN });
+    let before = |fragments| {
+        Some(Progress {
+            fragments,
+            ..UNFINISHED
+        })
+    };
     accepted(&[0x00, 0x81], before(2));
     accepted(&[0x80, 0x81], before(2));
     for first in [0x00, 0x80] {
@@ -239,7 +245,7 @@ fn refuses_too_many_empty_fragments_at_the_second_byte() {
     let before = |empty_fragments| {
         Some(Progress {
             empty_fragments,
-            ..OPEN
+            ..UNFINISHED
         })
     };
     accepted(&[0x00, 0x80], before(1));
@@ -262,10 +268,10 @@ fn reads_all_parts_of_a_head() {
     assert_eq!(accepted(&[0x81, 0x85], None), expected);
     let kinds = [
         (0x02, None, Kind::Start(DataKind::Binary)),
-        (0x00, Some(OPEN), Kind::Continuation),
+        (0x00, Some(UNFINISHED), Kind::Continuation),
         (0x88, None, Kind::Control(ControlKind::Close)),
         (0x89, None, Kind::Control(ControlKind::Ping)),
-        (0x8a, Some(OPEN), Kind::Control(ControlKind::Pong)),
+        (0x8a, Some(UNFINISHED), Kind::Control(ControlKind::Pong)),
     ];
     for (first, message, kind) in kinds {
         let head = accepted(&[first, 0x82], message);
