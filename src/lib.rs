@@ -230,7 +230,10 @@ pub use crate::{
     connections::{
         Connection, Connections, CountedCode, Counts, Ended, Observer, Refused, ShutdownReport,
     },
-    handler::{Accept, Decide, Decision, Echo, Handler, decide},
+    handler::{
+        Accept, BoxHandler, Decide, Decision, Echo, FnHandler, Handler, IntoHandler, WithState,
+        decide, with_state,
+    },
     handshake::{
         HandshakeRequest, InvalidOrigin, OriginPolicy, Refusal, TrustedProxies,
         offered_subprotocols,

@@ -30,7 +30,7 @@ pub use self::{
 use crate::{
     config::Config,
     connections::Connections,
-    handler::{Echo, Handler},
+    handler::{Echo, Handler, IntoHandler},
     handshake::OriginPolicy,
     time::limit::timeout,
 };
@@ -79,9 +79,10 @@ pub struct WebSocketLayer<H = Echo> {
 }
 
 impl<H: Handler> WebSocketLayer<H> {
-    /// Makes a layer whose connections are served by `handler`.
+    /// Makes a layer whose connections are served by `handler`: a [`Handler`], or a closure or `async fn` from
+    /// [`WebSocket`](crate::WebSocket) to `Result<(), E>`.
     #[must_use]
-    pub fn new(handler: H) -> Self {
+    pub fn new<M>(handler: impl IntoHandler<M, Handler = H>) -> Self {
         Self {
             shared: Arc::new(Shared::new(handler)),
         }

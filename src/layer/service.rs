@@ -14,7 +14,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use tower::Service;
 
 use crate::{
-    handler::{Echo, Handler},
+    handler::{Echo, Handler, IntoHandler},
     handshake::{
         HandshakeError, answer,
         request::{has_handshake_fields, is_extended_connect, may_be_handshake, opening},
@@ -50,7 +50,7 @@ impl<H: Handler> WebSocketService<UpgradeRequired, H> {
     /// let app: Router = Router::new().route_service("/ws", WebSocketService::new(Echo::new()));
     /// ```
     #[must_use]
-    pub fn new(handler: H) -> Self {
+    pub fn new<M>(handler: impl IntoHandler<M, Handler = H>) -> Self {
         Self::with(UpgradeRequired::default(), Arc::new(Shared::new(handler)))
     }
 }

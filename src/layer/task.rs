@@ -1,6 +1,6 @@
 //! The task of an accepted connection, from the handover to its end.
 
-use std::{any::type_name, future::Future, sync::Arc};
+use std::{future::Future, sync::Arc};
 
 use crate::{
     codec::Role,
@@ -38,7 +38,7 @@ impl<H: Handler> Opened<H> {
     /// As [`Permit::spawn`].
     pub(crate) fn spawn(self, permit: Permit) -> Result<(), AdmitError> {
         let name = Name {
-            handler: type_name::<H>(),
+            handler: self.shared.name,
             path: self.handshake_info.request.path().into(),
         };
         let opening = Opening {
