@@ -25,6 +25,12 @@ pub(crate) struct Shared<H> {
 
 impl<H> Shared<H> {
     pub(crate) fn new<M>(handler: impl IntoHandler<M, Handler = H>) -> Self {
+        let name = handler.name();
+        Self::with(handler.into_handler(), name)
+    }
+
+    /// Takes a handler by a name, and the default settings.
+    pub(crate) fn with(handler: H, name: &'static str) -> Self {
         let settings = Settings {
             enabled: true,
             target: Target::default(),
@@ -40,8 +46,8 @@ impl<H> Shared<H> {
             config: Arc::new(Config::new()),
         };
         Self {
-            name: handler.name(),
-            handler: Arc::new(handler.into_handler()),
+            name,
+            handler: Arc::new(handler),
             connections: Connections::new(),
             settings,
         }
