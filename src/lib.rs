@@ -189,6 +189,7 @@
 //!
 //! | Feature | Default | Adds |
 //! | --- | --- | --- |
+//! | `axum` | no | module `axum`: the extractor `Upgrade`, and axum's extractors in a layer's handler |
 //! | `client` | no | module `client`: `connect` and `connect_with` |
 //! | `deflate` | no | compressed messages (RFC 7692), once [`Config`] is given a `Deflate` |
 //! | `http2` | no | WebSockets over HTTP/2 |
@@ -200,6 +201,8 @@
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+#[cfg(feature = "axum")]
+pub mod axum;
 #[cfg(feature = "client")]
 pub mod client;
 mod codec;

@@ -8,6 +8,9 @@ use crate::{socket::WebSocket, words::BoxError};
 /// A value that [`WebSocketLayer::new`](crate::WebSocketLayer::new) takes: a [`Handler`], or a closure or
 /// `async fn` from [`WebSocket`] to `Result<(), E>`.
 ///
+/// An async closure that captures something is no handler, and the compiler says that it "captures state":
+/// [`with_state`](crate::with_state) passes the state as an argument.
+///
 /// `M` keeps the two kinds apart, and the compiler finds it. The trait is sealed: types of yours implement
 /// [`Handler`].
 ///

@@ -140,6 +140,11 @@ impl<H> Handshake<H> {
         Ok((accept_key, shared.connections.admit()?))
     }
 
+    #[cfg(feature = "axum")]
+    pub(crate) const fn request(&self) -> &Parts {
+        &self.request
+    }
+
     /// Answers the handshake according to `decision`. If it is accepted, `serve` serves the connection. `name` is the
     /// handler's name in warnings.
     pub(crate) fn finish<S: Serve>(

@@ -1,6 +1,8 @@
 //! The layer: its settings, and the handler that serves its connections.
 
 mod admission;
+#[cfg(feature = "axum")]
+mod extract;
 mod future;
 mod guard;
 mod handshake;
@@ -17,11 +19,15 @@ use std::{borrow::Cow, fmt, hash::Hash, net::IpAddr, sync::Arc, time::Duration};
 use http::request::Parts;
 use tower::Layer;
 
+#[cfg(feature = "axum")]
+pub use self::extract::NoHandler;
 use self::{
     admission::KeyLimit,
     shared::{Settings, Shared},
     target::check_path,
 };
+#[cfg(feature = "axum")]
+pub(crate) use self::{extract::Extracted, task::Serve};
 pub use self::{
     future::ResponseFuture,
     response::ResponseBody,
