@@ -8,6 +8,7 @@ mod guard;
 mod handshake;
 mod report;
 mod response;
+mod route;
 mod service;
 mod shared;
 mod target;
