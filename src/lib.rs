@@ -192,6 +192,7 @@
 //!
 //! | Feature | Default | Adds |
 //! | --- | --- | --- |
+//! | `axum` | no | module `axum`: the extractor `Upgrade`, and axum's extractors in a layer's handler |
 //! | `client` | no | module `client`: `connect` and `connect_with` |
 //! | `deflate` | no | compressed messages (RFC 7692), once [`Config`] is given a `Deflate` |
 //! | `http2` | no | WebSockets over HTTP/2 |
@@ -203,6 +204,8 @@
 #[doc = include_str!("../README.md")]
 mod readme {}
 
+#[cfg(feature = "axum")]
+pub mod axum;
 #[cfg(feature = "client")]
 pub mod client;
 mod codec;
@@ -233,7 +236,10 @@ pub use crate::{
     connections::{
         Connection, Connections, CountedCode, Counts, Ended, Observer, Refused, ShutdownReport,
     },
-    handler::{Accept, Decide, Decision, Echo, Handler, decide},
+    handler::{
+        Accept, BoxHandler, Decide, Decision, Echo, FnHandler, Handler, IntoHandler, WithState,
+        decide, with_state,
+    },
     handshake::{
         HandshakeRequest, InvalidOrigin, OriginPolicy, Refusal, TrustedProxies,
         offered_subprotocols,

@@ -28,7 +28,8 @@ use tokio::{
 };
 use tower::ServiceExt;
 use tower_websocket::{
-    Accept, BoxError, Connections, Echo, Handler, Refusal, ResponseBody, WebSocket, WebSocketLayer,
+    Accept, BoxError, Connections, Echo, Handler, IntoHandler, Refusal, ResponseBody, WebSocket,
+    WebSocketLayer,
 };
 use wire::{close, handshake, read_close, read_head, status, write};
 
@@ -62,7 +63,7 @@ fn at_most(max: usize) -> Connections {
 }
 
 /// A layer that has one place, for connections and for the only key.
-fn narrow<H: Handler>(handler: H) -> WebSocketLayer<H> {
+fn narrow<M, H: Handler>(handler: impl IntoHandler<M, Handler = H>) -> WebSocketLayer<H> {
     let layer = WebSocketLayer::new(handler).connections_in(&at_most(1));
     layer.max_per_key(1, |_| Some("everybody"))
 }
@@ -289,7 +290,7 @@ async fn frees_the_place_when_the_handler_panics() {
 }
 
 /// Asserts that a handler that panics on its own, or when the peer closes, leaves nothing behind.
-async fn panics_and_frees(handler: impl Handler, code: u16) {
+async fn panics_and_frees<M>(handler: impl IntoHandler<M, Handler: Handler>, code: u16) {
     let layer = narrow(handler);
     for _ in 0..3 {
         let mut client = open_at(&layer, "/").await;

@@ -29,7 +29,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tower_websocket::{
-    CloseCode, Closed, Config, Connections, Error, Handler, Side, WebSocket, WebSocketLayer,
+    CloseCode, Closed, Config, Connections, Error, Handler, IntoHandler, Side, WebSocket,
+    WebSocketLayer,
     error::{RecvError, SendError},
 };
 
@@ -63,7 +64,7 @@ fn endless() -> (impl Handler, mpsc::UnboundedReceiver<oneshot::Receiver<()>>) {
             Ok::<_, Error>(())
         }
     };
-    (handler, begins)
+    (handler.into_handler(), begins)
 }
 
 /// Closes with 1000, and reads to the end.

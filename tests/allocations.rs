@@ -28,7 +28,9 @@ use tokio::{
     sync::Notify,
 };
 use tower::{Layer, Service};
-use tower_websocket::{BoxError, Echo, Error, Handler, Message, WebSocket, WebSocketLayer};
+use tower_websocket::{
+    BoxError, Echo, Error, Handler, IntoHandler, Message, WebSocket, WebSocketLayer,
+};
 use wire::{BINARY, FIN, frame};
 
 #[global_allocator]
@@ -103,7 +105,7 @@ impl Answers {
 
     fn here(&self) -> impl Handler {
         let answers = self.clone();
-        move |mut socket: WebSocket| {
+        let handler = move |mut socket: WebSocket| {
             let answers = answers.clone();
             async move {
                 while socket.recv().await?.is_some() {
@@ -113,13 +115,14 @@ impl Answers {
                 }
                 Ok::<_, BoxError>(())
             }
-        }
+        };
+        handler.into_handler()
     }
 
     /// Has another task send them.
     fn elsewhere(&self) -> impl Handler {
         let answers = self.clone();
-        move |mut socket: WebSocket| {
+        let handler = move |mut socket: WebSocket| {
             let answers = answers.clone();
             async move {
                 let came = Arc::new(Notify::new());
@@ -138,7 +141,8 @@ impl Answers {
                 task.abort();
                 Ok::<_, BoxError>(())
             }
-        }
+        };
+        handler.into_handler()
     }
 }
 
@@ -174,7 +178,7 @@ fn passing_on() -> usize {
 }
 
 /// Returns the allocations for as many messages of `len` bytes, once a few have come and gone.
-fn echoed(handler: impl Handler, len: usize) -> usize {
+fn echoed<M>(handler: impl IntoHandler<M, Handler: Handler>, len: usize) -> usize {
     let frame = frame(FIN | BINARY, &vec![b'x'; len]);
     // What comes back has no mask.
     let answer = frame.len() - 4;
@@ -182,13 +186,17 @@ fn echoed(handler: impl Handler, len: usize) -> usize {
 }
 
 /// Returns the allocations for as many requests, once a few are answered.
-fn answered(handler: impl Handler, answers: &Answers) -> usize {
+fn answered<M>(handler: impl IntoHandler<M, Handler: Handler>, answers: &Answers) -> usize {
     let len = answers.payload.len();
     let answer = answers.count * (wire::header(FIN | BINARY, len, false).len() + len);
     exchanged(handler, &frame(FIN | BINARY, b"request"), answer).allocations
 }
 
-fn exchanged(handler: impl Handler, frame: &[u8], answer: usize) -> Stats {
+fn exchanged<M>(
+    handler: impl IntoHandler<M, Handler: Handler>,
+    frame: &[u8],
+    answer: usize,
+) -> Stats {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()

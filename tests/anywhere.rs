@@ -20,8 +20,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tower_websocket::{
-    BoxError, CloseCode, Config, Connections, CountedCode, Counts, Echo, Handler, Message, Side,
-    WebSocket, WebSocketLayer,
+    BoxError, CloseCode, Config, Connections, CountedCode, Counts, Echo, Handler, IntoHandler,
+    Message, Side, WebSocket, WebSocketLayer,
 };
 use wire::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT, close, frame, read_frame};
 
@@ -144,7 +144,10 @@ fn script(seed: u64) -> Script {
 
 /// Returns the messages and the Close that came back. Pongs are left out: one may come before or
 /// behind the answers to what is in the same read, or not at all when output is blocked.
-async fn play(script: &Script, handler: impl Handler) -> (Vec<Frame>, Counts) {
+async fn play<M>(
+    script: &Script,
+    handler: impl IntoHandler<M, Handler: Handler>,
+) -> (Vec<Frame>, Counts) {
     let config = Config::new()
         .max_message_size(100_000)
         .write_timeout(Duration::from_secs(3600))
@@ -414,7 +417,7 @@ async fn hears_what_it_is_told_beside_others_that_repeat() {
 }
 
 /// Serves a peer that has gone when its last message and its Close are read.
-async fn leave(handler: impl Handler) -> Counts {
+async fn leave<M>(handler: impl IntoHandler<M, Handler: Handler>) -> Counts {
     let layer = WebSocketLayer::new(handler);
     let connections = layer.connections();
     let mut client = pipe::open(layer.into_service(), 4096).await;

@@ -28,14 +28,15 @@ use tokio::{
 };
 use tokio_tungstenite::accept_async;
 use tower_websocket::{
-    BoxError, CloseCode, Config, Echo, Error, Handler, Message, Side, WebSocket, WebSocketLayer,
+    BoxError, CloseCode, Config, Echo, Error, Handler, IntoHandler, Message, Side, WebSocket,
+    WebSocketLayer,
     client::{connect, connect_with},
     error::RecvError,
 };
 
 use self::support::wire::{self, BINARY, CLOSE, FIN, PING, PONG, TEXT};
 
-async fn layered(handler: impl Handler) -> SocketAddr {
+async fn layered<M>(handler: impl IntoHandler<M, Handler: Handler>) -> SocketAddr {
     serve(WebSocketLayer::new(handler).into_service()).await
 }
 

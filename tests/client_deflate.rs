@@ -26,7 +26,7 @@ use support::{
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex};
 use tower::{Layer, service_fn};
 use tower_websocket::{
-    CloseCode, Config, Deflate, Echo, Handler, Message, WebSocket, WebSocketLayer,
+    CloseCode, Config, Deflate, Echo, Handler, IntoHandler, Message, WebSocket, WebSocketLayer,
     client::{ConnectError, Handshake, connect_with},
     error::{RecvError, TrySendError},
 };
@@ -87,7 +87,11 @@ struct Pair {
 }
 
 impl Pair {
-    async fn new(client: Config, server: Config, handler: impl Handler) -> Self {
+    async fn new<M>(
+        client: Config,
+        server: Config,
+        handler: impl IntoHandler<M, Handler: Handler>,
+    ) -> Self {
         let layer = WebSocketLayer::new(handler).config(server);
         let service = layer.layer(service_fn(async |_| {
             Ok::<_, Infallible>(Response::new(String::new()))

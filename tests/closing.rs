@@ -21,12 +21,12 @@ use tokio::{
     time::{Instant, sleep},
 };
 use tower_websocket::{
-    BoxError, CloseCode, CloseFrame, Config, Echo, Error, Handler, Message, Side, WebSocket,
-    WebSocketLayer,
+    BoxError, CloseCode, CloseFrame, Config, Echo, Error, Handler, IntoHandler, Message, Side,
+    WebSocket, WebSocketLayer,
     error::{InvalidClose, RecvError, SendError},
 };
 
-async fn connect(handler: impl Handler) -> TcpStream {
+async fn connect<M>(handler: impl IntoHandler<M, Handler: Handler>) -> TcpStream {
     tcp::open(WebSocketLayer::new(handler).into_service()).await
 }
 

@@ -24,8 +24,8 @@ use tokio::{
     time::{sleep, timeout},
 };
 use tower_websocket::{
-    Accept, BoxError, CloseCode, Closed, Config, Connections, CountedCode, Echo, Handler, Refusal,
-    Sender, Side, WebSocket, WebSocketLayer,
+    Accept, BoxError, CloseCode, Closed, Config, Connections, CountedCode, Echo, Handler,
+    IntoHandler, Refusal, Sender, Side, WebSocket, WebSocketLayer,
 };
 use wire::{CLOSE, CONTINUATION, FIN, PING, PONG, TEXT, handshake};
 
@@ -95,7 +95,10 @@ enum Served {
 }
 
 impl Served {
-    fn layer(handler: impl Handler, settings: Settings) -> (Self, DuplexStream) {
+    fn layer<M>(
+        handler: impl IntoHandler<M, Handler: Handler>,
+        settings: Settings,
+    ) -> (Self, DuplexStream) {
         let layer = WebSocketLayer::new(handler)
             .config(settings.config)
             .accept_timeout(settings.accept_timeout)

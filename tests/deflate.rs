@@ -21,7 +21,8 @@ use tokio::{
 };
 use tower::{Layer, service_fn};
 use tower_websocket::{
-    BoxError, Config, Deflate, Echo, Handler, Message, Sender, WebSocket, WebSocketLayer,
+    BoxError, Config, Deflate, Echo, Handler, IntoHandler, Message, Sender, WebSocket,
+    WebSocketLayer,
     error::{RecvError, TrySendError},
 };
 use wire::{
@@ -53,9 +54,9 @@ fn takeover() -> Config {
 }
 
 /// Opens a connection to a handler, and returns it with the extensions that were agreed on.
-async fn open(
+async fn open<M>(
     config: Config,
-    handler: impl Handler,
+    handler: impl IntoHandler<M, Handler: Handler>,
     offers: &[&str],
 ) -> (DuplexStream, Option<String>) {
     let service = WebSocketLayer::new(handler)

@@ -17,7 +17,7 @@ use std::{
 use http::{Request, Response};
 use hyper::body::Incoming;
 use tower::{Layer, ServiceExt, service_fn};
-use tower_websocket::{Handler, WebSocketLayer, error::HandshakeError};
+use tower_websocket::{Handler, IntoHandler, WebSocketLayer, error::HandshakeError};
 
 use support::{
     handlers::Recorder,
@@ -31,7 +31,7 @@ async fn unreachable<A>(_: Request<A>) -> Result<Response<String>, Infallible> {
 }
 
 /// A layer on which everything is at its default.
-fn layer<H: Handler>(handler: H) -> WebSocketLayer<H> {
+fn layer<M, H: Handler>(handler: impl IntoHandler<M, Handler = H>) -> WebSocketLayer<H> {
     WebSocketLayer::new(handler).path("/ws")
 }
 

@@ -18,8 +18,8 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tower_websocket::{
-    BoxError, Closed, Config, Connections, CountedCode, Echo, Handler, Side, WebSocket,
-    WebSocketLayer, WebSocketService, error::RecvError,
+    BoxError, Closed, Config, Connections, CountedCode, Echo, Handler, IntoHandler, Side,
+    WebSocket, WebSocketLayer, WebSocketService, error::RecvError,
 };
 use wire::{BINARY, FIN, TEXT, close, frame, read_close, read_frame, write};
 
@@ -27,7 +27,9 @@ const SECOND: Duration = Duration::from_secs(1);
 /// Far more than anything may take; no time passes in waiting for it.
 const GUARD: Duration = Duration::from_secs(600);
 
-async fn session<H: Handler>(handler: H) -> (Session, Connections) {
+async fn session<M, H: Handler>(
+    handler: impl IntoHandler<M, Handler = H>,
+) -> (Session, Connections) {
     let layer = WebSocketLayer::new(handler);
     let connections = layer.connections();
     let service = layer.into_service();

@@ -213,7 +213,7 @@ mod without_upgrade_support {
     use std::sync::atomic::{AtomicBool, Ordering};
 
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tower_websocket::{BoxError, Handler, WebSocket};
+    use tower_websocket::{BoxError, Handler, IntoHandler, WebSocket};
 
     use super::*;
     use crate::log;
@@ -228,7 +228,10 @@ mod without_upgrade_support {
     }
 
     /// Serves one connection without upgrade support.
-    async fn serve_by_mistake(mistake: Mistake, handler: impl Handler) -> SocketAddr {
+    async fn serve_by_mistake<M>(
+        mistake: Mistake,
+        handler: impl IntoHandler<M, Handler: Handler>,
+    ) -> SocketAddr {
         let service = WebSocketLayer::new(handler).layer(service_fn(plain));
         let service = TowerToHyperService::new(service);
         let (listener, address) = listen().await;

@@ -15,7 +15,7 @@ use tokio::{
     net::{TcpListener, TcpStream},
     time::timeout,
 };
-use tower_websocket::{Config, Echo, Handler, WebSocket, WebSocketLayer};
+use tower_websocket::{Config, Echo, Handler, IntoHandler, WebSocket, WebSocketLayer};
 use wire::{BINARY, CONTINUATION, FIN, Frame, TEXT, frame, read_frame};
 
 const KIB: usize = 1024;
@@ -29,7 +29,7 @@ fn config() -> Config {
     config.max_message_size(4 * MIB)
 }
 
-async fn connect(handler: impl Handler) -> TcpStream {
+async fn connect<M>(handler: impl IntoHandler<M, Handler: Handler>) -> TcpStream {
     let layer = WebSocketLayer::new(handler).config(config());
     tcp::open(layer.into_service()).await
 }

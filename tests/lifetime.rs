@@ -15,7 +15,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tower_websocket::{
-    BoxError, CloseCode, CloseFrame, Connections, Error, Handler, Message, WebSocket,
+    BoxError, CloseCode, CloseFrame, Connections, Error, Handler, IntoHandler, Message, WebSocket,
     WebSocketLayer, error::SendError,
 };
 use wire::{BINARY, FIN, PING, PONG, TEXT, close, frame, read_close, read_frame, write};
@@ -155,7 +155,7 @@ where
     R: Into<Result<(), BoxError>>,
 {
     let ends = Arc::clone(ends);
-    move |socket: WebSocket| {
+    let handler = move |socket: WebSocket| {
         let (ends, end) = (Arc::clone(&ends), end.clone());
         async move {
             tokio::spawn(async move {
@@ -165,7 +165,8 @@ where
             ends.notified().await;
             end().into()
         }
-    }
+    };
+    handler.into_handler()
 }
 
 #[tokio::test(start_paused = true)]
@@ -262,7 +263,7 @@ async fn move_and_wait(socket: WebSocket) -> Result<(), BoxError> {
 }
 
 /// Asserts that three messages are answered before an end that came together with them.
-async fn assert_answers_before(handler: impl Handler, holder: &str) {
+async fn assert_answers_before<M>(handler: impl IntoHandler<M, Handler: Handler>, holder: &str) {
     let layer = WebSocketLayer::new(handler);
     let ends = [
         ("violation", frame(FIN | 0x3, b""), Some(1002)),

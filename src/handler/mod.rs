@@ -4,8 +4,11 @@
 //! refuses violations of the protocol.
 
 mod accept;
+mod boxed;
 mod decide;
 mod echo;
+mod into;
+mod state;
 
 use std::{future::Future, sync::Arc};
 
@@ -14,16 +17,22 @@ use http::request::Parts;
 pub(crate) use self::accept::Configure;
 pub use self::{
     accept::Accept,
+    boxed::BoxHandler,
     decide::{Decide, Decision, decide},
     echo::Echo,
+    into::{FnHandler, IntoHandler},
+    state::{WithState, with_state},
 };
 use crate::{handshake::Refusal, socket::WebSocket, words::BoxError};
 
 /// Serves the connections of a [`WebSocketLayer`](crate::WebSocketLayer), one call each.
 ///
-/// A closure or `async fn` from [`WebSocket`] to `Result<(), E>` is a handler. A type that implements this
-/// trait can also have state, and can decide on requests before the 101. Both methods may be written as
-/// `async fn`. The best error type for a closure is [`Error`](crate::Error); its page gives the reason.
+/// A type that implements this trait can have state, and can decide on requests before the 101. Both methods may be
+/// written as `async fn`. A layer also takes a closure or `async fn` from [`WebSocket`] to `Result<(), E>`
+/// ([`IntoHandler`]). The best error type for a closure is [`Error`](crate::Error); its page gives the reason.
+///
+/// An `Arc`, a `Box` and a `&'static` reference of a handler are handlers. [`BoxHandler`] is a handler whose type is
+/// erased.
 ///
 /// # Examples
 ///
@@ -44,16 +53,13 @@ use crate::{handshake::Refusal, socket::WebSocket, words::BoxError};
 ///
 /// ```
 /// use std::sync::Arc;
-/// use tower_websocket::{Error, WebSocket, WebSocketLayer};
+/// use tower_websocket::{Error, WebSocketLayer, with_state};
 ///
 /// let motd: Arc<str> = "be kind".into();
-/// let layer = WebSocketLayer::new(move |mut socket: WebSocket| {
-///     let motd = Arc::clone(&motd);
-///     async move {
-///         socket.send(&*motd).await?;
-///         Ok::<_, Error>(())
-///     }
-/// });
+/// let layer = WebSocketLayer::new(with_state(motd, async |mut socket, motd| {
+///     socket.send(&*motd).await?;
+///     Ok::<_, Error>(())
+/// }));
 /// ```
 ///
 /// [`decide`] makes a handler of two closures. The first one decides before the 101.
@@ -82,6 +88,11 @@ use crate::{handshake::Refusal, socket::WebSocket, words::BoxError};
 ///     }
 /// }
 /// ```
+#[diagnostic::on_unimplemented(
+    message = "`{Self}` does not implement `Handler`",
+    note = "a closure or an async function is a handler where a layer takes one: `WebSocketLayer::new(..)`, \
+            `WebSocketService::new(..)`, `BoxHandler::new(..)`"
+)]
 pub trait Handler: Send + Sync + 'static {
     /// Decides on a valid handshake, before it is answered.
     ///
@@ -132,23 +143,25 @@ pub trait Handler: Send + Sync + 'static {
     fn handle(&self, socket: WebSocket) -> impl Future<Output = Result<(), BoxError>> + Send;
 }
 
-impl<F, R, E> Handler for F
-where
-    F: Fn(WebSocket) -> R + Send + Sync + 'static,
-    R: Future<Output = Result<(), E>> + Send,
-    E: Into<BoxError>,
-{
-    async fn handle(&self, socket: WebSocket) -> Result<(), BoxError> {
-        self(socket).await.map_err(Into::into)
-    }
+/// Implements [`Handler`] for a pointer to one.
+macro_rules! impl_for_pointers {
+    ($($pointer:ty),*) => {$(
+        impl<H: Handler> Handler for $pointer {
+            fn accept(
+                &self,
+                request: &mut Parts,
+            ) -> impl Future<Output = Result<Accept, Refusal>> + Send {
+                H::accept(self, request)
+            }
+
+            fn handle(
+                &self,
+                socket: WebSocket,
+            ) -> impl Future<Output = Result<(), BoxError>> + Send {
+                H::handle(self, socket)
+            }
+        }
+    )*};
 }
 
-impl<H: Handler> Handler for Arc<H> {
-    fn accept(&self, request: &mut Parts) -> impl Future<Output = Result<Accept, Refusal>> + Send {
-        H::accept(self, request)
-    }
-
-    fn handle(&self, socket: WebSocket) -> impl Future<Output = Result<(), BoxError>> + Send {
-        H::handle(self, socket)
-    }
-}
+impl_for_pointers!(Arc<H>, Box<H>, &'static H);

@@ -2,6 +2,7 @@
 
 use std::{
     future::{Future, poll_fn},
+    mem,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::Arc,
@@ -11,7 +12,8 @@ use std::{
 
 use bytes::Bytes;
 use http::{
-    HeaderMap, HeaderValue, Response, Version, header::SEC_WEBSOCKET_EXTENSIONS, request::Parts,
+    HeaderMap, HeaderValue, Response, Uri, Version, header::SEC_WEBSOCKET_EXTENSIONS,
+    request::Parts,
 };
 use tokio::{
     runtime::Handle,
@@ -33,7 +35,7 @@ use crate::{
         report,
         response::ResponseBody,
         shared::{Settings, Shared},
-        task::Opened,
+        task::{Opened, Serve},
         upgrade::Handover,
     },
     socket::{HandshakeInfo, Setup},
@@ -58,10 +60,12 @@ impl<B> From<Answer> for Response<ResponseBody<B>> {
     }
 }
 
-/// A valid handshake that the handler has not decided on yet.
+/// A valid handshake that has not been decided on yet.
 pub(crate) struct Handshake<H> {
     shared: Arc<Shared<H>>,
     request: Parts,
+    /// Kept apart, because the handler may change the request.
+    offer: Offer,
     /// `None` over HTTP/2.
     accept_key: Option<HeaderValue>,
     /// `None` is an error only after the handler has accepted: tests without a server see its refusals.
@@ -69,7 +73,29 @@ pub(crate) struct Handshake<H> {
     permit: Permit,
 }
 
-impl<H: Handler> Handshake<H> {
+/// What a client sent with its handshake.
+#[derive(Default)]
+struct Offer {
+    uri: Uri,
+    version: Version,
+    /// The subprotocols that it offered.
+    subprotocols: Vec<String>,
+    extensions: Vec<HeaderValue>,
+}
+
+impl Offer {
+    fn of(request: &Parts) -> Self {
+        let extensions = request.headers.get_all(SEC_WEBSOCKET_EXTENSIONS);
+        Self {
+            uri: request.uri.clone(),
+            version: request.version,
+            subprotocols: offered(&request.headers),
+            extensions: extensions.iter().cloned().collect(),
+        }
+    }
+}
+
+impl<H> Handshake<H> {
     /// Checks a handshake for this layer, and takes a place among the connections for it.
     pub(crate) fn begin(
         shared: &Arc<Shared<H>>,
@@ -81,6 +107,7 @@ impl<H: Handler> Handshake<H> {
                 join_cookies(&mut request.headers);
                 Ok(Self {
                     shared: Arc::clone(shared),
+                    offer: Offer::of(&request),
                     handover: Handover::take(&mut request.extensions),
                     request,
                     accept_key,
@@ -113,54 +140,66 @@ impl<H: Handler> Handshake<H> {
         Ok((accept_key, shared.connections.admit()?))
     }
 
-    pub(crate) async fn answer(self) -> Answer {
+    #[cfg(feature = "axum")]
+    pub(crate) const fn request(&self) -> &Parts {
+        &self.request
+    }
+
+    /// Answers the handshake according to `decision`. If it is accepted, `serve` serves the connection. `name` is the
+    /// handler's name in warnings.
+    pub(crate) fn finish<S: Serve>(
+        mut self,
+        decision: Result<Result<Accept, Refusal>, HandshakeError>,
+        serve: S,
+        name: &'static str,
+    ) -> Answer {
         let shared = Arc::clone(&self.shared);
-        let version = self.request.version;
-        // A copy, because the handler may change the URI of the request.
-        let uri = self.request.uri.clone();
-        match self.accept().await {
+        let offer = mem::take(&mut self.offer);
+        let (uri, version) = (offer.uri.clone(), offer.version);
+        match self.open(decision, offer, serve, name) {
             Ok(answer) => answer,
             Err(refused) => {
                 if let Some(error) = refused.extensions().get() {
                     shared.refused(error, uri.path());
                 }
-                Answer::Refused(answer::without_connection_headers(refused, version))
+                Answer::Refused(answer::without_connection_headers(*refused, version))
             }
         }
     }
 
-    async fn accept(mut self) -> Result<Answer, Response<Bytes>> {
+    fn open<S: Serve>(
+        mut self,
+        decision: Result<Result<Accept, Refusal>, HandshakeError>,
+        offer: Offer,
+        serve: S,
+        name: &'static str,
+    ) -> Result<Answer, Box<Response<Bytes>>> {
         let shared = Arc::clone(&self.shared);
         let settings = &shared.settings;
-        // The offers are read first, because the handler may change the request.
-        let offered = offered(&self.request.headers);
-        let extensions = self.request.headers.get_all(SEC_WEBSOCKET_EXTENSIONS);
-        let extensions: Vec<HeaderValue> = extensions.iter().cloned().collect();
-        let limit = sleep(settings.accept_timeout);
-        let (mut accept, close) = match accept(&*shared.handler, &mut self.request, limit).await {
-            Err(error) => return Err(answer::failed(error)),
+        let (mut accept, close) = match decision {
+            Err(error) => return Err(failed(error)),
             Ok(Ok(accept)) => (accept, None),
             Ok(Err(refusal)) => match refusal.into_parts() {
                 RefusalParts {
                     response,
                     close: None,
-                } => return Err(answer::refused(response)),
+                } => return Err(Box::new(answer::refused(response))),
                 RefusalParts { response, close } => (Accept::with_headers(response), close),
             },
         };
         let Some(mut handover) = self.handover.take() else {
             report::upgrade_unsupported();
-            return Err(answer::failed(HandshakeError::UpgradeUnsupported));
+            return Err(failed(HandshakeError::UpgradeUnsupported));
         };
         let config = match accept.configure.take() {
             None => Arc::clone(&settings.config),
-            Some(configure) => configured(&settings.config, configure).map_err(answer::failed)?,
+            Some(configure) => configured(&settings.config, configure).map_err(failed)?,
         };
-        let (deflation, extensions) = config.agree(extensions).unzip();
-        let chosen = self.choose(&accept, close.is_some(), &offered);
-        let chosen = chosen.map_err(answer::failed)?;
+        let (deflation, extensions) = config.agree(offer.extensions).unzip();
+        let chosen = self.choose(&accept, close.is_some(), &offer.subprotocols);
+        let chosen = chosen.map_err(failed)?;
         let places = self.admit(settings, close.is_some());
-        let places = places.map_err(answer::failed)?;
+        let places = places.map_err(failed)?;
         let field = chosen.and_then(|name| HeaderValue::from_str(name).ok());
         let subprotocol = chosen.map(Box::from);
         let sent = self.accept_key.is_some().then(|| match settings.unguarded {
@@ -184,7 +223,9 @@ impl<H: Handler> Handshake<H> {
             identity: accept.identity,
         };
         let opened = Opened {
-            shared: self.shared,
+            serve,
+            name,
+            upgrade_timeout: settings.upgrade_timeout,
             handover,
             sent: sent.clone(),
             setup: Setup {
@@ -198,7 +239,7 @@ impl<H: Handler> Handshake<H> {
         };
         opened
             .spawn(self.permit)
-            .map_err(|error| answer::failed(error.into()))?;
+            .map_err(|error| failed(error.into()))?;
         Ok(Answer::Switching(response, sent))
     }
 
@@ -262,6 +303,21 @@ impl<H: Handler> Handshake<H> {
         });
         places.collect()
     }
+}
+
+impl<H: Handler> Handshake<H> {
+    /// Asks the handler, and answers.
+    pub(crate) async fn answer(mut self) -> Answer {
+        let shared = Arc::clone(&self.shared);
+        let limit = sleep(shared.settings.accept_timeout);
+        let decision = accept(&*shared.handler, &mut self.request, limit).await;
+        self.finish(decision, Arc::clone(&shared.handler), shared.name)
+    }
+}
+
+/// Writes the answer to a handshake that failed.
+fn failed(error: HandshakeError) -> Box<Response<Bytes>> {
+    Box::new(answer::failed(error))
 }
 
 /// Makes the settings of one connection.

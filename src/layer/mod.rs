@@ -1,11 +1,14 @@
 //! The layer: its settings, and the handler that serves its connections.
 
 mod admission;
+#[cfg(feature = "axum")]
+mod extract;
 mod future;
 mod guard;
 mod handshake;
 mod report;
 mod response;
+mod route;
 mod service;
 mod shared;
 mod target;
@@ -17,11 +20,15 @@ use std::{borrow::Cow, fmt, hash::Hash, net::IpAddr, sync::Arc, time::Duration};
 use http::request::Parts;
 use tower::Layer;
 
+#[cfg(feature = "axum")]
+pub use self::extract::NoHandler;
 use self::{
     admission::KeyLimit,
     shared::{Settings, Shared},
     target::check_path,
 };
+#[cfg(feature = "axum")]
+pub(crate) use self::{extract::Extracted, task::Serve};
 pub use self::{
     future::ResponseFuture,
     response::ResponseBody,
@@ -30,7 +37,7 @@ pub use self::{
 use crate::{
     config::Config,
     connections::Connections,
-    handler::{Echo, Handler},
+    handler::{Echo, Handler, IntoHandler},
     handshake::OriginPolicy,
     time::limit::timeout,
 };
@@ -79,9 +86,10 @@ pub struct WebSocketLayer<H = Echo> {
 }
 
 impl<H: Handler> WebSocketLayer<H> {
-    /// Makes a layer whose connections are served by `handler`.
+    /// Makes a layer whose connections are served by `handler`: a [`Handler`], or a closure or `async fn` from
+    /// [`WebSocket`](crate::WebSocket) to `Result<(), E>`.
     #[must_use]
-    pub fn new(handler: H) -> Self {
+    pub fn new<M>(handler: impl IntoHandler<M, Handler = H>) -> Self {
         Self {
             shared: Arc::new(Shared::new(handler)),
         }

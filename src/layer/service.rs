@@ -14,7 +14,7 @@ use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header};
 use tower::Service;
 
 use crate::{
-    handler::{Echo, Handler},
+    handler::{Echo, Handler, IntoHandler},
     handshake::{
         HandshakeError, answer,
         request::{has_handshake_fields, is_extended_connect, may_be_handshake, opening},
@@ -50,7 +50,7 @@ impl<H: Handler> WebSocketService<UpgradeRequired, H> {
     /// let app: Router = Router::new().route_service("/ws", WebSocketService::new(Echo::new()));
     /// ```
     #[must_use]
-    pub fn new(handler: H) -> Self {
+    pub fn new<M>(handler: impl IntoHandler<M, Handler = H>) -> Self {
         Self::with(UpgradeRequired::default(), Arc::new(Shared::new(handler)))
     }
 }
@@ -77,14 +77,9 @@ where
 
     #[inline]
     fn call(&mut self, request: Request<A>) -> Self::Future {
-        match may_be_handshake(&request) {
+        match may_be_ours(&self.shared, &request) {
             true => self.answer(request),
-            false => {
-                if report::is_info_enabled() {
-                    log_why_passed_on(&self.shared, &request);
-                }
-                ResponseFuture::inner(self.inner.call(request))
-            }
+            false => ResponseFuture::inner(self.inner.call(request)),
         }
     }
 }
@@ -98,37 +93,66 @@ impl<S, H: Handler> WebSocketService<S, H> {
     where
         S: Service<Request<A>>,
     {
-        let settings = &self.shared.settings;
-        let opening = opening(&request, protocol(&request));
-        let Some(opening) = opening.filter(|_| settings.enabled) else {
-            if opening.is_some() {
-                report::switched_off(request.uri().path());
-            } else {
-                log_why_passed_on(&self.shared, &request);
-            }
-            return ResponseFuture::inner(self.inner.call(request));
-        };
-        let (request, body) = request.into_parts();
-        let version = request.version;
-        let included = AssertUnwindSafe(|| settings.target.includes(&request));
-        let handshake = match catch_unwind(included) {
-            Ok(true) => Handshake::begin(&self.shared, request, opening),
-            Ok(false) => {
-                report::passed_by(request.uri.path(), &settings.target);
-                return ResponseFuture::inner(self.inner.call(Request::from_parts(request, body)));
-            }
-            Err(_) => {
-                report::accept_panicked();
-                let error = HandshakeError::AcceptPanicked;
-                self.shared.refused(&error, request.uri.path());
-                Err(error)
-            }
-        };
-        match handshake {
-            Ok(handshake) => ResponseFuture::handshake(handshake),
-            Err(error) => ResponseFuture::refused(error, version),
+        match asked(&self.shared, request) {
+            Asked::NotOurs(request) => ResponseFuture::inner(self.inner.call(request)),
+            Asked::Ours(Ok(handshake), _) => ResponseFuture::handshake(handshake),
+            Asked::Ours(Err(error), version) => ResponseFuture::refused(error, version),
         }
     }
+}
+
+/// What a request asks of a layer.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "it is taken apart where it is made"
+)]
+pub(crate) enum Asked<A, H> {
+    /// Nothing.
+    NotOurs(Request<A>),
+    /// To answer a handshake of this version, which may be refused already.
+    Ours(Result<Handshake<H>, HandshakeError>, Version),
+}
+
+/// Returns whether a request may be a handshake. For almost every request the answer is no.
+#[inline]
+pub(crate) fn may_be_ours<A, H>(shared: &Shared<H>, request: &Request<A>) -> bool {
+    let may_be_handshake = may_be_handshake(request);
+    if !may_be_handshake && report::is_info_enabled() {
+        log_why_passed_on(shared, request);
+    }
+    may_be_handshake
+}
+
+/// Finds out what a request asks of a layer that may be a handshake. One that is the layer's is checked, and
+/// gets a place among the connections.
+pub(crate) fn asked<A, H>(shared: &Arc<Shared<H>>, request: Request<A>) -> Asked<A, H> {
+    let settings = &shared.settings;
+    let opening = opening(&request, protocol(&request));
+    let Some(opening) = opening.filter(|_| settings.enabled) else {
+        if opening.is_some() {
+            report::switched_off(request.uri().path());
+        } else {
+            log_why_passed_on(shared, &request);
+        }
+        return Asked::NotOurs(request);
+    };
+    let (request, body) = request.into_parts();
+    let version = request.version;
+    let included = AssertUnwindSafe(|| settings.target.includes(&request));
+    let handshake = match catch_unwind(included) {
+        Ok(true) => Handshake::begin(shared, request, opening),
+        Ok(false) => {
+            report::passed_by(request.uri.path(), &settings.target);
+            return Asked::NotOurs(Request::from_parts(request, body));
+        }
+        Err(_) => {
+            report::accept_panicked();
+            let error = HandshakeError::AcceptPanicked;
+            shared.refused(&error, request.uri.path());
+            Err(error)
+        }
+    };
+    Asked::Ours(handshake, version)
 }
 
 impl<S: Clone, H> Clone for WebSocketService<S, H> {
@@ -221,12 +245,19 @@ impl<A> Service<Request<A>> for UpgradeRequired {
     }
 
     fn call(&mut self, request: Request<A>) -> Self::Future {
-        let (status, text) = self.answer(&request);
+        ready(Ok(self.respond(&request)))
+    }
+}
+
+impl UpgradeRequired {
+    /// Answers a request that nobody takes.
+    pub(crate) fn respond<A>(&self, request: &Request<A>) -> Response<String> {
+        let (status, text) = self.answer(request);
         let mut response = answer::text(status, text.into_owned());
         let headers = response.headers_mut();
         if request.version() == Version::HTTP_2 {
             // HTTP/2 has neither `Upgrade` nor `Connection`.
-            return ready(Ok(response));
+            return response;
         }
         // After a handshake the client may send frames, and they must not be parsed as requests.
         let keeps_alive = !request.headers().contains_key(header::UPGRADE);
@@ -242,7 +273,7 @@ impl<A> Service<Request<A>> for UpgradeRequired {
         if let Some(connection) = connection {
             headers.insert(header::CONNECTION, HeaderValue::from_static(connection));
         }
-        ready(Ok(response))
+        response
     }
 }
 

@@ -1,24 +1,37 @@
 //! The task of an accepted connection, from the handover to its end.
 
-use std::{any::type_name, future::Future, sync::Arc};
+use std::{future::Future, sync::Arc, time::Duration};
 
 use crate::{
     codec::Role,
     connections::{AdmitError, Opening, Permit},
     handler::Handler,
-    layer::{
-        admission::Place, guard::Sent, report::upgrade_failed, shared::Shared, upgrade::Handover,
-    },
+    layer::{admission::Place, guard::Sent, report::upgrade_failed, upgrade::Handover},
     socket::{
-        self, EndHooks, HandshakeInfo, Link, Served, Session, Setup, Transport,
+        self, EndHooks, HandshakeInfo, Link, Served, Session, Setup, Transport, WebSocket,
         report::{self, Name},
     },
     words::{BoxError, CloseFrame},
 };
 
+/// Serves one connection: a handler, or the function that was given to `on_upgrade`.
+pub(crate) trait Serve: Send + 'static {
+    /// Is called once.
+    fn serve(&mut self, socket: WebSocket) -> impl Future<Output = Result<(), BoxError>> + Send;
+}
+
+impl<H: Handler> Serve for Arc<H> {
+    fn serve(&mut self, socket: WebSocket) -> impl Future<Output = Result<(), BoxError>> + Send {
+        self.handle(socket)
+    }
+}
+
 /// A handshake that was accepted.
-pub(crate) struct Opened<H> {
-    pub(crate) shared: Arc<Shared<H>>,
+pub(crate) struct Opened<S> {
+    pub(crate) serve: S,
+    /// The name of the handler in warnings.
+    pub(crate) name: &'static str,
+    pub(crate) upgrade_timeout: Duration,
     pub(crate) handover: Handover,
     /// The guard of the 101, only over HTTP/1.
     pub(crate) sent: Option<Sent>,
@@ -30,7 +43,7 @@ pub(crate) struct Opened<H> {
     pub(crate) places: Box<[Place]>,
 }
 
-impl<H: Handler> Opened<H> {
+impl<S: Serve> Opened<S> {
     /// Spawns the connection's task.
     ///
     /// # Errors
@@ -38,7 +51,7 @@ impl<H: Handler> Opened<H> {
     /// As [`Permit::spawn`].
     pub(crate) fn spawn(self, permit: Permit) -> Result<(), AdmitError> {
         let name = Name {
-            handler: type_name::<H>(),
+            handler: self.name,
             path: self.handshake_info.request.path().into(),
         };
         let opening = Opening {
@@ -61,27 +74,26 @@ impl<H: Handler> Opened<H> {
 
 /// A connection whose task has started.
 // Boxed, and served by several functions: one future would hold space for every local variable until the end.
-struct Started<H> {
-    opened: Opened<H>,
+struct Started<S> {
+    opened: Opened<S>,
     link: Arc<Link>,
     permit: Permit,
 }
 
-impl<H: Handler> Started<H> {
+impl<S: Serve> Started<S> {
     fn serve(self: Box<Self>) -> impl Future<Output = ()> + Send {
         let span = report::connection(self.opened.handshake_info.request.path());
         span.around(async move {
-            let shared = Arc::clone(&self.opened.shared);
-            if let Some(handed) = self.complete().await {
-                handed.serve(&shared.handler).await;
+            if let Some((handed, mut serve)) = self.complete().await {
+                handed.serve(&mut serve).await;
             }
         })
     }
 
     /// Waits until the HTTP server hands over the connection. Returns `None` if it does not.
-    async fn complete(self: Box<Self>) -> Option<Box<Handed>> {
+    async fn complete(self: Box<Self>) -> Option<(Box<Handed>, S)> {
         let opened = self.opened;
-        let limit = opened.shared.settings.upgrade_timeout;
+        let limit = opened.upgrade_timeout;
         let (io, early) = match opened.handover.complete(opened.sent, limit).await {
             Ok(handed) => handed,
             Err(error) => {
@@ -91,7 +103,7 @@ impl<H: Handler> Started<H> {
         };
         io.set(opened.setup.config.tcp_options());
         report::opened();
-        Some(Box::new(Handed {
+        let handed = Box::new(Handed {
             served: Served {
                 io,
                 early,
@@ -104,7 +116,8 @@ impl<H: Handler> Started<H> {
                 permit: self.permit,
             },
             close: opened.close,
-        }))
+        });
+        Some((handed, opened.serve))
     }
 }
 
@@ -122,9 +135,9 @@ impl Handed {
         clippy::boxed_local,
         reason = "the caller's future has space only for the box"
     )]
-    fn serve<H: Handler>(
+    fn serve<S: Serve>(
         self: Box<Self>,
-        handler: &H,
+        serve: &mut S,
     ) -> Session<Transport, impl Future<Output = Result<(), BoxError>> + Send, Occupied> {
         let Self {
             served,
@@ -133,7 +146,7 @@ impl Handed {
             occupied,
         } = *self;
         socket::serve(served, handshake_info, occupied, close, |socket| {
-            handler.handle(socket)
+            serve.serve(socket)
         })
     }
 }

@@ -8,7 +8,9 @@ use tokio::{
     sync::{broadcast, mpsc},
     time::sleep,
 };
-use tower_websocket::{BoxError, Handler, Message, Sender, WebSocket, error::RecvError};
+use tower_websocket::{
+    BoxError, Handler, IntoHandler, Message, Sender, WebSocket, error::RecvError,
+};
 
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Behaviour {
@@ -212,7 +214,7 @@ pub(crate) fn handler(behaviour: Behaviour, tick: Duration) -> (impl Handler, He
             result
         }
     };
-    (handler, Heard(heard))
+    (handler.into_handler(), Heard(heard))
 }
 
 /// What is learnt from one run of a handler.

@@ -10,7 +10,9 @@ use std::{
 
 use http::request::Parts;
 use tokio::{sync::mpsc, task::JoinHandle};
-use tower_websocket::{Accept, BoxError, Handler, Refusal, Sender, WebSocket, error::RecvError};
+use tower_websocket::{
+    Accept, BoxError, Handler, IntoHandler, Refusal, Sender, WebSocket, error::RecvError,
+};
 
 #[cfg(feature = "tracing")]
 use super::log;
@@ -86,8 +88,9 @@ pub(crate) fn handing_out<F>(
 where
     F: Future<Output = Result<(), BoxError>> + Send,
 {
-    move |socket: WebSocket| {
+    let handler = move |socket: WebSocket| {
         senders.send(socket.sender()).unwrap();
         handle(socket)
-    }
+    };
+    handler.into_handler()
 }

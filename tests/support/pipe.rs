@@ -15,7 +15,8 @@ use tokio::{
 };
 use tower::Service;
 use tower_websocket::{
-    BoxError, Config, Connections, Counts, Handler, ResponseBody, WebSocket, WebSocketLayer,
+    BoxError, Config, Connections, Counts, Handler, IntoHandler, ResponseBody, WebSocket,
+    WebSocketLayer,
 };
 
 use super::wire;
@@ -83,7 +84,9 @@ pub(crate) async fn open(service: impl Served, capacity: usize) -> DuplexStream 
 }
 
 /// Opens a WebSocket of a handler, over a pipe of 4 KiB; returns its layer's connections as well.
-pub(crate) async fn attach(handler: impl Handler) -> (DuplexStream, Connections) {
+pub(crate) async fn attach<M>(
+    handler: impl IntoHandler<M, Handler: Handler>,
+) -> (DuplexStream, Connections) {
     attach_layer(WebSocketLayer::new(handler), 4096).await
 }
 

@@ -196,6 +196,14 @@ impl Client {
         String::from_utf8(frame.payload).unwrap()
     }
 
+    /// Reads a Close, and returns its code.
+    pub(crate) async fn close_code(&mut self) -> Option<u16> {
+        let frame = within(wire::read_frame(&mut self.0)).await;
+        frame
+            .expect("a Close was expected, not the end")
+            .close_code()
+    }
+
     /// Reads until the server closes the connection.
     pub(crate) async fn rest(&mut self) -> Vec<u8> {
         let mut bytes = Vec::new();

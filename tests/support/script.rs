@@ -20,7 +20,7 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
     time::sleep,
 };
-use tower_websocket::{Config, Echo, Handler, WebSocket, WebSocketLayer};
+use tower_websocket::{Config, Echo, Handler, IntoHandler, WebSocket, WebSocketLayer};
 
 pub(crate) use self::peer::Peer;
 use super::{pipe, wire};
@@ -32,15 +32,19 @@ pub(crate) fn socket(config: Config) -> (WebSocket, Peer) {
 }
 
 /// Serves a handler in the task of its connection, as a server does, and does the handshake.
-pub(crate) async fn attach(config: Config, vectored: bool, handler: impl Handler) -> Peer {
+pub(crate) async fn attach<M>(
+    config: Config,
+    vectored: bool,
+    handler: impl IntoHandler<M, Handler: Handler>,
+) -> Peer {
     attach_with(config, vectored, handler, &wire::handshake("/")).await
 }
 
 /// Like [`attach`], with this request for the handshake.
-pub(crate) async fn attach_with(
+pub(crate) async fn attach_with<M>(
     config: Config,
     vectored: bool,
-    handler: impl Handler,
+    handler: impl IntoHandler<M, Handler: Handler>,
     request: &str,
 ) -> Peer {
     let (script, peer) = Script::new();

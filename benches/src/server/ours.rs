@@ -7,7 +7,7 @@ use http::Response;
 use tokio::net::TcpListener;
 use tower::{Layer, util::MapResponseLayer};
 use tower_websocket::{
-    Config, Connections, Error, Handler, ResponseBody, WebSocket, WebSocketLayer,
+    Config, Connections, Error, Handler, IntoHandler, ResponseBody, WebSocket, WebSocketLayer,
 };
 
 use super::plain;
@@ -45,7 +45,7 @@ pub(super) fn echo() -> Router {
 }
 
 /// Returns axum's router with our layer and `handler`.
-pub(super) fn around(handler: impl Handler) -> Router {
+pub(super) fn around<M>(handler: impl IntoHandler<M, Handler: Handler>) -> Router {
     plain::router().layer(configured(WebSocketLayer::new(handler)))
 }
 

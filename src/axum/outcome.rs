@@ -1,0 +1,42 @@
+//! What a function that serves a connection may return.
+
+use crate::words::BoxError;
+
+/// What the future given to [`Upgrade::on_upgrade`](super::Upgrade::on_upgrade) returns: `Result<(), E>`, or
+/// nothing.
+///
+/// `E` is an error that turns into [`BoxError`], such as [`Error`](crate::Error). An error closes the connection
+/// as one of [`Handler::handle`](crate::Handler::handle) does. The trait is sealed.
+#[diagnostic::on_unimplemented(
+    message = "a connection cannot end in `{Self}`",
+    label = "not `()` or `Result<(), E>`",
+    note = "the function of `on_upgrade` returns nothing, or `Result<(), E>` with `E: Into<BoxError>`: end it in \
+            `Ok::<_, tower_websocket::Error>(())`"
+)]
+pub trait Outcome: sealed::Sealed {}
+
+pub(super) mod sealed {
+    use super::BoxError;
+
+    #[expect(unnameable_types, reason = "no other crate implements it")]
+    pub trait Sealed {
+        /// Makes the result of a handler.
+        fn into_result(self) -> Result<(), BoxError>;
+    }
+}
+
+impl Outcome for () {}
+
+impl sealed::Sealed for () {
+    fn into_result(self) -> Result<(), BoxError> {
+        Ok(())
+    }
+}
+
+impl<E: Into<BoxError>> Outcome for Result<(), E> {}
+
+impl<E: Into<BoxError>> sealed::Sealed for Result<(), E> {
+    fn into_result(self) -> Result<(), BoxError> {
+        self.map_err(Into::into)
+    }
+}

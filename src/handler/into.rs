@@ -1,0 +1,120 @@
+//! Which values can be given to a layer as its handler: handlers, and functions.
+
+use std::{any::Any, any::type_name, fmt, future::Future};
+
+use super::{BoxHandler, Handler};
+use crate::{socket::WebSocket, words::BoxError};
+
+/// A value that [`WebSocketLayer::new`](crate::WebSocketLayer::new) takes: a [`Handler`], or a closure or
+/// `async fn` from [`WebSocket`] to `Result<(), E>`.
+///
+/// An async closure that captures something is no handler, and the compiler says that it "captures state":
+/// [`with_state`](crate::with_state) passes the state as an argument.
+///
+/// `M` keeps the two kinds apart, and the compiler finds it. The trait is sealed: types of yours implement
+/// [`Handler`].
+///
+/// # Examples
+///
+/// A function that takes handlers as the layer does:
+///
+/// ```
+/// use tower_websocket::{Error, Handler, IntoHandler, WebSocket, WebSocketLayer};
+///
+/// fn quiet<H: Handler, M>(handler: impl IntoHandler<M, Handler = H>) -> WebSocketLayer<H> {
+///     WebSocketLayer::new(handler).without_request()
+/// }
+///
+/// let layer = quiet(async |mut socket: WebSocket| {
+///     socket.send("Hello").await?;
+///     Ok::<_, Error>(())
+/// });
+/// ```
+#[diagnostic::on_unimplemented(
+    message = "this is not a handler of WebSocket connections",
+    label = "not a handler",
+    note = "a handler is an async function or closure from one `WebSocket` to `Result<(), E>`, or a type that \
+            implements `Handler`",
+    note = "a closure takes `socket: WebSocket` and ends in `Ok::<_, tower_websocket::Error>(())`",
+    note = "for state there is `with_state(state, async |socket, state| ..)`, for a decision before the 101 \
+            `decide(..)`, and for axum's extractors `axum::Upgrade`"
+)]
+pub trait IntoHandler<M>: sealed::Sealed<M> {
+    /// The handler that comes of it. A layer asks that it implements [`Handler`].
+    type Handler;
+
+    /// Makes the handler.
+    fn into_handler(self) -> Self::Handler;
+}
+
+pub(crate) mod sealed {
+    /// Closes [`IntoHandler`](super::IntoHandler) to other crates.
+    #[expect(unnameable_types, reason = "no other crate implements it")]
+    pub trait Sealed<M> {
+        /// Returns the name of a handler in warnings.
+        fn name(&self) -> &'static str;
+    }
+}
+
+impl<H: Handler> IntoHandler<()> for H {
+    type Handler = H;
+
+    fn into_handler(self) -> H {
+        self
+    }
+}
+
+impl<H: Handler> sealed::Sealed<()> for H {
+    fn name(&self) -> &'static str {
+        let boxed = (self as &dyn Any).downcast_ref::<BoxHandler>();
+        boxed.map_or_else(type_name::<H>, BoxHandler::name)
+    }
+}
+
+// The bounds here decide whether a function is a handler at all. `Send` and the like are asked of the handler
+// that is made of it, because the compiler explains better by itself what is not `Send`. So is
+// `E: Into<BoxError>`, which the compiler cannot prove of a `BoxError` inside of a spawned future.
+impl<F, R, E> IntoHandler<fn(WebSocket)> for F
+where
+    F: Fn(WebSocket) -> R,
+    R: Future<Output = Result<(), E>>,
+{
+    type Handler = FnHandler<F>;
+
+    fn into_handler(self) -> FnHandler<F> {
+        FnHandler { function: self }
+    }
+}
+
+impl<F, R, E> sealed::Sealed<fn(WebSocket)> for F
+where
+    F: Fn(WebSocket) -> R,
+    R: Future<Output = Result<(), E>>,
+{
+    fn name(&self) -> &'static str {
+        type_name::<F>()
+    }
+}
+
+/// The handler that is made of a closure or an `async fn`, see [`IntoHandler`].
+#[derive(Clone)]
+pub struct FnHandler<F> {
+    function: F,
+}
+
+impl<F, R, E> Handler for FnHandler<F>
+where
+    F: Fn(WebSocket) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<(), E>> + Send,
+    E: Into<BoxError>,
+{
+    async fn handle(&self, socket: WebSocket) -> Result<(), BoxError> {
+        (self.function)(socket).await.map_err(Into::into)
+    }
+}
+
+impl<F> fmt::Debug for FnHandler<F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(type_name::<F>())
+    }
+}

@@ -1,0 +1,61 @@
+//! A handler made of a function and its state.
+
+use std::{fmt, future::Future};
+
+use super::Handler;
+use crate::{socket::WebSocket, words::BoxError};
+
+/// Makes a handler of a function and the state that all of its connections share.
+///
+/// Each connection gets a clone of `state` beside its socket: an `Arc`, a `&'static` reference, a channel's
+/// sender, a pool. An async closure cannot capture such a value ("does not implement `Fn` because it captures
+/// state"), and takes it as an argument here.
+///
+/// # Examples
+///
+/// ```
+/// use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
+/// use tower_websocket::{Error, WebSocketLayer, with_state};
+///
+/// let visits = Arc::new(AtomicU64::new(0));
+/// let layer = WebSocketLayer::new(with_state(visits, async |mut socket, visits| {
+///     let before = visits.fetch_add(1, Ordering::Relaxed);
+///     socket.send(format!("{before} before you")).await?;
+///     Ok::<_, Error>(())
+/// }));
+/// ```
+pub fn with_state<S, F, R, E>(state: S, handle: F) -> WithState<S, F>
+where
+    S: Clone + Send + Sync + 'static,
+    F: Fn(WebSocket, S) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<(), E>> + Send,
+    E: Into<BoxError>,
+{
+    WithState { state, handle }
+}
+
+/// The handler that [`with_state`] makes of a function and its state.
+#[derive(Clone)]
+pub struct WithState<S, F> {
+    state: S,
+    handle: F,
+}
+
+impl<S, F, R, E> Handler for WithState<S, F>
+where
+    S: Clone + Send + Sync + 'static,
+    F: Fn(WebSocket, S) -> R + Send + Sync + 'static,
+    R: Future<Output = Result<(), E>> + Send,
+    E: Into<BoxError>,
+{
+    async fn handle(&self, socket: WebSocket) -> Result<(), BoxError> {
+        let handling = (self.handle)(socket, self.state.clone());
+        handling.await.map_err(Into::into)
+    }
+}
+
+impl<S, F> fmt::Debug for WithState<S, F> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WithState").finish_non_exhaustive()
+    }
+}

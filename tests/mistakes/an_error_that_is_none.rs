@@ -1,0 +1,9 @@
+//! A handler whose error is none.
+// error: E0277
+// says: From<u8>
+
+use tower_websocket::{WebSocket, WebSocketLayer};
+
+fn main() {
+    let _ = WebSocketLayer::new(async |_: WebSocket| Err::<(), u8>(1));
+}
