@@ -109,7 +109,10 @@
 //!   connections of several layers and clients. [`Accept::identify`] gives a connection a value, such as its user,
 //!   by which [`Connections::close_where`] finds it.
 //! - An [`Observer`] gets an event when a connection opens or closes, for metrics. No message calls it.
-//! - Each connection has a `tracing` span `websocket`, which follows from the span of its request.
+//! - Each connection has a `tracing` span `websocket` inside of the span of its request, with its number, peer and
+//!   path. `WebSocketLayer::make_span` makes one with the user. At debug level the last line, "websocket closed",
+//!   says how the connection ended, and what came and went (`RUST_LOG=info,tower_websocket=debug`). What clients cause
+//!   is never logged at warn or error level. For an error that a client causes, a handler returns a [`CloseFrame`].
 //! - If more than 256 tasks are ready on one saturated worker of tokio's multi-thread runtime, some go to the
 //!   global queue, and their connections wait longer. Set `event_interval` of the runtime's builder, or use
 //!   current-thread runtimes.

@@ -356,8 +356,8 @@ impl Connections {
 
     /// Calls observers, without the lock, and reports their panics.
     fn call(&self, observers: &Observers, call: impl Fn(&dyn Observer)) {
-        if observers.call(call) {
-            report::observer_panicked(self.is_news("observer_panicked"));
+        if let Some(panicked) = observers.call(call) {
+            report::observer_panicked(&panicked, self.is_news("observer_panicked"));
         }
     }
 

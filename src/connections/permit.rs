@@ -29,6 +29,10 @@ pub(crate) struct Opening {
 }
 
 impl Permit {
+    pub(crate) const fn id(&self) -> ConnectionId {
+        self.id
+    }
+
     /// Spawns the task of an accepted connection, which is given the link to work with and this
     /// permit to hold.
     ///

@@ -11,7 +11,7 @@ use crate::{
     },
     socket::{
         self, EndHooks, HandshakeInfo, Link, Served, Session, Setup, Transport,
-        report::{self, Name},
+        report::{self, Name, Span},
     },
     words::{BoxError, CloseFrame},
 };
@@ -31,12 +31,12 @@ pub(crate) struct Opened<H> {
 }
 
 impl<H: Handler> Opened<H> {
-    /// Spawns the connection's task.
+    /// Spawns the connection's task, inside of `span`.
     ///
     /// # Errors
     ///
     /// As [`Permit::spawn`].
-    pub(crate) fn spawn(self, permit: Permit) -> Result<(), AdmitError> {
+    pub(crate) fn spawn(self, permit: Permit, span: Span) -> Result<(), AdmitError> {
         let name = Name {
             handler: type_name::<H>(),
             path: self.handshake_info.request.path().into(),
@@ -53,7 +53,7 @@ impl<H: Handler> Opened<H> {
                 link,
                 permit,
             });
-            started.serve()
+            span.around(started.serve())
         });
         spawned.map(drop)
     }
@@ -69,14 +69,11 @@ struct Started<H> {
 }
 
 impl<H: Handler> Started<H> {
-    fn serve(self: Box<Self>) -> impl Future<Output = ()> + Send {
-        let span = report::connection(self.opened.handshake_info.request.path());
-        span.around(async move {
-            let shared = Arc::clone(&self.opened.shared);
-            if let Some(handed) = self.complete().await {
-                handed.serve(&shared.handler).await;
-            }
-        })
+    async fn serve(self: Box<Self>) {
+        let shared = Arc::clone(&self.opened.shared);
+        if let Some(handed) = self.complete().await {
+            handed.serve(&shared.handler).await;
+        }
     }
 
     /// Waits for the connection; `None` if there is none.
@@ -86,7 +83,9 @@ impl<H: Handler> Started<H> {
         let (io, early) = match opened.handover.complete(opened.sent, limit).await {
             Ok(handed) => handed,
             Err(error) => {
-                upgrade_failed(&error);
+                let connections = &opened.shared.connections;
+                let is_news = |about| connections.is_news(about);
+                upgrade_failed(&error, error.misconfigured().is_some_and(is_news));
                 return None;
             }
         };
@@ -147,10 +146,7 @@ struct Occupied {
 }
 
 impl EndHooks for Occupied {
-    fn connection_over(&mut self, link: &Link) {
-        if let Some(closed) = link.ending() {
-            report::closed(&closed);
-        }
+    fn connection_over(&mut self, _: &Link) {
         self.places = Box::default();
         self.permit.end();
     }
