@@ -111,8 +111,12 @@
 //! - [`Connections`] counts connections, lists them, and shuts them down gracefully. One registry can hold the
 //!   connections of several layers and clients. [`Accept::identify`] gives a connection a value, such as its user,
 //!   by which [`Connections::close_where`] finds it.
-//! - An [`Observer`] gets an event when a connection opens or closes, for metrics. No message calls it.
-//! - Each connection has a `tracing` span `websocket`, which follows from the span of its request.
+//! - An [`Observer`] gets an event when a connection opens or closes. The feature `metrics` has one for the crate of
+//!   that name, and so for Prometheus. No message calls it.
+//! - Each connection has a `tracing` span `websocket` inside of the span of its request, with its number, peer and
+//!   path. `WebSocketLayer::make_span` makes one with the user. At debug level the last line, "websocket closed",
+//!   says how the connection ended, and what came and went (`RUST_LOG=info,tower_websocket=debug`). What clients cause
+//!   is never logged at warn or error level. For an error that a client causes, a handler returns a [`CloseFrame`].
 //! - If more than 256 tasks are ready on one saturated worker of tokio's multi-thread runtime, some go to the
 //!   global queue, and their connections wait longer. Set `event_interval` of the runtime's builder, or use
 //!   current-thread runtimes.
@@ -196,6 +200,7 @@
 //! | `client` | no | module `client`: `connect` and `connect_with` |
 //! | `deflate` | no | compressed messages (RFC 7692), once [`Config`] is given a `Deflate` |
 //! | `http2` | no | WebSockets over HTTP/2 |
+//! | `metrics` | no | module `metrics`: gauges, counters and histograms through the `metrics` crate |
 //! | `rustls-tls-native-roots` | no | `client`, and `wss://` in its `connect`: rustls with the roots of the system |
 //! | `rustls-tls-webpki-roots` | no | the same with Mozilla's roots, compiled in |
 //! | `tracing` | yes | a span for each connection, events for failures |
@@ -221,6 +226,8 @@ pub mod fuzzing;
 mod handler;
 mod handshake;
 mod layer;
+#[cfg(feature = "metrics")]
+pub mod metrics;
 mod socket;
 mod time;
 mod words;

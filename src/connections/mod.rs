@@ -363,8 +363,8 @@ impl Connections {
 
     /// Calls observers and reports their panics. The caller does not hold the lock.
     fn call(&self, observers: &Observers, call: impl Fn(&dyn Observer)) {
-        if observers.call(call) {
-            report::observer_panicked(self.is_news("observer_panicked"));
+        if let Some(panicked) = observers.call(call) {
+            report::observer_panicked(&panicked, self.is_news("observer_panicked"));
         }
     }
 

@@ -7,8 +7,8 @@ use http::StatusCode;
 use super::{connection::Connection, counts::CountedCode};
 use crate::{
     handshake::HandshakeError,
-    socket::{Traffic, catch_panic},
-    words::Closed,
+    socket::Traffic,
+    words::{Closed, Panicked, catch_panic},
 };
 
 /// Receives the events of a [`Connections`](crate::Connections), for example to feed metrics.
@@ -194,12 +194,12 @@ impl Observers {
         Self { all, count }
     }
 
-    /// Calls each observer, and returns whether one panicked.
+    /// Calls each observer, and returns the last panic.
     #[must_use]
-    pub(super) fn call(&self, call: impl Fn(&dyn Observer)) -> bool {
+    pub(super) fn call(&self, call: impl Fn(&dyn Observer)) -> Option<Panicked> {
         let called = self.all.iter().take(self.count as usize);
-        called.fold(false, |panicked, observer| {
-            panicked | catch_panic(|| call(&**observer)).is_none()
+        called.fold(None, |last, observer| {
+            catch_panic(|| call(&**observer)).err().or(last)
         })
     }
 }

@@ -29,6 +29,15 @@ pub(crate) struct Opening {
 }
 
 impl Permit {
+    pub(crate) const fn id(&self) -> ConnectionId {
+        self.id
+    }
+
+    /// Returns whether a notice is due in the log of these connections.
+    pub(crate) fn is_news(&self, about: &'static str) -> bool {
+        self.connections.is_news(about)
+    }
+
     /// Spawns the task of an accepted connection. `serve` gets the link and this permit, and returns the task's
     /// future.
     ///

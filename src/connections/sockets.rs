@@ -12,7 +12,10 @@ use crate::{
     codec::Role,
     config::Config,
     handshake::Identity,
-    socket::{HandshakeInfo, Served, Setup, WebSocket, detached_in, report::Name},
+    socket::{
+        HandshakeInfo, Served, Setup, WebSocket, detached_in,
+        report::{self, Name},
+    },
 };
 
 impl Connections {
@@ -97,6 +100,7 @@ impl Connections {
             config: Arc::clone(&config),
             identity: identity.clone(),
         };
+        let span = report::connection(permit.id, || None, "");
         let link = permit.spawn(opening, |link, permit| {
             let served = Served {
                 io,
@@ -104,7 +108,7 @@ impl Connections {
                 link,
                 setup: Setup::new(config),
             };
-            detached_in(served, permit)
+            span.around(detached_in(served, permit))
         })?;
         let handshake_info = HandshakeInfo {
             identity,
@@ -138,7 +142,7 @@ impl Permit {
             config: Arc::clone(&setup.config),
             identity: handshake_info.identity.clone(),
         };
-        let span = crate::socket::report::connection(handshake_info.request.path());
+        let span = report::connection(self.id, || None, handshake_info.request.path());
         let link = self.spawn(opening, |link, permit| {
             let served = Served {
                 io,

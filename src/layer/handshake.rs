@@ -3,7 +3,6 @@
 use std::{
     future::{Future, poll_fn},
     mem,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::Arc,
     task::{Context, Poll},
@@ -39,6 +38,7 @@ use crate::{
         upgrade::Handover,
     },
     socket::{HandshakeInfo, Setup},
+    words::{Panicked, catch_panic},
 };
 
 /// The answer to a valid handshake.
@@ -129,12 +129,9 @@ impl<H> Handshake<H> {
         // The functions of an origin policy are user code and may panic.
         let settings = &shared.settings;
         let check = || check(request, opening, &settings.origins, settings.max_head_size);
-        let accept_key = catch_unwind(AssertUnwindSafe(check)).unwrap_or_else(|_| {
-            report::accept_panicked();
-            Err(HandshakeError::AcceptPanicked)
-        })?;
+        let accept_key = catch_panic(check).map_err(accept_panicked)??;
         if !runs_in_tokio() {
-            report::upgrade_unsupported();
+            shared.upgrade_unsupported();
             return Err(HandshakeError::UpgradeUnsupported);
         }
         Ok((accept_key, shared.connections.admit()?))
@@ -188,7 +185,7 @@ impl<H> Handshake<H> {
             },
         };
         let Some(mut handover) = self.handover.take() else {
-            report::upgrade_unsupported();
+            shared.upgrade_unsupported();
             return Err(failed(HandshakeError::UpgradeUnsupported));
         };
         let config = match accept.configure.take() {
@@ -200,6 +197,8 @@ impl<H> Handshake<H> {
         let chosen = chosen.map_err(failed)?;
         let places = self.admit(settings, close.is_some());
         let places = places.map_err(failed)?;
+        let span = settings.spans.span(self.permit.id(), &self.request);
+        let span = span.map_err(|panicked| failed(accept_panicked(panicked)))?;
         let field = chosen.and_then(|name| HeaderValue::from_str(name).ok());
         let subprotocol = chosen.map(Box::from);
         let sent = self.accept_key.is_some().then(|| match settings.unguarded {
@@ -238,7 +237,7 @@ impl<H> Handshake<H> {
             places,
         };
         opened
-            .spawn(self.permit)
+            .spawn(self.permit, span)
             .map_err(|error| failed(error.into()))?;
         Ok(Answer::Switching(response, sent))
     }
@@ -279,8 +278,7 @@ impl<H> Handshake<H> {
         let limits = limits.filter(|limit| !is_closing || limit.is_by_peer());
         let places = limits.filter_map(|limit| {
             // The function that returns the key is user code and may panic.
-            let admit = AssertUnwindSafe(|| limit.admit(&self.request));
-            match catch_unwind(admit) {
+            match catch_panic(|| limit.admit(&self.request)) {
                 Ok(Admission::Admitted(place)) => Some(Ok(place)),
                 Ok(Admission::Full) => Some(Err(HandshakeError::TooManyOfKey)),
                 Ok(Admission::NoKey { is_first }) => {
@@ -295,10 +293,7 @@ impl<H> Handshake<H> {
                     }
                     Some(Err(HandshakeError::UnknownPeer))
                 }
-                Err(_) => {
-                    report::accept_panicked();
-                    Some(Err(HandshakeError::AcceptPanicked))
-                }
+                Err(panicked) => Some(Err(accept_panicked(panicked))),
             }
         });
         places.collect()
@@ -323,11 +318,15 @@ fn failed(error: HandshakeError) -> Box<Response<Bytes>> {
 /// Makes the settings of one connection.
 fn configured(config: &Config, configure: Configure) -> Result<Arc<Config>, HandshakeError> {
     // The function is user code and may panic.
-    let configure = AssertUnwindSafe(|| configure.apply(config.clone()));
-    catch_unwind(configure).map(Arc::new).map_err(|_| {
-        report::accept_panicked();
-        HandshakeError::AcceptPanicked
-    })
+    let config = catch_panic(|| configure.apply(config.clone()));
+    config.map(Arc::new).map_err(accept_panicked)
+}
+
+/// Reports a panic of the handler, or of a function given to the layer.
+#[expect(clippy::needless_pass_by_value, reason = "it is for `map_err`")]
+fn accept_panicked(panicked: Panicked) -> HandshakeError {
+    report::accept_panicked(&panicked);
+    HandshakeError::AcceptPanicked
 }
 
 fn offered(headers: &HeaderMap) -> Vec<String> {
@@ -358,14 +357,13 @@ async fn accept<H: Handler>(
         }
     };
     let answer = poll_fn(|cx| {
-        catch_unwind(AssertUnwindSafe(|| poll(cx)))
-            .unwrap_or(Poll::Ready(Err(HandshakeError::AcceptPanicked)))
+        catch_panic(|| poll(cx))
+            .unwrap_or_else(|panicked| Poll::Ready(Err(accept_panicked(panicked))))
     });
     let answer = answer.await;
     // Dropped here, because its `Drop` may panic as well.
-    let dropped = catch_unwind(AssertUnwindSafe(|| accept.set(None)));
-    if dropped.is_err() || matches!(answer, Err(HandshakeError::AcceptPanicked)) {
-        report::accept_panicked();
+    if let Err(panicked) = catch_panic(|| accept.set(None)) {
+        report::accept_panicked(&panicked);
     }
     answer
 }
@@ -373,5 +371,5 @@ async fn accept<H: Handler>(
 /// Returns whether a task with timers can be spawned here.
 fn runs_in_tokio() -> bool {
     // Without the time driver `sleep` panics. tokio has no other way to detect it.
-    Handle::try_current().is_ok() && catch_unwind(|| drop(sleep(Duration::ZERO))).is_ok()
+    Handle::try_current().is_ok() && catch_panic(|| drop(sleep(Duration::ZERO))).is_ok()
 }

@@ -11,6 +11,7 @@ mod response;
 mod route;
 mod service;
 mod shared;
+mod span;
 mod target;
 mod task;
 mod upgrade;
@@ -25,6 +26,7 @@ pub use self::extract::NoHandler;
 use self::{
     admission::KeyLimit,
     shared::{Settings, Shared},
+    span::Peer,
     target::check_path,
 };
 #[cfg(feature = "axum")]
@@ -34,6 +36,8 @@ pub use self::{
     response::ResponseBody,
     service::{UpgradeRequired, WebSocketService},
 };
+#[cfg(feature = "tracing")]
+use crate::words::ConnectionId;
 use crate::{
     config::Config,
     connections::Connections,
@@ -316,7 +320,87 @@ impl<H> WebSocketLayer<H> {
         max: usize,
         peer: impl Fn(&Parts) -> Option<IpAddr> + Send + Sync + 'static,
     ) -> Self {
-        self.with(|settings| settings.key_limits.push(KeyLimit::by_peer(max, peer)))
+        let peer: Peer = Arc::new(peer);
+        self.with(|settings| {
+            settings.spans.peer.get_or_insert_with(|| Arc::clone(&peer));
+            let limit = KeyLimit::by_peer(max, move |request| peer(request));
+            settings.key_limits.push(limit);
+        })
+    }
+
+    /// Sets the function that returns the address of a request's peer, for the field `peer` of the connection's span.
+    ///
+    /// The server has put the address into the request's extensions; behind a proxy use a header field that the proxy
+    /// sets and clients cannot set. `peer` gets the request after [`Handler::accept`](crate::Handler::accept), and is
+    /// called if a subscriber takes the span. If it panics, the request is answered 500.
+    ///
+    /// Default: the function of the first [`max_per_peer`](Self::max_per_peer), without one no field `peer`.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use std::net::SocketAddr;
+    /// use axum::extract::ConnectInfo;
+    /// use tower_websocket::{Echo, WebSocketLayer};
+    ///
+    /// let layer = WebSocketLayer::new(Echo::new()).peer(|request| {
+    ///     let peer = request.extensions.get::<ConnectInfo<SocketAddr>>()?;
+    ///     Some(peer.ip())
+    /// });
+    /// ```
+    #[cfg(feature = "tracing")]
+    #[must_use]
+    pub fn peer(self, peer: impl Fn(&Parts) -> Option<IpAddr> + Send + Sync + 'static) -> Self {
+        self.with(|settings| settings.spans.peer = Some(Arc::new(peer)))
+    }
+
+    /// Makes the `tracing` span of each connection with a function, for example to add the user to every line.
+    ///
+    /// The function gets the number of the connection and the request after
+    /// [`Handler::accept`](crate::Handler::accept), with the extensions that `accept` added. It runs inside of the
+    /// span that serves the request. If it panics, the request is answered 500.
+    ///
+    /// By default the span is named `websocket`. It is at info level and has the fields `id` (the
+    /// [`ConnectionId`]), `peer` (see [`peer`](Self::peer)) and `path`. The path has no query, and other characters
+    /// than visible ASCII are escaped. The span is a child of the request's span, so formatters put the fields of
+    /// both on every line. The request's span then ends with the connection. If an exporter reports a span only when
+    /// its children have ended, or the memory of such a span matters, make one with `parent: None`, as the second
+    /// example does.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_websocket::{Echo, WebSocketLayer};
+    /// use tracing::info_span;
+    ///
+    /// #[derive(Clone)]
+    /// struct User(String);
+    ///
+    /// let layer = WebSocketLayer::new(Echo::new()).make_span(|id, request| {
+    ///     let user = request.extensions.get::<User>().map(|user| user.0.as_str());
+    ///     info_span!("websocket", %id, path = request.uri.path(), user)
+    /// });
+    /// ```
+    ///
+    /// A span that only follows from that of the request:
+    ///
+    /// ```
+    /// use tower_websocket::{Echo, WebSocketLayer};
+    /// use tracing::{Span, info_span};
+    ///
+    /// let layer = WebSocketLayer::new(Echo::new()).make_span(|id, request| {
+    ///     let span = info_span!(parent: None, "websocket", %id, path = request.uri.path());
+    ///     span.follows_from(Span::current());
+    ///     span
+    /// });
+    /// ```
+    #[cfg(feature = "tracing")]
+    #[must_use]
+    pub fn make_span(
+        self,
+        make: impl Fn(ConnectionId, &Parts) -> tracing::Span + Send + Sync + 'static,
+    ) -> Self {
+        self.with(|settings| settings.spans.make = Some(Arc::new(make)))
     }
 
     /// Drops each request once its handshake is answered. For handlers that do not read it.

@@ -9,9 +9,9 @@ use std::fmt;
 use http::Version;
 
 use super::upgrade::UpgradeError;
-use crate::handshake::HandshakeError;
 #[cfg(feature = "tracing")]
 use crate::words::header::Visible;
+use crate::{handshake::HandshakeError, words::Panicked};
 
 /// A handshake was refused. This is logged at info level if `is_news`, otherwise at debug level.
 #[cfg_attr(
@@ -22,7 +22,7 @@ pub(crate) fn refused(error: &HandshakeError, path: &str, is_news: bool) {
     #[cfg(feature = "tracing")]
     {
         let path = Visible(path.as_bytes());
-        let reason = error.label();
+        let (status, reason) = (error.status().as_u16(), error.label());
         let hint = match error {
             HandshakeError::OriginDenied { .. } => {
                 "; to allow it, see `OriginPolicy::allow`, or `OriginPolicy::x_forwarded_host` where a \
@@ -33,8 +33,8 @@ pub(crate) fn refused(error: &HandshakeError, path: &str, is_news: bool) {
         };
         let text = format_args!("websocket refused: {error}{hint}");
         match is_news {
-            true => tracing::info!(reason, %path, "{text}"),
-            false => tracing::debug!(reason, %path, "{text}"),
+            true => tracing::info!(status, reason, %path, "{text}"),
+            false => tracing::debug!(status, reason, %path, "{text}"),
         }
     }
 }
@@ -167,38 +167,53 @@ pub(crate) fn unguarded() {
     );
 }
 
-/// An accepted handshake did not become a connection.
+/// An accepted handshake did not become a connection. This is logged at error level if the server is set up wrong and
+/// `is_news`, otherwise at debug level: a client that does not read the 101 causes the timeout.
 #[cfg_attr(
     not(feature = "tracing"),
     expect(unused_variables, reason = "used only in the log")
 )]
-pub(crate) fn upgrade_failed(error: &UpgradeError) {
+pub(crate) fn upgrade_failed(error: &UpgradeError, is_news: bool) {
     #[cfg(feature = "tracing")]
-    match error {
-        UpgradeError::Unsupported(source) => {
-            tracing::error!(source = &**source as &dyn std::error::Error, "{error}");
-        }
-        UpgradeError::Replaced => tracing::error!("{error}"),
-        UpgradeError::Timeout => tracing::warn!("{error}"),
-        UpgradeError::Failed(source) => {
-            tracing::debug!(source = &**source as &dyn std::error::Error, "{error}");
+    {
+        let source = std::error::Error::source(error);
+        match error {
+            UpgradeError::Unsupported(_) | UpgradeError::Replaced if is_news => {
+                tracing::error!(source, "{error}");
+            }
+            _ => tracing::debug!(source, "{error}"),
         }
     }
 }
 
-/// A handshake arrived on a server that can serve none.
-pub(crate) fn upgrade_unsupported() {
+/// A handshake arrived on a server that can serve none. This is logged at error level if `is_news`, otherwise at debug
+/// level.
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn upgrade_unsupported(is_news: bool) {
     #[cfg(feature = "tracing")]
-    tracing::error!(
-        "no websocket handshake can be served: the http server puts no `hyper::upgrade::OnUpgrade` \
-         into the request, or runs outside a tokio runtime with its time driver"
-    );
+    {
+        let text = "no websocket handshake can be served: the http server puts no \
+                    `hyper::upgrade::OnUpgrade` into the request, or runs outside a tokio runtime with \
+                    its time driver";
+        match is_news {
+            true => tracing::error!("{text}"),
+            false => tracing::debug!("{text}"),
+        }
+    }
 }
 
 /// The handler's `accept` panicked, or another function of the user that decides about a handshake.
-pub(crate) fn accept_panicked() {
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn accept_panicked(panicked: &Panicked) {
     #[cfg(feature = "tracing")]
     tracing::error!(
+        %panicked,
         "the websocket handler, or a function given to its layer, panicked while accepting"
     );
 }

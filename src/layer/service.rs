@@ -5,7 +5,6 @@ use std::{
     convert::Infallible,
     fmt,
     future::{Ready, ready},
-    panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     task::{Context, Poll},
 };
@@ -23,7 +22,7 @@ use crate::{
         future::ResponseFuture, handshake::Handshake, report, response::ResponseBody,
         shared::Shared,
     },
-    words::header::Visible,
+    words::{catch_panic, header::Visible},
 };
 
 /// A service that answers WebSocket handshakes and passes all other requests unchanged to `S`.
@@ -138,15 +137,14 @@ pub(crate) fn asked<A, H>(shared: &Arc<Shared<H>>, request: Request<A>) -> Asked
     };
     let (request, body) = request.into_parts();
     let version = request.version;
-    let included = AssertUnwindSafe(|| settings.target.includes(&request));
-    let handshake = match catch_unwind(included) {
+    let handshake = match catch_panic(|| settings.target.includes(&request)) {
         Ok(true) => Handshake::begin(shared, request, opening),
         Ok(false) => {
             report::passed_by(request.uri.path(), &settings.target);
             return Asked::NotOurs(Request::from_parts(request, body));
         }
-        Err(_) => {
-            report::accept_panicked();
+        Err(panicked) => {
+            report::accept_panicked(&panicked);
             let error = HandshakeError::AcceptPanicked;
             shared.refused(&error, request.uri.path());
             Err(error)

@@ -7,7 +7,7 @@ use crate::{
     connections::Connections,
     handler::IntoHandler,
     handshake::{HandshakeError, OriginPolicy},
-    layer::{admission::KeyLimit, report, target::Target},
+    layer::{admission::KeyLimit, report, span::Spans, target::Target},
     time::limit::Shown,
 };
 
@@ -43,6 +43,7 @@ impl<H> Shared<H> {
             upgrade_timeout: Duration::from_secs(10),
             drops_request: false,
             unguarded: false,
+            spans: Spans::default(),
             config: Arc::new(Config::new()),
         };
         Self {
@@ -57,6 +58,11 @@ impl<H> Shared<H> {
     pub(crate) fn refused(&self, error: &HandshakeError, path: &str) {
         let is_news = self.connections.refused(error, path);
         report::refused(error, path, is_news);
+    }
+
+    /// Reports that the server is set up so that no handshake can be served.
+    pub(crate) fn upgrade_unsupported(&self) {
+        report::upgrade_unsupported(self.connections.is_news("upgrade_unsupported_here"));
     }
 }
 
@@ -86,6 +92,7 @@ pub(crate) struct Settings {
     pub(crate) drops_request: bool,
     /// Whether handlers run even if an outer layer replaced the 101.
     pub(crate) unguarded: bool,
+    pub(crate) spans: Spans,
     pub(crate) config: Arc<Config>,
 }
 

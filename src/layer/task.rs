@@ -9,7 +9,7 @@ use crate::{
     layer::{admission::Place, guard::Sent, report::upgrade_failed, upgrade::Handover},
     socket::{
         self, EndHooks, HandshakeInfo, Link, Served, Session, Setup, Transport, WebSocket,
-        report::{self, Name},
+        report::{self, Name, Span},
     },
     words::{BoxError, CloseFrame},
 };
@@ -44,12 +44,12 @@ pub(crate) struct Opened<S> {
 }
 
 impl<S: Serve> Opened<S> {
-    /// Spawns the connection's task.
+    /// Spawns the connection's task inside `span`.
     ///
     /// # Errors
     ///
     /// As [`Permit::spawn`].
-    pub(crate) fn spawn(self, permit: Permit) -> Result<(), AdmitError> {
+    pub(crate) fn spawn(self, permit: Permit, span: Span) -> Result<(), AdmitError> {
         let name = Name {
             handler: self.name,
             path: self.handshake_info.request.path().into(),
@@ -66,7 +66,7 @@ impl<S: Serve> Opened<S> {
                 link,
                 permit,
             });
-            started.serve()
+            span.around(started.serve())
         });
         spawned.map(drop)
     }
@@ -81,13 +81,10 @@ struct Started<S> {
 }
 
 impl<S: Serve> Started<S> {
-    fn serve(self: Box<Self>) -> impl Future<Output = ()> + Send {
-        let span = report::connection(self.opened.handshake_info.request.path());
-        span.around(async move {
-            if let Some((handed, mut serve)) = self.complete().await {
-                handed.serve(&mut serve).await;
-            }
-        })
+    async fn serve(self: Box<Self>) {
+        if let Some((handed, mut serve)) = self.complete().await {
+            handed.serve(&mut serve).await;
+        }
     }
 
     /// Waits until the HTTP server hands over the connection. Returns `None` if it does not.
@@ -97,7 +94,8 @@ impl<S: Serve> Started<S> {
         let (io, early) = match opened.handover.complete(opened.sent, limit).await {
             Ok(handed) => handed,
             Err(error) => {
-                upgrade_failed(&error);
+                let is_news = |about| self.permit.is_news(about);
+                upgrade_failed(&error, error.misconfigured().is_some_and(is_news));
                 return None;
             }
         };
@@ -159,10 +157,7 @@ struct Occupied {
 }
 
 impl EndHooks for Occupied {
-    fn connection_over(&mut self, link: &Link) {
-        if let Some(closed) = link.ending() {
-            report::closed(&closed);
-        }
+    fn connection_over(&mut self, _: &Link) {
         self.places = Box::default();
         self.permit.end();
     }

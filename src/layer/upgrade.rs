@@ -79,6 +79,17 @@ pub(crate) enum UpgradeError {
     Failed(BoxError),
 }
 
+impl UpgradeError {
+    /// Returns whether the server is set up wrong, under which name that is told once a minute.
+    pub(crate) const fn misconfigured(&self) -> Option<&'static str> {
+        match self {
+            Self::Unsupported(_) => Some("no_upgrades"),
+            Self::Replaced => Some("replaced"),
+            Self::Timeout | Self::Failed(_) => None,
+        }
+    }
+}
+
 impl fmt::Display for UpgradeError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {

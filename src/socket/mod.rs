@@ -71,7 +71,7 @@ pub use self::{
 pub(crate) use self::{
     events::{Events, Hook, Registration},
     link::Link,
-    session::{EndHooks, Session, catch_panic, detached_in, serve},
+    session::{EndHooks, Session, detached_in, serve},
     setup::{Served, Setup},
     timer::now,
     transport::Transport,
@@ -162,13 +162,14 @@ impl WebSocket {
         };
         let link = Link::new(Role::Server, name, Arc::clone(&config));
         let link = Arc::new(link);
+        let span = report::connection(link.id(), || None, "");
         let served = Served {
             io,
             early: Bytes::new(),
             link: Arc::clone(&link),
             setup: Setup::new(config),
         };
-        tokio::spawn(session::detached(served));
+        tokio::spawn(span.around(session::detached(served)));
         Self::new(link, Box::default())
     }
 
@@ -191,7 +192,7 @@ impl WebSocket {
         };
         let link = Link::new(Role::Client, name, Arc::clone(&setup.config));
         let link = Arc::new(link);
-        let span = crate::socket::report::connection(handshake_info.request.path());
+        let span = report::connection(link.id(), || None, handshake_info.request.path());
         let served = Served {
             io,
             early,

@@ -3,11 +3,14 @@
 //! Payloads are never logged, because they may be secret. The path, which the client chose, is logged as
 //! [`Visible`](crate::words::header::Visible).
 
-use std::{future::Future, time::Duration};
+#[cfg(feature = "tracing")]
+use std::fmt;
+use std::{future::Future, net::IpAddr, time::Duration};
 
+use super::traffic::Traffic;
 #[cfg(feature = "tracing")]
 use crate::words::header::Visible;
-use crate::words::{BoxError, Closed};
+use crate::words::{BoxError, Closed, ConnectionId, Panicked};
 
 /// The name of a connection in warnings.
 #[derive(Debug)]
@@ -28,24 +31,34 @@ pub(crate) struct Span {
     span: tracing::Span,
 }
 
-/// Makes the span of a connection. It follows from the current span, which is that of the request.
-///
-/// It is not a child of the request's span, which would then stay open as long as the connection. `path` is the path
-/// without the query, which may hold a token.
+/// Makes the span of a connection as a child of the current span, so that each of its lines has the fields of the request,
+/// such as its id. `path` is the path without the query, which may hold a token. `peer` is called only if the span is
+/// enabled.
 #[cfg_attr(
     not(feature = "tracing"),
     expect(unused_variables, reason = "used only in the log")
 )]
-pub(crate) fn connection(path: &str) -> Span {
+pub(crate) fn connection(
+    id: ConnectionId,
+    peer: impl FnOnce() -> Option<IpAddr>,
+    path: &str,
+) -> Span {
     #[cfg(feature = "tracing")]
     {
-        let path = Visible(path.as_bytes());
-        let span = tracing::info_span!(parent: None, "websocket", %path);
-        span.follows_from(tracing::Span::current());
+        let path = (!path.is_empty()).then(|| tracing::field::display(Visible(path.as_bytes())));
+        let peer = || peer().map(|peer| tracing::field::display(peer.to_canonical()));
+        let span = tracing::info_span!("websocket", id = id.get(), peer = peer(), path);
         Span { span }
     }
     #[cfg(not(feature = "tracing"))]
     Span {}
+}
+
+#[cfg(feature = "tracing")]
+impl From<tracing::Span> for Span {
+    fn from(span: tracing::Span) -> Self {
+        Self { span }
+    }
 }
 
 impl Span {
@@ -97,19 +110,31 @@ fn connection_panicked() {
     tracing::error!("serving a websocket panicked; its connection is dropped");
 }
 
-/// A connection is closed because its handler takes no messages.
+/// A connection is closed because its handler takes no messages: at warn level, but at debug level if the handler
+/// waits for a peer that does not read.
 #[cfg_attr(
     not(feature = "tracing"),
     expect(unused_variables, reason = "used only in the log")
 )]
-pub(crate) fn not_receiving(name: &Name, limit: Duration) {
+pub(crate) fn not_receiving(name: &Name, limit: Duration, waits_for_peer: bool) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(
-        handler = name.handler,
-        path = %Visible(name.path.as_bytes()),
-        "the websocket handler took no message for {limit:?} while more were waiting: closing with \
-         1008; a handler that only sends should call `WebSocket::ignore_incoming`"
-    );
+    {
+        let path = Visible(name.path.as_bytes());
+        match waits_for_peer {
+            true => tracing::debug!(
+                handler = name.handler,
+                %path,
+                "the websocket handler took no message for {limit:?}, because it waits to send to a peer \
+                 that reads slowly: closing with 1008"
+            ),
+            false => tracing::warn!(
+                handler = name.handler,
+                %path,
+                "the websocket handler took no message for {limit:?} while more were waiting: closing with \
+                 1008; a handler that only sends should call `WebSocket::ignore_incoming`"
+            ),
+        }
+    }
 }
 
 /// A handler is dropped because its connection was over long ago.
@@ -127,37 +152,80 @@ pub(crate) fn handler_outlived(name: &Name) {
     );
 }
 
-/// A connection is over.
+/// A connection is over. `ended` returns how, after which time, and what came and went. It is called if somebody
+/// listens.
+///
+/// The reason is the rule that was broken, or the text of the first Close.
 #[cfg_attr(
     not(feature = "tracing"),
     expect(unused_variables, reason = "used only in the log")
 )]
-pub(crate) fn closed(closed: &Closed) {
+pub(crate) fn closed(ended: impl FnOnce() -> Option<(Closed, Duration, Traffic)>) {
     #[cfg(feature = "tracing")]
-    {
-        let code = closed.code().map(u16::from);
-        let (by, clean, reason) = (closed.side(), closed.is_clean(), closed.fault());
-        tracing::debug!(code, ?by, clean, reason, "websocket closed");
+    if tracing::enabled!(tracing::Level::DEBUG) {
+        let Some((closed, lifetime, traffic)) = ended() else {
+            return;
+        };
+        let reason = closed.fault().unwrap_or_else(|| closed.reason());
+        let reason = (!reason.is_empty()).then(|| tracing::field::display(Reason(reason)));
+        tracing::debug!(
+            code = closed.code().map(u16::from),
+            by = ?closed.side(),
+            clean = closed.is_clean(),
+            reason,
+            duration_ms = u64::try_from(lifetime.as_millis()).unwrap_or(u64::MAX),
+            messages_received = traffic.messages_received(),
+            bytes_received = traffic.bytes_received(),
+            messages_sent = traffic.messages_sent(),
+            bytes_sent = traffic.bytes_sent(),
+            "websocket closed"
+        );
     }
 }
 
-/// The handler returned an error of its own.
+/// The reason of a Close, which the peer may have chosen: without control characters.
+#[cfg(feature = "tracing")]
+struct Reason<'a>(&'a str);
+
+#[cfg(feature = "tracing")]
+impl fmt::Display for Reason<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        // The words of a reason are easier to read with their spaces than as `Visible`.
+        let mut words = self.0.split(' ');
+        if let Some(first) = words.next() {
+            write!(f, "{}", Visible(first.as_bytes()))?;
+        }
+        words.try_for_each(|word| write!(f, " {}", Visible(word.as_bytes())))
+    }
+}
+
+/// The handler returned an error of its own: at warn level, but at debug level if `is_peers_doing`.
 #[cfg_attr(
     not(feature = "tracing"),
     expect(unused_variables, reason = "used only in the log")
 )]
-pub(crate) fn handler_failed(error: &BoxError) {
+pub(crate) fn handler_failed(error: &BoxError, is_peers_doing: bool) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(
-        error = &**error as &dyn std::error::Error,
-        "the websocket handler failed"
-    );
+    {
+        let error = &**error as &dyn std::error::Error;
+        match is_peers_doing {
+            true => tracing::debug!(
+                error,
+                "the websocket handler ended with an error of its peer"
+            ),
+            false => tracing::warn!(error, "the websocket handler failed"),
+        }
+    }
 }
 
 /// The handler panicked.
-pub(crate) fn handler_panicked() {
+#[cfg_attr(
+    not(feature = "tracing"),
+    expect(unused_variables, reason = "nobody is told")
+)]
+pub(crate) fn handler_panicked(panicked: &Panicked) {
     #[cfg(feature = "tracing")]
-    tracing::error!("the websocket handler panicked");
+    tracing::error!(%panicked, "the websocket handler panicked");
 }
 
 /// An observer of the registry panicked. This is logged at error level if `is_news`, otherwise at debug level.
@@ -165,10 +233,14 @@ pub(crate) fn handler_panicked() {
     not(feature = "tracing"),
     expect(unused_variables, reason = "used only in the log")
 )]
-pub(crate) fn observer_panicked(is_news: bool) {
+pub(crate) fn observer_panicked(panicked: &Panicked, is_news: bool) {
     #[cfg(feature = "tracing")]
     match is_news {
-        true => tracing::error!("an observer of the websocket connections panicked"),
-        false => tracing::debug!("an observer of the websocket connections panicked"),
+        true => {
+            tracing::error!(%panicked, "an observer of the websocket connections panicked");
+        }
+        false => {
+            tracing::debug!(%panicked, "an observer of the websocket connections panicked");
+        }
     }
 }

@@ -9,7 +9,6 @@ use std::{
     future::{Future, Pending},
     hash::BuildHasher,
     mem,
-    panic::{AssertUnwindSafe, catch_unwind},
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -18,7 +17,7 @@ use std::{
 use super::{
     HandshakeInfo, WebSocket,
     driver::{Driver, Progress},
-    error::{RecvError, SendError},
+    error::{RecvError, SendError, TryRecvError, TrySendError},
     io::Io,
     link::{Link, TrySleep},
     setup::Served,
@@ -27,7 +26,7 @@ use super::{
 use crate::{
     socket::report,
     time::Moment,
-    words::{BoxError, CloseCode, CloseFrame},
+    words::{BoxError, CloseCode, CloseFrame, NotText, Panicked, catch_panic},
 };
 use pin_project_lite::pin_project;
 
@@ -65,6 +64,7 @@ pin_project! {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
             if this.driver.take().is_some() {
+                report_end(this.link);
                 this.hooks.connection_over(this.link);
             }
         }
@@ -116,11 +116,14 @@ where
             None
         }
         // A handler that is a plain function may panic before it returns a future.
-        None => catch_panic(|| handle(socket)).or_else(|| {
-            report::handler_panicked();
-            link.close(CloseFrame::without_reason(CloseCode::INTERNAL_ERROR));
-            None
-        }),
+        None => match catch_panic(|| handle(socket)) {
+            Ok(handler) => Some(handler),
+            Err(panicked) => {
+                report::handler_panicked(&panicked);
+                link.close(CloseFrame::without_reason(CloseCode::INTERNAL_ERROR));
+                None
+            }
+        },
     };
     Session {
         link,
@@ -191,6 +194,7 @@ where
                 if let Some(mut driver) = this.driver.take() {
                     driver.end_poll();
                     drop(driver);
+                    report_end(link);
                     this.hooks.connection_over(link);
                 }
             }
@@ -247,6 +251,11 @@ where
     }
 }
 
+/// Logs how the connection ended.
+fn report_end(link: &Link) {
+    report::closed(|| Some((link.ending()?, link.age(), link.traffic())));
+}
+
 /// Closes a connection whose handler has returned, once the `WebSocket` is dropped.
 fn close_if_socket_dropped(link: &Link) {
     match link.abandoned() {
@@ -277,8 +286,8 @@ fn poll_grace(grace: &mut Option<Box<Grace>>, link: &Link, cx: &mut Context<'_>)
 /// Drops the handler of a connection that is over.
 fn drop_handler<F>(mut handler: Pin<&mut Option<F>>, link: &Link) {
     report::handler_outlived(link.name());
-    if catch_panic(|| handler.set(None)).is_none() {
-        report::handler_panicked();
+    if let Err(panicked) = catch_panic(|| handler.set(None)) {
+        report::handler_panicked(&panicked);
     }
 }
 
@@ -297,33 +306,22 @@ where
     // shares with other code is up to the user.
     let poll = catch_panic(|| running.poll(cx).map(close_frame_of));
     let verdict = match poll {
-        Some(Poll::Pending) => return Poll::Pending,
-        Some(Poll::Ready(verdict)) => Some(verdict),
-        None => None,
+        Ok(Poll::Pending) => return Poll::Pending,
+        Ok(Poll::Ready(verdict)) => Ok(verdict),
+        Err(panicked) => Err(panicked),
     };
     let dropped = catch_panic(|| handler.set(None));
     Poll::Ready(match (verdict, dropped) {
-        (Some(verdict), Some(())) => verdict,
-        (verdict, _) => {
-            report::handler_panicked();
-            let failed = || CloseFrame::without_reason(CloseCode::INTERNAL_ERROR);
-            Some(verdict.flatten().unwrap_or_else(failed))
-        }
+        (Ok(verdict), Ok(())) => verdict,
+        (Ok(verdict), Err(panicked)) => Some(verdict.unwrap_or_else(|| panic_frame(&panicked))),
+        (Err(panicked), _) => Some(panic_frame(&panicked)),
     })
 }
 
-/// Runs user code. Returns `None` if it panics.
-pub(crate) fn catch_panic<T>(code: impl FnOnce() -> T) -> Option<T> {
-    match catch_unwind(AssertUnwindSafe(code)) {
-        Ok(result) => Some(result),
-        Err(payload) => {
-            // Dropping the panic's payload may panic again.
-            if let Err(payload) = catch_unwind(AssertUnwindSafe(|| drop(payload))) {
-                std::mem::forget(payload);
-            }
-            None
-        }
-    }
+/// Reports a handler's panic, and returns the Close for it.
+fn panic_frame(panicked: &Panicked) -> CloseFrame {
+    report::handler_panicked(panicked);
+    CloseFrame::without_reason(CloseCode::INTERNAL_ERROR)
 }
 
 /// Returns the Close for a handler's error.
@@ -331,22 +329,24 @@ fn close_frame_of(result: Result<(), BoxError>) -> Option<CloseFrame> {
     Some(match result.err()?.downcast::<CloseFrame>() {
         Ok(frame) => *frame,
         Err(error) => {
-            if !is_connection_error(&*error) {
-                report::handler_failed(&error);
-            }
+            report::handler_failed(&error, is_peers_doing(&*error));
             CloseFrame::without_reason(CloseCode::INTERNAL_ERROR)
         }
     })
 }
 
-/// Returns whether an error is, or is caused by, an error of the connection. Such an error is not
-/// logged.
-fn is_connection_error(error: &(dyn Error + 'static)) -> bool {
+/// Returns whether an error is, or is caused by, an error that the peer causes: the connection has ended or
+/// has no room, or a message is of the wrong kind.
+fn is_peers_doing(error: &(dyn Error + 'static)) -> bool {
     let mut next = Some(error);
     // The limit guards against an endless chain.
     for _ in 0..16 {
         let Some(error) = next else { return false };
-        if error.is::<RecvError>() || error.is::<SendError>() {
+        let of_connection = error.is::<RecvError>()
+            || error.is::<SendError>()
+            || error.is::<TryRecvError>()
+            || error.is::<TrySendError>();
+        if of_connection || error.is::<NotText>() {
             return true;
         }
         next = error.source();

@@ -7,8 +7,10 @@ mod close;
 mod connection_id;
 pub(crate) mod header;
 mod message;
+mod panicked;
 mod text;
 
+pub(crate) use self::panicked::{Panicked, catch_panic};
 pub use self::{
     any_error::{BoxError, Error},
     close::{CloseCode, CloseFrame, Closed, InvalidClose, Side},

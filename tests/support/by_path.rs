@@ -1,5 +1,5 @@
 //! A layer whose handler accepts, refuses and ends as the path says, and the client's part of each case. Every secret
-//! of a client or a handler contains `hush`.
+//! of a client or a handler contains `hush`. The reasons of Closes are not secrets.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -43,8 +43,8 @@ impl Handler for ByPath {
             "/return" => return Ok(()),
             "/fail" => return Err("no database".into()),
             "/panic" => panic!("of the handler"),
-            "/code" => return Err(CloseFrame::new(CloseCode::new(4001)?, "hush-code")?.into()),
-            "/close" => socket.close(CloseCode::new(4002)?, "hush-close").await?,
+            "/code" => return Err(CloseFrame::new(CloseCode::new(4001)?, "a code")?.into()),
+            "/close" => socket.close(CloseCode::new(4002)?, "a close").await?,
             "/reason" => socket.close(CloseCode::NORMAL, "hush".repeat(99)).await?,
             "/full" => loop {
                 socket.sender().try_send("hush-full")?;
@@ -151,7 +151,7 @@ pub(crate) fn endings() -> Vec<(&'static str, Vec<u8>, Side, Option<u16>)> {
         (frame(PING, b"hush-ping"), 1002),
         (frame(FIN | PING, &b"hush".repeat(40)), 1002),
         (frame(FIN | CONTINUATION, b"hush-end"), 1002),
-        (close(1005, "hush-reason"), 1002),
+        (close(1005, "a reason"), 1002),
         (frame(FIN | TEXT, b"hush\xff"), 1007),
         (frame(FIN | TEXT, &b"hush".repeat(300)), 1009),
         (
@@ -164,8 +164,8 @@ pub(crate) fn endings() -> Vec<(&'static str, Vec<u8>, Side, Option<u16>)> {
         (frame(FIN | PING, b"hush-flood").repeat(11), 1008),
     ];
     let mut endings = vec![
-        ("/", close(1000, "hush-reason"), Remote, Some(1000)),
-        ("/", close(4999, "hush-reason"), Remote, Some(4999)),
+        ("/", close(1000, "a reason"), Remote, Some(1000)),
+        ("/", close(4999, "a reason"), Remote, Some(4999)),
         ("/", frame(FIN | CLOSE, b""), Remote, None),
         (
             "/text",

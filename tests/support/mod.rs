@@ -19,6 +19,7 @@
 //! | poll without a runtime, and count wakeups | [`wakers`] |
 //! | capture the log | `log` |
 //! | record spans and events | `traces` |
+//! | read the log in the formats of users | `formats` |
 //! | shut down | [`shutdown`] |
 //! | measure memory | [`memory`], with the streams of [`stream`] |
 //! | repeat random sessions | [`schedule`] |
@@ -28,6 +29,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub(crate) mod by_path;
+#[cfg(feature = "tracing")]
+pub(crate) mod formats;
 pub(crate) mod handlers;
 pub(crate) mod http2;
 #[cfg(feature = "tracing")]

@@ -32,10 +32,6 @@ pub(crate) enum Trace {
         parent: Option<u64>,
         text: String,
     },
-    Follows {
-        span: u64,
-        from: u64,
-    },
     Event {
         level: Level,
         text: String,
@@ -117,11 +113,6 @@ impl<S: Subscriber + for<'a> LookupSpan<'a>> Layer<S> for Recorder {
         });
     }
 
-    fn on_follows_from(&self, span: &Id, follows: &Id, _: Context<'_, S>) {
-        let (span, from) = (span.into_u64(), follows.into_u64());
-        record(Trace::Follows { span, from });
-    }
-
     fn on_event(&self, event: &Event<'_>, context: Context<'_, S>) {
         let scope = context.event_scope(event).into_iter().flatten();
         record(Trace::Event {
@@ -152,15 +143,6 @@ pub(crate) fn spans(wanted: &str) -> Vec<(u64, Option<u64>)> {
 pub(crate) fn has_ended(wanted: u64) -> bool {
     let is_end = |trace: &Trace| matches!(trace, Trace::Ended { span } if *span == wanted);
     traces().iter().any(is_end)
-}
-
-/// Returns the spans that a span follows from.
-pub(crate) fn followed(wanted: u64) -> Vec<u64> {
-    let from = |trace| match trace {
-        Trace::Follows { span, from } if span == wanted => Some(from),
-        _ => None,
-    };
-    traces().into_iter().filter_map(from).collect()
 }
 
 /// Returns the events with these words, each with its level and the spans around it.

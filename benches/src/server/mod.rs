@@ -29,6 +29,8 @@ pub enum Engine {
     Axum,
     /// Our layer with a handler that receives all messages that have arrived, under axum.
     AxumBatched,
+    /// Our layer with metrics, and with a log at debug level.
+    AxumObserved,
     /// Our layer with one of eight shapes of handler, under axum.
     Shape(Shape),
     /// Our layer around axum's whole router instead of each of its routes.
@@ -90,11 +92,12 @@ pub enum Peer {
 
 /// All engines of this binary, with their names in arguments and tables. The shapes of handler are in
 /// [`shapes::SHAPES`].
-pub const ENGINES: [(&str, Engine); 25] = [
+pub const ENGINES: [(&str, Engine); 26] = [
     ("raw", Engine::Raw),
     ("raw-xor", Engine::RawXor),
     ("axum", Engine::Axum),
     ("axum-batched", Engine::AxumBatched),
+    ("axum-observed", Engine::AxumObserved),
     ("axum-around", Engine::AxumAround),
     ("axum-route", Engine::AxumRoute),
     ("axum-plain", Engine::Plain(Plain::Axum)),
@@ -204,6 +207,7 @@ async fn accept(engine: Engine, listener: TcpListener) -> Result<(), BoxError> {
         Engine::RawXor => raw::serve(&listener, Some([0; 4])).await,
         Engine::Axum => ours::axum(listener).await,
         Engine::AxumBatched => ours::axum_batched(listener).await,
+        Engine::AxumObserved => ours::axum_observed(listener).await,
         Engine::Shape(shape) => plain::serve_axum(listener, shapes::router(shape)).await,
         Engine::AxumAround => ours::axum_around(listener).await,
         Engine::AxumRoute => ours::axum_route(listener).await,

@@ -1,13 +1,15 @@
 //! Our layer under axum and hyper.
 
-use std::time::Duration;
+use std::{io, time::Duration};
 
 use axum::{Router, ServiceExt, body::Body, extract::Request};
 use http::Response;
+use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 use tower::{Layer, util::MapResponseLayer};
 use tower_websocket::{
     Config, Connections, Error, Handler, IntoHandler, ResponseBody, WebSocket, WebSocketLayer,
+    metrics::MetricsObserver,
 };
 
 use super::plain;
@@ -23,7 +25,14 @@ fn config() -> Config {
 
 /// Configures a layer. Some measurements exceed the default limit on connections, so it is off.
 fn configured<H: Handler>(layer: WebSocketLayer<H>) -> WebSocketLayer<H> {
-    let connections = Connections::new().without_max_connections();
+    in_registry(layer, Connections::new())
+}
+
+fn in_registry<H: Handler>(
+    layer: WebSocketLayer<H>,
+    connections: Connections,
+) -> WebSocketLayer<H> {
+    let connections = connections.without_max_connections();
     layer
         .path("/ws")
         .config(config())
@@ -32,12 +41,14 @@ fn configured<H: Handler>(layer: WebSocketLayer<H>) -> WebSocketLayer<H> {
 
 /// Returns our layer with the first shape of handler.
 fn layer() -> WebSocketLayer<impl Handler> {
-    configured(WebSocketLayer::new(async |mut socket: WebSocket| {
-        while let Some(message) = socket.recv().await? {
-            socket.send(message).await?;
-        }
-        Ok::<_, Error>(())
-    }))
+    configured(WebSocketLayer::new(send_back))
+}
+
+async fn send_back(mut socket: WebSocket) -> Result<(), Error> {
+    while let Some(message) = socket.recv().await? {
+        socket.send(message).await?;
+    }
+    Ok(())
 }
 
 pub(super) fn echo() -> Router {
@@ -51,6 +62,16 @@ pub(super) fn around<M>(handler: impl IntoHandler<M, Handler: Handler>) -> Route
 
 pub(super) async fn axum(listener: TcpListener) -> Result<(), BoxError> {
     plain::serve_axum(listener, echo()).await
+}
+
+/// Serves with metrics in a Prometheus recorder, and with a JSON log at debug level that is written to nowhere.
+pub(super) async fn axum_observed(listener: TcpListener) -> Result<(), BoxError> {
+    let subscriber = tracing_subscriber::fmt().json().with_writer(io::sink);
+    subscriber.with_max_level(tracing::Level::DEBUG).init();
+    PrometheusBuilder::new().install_recorder()?;
+    let connections = Connections::new().observer(MetricsObserver::new());
+    let layer = in_registry(WebSocketLayer::new(send_back), connections);
+    plain::serve_axum(listener, plain::router().layer(layer)).await
 }
 
 /// Serves with a handler that receives all messages that have arrived.

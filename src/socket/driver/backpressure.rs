@@ -106,7 +106,8 @@ impl<IO: Io> Driver<IO> {
         if self.backpressure().ended.is_some() {
             return Some(self.end_of_stream(cx));
         }
-        report::not_receiving(self.link.name(), self.link.config().receive_limit());
+        let limit = self.link.config().receive_limit();
+        report::not_receiving(self.link.name(), limit, self.link.has_waiters());
         let fault = RecvError::NotReceived;
         Some(self.fail(fault, CloseCode::POLICY_VIOLATION, cx))
     }

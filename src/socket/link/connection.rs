@@ -89,6 +89,13 @@ impl Link {
         (state.end_delivered && !is_sending) || state.ignores_incoming || state.abandoned.is_some()
     }
 
+    /// Returns whether a task waits for room to send.
+    pub(in crate::socket) fn has_waiters(&self) -> bool {
+        let state = self.lock();
+        let waiters = state.waiters.as_ref();
+        waiters.is_some_and(|waiters| !waiters.is_empty())
+    }
+
     /// Returns whether the holder may still answer delivered messages: it has not asked for more.
     /// If so, the connection is woken when the holder asks again or receives a message.
     pub(in crate::socket) fn holder_may_answer(&self) -> bool {

@@ -1,0 +1,163 @@
+//! Metrics of the connections, through the [`metrics`](https://docs.rs/metrics) crate (feature `metrics`).
+//!
+//! [`MetricsObserver`] is an [`Observer`] for [`Connections::observer`](crate::Connections::observer). It records in
+//! the recorder that the application has installed, such as that of `metrics-exporter-prometheus`.
+//!
+//! | Metric | Type | Labels | What it counts |
+//! | --- | --- | --- | --- |
+//! | `websocket_connections` | gauge | | connections that are open |
+//! | `websocket_handshakes_total` | counter | `outcome` | opened connections as `accepted`, others by [`HandshakeError::label`](crate::error::HandshakeError::label) |
+//! | `websocket_closed_total` | counter | `side`, `code` | connections that ended |
+//! | `websocket_messages_total` | counter | `direction` | messages |
+//! | `websocket_bytes_total` | counter | `direction` | bytes of messages, without frame heads and before compression |
+//! | `websocket_handshake_seconds` | histogram | | time of an accepted handshake |
+//! | `websocket_lifetime_seconds` | histogram | | time from the opening to the end of a connection |
+//! | `websocket_round_trip_seconds` | histogram | | time of a ping of [`Config::keepalive`](crate::Config::keepalive) |
+//! | `websocket_queue_bytes` | histogram | | bytes that wait to be written, whenever traffic is counted |
+//!
+//! - `outcome` has a fixed set of values.
+//! - `side` is `local` or `remote`: the side that ended the connection.
+//! - `code` is a close code below 3000, or `none` without one. Codes from 3000 on are `other`, because peers choose
+//!   them, except those of [`close_code`](MetricsObserver::close_code).
+//! - `direction` is `received` or `sent`.
+//!
+//! No label has a path, an address, an origin or a user. Messages and bytes are counted when a timer of their
+//! connection fires and at its end ([`Observer::traffic`]), so a scrape may lag behind by
+//! [`Config::keepalive`](crate::Config::keepalive), 20 seconds by default. No message writes to memory that
+//! connections share.
+//!
+//! # Examples
+//!
+//! ```
+//! use tower_websocket::{CloseCode, Connections, metrics::MetricsObserver};
+//!
+//! # fn example() -> Result<Connections, tower_websocket::error::InvalidClose> {
+//! let observer = MetricsObserver::new()
+//!     .label("service", "chat")
+//!     .close_code(CloseCode::new(4001)?);
+//! let connections = Connections::new().observer(observer);
+//! # Ok(connections)
+//! # }
+//! ```
+//!
+//! `examples/production.rs` serves them to Prometheus, and `examples/production/dashboard.json` shows them in
+//! Grafana.
+
+use std::{collections::BTreeSet, time::Duration};
+
+use ::metrics::{
+    Label, Unit, counter, describe_counter, describe_gauge, describe_histogram, gauge, histogram,
+};
+
+use crate::{
+    connections::{Connection, Ended, Observer, Refused},
+    socket::Traffic,
+    words::{CloseCode, Side},
+};
+
+const CONNECTIONS: &str = "websocket_connections";
+const HANDSHAKES: &str = "websocket_handshakes_total";
+const CLOSED: &str = "websocket_closed_total";
+const MESSAGES: &str = "websocket_messages_total";
+const BYTES: &str = "websocket_bytes_total";
+const HANDSHAKE: &str = "websocket_handshake_seconds";
+const LIFETIME: &str = "websocket_lifetime_seconds";
+const ROUND_TRIP: &str = "websocket_round_trip_seconds";
+const QUEUE: &str = "websocket_queue_bytes";
+
+/// An [`Observer`] that records [metrics](self).
+///
+/// It needs no recorder when it is made: each event goes to the one that is installed then.
+#[derive(Clone, Debug, Default)]
+#[must_use = "give it to `Connections::observer`"]
+pub struct MetricsObserver {
+    labels: Vec<Label>,
+    codes: BTreeSet<CloseCode>,
+}
+
+impl MetricsObserver {
+    /// Makes an observer without further labels, and describes the metrics to the recorder that is installed.
+    pub fn new() -> Self {
+        describe_gauge!(CONNECTIONS, "WebSockets that are open");
+        describe_counter!(HANDSHAKES, "WebSocket handshakes by their outcome");
+        describe_counter!(CLOSED, "WebSockets that ended, by side and close code");
+        describe_counter!(MESSAGES, "Messages of WebSockets");
+        describe_counter!(BYTES, Unit::Bytes, "Bytes of messages of WebSockets");
+        describe_histogram!(HANDSHAKE, Unit::Seconds, "Time of accepted handshakes");
+        describe_histogram!(LIFETIME, Unit::Seconds, "Lifetime of WebSockets");
+        describe_histogram!(ROUND_TRIP, Unit::Seconds, "Round trips of WebSocket pings");
+        describe_histogram!(QUEUE, Unit::Bytes, "Bytes that wait to be written");
+        Self::default()
+    }
+
+    /// Adds a label with the same value to all metrics, such as a name of the registry. Default: none.
+    pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
+        self.labels.push(Label::new(name.into(), value.into()));
+        self
+    }
+
+    /// Counts connections that end with this code, from 3000 on, under its own number instead of `other`.
+    ///
+    /// Peers can send it, too. Default: none.
+    pub fn close_code(mut self, code: CloseCode) -> Self {
+        self.codes.insert(code);
+        self
+    }
+
+    fn labels<const N: usize>(&self, own: [(&'static str, &'static str); N]) -> Vec<Label> {
+        let own = own.map(|(name, value)| Label::from_static_parts(name, value));
+        self.labels.iter().cloned().chain(own).collect()
+    }
+
+    fn handshake(&self, outcome: &'static str) {
+        counter!(HANDSHAKES, self.labels([("outcome", outcome)])).increment(1);
+    }
+
+    fn code(&self, code: Option<CloseCode>) -> String {
+        match code {
+            None => "none".into(),
+            Some(code) if code.get() < 3000 || self.codes.contains(&code) => code.to_string(),
+            Some(_) => "other".into(),
+        }
+    }
+}
+
+impl Observer for MetricsObserver {
+    fn refused(&self, refused: &Refused<'_>) {
+        self.handshake(refused.label());
+    }
+
+    fn opened(&self, _: &Connection, handshake: Duration) {
+        self.handshake("accepted");
+        gauge!(CONNECTIONS, self.labels([])).increment(1.0);
+        histogram!(HANDSHAKE, self.labels([])).record(handshake.as_secs_f64());
+    }
+
+    fn round_trip(&self, _: &Connection, round_trip: Duration) {
+        histogram!(ROUND_TRIP, self.labels([])).record(round_trip.as_secs_f64());
+    }
+
+    fn traffic(&self, connection: &Connection, traffic: &Traffic) {
+        let received = || self.labels([("direction", "received")]);
+        let sent = || self.labels([("direction", "sent")]);
+        counter!(MESSAGES, received()).increment(traffic.messages_received());
+        counter!(MESSAGES, sent()).increment(traffic.messages_sent());
+        counter!(BYTES, received()).increment(traffic.bytes_received());
+        counter!(BYTES, sent()).increment(traffic.bytes_sent());
+        // A size is far below the 2^52 from which on the conversion rounds.
+        histogram!(QUEUE, self.labels([])).record(connection.buffered().bytes as f64);
+    }
+
+    fn closed(&self, _: &Connection, ended: &Ended) {
+        let side = match ended.closed().side() {
+            Side::Local => "local",
+            Side::Remote => "remote",
+        };
+        let mut labels = self.labels([("side", side)]);
+        let code = self.code(ended.closed().code());
+        labels.push(Label::new("code", code));
+        counter!(CLOSED, labels).increment(1);
+        gauge!(CONNECTIONS, self.labels([])).decrement(1.0);
+        histogram!(LIFETIME, self.labels([])).record(ended.lifetime().as_secs_f64());
+    }
+}
