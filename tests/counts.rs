@@ -233,7 +233,8 @@ fn connections_and_layers_print_their_settings() {
     let printed = format!("{connections:?}");
     assert!(
         printed.starts_with(
-            "Connections { max_connections: Some(7), shutdown_spread: unlimited, counts: Counts { "
+            "Connections { max_connections: Some(7), shutdown_spread: unlimited, max_buffered: None, \
+             counts: Counts { "
         ),
         "{printed}"
     );
