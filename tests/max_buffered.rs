@@ -409,3 +409,52 @@ async fn keeps_its_sum_right_on_several_threads() {
     let shed = CountedCode::Code(CloseCode::TRY_AGAIN_LATER);
     assert_eq!(counts.closed_as(Side::Local, shed), 8 * 30, "{counts:?}");
 }
+
+/// A payload whose drop panics.
+struct Bomb(Vec<u8>);
+
+impl AsRef<[u8]> for Bomb {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("of the payload");
+    }
+}
+
+/// The connection that passes the limit drops the messages of another one, which may run code of the user.
+#[tokio::test(start_paused = true)]
+async fn survives_a_payload_that_panics_when_it_is_dropped() {
+    let connections = Connections::new().max_buffered(256 * KIB);
+    let large = Pair::new(&connections);
+    let mut small = Pair::new(&connections);
+    // The first is written, the second waits in the outbox.
+    large.sender().send(vec![0; 100 * KIB]).await.unwrap();
+    sleep(MOMENT).await;
+    large
+        .sender()
+        .send(Bytes::from_owner(Bomb(vec![0; 100 * KIB])))
+        .await
+        .unwrap();
+    sleep(MOMENT).await;
+    for _ in 0..10 {
+        small.send(Bytes::from(vec![0; 8 * KIB])).await;
+    }
+    assert_shed(&large).await;
+    assert!(small.ended().await.is_none());
+    let held = connections.counts().buffered();
+    assert!((76 * KIB..=81 * KIB).contains(&held), "{held}");
+
+    // The limit still works.
+    let mut next = Pair::new(&connections);
+    while next.socket.send(vec![0; 8 * KIB]).await.is_ok() {
+        let held = connections.counts().buffered();
+        assert!(held <= 300 * KIB, "{held}");
+        sleep(MOMENT).await;
+    }
+    assert_shed(&next).await;
+    assert!(small.ended().await.is_none());
+}
