@@ -168,6 +168,8 @@ impl Permit {
         }
         if let Some(connection) = &entry.connection {
             self.connections.stop_counting(&connection.link);
+            // A connection that was never handed over has no driver that ended its link.
+            connection.link.abort();
         }
         // Dropped without the lock, because this may run code of the user: the drop of a waker or of the connection's
         // value.
