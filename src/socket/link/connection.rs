@@ -94,7 +94,10 @@ impl Link {
         let state = self.lock();
         let waiters = state.waiters.as_ref();
         let waits_for_room = waiters.is_some_and(|waiters| !waiters.is_empty());
-        waits_for_room || state.flush_target.is_some_and(|up_to| up_to > state.flushed)
+        waits_for_room
+            || state
+                .flush_target
+                .is_some_and(|up_to| up_to > state.flushed)
     }
 
     /// Returns whether the holder may still answer delivered messages: it has not asked for more.
