@@ -402,3 +402,50 @@ async fn a_handler_that_waits_for_a_slow_peer_is_no_alarm() {
         assert_eq!(alarms().is_empty(), sends, "{:?}", alarms());
     }
 }
+
+/// A handler that flushes waits for its peer, too.
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_flushes_to_a_slow_peer_is_no_alarm() {
+    listen();
+    let handler = |mut socket: WebSocket| async move {
+        socket.recv().await?;
+        socket.send(vec![7; 1024 * 1024]).await?;
+        futures_util::SinkExt::flush(&mut socket).await?;
+        std::future::pending::<Result<(), BoxError>>().await
+    };
+    let config = Config::new()
+        .receive_timeout(Duration::from_secs(30))
+        .without_keepalive()
+        .max_inbox(1, 16);
+    let layer = WebSocketLayer::new(handler).config(config);
+    let mut client = open_at(&layer, "/").await;
+    write(&mut client, &frame(FIN | TEXT, b"Hello").repeat(3)).await;
+    let mut bytes = [0; 1024];
+    for _ in 0..60 {
+        sleep(Duration::from_secs(1)).await;
+        let _ = tokio::io::AsyncReadExt::read(&mut client, &mut bytes).await;
+    }
+    assert_eq!(lines(0, "the websocket handler took no message").len(), 1);
+    assert!(alarms().is_empty(), "{:?}", alarms());
+}
+
+/// Code that reads or writes a stream of bytes puts the errors of its connection into an `io::Error`, which
+/// hides them from `Error::source`.
+#[tokio::test(start_paused = true)]
+async fn an_error_of_the_connection_inside_an_io_error_is_no_alarm() {
+    listen();
+    let handler = |mut socket: WebSocket| async move {
+        while socket
+            .recv()
+            .await
+            .map_err(std::io::Error::other)?
+            .is_some()
+        {}
+        Ok::<_, BoxError>(())
+    };
+    let layer = WebSocketLayer::new(handler);
+    drop(open_at(&layer, "/").await);
+    until_idle(&layer.connections()).await;
+    assert_eq!(lines(0, "ended with an error of its peer").len(), 1);
+    assert!(alarms().is_empty(), "{:?}", alarms());
+}

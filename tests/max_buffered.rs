@@ -409,3 +409,141 @@ async fn keeps_its_sum_right_on_several_threads() {
     let shed = CountedCode::Code(CloseCode::TRY_AGAIN_LATER);
     assert_eq!(counts.closed_as(Side::Local, shed), 8 * 30, "{counts:?}");
 }
+
+/// A payload whose drop panics.
+struct Bomb(Vec<u8>);
+
+impl AsRef<[u8]> for Bomb {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl Drop for Bomb {
+    fn drop(&mut self) {
+        panic!("of the payload");
+    }
+}
+
+/// The connection that passes the limit drops the messages of another one, which may run code of the user.
+#[tokio::test(start_paused = true)]
+async fn survives_a_payload_that_panics_when_it_is_dropped() {
+    let connections = Connections::new().max_buffered(256 * KIB);
+    let large = Pair::new(&connections);
+    let mut small = Pair::new(&connections);
+    // The first is written, the second waits in the outbox.
+    large.sender().send(vec![0; 100 * KIB]).await.unwrap();
+    sleep(MOMENT).await;
+    large
+        .sender()
+        .send(Bytes::from_owner(Bomb(vec![0; 100 * KIB])))
+        .await
+        .unwrap();
+    sleep(MOMENT).await;
+    for _ in 0..10 {
+        small.send(Bytes::from(vec![0; 8 * KIB])).await;
+    }
+    assert_shed(&large).await;
+    assert!(small.ended().await.is_none());
+    let held = connections.counts().buffered();
+    assert!((76 * KIB..=81 * KIB).contains(&held), "{held}");
+
+    // The limit still works.
+    let mut next = Pair::new(&connections);
+    while next.socket.send(vec![0; 8 * KIB]).await.is_ok() {
+        let held = connections.counts().buffered();
+        assert!(held <= 300 * KIB, "{held}");
+        sleep(MOMENT).await;
+    }
+    assert_shed(&next).await;
+    assert!(small.ended().await.is_none());
+}
+
+/// Sends and receives until its connection is over, fails, or hangs, as the path says.
+#[cfg(feature = "deflate")]
+async fn busy(mut socket: WebSocket) -> Result<(), BoxError> {
+    let path = socket.request().path().to_owned();
+    let text = "tide ".repeat(20_000);
+    match path.as_str() {
+        "/fail" => {
+            socket.send(text.clone()).await?;
+            socket.send(text).await?;
+            Err("no database".into())
+        }
+        "/panic" => {
+            socket.send(text).await?;
+            panic!("of the handler");
+        }
+        "/hang" => {
+            socket.send(text).await?;
+            std::future::pending().await
+        }
+        "/hand-on" => {
+            socket.send(text).await?;
+            tokio::spawn(
+                async move { while socket.recv().await.is_ok_and(|read| read.is_some()) {} },
+            );
+            Ok(())
+        }
+        _ => loop {
+            socket.send(text.clone()).await?;
+        },
+    }
+}
+
+/// Connections of all kinds end in all ways, compressed or not, and are dropped with their runtime.
+#[cfg(feature = "deflate")]
+#[test]
+fn the_sum_is_zero_after_many_connections() {
+    let connections = Connections::new()
+        .max_buffered(2048 * KIB)
+        .shutdown_spread(Duration::ZERO);
+    let config = Config::new()
+        .handler_grace(Duration::from_millis(50))
+        .deflate(tower_websocket::Deflate::new());
+    let layer = WebSocketLayer::new(busy)
+        .config(config)
+        .connections_in(&connections);
+    for _ in 0..2 {
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(4)
+            .enable_all()
+            .build()
+            .unwrap();
+        runtime.block_on(async {
+            let mut kept = Vec::new();
+            for number in 0..210 {
+                let path = ["/fail", "/panic", "/hang", "/hand-on", "/flood"][number % 5];
+                let lines = match number / 5 % 2 {
+                    0 => "Sec-WebSocket-Extensions: permessage-deflate\r\n",
+                    _ => "",
+                };
+                let mut client = pipe::serve(layer.clone().into_service(), 4 * KIB);
+                write(&mut client, wire::handshake_with(path, lines).as_bytes()).await;
+                if number % 7 != 0 {
+                    wire::read_head(&mut client).await;
+                    let sent = frame(FIN | BINARY, &[7; 4 * KIB]);
+                    for _ in 0..3 {
+                        // It may be over already.
+                        let write = tokio::io::AsyncWriteExt::write_all(&mut client, &sent);
+                        let _ = timeout(MOMENT, write).await;
+                    }
+                }
+                match number % 3 {
+                    0 => drop(client),
+                    1 => {
+                        let _ = timeout(10 * MOMENT, client.read_to_end(&mut Vec::new())).await;
+                    }
+                    _ => kept.push(client),
+                }
+            }
+            assert!(connections.counts().buffered() < 8 << 20);
+        });
+        drop(runtime);
+        let counts = connections.counts();
+        let ends: u64 = counts.closed().map(|(_, count)| count).sum();
+        assert_eq!((counts.open(), counts.lingering()), (0, 0));
+        assert_eq!((counts.accepted(), counts.buffered()), (ends, 0));
+    }
+    assert!(connections.counts().accepted() > 300);
+}

@@ -27,9 +27,9 @@ use tokio::{
 };
 use tower_websocket::{
     Accept, BoxError, CloseCode, CloseFrame, Config, Connection, Connections, CountedCode, Echo,
-    Handler, Refusal, Side, WebSocket, WebSocketLayer,
+    Handler, Observer, Refusal, Side, WebSocket, WebSocketLayer,
 };
-use wire::{FIN, TEXT, close, frame, read_close, read_frame, write};
+use wire::{FIN, TEXT, close, frame, handshake, read_close, read_frame, write};
 
 const GUARD: Duration = Duration::from_secs(300);
 const MOMENT: Duration = Duration::from_millis(1);
@@ -421,4 +421,65 @@ async fn drops_a_value_even_if_a_sender_is_kept() {
     timeout(GUARD, connections.wait()).await.unwrap();
     assert_eq!(Arc::strong_count(&shown), 1);
     assert!(sender.send("late").await.is_err());
+}
+
+/// A value whose drop uses the registry, and panics if it has to.
+struct Looks(Connections, bool);
+
+impl Drop for Looks {
+    fn drop(&mut self) {
+        let _ = self.0.counts();
+        let open = |_: &Connection| true;
+        self.0.close_where(open, logged_out());
+        assert!(!self.1, "of the value");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn lets_the_drop_of_a_value_call_the_registry_and_panic() {
+    for panics in [false, true] {
+        let connections = Connections::new().max_buffered(1 << 20);
+        for _ in 0..10 {
+            let value = Looks(connections.clone(), panics);
+            let (io, client) = duplex(1024);
+            let socket = connections.from_io_with(io, Config::new(), value).unwrap();
+            let sender = socket.sender();
+            // The registry drops the value last.
+            drop(socket);
+            drop(client);
+            sender.closed().await;
+        }
+        timeout(GUARD, connections.wait()).await.unwrap();
+        let counts = connections.counts();
+        let ends: u64 = counts.closed().map(|(_, count)| count).sum();
+        assert_eq!((counts.open(), counts.lingering()), (0, 0));
+        assert_eq!((counts.accepted(), ends), (10, 10));
+    }
+}
+
+/// Keeps the handles of all connections that are opened.
+#[derive(Default)]
+struct Keeps(Mutex<Vec<Connection>>);
+
+impl Observer for Keeps {
+    fn opened(&self, connection: &Connection, _: Duration) {
+        self.0.lock().unwrap().push(connection.clone());
+    }
+}
+
+/// The server answers, but never hands the connection over.
+#[tokio::test(start_paused = true)]
+async fn a_handle_to_a_connection_that_was_never_handed_over_is_not_open() {
+    let kept = Arc::new(Keeps::default());
+    let connections = Connections::new().observer(Arc::clone(&kept));
+    let layer = WebSocketLayer::new(Echo::new()).connections_in(&connections);
+    // The 101 does not fit into the pipe, and the client goes.
+    let mut client = pipe::serve(layer.into_service(), 32);
+    write(&mut client, handshake("/").as_bytes()).await;
+    sleep(MOMENT).await;
+    drop(client);
+    timeout(GUARD, connections.wait()).await.unwrap();
+    assert_eq!(connections.counts().accepted(), 1);
+    let connection = kept.0.lock().unwrap().pop().unwrap();
+    assert!(!connection.close(logged_out()));
 }

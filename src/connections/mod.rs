@@ -330,9 +330,8 @@ impl Connections {
         })
     }
 
-    /// Makes the registration of a connection. It has a hook only if there are observers.
-    fn registration(&self, id: ConnectionId) -> Registration {
-        let is_observed = self.lock().observers.count() > 0;
+    /// Makes the registration of a connection. It has a hook only if it is observed or its memory is counted.
+    fn registration(&self, id: ConnectionId, is_observed: bool) -> Registration {
         let counts = self.shared.memory.max().is_some();
         let hook = (is_observed || counts).then(|| {
             let events: Arc<dyn Events> = Arc::new(self.clone());

@@ -74,7 +74,10 @@ impl Permit {
             config,
             identity,
         } = opening;
-        let registration = self.connections.registration(self.id);
+        // One set of observers for all events: another one may be added meanwhile.
+        let observers = self.connections.lock().observers.clone();
+        let is_observed = observers.count() > 0;
+        let registration = self.connections.registration(self.id, is_observed);
         let link = Arc::new(Link::registered(registration, role, name, config));
         let connection = Connection {
             link: Arc::clone(&link),
@@ -86,13 +89,12 @@ impl Permit {
             return Err(AdmitError::ShuttingDown);
         }
         state.accepted += 1;
-        let observers = state.observers.clone();
         if let Some(entry) = state.entries.get_mut(&self.id) {
             entry.connection = Some(connection.clone());
             entry.observers = observers.count();
         }
         drop(state);
-        if observers.count() > 0 {
+        if is_observed {
             let handshake = now().since(self.began);
             self.connections.call(&observers, |observer| {
                 observer.opened(&connection, handshake);
@@ -168,6 +170,8 @@ impl Permit {
         }
         if let Some(connection) = &entry.connection {
             self.connections.stop_counting(&connection.link);
+            // A connection that was never handed over has no driver that ended its link.
+            connection.link.abort();
         }
         // Dropped without the lock, because this may run code of the user: the drop of a waker or of the connection's
         // value.

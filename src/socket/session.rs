@@ -8,7 +8,7 @@ use std::{
     error::Error,
     future::{Future, Pending},
     hash::BuildHasher,
-    mem,
+    io, mem,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -349,7 +349,14 @@ fn is_peers_doing(error: &(dyn Error + 'static)) -> bool {
         if of_connection || error.is::<NotText>() {
             return true;
         }
-        next = error.source();
+        // An `io::Error` leaves the error that it wraps out of its sources.
+        let wrapped = error
+            .downcast_ref::<io::Error>()
+            .and_then(io::Error::get_ref);
+        next = match wrapped {
+            Some(wrapped) => Some(wrapped),
+            None => error.source(),
+        };
     }
     false
 }

@@ -89,11 +89,15 @@ impl Link {
         (state.end_delivered && !is_sending) || state.ignores_incoming || state.abandoned.is_some()
     }
 
-    /// Returns whether a task waits for room to send.
-    pub(in crate::socket) fn has_waiters(&self) -> bool {
+    /// Returns whether a task waits for the peer to read: for room to send, or for a flush.
+    pub(in crate::socket) fn waits_for_peer(&self) -> bool {
         let state = self.lock();
         let waiters = state.waiters.as_ref();
-        waiters.is_some_and(|waiters| !waiters.is_empty())
+        let waits_for_room = waiters.is_some_and(|waiters| !waiters.is_empty());
+        waits_for_room
+            || state
+                .flush_target
+                .is_some_and(|up_to| up_to > state.flushed)
     }
 
     /// Returns whether the holder may still answer delivered messages: it has not asked for more.
@@ -217,7 +221,7 @@ impl Link {
     }
 
     /// Ends a connection that is dropped before its end, for example with its runtime.
-    pub(in crate::socket) fn abort(&self) {
+    pub(crate) fn abort(&self) {
         let fault = RecvError::Io(io::ErrorKind::ConnectionAborted.into());
         let closed = Closed::lost(Side::Local, "aborted");
         if let Some(wakers) = self.finish(closed, Some(fault)) {

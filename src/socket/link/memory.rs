@@ -8,7 +8,7 @@ use std::{mem, sync::atomic::Ordering, task::Waker};
 use super::{Link, Stage, State};
 use crate::{
     codec::Load,
-    words::{CloseCode, CloseFrame},
+    words::{CloseCode, CloseFrame, catch_panic},
 };
 
 /// The precision of a count, in bytes.
@@ -84,7 +84,8 @@ impl Link {
         let has_driver = state.stage != Stage::Closed;
         hook.is_shed.store(has_driver, Ordering::Relaxed);
         self.wake_connection(state, ());
-        drop(discarded);
+        // The owner of a payload is code of the user and may panic. The caller serves another connection.
+        let _ = catch_panic(|| drop(discarded));
         wakers.all().for_each(Waker::wake);
         change
     }
