@@ -1,5 +1,4 @@
-//! WebSockets in axum's own style: the extractor `Upgrade`, axum's extractors in a layer's handler, and a
-//! layer in a route.
+//! The feature `axum`: the extractor `Upgrade`, extractors in a handler, and a layer in a route.
 #![cfg(feature = "axum")]
 
 mod support;
@@ -51,10 +50,8 @@ impl<S: Send + Sync> FromRequestParts<S> for AuthUser {
     type Rejection = LogIn;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, LogIn> {
-        let name = parts
-            .headers
-            .get("x-user")
-            .and_then(|name| name.to_str().ok());
+        let name = parts.headers.get("x-user");
+        let name = name.and_then(|name| name.to_str().ok());
         name.map(|name| Self(name.to_owned())).ok_or(LogIn)
     }
 }
