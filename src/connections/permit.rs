@@ -7,7 +7,7 @@ use crate::{
     codec::Role,
     config::Config,
     handshake::Identity,
-    socket::{EndHooks, Link, now, report::Name},
+    socket::{EndHooks, Link, now, report::Name, spawn},
     time::Moment,
     words::{Closed, ConnectionId},
 };
@@ -55,7 +55,7 @@ impl Permit {
         let connections = self.connections.clone();
         let id = self.id;
         let link = self.register(opening)?;
-        let task = tokio::spawn(serve(Arc::clone(&link), self)).abort_handle();
+        let task = spawn(serve(Arc::clone(&link), self)).abort_handle();
         let mut state = connections.lock();
         if state.aborting {
             task.abort();

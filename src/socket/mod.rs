@@ -71,7 +71,7 @@ pub use self::{
 pub(crate) use self::{
     events::{Events, Hook, Registration},
     link::Link,
-    session::{EndHooks, Session, detached_in, serve},
+    session::{EndHooks, Session, detached_in, serve, spawn},
     setup::{Served, Setup},
     timer::now,
     transport::Transport,
@@ -169,7 +169,7 @@ impl WebSocket {
             link: Arc::clone(&link),
             setup: Setup::new(config),
         };
-        tokio::spawn(span.around(session::detached(served)));
+        session::spawn(span.around(session::detached(served)));
         Self::new(link, Box::default())
     }
 
@@ -199,7 +199,7 @@ impl WebSocket {
             link: Arc::clone(&link),
             setup,
         };
-        tokio::spawn(span.around(session::detached(served)));
+        session::spawn(span.around(session::detached(served)));
         Self::new(link, Box::new(handshake_info))
     }
 

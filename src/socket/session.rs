@@ -14,6 +14,9 @@ use std::{
     task::{Context, Poll},
 };
 
+use pin_project_lite::pin_project;
+use tokio::task::JoinHandle;
+
 use super::{
     HandshakeInfo, WebSocket,
     driver::{Driver, Progress},
@@ -28,7 +31,6 @@ use crate::{
     time::Moment,
     words::{BoxError, CloseCode, CloseFrame, NotText, Panicked, catch_panic},
 };
-use pin_project_lite::pin_project;
 
 /// The most rounds of a poll before it yields to other tasks.
 const MAX_ROUNDS: usize = 64;
@@ -132,6 +134,12 @@ where
         handler,
         grace: None,
     }
+}
+
+/// Spawns the task of a connection.
+// Boxed: tokio aligns its part of a task to 128 bytes, and glibc seldom reuses the memory of a large aligned block.
+pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    tokio::spawn(Box::pin(task))
 }
 
 /// Serves a connection without a handler, until its `WebSocket` is dropped.
