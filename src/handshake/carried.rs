@@ -12,14 +12,18 @@ use std::{
 /// and all other methods take `&mut self`.
 #[derive(Default)]
 pub(crate) struct Carried {
-    values: Mutex<Vec<Box<dyn Any + Send>>>,
+    // Boxed because most connections have none.
+    values: Option<Box<Mutex<Values>>>,
 }
+
+type Values = Vec<Box<dyn Any + Send>>;
 
 impl Carried {
     /// Adds a value, and replaces one of the same type.
     pub(crate) fn put<T: Send + 'static>(&mut self, value: T) {
         drop(self.take::<T>());
-        let values = self.values();
+        let values = self.values.get_or_insert_default();
+        let values = values.get_mut().unwrap_or_else(PoisonError::into_inner);
         // There is usually only one value.
         values.reserve_exact(1);
         values.push(Box::new(value));
@@ -27,26 +31,24 @@ impl Carried {
 
     /// Removes and returns the value of a type.
     pub(crate) fn take<T: Send + 'static>(&mut self) -> Option<T> {
-        let values = self.values();
+        let values = self.values.as_mut()?;
+        let values = values.get_mut().unwrap_or_else(PoisonError::into_inner);
         let index = values.iter().position(|value| value.is::<T>())?;
         let value = values.swap_remove(index);
         if values.is_empty() {
-            *values = Vec::new();
+            self.values = None;
         }
         value.downcast().ok().map(|value| *value)
-    }
-
-    fn values(&mut self) -> &mut Vec<Box<dyn Any + Send>> {
-        self.values
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl fmt::Debug for Carried {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let values = self.values.lock().unwrap_or_else(PoisonError::into_inner);
-        write!(f, "{} values", values.len())
+        let count = self.values.as_ref().map_or(0, |values| {
+            let values = values.lock().unwrap_or_else(PoisonError::into_inner);
+            values.len()
+        });
+        write!(f, "{count} values")
     }
 }
 

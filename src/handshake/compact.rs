@@ -45,15 +45,16 @@ pub struct HandshakeRequest {
     path_end: u32,
     fields: u32,
     version: Version,
-    method: Method,
+    /// `None` is GET, the method of almost all handshakes.
+    method: Option<Box<Method>>,
     extensions: Extensions,
 }
 
 impl HandshakeRequest {
     /// Returns the method: GET over HTTP/1.1, CONNECT over HTTP/2.
     #[must_use]
-    pub const fn method(&self) -> &Method {
-        &self.method
+    pub fn method(&self) -> &Method {
+        self.method.as_deref().unwrap_or(&Method::GET)
     }
 
     /// Returns the version of HTTP.
@@ -125,7 +126,7 @@ impl HandshakeRequest {
     #[must_use]
     pub fn to_parts(&self) -> Parts {
         let (mut parts, ()) = Request::new(()).into_parts();
-        parts.method = self.method.clone();
+        parts.method = self.method().clone();
         parts.uri = self.uri();
         parts.version = self.version;
         for field in self.fields() {
@@ -179,7 +180,7 @@ impl HandshakeRequest {
             path_end: offset(path_end),
             fields: offset(fields),
             version: request.version,
-            method: request.method,
+            method: (request.method != Method::GET).then(|| Box::new(request.method)),
             extensions: match request.extensions.is_empty() {
                 // The server removed its own extension. This drops the empty table.
                 true => Extensions::new(),
@@ -220,7 +221,7 @@ impl Default for HandshakeRequest {
 impl fmt::Debug for HandshakeRequest {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("HandshakeRequest")
-            .field("method", &self.method)
+            .field("method", self.method())
             .field("path", &self.path())
             .field("version", &self.version)
             .finish_non_exhaustive()
