@@ -31,7 +31,6 @@ use crate::{handshake::Refusal, socket::WebSocket, words::BoxError};
 #[derive(Clone)]
 pub struct BoxHandler {
     handler: Arc<dyn Erased>,
-    name: &'static str,
 }
 
 impl BoxHandler {
@@ -39,14 +38,8 @@ impl BoxHandler {
     #[must_use]
     pub fn new<M, H: Handler>(handler: impl IntoHandler<M, Handler = H>) -> Self {
         Self {
-            name: handler.name(),
             handler: Arc::new(handler.into_handler()),
         }
-    }
-
-    /// Returns the name of the handler's own type.
-    pub(super) const fn name(&self) -> &'static str {
-        self.name
     }
 }
 
@@ -57,6 +50,8 @@ trait Erased: Send + Sync {
     fn accept<'a>(&'a self, request: &'a mut Parts) -> Boxed<'a, Result<Accept, Refusal>>;
 
     fn handle(&self, socket: WebSocket) -> Boxed<'_, Result<(), BoxError>>;
+
+    fn name(&self) -> &'static str;
 }
 
 impl<H: Handler> Erased for H {
@@ -66,6 +61,10 @@ impl<H: Handler> Erased for H {
 
     fn handle(&self, socket: WebSocket) -> Boxed<'_, Result<(), BoxError>> {
         Box::pin(Handler::handle(self, socket))
+    }
+
+    fn name(&self) -> &'static str {
+        Handler::name(self)
     }
 }
 
@@ -77,10 +76,16 @@ impl Handler for BoxHandler {
     fn handle(&self, socket: WebSocket) -> impl Future<Output = Result<(), BoxError>> + Send {
         self.handler.handle(socket)
     }
+
+    fn name(&self) -> &'static str {
+        self.handler.name()
+    }
 }
 
 impl fmt::Debug for BoxHandler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("BoxHandler").field(&self.name).finish()
+        f.debug_tuple("BoxHandler")
+            .field(&self.handler.name())
+            .finish()
     }
 }

@@ -1,8 +1,8 @@
 //! Which values can be given to a layer as its handler: handlers, and functions.
 
-use std::{any::Any, any::type_name, fmt, future::Future};
+use std::{any::type_name, fmt, future::Future};
 
-use super::{BoxHandler, Handler};
+use super::Handler;
 use crate::{socket::WebSocket, words::BoxError};
 
 /// A value that [`WebSocketLayer::new`](crate::WebSocketLayer::new) takes: a [`Handler`], or a closure or
@@ -50,10 +50,7 @@ pub trait IntoHandler<M>: sealed::Sealed<M> {
 pub(crate) mod sealed {
     /// Closes [`IntoHandler`](super::IntoHandler) to other crates.
     #[expect(unnameable_types, reason = "no other crate implements it")]
-    pub trait Sealed<M> {
-        /// Returns the name of a handler in warnings.
-        fn name(&self) -> &'static str;
-    }
+    pub trait Sealed<M> {}
 }
 
 impl<H: Handler> IntoHandler<()> for H {
@@ -64,12 +61,7 @@ impl<H: Handler> IntoHandler<()> for H {
     }
 }
 
-impl<H: Handler> sealed::Sealed<()> for H {
-    fn name(&self) -> &'static str {
-        let boxed = (self as &dyn Any).downcast_ref::<BoxHandler>();
-        boxed.map_or_else(type_name::<H>, BoxHandler::name)
-    }
-}
+impl<H: Handler> sealed::Sealed<()> for H {}
 
 // The bounds here decide whether a function is a handler at all. `Send` and the like are asked of the handler
 // that is made of it, because the compiler explains better by itself what is not `Send`. So is
@@ -91,9 +83,6 @@ where
     F: Fn(WebSocket) -> R,
     R: Future<Output = Result<(), E>>,
 {
-    fn name(&self) -> &'static str {
-        type_name::<F>()
-    }
 }
 
 /// The handler that is made of a closure or an `async fn`, see [`IntoHandler`].
@@ -110,6 +99,10 @@ where
 {
     async fn handle(&self, socket: WebSocket) -> Result<(), BoxError> {
         (self.function)(socket).await.map_err(Into::into)
+    }
+
+    fn name(&self) -> &'static str {
+        type_name::<F>()
     }
 }
 

@@ -10,7 +10,7 @@ mod echo;
 mod into;
 mod state;
 
-use std::{future::Future, sync::Arc};
+use std::{any::type_name, future::Future, sync::Arc};
 
 use http::request::Parts;
 
@@ -141,6 +141,11 @@ pub trait Handler: Send + Sync + 'static {
     /// [`WebSocket::recv`] and [`WebSocket::send`] can be returned with `?`: the close code is already decided
     /// then, and does not change.
     fn handle(&self, socket: WebSocket) -> impl Future<Output = Result<(), BoxError>> + Send;
+
+    /// Returns the handler's name in the log. Default: the name of its type, of a closure or an `async fn` its own.
+    fn name(&self) -> &'static str {
+        type_name::<Self>()
+    }
 }
 
 /// Implements [`Handler`] for a pointer to one.
@@ -159,6 +164,10 @@ macro_rules! impl_for_pointers {
                 socket: WebSocket,
             ) -> impl Future<Output = Result<(), BoxError>> + Send {
                 H::handle(self, socket)
+            }
+
+            fn name(&self) -> &'static str {
+                H::name(self)
             }
         }
     )*};

@@ -39,7 +39,7 @@ impl WebSocketLayer<NoHandler> {
     #[must_use]
     pub fn without_handler() -> Self {
         Self {
-            shared: Arc::new(Shared::with(NoHandler, "")),
+            shared: Arc::new(Shared::with(NoHandler)),
         }
     }
 

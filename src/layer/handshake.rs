@@ -306,7 +306,7 @@ impl<H: Handler> Handshake<H> {
         let shared = Arc::clone(&self.shared);
         let limit = sleep(shared.settings.accept_timeout);
         let decision = accept(&*shared.handler, &mut self.request, limit).await;
-        self.finish(decision, Arc::clone(&shared.handler), shared.name)
+        self.finish(decision, Arc::clone(&shared.handler), shared.handler.name())
     }
 }
 

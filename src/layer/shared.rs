@@ -17,20 +17,17 @@ use crate::{
 /// copies it if clones or services share it.
 pub(crate) struct Shared<H> {
     pub(crate) handler: Arc<H>,
-    /// The name of the handler in warnings.
-    pub(crate) name: &'static str,
     pub(crate) connections: Connections,
     pub(crate) settings: Settings,
 }
 
 impl<H> Shared<H> {
     pub(crate) fn new<M>(handler: impl IntoHandler<M, Handler = H>) -> Self {
-        let name = handler.name();
-        Self::with(handler.into_handler(), name)
+        Self::with(handler.into_handler())
     }
 
-    /// Takes a handler by a name, and the default settings.
-    pub(crate) fn with(handler: H, name: &'static str) -> Self {
+    /// Takes a handler and the default settings.
+    pub(crate) fn with(handler: H) -> Self {
         let settings = Settings {
             enabled: true,
             target: Target::default(),
@@ -47,7 +44,6 @@ impl<H> Shared<H> {
             config: Arc::new(Config::new()),
         };
         Self {
-            name,
             handler: Arc::new(handler),
             connections: Connections::new(),
             settings,
@@ -70,7 +66,6 @@ impl<H> Clone for Shared<H> {
     fn clone(&self) -> Self {
         Self {
             handler: Arc::clone(&self.handler),
-            name: self.name,
             connections: self.connections.clone(),
             settings: self.settings.clone(),
         }
