@@ -2,10 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    sync::{
-        Arc,
-        atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering},
-    },
+    sync::atomic::{AtomicBool, AtomicIsize, AtomicUsize, Ordering},
 };
 
 use super::Connections;
@@ -130,8 +127,8 @@ impl Connections {
     /// closed any.
     fn relieve(&self) -> bool {
         let memory = &self.shared.memory;
-        let mut all: Vec<_> = self
-            .links()
+        let links = self.lock().links();
+        let mut all: Vec<_> = links
             .into_iter()
             .map(|link| {
                 let (held, change) = link.count_held();
@@ -151,15 +148,5 @@ impl Connections {
             has_closed |= change < 0;
         }
         has_closed
-    }
-
-    /// Returns the links of all connections, including ended ones whose handler still runs.
-    fn links(&self) -> Vec<Arc<Link>> {
-        let state = self.lock();
-        let connections = state.entries.values();
-        let connections = connections.filter_map(|entry| entry.connection.as_ref());
-        connections
-            .map(|connection| Arc::clone(&connection.link))
-            .collect()
     }
 }

@@ -205,12 +205,7 @@ impl Connections {
         }
         state.closing = Some(frame.clone());
         let spread = state.spread;
-        let links: Vec<_> = state
-            .entries
-            .values()
-            .filter_map(|entry| entry.connection.as_ref())
-            .map(|connection| Arc::clone(&connection.link))
-            .collect();
+        let links = state.links();
         drop(state);
         match Handle::try_current() {
             Ok(runtime) => {

@@ -5,9 +5,10 @@ use std::{any::Any, sync::Arc};
 use bytes::Bytes;
 use tokio::io::{AsyncRead, AsyncWrite};
 
-#[cfg(feature = "client")]
-use super::Permit;
-use super::{AdmitError, Connections, permit::Opening};
+use super::{
+    AdmitError, Connections,
+    permit::{Opening, Permit},
+};
 use crate::{
     codec::Role,
     config::Config,
@@ -89,40 +90,22 @@ impl Connections {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let permit = self.admit()?;
-        let config = Arc::new(config);
-        let opening = Opening {
-            role: Role::Server,
-            name: Name {
-                handler: "Connections::from_io",
-                path: "".into(),
-            },
-            config: Arc::clone(&config),
-            identity: identity.clone(),
-        };
-        let span = report::connection(permit.id, || None, "");
-        let link = permit.spawn(opening, |link, permit| {
-            let served = Served {
-                io,
-                early: Bytes::new(),
-                link,
-                setup: Setup::new(config),
-            };
-            span.around(detached_in(served, permit))
-        })?;
+        let setup = Setup::new(Arc::new(config));
         let handshake_info = HandshakeInfo {
             identity,
             ..HandshakeInfo::default()
         };
-        Ok(WebSocket::new(link, Box::new(handshake_info)))
+        let side = (Role::Server, "Connections::from_io");
+        let permit = self.admit()?;
+        permit.take_over(side, io, Bytes::new(), setup, handshake_info)
     }
 }
 
-#[cfg(feature = "client")]
 impl Permit {
     /// Takes over the client's end of a stream on which the opening handshake is already done.
     ///
     /// `early` are the bytes after the handshake that have already been read.
+    #[cfg(feature = "client")]
     pub(crate) fn dialled<IO>(
         self,
         io: IO,
@@ -133,16 +116,32 @@ impl Permit {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        self.take_over((Role::Client, "client"), io, early, setup, handshake_info)
+    }
+
+    /// Serves a stream in a task. The second value of `side` is the name of the handler in the log.
+    fn take_over<IO>(
+        self,
+        (role, handler): (Role, &'static str),
+        io: IO,
+        early: Bytes,
+        setup: Setup,
+        handshake_info: HandshakeInfo,
+    ) -> Result<WebSocket, AdmitError>
+    where
+        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let path = handshake_info.request.path();
         let opening = Opening {
-            role: Role::Client,
+            role,
             name: Name {
-                handler: "client",
-                path: handshake_info.request.path().into(),
+                handler,
+                path: path.into(),
             },
             config: Arc::clone(&setup.config),
             identity: handshake_info.identity.clone(),
         };
-        let span = report::connection(self.id, || None, handshake_info.request.path());
+        let span = report::connection(self.id, || None, path);
         let link = self.spawn(opening, |link, permit| {
             let served = Served {
                 io,

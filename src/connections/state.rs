@@ -116,6 +116,15 @@ impl State {
         })
     }
 
+    /// Returns the links of all connections, including ended ones whose handler still runs.
+    pub(super) fn links(&self) -> Vec<Arc<Link>> {
+        let connections = self.entries.values();
+        let connections = connections.filter_map(|entry| entry.connection.as_ref());
+        connections
+            .map(|connection| Arc::clone(&connection.link))
+            .collect()
+    }
+
     /// Frees the table's memory after many connections have ended.
     pub(super) fn shrink(&mut self) {
         let used = self.entries.len().max(64);
