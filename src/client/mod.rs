@@ -139,6 +139,7 @@ mod backoff;
 mod dial;
 mod error;
 mod exchange;
+mod head;
 mod names;
 mod reconnect;
 mod request;
