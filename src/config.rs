@@ -5,7 +5,7 @@ use std::{fmt, time::Duration};
 use http::{HeaderMap, HeaderValue, header::SEC_WEBSOCKET_EXTENSIONS};
 
 use crate::{
-    codec::{Deflate, Deflation, Limits, Load},
+    codec::{Bound, Deflate, Deflation, Limits},
     handshake::extension::Unacceptable,
     time::{
         Moment,
@@ -66,24 +66,6 @@ pub struct Config {
 pub(crate) struct TcpOptions {
     pub(crate) nodelay: bool,
     pub(crate) notsent_lowat: Option<u32>,
-}
-
-/// The capacity of a message queue.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Bound {
-    pub(crate) messages: usize,
-    pub(crate) bytes: usize,
-}
-
-impl Bound {
-    /// Returns whether a message of `len` bytes fits beside both loads. An empty queue takes a message of
-    /// any size, because a message over the bound could never be queued otherwise.
-    pub(crate) const fn takes(self, one: Load, other: Load, len: usize) -> bool {
-        let messages = one.messages + other.messages;
-        let bytes = one.bytes + other.bytes;
-        (messages == 0 && bytes == 0)
-            || (messages < self.messages && bytes.saturating_add(len) <= self.bytes)
-    }
 }
 
 impl Config {

@@ -42,6 +42,7 @@ mod deflate;
 mod frame_pool;
 mod frames;
 mod head;
+mod load;
 mod mask;
 mod outgoing;
 pub(crate) mod random;
@@ -65,6 +66,7 @@ pub use deflate::Deflate;
 #[cfg(all(test, feature = "deflate"))]
 pub(crate) use deflate::counted;
 pub(crate) use deflate::{Compression, Deflation};
+pub(crate) use load::{Bound, Load};
 use mask::Mask;
-pub(crate) use outgoing::{Load, Outgoing};
+pub(crate) use outgoing::Outgoing;
 pub(crate) use rules::{Limits, Role, Rules, Violation};

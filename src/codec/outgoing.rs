@@ -7,21 +7,8 @@ use std::{io::IoSlice, mem};
 use bytes::Bytes;
 use tokio_tungstenite::tungstenite::protocol::frame::coding::Control as ControlCode;
 
-use super::{Role, frame_pool, frames::Frames};
+use super::{Load, Role, frame_pool, frames::Frames};
 use crate::words::{CloseFrame, Message};
-
-/// An amount of outgoing data, in messages and in bytes of their frames.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-pub(crate) struct Load {
-    pub(crate) messages: usize,
-    pub(crate) bytes: usize,
-}
-
-impl Load {
-    pub(crate) const fn is_empty(self) -> bool {
-        self.bytes == 0
-    }
-}
 
 /// The queue of outgoing frames of a connection.
 ///

@@ -2,7 +2,7 @@
 
 use std::{cell::RefCell, collections::VecDeque};
 
-use crate::{config::Bound, words::Message};
+use crate::{codec::Bound, words::Message};
 
 /// The most empty queues that a thread keeps for reuse, and the most messages that a kept queue may
 /// have room for.

@@ -9,8 +9,8 @@ use std::{
 
 use super::{Link, Stage, State, Traffic, Wakers, register, uncompressed::Batch};
 use crate::{
-    codec::{Load, Outgoing, Role},
-    config::{Bound, Config},
+    codec::{Bound, Load, Outgoing, Role},
+    config::Config,
     socket::{
         RecvError,
         report::{self, Name},

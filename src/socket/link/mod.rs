@@ -49,8 +49,8 @@ use super::{
     waiters::{Ticket, Waiters},
 };
 use crate::{
-    codec::{Load, Outgoing, Role},
-    config::{Bound, Config},
+    codec::{Bound, Load, Outgoing, Role},
+    config::Config,
     socket::{RecvError, report::Name},
     time::Moment,
     words::{CloseFrame, Closed, ConnectionId},
