@@ -371,6 +371,14 @@ async fn what_a_client_causes_is_no_alarm() {
     assert!(alarms().is_empty(), "{:?}", alarms());
 }
 
+/// Closes a connection whose handler takes no message for 30 s.
+fn impatient() -> Config {
+    Config::new()
+        .receive_timeout(Duration::from_secs(30))
+        .without_keepalive()
+        .max_inbox(1, 16)
+}
+
 /// A peer that keeps sending and reads slowly keeps the handler in `send`.
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_waits_for_a_slow_peer_is_no_alarm() {
@@ -382,11 +390,7 @@ async fn a_handler_that_waits_for_a_slow_peer_is_no_alarm() {
             }
             std::future::pending::<Result<(), BoxError>>().await
         };
-        let config = Config::new()
-            .receive_timeout(Duration::from_secs(30))
-            .without_keepalive()
-            .max_inbox(1, 16);
-        let layer = WebSocketLayer::new(handler).config(config);
+        let layer = WebSocketLayer::new(handler).config(impatient());
         let mut client = open_at(&layer, "/").await;
         for _ in 0..3 {
             write(&mut client, &frame(FIN | TEXT, b"Hello")).await;
@@ -413,11 +417,7 @@ async fn a_handler_that_flushes_to_a_slow_peer_is_no_alarm() {
         futures_util::SinkExt::flush(&mut socket).await?;
         std::future::pending::<Result<(), BoxError>>().await
     };
-    let config = Config::new()
-        .receive_timeout(Duration::from_secs(30))
-        .without_keepalive()
-        .max_inbox(1, 16);
-    let layer = WebSocketLayer::new(handler).config(config);
+    let layer = WebSocketLayer::new(handler).config(impatient());
     let mut client = open_at(&layer, "/").await;
     write(&mut client, &frame(FIN | TEXT, b"Hello").repeat(3)).await;
     let mut bytes = [0; 1024];

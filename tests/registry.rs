@@ -224,15 +224,20 @@ async fn aborts_streams_that_are_left() {
     assert!(socket.recv().await.is_err() || socket.recv().await.unwrap().is_none());
 }
 
+/// Opens connections of the users 0 to 9.
+fn ten_users(connections: &Connections) -> Vec<(WebSocket, DuplexStream)> {
+    let users = (0..10).map(|user| {
+        let (io, client) = duplex(1024);
+        let socket = connections.from_io_with(io, Config::new(), User(user));
+        (socket.unwrap(), client)
+    });
+    users.collect()
+}
+
 #[tokio::test(start_paused = true)]
 async fn changes_nothing_when_a_predicate_panics() {
     let connections = Connections::new();
-    let mut held = Vec::new();
-    for user in 0..10 {
-        let (io, client) = duplex(1024);
-        let socket = connections.from_io_with(io, Config::new(), User(user));
-        held.push((socket.unwrap(), client));
-    }
+    let mut held = ten_users(&connections);
     let mut seen = 0;
     let close = || {
         connections.close_where(
@@ -260,12 +265,7 @@ async fn changes_nothing_when_a_predicate_panics() {
 #[tokio::test(start_paused = true)]
 async fn lets_a_predicate_call_the_registry() {
     let connections = Connections::new();
-    let mut held = Vec::new();
-    for user in 0..10 {
-        let (io, client) = duplex(1024);
-        let socket = connections.from_io_with(io, Config::new(), User(user));
-        held.push((socket.unwrap(), client));
-    }
+    let mut held = ten_users(&connections);
     let closed = connections.close_where(
         |connection| {
             assert_eq!(connections.counts().open(), 10);

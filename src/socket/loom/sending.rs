@@ -1,16 +1,20 @@
 //! Models of sending, and of waiting for room.
 
-use std::{future::poll_fn, sync::Arc};
+use std::{
+    future::{Future, Pending, poll_fn},
+    pin::Pin,
+    sync::Arc,
+};
 
 use ::loom::thread;
 
 use super::{
-    connection::{config, detached, detached_with_outbox_of_one, handled},
+    connection::{Connection, Verdict, config, detached, detached_with_outbox_of_one, handled},
     flushed, message, model,
     peer::{Gate, Peer},
     poll_once, send_future, wait_for,
 };
-use crate::socket::link::Caller;
+use crate::socket::{SendError, link::Caller};
 
 #[test]
 fn sent_messages_are_written_without_another_wake() {
@@ -111,14 +115,24 @@ fn a_sink_is_flushed_beside_a_sender() {
     });
 }
 
+/// Makes a connection without room, and two senders that wait for it in this order.
+fn two_waiters() -> (
+    Connection<Pending<Verdict>>,
+    [Pin<Box<dyn Future<Output = Result<(), SendError>>>>; 2],
+) {
+    let connection = detached_with_outbox_of_one();
+    assert!(connection.link.try_send(message(0)).is_ok());
+    let mut waiters = [1, 2].map(|payload| send_future(&connection.link, payload));
+    for waiter in &mut waiters {
+        assert!(poll_once(waiter.as_mut()).is_pending());
+    }
+    (connection, waiters)
+}
+
 #[test]
 fn a_dropped_waiter_gives_its_room_to_the_next() {
     model(|| {
-        let mut connection = detached_with_outbox_of_one();
-        assert!(connection.link.try_send(message(0)).is_ok());
-        let [mut first, mut second] = [1, 2].map(|payload| send_future(&connection.link, payload));
-        assert!(poll_once(first.as_mut()).is_pending());
-        assert!(poll_once(second.as_mut()).is_pending());
+        let (mut connection, [first, second]) = two_waiters();
         let gone = thread::spawn(move || drop(first));
         let sender = thread::spawn(move || assert!(wait_for(second).is_ok()));
         connection.run_until(2);
@@ -131,11 +145,7 @@ fn a_dropped_waiter_gives_its_room_to_the_next() {
 #[test]
 fn a_waiter_that_is_not_polled_is_skipped() {
     model(|| {
-        let mut connection = detached_with_outbox_of_one();
-        assert!(connection.link.try_send(message(0)).is_ok());
-        let [mut first, mut second] = [1, 2].map(|payload| send_future(&connection.link, payload));
-        assert!(poll_once(first.as_mut()).is_pending());
-        assert!(poll_once(second.as_mut()).is_pending());
+        let (mut connection, [first, second]) = two_waiters();
         let sender = thread::spawn(move || {
             assert!(wait_for(second).is_ok());
             assert!(wait_for(first).is_ok());
