@@ -67,8 +67,8 @@
 //!
 //! # Sending from elsewhere
 //!
-//! [`WebSocket::sender`] returns a [`Sender`] for other tasks and threads, such as a chat room or a ticker.
-//! [`Sender::closed`] returns how the connection ended.
+//! [`WebSocket::sender`] returns a [`Sender`] for other tasks and threads, such as a ticker.
+//! [`Sender::closed`] returns how the connection ended. The feature `hub` has rooms, which send to many connections.
 //!
 //! # How a connection ends
 //!
@@ -200,6 +200,7 @@
 //! | `client` | no | module `client`: `connect` and `connect_with` |
 //! | `deflate` | no | compressed messages (RFC 7692), once [`Config`] is given a `Deflate` |
 //! | `http2` | no | WebSockets over HTTP/2 |
+//! | `hub` | no | module `hub`: rooms with policies for slow members, and who is there |
 //! | `metrics` | no | module `metrics`: gauges, counters and histograms through the `metrics` crate |
 //! | `rustls-tls-native-roots` | no | `client`, and `wss://` in its `connect`: rustls with the roots of the system |
 //! | `rustls-tls-webpki-roots` | no | the same with Mozilla's roots, compiled in |
@@ -225,6 +226,8 @@ pub mod error;
 pub mod fuzzing;
 mod handler;
 mod handshake;
+#[cfg(feature = "hub")]
+pub mod hub;
 mod layer;
 #[cfg(feature = "metrics")]
 pub mod metrics;

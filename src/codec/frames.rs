@@ -146,6 +146,33 @@ impl Frames {
         }
     }
 
+    /// Queues a message that other connections send, too. A large payload is shared with them.
+    #[cfg(feature = "hub")]
+    pub(super) fn push_shared(&mut self, shared: &super::SharedMessage, contiguous: bool) {
+        let message = shared.message();
+        let len = message.len();
+        if self.role == Role::Client {
+            self.push_small(
+                &data_header(message.is_text()),
+                message.as_bytes(),
+                contiguous,
+            );
+        } else if self.is_kept(len, contiguous) {
+            self.push_large(&data_header(message.is_text()), shared.payload());
+        } else {
+            self.reserve(len, contiguous);
+            let head = shared.head();
+            self.tail.extend_from_slice(head);
+            self.tail.extend_from_slice(message.as_bytes());
+            self.tail_messages += 1;
+            if self.tail.len() >= SEGMENT {
+                self.seal();
+            }
+            self.load.messages += 1;
+            self.load.bytes += head.len() + len;
+        }
+    }
+
     /// Returns whether a payload is written without a copy.
     fn is_kept(&self, len: usize, contiguous: bool) -> bool {
         len >= LARGE && !contiguous && self.role == Role::Server

@@ -48,6 +48,8 @@ mod outgoing;
 pub(crate) mod random;
 mod rules;
 mod segments;
+#[cfg(feature = "hub")]
+mod shared;
 #[cfg(test)]
 mod tests;
 mod utf8;
@@ -70,3 +72,5 @@ pub(crate) use load::{Bound, Load};
 use mask::Mask;
 pub(crate) use outgoing::Outgoing;
 pub(crate) use rules::{Limits, Role, Rules, Violation};
+#[cfg(feature = "hub")]
+pub(crate) use shared::SharedMessage;

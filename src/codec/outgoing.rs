@@ -38,6 +38,14 @@ impl Outgoing {
         self.frames().push(message, contiguous);
     }
 
+    /// Queues a message that other connections send, too.
+    #[cfg(feature = "hub")]
+    #[inline]
+    pub(crate) fn push_shared(&mut self, shared: &super::SharedMessage) {
+        let contiguous = self.contiguous;
+        self.frames().push_shared(shared, contiguous);
+    }
+
     /// Queues a message with its `compressed` payload (RFC 7692 §6.1).
     pub(crate) fn push_compressed(&mut self, message: &Message, compressed: &Bytes) {
         let contiguous = self.contiguous;
@@ -231,6 +239,40 @@ mod tests {
             let (written, _) = drain(&mut outgoing, usize::MAX);
             assert_eq!(&written[..head.len()], head, "length {len}");
             assert_eq!(&written[head.len()..], vec![7; len], "length {len}");
+        }
+    }
+
+    #[cfg(feature = "hub")]
+    #[test]
+    fn a_shared_message_has_the_same_bytes_as_an_own_one() {
+        for contiguous in [false, true] {
+            for len in [0, 1, 125, 126, LARGE - 1, LARGE, 65_535, 65_536, 100_000] {
+                let message = Message::text("x".repeat(len));
+                let shared = super::super::SharedMessage::new(message.clone());
+                let (mut own, mut outgoing) = (
+                    Outgoing::new(Role::Server, contiguous),
+                    Outgoing::new(Role::Server, contiguous),
+                );
+                for _ in 0..3 {
+                    own.push(&mut message.clone());
+                    outgoing.push_shared(&shared);
+                }
+                assert_eq!(own.load(), outgoing.load(), "length {len}");
+                assert_eq!(drain(&mut own, 999), drain(&mut outgoing, 777));
+            }
+        }
+    }
+
+    #[cfg(feature = "hub")]
+    #[test]
+    fn a_large_shared_payload_is_not_copied() {
+        let payload = Bytes::from(vec![1; LARGE]);
+        let shared = super::super::SharedMessage::new(Message::Binary(payload.clone()));
+        for _ in 0..100 {
+            let mut outgoing = Outgoing::default();
+            outgoing.push_shared(&shared);
+            let mut slices = [IoSlice::new(&[]); 4];
+            assert_eq!(outgoing.slices(&mut slices)[1].as_ptr(), payload.as_ptr());
         }
     }
 

@@ -37,13 +37,13 @@ mod io;
 mod link;
 #[cfg(test)]
 #[cfg(tower_websocket_loom)]
-mod loom;
+pub(crate) mod loom;
 mod receiver;
 pub(crate) mod report;
 mod sender;
 mod session;
 mod setup;
-mod sync;
+pub(crate) mod sync;
 mod timer;
 mod traffic;
 mod transport;
@@ -63,6 +63,8 @@ use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 use self::link::Caller;
+#[cfg(feature = "hub")]
+pub(crate) use self::link::{Entered, Offered, Turn};
 pub use self::{
     error::{RecvError, SendError, TryRecvError, TrySendError},
     sender::{Buffered, Sender},

@@ -153,6 +153,20 @@ impl Sender {
     }
 }
 
+#[cfg(feature = "hub")]
+impl Sender {
+    pub(crate) fn into_link(self) -> Arc<Link> {
+        self.link
+    }
+
+    /// Makes a sender for a model.
+    #[cfg(all(test, tower_websocket_loom))]
+    pub(crate) fn of(link: &Arc<Link>) -> Self {
+        let link = Arc::clone(link);
+        Self { link }
+    }
+}
+
 impl PartialEq for Sender {
     fn eq(&self, other: &Self) -> bool {
         self.id() == other.id()

@@ -1,7 +1,7 @@
-//! The lock of a connection: std's, or loom's for the models in `loom`.
+//! The locks of connections and rooms: std's, or loom's for the models.
 
 #[cfg(not(all(test, tower_websocket_loom)))]
-pub(super) use std::sync::{Mutex, MutexGuard};
+pub(crate) use std::sync::{Mutex, MutexGuard, atomic::AtomicBool};
 
 #[cfg(all(test, tower_websocket_loom))]
-pub(super) use ::loom::sync::{Mutex, MutexGuard};
+pub(crate) use ::loom::sync::{Mutex, MutexGuard, atomic::AtomicBool};

@@ -25,6 +25,9 @@ pub(super) struct Waiters {
     issued: u64,
     /// The sum of all reserved room.
     reserved: Load,
+    /// Memberships in rooms that are behind. They take no place in the queue.
+    #[cfg(feature = "hub")]
+    pub(super) behind: Vec<Waker>,
 }
 
 #[derive(Debug)]
@@ -149,13 +152,34 @@ impl Waiters {
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        !self.is_contended() && self.skipped.is_empty()
+        !self.is_contended() && self.skipped.is_empty() && !self.has_memberships()
+    }
+
+    /// Returns whether a task waits for room.
+    pub(super) fn has_tasks(&self) -> bool {
+        self.is_contended() || !self.skipped.is_empty()
+    }
+
+    /// Returns whether a membership is behind.
+    #[cfg(feature = "hub")]
+    pub(super) fn has_memberships(&self) -> bool {
+        !self.behind.is_empty()
+    }
+
+    /// There are no memberships without the feature `hub`.
+    #[cfg(not(feature = "hub"))]
+    #[expect(clippy::unused_self, reason = "as with the feature")]
+    const fn has_memberships(&self) -> bool {
+        false
     }
 
     /// Takes all wakers: there is nothing to wait for any more.
     pub(super) fn take_wakers(&mut self) -> Vec<Waker> {
-        let waiting = std::mem::take(&mut self.waiting);
-        waiting.into_values().map(|waiter| waiter.waker).collect()
+        let waiting = std::mem::take(&mut self.waiting).into_values();
+        let wakers = waiting.map(|waiter| waiter.waker);
+        #[cfg(feature = "hub")]
+        let wakers = wakers.chain(std::mem::take(&mut self.behind));
+        wakers.collect()
     }
 }
 

@@ -93,7 +93,7 @@ impl Link {
     pub(in crate::socket) fn waits_for_peer(&self) -> bool {
         let state = self.lock();
         let waiters = state.waiters.as_ref();
-        let waits_for_room = waiters.is_some_and(|waiters| !waiters.is_empty());
+        let waits_for_room = waiters.is_some_and(|waiters| waiters.has_tasks());
         waits_for_room
             || state
                 .flush_target
@@ -248,12 +248,16 @@ impl Link {
         let receiver = state.receiver.take();
         let wakers = state.take_wakers();
         let watchers = mem::take(&mut state.watchers);
+        #[cfg(feature = "hub")]
+        let memberships = state.take_memberships();
         drop(state);
         drop(discarded);
         if let Some(mut receiver) = receiver {
             receiver.discard();
         }
         watchers.wake();
+        #[cfg(feature = "hub")]
+        memberships.for_each(Waker::wake);
         Some(wakers)
     }
 

@@ -11,6 +11,7 @@
 //! | `holder` | the side of the socket's holder: receiving, closing |
 //! | `sending` | sending, and waiting for room |
 //! | `memory` | the memory that the connection holds, for a registry that limits it |
+//! | `rooms` | memberships in rooms of a hub, and what rooms send |
 //! | `uncompressed` | the queue of messages that are not compressed yet |
 //! | `ending` | waiting for the end |
 
@@ -19,6 +20,8 @@ mod decode;
 mod ending;
 mod holder;
 mod memory;
+#[cfg(feature = "hub")]
+mod rooms;
 mod sending;
 mod uncompressed;
 
@@ -32,6 +35,8 @@ use std::{
     time::Duration,
 };
 
+#[cfg(feature = "hub")]
+pub(crate) use self::rooms::{Entered, Offered, Turn};
 pub(in crate::socket) use self::{
     connection::TrySleep,
     decode::{FastPath, Next},
@@ -109,6 +114,9 @@ struct State {
     flush_target: Option<u64>,
     /// Tasks that wait for room. Boxed because most connections have none.
     waiters: Option<Box<Waiters>>,
+    /// The memberships in rooms. Boxed because most connections have none.
+    #[cfg(feature = "hub")]
+    rooms: Option<Box<rooms::Rooms>>,
     /// The place of the socket among them while it waits as a `Sink`.
     sink_ticket: Option<Ticket>,
     /// The task has yielded to the waiters since room was last granted.
@@ -281,8 +289,14 @@ impl State {
         let Some(waiters) = &mut self.waiters else {
             return Vec::new();
         };
-        let granted = waiters.grant(|reserved, len| bound.takes(unwritten, reserved, len));
+        #[cfg_attr(
+            not(feature = "hub"),
+            expect(unused_mut, reason = "as with the feature")
+        )]
+        let mut granted = waiters.grant(|reserved, len| bound.takes(unwritten, reserved, len));
         self.has_yielded &= granted.is_empty();
+        #[cfg(feature = "hub")]
+        granted.extend(self.take_memberships_behind());
         granted
     }
 }

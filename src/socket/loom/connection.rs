@@ -21,17 +21,17 @@ use crate::{
     words::{BoxError, ConnectionId},
 };
 
-pub(super) type Verdict = Result<(), BoxError>;
+pub(crate) type Verdict = Result<(), BoxError>;
 
 /// A connection that runs on the current thread.
-pub(super) struct Connection<F: Future<Output = Verdict>> {
+pub(crate) struct Connection<F: Future<Output = Verdict>> {
     session: Pin<Box<Session<Peer, F, ()>>>,
-    pub(super) link: Arc<Link>,
-    pub(super) peer: Peer,
+    pub(crate) link: Arc<Link>,
+    pub(crate) peer: Peer,
     signal: Arc<Signal>,
 }
 
-pub(super) fn config() -> Config {
+pub(crate) fn config() -> Config {
     Config::new().without_keepalive()
 }
 
@@ -50,14 +50,14 @@ fn served(config: Config, peer: &Peer) -> Served<Peer> {
 }
 
 /// Makes a connection whose socket is on another thread.
-pub(super) fn detached(config: Config, peer: Peer) -> Connection<Pending<Verdict>> {
+pub(crate) fn detached(config: Config, peer: Peer) -> Connection<Pending<Verdict>> {
     let served = served(config, &peer);
     let link = Arc::clone(&served.link);
     Connection::new(session::detached(served), link, peer)
 }
 
 /// Makes a connection of a registry that limits memory. Its socket is on another thread.
-pub(super) fn counted(
+pub(crate) fn counted(
     config: Config,
     peer: Peer,
     events: Arc<dyn Events>,
@@ -79,7 +79,7 @@ pub(super) fn counted(
 }
 
 /// Makes a connection with a handler in its own task.
-pub(super) fn handled<F: Future<Output = Verdict>>(
+pub(crate) fn handled<F: Future<Output = Verdict>>(
     config: Config,
     peer: Peer,
     handle: impl FnOnce(WebSocket) -> F,
@@ -100,19 +100,19 @@ impl<F: Future<Output = Verdict>> Connection<F> {
         }
     }
 
-    pub(super) fn link(&self) -> Arc<Link> {
+    pub(crate) fn link(&self) -> Arc<Link> {
         Arc::clone(&self.link)
     }
 
     /// Polls the connection once. Returns whether it is over.
-    pub(super) fn poll(&mut self) -> bool {
+    pub(crate) fn poll(&mut self) -> bool {
         let waker = Waker::from(Arc::clone(&self.signal));
         let mut cx = Context::from_waker(&waker);
         self.session.as_mut().poll(&mut cx).is_ready()
     }
 
     /// Polls the connection whenever it is woken, until `written` messages are written.
-    pub(super) fn run_until(&mut self, written: usize) {
+    pub(crate) fn run_until(&mut self, written: usize) {
         while !self.poll() && !self.peer.has(written) {
             self.signal.wait();
         }
@@ -120,7 +120,7 @@ impl<F: Future<Output = Verdict>> Connection<F> {
 
     /// Polls the connection whenever it is woken, until it is over. Returns the payloads that were
     /// written.
-    pub(super) fn run(mut self) -> Vec<u8> {
+    pub(crate) fn run(mut self) -> Vec<u8> {
         while !self.poll() {
             self.signal.wait();
         }
@@ -131,6 +131,6 @@ impl<F: Future<Output = Verdict>> Connection<F> {
 }
 
 /// Makes a connection whose outbox has room for one message.
-pub(super) fn detached_with_outbox_of_one() -> Connection<Pending<Verdict>> {
+pub(crate) fn detached_with_outbox_of_one() -> Connection<Pending<Verdict>> {
     detached(config().max_outbox(1, 1024), Peer::default())
 }

@@ -17,9 +17,9 @@
 //! | `ending` | models of the end |
 //! | `shedding` | models of a connection that drops its memory |
 
-mod connection;
+pub(crate) mod connection;
 mod ending;
-mod peer;
+pub(crate) mod peer;
 mod receiving;
 mod sending;
 mod shedding;
@@ -47,7 +47,7 @@ use super::{
 use crate::words::{CloseCode, CloseFrame, Message};
 
 /// Runs a model in every order of its threads.
-fn model(model: impl Fn() + Send + Sync + 'static) {
+pub(crate) fn model(model: impl Fn() + Send + Sync + 'static) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_time()
         .start_paused(true)

@@ -13,7 +13,7 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
 /// The peer's end of the stream.
 #[derive(Clone, Default)]
-pub(super) struct Peer(Arc<StdMutex<Script>>);
+pub(crate) struct Peer(Arc<StdMutex<Script>>);
 
 #[derive(Default)]
 struct Script {
@@ -29,7 +29,7 @@ struct Script {
 
 /// Blocks writes until another thread opens it.
 #[derive(Default)]
-pub(super) struct Gate(Mutex<(bool, Option<Waker>)>);
+pub(crate) struct Gate(Mutex<(bool, Option<Waker>)>);
 
 impl Gate {
     fn poll_open(&self, cx: &Context<'_>) -> Poll<()> {
@@ -41,7 +41,7 @@ impl Gate {
         Poll::Pending
     }
 
-    pub(super) fn open(&self) {
+    pub(crate) fn open(&self) {
         let mut state = self.0.lock().unwrap();
         state.0 = true;
         let writer = state.1.take();
@@ -53,38 +53,38 @@ impl Gate {
 }
 
 impl Peer {
-    pub(super) fn sends(self, payload: u8) -> Self {
+    pub(crate) fn sends(self, payload: u8) -> Self {
         self.then(frame(0x82, payload).to_vec())
     }
 
-    pub(super) fn closes(self) -> Self {
+    pub(crate) fn closes(self) -> Self {
         self.then(CLOSE.to_vec())
     }
 
-    pub(super) fn ends(self) -> Self {
+    pub(crate) fn ends(self) -> Self {
         self.then(Vec::new())
     }
 
-    pub(super) fn then(self, read: Vec<u8>) -> Self {
+    pub(crate) fn then(self, read: Vec<u8>) -> Self {
         self.0.lock().unwrap().sends.push_back(read);
         self
     }
 
     /// Makes every write fail.
-    pub(super) fn fails_writes(self) -> Self {
+    pub(crate) fn fails_writes(self) -> Self {
         self.0.lock().unwrap().is_gone = true;
         self
     }
 
     /// Blocks all writes until the gate is open.
-    pub(super) fn blocks_writes(self, gate: &Arc<Gate>) -> Self {
+    pub(crate) fn blocks_writes(self, gate: &Arc<Gate>) -> Self {
         self.0.lock().unwrap().gate = Some(Arc::clone(gate));
         self
     }
 
     /// Returns the payloads of messages and pongs that were written, and whether a Close follows
     /// them.
-    pub(super) fn written(&self) -> (Vec<u8>, bool) {
+    pub(crate) fn written(&self) -> (Vec<u8>, bool) {
         let script = self.0.lock().unwrap();
         let (mut payloads, mut rest) = (Vec::new(), &script.written[..]);
         while let [0x82 | 0x8a, 1, payload, behind @ ..] = rest {
@@ -95,18 +95,18 @@ impl Peer {
         (payloads, !rest.is_empty())
     }
 
-    pub(super) fn has(&self, messages: usize) -> bool {
+    pub(crate) fn has(&self, messages: usize) -> bool {
         self.written().0.len() == messages
     }
 }
 
 /// Makes a client's frame with a payload of one byte.
-pub(super) const fn frame(kind: u8, payload: u8) -> [u8; 7] {
+pub(crate) const fn frame(kind: u8, payload: u8) -> [u8; 7] {
     [kind, 0x81, 0, 0, 0, 0, payload]
 }
 
 /// A client's Close with 1000.
-pub(super) const CLOSE: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
+pub(crate) const CLOSE: [u8; 8] = [0x88, 0x82, 0, 0, 0, 0, 0x03, 0xe8];
 
 impl AsyncRead for Peer {
     fn poll_read(

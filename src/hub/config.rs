@@ -1,0 +1,216 @@
+//! The settings of a hub and of its rooms.
+
+use std::{fmt, sync::Arc, time::Duration};
+
+use super::{
+    envelope::{Envelope, Form},
+    names::MAX_PLACES,
+};
+use crate::words::CloseCode;
+
+const KIB: usize = 1024;
+
+/// The settings of rooms by their names.
+pub(super) type ByName<T> = Arc<dyn Fn(&str) -> RoomConfig<T> + Send + Sync>;
+
+/// The settings of a [`Hub`](super::Hub).
+///
+/// # Examples
+///
+/// ```
+/// use tower_websocket::hub::{Hub, HubConfig, Overflow, RoomConfig};
+///
+/// let hub: Hub = Hub::with(HubConfig::new().rooms(|name| match name.split_once(':') {
+///     Some(("prices", _)) => RoomConfig::new().overflow(Overflow::Latest),
+///     _ => RoomConfig::new(),
+/// }));
+/// ```
+pub struct HubConfig<T = ()> {
+    pub(super) rooms: ByName<T>,
+    pub(super) max_rooms: usize,
+    pub(super) max_rooms_per_connection: usize,
+    pub(super) max_backlog: usize,
+}
+
+impl<T: 'static> HubConfig<T> {
+    /// Makes the default settings.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            rooms: Arc::new(|_| RoomConfig::new()),
+            max_rooms: 100_000,
+            max_rooms_per_connection: 128,
+            max_backlog: 64 * KIB * KIB,
+        }
+    }
+
+    /// Sets the settings of rooms by their names. It is called when a room comes into being, which is when its first
+    /// member joins or its first [`Watch`](super::Watch) begins. Default: [`RoomConfig::new`] for each.
+    #[must_use]
+    pub fn rooms(
+        mut self,
+        settings: impl Fn(&str) -> RoomConfig<T> + Send + Sync + 'static,
+    ) -> Self {
+        self.rooms = Arc::new(settings);
+        self
+    }
+
+    /// Sets the largest number of rooms with members. Default: 100,000.
+    #[must_use]
+    pub const fn max_rooms(mut self, rooms: usize) -> Self {
+        self.max_rooms = rooms;
+        self
+    }
+
+    /// Sets the largest number of rooms that one connection is in, over all hubs. Default: 128.
+    #[must_use]
+    pub const fn max_rooms_per_connection(mut self, rooms: usize) -> Self {
+        self.max_rooms_per_connection = rooms;
+        self
+    }
+
+    /// Caps the backlogs of all rooms together, in bytes. Past it, each room with a backlog that gets another message
+    /// applies its [`Overflow`] early. Default: 64 MiB.
+    #[must_use]
+    pub const fn max_backlog(mut self, bytes: usize) -> Self {
+        self.max_backlog = bytes;
+        self
+    }
+}
+
+impl<T: 'static> Default for HubConfig<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> fmt::Debug for HubConfig<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("HubConfig")
+            .field("max_rooms", &self.max_rooms)
+            .field("max_rooms_per_connection", &self.max_rooms_per_connection)
+            .field("max_backlog", &self.max_backlog)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What happens to a member that has not read the oldest message of its room's backlog when that has to go.
+///
+/// A member is *behind* when its share of its connection's outbox is full: 64 messages or 64 KiB, at most half of
+/// [`Config::max_outbox`](crate::Config::max_outbox). What comes then waits in the room's backlog, once for all members.
+/// [`Config::write_timeout`](crate::Config::write_timeout) still ends a connection that takes nothing at all.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum Overflow {
+    /// It leaves the room, and its connection is closed with this code and the reason "too slow". It misses nothing
+    /// without knowing. The default, with 1013.
+    Disconnect(CloseCode),
+    /// It goes on with the oldest message that is left.
+    DropOldest,
+    /// Nothing is kept for it: while it is behind, it misses what is sent.
+    DropNewest,
+    /// Of messages with the same key ([`Publication::latest`](super::Publication::latest)) it gets the newest one, in
+    /// the order in which these were sent. Up to 1,024 keys are kept, and as many bytes as the backlog may have. Other
+    /// messages are treated as by [`DropOldest`](Self::DropOldest).
+    Latest,
+}
+
+/// The settings of a [`Room`](super::Room).
+pub struct RoomConfig<T = ()> {
+    pub(super) overflow: Overflow,
+    pub(super) backlog: (usize, usize),
+    pub(super) max_members: usize,
+    pub(super) max_message_size: usize,
+    pub(super) presence_interval: Duration,
+    pub(super) max_listed: usize,
+    pub(super) form: Form<T>,
+}
+
+impl<T: 'static> RoomConfig<T> {
+    /// Makes the default settings.
+    #[must_use]
+    pub fn new() -> Self {
+        Self {
+            overflow: Overflow::Disconnect(CloseCode::TRY_AGAIN_LATER),
+            backlog: (1024, KIB * KIB),
+            max_members: 100_000,
+            max_message_size: 256 * KIB,
+            presence_interval: Duration::from_millis(200),
+            max_listed: 1000,
+            form: Form::Plain,
+        }
+    }
+
+    /// Sets what happens to a member that is too slow. Default: [`Overflow::Disconnect`] with 1013.
+    #[must_use]
+    pub const fn overflow(mut self, overflow: Overflow) -> Self {
+        self.overflow = overflow;
+        self
+    }
+
+    /// Caps what is kept for members that are behind, in messages and in bytes of payload. The members of a room
+    /// share one backlog. Default: 1,024 messages and 1 MiB.
+    #[must_use]
+    pub const fn max_backlog(mut self, messages: usize, bytes: usize) -> Self {
+        self.backlog = (messages, bytes);
+        self
+    }
+
+    /// Sets the largest number of members. Default: 100,000; at most 1,048,576.
+    #[must_use]
+    pub fn max_members(mut self, members: usize) -> Self {
+        self.max_members = members.min(MAX_PLACES);
+        self
+    }
+
+    /// Sets the longest message, in bytes of payload. Default: 256 KiB.
+    #[must_use]
+    pub const fn max_message_size(mut self, bytes: usize) -> Self {
+        self.max_message_size = bytes;
+        self
+    }
+
+    /// Sets how members see messages, and what they hear about each other and about gaps. Default:
+    /// [`Plain`](super::Plain).
+    #[must_use]
+    pub fn envelope(mut self, envelope: impl Into<Envelope<T>>) -> Self {
+        self.form = envelope.into().0;
+        self
+    }
+
+    /// Sets the shortest time between two messages about who has come and gone, if the envelope has them. The first one
+    /// comes at once. Default: 200 ms.
+    #[must_use]
+    pub const fn presence_interval(mut self, interval: Duration) -> Self {
+        self.presence_interval = interval;
+        self
+    }
+
+    /// Sets up to how many members these messages name. In a larger room they only have the number of members.
+    /// Default: 1,000.
+    #[must_use]
+    pub const fn max_listed(mut self, members: usize) -> Self {
+        self.max_listed = members;
+        self
+    }
+}
+
+impl<T: 'static> Default for RoomConfig<T> {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl<T> fmt::Debug for RoomConfig<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RoomConfig")
+            .field("overflow", &self.overflow)
+            .field("max_backlog", &self.backlog)
+            .field("max_members", &self.max_members)
+            .field("max_message_size", &self.max_message_size)
+            .field("envelope", &self.form)
+            .field("presence_interval", &self.presence_interval)
+            .field("max_listed", &self.max_listed)
+            .finish()
+    }
+}

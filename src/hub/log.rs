@@ -1,0 +1,399 @@
+//! The log of a room: what its members have not got yet, each entry once.
+//!
+//! An entry is kept until every chunk has delivered it and no member is behind, at most up to the room's backlog.
+//! Entries that leave are returned to the caller, who drops them without the lock: a payload may run the user's code
+//! when it is dropped.
+
+use std::{
+    collections::{HashMap, VecDeque},
+    mem,
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicUsize, Ordering},
+    },
+};
+
+use super::{
+    chunk::Chunk,
+    config::Overflow,
+    names::{Key, MemberId},
+    presence::News,
+};
+use crate::codec::SharedMessage;
+
+/// The most keys of a room with [`Overflow::Latest`].
+const MAX_KEYS: usize = 1024;
+/// What an entry counts in addition to its payload.
+const ENTRY: usize = 128;
+/// The capacity that an empty log keeps.
+const KEPT: usize = 4;
+
+/// What members get.
+#[derive(Debug)]
+pub(super) struct Entry<T> {
+    pub(super) kind: Kind<T>,
+    pub(super) except: Option<MemberId>,
+    key: Option<Key>,
+}
+
+#[derive(Debug)]
+pub(super) enum Kind<T> {
+    Message(SharedMessage),
+    /// News about members. The message is made without a lock, by the first who needs it.
+    News {
+        news: News<T>,
+        message: OnceLock<Option<SharedMessage>>,
+    },
+}
+
+impl<T> Entry<T> {
+    pub(super) const fn message(
+        message: SharedMessage,
+        except: Option<MemberId>,
+        key: Option<Key>,
+    ) -> Self {
+        Self {
+            kind: Kind::Message(message),
+            except,
+            key,
+        }
+    }
+
+    pub(super) const fn news(news: News<T>) -> Self {
+        Self {
+            kind: Kind::News {
+                news,
+                message: OnceLock::new(),
+            },
+            except: None,
+            key: None,
+        }
+    }
+
+    /// Returns what is written, or `None` if it is nothing or was not made yet.
+    pub(super) fn shared(&self) -> Option<&SharedMessage> {
+        match &self.kind {
+            Kind::Message(message) => Some(message),
+            Kind::News { message, .. } => message.get()?.as_ref(),
+        }
+    }
+
+    pub(super) const fn is_message(&self) -> bool {
+        matches!(self.kind, Kind::Message(_))
+    }
+
+    fn bytes(&self) -> usize {
+        match &self.kind {
+            Kind::Message(message) => message.len() + ENTRY,
+            Kind::News { news, .. } => news.len() * ENTRY + ENTRY,
+        }
+    }
+}
+
+/// An entry in its place.
+#[derive(Debug)]
+pub(super) struct Logged<T> {
+    pub(super) offset: u64,
+    /// It has a key that counts: a newer entry may take its place.
+    has_key: bool,
+    /// It is the newest one with its key, and is kept until a newer one comes.
+    is_newest: bool,
+    pub(super) entry: Arc<Entry<T>>,
+}
+
+impl<T> Clone for Logged<T> {
+    fn clone(&self) -> Self {
+        Self {
+            offset: self.offset,
+            has_key: self.has_key,
+            is_newest: self.is_newest,
+            entry: Arc::clone(&self.entry),
+        }
+    }
+}
+
+impl<T> Logged<T> {
+    /// Returns whether a newer entry may take the place of this one.
+    pub(super) const fn has_key(&self) -> bool {
+        self.has_key
+    }
+
+    /// Returns whether a newer entry has taken its place.
+    pub(super) const fn is_superseded(&self) -> bool {
+        self.has_key && !self.is_newest
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct Log<T> {
+    next: u64,
+    entries: VecDeque<Logged<T>>,
+    bytes: usize,
+    /// An entry below this offset may have left although somebody was behind.
+    evicted_below: u64,
+    /// For each chunk the first offset that it has not delivered; `u64::MAX` if it is empty.
+    cursors: Vec<u64>,
+    pub(super) chunks: Arc<Vec<Arc<Chunk<T>>>>,
+    /// The members of the room.
+    pub(super) members: usize,
+    /// The members that are behind and for whom entries are kept.
+    pub(super) behind: usize,
+    latest: Option<Box<Latest>>,
+}
+
+/// The newest entries by key.
+#[derive(Debug, Default)]
+struct Latest {
+    offsets: HashMap<Key, u64>,
+    bytes: usize,
+}
+
+/// Entries to be dropped without the lock.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Removed<T>(VecDeque<Logged<T>>);
+
+impl<T> Default for Removed<T> {
+    fn default() -> Self {
+        Self(VecDeque::new())
+    }
+}
+
+/// The limits on a backlog.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Limits<'a> {
+    pub(super) overflow: Overflow,
+    pub(super) messages: usize,
+    pub(super) bytes: usize,
+    /// The bytes in all rooms, and their limit.
+    pub(super) all: &'a AtomicUsize,
+    pub(super) max_all: usize,
+}
+
+impl<T> Default for Log<T> {
+    fn default() -> Self {
+        Self {
+            next: 0,
+            entries: VecDeque::new(),
+            bytes: 0,
+            evicted_below: 0,
+            cursors: Vec::new(),
+            chunks: Arc::default(),
+            members: 0,
+            behind: 0,
+            latest: None,
+        }
+    }
+}
+
+impl<T> Log<T> {
+    /// Returns the offset of the next entry.
+    pub(super) const fn next(&self) -> u64 {
+        self.next
+    }
+
+    pub(super) const fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    pub(super) const fn evicted_below(&self) -> u64 {
+        self.evicted_below
+    }
+
+    /// Adds a chunk without members.
+    pub(super) fn add_chunk(&mut self, chunk: Arc<Chunk<T>>) {
+        Arc::make_mut(&mut self.chunks).push(chunk);
+        self.cursors.push(u64::MAX);
+    }
+
+    /// Records that a chunk has its first member.
+    pub(super) fn begin_chunk(&mut self, chunk: usize) {
+        self.cursors[chunk] = self.next;
+    }
+
+    /// Appends an entry.
+    pub(super) fn push(&mut self, entry: Arc<Entry<T>>, limits: Limits<'_>) -> Removed<T> {
+        let mut removed = Removed::default();
+        let offset = self.next;
+        self.next += 1;
+        let bytes = entry.bytes();
+        let has_key = match &entry.key {
+            Some(key) if limits.overflow == Overflow::Latest => {
+                self.supersede(key, offset, bytes, limits, &mut removed)
+            }
+            _ => false,
+        };
+        self.add_bytes(bytes, limits);
+        self.entries.push_back(Logged {
+            offset,
+            has_key,
+            is_newest: has_key,
+            entry,
+        });
+        removed
+    }
+
+    /// Removes the older entry with this key. Returns whether the new one is kept as the latest.
+    fn supersede(
+        &mut self,
+        key: &Key,
+        offset: u64,
+        bytes: usize,
+        limits: Limits<'_>,
+        removed: &mut Removed<T>,
+    ) -> bool {
+        let delivered = self.delivered();
+        let latest = self.latest.get_or_insert_default();
+        let old = latest.offsets.remove(key);
+        if let Some(at) = old.and_then(|old| find(&self.entries, old)) {
+            latest.bytes -= self.entries[at].entry.bytes();
+            self.entries[at].is_newest = false;
+            // Members that keep up get both.
+            if self.entries[at].offset < delivered {
+                removed.0.extend(self.entries.remove(at));
+            }
+        }
+        let has_room = latest.offsets.len() < MAX_KEYS && latest.bytes + bytes <= limits.bytes;
+        if has_room {
+            latest.offsets.insert(key.clone(), offset);
+            latest.bytes += bytes;
+        }
+        for Logged { entry, .. } in &removed.0 {
+            self.bytes -= entry.bytes();
+            limits.all.fetch_sub(entry.bytes(), Ordering::Relaxed);
+        }
+        has_room
+    }
+
+    fn add_bytes(&mut self, bytes: usize, limits: Limits<'_>) {
+        self.bytes += bytes;
+        limits.all.fetch_add(bytes, Ordering::Relaxed);
+    }
+
+    /// Returns the first offset that a chunk has not delivered.
+    fn delivered(&self) -> u64 {
+        let slowest = self.cursors.iter().copied().min();
+        slowest.unwrap_or(u64::MAX).min(self.next)
+    }
+
+    /// Removes what nobody needs, and what exceeds the backlog. Returns whether it still exceeds the backlog because
+    /// of a chunk that has not delivered.
+    pub(super) fn trim(&mut self, limits: Limits<'_>, removed: &mut Removed<T>) -> bool {
+        let delivered = self.delivered();
+        if self.behind == 0 {
+            self.remove_front(delivered, limits, removed);
+            return self.is_over(limits);
+        }
+        while self.is_over(limits) {
+            let first = self.entries.iter().position(|logged| !logged.is_newest);
+            let Some(first) = first.filter(|at| self.entries[*at].offset < delivered) else {
+                // If only keyed entries are left, these have limits of their own.
+                return self.delivered() < self.next;
+            };
+            if let Some(logged) = self.entries.remove(first) {
+                self.evicted_below = logged.offset + 1;
+                self.remove_bytes(logged.entry.bytes(), limits);
+                removed.0.push_back(logged);
+            }
+        }
+        false
+    }
+
+    fn is_over(&self, limits: Limits<'_>) -> bool {
+        self.entries.len() > limits.messages + self.keys()
+            || self.bytes > limits.bytes + self.keyed_bytes()
+            || limits.all.load(Ordering::Relaxed) > limits.max_all
+    }
+
+    fn keys(&self) -> usize {
+        let latest = self.latest.as_ref();
+        latest.map_or(0, |latest| latest.offsets.len())
+    }
+
+    fn keyed_bytes(&self) -> usize {
+        self.latest.as_ref().map_or(0, |latest| latest.bytes)
+    }
+
+    /// Removes all entries below an offset.
+    fn remove_front(&mut self, below: u64, limits: Limits<'_>, removed: &mut Removed<T>) {
+        if below == self.next {
+            self.remove_bytes(self.bytes, limits);
+            self.latest = None;
+            let entries = mem::take(&mut self.entries);
+            match removed.0.is_empty() {
+                true => removed.0 = entries,
+                false => removed.0.extend(entries),
+            }
+            return;
+        }
+        while let Some(logged) = self.entries.pop_front_if_below(below) {
+            self.remove_bytes(logged.entry.bytes(), limits);
+            self.forget_key(&logged);
+            removed.0.push_back(logged);
+        }
+        if self.entries.capacity() > KEPT.max(4 * self.entries.len()) {
+            self.entries.shrink_to(KEPT.max(2 * self.entries.len()));
+        }
+    }
+
+    fn remove_bytes(&mut self, bytes: usize, limits: Limits<'_>) {
+        self.bytes -= bytes;
+        limits.all.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    fn forget_key(&mut self, logged: &Logged<T>) {
+        let (Some(latest), Some(key), true) =
+            (&mut self.latest, &logged.entry.key, logged.is_newest)
+        else {
+            return;
+        };
+        latest.offsets.remove(key);
+        latest.bytes -= logged.entry.bytes();
+    }
+
+    /// Returns up to `max` entries that the chunk has to deliver.
+    pub(super) fn undelivered(&self, chunk: usize, max: usize) -> Vec<Logged<T>> {
+        let cursor = self.cursors[chunk];
+        let entries = self.after(cursor);
+        entries.take(max).cloned().collect()
+    }
+
+    /// Returns the entries from an offset on.
+    pub(super) fn after(&self, offset: u64) -> impl Iterator<Item = &Logged<T>> {
+        let first = self
+            .entries
+            .partition_point(|logged| logged.offset < offset);
+        self.entries.range(first..)
+    }
+
+    /// Moves the cursor of a chunk. Returns whether there is more to deliver.
+    pub(super) fn delivered_up_to(&mut self, chunk: usize, offset: u64) -> bool {
+        if self.cursors[chunk] != u64::MAX {
+            self.cursors[chunk] = offset;
+        }
+        offset < self.next
+    }
+
+    /// Records that a chunk has no member any more.
+    pub(super) fn end_chunk(&mut self, chunk: usize) {
+        self.cursors[chunk] = u64::MAX;
+    }
+}
+
+/// Returns where the entry with this offset is.
+fn find<T>(entries: &VecDeque<Logged<T>>, offset: u64) -> Option<usize> {
+    entries
+        .binary_search_by_key(&offset, |logged| logged.offset)
+        .ok()
+}
+
+trait PopFront<T> {
+    fn pop_front_if_below(&mut self, offset: u64) -> Option<Logged<T>>;
+}
+
+impl<T> PopFront<T> for VecDeque<Logged<T>> {
+    fn pop_front_if_below(&mut self, offset: u64) -> Option<Logged<T>> {
+        self.front().filter(|logged| logged.offset < offset)?;
+        self.pop_front()
+    }
+}

@@ -1,0 +1,196 @@
+//! What rooms allocate: for a message, for a member, for members that do not read, and after all of that.
+//!
+//! The allocator counts for the whole process, and a test harness has a thread of its own: so there is none, and the
+//! program is the test.
+
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
+mod support;
+
+use std::{alloc::System, future::Future, time::Duration};
+
+use stats_alloc::{INSTRUMENTED_SYSTEM, Region, StatsAlloc};
+use support::{memory, pipe, settle};
+use tokio::{
+    io::{AsyncReadExt, DuplexStream},
+    time::{Instant, sleep_until},
+};
+use tower_websocket::{
+    Config, WebSocket,
+    hub::{Hub, HubConfig, Membership, Overflow, RoomConfig},
+};
+
+#[global_allocator]
+static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
+
+const KIB: usize = 1024;
+const MIB: usize = 1024 * KIB;
+
+fn main() {
+    run("a message", allocations_of_a_message());
+    run("members and rooms", members_and_rooms());
+    run("one of 200 stalled", one_of_200_is_stalled());
+    run("300 of 1,000 stopped", three_hundred_of_1000_are_stopped());
+}
+
+fn run(name: &str, part: impl Future<Output = ()>) {
+    println!("{name}:");
+    memory::run(part);
+}
+
+/// Returns the bytes in use since the region began.
+fn in_use(region: &Region<'_, System>) -> isize {
+    let stats = region.change();
+    stats.bytes_allocated as isize - stats.bytes_deallocated as isize
+}
+
+/// A connection whose peer is a task that reads, or nobody.
+async fn connect(capacity: usize, reads: bool) -> (WebSocket, Option<DuplexStream>) {
+    let config = Config::new()
+        .without_keepalive()
+        .write_timeout(Duration::from_secs(3600));
+    let (socket, mut client) = pipe::socket(config, capacity);
+    if !reads {
+        return (socket, Some(client));
+    }
+    tokio::spawn(async move {
+        let mut buffer = [0; 1024];
+        while client.read(&mut buffer).await.is_ok_and(|read| read > 0) {}
+    });
+    (socket, None)
+}
+
+async fn allocations_of_a_message() {
+    for members in [3, 100] {
+        let hub: Hub = Hub::new();
+        let room = hub.room("a");
+        let mut joined = Vec::new();
+        for _ in 0..members {
+            let (socket, client) = connect(64 * KIB, true).await;
+            joined.push((room.join(&socket, ()).await.unwrap(), socket, client));
+        }
+        for len in [10, 10_000] {
+            let payload = bytes::Bytes::from(vec![7; len]);
+            room.send(payload.clone()).unwrap();
+            settle().await;
+            let region = Region::new(ALLOCATOR);
+            room.send(payload.clone()).unwrap();
+            let allocations = region.change().allocations;
+            println!("- {allocations} allocations for {len} bytes to {members} members");
+            assert!(allocations <= 3, "{allocations}");
+            settle().await;
+        }
+    }
+}
+
+async fn members_and_rooms() {
+    const MEMBERS: usize = 1000;
+    let hub: Hub = Hub::new();
+    let mut sockets = Vec::new();
+    for _ in 0..MEMBERS {
+        sockets.push(connect(16, false).await);
+    }
+    settle().await;
+    let mut joined: Vec<Membership> = Vec::with_capacity(MEMBERS);
+    let region = Region::new(ALLOCATOR);
+    for (socket, _) in &sockets {
+        joined.push(hub.room("one").join(socket, ()).await.unwrap());
+    }
+    let member = in_use(&region) / MEMBERS as isize;
+    println!("- {member} bytes for a member");
+    assert!(member <= 240, "{member} bytes for a member");
+    joined.clear();
+    settle().await;
+    let left = in_use(&region);
+    println!("- {left} bytes after all have left");
+    assert!(left <= 2 * KIB as isize, "{left} bytes");
+    for (number, (socket, _)) in sockets.iter().enumerate() {
+        joined.push(hub.room(number.to_string()).join(socket, ()).await.unwrap());
+    }
+    let room = in_use(&region) / MEMBERS as isize - member;
+    println!("- {room} bytes for a room");
+    assert!(room <= 1000, "{room} bytes for a room");
+    joined.clear();
+    settle().await;
+    let left = in_use(&region);
+    println!("- {left} bytes after all rooms have ended");
+    assert!(left <= 64 * 1024, "{left} bytes");
+}
+
+fn hub(overflow: Overflow) -> Hub {
+    Hub::with(HubConfig::new().rooms(move |_| RoomConfig::new().overflow(overflow)))
+}
+
+async fn one_of_200_is_stalled() {
+    let hub = hub(Overflow::DropOldest);
+    let room = hub.room("a");
+    let mut members = Vec::new();
+    for number in 0..200 {
+        let (socket, client) = connect(4 * KIB, number > 0).await;
+        members.push((room.join(&socket, ()).await.unwrap(), socket, client));
+    }
+    for _ in 0..50 {
+        room.send(vec![7; 100]).unwrap();
+    }
+    settle().await;
+    let region = Region::new(ALLOCATOR);
+    let start = Instant::now();
+    let mut most = 0;
+    // 5,000 messages a second for 60 s.
+    for turn in 1..=6000 {
+        for _ in 0..50 {
+            room.send(vec![7; 100]).unwrap();
+        }
+        sleep_until(start + turn * Duration::from_millis(10)).await;
+        most = most.max(in_use(&region));
+    }
+    println!("- {} KiB at most", most / 1024);
+    assert!(most <= 3 * MIB as isize / 2, "{most} bytes");
+    let lost: Vec<_> = members
+        .iter()
+        .map(|(member, ..)| member.lag().lost)
+        .collect();
+    assert!(lost[0] > 290_000);
+    assert!(lost[1..].iter().all(|lost| *lost == 0));
+}
+
+async fn three_hundred_of_1000_are_stopped() {
+    let hub = hub(Overflow::DropOldest);
+    let room = hub.room("a");
+    let mut members = Vec::new();
+    for number in 0..1000 {
+        let (socket, client) = connect(4 * KIB, number % 10 >= 3).await;
+        members.push((room.join(&socket, ()).await.unwrap(), socket, client));
+    }
+    // Fills the pipes, whose memory is not that of the connections.
+    for _ in 0..3 {
+        room.send(vec![7; KIB]).unwrap();
+        settle().await;
+    }
+    let region = Region::new(ALLOCATOR);
+    let mut most = 0;
+    for _ in 0..3000 {
+        let sent = room.send(vec![7; KIB]).unwrap();
+        assert_eq!(sent.members_here, 1000);
+        settle().await;
+        most = most.max(in_use(&region));
+    }
+    let end = in_use(&region);
+    let all = members
+        .iter()
+        .map(|(_, socket, _)| socket.sender().buffered().bytes);
+    println!(
+        "- {} KiB queued, {} KiB at the end",
+        all.sum::<usize>() / KIB,
+        end / 1024
+    );
+    println!("- {} KiB at most", most / 1024);
+    assert!(most <= 24 * MIB as isize, "{most} bytes");
+    for (number, (member, ..)) in members.iter().enumerate() {
+        assert_eq!(member.lag().lost > 0, number % 10 < 3);
+    }
+    drop(members);
+    settle().await;
+    assert_eq!(hub.rooms(), []);
+    assert_eq!(hub.counts().backlog_bytes, 0);
+}
