@@ -14,7 +14,7 @@ use std::{
 };
 
 use super::{
-    chunk::Chunk,
+    Chunk,
     config::Overflow,
     names::{Key, MemberId},
     presence::News,

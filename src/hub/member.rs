@@ -9,7 +9,7 @@ use std::{
     task::Wake,
 };
 
-use super::{names::MemberId, state::RoomState};
+use super::{RoomState, names::MemberId};
 use crate::socket::Link;
 
 /// Why a member has left.

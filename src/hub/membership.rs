@@ -9,12 +9,12 @@ use std::{
 };
 
 use super::{
+    Room,
     chunk::Lag,
     error::{JoinError, PublishError},
     member::{LeaveReason, Member},
     names::{Key, MemberId},
     publication::{Publication, Sent},
-    room::Room,
     shared::Shared,
 };
 use crate::{

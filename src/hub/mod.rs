@@ -83,7 +83,8 @@ pub use self::{
     room::Room,
     watch::{Event, Watch},
 };
-use self::{shared::Shared, state::RoomState};
+// A room, its chunks and its members name each other: they do so through these names, as parts of one type.
+use self::{chunk::Chunk, shared::Shared, state::RoomState};
 
 /// The rooms of an application. Cheap to clone: clones are the same hub.
 ///

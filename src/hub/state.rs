@@ -10,6 +10,7 @@ use std::{
 };
 
 use super::{
+    Shared,
     chunk::{After, BATCH, Chunk, Lag, SEATS, Seat},
     config::{Overflow, RoomConfig},
     counts::{Counters, HubCounts, add},
@@ -20,7 +21,6 @@ use super::{
     presence::Roster,
     publication::{Publication, Sent},
     roster::{Aside, Members},
-    shared::Shared,
     tasks::Tasks,
     watch::Queue,
 };

@@ -11,7 +11,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{chunk::Chunk, state::RoomState};
+use super::{Chunk, RoomState};
 use crate::socket::sync::Mutex;
 
 /// Spawns the tasks of a room on the runtime of its first member.

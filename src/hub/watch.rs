@@ -11,9 +11,9 @@ use std::{
 use futures_util::Stream;
 
 use super::{
+    RoomState,
     member::LeaveReason,
     presence::{Presence, Roster},
-    state::RoomState,
 };
 use crate::socket::sync::{Mutex, MutexGuard};
 
