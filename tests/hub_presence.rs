@@ -1,6 +1,7 @@
 //! Who is in a room: lists, watches, keys, and what members hear of each other.
 
 #![cfg(feature = "hub")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
 

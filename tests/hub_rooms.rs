@@ -1,6 +1,7 @@
 //! Rooms: joining, leaving, and sending to all, some or nobody.
 
 #![cfg(feature = "hub")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
 

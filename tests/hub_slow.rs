@@ -1,6 +1,7 @@
 //! Members that read too slowly: what each policy does, and that others do not notice.
 
 #![cfg(feature = "hub")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
 
