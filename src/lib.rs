@@ -111,12 +111,12 @@
 //! - [`Connections`] counts connections, lists them, and shuts them down gracefully. One registry can hold the
 //!   connections of several layers and clients. [`Accept::identify`] gives a connection a value, such as its user,
 //!   by which [`Connections::close_where`] finds it.
-//! - An [`Observer`] gets an event when a connection opens or closes. The feature `metrics` has one for the crate of
-//!   that name, and so for Prometheus. No message calls it.
+//! - An [`Observer`] gets an event when a connection opens or closes, but not for each message. The feature `metrics`
+//!   has an observer for the `metrics` crate, which can export to Prometheus.
 //! - Each connection has a `tracing` span `websocket` inside of the span of its request, with its number, peer and
-//!   path. `WebSocketLayer::make_span` makes one with the user. At debug level the last line, "websocket closed",
-//!   says how the connection ended, and what came and went (`RUST_LOG=info,tower_websocket=debug`). What clients cause
-//!   is never logged at warn or error level. For an error that a client causes, a handler returns a [`CloseFrame`].
+//!   path. `WebSocketLayer::make_span` can add the user. At debug level the last line, "websocket closed", has the
+//!   end of the connection and its traffic (`RUST_LOG=info,tower_websocket=debug`). Events that clients cause are
+//!   never logged at warn or error level. For an error that a client causes, a handler returns a [`CloseFrame`].
 //! - If more than 256 tasks are ready on one saturated worker of tokio's multi-thread runtime, some go to the
 //!   global queue, and their connections wait longer. Set `event_interval` of the runtime's builder, or use
 //!   current-thread runtimes.

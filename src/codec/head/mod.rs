@@ -318,7 +318,7 @@ fn check_second(
     }
 }
 
-/// Checks a length, of which some low bytes may be missing. It lies between `low` and `high`, both included.
+/// Checks a length that lies between `low` and `high`, both included. They differ while its low bytes are missing.
 ///
 /// `min` is the smallest length that needs this encoding.
 #[inline]

@@ -11,7 +11,7 @@ const RULES: Rules = Rules {
     },
     deflation: None,
 };
-/// A message of which one fragment has arrived.
+/// A message after its first fragment.
 const UNFINISHED: Progress = Progress {
     len: 0,
     compressed: false,
