@@ -39,7 +39,7 @@ use tokio_rustls::{
     },
 };
 
-/// Is the process of the test below.
+/// Runs the example in the process that the test below starts.
 #[test]
 #[ignore = "runs until SIGTERM"]
 fn the_process() {
@@ -48,7 +48,7 @@ fn the_process() {
     runtime.block_on(runs).unwrap();
 }
 
-/// A process that ends with the test.
+/// A process that is killed when the test ends.
 struct Process(Child);
 
 impl Drop for Process {
