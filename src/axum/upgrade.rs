@@ -110,6 +110,10 @@ pub struct FromState;
 ///
 /// [`UpgradeRejection`], the response that a [`WebSocketLayer`](crate::WebSocketLayer) of the same settings gives
 /// to the same request.
+///
+/// # Cancel safety
+///
+/// Extraction does not wait. Dropping the value frees the place.
 #[must_use = "a handshake is answered by `on_upgrade`"]
 pub struct Upgrade<F = FromExtension> {
     extracted: Extracted,

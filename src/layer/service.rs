@@ -248,7 +248,7 @@ impl<A> Service<Request<A>> for UpgradeRequired {
 }
 
 impl UpgradeRequired {
-    /// Answers a request that nobody takes.
+    /// Answers a request that is not a handshake for the layer.
     pub(crate) fn respond<A>(&self, request: &Request<A>) -> Response<String> {
         let (status, text) = self.answer(request);
         let mut response = answer::text(status, text.into_owned());

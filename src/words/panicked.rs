@@ -12,7 +12,7 @@ const MAX: usize = 500;
 /// A panic that was caught, with its message.
 #[derive(Debug)]
 pub(crate) struct Panicked {
-    /// `None` if the payload is no string.
+    /// `None` if the payload is not a string.
     message: Option<String>,
 }
 
