@@ -71,12 +71,12 @@ impl Random {
     }
 }
 
-/// What a peer does: the bytes in pieces, and how it reads.
+/// The script of a peer: the pieces that it writes, and how it reads.
 struct Script {
-    /// Each with the time that passes behind it.
+    /// The pieces, each with the pause after it.
     pieces: Vec<(Vec<u8>, Duration)>,
     pipe: usize,
-    /// Bytes at once, with a pause between them.
+    /// The number of bytes for each read. A pause follows each read.
     reads: usize,
 }
 
@@ -357,11 +357,10 @@ async fn closes_at_once_when_a_message_arrives_as_well() {
     }
 }
 
-/// A connection that had so much to do that it let others have their turn is told something when it
-/// sleeps again.
+/// A connection has yielded because of much work, and sleeps again. Then it still notices an event.
 #[tokio::test(start_paused = true)]
-async fn hears_what_it_is_told_after_a_pause() {
-    // As much as is done in one turn, and about that.
+async fn notices_an_event_after_it_has_yielded() {
+    // About as many messages as one poll handles, and fewer and more.
     for messages in [1, 500, 1023, 1024, 1025, 2048] {
         let layer = WebSocketLayer::new(Echo::new());
         let layer = layer.connections_in(&Connections::new().shutdown_spread(Duration::ZERO));
@@ -380,10 +379,9 @@ async fn hears_what_it_is_told_after_a_pause() {
     }
 }
 
-/// One connection is told something while another one is busy, and has to notice it all the same; the
-/// other one has not to.
+/// A connection has to notice its event while another connection is busy. The busy one must not get that event.
 #[tokio::test(start_paused = true)]
-async fn hears_what_it_is_told_beside_others_that_repeat() {
+async fn notices_an_event_while_other_connections_are_busy() {
     let spread = Duration::from_secs(10);
     let layer = WebSocketLayer::new(Echo::new());
     let layer = layer.connections_in(&Connections::new().shutdown_spread(spread));

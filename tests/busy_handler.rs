@@ -1,4 +1,4 @@
-//! Handlers that are busy with something else: their connections are served all the same.
+//! Connections are served even while their handler is busy with other work.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -145,7 +145,7 @@ async fn sees_every_end_behind_a_full_inbox() {
         (close(4000, "bye"), Some(4000)),
         (frame(FIN | 0x3, b""), Some(1002)),
         (frame(FIN | 0xb, b""), Some(1002)),
-        // Whatever is behind them is not looked at.
+        // Bytes after the end are ignored.
         (
             [frame(FIN | 0x8, &[0, 5]), frame(FIN | BINARY, b"late")].concat(),
             Some(1002),

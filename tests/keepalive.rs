@@ -45,10 +45,10 @@ async fn assert_quiet(client: &mut DuplexStream, time: Duration) {
 async fn assert_dropped(mut client: DuplexStream) {
     let mut rest = Vec::new();
     client.read_to_end(&mut rest).await.unwrap();
-    assert_eq!(rest, b"", "nobody is there to be told anything");
+    assert_eq!(rest, b"", "the connection is dropped without a Close");
 }
 
-/// Asserts that the holder is told of a peer that did not answer.
+/// Asserts that `recv` reports a peer that did not answer.
 async fn assert_unresponsive(mut socket: WebSocket) {
     let end = socket.recv().await;
     assert!(matches!(end, Err(RecvError::Unresponsive)), "{end:?}");
@@ -80,7 +80,7 @@ async fn gives_up_a_dead_peer_after_the_silence_and_the_wait_for_an_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn gives_up_a_peer_that_reads_nothing_either() {
-    // Whatever swallows the ping does not take it out of the stream; it fits into a buffer.
+    // The client reads nothing. The ping fits into the buffer of the pipe, so writing does not block.
     let (socket, _client) = pipe::socket(Config::new(), BUFFER);
     let start = Instant::now();
     assert_unresponsive(socket).await;
@@ -121,7 +121,7 @@ async fn counts_the_silence_from_whatever_came_last() {
     }
 }
 
-/// Pongs that nobody asked for cost a token each, and there are ten at the least.
+/// Asserts that at most `tokens` tokens are left. Each unsolicited pong costs one, and a full bucket has at least ten.
 async fn assert_tokens_left(mut client: DuplexStream, tokens: usize) {
     write(&mut client, &frame(FIN | PONG, b"").repeat(tokens)).await;
     sleep(Duration::from_millis(1)).await;
@@ -130,9 +130,9 @@ async fn assert_tokens_left(mut client: DuplexStream, tokens: usize) {
     assert_eq!(close.close_code(), Some(1008), "{tokens} were left");
 }
 
-/// The answers to our pings are no control frames that the peer came up with.
+/// Pongs that answer our pings do not count as control frames of the peer.
 #[tokio::test(start_paused = true)]
-async fn takes_the_answers_to_its_pings_for_nothing() {
+async fn does_not_count_the_answers_to_its_pings() {
     // A token a second, and a ping each 50 ms.
     let tiny = Duration::from_millis(50);
     let config = Config::new().max_control_frames(1, 10);
@@ -147,15 +147,15 @@ async fn takes_the_answers_to_its_pings_for_nothing() {
     assert_tokens_left(client, 10).await;
 }
 
-/// An answer is one whatever came before it, and only the first time.
+/// A pong counts as an answer even after other messages, but only once.
 #[tokio::test(start_paused = true)]
-async fn takes_an_answer_that_it_waits_for_no_more_for_nothing() {
+async fn does_not_count_an_answer_that_it_no_longer_waits_for() {
     let tiny = Duration::from_millis(50);
     let config = Config::new().max_control_frames(1, 10);
     let (mut socket, mut client) = pipe::socket(config.keepalive(tiny, tiny), BUFFER);
     for _ in 0..200 {
         let ping = read_ping(&mut client).await;
-        // A message that has come meanwhile takes the place of the answer.
+        // A message also shows that the peer is alive, so the connection no longer waits for the answer.
         write(&mut client, &frame(FIN | TEXT, b"busy")).await;
         assert_eq!(socket.recv().await.unwrap(), Some("busy".into()));
         answer(&mut client, &ping).await;

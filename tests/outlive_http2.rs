@@ -73,7 +73,7 @@ impl Kind for Http2 {
         (tunnel, counted)
     }
 
-    /// What is written to a tunnel is only queued.
+    /// Waits until the bytes have left, because a write to a tunnel only queues them.
     async fn write(
         &self,
         tunnel: &mut Tunnel,
@@ -96,9 +96,9 @@ const HEAD: usize = 9;
 /// Counts the bytes of the DATA frames that leave a client's connection.
 struct Counting {
     counter: watch::Sender<usize>,
-    /// What is left of the preface, or of a payload.
+    /// The number of bytes that are missing of the preface, or of a payload.
     unseen: usize,
-    /// What has been seen of a head.
+    /// The bytes of an incomplete head.
     head: Vec<u8>,
     /// The payload is that of a DATA frame.
     data: bool,

@@ -24,15 +24,15 @@ use tower_websocket::{
 use wire::{BINARY, FIN, close, frame, read_close, read_frame, write};
 
 const MIB: usize = 1024 * 1024;
-/// What either side pushes.
+/// The bytes that each side pushes.
 const PUSHED: usize = 8 * MIB;
 const SECOND: Duration = Duration::from_secs(1);
-/// The step of a peer that looks now and then.
+/// The interval at which a peer reads.
 const MOMENT: Duration = Duration::from_millis(20);
-/// Far more than anything may take; no time passes in waiting for it.
+/// Far more than any step takes. The clock is paused, so the wait takes no real time.
 const GUARD: Duration = Duration::from_secs(600);
 
-/// What a handler does while its peer pushes.
+/// The behaviour of a handler while its peer pushes.
 #[derive(Clone, Copy, Debug)]
 enum Handling {
     /// Sends back what it receives.
@@ -186,7 +186,7 @@ async fn ends_when_neither_side_reads_and_another_task_holds_the_socket() {
     }
 }
 
-/// What stands still ends; what only waits goes on.
+/// A blocked connection ends only if the peer does not read in time.
 #[tokio::test(start_paused = true)]
 async fn goes_on_when_the_peer_reads_before_the_time_is_over() {
     for handling in HANDLINGS {
@@ -235,7 +235,7 @@ async fn goes_on_when_the_peer_reads_before_the_time_is_over() {
 async fn push_on(mut client: DuplexStream) -> Duration {
     let start = Instant::now();
     let message = frame(FIN | BINARY, &[2; 4096]);
-    // What a closing server reads to let its peer come to the Close, it throws away.
+    // A closing server reads and discards this, so that its peer can read the Close.
     while timeout(GUARD, client.write_all(&message))
         .await
         .unwrap()
@@ -286,7 +286,7 @@ async fn ends_when_the_handler_returns_in_the_middle_of_a_standoff() {
     assert_eq!(connections.counts().open(), 0);
 }
 
-/// The peer's Close is behind what nobody reads while output is blocked.
+/// The peer's Close follows bytes that the server does not read while its output is blocked.
 #[tokio::test(start_paused = true)]
 async fn ends_when_the_peer_closes_in_the_middle_of_a_standoff() {
     for handling in [Handling::Echoes, Handling::Pushes] {

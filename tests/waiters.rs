@@ -71,7 +71,7 @@ fn send_all(
     tasks
 }
 
-/// Reads the numbers of so many messages.
+/// Reads the numbers of `messages` messages.
 fn read_numbers(mut client: DuplexStream, messages: usize) -> JoinHandle<(Vec<u32>, DuplexStream)> {
     tokio::spawn(async move {
         let mut numbers = Vec::new();

@@ -59,8 +59,8 @@ async fn a_flush_in_the_handlers_task_is_ready_when_all_is_written_before_a_clos
     );
 }
 
-/// The peer's Close waits behind messages that nobody took; the handshake is complete as soon as ours is
-/// written.
+/// The peer's Close follows messages that the handler has not received. The closing handshake is complete as soon
+/// as our Close is written.
 #[tokio::test(start_paused = true)]
 async fn closing_the_sink_in_the_handlers_task_ends_with_the_handshake() {
     let (told, mut closed) = mpsc::unbounded_channel();
@@ -162,8 +162,8 @@ async fn a_waker_that_is_replaced_is_dropped_without_the_lock() {
     assert!(was_free.load(Ordering::SeqCst), "the lock was held");
 }
 
-/// Without tokio's budget a task that sends while another thread writes goes on without end, and so holds
-/// up its own thread.
+/// Without tokio's budget, a task that sends while another thread writes could run forever and block its own
+/// thread.
 #[tokio::test(start_paused = true)]
 async fn sending_in_another_task_spends_the_budget_of_that_task() {
     let (server, _client) = duplex(16);
@@ -240,7 +240,7 @@ async fn the_peer_has_its_time_to_answer_a_close_after_a_handler_that_ran_for_lo
     assert!(closed.is_clean(), "{closed:?}");
 }
 
-/// The message and the peer's Close come together; the handler computes, asks somebody, and answers.
+/// The message and the peer's Close arrive together. The handler computes, waits for another task, and answers.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_asked_for_after_long_computing_goes_out_before_the_close() {
     let handler = |mut socket: WebSocket| async move {

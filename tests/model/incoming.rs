@@ -1,4 +1,4 @@
-//! What the peer writes, what this side receives of it, and how it ends.
+//! The peer's output, the messages that this side receives, and the end.
 
 use std::time::Duration;
 
@@ -98,7 +98,7 @@ impl Oracle {
         self.begin(Cause::Reset);
     }
 
-    // What this side receives, and how it ends.
+    // Received messages, and the end.
 
     /// `recv` is pending.
     pub(crate) fn ask(&mut self) {
@@ -165,7 +165,7 @@ impl Oracle {
         self.last_received = Instant::now();
     }
 
-    /// A holder that goes on receiving gets every message that was whole before the peer's end.
+    /// A holder that keeps receiving gets every message that was complete before the peer's end.
     pub(super) fn ensure_all_received(&mut self) {
         let by_peer = |candidate: &Candidate| {
             matches!(
@@ -224,7 +224,7 @@ impl Oracle {
         }
     }
 
-    /// Somebody was told how the connection ended.
+    /// The API returned the end of the connection.
     pub(crate) fn learn(&mut self, closed: &Closed) {
         if let Some(before) = self.closed.clone() {
             self.ensure(before == *closed, |_| {

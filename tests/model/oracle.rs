@@ -4,10 +4,10 @@
 //! returned one decides: a message that `send` returned `Ok` for has to arrive, once and in the order
 //! of its sender; one that it returned `Err` for must not.
 //!
-//! An end needs a cause. Whatever may end the connection becomes a [`Candidate`]; each piece of
-//! evidence (what the handler received, which code the peer read, what `Sender::closed` returned)
-//! removes the candidates that it contradicts, and one has to be left. No candidate is added once the
-//! connection is known to have ended. Mostly there is a single candidate, and so the code is exact.
+//! An end needs a cause. Each possible cause becomes a [`Candidate`]. Each piece of evidence (the messages
+//! that the handler received, the code that the peer read, the result of `Sender::closed`) removes the
+//! candidates that it contradicts, and one has to be left. No candidate is added after the connection is
+//! known to have ended. Usually there is one candidate, so the expected code is exact.
 
 #[path = "incoming.rs"]
 mod incoming;
@@ -46,7 +46,7 @@ pub(crate) struct Candidate {
     sent: u32,
 }
 
-/// What an actor waits for.
+/// The events that an actor waits for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Waits {
     pub(crate) message: bool,
@@ -92,7 +92,7 @@ pub(crate) struct Oracle {
     last_received: Instant,
     /// When the peer last wrote something that keepalive counts.
     last_heard: Instant,
-    /// When the message or frame began of which the peer has written only a part.
+    /// When the peer began the message or frame that it has not completed.
     begun: Option<Instant>,
     /// When the first message or frame began that the connection may have read only a part of, and
     /// how many messages the peer had written then.
@@ -289,7 +289,7 @@ impl Oracle {
     ///
     /// # Errors
     ///
-    /// If the connection polls it without end, so that the step comes to an end all the same.
+    /// If the connection polls the stream endlessly. The error ends the step.
     pub(crate) fn poll_stream(&mut self) -> io::Result<()> {
         self.polls += 1;
         if self.polls < SPINNING {

@@ -1,4 +1,4 @@
-//! What this side sends, and what the peer reads of it.
+//! The messages that this side sends, and those that the peer reads.
 
 use tokio::time::Instant;
 use tower_websocket::Message;
@@ -78,7 +78,7 @@ impl Oracle {
     pub(crate) fn peer_read(&mut self, bytes: usize) {
         self.note("peer reads bytes:", bytes);
         self.look_at_clock();
-        // What the peer reads now may have been written before.
+        // The bytes that the peer reads now may have been written before.
         self.stalled |= self.may_be_stalled();
         self.resume();
         self.read_bytes += bytes;

@@ -20,7 +20,7 @@ use super::{
     words::{Fault, peer_message, reason},
 };
 
-/// What is true when the stream is written up to an offset.
+/// An event that happens when the stream is written up to an offset.
 #[derive(Clone, Copy, Debug)]
 enum Mark {
     /// A message has ended, or a control frame outside of one.
@@ -36,11 +36,11 @@ enum Mark {
     Close(Option<u16>),
 }
 
-/// What a peer sends when it has read a ping.
+/// The peer's answer to a ping.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Answer {
     Pong,
-    /// One with another payload.
+    /// A pong with another payload.
     WrongPong,
     Message,
 }
@@ -49,7 +49,7 @@ pub(crate) struct Peer {
     io: Option<DuplexStream>,
     random: Random,
     oracle: Shared,
-    /// Bytes to be written, of which `written` already are.
+    /// Bytes to write. The first `written` bytes are already written.
     output: Vec<u8>,
     written: usize,
     /// Bytes of the whole stream that are written.
@@ -60,7 +60,7 @@ pub(crate) struct Peer {
     input: Vec<u8>,
     messages: u32,
     pings: u32,
-    /// What pings of this side are answered with.
+    /// The answer to pings of this side.
     pub(crate) answers: Answer,
     /// When all tasks slept and neither side had anything left to read.
     rested: Option<Instant>,
@@ -106,7 +106,7 @@ impl Peer {
         self.written < self.output.len()
     }
 
-    /// Writes at most so many bytes; returns whether any were.
+    /// Writes at most `most` bytes. Returns whether it wrote any.
     pub(crate) fn write(&mut self, most: usize) -> bool {
         let Some(io) = &mut self.io else { return false };
         let end = self.output.len().min(self.written + most);
@@ -159,7 +159,7 @@ impl Peer {
         any
     }
 
-    /// Reads at most so many bytes; returns whether there were any.
+    /// Reads at most `most` bytes. Returns whether it read any.
     pub(crate) fn read(&mut self, most: usize) -> bool {
         let Some(io) = &mut self.io else { return false };
         if self.eof_seen {

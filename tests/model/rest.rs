@@ -1,4 +1,4 @@
-//! What must have happened by the time at which all tasks sleep and the peer has read everything.
+//! Assertions for the moment at which all tasks sleep and the peer has read everything.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{GRACE, Oracle, Waits};
 use crate::words::{Cause, HOLDER};
 
-/// Timers are this late at most.
+/// The maximum delay of a timer.
 const TICKS: Duration = Duration::from_millis(5);
 
 impl Oracle {
@@ -86,7 +86,7 @@ impl Oracle {
         }
         let ended = self.close_seen.is_some() || self.eof_seen || self.closed.is_some();
         self.ensure(ended || !due, |_| "the connection goes on".to_owned());
-        // Both Closes have crossed, or nobody waits for the peer's any more.
+        // Both sides have sent a Close, or this side no longer waits for the peer's Close.
         let answered = self.peer_closed.is_some() || self.fin || self.violated;
         let waited = |seen: Instant| now > seen + self.limits.close + TICKS;
         let over = self.eof_seen

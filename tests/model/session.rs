@@ -22,7 +22,7 @@ use super::{
 };
 use crate::support::{pipe, schedule::Random, wire};
 
-/// What a step of a session can be.
+/// A kind of step in a session.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Compose,
@@ -36,7 +36,7 @@ enum Step {
     Wait,
 }
 
-/// Chooses how often a session does what: some peers hardly read, some handlers hardly receive.
+/// Chooses how often each step occurs: some peers hardly read, some handlers hardly receive.
 fn weights(random: &mut Random) -> [(usize, Step); 9] {
     [
         (random.pick(&[0, 20, 50, 100]), Step::Compose),
@@ -51,7 +51,7 @@ fn weights(random: &mut Random) -> [(usize, Step); 9] {
     ]
 }
 
-/// What a peer does while time passes.
+/// The behaviour of a peer while time passes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Manner {
     /// It answers pings.
@@ -227,7 +227,7 @@ impl Session {
         self.yield_some().await;
     }
 
-    /// Gives an order; one that is under way is rather left to go on.
+    /// Gives an order. An actor that is busy with an earlier order usually gets none.
     pub(crate) fn order(&mut self, mailbox: &Mailbox, id: usize, order: Order) {
         let mut oracle = self.oracle.lock();
         let waits = oracle.waits[id];
@@ -430,7 +430,7 @@ impl Session {
         self.rest(true).await;
     }
 
-    /// Lets so much time pass with a peer that does nothing that the connection must be over.
+    /// Lets time pass while the peer does nothing, until the connection must be over.
     async fn deaf(&mut self) {
         self.settle().await;
         let has_room = self.oracle.lock().has_room();
@@ -507,7 +507,7 @@ impl Session {
                 }
             }
             if waited > 2 * SECOND {
-                // What was done did not end it, as when its socket was dropped by a handler that runs.
+                // The connection has not ended yet, for example because a running handler dropped its socket.
                 if let Some(handler) = &self.handler {
                     let _ = handler.send(Order::Finish(End::Ok));
                 }

@@ -15,15 +15,15 @@ pub(crate) const BESIDE: usize = 1;
 pub(crate) const TEST: usize = 2;
 pub(crate) const TASKS: usize = 3;
 pub(crate) const SENDERS: usize = 6;
-/// What messages of the peer carry as their sender.
+/// The sender in messages of the peer.
 const PEER: usize = 0x7f;
 
-/// What the model knows of the configuration.
+/// The part of the configuration that the model uses.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     /// Bytes that the pipe holds in each direction.
     pub(crate) capacity: usize,
-    /// The stream reads and writes in pieces, and is pending now and then without a reason.
+    /// The stream reads and writes in pieces, and is sometimes pending without a reason.
     pub(crate) pieces: bool,
     pub(crate) inbox: (usize, usize),
     pub(crate) outbox: (usize, usize),
@@ -34,7 +34,7 @@ pub(crate) struct Limits {
     pub(crate) close: Duration,
     pub(crate) lifetime: Option<Duration>,
     pub(crate) message: usize,
-    /// The largest message that anybody sends on purpose.
+    /// The largest message that a session sends, except to break a limit.
     pub(crate) largest: usize,
     /// Most frames of a message, and most empty ones among them.
     pub(crate) fragments: (u32, u32),
@@ -45,7 +45,7 @@ pub(crate) struct Limits {
 pub(crate) enum Place {
     /// The handler holds its socket.
     Inside,
-    /// Another task holds the socket, and the handler goes on without it.
+    /// Another task holds the socket, and the handler continues without it.
     Moved,
     /// Another task holds the socket, and the handler waits for that task.
     Awaited,
@@ -73,7 +73,7 @@ pub(crate) enum Fault {
     Fragments,
 }
 
-/// What may end a connection.
+/// A cause that may end a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Cause {
     /// This side closed with a code.
@@ -177,7 +177,7 @@ pub(crate) fn peer_message(number: u32, largest: usize) -> Message {
     message(PEER, number, largest)
 }
 
-/// Builds a message that tells who sent it and which it is; its length and kind follow from that.
+/// Builds a message that contains its sender and number. These also determine its length and kind.
 pub(crate) fn message(sender: usize, number: u32, largest: usize) -> Message {
     static PATTERN: LazyLock<String> =
         LazyLock::new(|| "abcdeé€\u{10ffff}".chars().cycle().take(60_000).collect());

@@ -1,4 +1,4 @@
-//! What handlers of the matrix do, and what is learnt from them.
+//! The handlers of the matrix, and the events that they report.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -146,8 +146,7 @@ async fn receive(mut socket: WebSocket, pause: Duration, notes: Notes) {
                 if !pause.is_zero() {
                     sleep(pause).await;
                 }
-                // Fails where the peer can be told nothing more; what it has sent is received all the
-                // same.
+                // This fails if the peer can no longer receive. Messages that it has sent are received anyway.
                 let number = message.as_bytes()[..1].to_vec();
                 let _ = socket.send(number).await;
                 notes.send(Note::Received(message));
@@ -161,14 +160,14 @@ async fn receive(mut socket: WebSocket, pause: Duration, notes: Notes) {
     }
 }
 
-/// What handlers note.
+/// Reports the events of a handler.
 #[derive(Clone)]
 pub(crate) struct Notes(mpsc::UnboundedSender<Note>);
 
 enum Note {
     Opened(Sender),
     Received(Message),
-    /// What `recv` returned behind the messages.
+    /// The result of `recv` after the messages.
     Over(Result<(), RecvError>),
     /// The handler has returned, or was dropped before it did.
     Ended {
@@ -217,7 +216,7 @@ pub(crate) fn handler(behaviour: Behaviour, tick: Duration) -> (impl Handler, He
     (handler.into_handler(), Heard(heard))
 }
 
-/// What is learnt from one run of a handler.
+/// The events of one run of a handler.
 pub(crate) struct Heard(mpsc::UnboundedReceiver<Note>);
 
 #[derive(Debug, Default)]

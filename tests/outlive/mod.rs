@@ -1,5 +1,5 @@
-//! The matrix of connections that must not outlive their peer: what a peer sends, how it ends, what
-//! the handler does meanwhile, and what has to come of it on each kind of stream.
+//! The matrix of connections that must not outlive their peer. A case is a kind of stream, the peer's
+//! messages, the peer's end, and the handler's behaviour. Each case has an expected end.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -15,12 +15,12 @@ use tower_websocket::{Closed, Config, Message, Side, error::RecvError};
 use self::handler::Behaviour;
 use super::wire::{self, BINARY, FIN, PING, PONG, frame, read_frame};
 
-/// What the inbox holds by default.
+/// The default capacity of the inbox, in messages and bytes.
 const INBOX: (usize, usize) = (16, 64 * 1024);
 /// The code with which a peer closes.
 pub(crate) const BYE: u16 = 4000;
 
-/// What carries the WebSocket.
+/// The transport of the WebSocket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Stream {
     Tcp,
@@ -154,7 +154,7 @@ pub(crate) struct Cell {
     pub(crate) behaviour: Behaviour,
 }
 
-/// What ends a connection, at the latest.
+/// The event that ends a connection at the latest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Bound {
     /// The end is read.
@@ -250,7 +250,7 @@ impl Cell {
     /// Asserts that the connection ended for the right reason, and what the peer read of that.
     pub(crate) fn assert_closed(self, closed: &Closed, read: Option<&Reading>) {
         let code = closed.code().map(u16::from);
-        // What is sent to a peer that has gone may fail before the bound is reached.
+        // Sending to a peer that has gone may fail before the bound is reached.
         let fails = matches!(self.end, End::Gone | End::Reset) && self.behaviour.sends();
         if !fails || code.is_some() || closed.side() == Side::Local {
             assert_eq!((closed.side(), code), self.closed(), "how it ended");
@@ -318,10 +318,10 @@ impl fmt::Display for Cell {
     }
 }
 
-/// What a peer read until the server had ended.
+/// The data that a peer read until the server ended.
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
-    /// The messages that consist of the number of one that the handler received.
+    /// The handler's answers, each the number of a message that it received.
     pub(crate) answers: Vec<u8>,
     /// The code of the Close.
     pub(crate) code: Option<u16>,
