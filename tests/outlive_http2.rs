@@ -1,5 +1,4 @@
-//! No WebSocket over HTTP/2 outlives its peer, whatever that sent before and whatever the handler
-//! does.
+//! No WebSocket over HTTP/2 outlives its peer, for all messages of the peer and all kinds of handler.
 
 #![cfg(feature = "http2")]
 
@@ -30,12 +29,12 @@ use tokio::{
 use tower_websocket::{Error, Http2Executor, WebSocket, WebSocketLayer};
 use wire::{BINARY, FIN, frame};
 
-/// More than any peer sends, so that no window keeps it from leaving.
+/// More than any peer sends, so that no window blocks it.
 const WINDOW: u32 = 1024 * 1024;
 
 struct Http2;
 
-/// A session that knows how many bytes of DATA have left, and how many were to.
+/// A session that counts the bytes of DATA that have left, and those that were written.
 struct Counted {
     _session: Session,
     left: watch::Receiver<usize>,

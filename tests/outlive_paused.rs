@@ -1,5 +1,5 @@
-//! How long a connection takes to end when its peer has, to the millisecond and with the default
-//! settings: over pipes and on tokio's paused clock.
+//! The time from the end of a peer to the end of its connection, exact to the millisecond and with the default
+//! settings. The tests use pipes and tokio's paused clock.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -32,10 +32,10 @@ const MILLI: Duration = Duration::from_millis(1);
 const GUARD: Duration = Duration::from_secs(60 * 60);
 /// The capacity of a pipe in each direction. It has room for all messages to a peer that does not read.
 const PIPE: usize = 1024 * 1024;
-/// How often handlers that only send do so, and how long slow ones take for a message.
+/// The interval of handlers that only send, and the time that slow handlers take for a message.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How long messages may lie in the inbox behind an end.
+/// The maximum wait for a message in the inbox after an end.
 const ANSWER_GRACE: Duration = SECOND;
 /// `Config::keepalive`: a silence and an answer.
 const KEEPALIVE: Duration = Duration::from_secs(20 + 20);
@@ -48,7 +48,7 @@ async fn within<F: Future>(future: F) -> F::Output {
     timeout(GUARD, future).await.unwrap()
 }
 
-/// Returns when a connection is over, from the end of its peer on.
+/// Returns the time from the end of the peer to the end of the connection.
 fn over(cell: Cell) -> RangeInclusive<Duration> {
     let messages = u32::try_from(cell.sent.messages()).unwrap();
     let slow = cell.behaviour == Behaviour::Slow;
@@ -101,8 +101,8 @@ async fn check(cell: Cell) {
     let sender = within(heard.opened()).await;
     write(&mut client, &cell.sent.bytes()).await;
     let mut reading = Reading::default();
-    // A handler that receives finds the end there from the beginning; for others the reading has
-    // stopped before.
+    // A handler that receives finds the end at once. For other handlers, reading has stopped before the
+    // end.
     if !cell.behaviour.receives() && cell.end != End::Silence {
         within(reading.until_pong(&mut client)).await;
     }

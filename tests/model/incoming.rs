@@ -9,8 +9,8 @@ use super::{Candidate, Oracle};
 use crate::words::{Cause, End, Fault, explains, peer_message, reason};
 
 impl Oracle {
-    /// The peer has written something. With `between` it ended together with a message or a frame
-    /// outside of one; with `began` another one has begun since.
+    /// The peer has written something. With `between`, a message or a frame outside of a message has ended.
+    /// With `began`, another one has begun since.
     pub(crate) fn peer_wrote(&mut self, between: bool, began: bool) {
         self.look_at_clock();
         if between {
@@ -105,7 +105,7 @@ impl Oracle {
         self.asked = self.received;
     }
 
-    /// `recv` has returned; returns whether more may come.
+    /// `recv` has returned. Returns whether more messages may come.
     pub(crate) fn receive(&mut self, result: Result<Option<Message>, RecvError>) -> bool {
         match result {
             Ok(Some(message)) => {
@@ -214,7 +214,7 @@ impl Oracle {
                 None => {}
                 Some(false) => self.close_now(1000),
                 Some(true) => {
-                    // Either is right: the handler has seen nothing of the panic.
+                    // Both are correct, because the handler does not see the panic.
                     self.begin(Cause::Local(1011));
                     self.close_now(1000);
                 }
@@ -249,7 +249,7 @@ impl Oracle {
                 self.ensure(!clean || peer_closed, |_| {
                     "it ended cleanly without the peer's Close".to_owned()
                 });
-                // Nobody waits for a Close behind the rest of a message that does not come.
+                // The connection does not wait for a Close after an incomplete message.
                 let slow = self.slow || self.is_slow();
                 let excused = stream_closed || self.violates || slow || (self.fin && !peer_closed);
                 self.ensure(clean || excused, |_| {

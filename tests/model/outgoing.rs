@@ -21,7 +21,7 @@ impl Oracle {
         self.ensure(!closing, |_| {
             format!("message {number} of sender {sender} was accepted behind the end")
         });
-        // So no time had run out.
+        // So no timeout had expired.
         if !self.frozen {
             self.causes.retain(|candidate| !candidate.cause.is_timed());
             (self.stalled, self.slow) = (false, false);
@@ -168,7 +168,7 @@ impl Oracle {
         });
     }
 
-    /// Every ping is answered but those for which a newer one was.
+    /// Every ping is answered, except if a newer ping is answered.
     pub(super) fn ensure_pongs(&mut self) {
         let (pongs, pings) = (self.pongs, self.pings);
         self.ensure(pongs == pings, |_| {

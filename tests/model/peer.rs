@@ -1,4 +1,4 @@
-//! The peer: it writes frames in pieces, right or wrong, and reads when the test says so.
+//! The peer: it writes valid and invalid frames in pieces, and the test decides when it reads.
 
 use std::{
     collections::VecDeque,
@@ -72,7 +72,7 @@ pub(crate) struct Peer {
     pub(crate) eof_seen: bool,
 }
 
-/// Polls outside of tokio's budget of a task, which would make a stream look empty.
+/// Polls without tokio's cooperative budget: an exhausted budget would make a stream look empty.
 fn poll_now<T>(poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
     let mut poll = poll;
     let future = pin!(unconstrained(poll_fn(|cx| poll(cx))));
@@ -117,7 +117,7 @@ impl Peer {
         let written = match poll_now(|cx| Pin::new(&mut *io).poll_write(cx, bytes)) {
             Poll::Pending => return false,
             Poll::Ready(Ok(written)) => written,
-            // Nobody reads any more.
+            // The connection no longer reads.
             Poll::Ready(Err(_)) => {
                 self.output.clear();
                 self.marks.clear();
@@ -150,7 +150,7 @@ impl Peer {
         true
     }
 
-    /// Writes all that the pipe takes; returns whether anything was.
+    /// Writes until the pipe is full. Returns whether it wrote any bytes.
     pub(crate) fn write_all(&mut self) -> bool {
         let mut any = false;
         while self.write(usize::MAX / 2) {
@@ -183,7 +183,7 @@ impl Peer {
         true
     }
 
-    /// Reads all that there is; returns whether there was anything.
+    /// Reads all available bytes. Returns whether it read any.
     pub(crate) fn read_all(&mut self) -> bool {
         let mut any = false;
         while self.read(usize::MAX) {
@@ -241,7 +241,7 @@ impl Peer {
         self.rested = (has_room && !self.has_output()).then(Instant::now);
     }
 
-    /// Marks the end of what is composed so far.
+    /// Marks the end of the composed bytes.
     fn mark(&mut self, mark: Mark) {
         let at = self.offset + self.output.len() - self.written;
         self.marks.push_back((at, mark));
@@ -391,7 +391,7 @@ impl Peer {
         }
     }
 
-    /// Composes random bytes behind a Close or a violation.
+    /// Composes random bytes after a Close or a violation.
     pub(crate) fn compose_noise(&mut self) {
         if self.ended {
             let len = self.random.pick(&[1, 10, 300]);

@@ -67,7 +67,7 @@ impl Oracle {
             .lifetime
             .is_some_and(|limit| now > self.opened + limit + TICKS);
         let mut due = local || (!by_peer && (self.frozen || outlived));
-        // By now the connection has acted on it.
+        // By now the connection has handled it.
         self.frozen |= local;
         let of_stream = by_peer || self.violated || self.fin || self.reset;
         if of_stream && self.has_room() {
@@ -98,7 +98,7 @@ impl Oracle {
         });
     }
 
-    /// The peer did nothing for so long that the connection must be over.
+    /// The peer did nothing for a long time, so the connection must be over.
     pub(crate) fn must_be_over(&mut self) {
         let over = self.closed.is_some();
         self.ensure(over, |_| "it outlives a peer that is gone".to_owned());

@@ -1,13 +1,13 @@
-//! The words of the model: where the socket is, what may end a connection, which messages there are.
+//! The types of the model: the place of the socket, the causes of an end, and the messages.
 
 use std::{io, sync::LazyLock, time::Duration};
 
 use tower_websocket::{Message, Side, error::RecvError};
 
-/// How long an inbox may be full without the holder taking a message.
+/// The maximum time that an inbox may be full while the holder takes no message.
 pub(crate) const INBOX_LIMIT: Duration = Duration::from_secs(5 * 60);
 
-/// The senders, each with an order of its own. The holder of the socket, with the socket:
+/// The senders. Messages of one sender arrive in their order. This is the holder of the socket:
 pub(crate) const HOLDER: usize = 0;
 /// The holder, with a `Sender`. Of the actors, a handler without a socket.
 pub(crate) const BESIDE: usize = 1;
@@ -36,11 +36,11 @@ pub(crate) struct Limits {
     pub(crate) message: usize,
     /// The largest message that a session sends, except to break a limit.
     pub(crate) largest: usize,
-    /// Most frames of a message, and most empty ones among them.
+    /// The maximum number of frames in a message, and of empty frames among them.
     pub(crate) fragments: (u32, u32),
 }
 
-/// Where the socket and the handler are.
+/// The places of the socket and of the handler.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Place {
     /// The handler holds its socket.
@@ -113,7 +113,7 @@ impl Cause {
         }
     }
 
-    /// Returns the code of the Close that this side sends, if it sends one that has any.
+    /// Returns the code of the Close that this side sends, if it sends one with a code.
     pub(crate) fn sent(self) -> Option<u16> {
         match self {
             Self::Local(code) => Some(code),
@@ -144,7 +144,7 @@ impl Cause {
     }
 }
 
-/// Returns the reason that goes with a code that the test chose.
+/// Returns the reason for a code that the test chose.
 pub(crate) fn reason(code: u16) -> &'static str {
     if code >= 3000 && code % 2 == 0 {
         "as agreed"
@@ -153,7 +153,7 @@ pub(crate) fn reason(code: u16) -> &'static str {
     }
 }
 
-/// Returns whether a handler that receives `error` learns of that cause.
+/// Returns whether `recv` may return `error` for that cause.
 pub(crate) fn explains(cause: Cause, error: &RecvError) -> bool {
     match error {
         RecvError::Protocol(_) => cause == Cause::Violation(Fault::Protocol),
@@ -190,7 +190,7 @@ pub(crate) fn message(sender: usize, number: u32, largest: usize) -> Message {
         };
     let start = usize::from(mix.to_be_bytes()[1]);
     let mut payload = vec![u8::try_from(sender).unwrap()];
-    // Seven bits a byte are UTF-8.
+    // Bytes of seven bits are valid UTF-8.
     payload.extend((0..5).map(|digit| u8::try_from(number >> (7 * digit) & 0x7f).unwrap()));
     if mix & 0x80_0000 == 0 {
         payload.extend_from_slice(&PATTERN.as_bytes()[start..start + len]);
@@ -201,7 +201,7 @@ pub(crate) fn message(sender: usize, number: u32, largest: usize) -> Message {
     String::from_utf8(payload).unwrap().into()
 }
 
-/// Reads who sent a message, and its number.
+/// Reads the sender and the number of a message.
 pub(crate) fn name(payload: &[u8]) -> (usize, u32) {
     let (Some(sender), Some(digits)) = (payload.first(), payload.get(1..6)) else {
         return (usize::MAX, 0);
