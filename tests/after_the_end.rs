@@ -40,7 +40,7 @@ async fn open(layer: &WebSocketLayer<impl Handler>) -> DuplexStream {
     pipe::open(layer.clone().into_service(), 4096).await
 }
 
-/// Sends so long that it notices when it is dropped.
+/// Sends a signal when it is dropped.
 struct OnDrop(Option<oneshot::Sender<()>>);
 
 impl Drop for OnDrop {

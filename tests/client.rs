@@ -97,7 +97,7 @@ async fn sends_from_many_tasks_without_tearing_frames() {
     assert!(received == expected);
 }
 
-/// Counts down with its peer, whichever side each of them is.
+/// Counts down together with its peer. Both the client and the server can run it.
 #[derive(Clone, Default)]
 struct Countdown {
     seen: Arc<AtomicUsize>,

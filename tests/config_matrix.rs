@@ -2,7 +2,7 @@
 //! and each count is tried at 0, at 1 and at its maximum.
 //!
 //! A setting that is added gets a line in [`DURATIONS`] or in [`COUNTS`]. The rates of messages and bytes do
-//! not: they bound what a peer may say, however punctual it is (`tests/rates.rs`).
+//! not: they limit any peer, even one that is on time (`tests/rates.rs`).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 

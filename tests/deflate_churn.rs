@@ -1,8 +1,8 @@
 //! The resident memory of compressed connections that are opened and closed repeatedly.
 //!
-//! Compressors are large enough for glibc to return them to the system when they are freed, as long as
-//! nothing of their size was freed before. From then on it keeps them for what is allocated next. So they
-//! are used again here, and what is left at the end is measured in a process that has freed nothing else.
+//! glibc returns a freed compressor to the system only if the process has freed no block of that size
+//! before. Later ones stay in its heap. So the crate reuses compressors, and the test measures the memory
+//! that is left at the end in a process that has freed nothing else.
 //!
 //! ```text
 //! cargo test --features deflate --test deflate_churn -- --nocapture

@@ -148,7 +148,7 @@ async fn lets_others_run_while_it_drains_a_stream_that_never_ends() {
     assert!(peer.lock().read > 0);
 }
 
-/// Panics wherever it can.
+/// Panics when it is formatted. With the text "dropped", also panics when it is dropped.
 struct Bomb(&'static str);
 
 impl Drop for Bomb {

@@ -267,7 +267,7 @@ async fn keeps_slow_readers_with_the_default_times() {
         small.buffers.send = Some(256 * 1024);
         small
     }));
-    // The slowest that `Config::write_timeout` promises to keep, however much there is to read.
+    // The slowest reader that `Config::write_timeout` promises to keep, for any amount of unread bytes.
     let promised = |reader: &Reader| match reader.transport {
         _ if reader.len == MIB => true,
         Transport::Tcp => reader.rate >= 5 * KB,

@@ -158,7 +158,7 @@ impl Peer {
         }
     }
 
-    /// Says nothing for so long, but for the answers to pings, and expects nothing.
+    /// Waits for `time`, and asserts that no frame arrives except pings.
     async fn pause(&mut self, time: Duration) {
         let next = timeout_at(Instant::now() + time, self.next()).await;
         assert!(next.is_err(), "{} in a pause", shown(&next.unwrap()));

@@ -16,7 +16,7 @@ use crate::support::{
     wire::{handshake, read_head, write},
 };
 
-/// Accepts after so long.
+/// Accepts after this time.
 struct Slow(Duration);
 
 impl Handler for Slow {
