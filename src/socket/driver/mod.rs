@@ -168,7 +168,7 @@ impl<IO: Io> Driver<IO> {
         let now = timer::now();
         let rules = Rules {
             role: link.role(),
-            limits: config.limits(),
+            limits: config.clone(),
             deflation,
         };
         let mut engine = Engine::new(io, rules.role);
