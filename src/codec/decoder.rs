@@ -8,12 +8,12 @@ use crate::{
 };
 
 use super::{
-    Control, Limits, Mask, Role, Rules, Violation,
+    Control, Limits, Mask, Role, Violation,
     assembly::{Assembly, WholeMessage},
     buffers::CHUNK,
     chunks::ReadBuffers,
     control,
-    deflate::Inflation,
+    deflate::{Deflation, Inflation},
     head::{self, ControlKind, Head, Kind, Partial},
     rules::HeadRules,
 };
@@ -32,6 +32,15 @@ pub(crate) enum Event {
     Pong(Box<Control>),
     /// A Close. It is the last frame of the peer.
     Close(Option<CloseFrame>),
+}
+
+/// The rules for the peer of a connection. `L` owns or shares the limits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules<L = Limits> {
+    pub(crate) role: Role,
+    pub(crate) limits: L,
+    /// The terms of compression, if it was agreed on.
+    pub(crate) deflation: Option<Deflation>,
 }
 
 /// The receiving half of a connection.

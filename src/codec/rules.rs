@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{deflate::Deflation, utf8::InvalidUtf8};
+use super::utf8::InvalidUtf8;
 use crate::words::CloseCode;
 
 /// Limits on the messages of a peer.
@@ -42,15 +42,6 @@ pub(crate) enum Role {
         )
     )]
     Client,
-}
-
-/// The rules for the peer of a connection. `L` owns or shares the limits.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct Rules<L = Limits> {
-    pub(crate) role: Role,
-    pub(crate) limits: L,
-    /// The terms of compression, if it was agreed on.
-    pub(crate) deflation: Option<Deflation>,
 }
 
 /// The rules for the head of a frame.
