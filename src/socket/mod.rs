@@ -7,6 +7,8 @@
 //! | `traffic` | counts of messages |
 //! | `sender` | the API for other tasks: [`Sender`] |
 //! | `error` | the errors of receiving and sending |
+//! | `json` | sending and receiving JSON |
+//! | `handler_error` | the Close for a handler's error |
 //! | `link` | the state that connection, holder and senders share |
 //! | `inbox` | messages that wait for the handler |
 //! | `waiters` | the queue of tasks that wait for room to send |
@@ -30,10 +32,13 @@ mod driver;
 mod engine;
 mod error;
 mod events;
+mod handler_error;
 pub(crate) mod http2;
 mod inbox;
 mod input;
 mod io;
+#[cfg(feature = "json")]
+mod json;
 mod link;
 #[cfg(test)]
 #[cfg(tower_websocket_loom)]
@@ -62,6 +67,8 @@ use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+#[cfg(feature = "json")]
+pub use self::json::{RecvJsonError, SendJsonError};
 use self::link::Caller;
 pub use self::{
     error::{RecvError, SendError, TryRecvError, TrySendError},
