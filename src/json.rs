@@ -53,6 +53,6 @@
 //! [`JsonFault::detail`] returns the description of `serde_json`, which may quote it.
 
 pub use crate::{
-    socket::{RecvJsonError, SendJsonError},
+    socket::{RecvJsonError, SendJsonError, SendingJson},
     words::{JsonError, JsonFault, ToJsonError},
 };

@@ -256,6 +256,6 @@ pub use crate::{
         offered_subprotocols,
     },
     layer::{ResponseBody, ResponseFuture, UpgradeRequired, WebSocketLayer, WebSocketService},
-    socket::{Buffered, Sender, Traffic, WebSocket},
-    words::{CloseCode, CloseFrame, Closed, ConnectionId, Message, Side, Utf8Bytes},
+    socket::{Buffered, Sender, Sending, Traffic, WebSocket},
+    words::{CloseCode, CloseFrame, Closed, ConnectionId, IntoMessage, Message, Side, Utf8Bytes},
 };

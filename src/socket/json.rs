@@ -1,10 +1,19 @@
 //! Sending and receiving JSON on a connection.
 
-use std::{error::Error, fmt, future::Future};
+use std::{
+    error::Error,
+    fmt,
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll},
+};
 
 use serde::{Serialize, de::DeserializeOwned};
 
-use super::{RecvError, SendError, Sender, WebSocket, link::Caller};
+use super::{
+    RecvError, SendError, Sender, WebSocket,
+    link::{Caller, Link, SendFuture},
+};
 use crate::words::{JsonError, Message, ToJsonError};
 
 impl WebSocket {
@@ -68,12 +77,8 @@ impl WebSocket {
     /// # Cancel safety
     ///
     /// Like [`send`](Self::send).
-    pub fn send_json<'a, T: Serialize + ?Sized>(
-        &'a mut self,
-        value: &T,
-    ) -> impl Future<Output = Result<(), SendJsonError>> + Send + use<'a, T> {
-        let message = Message::json(value);
-        async move { Ok(self.link.send(message?, Caller::Holder).await?) }
+    pub fn send_json<'a, T: Serialize + ?Sized>(&'a mut self, value: &T) -> SendingJson<'a> {
+        SendingJson::new(&self.link, value, Caller::Holder)
     }
 }
 
@@ -90,12 +95,40 @@ impl Sender {
     /// # Cancel safety
     ///
     /// Like [`send`](Self::send).
-    pub fn send_json<'a, T: Serialize + ?Sized>(
-        &'a self,
-        value: &T,
-    ) -> impl Future<Output = Result<(), SendJsonError>> + Send + use<'a, T> {
-        let message = Message::json(value);
-        async move { Ok(self.link.send(message?, Caller::Sender).await?) }
+    pub fn send_json<'a, T: Serialize + ?Sized>(&'a self, value: &T) -> SendingJson<'a> {
+        SendingJson::new(&self.link, value, Caller::Sender)
+    }
+}
+
+/// The future of [`WebSocket::send_json`] and [`Sender::send_json`].
+#[derive(Debug)]
+#[must_use = "futures do nothing unless they are polled"]
+pub struct SendingJson<'a>(Result<SendFuture<'a>, Option<ToJsonError>>);
+
+impl<'a> SendingJson<'a> {
+    #[inline]
+    fn new<T: Serialize + ?Sized>(link: &'a Link, value: &T, caller: Caller) -> Self {
+        Self(match Message::json(value) {
+            Ok(message) => Ok(link.send(message, caller)),
+            Err(error) => Err(Some(error)),
+        })
+    }
+}
+
+impl Future for SendingJson<'_> {
+    type Output = Result<(), SendJsonError>;
+
+    #[inline]
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        match &mut self.0 {
+            Ok(sending) => Pin::new(sending).poll(cx).map_err(SendJsonError::Send),
+            Err(error) => {
+                let error = error
+                    .take()
+                    .expect("a future that was ready is not polled again");
+                Poll::Ready(Err(SendJsonError::Json(error)))
+            }
+        }
     }
 }
 

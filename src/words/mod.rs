@@ -19,6 +19,6 @@ pub use self::{
     any_error::{BoxError, Error},
     close::{CloseCode, CloseFrame, Closed, InvalidClose, Side},
     connection_id::ConnectionId,
-    message::{Message, NotText},
+    message::{IntoMessage, Message, NotText},
     text::Utf8Bytes,
 };

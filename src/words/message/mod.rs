@@ -4,11 +4,13 @@
 
 mod compare;
 mod convert;
+mod into;
 
 use std::{error::Error, fmt};
 
 use bytes::Bytes;
 
+pub use self::into::IntoMessage;
 use super::Utf8Bytes;
 
 /// One whole message, after reassembly of its fragments.
@@ -18,8 +20,8 @@ use super::Utf8Bytes;
 ///
 /// # Conversions
 ///
-/// [`WebSocket::send`] takes every type that converts into a message. For other values, use `to_string`, `format!`, or
-/// `Message::json` of the feature `json`.
+/// [`WebSocket::send`] takes every type that converts into a message ([`IntoMessage`]). For other values, use
+/// `to_string`, `format!`, or `Message::json` of the feature `json`.
 ///
 /// | | Text | Binary |
 /// | --- | --- | --- |
