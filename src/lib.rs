@@ -82,8 +82,9 @@
 //! | 1001 | the [`Connections`] were closed, or [`Config::max_lifetime`] has passed |
 //! | the peer's | the peer closed first |
 //! | 1002 | the peer broke the protocol, or ended its half of the stream without a Close |
-//! | 1007 | the peer sent text that is not UTF-8 |
-//! | 1008 | the peer exceeded another limit of [`Config`], or the handler took no message in time |
+//! | 1003 | the handler returned [`NotText`](error::NotText): the peer sent binary instead of text |
+//! | 1007 | the peer sent text that is not UTF-8, or not JSON (feature `json`) |
+//! | 1008 | the peer exceeded another limit of [`Config`], the handler took no message in time, or JSON has another shape |
 //! | 1009 | the peer sent a message over the size limit |
 //! | 1011 | the handler returned another error, or panicked |
 //! | 1013 | all connections hold more than [`Connections::max_buffered`], and this one most |
@@ -200,6 +201,7 @@
 //! | `client` | no | module `client`: `connect` and `connect_with` |
 //! | `deflate` | no | compressed messages (RFC 7692), once [`Config`] is given a `Deflate` |
 //! | `http2` | no | WebSockets over HTTP/2 |
+//! | `json` | no | module `json`: `recv_json`, `send_json` and `Message::json` |
 //! | `metrics` | no | module `metrics`: gauges, counters and histograms through the `metrics` crate |
 //! | `rustls-tls-native-roots` | no | `client`, and `wss://` in its `connect`: rustls with the roots of the system |
 //! | `rustls-tls-webpki-roots` | no | the same with Mozilla's roots, compiled in |
@@ -225,6 +227,8 @@ pub mod error;
 pub mod fuzzing;
 mod handler;
 mod handshake;
+#[cfg(feature = "json")]
+pub mod json;
 mod layer;
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -252,6 +256,6 @@ pub use crate::{
         offered_subprotocols,
     },
     layer::{ResponseBody, ResponseFuture, UpgradeRequired, WebSocketLayer, WebSocketService},
-    socket::{Buffered, Sender, Traffic, WebSocket},
-    words::{CloseCode, CloseFrame, Closed, ConnectionId, Message, Side, Utf8Bytes},
+    socket::{Buffered, Sender, Sending, Traffic, WebSocket},
+    words::{CloseCode, CloseFrame, Closed, ConnectionId, IntoMessage, Message, Side, Utf8Bytes},
 };

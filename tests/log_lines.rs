@@ -353,7 +353,7 @@ async fn events_that_a_client_causes_are_not_logged_at_warn_or_error_level() {
     // A binary message to a handler that expects text, and clients that disconnect or read nothing.
     let mut client = open_at(&layer, "/text").await;
     write(&mut client, &frame(FIN | BINARY, b"binary")).await;
-    assert_eq!(until_closed(client).await, Some(1011));
+    assert_eq!(until_closed(client).await, Some(1003));
     drop(open_at(&layer, "/").await);
     let _unread = open_at(&layer, "/stuck").await;
     // One client does not read the 101 in time, another one disconnects before.

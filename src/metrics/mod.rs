@@ -30,13 +30,10 @@
 //! ```
 //! use tower_websocket::{CloseCode, Connections, metrics::MetricsObserver};
 //!
-//! # fn example() -> Result<Connections, tower_websocket::error::InvalidClose> {
 //! let observer = MetricsObserver::new()
 //!     .label("service", "chat")
-//!     .close_code(CloseCode::new(4001)?);
+//!     .close_code(CloseCode::of::<4001>());
 //! let connections = Connections::new().observer(observer);
-//! # Ok(connections)
-//! # }
 //! ```
 //!
 //! `examples/production.rs` serves the metrics to Prometheus, and `examples/production/dashboard.json` shows them
