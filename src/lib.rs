@@ -252,6 +252,6 @@ pub use crate::{
         offered_subprotocols,
     },
     layer::{ResponseBody, ResponseFuture, UpgradeRequired, WebSocketLayer, WebSocketService},
-    socket::{Buffered, Sender, Traffic, WebSocket},
+    socket::{Buffered, ByteStream, ReadHalf, Sender, Traffic, WebSocket, WriteHalf},
     words::{CloseCode, CloseFrame, Closed, ConnectionId, Message, Side, Utf8Bytes},
 };

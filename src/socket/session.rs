@@ -19,8 +19,9 @@ use tokio::task::JoinHandle;
 
 use super::{
     HandshakeInfo, WebSocket,
+    byte_stream::TextInStream,
     driver::{Driver, Progress},
-    error::{RecvError, SendError, TryRecvError, TrySendError},
+    error::{RecvError, SendError, SendTimeoutError, SocketError, TryRecvError, TrySendError},
     io::Io,
     link::{Link, TrySleep},
     setup::Served,
@@ -352,6 +353,9 @@ fn is_peers_doing(error: &(dyn Error + 'static)) -> bool {
         let Some(error) = next else { return false };
         let of_connection = error.is::<RecvError>()
             || error.is::<SendError>()
+            || error.is::<SendTimeoutError>()
+            || error.is::<SocketError>()
+            || error.is::<TextInStream>()
             || error.is::<TryRecvError>()
             || error.is::<TrySendError>();
         if of_connection || error.is::<NotText>() {
@@ -362,6 +366,8 @@ fn is_peers_doing(error: &(dyn Error + 'static)) -> bool {
             .downcast_ref::<io::Error>()
             .and_then(io::Error::get_ref);
         next = match wrapped {
+            // The Close that ended a stream of bytes.
+            Some(wrapped) if wrapped.is::<CloseFrame>() => return true,
             Some(wrapped) => Some(wrapped),
             None => error.source(),
         };

@@ -102,6 +102,25 @@ impl Keepalive {
         }
     }
 
+    /// Returns a mark between the pings sent so far and later ones.
+    pub(crate) const fn mark(&self) -> u64 {
+        self.nonce
+    }
+
+    /// Returns whether the last answered ping was sent after `mark`.
+    pub(crate) const fn has_answer_after(&self, mark: u64) -> bool {
+        self.nonce.wrapping_sub(self.answered) < self.nonce.wrapping_sub(mark)
+    }
+
+    /// Takes the pong to another ping, which was sent at `mark`, as the answer to the pending ping if that was sent
+    /// before. A peer may answer only the newest of several pings
+    /// ([RFC 6455 §5.5.3](https://www.rfc-editor.org/rfc/rfc6455#section-5.5.3)).
+    pub(crate) fn settle(&mut self, mark: u64, now: Moment) {
+        if self.nonce == mark {
+            self.cancel_ping(now);
+        }
+    }
+
     /// Returns the next action. A returned ping counts as sent.
     pub(crate) fn poll(&mut self, now: Moment, intervals: Intervals) -> Due {
         let due = self.deadline(intervals);
