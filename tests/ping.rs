@@ -280,6 +280,26 @@ async fn wakes_the_last_task_that_polled_it() {
     assert!(within(moved).await.unwrap().is_ok());
 }
 
+/// The first call returns only when the second one waits already.
+#[tokio::test(start_paused = true)]
+async fn a_late_return_does_not_take_the_waker_of_the_next_ping() {
+    for is_polled in [true, false] {
+        let (socket, mut client) = pipe::socket(Config::new().without_keepalive(), 1024);
+        let mut first = begun(&socket);
+        let payload = read_ping(&mut client).await;
+        answer(&mut client, &payload).await;
+        settle().await;
+        let second = tokio::spawn(socket.ping());
+        let payload = read_ping(&mut client).await;
+        if is_polled {
+            assert!(poll_once(first.as_mut()).is_ready());
+        }
+        drop(first);
+        answer(&mut client, &payload).await;
+        assert!(within(second).await.unwrap().is_ok());
+    }
+}
+
 /// Pongs to our pings are not counted against the peer's limit; others are.
 #[tokio::test(start_paused = true)]
 async fn its_pongs_do_not_count_against_the_limit() {

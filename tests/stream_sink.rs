@@ -27,7 +27,7 @@ fn now() -> Context<'static> {
     Context::from_waker(Waker::noop())
 }
 
-fn is_closed(result: Result<(), SocketError>) -> bool {
+fn is_closed(result: &Result<(), SocketError>) -> bool {
     matches!(result, Err(SocketError::Send(SendError::Closed)))
 }
 
@@ -255,7 +255,7 @@ async fn closes_with_1000_behind_what_was_fed() {
     let closing = tokio::spawn(async move {
         SinkExt::<Message>::close(&mut socket).await.unwrap();
         assert!(socket.next().await.is_none());
-        assert!(is_closed(socket.feed("late".into()).await));
+        assert!(is_closed(&socket.feed("late".into()).await));
         // Closing twice is no error.
         SinkExt::<Message>::close(&mut socket).await.unwrap();
     });
@@ -298,10 +298,10 @@ async fn refuses_everything_after_the_end() {
         Some(Err(SocketError::Recv(RecvError::Io(_))))
     ));
     assert!(socket.next().await.is_none());
-    assert!(is_closed(socket.feed("late".into()).await));
+    assert!(is_closed(&socket.feed("late".into()).await));
     let sent = SinkExt::<Message>::send(&mut socket, "late".into()).await;
-    assert!(is_closed(sent));
-    assert!(is_closed(Pin::new(&mut socket).start_send("late".into())));
+    assert!(is_closed(&sent));
+    assert!(is_closed(&Pin::new(&mut socket).start_send("late".into())));
     // Nothing was left to be written.
     SinkExt::<Message>::flush(&mut socket).await.unwrap();
     SinkExt::<Message>::close(&mut socket).await.unwrap();
@@ -316,10 +316,10 @@ async fn fails_to_flush_and_to_close_when_what_was_fed_is_lost() {
     assert!(Future::poll(flush.as_mut(), &mut now()).is_pending());
     drop(client);
     let flushed = timeout(GUARD, flush).await.expect("a wakeup was lost");
-    assert!(is_closed(flushed));
+    assert!(is_closed(&flushed));
     // As the trait has it: ready with `Ok` only if nothing is left in the buffer.
     let closed = timeout(GUARD, SinkExt::<Message>::close(&mut socket)).await;
-    assert!(is_closed(closed.unwrap()));
+    assert!(is_closed(&closed.unwrap()));
 }
 
 /// A sender as a sink waits for room in the same queue, and leaves it when it is dropped.

@@ -61,15 +61,16 @@ const MAX_MESSAGE: usize = 64 * 1024;
 ///
 /// # Examples
 ///
-/// A tunnel to a TCP server:
+/// A tunnel to a TCP server. tokio's own buffers would make messages of 8 KiB:
 ///
 /// ```
-/// use tokio::{io::copy_bidirectional, net::TcpStream};
+/// use tokio::{io::copy_bidirectional_with_sizes, net::TcpStream};
 /// use tower_websocket::{Error, WebSocket};
 ///
 /// async fn tunnel(socket: WebSocket) -> Result<(), Error> {
 ///     let mut tcp = TcpStream::connect("127.0.0.1:22").await?;
-///     copy_bidirectional(&mut socket.into_io(), &mut tcp).await?;
+///     let size = 64 * 1024;
+///     copy_bidirectional_with_sizes(&mut socket.into_io(), &mut tcp, size, size).await?;
 ///     Ok(())
 /// }
 /// ```

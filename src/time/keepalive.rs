@@ -290,6 +290,31 @@ mod tests {
         }
     }
 
+    /// The seeds include those whose payloads wrap around to 0.
+    #[test]
+    fn another_ping_settles_only_the_ping_before_it() {
+        for seed in [0, u64::MAX, u64::MAX - 1] {
+            let start = Moment::now();
+            let mut keepalive = Keepalive::new(seed, start);
+            let before = keepalive.mark();
+            assert!(!keepalive.has_answer_after(before), "no ping was sent");
+            let Due::Ping(payload) = keepalive.poll(start + 20 * SECOND, INTERVALS) else {
+                panic!("a ping is due");
+            };
+            let after = keepalive.mark();
+            assert!(!keepalive.has_answer_after(before), "not answered");
+            // A pong to a ping from before proves nothing about this one.
+            keepalive.settle(before, start + 21 * SECOND);
+            assert!(keepalive.is_waiting());
+            keepalive.settle(after, start + 22 * SECOND);
+            let due = keepalive.poll(start + 30 * SECOND, INTERVALS);
+            assert_eq!(due, Due::Later(start + 42 * SECOND));
+            assert_eq!(keepalive.pong(&payload, start + 31 * SECOND), Pong::Late);
+            assert!(keepalive.has_answer_after(before));
+            assert!(!keepalive.has_answer_after(after));
+        }
+    }
+
     #[test]
     fn extends_the_timeout_of_one_ping() {
         let start = Moment::now();

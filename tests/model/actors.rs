@@ -169,9 +169,9 @@ async fn receive(socket: &mut WebSocket, oracle: &Shared) -> (bool, bool) {
 }
 
 /// Sends one message of a sender, and reports the result.
-async fn send<F>(oracle: &Shared, id: usize, sender: usize, send: impl FnOnce(Message) -> F)
+async fn send<F, E>(oracle: &Shared, id: usize, sender: usize, send: impl FnOnce(Message) -> F)
 where
-    F: Future<Output = Result<(), SendError>>,
+    F: Future<Output = Result<(), E>>,
 {
     let (number, message) = oracle.lock().attempt(sender);
     let result = waiting(oracle, id, |waits| &mut waits.room, send(message)).await;

@@ -82,15 +82,20 @@ impl Ping {
     }
 
     fn leave(&mut self) {
-        if self.number.take().is_none() {
+        let Some(number) = self.number.take() else {
             return;
-        }
+        };
+        let ticket = self.ticket.take();
         let mut state = self.link.lock();
         let Some(pings) = &mut state.pings else {
             return;
         };
         pings.futures -= 1;
-        let waker = self.ticket.take().and_then(|it| pings.watchers.remove(it));
+        // Once the ping is answered, the ticket may belong to a future that waits for the next one.
+        let waker = match pings.is_answered(number) {
+            true => None,
+            false => ticket.and_then(|ticket| pings.watchers.remove(ticket)),
+        };
         let is_over = state.stage == Stage::Closed;
         let unneeded = match is_over {
             true => state.take_unneeded_pings(),
