@@ -12,8 +12,7 @@ use std::{
 use futures_util::{FutureExt, SinkExt};
 use tokio::sync::mpsc;
 use tower_websocket::{
-    BoxError, CloseCode, CloseFrame, Message, Sender, WebSocket,
-    error::{SendError, TrySendError},
+    BoxError, CloseCode, CloseFrame, Message, Sender, WebSocket, error::TrySendError,
 };
 
 use super::{
