@@ -259,6 +259,6 @@ pub use crate::{
         offered_subprotocols,
     },
     layer::{ResponseBody, ResponseFuture, UpgradeRequired, WebSocketLayer, WebSocketService},
-    socket::{Buffered, Sender, Sending, Traffic, WebSocket},
+    socket::{Buffered, ByteStream, ReadHalf, Sender, Sending, Traffic, WebSocket, WriteHalf},
     words::{CloseCode, CloseFrame, Closed, ConnectionId, IntoMessage, Message, Side, Utf8Bytes},
 };

@@ -23,7 +23,6 @@ mod many_paths;
 use std::{net::SocketAddr, time::Duration};
 
 use axum::extract::ConnectInfo;
-use futures_util::SinkExt;
 use tokio::time::Instant;
 use tower_websocket::{
     CloseCode, Message, Side,

@@ -449,3 +449,57 @@ async fn an_error_of_the_connection_inside_an_io_error_is_no_alarm() {
     assert_eq!(lines(0, "ended with an error of its peer").len(), 1);
     assert!(alarms().is_empty(), "{:?}", alarms());
 }
+
+/// The errors of streams, sinks and streams of bytes count like those of `recv` and `send`.
+#[tokio::test(start_paused = true)]
+async fn an_error_of_any_way_to_use_a_socket_is_no_alarm() {
+    use futures_util::{SinkExt, StreamExt};
+    use tokio::io::AsyncReadExt;
+    use tower_websocket::Message;
+
+    listen();
+    let handler = |mut socket: WebSocket| async move {
+        let first = socket.recv().await?.ok_or("a message comes")?;
+        match first.as_bytes() {
+            b"stream" => while socket.next().await.transpose()?.is_some() {},
+            b"sink" => loop {
+                socket.feed("more".into()).await?;
+                SinkExt::<Message>::flush(&mut socket).await?;
+            },
+            b"timeout" => loop {
+                let limit = Duration::from_secs(1);
+                socket.send_timeout(vec![0; 10_000], limit).await?;
+            },
+            b"ping" => while socket.ping().await? < Duration::MAX {},
+            _ => {
+                socket.into_io().read_to_end(&mut Vec::new()).await?;
+            }
+        }
+        Ok::<_, BoxError>(())
+    };
+    let ways: [(&[u8], &[u8]); 6] = [
+        (b"stream", b""),
+        (b"sink", b""),
+        (b"timeout", b""),
+        (b"ping", b""),
+        (b"io", b"text"),
+        (b"io", b"close"),
+    ];
+    for (number, (way, then)) in ways.into_iter().enumerate() {
+        let layer = WebSocketLayer::new(handler);
+        let mut client = open_at(&layer, "/").await;
+        write(&mut client, &frame(FIN | BINARY, way)).await;
+        match then {
+            b"text" => write(&mut client, &frame(FIN | TEXT, b"text")).await,
+            b"close" => write(&mut client, &close(4000, "")).await,
+            _ => support::settle().await,
+        }
+        if way != b"timeout" {
+            drop(client);
+        }
+        until_idle(&layer.connections()).await;
+        let ended = lines(0, "ended with an error of its peer").len();
+        assert_eq!(ended, number + 1, "{}", String::from_utf8_lossy(way));
+    }
+    assert!(alarms().is_empty(), "{:?}", alarms());
+}

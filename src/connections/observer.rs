@@ -59,7 +59,8 @@ pub trait Observer: Send + Sync + 'static {
     /// hands over is also reported as opened and closed.
     fn opened(&self, connection: &Connection, handshake: Duration) {}
 
-    /// A ping of [`Config::keepalive`](crate::Config::keepalive) was answered after `round_trip`.
+    /// A ping of [`Config::keepalive`](crate::Config::keepalive) or
+    /// [`WebSocket::ping`](crate::WebSocket::ping) was answered after `round_trip`.
     fn round_trip(&self, connection: &Connection, round_trip: Duration) {}
 
     /// Messages were received or sent since the last call.

@@ -3,7 +3,8 @@
 use std::{error::Error, io};
 
 use super::{
-    error::{RecvError, SendError, TryRecvError, TrySendError},
+    byte_stream::TextInStream,
+    error::{RecvError, SendError, SendTimeoutError, SocketError, TryRecvError, TrySendError},
     report,
 };
 #[cfg(feature = "json")]
@@ -52,10 +53,22 @@ fn fault_of_peer(error: &(dyn Error + 'static)) -> Option<CloseFrame> {
     }
     let is_of_connection = error.is::<RecvError>()
         || error.is::<SendError>()
+        || error.is::<SendTimeoutError>()
+        || error.is::<SocketError>()
+        || error.is::<TextInStream>()
         || error.is::<TryRecvError>()
-        || error.is::<TrySendError>();
+        || error.is::<TrySendError>()
+        || is_end_of_stream(error);
     // The code of the connection's end is decided already, unless it is open and has no room.
     is_of_connection.then(|| CloseFrame::without_reason(CloseCode::INTERNAL_ERROR))
+}
+
+/// Returns whether an error is the Close that ended a [`ByteStream`](super::ByteStream).
+fn is_end_of_stream(error: &(dyn Error + 'static)) -> bool {
+    let wrapped = error
+        .downcast_ref::<io::Error>()
+        .and_then(io::Error::get_ref);
+    wrapped.is_some_and(|wrapped| wrapped.is::<CloseFrame>())
 }
 
 #[cfg(test)]

@@ -11,7 +11,7 @@ use std::{
 use serde::{Serialize, de::DeserializeOwned};
 
 use super::{
-    RecvError, SendError, Sender, WebSocket,
+    ReadHalf, RecvError, SendError, Sender, WebSocket, WriteHalf,
     link::{Caller, Link, SendFuture},
 };
 use crate::words::{JsonError, Message, ToJsonError};
@@ -79,6 +79,38 @@ impl WebSocket {
     /// Like [`send`](Self::send).
     pub fn send_json<'a, T: Serialize + ?Sized>(&'a mut self, value: &T) -> SendingJson<'a> {
         SendingJson::new(&self.link, value, Caller::Holder)
+    }
+}
+
+impl ReadHalf {
+    /// Receives the next message and reads its JSON, like [`WebSocket::recv_json`].
+    ///
+    /// # Errors
+    ///
+    /// Like [`WebSocket::recv_json`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe in `select!`: a message is received completely or waits for the next call.
+    pub fn recv_json<T: DeserializeOwned>(
+        &mut self,
+    ) -> impl Future<Output = Result<Option<T>, RecvJsonError>> + Send {
+        self.socket.recv_json()
+    }
+}
+
+impl WriteHalf {
+    /// Queues one value to be written as JSON, like [`WebSocket::send_json`].
+    ///
+    /// # Errors
+    ///
+    /// Like [`WebSocket::send_json`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Like [`WebSocket::send`].
+    pub fn send_json<'a, T: Serialize + ?Sized>(&'a mut self, value: &T) -> SendingJson<'a> {
+        SendingJson::new(self.link(), value, Caller::Holder)
     }
 }
 

@@ -4,12 +4,14 @@ use std::{
     fmt,
     hash::{Hash, Hasher},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
-    error::TrySendError,
+    error::{SendTimeoutError, TrySendError},
     link::{Caller, Link},
     sending::Sending,
+    waiters::Ticket,
 };
 use crate::words::{
     CloseCode, CloseFrame, Closed, ConnectionId, IntoMessage, InvalidClose, Utf8Bytes,
@@ -45,9 +47,10 @@ use crate::words::{
 ///     Ok(())
 /// }
 /// ```
-#[derive(Clone)]
 pub struct Sender {
     pub(super) link: Arc<Link>,
+    /// Its place among the tasks that wait for room, while it waits as a `Sink`.
+    pub(super) place: Option<Ticket>,
 }
 
 /// The load that waits to be written to a connection.
@@ -62,6 +65,10 @@ pub struct Buffered {
 }
 
 impl Sender {
+    pub(super) const fn new(link: Arc<Link>) -> Self {
+        Self { link, place: None }
+    }
+
     /// Returns the number of the connection. It is unique in this process.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
@@ -102,6 +109,34 @@ impl Sender {
         Sending(self.link.send_uncompressed(message.into(), Caller::Sender))
     }
 
+    /// Queues one message like [`send`](Self::send), and gives up if there is no room for `limit`.
+    ///
+    /// The time counts from the first poll that finds no room. It ends when the message is queued,
+    /// not when the peer has it. A limit of [`Duration::MAX`] never ends.
+    ///
+    /// # Errors
+    ///
+    /// Both return the message.
+    ///
+    /// - [`SendTimeoutError::Timeout`]: there was no room in time. The connection stays open.
+    /// - [`SendTimeoutError::Closed`]: the connection is closing or gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// Like [`send`](Self::send).
+    ///
+    /// # Panics
+    ///
+    /// Panics if it has to wait outside a tokio runtime, or in one without its time driver.
+    pub fn send_timeout(
+        &self,
+        message: impl IntoMessage,
+        limit: Duration,
+    ) -> impl Future<Output = Result<(), SendTimeoutError>> + Send {
+        self.link
+            .send_timeout(message.into(), limit, Caller::Sender)
+    }
+
     /// Queues one message if there is room for it now.
     ///
     /// # Errors
@@ -129,6 +164,15 @@ impl Sender {
         Ok(())
     }
 
+    /// Starts to close the connection like [`close`](Self::close), with a Close that has no code.
+    ///
+    /// Use it to pass on a Close without a code, as a gateway does. The peer sees 1005.
+    ///
+    /// Source: [RFC 6455 §7.1.5](https://www.rfc-editor.org/rfc/rfc6455#section-7.1.5).
+    pub fn close_without_code(&self) {
+        self.link.close_without_code();
+    }
+
     /// Waits until the connection has ended, and returns how.
     ///
     /// # Cancel safety
@@ -145,6 +189,20 @@ impl Sender {
         Buffered {
             messages: load.messages,
             bytes: load.bytes,
+        }
+    }
+}
+
+impl Clone for Sender {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.link))
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.place {
+            self.link.leave_queue(ticket);
         }
     }
 }

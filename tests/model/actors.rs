@@ -12,8 +12,7 @@ use std::{
 use futures_util::{FutureExt, SinkExt};
 use tokio::sync::mpsc;
 use tower_websocket::{
-    BoxError, CloseCode, CloseFrame, Message, Sender, WebSocket,
-    error::{SendError, TrySendError},
+    BoxError, CloseCode, CloseFrame, Message, Sender, WebSocket, error::TrySendError,
 };
 
 use super::{
@@ -169,9 +168,9 @@ async fn receive(socket: &mut WebSocket, oracle: &Shared) -> (bool, bool) {
 }
 
 /// Sends one message of a sender, and reports the result.
-async fn send<F>(oracle: &Shared, id: usize, sender: usize, send: impl FnOnce(Message) -> F)
+async fn send<F, E>(oracle: &Shared, id: usize, sender: usize, send: impl FnOnce(Message) -> F)
 where
-    F: Future<Output = Result<(), SendError>>,
+    F: Future<Output = Result<(), E>>,
 {
     let (number, message) = oracle.lock().attempt(sender);
     let result = waiting(oracle, id, |waits| &mut waits.room, send(message)).await;

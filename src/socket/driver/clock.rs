@@ -102,7 +102,7 @@ impl<IO: Io> Driver<IO> {
         }
         if is_due(self.lifetime_ends()) {
             let frame = CloseFrame::truncated(CloseCode::GOING_AWAY, "end of lifetime");
-            return Some(self.begin_closing(frame, now, cx));
+            return Some(self.begin_closing(Some(frame), now, cx));
         }
         if self.paused_since.is_some() {
             return self.check_pause(now, cx);

@@ -8,6 +8,7 @@
 //! | `reading` | messages, control frames, the end of input |
 //! | `writing` | output, and reporting it to the link |
 //! | `clock` | deadlines and pings |
+//! | `pinging` | pings that this side asked for, and pongs |
 //! | `backpressure` | a connection that has stopped reading |
 //! | `stall` | a peer that does not read |
 //! | `closing` | the closing handshake |
@@ -16,6 +17,7 @@
 mod backpressure;
 mod clock;
 mod closing;
+mod pinging;
 mod reading;
 mod shedding;
 mod stall;

@@ -13,12 +13,14 @@
 //! | `memory` | the memory that the connection holds, for a registry that limits it |
 //! | `uncompressed` | the queue of messages that are not compressed yet |
 //! | `ending` | waiting for the end |
+//! | `pings` | pings of this side, and waiting for their pongs |
 
 mod connection;
 mod decode;
 mod ending;
 mod holder;
 mod memory;
+mod pings;
 mod sending;
 mod uncompressed;
 
@@ -36,9 +38,10 @@ pub(in crate::socket) use self::{
     connection::TrySleep,
     decode::{FastPath, Next},
     memory::overloaded,
+    pings::Ping,
     sending::{Caller, SendFuture},
 };
-use self::{ending::Watchers, uncompressed::Uncompressed};
+use self::{ending::Watchers, pings::Pings, uncompressed::Uncompressed};
 use super::{
     events::{Hook, Registration},
     inbox::Inbox,
@@ -93,6 +96,12 @@ struct State {
     message_decoded: bool,
     /// `Some` once the holder has dropped its end, with whether it did so in a panic.
     abandoned: Option<bool>,
+    /// The number of parts of the holder's end besides the first: a socket may be split.
+    further_parts: u8,
+    /// A part was dropped in a panic.
+    part_panicked: bool,
+    /// The peer has sent the first Close.
+    peer_closed: bool,
     /// The holder receives nothing: messages that arrive are discarded.
     ignores_incoming: bool,
 
@@ -115,13 +124,15 @@ struct State {
     has_yielded: bool,
 
     stage: Stage,
-    /// The Close that this side wants to send.
-    close: Option<Box<CloseFrame>>,
-    /// The first Close of the connection. `Some(None)` if it had no code, or if the connection has
-    /// ended without a Close.
-    first_close: Option<Option<Box<CloseFrame>>>,
+    /// What this side has requested of the connection.
+    order: Option<Box<Order>>,
+    /// The first Close of the connection. The inner value is `None` if it had no code, or if the
+    /// connection has ended without a Close.
+    first_close: Option<Box<Option<CloseFrame>>>,
     closed: Option<Box<Closed>>,
     round_trip: Option<Duration>,
+    /// The pings of this side. Boxed because most connections have none.
+    pings: Option<Box<Pings>>,
     traffic: Traffic,
     /// The handler returned while its `WebSocket` lived on elsewhere.
     handed_on: bool,
@@ -142,6 +153,15 @@ struct State {
     is_uncounted: bool,
     /// The count of the connection's memory, in steps.
     counted: u32,
+}
+
+/// A request of this side to the connection.
+#[derive(Debug)]
+pub(in crate::socket) enum Order {
+    /// Close. Without a frame, the Close has no code.
+    Close(Option<CloseFrame>),
+    /// Send a ping.
+    Ping,
 }
 
 /// The stages of a connection's life.
@@ -240,7 +260,7 @@ impl State {
     /// Records a Close, unless there was one before.
     fn note_close(&mut self, frame: Option<&CloseFrame>) {
         self.first_close
-            .get_or_insert_with(|| frame.cloned().map(Box::new));
+            .get_or_insert_with(|| Box::new(frame.cloned()));
     }
 
     /// Returns the load that is queued and not written yet.
@@ -268,9 +288,11 @@ impl State {
 
     /// Takes all wakers, because the connection ends.
     fn take_wakers(&mut self) -> Wakers {
+        let pings = self.take_ping_wakers();
         let waiters = self.waiters.as_mut();
         Wakers {
             holder: [self.reader.take(), self.writer.take()],
+            pings,
             waiters: waiters.map_or_else(Vec::new, |waiters| waiters.take_wakers()),
         }
     }
@@ -290,13 +312,14 @@ impl State {
 /// Wakers to be called without the lock.
 struct Wakers {
     holder: [Option<Waker>; 2],
+    pings: Watchers,
     waiters: Vec<Waker>,
 }
 
 impl Wakers {
     fn all(self) -> impl Iterator<Item = Waker> {
         let holder = self.holder.into_iter().flatten();
-        holder.chain(self.waiters)
+        holder.chain(self.pings.into_wakers()).chain(self.waiters)
     }
 }
 
