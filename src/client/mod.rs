@@ -176,7 +176,7 @@ use crate::{
     codec::random,
     config::Config,
     connections::Permit,
-    handshake::{Carried, HandshakeRequest, Identity, key::answer_to},
+    handshake::{HandshakeRequest, Identity, key::answer_to},
     socket::{HandshakeInfo, Setup, WebSocket},
 };
 
@@ -346,10 +346,10 @@ impl Prepared {
             subprotocol,
             deflation,
         } = response::check(&response, &sent.headers, &self.accept, &self.config)?;
-        let handshake_info = HandshakeInfo {
+        let info = HandshakeInfo {
+            handler: "client",
             request: HandshakeRequest::new(sent),
             subprotocol: subprotocol.and_then(|name| name.to_str().map(Box::from).ok()),
-            carried: Carried::default(),
             identity: self.identity,
         };
         let setup = Setup {
@@ -357,9 +357,9 @@ impl Prepared {
             ..Setup::new(Arc::new(self.config))
         };
         let socket = match self.permit {
-            None => WebSocket::dialled(io, early, setup, handshake_info),
+            None => WebSocket::dialled(io, early, setup, info),
             Some(permit) => {
-                let dialled = permit.dialled(io, early, setup, handshake_info);
+                let dialled = permit.dialled(io, early, setup, info);
                 dialled.map_err(ConnectError::NotAdmitted)?
             }
         };

@@ -3,7 +3,6 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
-    handshake::Identity,
     socket::{Buffered, Link, Traffic},
     words::{CloseFrame, ConnectionId, header::Visible},
 };
@@ -31,7 +30,6 @@ use crate::{
 #[derive(Clone)]
 pub struct Connection {
     pub(super) link: Arc<Link>,
-    pub(super) identity: Identity,
 }
 
 impl Connection {
@@ -47,14 +45,14 @@ impl Connection {
     /// On a server, the client chose the path: escape it before you log it.
     #[must_use]
     pub fn path(&self) -> &str {
-        &self.link.name().path
+        self.link.path()
     }
 
     /// Returns the value of [`Accept::identify`](crate::Accept::identify) or
     /// [`Connections::from_io_with`](crate::Connections::from_io_with), if it has this type.
     #[must_use]
     pub fn value<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        self.identity.get()
+        self.link.info().identity.get()
     }
 
     /// Returns how long ago the connection was opened.

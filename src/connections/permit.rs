@@ -6,8 +6,7 @@ use super::{AdmitError, Connections, connection::Connection, observer::Ended, st
 use crate::{
     codec::Role,
     config::Config,
-    handshake::Identity,
-    socket::{EndHooks, Link, now, report::Name, spawn},
+    socket::{EndHooks, HandshakeInfo, Link, now, spawn},
     time::Moment,
     words::{Closed, ConnectionId},
 };
@@ -23,9 +22,8 @@ pub(crate) struct Permit {
 /// The facts about a connection when it is opened.
 pub(crate) struct Opening {
     pub(crate) role: Role,
-    pub(crate) name: Name,
+    pub(crate) info: HandshakeInfo,
     pub(crate) config: Arc<Config>,
-    pub(crate) identity: Identity,
 }
 
 impl Permit {
@@ -68,20 +66,14 @@ impl Permit {
 
     /// Puts the connection into its entry, and calls the observers.
     fn register(&self, opening: Opening) -> Result<Arc<Link>, AdmitError> {
-        let Opening {
-            role,
-            name,
-            config,
-            identity,
-        } = opening;
+        let Opening { role, info, config } = opening;
         // Cloned once, because another observer may be added before `opened` is called.
         let observers = self.connections.lock().observers.clone();
         let is_observed = observers.count() > 0;
         let registration = self.connections.registration(self.id, is_observed);
-        let link = Arc::new(Link::registered(registration, role, name, config));
+        let link = Arc::new(Link::registered(registration, role, info, config));
         let connection = Connection {
             link: Arc::clone(&link),
-            identity,
         };
         let mut state = self.connections.lock();
         if state.closing.is_some() {

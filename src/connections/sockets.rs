@@ -12,11 +12,8 @@ use super::{
 use crate::{
     codec::Role,
     config::Config,
-    handshake::Identity,
-    socket::{
-        HandshakeInfo, Served, Setup, WebSocket, detached_in,
-        report::{self, Name},
-    },
+    handshake::{Carried, Identity},
+    socket::{HandshakeInfo, Served, Setup, WebSocket, detached_in, report},
 };
 
 impl Connections {
@@ -91,13 +88,13 @@ impl Connections {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let setup = Setup::new(Arc::new(config));
-        let handshake_info = HandshakeInfo {
+        let info = HandshakeInfo {
+            handler: "Connections::from_io",
             identity,
             ..HandshakeInfo::default()
         };
-        let side = (Role::Server, "Connections::from_io");
         let permit = self.admit()?;
-        permit.take_over(side, io, Bytes::new(), setup, handshake_info)
+        permit.take_over(Role::Server, io, Bytes::new(), setup, info)
     }
 }
 
@@ -111,41 +108,32 @@ impl Permit {
         io: IO,
         early: Bytes,
         setup: Setup,
-        handshake_info: HandshakeInfo,
+        info: HandshakeInfo,
     ) -> Result<WebSocket, AdmitError>
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.take_over((Role::Client, "client"), io, early, setup, handshake_info)
+        self.take_over(Role::Client, io, early, setup, info)
     }
 
-    /// Serves a stream in a task. The second value of `side` is the name of the handler in the log.
+    /// Serves a stream in a task.
     fn take_over<IO>(
         self,
-        (role, handler): (Role, &'static str),
+        role: Role,
         io: IO,
         early: Bytes,
         setup: Setup,
-        handshake_info: HandshakeInfo,
+        info: HandshakeInfo,
     ) -> Result<WebSocket, AdmitError>
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        // A stream has no request, whose path is "/" by default.
-        let path = match role {
-            Role::Server => "",
-            Role::Client => handshake_info.request.path(),
-        };
+        let span = report::connection(self.id, || None, info.request.path());
         let opening = Opening {
             role,
-            name: Name {
-                handler,
-                path: path.into(),
-            },
+            info,
             config: Arc::clone(&setup.config),
-            identity: handshake_info.identity.clone(),
         };
-        let span = report::connection(self.id, || None, path);
         let link = self.spawn(opening, |link, permit| {
             let served = Served {
                 io,
@@ -155,6 +143,6 @@ impl Permit {
             };
             span.around(detached_in(served, permit))
         })?;
-        Ok(WebSocket::new(link, Box::new(handshake_info)))
+        Ok(WebSocket::new(link, Carried::default()))
     }
 }

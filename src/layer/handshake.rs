@@ -212,32 +212,31 @@ impl<H> Handshake<H> {
         if sent.is_none() {
             handover.accept_stream();
         }
-        let handshake_info = HandshakeInfo {
+        let info = HandshakeInfo {
+            handler: name,
             request: match settings.drops_request || accept.drops_request {
                 true => HandshakeRequest::without_details(self.request),
                 false => HandshakeRequest::new(self.request),
             },
             subprotocol,
-            carried: accept.carried,
             identity: accept.identity,
         };
         let opened = Opened {
             serve,
-            name,
             upgrade_timeout: settings.upgrade_timeout,
             handover,
             sent: sent.clone(),
             setup: Setup {
                 deflation,
-                probes: handshake_info.request.version() == Version::HTTP_2,
+                probes: info.request.version() == Version::HTTP_2,
                 ..Setup::new(config)
             },
-            handshake_info: Box::new(handshake_info),
+            carried: accept.carried,
             close,
             places,
         };
         opened
-            .spawn(self.permit, span)
+            .spawn(self.permit, info, span)
             .map_err(|error| failed(error.into()))?;
         Ok(Answer::Switching(response, sent))
     }

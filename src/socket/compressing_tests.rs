@@ -28,8 +28,8 @@ use super::{
 use crate::{
     codec::{Decoder, Deflate, Deflation, Event, Outgoing, Role, Rules, counted},
     config::Config,
+    handshake::Carried,
     handshake::extension::deflate::{Direction, Terms},
-    socket::report::Name,
     time::Moment,
     words::{BoxError, Message},
 };
@@ -98,11 +98,11 @@ where
     let (server, client) = duplex(64 * KIB);
     let config = Config::new().max_message_size(64 * MIB);
     let config = Arc::new(config);
-    let name = Name {
-        handler: "",
-        path: "".into(),
-    };
-    let link = Arc::new(Link::new(Role::Server, name, Arc::clone(&config)));
+    let link = Arc::new(Link::new(
+        Role::Server,
+        HandshakeInfo::default(),
+        Arc::clone(&config),
+    ));
     let served = Served {
         io: server,
         early: Bytes::new(),
@@ -112,8 +112,7 @@ where
             ..Setup::new(config)
         },
     };
-    let session: Session<_, F, ()> =
-        session::serve(served, Box::<HandshakeInfo>::default(), (), None, handle);
+    let session: Session<_, F, ()> = session::serve(served, Carried::default(), (), None, handle);
     let counts = Arc::<Counts>::default();
     tokio::spawn(Counted {
         future: Box::pin(session),

@@ -44,6 +44,7 @@ mod handler_error;
 mod held;
 pub(crate) mod http2;
 mod inbox;
+mod info;
 mod input;
 mod io;
 #[cfg(feature = "json")]
@@ -88,6 +89,7 @@ pub use self::{
 };
 pub(crate) use self::{
     events::{Events, Hook, Registration},
+    info::HandshakeInfo,
     link::Link,
     session::{EndHooks, Session, detached_in, serve, spawn},
     setup::{Served, Setup},
@@ -98,8 +100,7 @@ use self::{held::Held, link::Caller};
 use crate::{
     codec::Role,
     config::Config,
-    handshake::{Carried, HandshakeRequest, Identity},
-    socket::report::Name,
+    handshake::{Carried, HandshakeRequest},
     words::{
         CloseCode, CloseFrame, Closed, ConnectionId, IntoMessage, InvalidClose, Message, Utf8Bytes,
     },
@@ -134,16 +135,7 @@ use crate::{
 /// ```
 pub struct WebSocket {
     link: Held,
-    handshake_info: Box<HandshakeInfo>,
-}
-
-/// Facts from the opening handshake.
-#[derive(Default)]
-pub(crate) struct HandshakeInfo {
-    pub(crate) request: HandshakeRequest,
-    pub(crate) subprotocol: Option<Box<str>>,
-    pub(crate) carried: Carried,
-    pub(crate) identity: Identity,
+    carried: Carried,
 }
 
 impl WebSocket {
@@ -175,11 +167,11 @@ impl WebSocket {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let config = Arc::new(config);
-        let name = Name {
+        let info = HandshakeInfo {
             handler: "WebSocket::from_io",
-            path: "".into(),
+            ..HandshakeInfo::default()
         };
-        let link = Link::new(Role::Server, name, Arc::clone(&config));
+        let link = Link::new(Role::Server, info, Arc::clone(&config));
         let link = Arc::new(link);
         let span = report::connection(link.id(), || None, "");
         let served = Served {
@@ -189,29 +181,20 @@ impl WebSocket {
             setup: Setup::new(config),
         };
         session::spawn(span.around(session::detached(served)));
-        Self::new(link, Box::default())
+        Self::new(link, Carried::default())
     }
 
     /// Serves a stream on which the opening handshake is already done, as the client side.
     ///
     /// `early` are bytes that were read from it after the handshake.
     #[cfg(feature = "client")]
-    pub(crate) fn dialled<IO>(
-        io: IO,
-        early: Bytes,
-        setup: Setup,
-        handshake_info: HandshakeInfo,
-    ) -> Self
+    pub(crate) fn dialled<IO>(io: IO, early: Bytes, setup: Setup, info: HandshakeInfo) -> Self
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let name = Name {
-            handler: "client",
-            path: handshake_info.request.path().into(),
-        };
-        let link = Link::new(Role::Client, name, Arc::clone(&setup.config));
+        let link = Link::new(Role::Client, info, Arc::clone(&setup.config));
         let link = Arc::new(link);
-        let span = report::connection(link.id(), || None, handshake_info.request.path());
+        let span = report::connection(link.id(), || None, link.path());
         let served = Served {
             io,
             early,
@@ -219,13 +202,13 @@ impl WebSocket {
             setup,
         };
         session::spawn(span.around(session::detached(served)));
-        Self::new(link, Box::new(handshake_info))
+        Self::new(link, Carried::default())
     }
 
-    pub(crate) const fn new(link: Arc<Link>, handshake_info: Box<HandshakeInfo>) -> Self {
+    pub(crate) const fn new(link: Arc<Link>, carried: Carried) -> Self {
         Self {
             link: Held::new(link),
-            handshake_info,
+            carried,
         }
     }
 
@@ -535,7 +518,7 @@ impl WebSocket {
     /// }
     /// ```
     pub fn take_carried<T: Send + 'static>(&mut self) -> Option<T> {
-        self.handshake_info.carried.take()
+        self.carried.take()
     }
 
     /// Returns the value that [`Accept::identify`](crate::Accept::identify) gave to the connection, if it has this
@@ -557,7 +540,7 @@ impl WebSocket {
     /// ```
     #[must_use]
     pub fn identity<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        self.handshake_info.identity.get()
+        self.link.info().identity.get()
     }
 
     /// Returns the request of the opening handshake, including changes by
@@ -569,14 +552,14 @@ impl WebSocket {
     /// version.
     #[must_use]
     pub fn request(&self) -> &HandshakeRequest {
-        &self.handshake_info.request
+        &self.link.info().request
     }
 
     /// Returns the subprotocol that was agreed on, if any
     /// ([RFC 6455 §1.9](https://www.rfc-editor.org/rfc/rfc6455#section-1.9)).
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
-        self.handshake_info.subprotocol.as_deref()
+        self.link.info().subprotocol.as_deref()
     }
 }
 

@@ -7,23 +7,10 @@
 use std::fmt;
 use std::{future::Future, net::IpAddr, time::Duration};
 
-use super::traffic::Traffic;
+use super::{info::HandshakeInfo, traffic::Traffic};
 #[cfg(feature = "tracing")]
 use crate::words::header::Visible;
 use crate::words::{BoxError, Closed, ConnectionId, Panicked};
-
-/// The name of a connection in warnings.
-#[derive(Debug)]
-#[cfg_attr(
-    not(feature = "tracing"),
-    allow(dead_code, reason = "used only in the log")
-)]
-pub(crate) struct Name {
-    /// The type of the handler.
-    pub(crate) handler: &'static str,
-    /// The path of its request, without the query.
-    pub(crate) path: Box<str>,
-}
 
 /// The span of one connection, from its 101 to its end.
 pub(crate) struct Span {
@@ -116,19 +103,19 @@ fn connection_panicked() {
     not(feature = "tracing"),
     expect(unused_variables, reason = "used only in the log")
 )]
-pub(crate) fn not_receiving(name: &Name, limit: Duration, waits_for_peer: bool) {
+pub(crate) fn not_receiving(info: &HandshakeInfo, limit: Duration, waits_for_peer: bool) {
     #[cfg(feature = "tracing")]
     {
-        let path = Visible(name.path.as_bytes());
+        let path = Visible(info.request.path().as_bytes());
         match waits_for_peer {
             true => tracing::debug!(
-                handler = name.handler,
+                handler = info.handler,
                 %path,
                 "the websocket handler took no message for {limit:?}, because it waits to send to a peer \
                  that reads slowly: closing with 1008"
             ),
             false => tracing::warn!(
-                handler = name.handler,
+                handler = info.handler,
                 %path,
                 "the websocket handler took no message for {limit:?} while more were waiting: closing with \
                  1008; a handler that only sends should call `WebSocket::ignore_incoming`"
@@ -142,11 +129,11 @@ pub(crate) fn not_receiving(name: &Name, limit: Duration, waits_for_peer: bool) 
     not(feature = "tracing"),
     expect(unused_variables, reason = "used only in the log")
 )]
-pub(crate) fn handler_outlived(name: &Name) {
+pub(crate) fn handler_outlived(info: &HandshakeInfo) {
     #[cfg(feature = "tracing")]
     tracing::warn!(
-        handler = name.handler,
-        path = %Visible(name.path.as_bytes()),
+        handler = info.handler,
+        path = %Visible(info.request.path().as_bytes()),
         "the websocket handler went on after its connection was over, and is dropped; see \
          `WebSocket::closed` and `Config::handler_grace`"
     );

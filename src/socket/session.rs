@@ -17,7 +17,7 @@ use pin_project_lite::pin_project;
 use tokio::task::JoinHandle;
 
 use super::{
-    HandshakeInfo, WebSocket,
+    WebSocket,
     driver::{Driver, Progress},
     handler_error::close_frame_of,
     io::Io,
@@ -26,6 +26,7 @@ use super::{
     timer::{Timer, now},
 };
 use crate::{
+    handshake::Carried,
     socket::report,
     time::Moment,
     words::{BoxError, CloseCode, CloseFrame, Panicked, catch_panic},
@@ -98,7 +99,7 @@ struct Grace {
 /// With a `refused` frame it closes the connection at once and does not call the handler.
 pub(crate) fn serve<IO, F, P>(
     served: Served<IO>,
-    handshake_info: Box<HandshakeInfo>,
+    carried: Carried,
     hooks: P,
     refused: Option<CloseFrame>,
     handle: impl FnOnce(WebSocket) -> F,
@@ -110,7 +111,7 @@ where
 {
     let link = Arc::clone(&served.link);
     let driver = Driver::new(served, ping_seed());
-    let socket = WebSocket::new(Arc::clone(&link), handshake_info);
+    let socket = WebSocket::new(Arc::clone(&link), carried);
     let handler = match refused {
         Some(frame) => {
             link.close(frame);
@@ -292,7 +293,7 @@ fn poll_grace(grace: &mut Option<Box<Grace>>, link: &Link, cx: &mut Context<'_>)
 
 /// Drops the handler of a connection that is over.
 fn drop_handler<F>(mut handler: Pin<&mut Option<F>>, link: &Link) {
-    report::handler_outlived(link.name());
+    report::handler_outlived(link.info());
     if let Err(panicked) = catch_panic(|| handler.set(None)) {
         report::handler_panicked(&panicked);
     }

@@ -11,10 +11,7 @@ use super::{Link, Order, Stage, State, Traffic, Wakers, register, uncompressed::
 use crate::{
     codec::{Bound, Load, Outgoing, Role},
     config::Config,
-    socket::{
-        RecvError,
-        report::{self, Name},
-    },
+    socket::{RecvError, info::HandshakeInfo, report},
     words::{CloseFrame, Closed, Message, Side},
 };
 
@@ -41,8 +38,13 @@ impl Link {
         self.lock().handed_on
     }
 
-    pub(crate) const fn name(&self) -> &Name {
-        &self.name
+    pub(crate) const fn info(&self) -> &HandshakeInfo {
+        &self.info
+    }
+
+    /// Returns the path of the request, without the query.
+    pub(crate) fn path(&self) -> &str {
+        self.info.request.path()
     }
 
     pub(in crate::socket) const fn role(&self) -> Role {

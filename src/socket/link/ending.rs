@@ -105,7 +105,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{codec::Role, config::Config, socket::report::Name};
+    use crate::{codec::Role, config::Config, socket::HandshakeInfo};
 
     #[derive(Default)]
     struct Woken(AtomicUsize);
@@ -123,11 +123,11 @@ mod tests {
 
     #[test]
     fn wakes_each_waiter_once_by_its_last_waker() {
-        let name = Name {
-            handler: "",
-            path: "".into(),
-        };
-        let link = Link::new(Role::Server, name, Arc::new(Config::new()));
+        let link = Link::new(
+            Role::Server,
+            HandshakeInfo::default(),
+            Arc::new(Config::new()),
+        );
         let wakers: [Arc<Woken>; 4] = Default::default();
         let mut first = pin!(link.wait_closed());
         {

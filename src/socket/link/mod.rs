@@ -54,7 +54,7 @@ use super::{
 use crate::{
     codec::{Bound, Load, Outgoing, Role},
     config::Config,
-    socket::{RecvError, report::Name},
+    socket::{RecvError, info::HandshakeInfo},
     time::Moment,
     words::{CloseFrame, Closed, ConnectionId},
 };
@@ -66,7 +66,7 @@ pub(crate) struct Link {
     hook: Option<Box<Hook>>,
     opened: Moment,
     role: Role,
-    name: Name,
+    info: HandshakeInfo,
     config: Arc<Config>,
     state: Mutex<State>,
     /// The handler in the connection's own task has something to do. Its waker was not called.
@@ -177,14 +177,14 @@ enum Stage {
 
 impl Link {
     /// Makes the link of a connection that belongs to no registry.
-    pub(crate) fn new(role: Role, name: Name, config: Arc<Config>) -> Self {
-        Self::registered(Registration::none(), role, name, config)
+    pub(crate) fn new(role: Role, info: HandshakeInfo, config: Arc<Config>) -> Self {
+        Self::registered(Registration::none(), role, info, config)
     }
 
     pub(crate) fn registered(
         registration: Registration,
         role: Role,
-        name: Name,
+        info: HandshakeInfo,
         config: Arc<Config>,
     ) -> Self {
         Self {
@@ -192,7 +192,7 @@ impl Link {
             hook: registration.hook,
             opened: timer::now(),
             role,
-            name,
+            info,
             config,
             state: Mutex::default(),
             handler_is_due: AtomicBool::new(false),
