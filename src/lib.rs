@@ -23,9 +23,9 @@
 //! A WebSocket route is like any other route: an auth layer that is added after it sees its handshakes.
 //! The layer can also wrap a whole router or service: `.layer(WebSocketLayer::new(Echo::new()).path("/ws"))`.
 //! Then **layers added before it do not see handshakes** (in a `ServiceBuilder`: layers added after it).
-//! The page [`docs::layers`] has a table of common layers.
+//! The page [`guide::layers`] has a table of common layers.
 //!
-//! If a client does not connect, see [`docs::when_it_does_not_connect`]: it lists the causes of each status.
+//! If a client does not connect, see [`guide::when_it_does_not_connect`]: it lists the causes of each status.
 //!
 //! # Writing a handler
 //!
@@ -216,13 +216,13 @@ pub mod client;
 mod codec;
 mod config;
 mod connections;
-#[cfg(any(doc, doctest))]
-pub mod docs;
 pub mod error;
 #[cfg(tower_websocket_fuzzing)]
 #[doc(hidden)]
 #[path = "../fuzz/checks/mod.rs"]
 pub mod fuzzing;
+#[cfg(any(doc, doctest))]
+pub mod guide;
 mod handler;
 mod handshake;
 mod layer;

@@ -1,0 +1,27 @@
+//! The guide: one page for each task. Its code is tested.
+//!
+//! | | |
+//! | --- | --- |
+//! | In production | [`layers`] |
+//! | When something fails | [`when_it_does_not_connect`] |
+//!
+//! The code uses axum 0.8. If this documentation is built without a feature, links to the items of that feature are
+//! plain text.
+
+#![cfg_attr(
+    not(all(
+        feature = "axum",
+        feature = "client",
+        feature = "deflate",
+        feature = "http2",
+        feature = "metrics",
+        feature = "tracing"
+    )),
+    allow(
+        rustdoc::broken_intra_doc_links,
+        reason = "items of a feature that is off"
+    )
+)]
+
+pub mod layers;
+pub mod when_it_does_not_connect;
