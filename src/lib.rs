@@ -132,66 +132,6 @@
 //!   other server the layer answers 500 or closes the connection, and logs it at error level.
 //! - HTTP/1.1. With the feature `http2` also HTTP/2.
 //!
-//! # HTTP/2
-//!
-//! If a browser has an HTTP/2 connection to a site, it opens its WebSockets as streams on that connection
-//! ([RFC 8441](https://www.rfc-editor.org/rfc/rfc8441)), provided that the server has enabled it. With the
-//! feature `http2` the same layer and the same handler serve these WebSockets:
-//!
-//! - An extended CONNECT for `websocket` goes through the same rules and is answered 200.
-//! - An extended CONNECT for another protocol is answered 501.
-//! - A plain CONNECT goes to the inner service.
-//!
-//! [`WebSocket::request`] has the HTTP version. Without the feature all of these requests go to the inner
-//! service.
-//!
-//! Browsers use HTTP/2 only over TLS, and only if the server offers `h2` by ALPN. `examples/http2` does that;
-//! `axum::serve` has no TLS. Behind a proxy that terminates TLS and forwards plain-text HTTP/2, `axum::serve`
-//! with axum's feature `http2` is enough. With hyper and hyper-util the server has to enable it, and a few
-//! settings matter:
-//!
-//! ```
-//! # #[cfg(feature = "http2")] {
-//! use hyper_util::{rt::TokioTimer, server::conn::auto};
-//! use tower_websocket::Http2Executor;
-//!
-//! let mut server = auto::Builder::new(Http2Executor::new());
-//! server
-//!     .http2()
-//!     .timer(TokioTimer::new())
-//!     .enable_connect_protocol()
-//!     .max_concurrent_streams(200)
-//!     .initial_stream_window_size(64 * 1024)
-//!     .initial_connection_window_size(200 * 64 * 1024)
-//!     .max_send_buf_size(64 * 1024);
-//! # }
-//! ```
-//!
-//! | Setting | hyper's default | Why |
-//! | --- | --- | --- |
-//! | `enable_connect_protocol` | off | Without it a browser opens an HTTP/1.1 connection for each WebSocket. |
-//! | `max_concurrent_streams` | 200 | A WebSocket is a stream until it closes. A client at the limit waits for a stream to end. |
-//! | `initial_stream_window_size` | 1 MiB | The bytes that a client may send on one WebSocket before the handler receives them. 64 KiB also limit its throughput to 64 KiB for each round trip. |
-//! | `initial_connection_window_size` | 1 MiB | The same for all streams of a connection together. With hyper's defaults, which `axum::serve` uses, *one* handler that does not receive can block all other requests and WebSockets of its client. Best: the sum of all stream windows, and at least 4 MiB. |
-//! | `max_send_buf_size` | 400 KiB | The bytes that hyper buffers for each stream, besides [`Config::max_outbox`], if a client grants large windows and does not read its connection. |
-//!
-//! If the client resets a stream, its connection ends at once. While nothing is read from the stream, this
-//! takes up to a second. If a client takes no data on a stream, that stream is dropped after
-//! [`Config::write_timeout`], and the other streams of its connection go on.
-//!
-//! `Http2Executor` resets a dropped stream with CANCEL. If its Close was already written, the reset follows
-//! one second later. There is no reset if a layer answers requests in a spawned task.
-//!
-//! With hyper-util's `TokioExecutor`, and under `axum::serve`, which has its own executor, hyper ends a dropped
-//! stream as if the server had finished. If the client takes no data, hyper buffers up to 64 KiB for it until
-//! the client reads, resets the stream, or ends the connection. A graceful shutdown of the server waits for
-//! that, so limit it: `timeout(limit, server).await`.
-//!
-//! HTTP/2 clients may send each cookie in its own `cookie` field. The crate joins these fields into one before
-//! it calls [`Handler::accept`]. An extended CONNECT with a `content-length` is refused with 400, because h2
-//! would apply that length to the bytes of the WebSocket. If the length is not 0, hyper 1.12 ends the whole
-//! connection with all its WebSockets, before this crate sees the request.
-//!
 //! # Features
 //!
 //! | Feature | Default | Adds |

@@ -2,7 +2,7 @@
 //!
 //! | | |
 //! | --- | --- |
-//! | In production | [`layers`] |
+//! | In production | [`layers`], [`http2`], [`proxies`] |
 //! | When something fails | [`when_it_does_not_connect`] |
 //!
 //! The code uses axum 0.8. If this documentation is built without a feature, links to the items of that feature are
@@ -23,5 +23,7 @@
     )
 )]
 
+pub mod http2;
 pub mod layers;
+pub mod proxies;
 pub mod when_it_does_not_connect;
