@@ -2,7 +2,8 @@
 //!
 //! | | |
 //! | --- | --- |
-//! | In production | [`layers`], [`http2`], [`proxies`] |
+//! | Send and receive | [`ends`] |
+//! | In production | [`limits`], [`layers`], [`http2`], [`proxies`], [`shutdown`], [`logs_and_metrics`], [`security`] |
 //! | When something fails | [`when_it_does_not_connect`] |
 //!
 //! The code uses axum 0.8. If this documentation is built without a feature, links to the items of that feature are
@@ -23,7 +24,12 @@
     )
 )]
 
+pub mod ends;
 pub mod http2;
 pub mod layers;
+pub mod limits;
+pub mod logs_and_metrics;
 pub mod proxies;
+pub mod security;
+pub mod shutdown;
 pub mod when_it_does_not_connect;
