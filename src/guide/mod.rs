@@ -2,7 +2,8 @@
 //!
 //! | | |
 //! | --- | --- |
-//! | Send and receive | [`ends`] |
+//! | Begin | [`start`], [`handlers`], [`authentication`] |
+//! | Send and receive | [`sending`], [`push_only`], [`ends`] |
 //! | In production | [`limits`], [`layers`], [`http2`], [`proxies`], [`shutdown`], [`logs_and_metrics`], [`security`] |
 //! | When something fails | [`when_it_does_not_connect`] |
 //!
@@ -24,12 +25,17 @@
     )
 )]
 
+pub mod authentication;
 pub mod ends;
+pub mod handlers;
 pub mod http2;
 pub mod layers;
 pub mod limits;
 pub mod logs_and_metrics;
 pub mod proxies;
+pub mod push_only;
 pub mod security;
+pub mod sending;
 pub mod shutdown;
+pub mod start;
 pub mod when_it_does_not_connect;
