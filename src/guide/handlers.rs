@@ -100,8 +100,8 @@
 //!   [inbox](crate::Config::max_inbox) is full.
 //! - A panic closes its connection with 1011. No other connection notices.
 //! - The end of a connection does not drop its handler ([what it sees](super::ends#the-handler)).
-//! - A task that a handler spawns outlives it. Keep such tasks in a `tokio::task::JoinSet`, which aborts them when it is
-//!   dropped.
+//! - A task that a handler spawns outlives it. Keep such tasks in a `tokio::task::JoinSet`, which aborts them when it
+//!   is dropped.
 //! - A handler may move its `WebSocket` to another task and return. The connection stays open.
 //!
 //! # When it does not compile

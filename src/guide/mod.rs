@@ -6,6 +6,7 @@
 //! | Send and receive | [`sending`], [`push_only`], [`ends`] |
 //! | In production | [`limits`], [`layers`], [`http2`], [`proxies`], [`shutdown`], [`logs_and_metrics`], [`security`] |
 //! | When something fails | [`when_it_does_not_connect`] |
+//! | From another crate | [`from_axum`], [`from_tungstenite`], [`from_ws`] |
 //!
 //! The code uses axum 0.8. If this documentation is built without a feature, links to the items of that feature are
 //! plain text.
@@ -27,6 +28,9 @@
 
 pub mod authentication;
 pub mod ends;
+pub mod from_axum;
+pub mod from_tungstenite;
+pub mod from_ws;
 pub mod handlers;
 pub mod http2;
 pub mod layers;

@@ -17,8 +17,8 @@
 //! }
 //! ```
 //!
-//! `$http_host` has the port of the address in the browser, `$host` has not. nginx cuts a connection on which the server
-//! sends nothing for `proxy_read_timeout`, 60 s by default.
+//! `$http_host` has the port of the address in the browser, `$host` has not. nginx cuts a connection on which the
+//! server sends nothing for `proxy_read_timeout`, 60 s by default.
 //!
 //! # haproxy
 //!

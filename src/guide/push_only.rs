@@ -55,8 +55,8 @@
 //! # let _ = prices;
 //! ```
 //!
-//! [`notsent_lowat`](crate::Config::notsent_lowat) works on Linux and Android, on TCP without TLS. Elsewhere up to 4 MiB
-//! wait in the buffers of the system, out of reach.
+//! [`notsent_lowat`](crate::Config::notsent_lowat) works on Linux and Android, on TCP without TLS. Elsewhere up to 4
+//! MiB wait in the buffers of the system, out of reach.
 //!
 //! # Stop what nobody reads
 //!

@@ -11,8 +11,9 @@
 //!
 //! With the feature `tracing` the cause is also in the log of the server:
 //!
-//! - A refusal is logged at info level once a minute for each reason, each status of a handler and each origin
-//!   (64 origins at most), with its path, status and reason. All other refusals are logged at debug level (`RUST_LOG=tower_websocket=debug`).
+//! - A refusal is logged at info level once a minute for each reason, each status of a handler and each origin (64
+//!   origins at most), with its path, status and reason. All other refusals are logged at debug level
+//!   (`RUST_LOG=tower_websocket=debug`).
 //! - The same holds for a handshake that a proxy has turned into a plain request.
 //! - A handshake that the layer passes to the inner service is logged at debug level.
 //!
