@@ -1,4 +1,4 @@
-//! WebSockets for an existing HTTP service: a [`tower`] layer that answers opening handshakes and
+//! WebSockets for an existing HTTP service: a [tower](https://docs.rs/tower) layer that answers opening handshakes and
 //! gives each connection to an async [`Handler`].
 //!
 //! The inner service gets every other request unchanged. The layer works around any service: axum,

@@ -27,7 +27,9 @@
 //! The same server before:
 //!
 //! ```
-//! use axum::{Router, extract::ws::{Message, WebSocketUpgrade}, response::Response, routing::any};
+//! use axum::{
+//!     Router, extract::ws::{Message, WebSocketUpgrade}, response::Response, routing::any,
+//! };
 //!
 //! async fn ws(upgrade: WebSocketUpgrade) -> Response {
 //!     upgrade.on_upgrade(async |mut socket| {
@@ -69,17 +71,17 @@
 //! `Message::Text(text.into())`, `socket.split()`, functions that return nothing, extractors beside `Upgrade`, and
 //! `any`.
 //!
-//! | | `axum::extract::ws` | here |
-//! | --- | --- | --- |
-//! | what the client's Close said | `Message::Close(frame)` | [`socket.close_frame()`](crate::WebSocket::close_frame), or [`closed().await`](crate::WebSocket::closed) |
-//! | `protocols(["a", "b"])` | | `subprotocol("a").subprotocol("b")` |
-//! | `requested_protocols()` | | [`offered_subprotocols(&headers)`](crate::offered_subprotocols) |
-//! | `protocol()` of the socket | | [`subprotocol()`](crate::WebSocket::subprotocol) |
-//! | `max_message_size`, `max_frame_size` of the upgrade | | [`configure(..)`](crate::axum::Upgrade::configure) for one connection, or [`UpgradeSettings`](crate::axum::UpgradeSettings) for all |
-//! | `write_buffer_size`, `read_buffer_size` | | not needed: an idle connection has no buffers |
-//! | `max_write_buffer_size` | | [`Config::max_outbox`](crate::Config::max_outbox) |
-//! | `on_failed_upgrade` | | the [log](super::logs_and_metrics#lines), and the [`Observer`](crate::Observer) |
-//! | a task and a channel to send from elsewhere | | [`socket.sender()`](crate::WebSocket::sender) |
+//! | `axum::extract::ws` | here |
+//! | --- | --- |
+//! | `Message::Close(frame)` of the client | [`socket.close_frame()`](crate::WebSocket::close_frame), or [`closed().await`](crate::WebSocket::closed) |
+//! | `protocols(["a", "b"])` | `subprotocol("a").subprotocol("b")` |
+//! | `requested_protocols()` | [`offered_subprotocols(&headers)`](crate::offered_subprotocols) |
+//! | `protocol()` of the socket | [`subprotocol()`](crate::WebSocket::subprotocol) |
+//! | `max_message_size`, `max_frame_size` | [`configure(..)`](crate::axum::Upgrade::configure) for one connection, or [`UpgradeSettings`](crate::axum::UpgradeSettings) for all |
+//! | `read_buffer_size`, `write_buffer_size` | not needed: an idle connection has no buffers |
+//! | `max_write_buffer_size` | [`Config::max_outbox`](crate::Config::max_outbox) |
+//! | `on_failed_upgrade` | the [log](super::logs_and_metrics#lines), and an [`Observer`](crate::Observer) |
+//! | a task and a channel to send from elsewhere | [`socket.sender()`](crate::WebSocket::sender) |
 //!
 //! # What behaves differently
 //!

@@ -1,12 +1,10 @@
 //! The guide: one page for each task. Its code is tested.
 //!
-//! | | |
-//! | --- | --- |
-//! | Begin | [`start`], [`handlers`], [`authentication`] |
-//! | Send and receive | [`sending`], [`push_only`], [`ends`] |
-//! | In production | [`limits`], [`layers`], [`http2`], [`proxies`], [`shutdown`], [`logs_and_metrics`], [`security`] |
-//! | When something fails | [`when_it_does_not_connect`] |
-//! | From another crate | [`from_axum`], [`from_tungstenite`], [`from_ws`] |
+//! - Begin: [`start`], [`handlers`], [`authentication`].
+//! - Send and receive: [`sending`], [`push_only`], [`ends`].
+//! - In production: [`limits`], [`layers`], [`http2`], [`proxies`], [`shutdown`], [`logs_and_metrics`], [`security`].
+//! - When something fails: [`when_it_does_not_connect`].
+//! - From another crate: [`from_axum`], [`from_tungstenite`], [`from_ws`].
 //!
 //! The code uses axum 0.8. If this documentation is built without a feature, links to the items of that feature are
 //! plain text.
