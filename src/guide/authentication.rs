@@ -4,7 +4,9 @@
 //!
 //! ```
 //! use http::{HeaderValue, header::{AUTHORIZATION, COOKIE, WWW_AUTHENTICATE}, request::Parts};
-//! use tower_websocket::{Accept, Error, Refusal, WebSocketLayer, decide, offered_subprotocols};
+//! use tower_websocket::{
+//!     Accept, Error, Refusal, WebSocketLayer, decide, offered_subprotocols,
+//! };
 //!
 //! struct User(u64);
 //!
@@ -18,7 +20,7 @@
 //!     if let Some(field) = request.headers.get(AUTHORIZATION) {
 //!         return field.to_str().ok()?.strip_prefix("Bearer ");
 //!     }
-//!     // A browser sends the cookies of the server's host: `Cookie: lang=en; session=sesame`.
+//!     // A browser sends the cookies of the host: `Cookie: lang=en; session=sesame`.
 //!     let cookies = request.headers.get(COOKIE).and_then(|field| field.to_str().ok());
 //!     let mut cookies = cookies.unwrap_or_default().split("; ");
 //!     if let Some(session) = cookies.find_map(|cookie| cookie.strip_prefix("session=")) {
@@ -34,9 +36,9 @@
 //!             Some(token) => user_of(token).await,
 //!             None => None,
 //!         };
-//!         let user = user.ok_or_else(|| {
-//!             Refusal::unauthorized().header(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"))
-//!         })?;
+//!         let bearer = HeaderValue::from_static("Bearer");
+//!         let refusal = Refusal::unauthorized().header(WWW_AUTHENTICATE, bearer);
+//!         let user = user.ok_or(refusal)?;
 //!         // Answers with `chat.v1`, and never with the token.
 //!         Ok((Accept::new().subprotocol("chat.v1"), user))
 //!     },
@@ -47,8 +49,8 @@
 //! ));
 //! ```
 //!
-//! With axum's extractors a user is another argument, and its rejection is the answer
-//! ([an example](super::handlers#with-axums-extractors)).
+//! With [axum's extractors](super::handlers#with-axums-extractors) a user is an argument of the function, and the
+//! extractor's rejection is the answer.
 //!
 //! # Where the token is
 //!
