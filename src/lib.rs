@@ -42,6 +42,7 @@
 //! | `metrics` | no | module `metrics`: gauges, counters and histograms through the `metrics` crate |
 //! | `rustls-tls-native-roots` | no | `client`, and `wss://` in its `connect`: rustls with the roots of the system |
 //! | `rustls-tls-webpki-roots` | no | the same with Mozilla's roots, compiled in |
+//! | `test-util` | no | module `testing`: tests without ports and without real time, and `client` |
 //! | `tracing` | yes | a span for each connection, events for failures |
 
 #[cfg(doctest)]
@@ -68,6 +69,8 @@ mod layer;
 #[cfg(feature = "metrics")]
 pub mod metrics;
 mod socket;
+#[cfg(feature = "test-util")]
+pub mod testing;
 mod time;
 mod words;
 

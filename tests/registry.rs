@@ -169,15 +169,14 @@ async fn shuts_down_layers_clients_and_streams_with_one_report() {
     assert_eq!(all.counts().open(), 4);
 
     // The server of this client has a registry of its own.
-    #[cfg(feature = "client")]
+    #[cfg(feature = "test-util")]
     let (dialled, other) = {
         let other = WebSocketLayer::new(Echo::new());
-        let io = pipe::serve(other.clone().into_service(), 4096);
         let handshake = tower_websocket::client::Handshake::new("ws://example.com/feed").unwrap();
         let handshake = handshake.connections_in(&all).identify(User(7));
-        let (dialled, _) = tower_websocket::client::connect_with(handshake, io)
-            .await
-            .unwrap();
+        let service = other.clone().into_service();
+        let dialled = tower_websocket::testing::connect(service, handshake);
+        let dialled = dialled.await.unwrap();
         let listed = all.get(dialled.id()).unwrap();
         assert_eq!((listed.path(), listed.value()), ("/feed", Some(&User(7))));
         assert_eq!(dialled.identity(), Some(&User(7)));
@@ -185,7 +184,7 @@ async fn shuts_down_layers_clients_and_streams_with_one_report() {
         (dialled, other.connections())
     };
 
-    let expected = 4 + u64::from(cfg!(feature = "client"));
+    let expected = 4 + u64::from(cfg!(feature = "test-util"));
     let report = tokio::spawn({
         let all = all.clone();
         async move { all.shutdown(GUARD).await }
@@ -198,7 +197,7 @@ async fn shuts_down_layers_clients_and_streams_with_one_report() {
         write(client, &close(1001, "")).await;
     }
     assert_eq!(taken_over.closed().await.code(), Some(code(1001)));
-    #[cfg(feature = "client")]
+    #[cfg(feature = "test-util")]
     {
         assert_eq!(dialled.closed().await.code(), Some(code(1001)));
         timeout(GUARD, other.wait()).await.unwrap();

@@ -118,6 +118,7 @@ mod clients {
         timeout(GUARD, all.wait()).await.unwrap();
     }
 
+    #[cfg(feature = "test-util")]
     #[tokio::test(start_paused = true)]
     async fn fail_when_a_shutdown_begins_meanwhile() {
         let all = Connections::new();
@@ -128,8 +129,8 @@ mod clients {
             },
             async |_: tower_websocket::WebSocket, ()| Ok::<_, tower_websocket::BoxError>(()),
         ));
-        let io = pipe::serve(slow.into_service(), 4096);
-        let connecting = tokio::spawn(connect_with(handshake_in(&all), io));
+        let connecting = tower_websocket::testing::connect(slow.into_service(), handshake_in(&all));
+        let connecting = tokio::spawn(connecting);
         pipe::until_open(&all, 1).await;
         let report = all.shutdown(GUARD).await;
         assert_eq!((report.clean, report.aborted), (0, 0));

@@ -167,6 +167,12 @@ impl Handshake {
         self
     }
 
+    /// Returns the request, with the URL as it was given.
+    #[cfg(feature = "test-util")]
+    pub(crate) const fn request_mut(&mut self) -> &mut Request<()> {
+        &mut self.request
+    }
+
     /// Returns whether the URL requires TLS.
     pub(super) fn is_encrypted(&self) -> Result<bool, ConnectError> {
         url::is_encrypted(self.request.uri())

@@ -11,6 +11,7 @@
 //! | have a socket without HTTP | [`pipe::socket`] |
 //! | read and write frames as bytes | [`wire`] |
 //! | break a rule of the protocol | [`violations`] |
+//! | connect this crate's client to any service | `tower_websocket::testing`, as users do |
 //! | connect this crate's client to a server that is played | `server` |
 //! | script a stream, and count its calls | [`script`] |
 //! | interfere with a stream that works | [`tap`] |
