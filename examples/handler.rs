@@ -49,7 +49,7 @@ impl Handler for Desk {
     async fn accept(&self, request: &mut Parts) -> Result<Accept, Refusal> {
         let token = token(request);
         if token == Some("stale") {
-            let frame = CloseFrame::new(CloseCode::new(4401)?, "the token has expired")?;
+            let frame = CloseFrame::truncated(CloseCode::of::<4401>(), "the token has expired");
             return Err(Refusal::close(frame));
         }
         let Some(user) = token.and_then(|token| self.users.get(token)).cloned() else {
@@ -69,7 +69,7 @@ impl Handler for Desk {
         let sender = socket.sender();
         if let Some(previous) = self.latest.lock().await.insert(user.name, sender) {
             // Has no effect if that connection is already closed.
-            previous.close(CloseCode::new(4001)?, "signed in elsewhere")?;
+            previous.close(CloseCode::of::<4001>(), "signed in elsewhere")?;
         }
         socket.send(format!("welcome, {}", user.name)).await?;
         let mut count = 0;

@@ -39,6 +39,7 @@
 //! | `client` | no | module `client`: `connect` and `connect_with` |
 //! | `deflate` | no | compressed messages (RFC 7692), once [`Config`] is given a `Deflate` |
 //! | `http2` | no | WebSockets over HTTP/2 |
+//! | `json` | no | module `json`: `recv_json`, `send_json` and `Message::json` |
 //! | `metrics` | no | module `metrics`: gauges, counters and histograms through the `metrics` crate |
 //! | `rustls-tls-native-roots` | no | `client`, and `wss://` in its `connect`: rustls with the roots of the system |
 //! | `rustls-tls-webpki-roots` | no | the same with Mozilla's roots, compiled in |
@@ -65,6 +66,8 @@ pub mod fuzzing;
 pub mod guide;
 mod handler;
 mod handshake;
+#[cfg(feature = "json")]
+pub mod json;
 mod layer;
 #[cfg(feature = "metrics")]
 pub mod metrics;
@@ -94,6 +97,6 @@ pub use crate::{
         offered_subprotocols,
     },
     layer::{ResponseBody, ResponseFuture, UpgradeRequired, WebSocketLayer, WebSocketService},
-    socket::{Buffered, Sender, Traffic, WebSocket},
-    words::{CloseCode, CloseFrame, Closed, ConnectionId, Message, Side, Utf8Bytes},
+    socket::{Buffered, Sender, Sending, Traffic, WebSocket},
+    words::{CloseCode, CloseFrame, Closed, ConnectionId, IntoMessage, Message, Side, Utf8Bytes},
 };

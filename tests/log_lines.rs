@@ -353,7 +353,7 @@ async fn what_a_client_causes_is_no_alarm() {
     // A binary message for a handler that wants text, and clients that vanish or read nothing.
     let mut client = open_at(&layer, "/text").await;
     write(&mut client, &frame(FIN | BINARY, b"binary")).await;
-    assert_eq!(until_closed(client).await, Some(1011));
+    assert_eq!(until_closed(client).await, Some(1003));
     drop(open_at(&layer, "/").await);
     let _unread = open_at(&layer, "/stuck").await;
     // The 101 is not read in time, or not at all.

@@ -26,7 +26,7 @@ impl Package {
             "[package]\nname = \"mistakes\"\nedition = \"2024\"\n[workspace]\n[dependencies]\n\
              axum = {{ version = \"0.8\", default-features = false, features = [\"http1\", \"tokio\"] }}\n\
              http = \"1\"\n\
-             tower-websocket = {{ path = {root:?}, features = [\"axum\", \"test-util\"] }}\n"
+             tower-websocket = {{ path = {root:?}, features = [\"axum\", \"json\", \"test-util\"] }}\n"
         );
         for (name, path) in programs {
             manifest += &format!("[[bin]]\nname = {name:?}\npath = {path:?}\n");

@@ -214,10 +214,9 @@ impl<F> Upgrade<F> {
     /// use axum::response::Response;
     /// use tower_websocket::{CloseCode, CloseFrame, Refusal, axum::Upgrade};
     ///
-    /// async fn members_only(upgrade: Upgrade) -> Result<Response, String> {
-    ///     let frame = CloseCode::new(4401).and_then(|code| CloseFrame::new(code, "log in first"));
-    ///     let frame = frame.map_err(|error| error.to_string())?;
-    ///     Ok(upgrade.refuse(Refusal::close(frame)))
+    /// async fn members_only(upgrade: Upgrade) -> Response {
+    ///     let frame = CloseFrame::truncated(CloseCode::of::<4401>(), "log in first");
+    ///     upgrade.refuse(Refusal::close(frame))
     /// }
     /// ```
     #[must_use = "the response is the refusal"]

@@ -12,8 +12,8 @@
 //!     };
 //!     match answer.as_text() {
 //!         Some("42") => Ok(()), // 1000
-//!         Some(_) => Err(CloseFrame::new(CloseCode::new(4000)?, "wrong")?.into()),
-//!         None => Err(CloseFrame::new(CloseCode::UNSUPPORTED_DATA, "text, please")?.into()),
+//!         Some(_) => Err(CloseFrame::truncated(CloseCode::of::<4000>(), "wrong").into()),
+//!         None => Err(CloseFrame::truncated(CloseCode::UNSUPPORTED_DATA, "text, please").into()),
 //!     }
 //! }
 //! ```
@@ -33,14 +33,15 @@
 //! | 1001 | The [`Connections`](crate::Connections) were closed, or [`Config::max_lifetime`](crate::Config::max_lifetime) has passed. |
 //! | the peer's | The peer closed first. |
 //! | 1002 | The peer broke the protocol, or ended its half of the stream without a Close. |
-//! | 1007 | The peer sent text that is not UTF-8. |
-//! | 1008 | The peer exceeded another limit of [`Config`](crate::Config), or the handler took no message in time. |
+//! | 1003 | The handler returned [`NotText`](crate::error::NotText): the peer sent binary instead of text. |
+//! | 1007 | The peer sent text that is not UTF-8, or not [JSON](super::messages#json). |
+//! | 1008 | The peer exceeded another limit of [`Config`](crate::Config), the handler took no message in time, or JSON has another shape. |
 //! | 1009 | The peer sent a message over the size limit. |
 //! | 1011 | The handler returned another error, or panicked. |
 //! | 1013 | All connections hold more than [`Connections::max_buffered`](crate::Connections::max_buffered), and this one most. |
 //!
 //! Applications use 4000 to 4999, libraries register 3000 to 3999. [`CloseCode`](crate::CloseCode) has the numbers that
-//! may be sent. A reason has at most 123 bytes.
+//! may be sent. A reason has at most 123 bytes, to which [`truncated`](crate::CloseFrame::truncated) cuts it.
 //!
 //! A connection is dropped without a close code in three cases: the peer is gone or reads nothing, the time given to
 //! [`Connections::shutdown`](crate::Connections::shutdown) has passed, or

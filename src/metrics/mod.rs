@@ -31,13 +31,10 @@
 //! ```
 //! use tower_websocket::{CloseCode, Connections, metrics::MetricsObserver};
 //!
-//! # fn example() -> Result<Connections, tower_websocket::error::InvalidClose> {
 //! let observer = MetricsObserver::new()
 //!     .label("service", "chat")
-//!     .close_code(CloseCode::new(4001)?);
+//!     .close_code(CloseCode::of::<4001>());
 //! let connections = Connections::new().observer(observer);
-//! # Ok(connections)
-//! # }
 //! ```
 //!
 //! `examples/production.rs` serves them to Prometheus, and `examples/production/dashboard.json` shows them in

@@ -6,7 +6,10 @@
 //! | `events` | the events that the registry gets |
 //! | `traffic` | counts of messages |
 //! | `sender` | the API for other tasks: [`Sender`] |
+//! | `sending` | the future of a send |
 //! | `error` | the errors of receiving and sending |
+//! | `json` | sending and receiving JSON |
+//! | `handler_error` | the Close for a handler's error |
 //! | `link` | the state that connection, holder and senders share |
 //! | `inbox` | messages that wait for the handler |
 //! | `waiters` | the queue of tasks that wait for room to send |
@@ -30,10 +33,13 @@ mod driver;
 mod engine;
 mod error;
 mod events;
+mod handler_error;
 pub(crate) mod http2;
 mod inbox;
 mod input;
 mod io;
+#[cfg(feature = "json")]
+mod json;
 mod link;
 #[cfg(test)]
 #[cfg(tower_websocket_loom)]
@@ -41,6 +47,7 @@ mod loom;
 mod receiver;
 pub(crate) mod report;
 mod sender;
+mod sending;
 mod session;
 mod setup;
 mod sync;
@@ -62,10 +69,13 @@ use bytes::Bytes;
 use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 
+#[cfg(feature = "json")]
+pub use self::json::{RecvJsonError, SendJsonError, SendingJson};
 use self::link::Caller;
 pub use self::{
     error::{RecvError, SendError, TryRecvError, TrySendError},
     sender::{Buffered, Sender},
+    sending::Sending,
     traffic::Traffic,
 };
 pub(crate) use self::{
@@ -81,7 +91,9 @@ use crate::{
     config::Config,
     handshake::{Carried, HandshakeRequest, Identity},
     socket::report::Name,
-    words::{CloseCode, CloseFrame, Closed, ConnectionId, InvalidClose, Message, Utf8Bytes},
+    words::{
+        CloseCode, CloseFrame, Closed, ConnectionId, IntoMessage, InvalidClose, Message, Utf8Bytes,
+    },
 };
 
 /// One end of an open WebSocket connection.
@@ -306,11 +318,8 @@ impl WebSocket {
     ///
     /// Safe in `select!`: the message is queued completely or not at all. If the future is dropped
     /// before there is room, the message is dropped with it.
-    pub fn send(
-        &mut self,
-        message: impl Into<Message>,
-    ) -> impl Future<Output = Result<(), SendError>> + Send {
-        self.link.send(message.into(), Caller::Holder)
+    pub fn send(&mut self, message: impl IntoMessage) -> Sending<'_> {
+        Sending(self.link.send(message.into(), Caller::Holder))
     }
 
     /// Queues one message like [`send`](Self::send), but does not compress it.
@@ -326,11 +335,8 @@ impl WebSocket {
     ///
     /// Like [`send`](Self::send).
     #[cfg(feature = "deflate")]
-    pub fn send_uncompressed(
-        &mut self,
-        message: impl Into<Message>,
-    ) -> impl Future<Output = Result<(), SendError>> + Send {
-        self.link.send_uncompressed(message.into(), Caller::Holder)
+    pub fn send_uncompressed(&mut self, message: impl IntoMessage) -> Sending<'_> {
+        Sending(self.link.send_uncompressed(message.into(), Caller::Holder))
     }
 
     /// Closes the connection with a code and a reason, and waits for the end.

@@ -2,16 +2,18 @@
 
 use std::{
     fmt,
-    future::Future,
     hash::{Hash, Hasher},
     sync::Arc,
 };
 
 use super::{
-    error::{SendError, TrySendError},
+    error::TrySendError,
     link::{Caller, Link},
+    sending::Sending,
 };
-use crate::words::{CloseCode, CloseFrame, Closed, ConnectionId, InvalidClose, Message, Utf8Bytes};
+use crate::words::{
+    CloseCode, CloseFrame, Closed, ConnectionId, IntoMessage, InvalidClose, Utf8Bytes,
+};
 
 /// Sends to a connection from any task or thread, also after the handler has moved its
 /// [`WebSocket`](crate::WebSocket).
@@ -73,17 +75,14 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`SendError::Closed`] once the connection is closing or gone.
+    /// [`SendError::Closed`](crate::error::SendError::Closed) once the connection is closing or gone.
     ///
     /// # Cancel safety
     ///
     /// Safe in `select!`: the message is queued completely or not at all. If the future is dropped
     /// before there is room, the message is dropped with it.
-    pub fn send(
-        &self,
-        message: impl Into<Message>,
-    ) -> impl Future<Output = Result<(), SendError>> + Send {
-        self.link.send(message.into(), Caller::Sender)
+    pub fn send(&self, message: impl IntoMessage) -> Sending<'_> {
+        Sending(self.link.send(message.into(), Caller::Sender))
     }
 
     /// Queues one message like [`send`](Self::send), but does not compress it.
@@ -93,17 +92,14 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`SendError::Closed`] once the connection is closing or gone.
+    /// [`SendError::Closed`](crate::error::SendError::Closed) once the connection is closing or gone.
     ///
     /// # Cancel safety
     ///
     /// Like [`send`](Self::send).
     #[cfg(feature = "deflate")]
-    pub fn send_uncompressed(
-        &self,
-        message: impl Into<Message>,
-    ) -> impl Future<Output = Result<(), SendError>> + Send {
-        self.link.send_uncompressed(message.into(), Caller::Sender)
+    pub fn send_uncompressed(&self, message: impl IntoMessage) -> Sending<'_> {
+        Sending(self.link.send_uncompressed(message.into(), Caller::Sender))
     }
 
     /// Queues one message if there is room for it now.
@@ -115,7 +111,7 @@ impl Sender {
     /// - [`TrySendError::Full`]: [`Config::max_outbox`](crate::Config::max_outbox) is reached
     ///   because the peer reads too slowly, or other tasks wait for room.
     /// - [`TrySendError::Closed`]: the connection is closing or gone.
-    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), TrySendError> {
+    pub fn try_send(&self, message: impl IntoMessage) -> Result<(), TrySendError> {
         self.link.try_send(message.into())
     }
 

@@ -5,10 +5,9 @@
 
 use std::{
     collections::hash_map::RandomState,
-    error::Error,
     future::{Future, Pending},
     hash::BuildHasher,
-    io, mem,
+    mem,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -20,7 +19,7 @@ use tokio::task::JoinHandle;
 use super::{
     HandshakeInfo, WebSocket,
     driver::{Driver, Progress},
-    error::{RecvError, SendError, TryRecvError, TrySendError},
+    handler_error::close_frame_of,
     io::Io,
     link::{Link, TrySleep},
     setup::Served,
@@ -29,7 +28,7 @@ use super::{
 use crate::{
     socket::report,
     time::Moment,
-    words::{BoxError, CloseCode, CloseFrame, NotText, Panicked, catch_panic},
+    words::{BoxError, CloseCode, CloseFrame, Panicked, catch_panic},
 };
 
 /// The most rounds of a poll before it yields to other tasks.
@@ -312,7 +311,11 @@ where
     };
     // A handler that panicked is not polled again, so no code sees its broken state. State that it
     // shares with other code is up to the user.
-    let poll = catch_panic(|| running.poll(cx).map(close_frame_of));
+    let poll = catch_panic(|| {
+        running
+            .poll(cx)
+            .map(|result| result.err().map(close_frame_of))
+    });
     let verdict = match poll {
         Ok(Poll::Pending) => return Poll::Pending,
         Ok(Poll::Ready(verdict)) => Ok(verdict),
@@ -330,43 +333,6 @@ where
 fn panic_frame(panicked: &Panicked) -> CloseFrame {
     report::handler_panicked(panicked);
     CloseFrame::without_reason(CloseCode::INTERNAL_ERROR)
-}
-
-/// Returns the Close for a handler's error.
-fn close_frame_of(result: Result<(), BoxError>) -> Option<CloseFrame> {
-    Some(match result.err()?.downcast::<CloseFrame>() {
-        Ok(frame) => *frame,
-        Err(error) => {
-            report::handler_failed(&error, is_peers_doing(&*error));
-            CloseFrame::without_reason(CloseCode::INTERNAL_ERROR)
-        }
-    })
-}
-
-/// Returns whether an error is, or is caused by, an error that the peer causes: the connection has ended or
-/// has no room, or a message is of the wrong kind.
-fn is_peers_doing(error: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(error);
-    // The limit guards against an endless chain.
-    for _ in 0..16 {
-        let Some(error) = next else { return false };
-        let of_connection = error.is::<RecvError>()
-            || error.is::<SendError>()
-            || error.is::<TryRecvError>()
-            || error.is::<TrySendError>();
-        if of_connection || error.is::<NotText>() {
-            return true;
-        }
-        // An `io::Error` leaves the error that it wraps out of its sources.
-        let wrapped = error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
-        next = match wrapped {
-            Some(wrapped) => Some(wrapped),
-            None => error.source(),
-        };
-    }
-    false
 }
 
 /// Returns the seed of the ping payloads.

@@ -35,8 +35,8 @@ impl<IO: Io> Driver<IO> {
     /// Closes because the peer broke a rule. Queued messages are written before the Close.
     pub(super) fn fail(&mut self, fault: RecvError, code: CloseCode, cx: &Context<'_>) -> Progress {
         let frame = match &fault {
-            RecvError::Protocol(rule) => CloseFrame::with_cut_reason(code, &rule.to_string()),
-            fault => CloseFrame::with_cut_reason(code, &fault.to_string()),
+            RecvError::Protocol(rule) => CloseFrame::truncated(code, rule.to_string()),
+            fault => CloseFrame::truncated(code, fault.to_string()),
         };
         self.link.note_close(&frame);
         self.link
@@ -51,7 +51,7 @@ impl<IO: Io> Driver<IO> {
         let gone = RecvError::Io(io::ErrorKind::UnexpectedEof.into());
         self.link.end(Some(gone), Some(&mut self.engine.output), cx);
         let code = CloseCode::PROTOCOL_ERROR;
-        let frame = CloseFrame::with_cut_reason(code, "the stream ended without a close");
+        let frame = CloseFrame::truncated(code, "the stream ended without a close");
         let closed = Closed::new(Side::Remote, None, false);
         self.enter_closing(closed, true, Some(frame))
     }

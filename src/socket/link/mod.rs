@@ -36,7 +36,7 @@ pub(in crate::socket) use self::{
     connection::TrySleep,
     decode::{FastPath, Next},
     memory::overloaded,
-    sending::Caller,
+    sending::{Caller, SendFuture},
 };
 use self::{ending::Watchers, uncompressed::Uncompressed};
 use super::{
