@@ -228,12 +228,14 @@ async fn drops_a_client_that_sends_and_does_not_read() {
 async fn keeps_a_client_that_reads_slowly() {
     let mut client = connect(limits::app(), from([192, 0, 2, 1])).await.unwrap();
     client.wire().read_slowly(1000, SECOND);
+    let start = Instant::now();
     for _ in 0..200 {
         client.send("x".repeat(1000)).await.unwrap();
     }
     for _ in 0..200 {
         assert_eq!(text(&mut client).await.len(), 1000);
     }
+    assert_eq!(start.elapsed().as_secs(), 200);
 }
 
 #[tokio::test(start_paused = true)]

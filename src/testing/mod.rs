@@ -80,11 +80,13 @@
 //! # Time
 //!
 //! With `#[tokio::test(start_paused = true)]` no test waits: tokio's clock jumps to the next deadline as soon as all
-//! tasks are idle. So a test of the default keepalive, 40 s, takes microseconds. Two things to know:
+//! tasks are idle. So a test of the default keepalive, 40 s, takes microseconds. Three things to know:
 //!
 //! - If a handler waits for something outside of the runtime, such as a real database or a thread of its own, the
 //!   clock jumps while it waits, and the next timeout ends the wait. Use fakes there, or the real clock.
 //!   (`spawn_blocking` stops the clock from jumping.)
+//! - A wait for something that never happens does not end, because the pings of the keepalive keep the clock going.
+//!   `tokio::time::timeout` bounds it, and also takes no real time.
 //! - `std::time` goes on in real time. Use `tokio::time` in code that such tests run.
 //!
 //! # Faults
