@@ -22,6 +22,7 @@
     )),
     allow(
         rustdoc::broken_intra_doc_links,
+        rustdoc::private_intra_doc_links,
         reason = "items of a feature that is off"
     )
 )]
