@@ -1,4 +1,4 @@
-//! The table of `docs::layers`: what usual layers do outside of a `WebSocketLayer`, and inside of it.
+//! The table of `guide::layers`: what usual layers do outside of a `WebSocketLayer`, and inside of it.
 //!
 //! All of it is served in memory under a stopped clock, where a wait costs no time.
 

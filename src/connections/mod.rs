@@ -61,32 +61,16 @@ const ABORT_GRACE: Duration = Duration::from_secs(1);
 /// A clone is cheap: it is one more handle to the same connections and settings. A setting that is changed through
 /// one handle applies to all of them at once.
 ///
+/// [The page on shutdown](crate::guide::shutdown) has a server that closes its connections when it ends.
+///
 /// # Examples
 ///
-/// On Ctrl-C, this server refuses new connections, closes the open ones with 1001, and waits for them at most 30
-/// seconds:
-///
-/// ```no_run
-/// use std::time::Duration;
-/// use axum::Router;
+/// ```
 /// use tower_websocket::{Echo, WebSocketLayer};
 ///
-/// # async fn example() -> std::io::Result<()> {
-/// let layer = WebSocketLayer::new(Echo::new()).path("/ws");
+/// let layer = WebSocketLayer::new(Echo::new());
 /// let connections = layer.connections();
-/// let app = Router::new().layer(layer);
-/// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
-///
-/// let closing = connections.clone();
-/// let interrupted = async move {
-///     let _ = tokio::signal::ctrl_c().await;
-///     closing.close();
-/// };
-/// axum::serve(listener, app).with_graceful_shutdown(interrupted).await?;
-/// let report = connections.shutdown(Duration::from_secs(30)).await;
-/// println!("{} closed, {} aborted", report.clean, report.aborted);
-/// # Ok(())
-/// # }
+/// assert_eq!(connections.counts().open(), 0);
 /// ```
 #[derive(Clone)]
 pub struct Connections {

@@ -56,7 +56,7 @@ use crate::{
 /// A layer that is added *before* this one is inside of it, and does not see handshakes. So add auth after this
 /// layer (in a `ServiceBuilder`, where the first layer is outermost: before it). A layer that is added after
 /// this one sees the handshake and its 101, but not the connection: a timeout or a concurrency limit ends with
-/// the 101. [`docs::layers`](crate::docs::layers) has a table of common layers.
+/// the 101. [`guide::layers`](crate::guide::layers) has a table of common layers.
 ///
 /// Over HTTP/1.1 an outer layer can replace the 101 response:
 ///

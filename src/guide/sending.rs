@@ -1,0 +1,76 @@
+//! Sending from elsewhere: rooms, and other tasks and threads.
+//!
+//! A [`Sender`](crate::Sender) is a clonable handle to a connection. A room is a map of them:
+//!
+//! ```
+//! use std::{collections::HashMap, sync::{Mutex, MutexGuard, PoisonError}};
+//! use tower_websocket::{
+//!     BoxError, CloseCode, ConnectionId, Handler, Message, Sender, WebSocket, error::TrySendError,
+//! };
+//!
+//! #[derive(Default)]
+//! struct Room {
+//!     members: Mutex<HashMap<ConnectionId, Sender>>,
+//! }
+//!
+//! impl Room {
+//!     fn members(&self) -> MutexGuard<'_, HashMap<ConnectionId, Sender>> {
+//!         self.members.lock().unwrap_or_else(PoisonError::into_inner)
+//!     }
+//!
+//!     /// Sends to all members but one. A member that reads too slowly has to connect again.
+//!     fn say(&self, from: ConnectionId, message: &Message) -> Result<(), BoxError> {
+//!         for (id, member) in self.members().iter().filter(|(id, _)| **id != from) {
+//!             if let Err(TrySendError::Full(_)) = member.try_send(message.clone()) {
+//!                 member.close(CloseCode::TRY_AGAIN_LATER, format!("{id} reads too slowly"))?;
+//!             }
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//!
+//! /// A place in the room. Its `Drop` frees it, however the handler ends: by `?`, by a panic, by a shutdown.
+//! struct Seat<'a>(&'a Room, ConnectionId);
+//!
+//! impl Drop for Seat<'_> {
+//!     fn drop(&mut self) {
+//!         self.0.members().remove(&self.1);
+//!     }
+//! }
+//!
+//! impl Handler for Room {
+//!     async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
+//!         self.members().insert(socket.id(), socket.sender());
+//!         let seat = Seat(self, socket.id());
+//!         while let Some(message) = socket.recv().await? {
+//!             self.say(seat.1, &message)?;
+//!         }
+//!         Ok(())
+//!     }
+//! }
+//! ```
+//!
+//! # A member that reads slowly
+//!
+//! | Policy | Call |
+//! | --- | --- |
+//! | wait for it, and make everybody wait | [`send`](crate::Sender::send) |
+//! | close it, as above | [`try_send`](crate::Sender::try_send), and [`close`](crate::Sender::close) for `Full` |
+//! | skip the message | [`try_send`](crate::Sender::try_send), and nothing for `Full` |
+//! | send it the latest value only | a `watch` channel to a [push-only handler](super::push_only#the-latest-value-only) |
+//!
+//! `Full` comes at [`Config::max_outbox`](crate::Config::max_outbox): 1,024 messages or 1 MiB.
+//! [`buffered`](crate::Sender::buffered) returns the load before that. Up to 4 MiB more are in the system's buffers
+//! ([`notsent_lowat`](crate::Config::notsent_lowat)).
+//!
+//! # Facts
+//!
+//! - A `Sender` does not keep the connection open. After the end `send` returns
+//!   [`Closed`](crate::error::SendError::Closed).
+//! - Messages of one task arrive in order. Those of several tasks are whole, and in any order.
+//! - A clone of a [`Message`](crate::Message) shares its payload.
+//! - [`try_send`](crate::Sender::try_send) and [`close`](crate::Sender::close) are not `async`: any thread can call
+//!   them, also one without a runtime.
+//! - [`Sender::closed`](crate::Sender::closed) waits for the end, and returns the code.
+//! - The lock is never held across an `.await`, so it can be one of `std`.
+//! - [`Connections`](crate::Connections) lists and closes connections, and does not send.
