@@ -33,7 +33,7 @@ use crate::support::{
     within,
 };
 
-/// A user, known by a field of the request; others are sent to another page.
+/// The user, from a field of the request. A request without that field is redirected to a login page.
 struct AuthUser(String);
 
 struct LogIn;
@@ -96,7 +96,7 @@ async fn room(
         })
 }
 
-/// Echoes, as axum's users write it: the function returns nothing.
+/// Echoes with a function that returns nothing, as axum's users usually write it.
 async fn echo(upgrade: Upgrade) -> Response {
     upgrade.on_upgrade(handle_socket)
 }
@@ -132,7 +132,7 @@ async fn refused(app: Router, head: &Head) -> Reply {
 }
 
 #[tokio::test(start_paused = true)]
-async fn stands_beside_other_extractors() {
+async fn works_with_other_extractors() {
     let rooms = Router::new().route("/rooms/{room}/ws", any(room));
     let app = Router::new().nest("/api", rooms).with_state(App::new());
     let request = Request::new("/api/rooms/blue%20sky/ws");
@@ -195,10 +195,7 @@ async fn a_route_answers_html_or_a_socket() {
         &handshake().replaced("Sec-WebSocket-Version", "8"),
     )
     .await;
-    assert_eq!(
-        reply.status, 426,
-        "a handshake that is not valid is no page"
-    );
+    assert_eq!(reply.status, 426, "an invalid handshake gets no page");
     assert_echoes(app, "/ws").await;
 }
 
@@ -306,7 +303,7 @@ async fn without_settings_the_defaults_are_safe_and_counted() {
 }
 
 #[tokio::test]
-async fn the_place_of_a_handshake_that_is_not_answered_is_given_back() {
+async fn a_dropped_handshake_frees_its_place() {
     async fn busy(upgrade: Upgrade) -> Response {
         drop(upgrade);
         (StatusCode::CONFLICT, "busy").into_response()
@@ -329,9 +326,9 @@ async fn the_place_of_a_handshake_that_is_not_answered_is_given_back() {
     assert_eq!(refused(app, &handshake()).await.status, 503);
 }
 
-/// The bytes behind a handshake were meant as frames. Whatever the function answers, they are no requests.
+/// The bytes after a handshake are frames for the client, so they never become a request.
 #[tokio::test]
-async fn nothing_behind_a_handshake_is_taken_for_a_request() {
+async fn bytes_after_a_refused_handshake_are_not_a_request() {
     async fn busy(upgrade: Upgrade) -> StatusCode {
         drop(upgrade);
         StatusCode::CONFLICT
@@ -432,7 +429,7 @@ async fn no_socket_is_served_when_a_layer_answers_in_place_of_the_101() {
     let error = connect(app, "/ws").await.unwrap_err();
     assert_eq!(error.refusal().unwrap().status(), 403);
     let is_served = told.recv().await.unwrap();
-    // The function is dropped, uncalled.
+    // The function is dropped without a call.
     assert!(within(is_served).await.is_err());
 }
 
@@ -444,7 +441,7 @@ async fn without_a_server_refusals_are_seen_and_the_rest_is_500() {
         .oneshot(handshake_head().map(|()| String::new()))
         .await
         .unwrap();
-    // There is no room in the path.
+    // The route has no parameter for the extractor `Path`.
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     let app = Router::new().route("/ws", any(echo));
     let mut head = handshake_head().map(|()| String::new());
@@ -579,7 +576,7 @@ async fn sockets_are_served_over_http2() {
         .header("origin", "https://evil.example");
     let answer = session.ask(foreign).await;
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
-    // An extended CONNECT is no GET.
+    // The method of an extended CONNECT is not GET.
     let answer = session.ask(connect().uri("https://example.com/get")).await;
     assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
 }

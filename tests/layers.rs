@@ -54,14 +54,14 @@ const GUARD: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
 const TOKEN: HeaderName = HeaderName::from_static("x-token");
 
-/// What becomes of a handshake.
+/// The outcome of a handshake.
 #[derive(Debug, Eq, PartialEq)]
 enum Outcome {
     Served,
     /// Answered 101, and then dropped.
     Dropped,
     Refused(u16),
-    /// Answered 101 with a head that is no handshake's.
+    /// Answered 101 with a head that is not valid for a handshake.
     Broken,
 }
 

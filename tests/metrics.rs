@@ -1,4 +1,4 @@
-//! The metrics, as Prometheus scrapes them, are what clients have counted.
+//! The metrics that Prometheus scrapes equal the counts of the clients.
 
 #![cfg(feature = "metrics")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
@@ -25,10 +25,10 @@ use tower_websocket::{
     metrics::MetricsObserver,
 };
 
-/// Samples by their name with its labels.
+/// The value of each sample, by its name and labels.
 type Samples = BTreeMap<String, f64>;
 
-/// Reads the text that Prometheus scrapes. Quantiles are left out.
+/// Parses the text that Prometheus scrapes, without quantiles.
 fn parse(text: &str) -> Samples {
     let lines = text.lines().filter(|line| !line.starts_with('#'));
     let lines = lines.filter(|line| !line.is_empty() && !line.contains("quantile="));
@@ -40,7 +40,7 @@ fn parse(text: &str) -> Samples {
         .collect()
 }
 
-/// Runs a test with a recorder of its own, and gives it a function that scrapes.
+/// Runs a test with its own recorder, and passes it a function that scrapes.
 fn scraped<F: Future<Output = ()>>(test: impl FnOnce(Box<dyn Fn() -> Samples>) -> F) {
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
@@ -54,12 +54,12 @@ fn scraped<F: Future<Output = ()>>(test: impl FnOnce(Box<dyn Fn() -> Samples>) -
     });
 }
 
-/// Counts one more, or so many.
+/// Adds `count` to a sample.
 fn add(samples: &mut Samples, name: impl Into<String>, count: usize) {
     *samples.entry(name.into()).or_default() += count as f64;
 }
 
-/// Echoes binary messages. A text is a command: how to end.
+/// Echoes binary messages. A text message is a command that says how to end.
 async fn obedient(mut socket: WebSocket) -> Result<(), BoxError> {
     while let Some(message) = socket.recv().await? {
         match message {
@@ -75,20 +75,20 @@ async fn obedient(mut socket: WebSocket) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// How a client of [`obedient`] ends.
+/// How a client of [`obedient`] ends its connection.
 #[derive(Clone, Debug)]
 enum Ends {
     /// It sends a Close.
     Closes(u16),
     /// It sends a Close without a code.
     ClosesWithout,
-    /// It vanishes.
+    /// It disconnects without a Close.
     Vanishes,
-    /// It sends these bytes, and is closed with this code. So many bytes are a message that counts.
+    /// It sends these bytes, and is closed with this code. `Some` is the length of the message, if one is counted.
     IsClosed(Vec<u8>, u16, Option<usize>),
 }
 
-/// Returns every way to end, with every code.
+/// Returns every way to end a connection, with every code.
 fn all_ends() -> Vec<Ends> {
     let codes = (1000..=1003).chain(1007..=1014);
     let codes: Vec<u16> = codes.chain([3000, 3999]).chain(4000..=4080).collect();
@@ -116,7 +116,7 @@ fn all_ends() -> Vec<Ends> {
     ends
 }
 
-/// The codes that the metrics tell apart from others from 3000 on.
+/// The codes from 3000 on that the metrics count separately.
 const KNOWN: [u16; 2] = [3999, 4001];
 
 fn closed(side: &str, code: Option<u16>) -> String {
@@ -128,7 +128,7 @@ fn closed(side: &str, code: Option<u16>) -> String {
     format!("websocket_closed_total{{side=\"{side}\",code=\"{code}\"}}")
 }
 
-/// Ends a connection, and counts that.
+/// Ends a connection, and counts the expected end.
 async fn end(mut client: DuplexStream, ends: Ends, expected: &mut Samples) {
     match ends {
         Ends::Closes(code) => {
@@ -165,7 +165,7 @@ async fn end(mut client: DuplexStream, ends: Ends, expected: &mut Samples) {
 const CONNECTIONS: usize = 1000;
 
 #[test]
-fn a_thousand_connections_are_counted_as_their_clients_count_them() {
+fn the_counts_of_a_thousand_connections_equal_those_of_their_clients() {
     scraped(async |scrape| {
         let observer = KNOWN.iter().fold(MetricsObserver::new(), |observer, code| {
             observer.close_code(CloseCode::new(*code).unwrap())
@@ -181,7 +181,7 @@ fn a_thousand_connections_are_counted_as_their_clients_count_them() {
             |outcome: &str| format!("websocket_handshakes_total{{outcome=\"{outcome}\"}}");
 
         let ends = all_ends();
-        assert!(ends.len() < CONNECTIONS, "each is tried");
+        assert!(ends.len() < CONNECTIONS, "not every end is tried");
         let mut open = Vec::new();
         for (number, ends) in ends.iter().cycle().take(CONNECTIONS).enumerate() {
             let mut client = open_at(&layer, &format!("/{number}")).await;
@@ -221,11 +221,11 @@ fn a_thousand_connections_are_counted_as_their_clients_count_them() {
         }
         add(&mut expected, "websocket_connections", 0);
         let mut found = scrape();
-        // Sums of times, and depths that were sampled.
+        // Leaves out sums of times, and sampled queue lengths.
         found.retain(|name, _| !name.ends_with("_sum") && !name.contains("_queue_"));
         assert_eq!(found, expected);
 
-        // The registry counts the same.
+        // The registry has the same counts.
         let counts = all.counts();
         assert_eq!(counts.accepted() as f64, opened);
         for (label, count) in counts.refused() {
@@ -238,7 +238,7 @@ fn a_thousand_connections_are_counted_as_their_clients_count_them() {
     });
 }
 
-/// Has a handshake refused in every way, by layers of the same registry.
+/// Causes every kind of refusal, by layers of the same registry.
 async fn refuse(all: &Connections, expected: &mut Samples, name: impl Fn(&str) -> String) {
     let layer = by_path::layer().connections_in(all);
     for (expected_status, label, request) in by_path::refusals() {
@@ -259,7 +259,7 @@ async fn refuse(all: &Connections, expected: &mut Samples, name: impl Fn(&str) -
     assert_eq!(knock(&layer, "/").await.0, 503);
     add(expected, name("too_many_connections"), 1);
     let all = all.without_max_connections();
-    // There is no server that could hand over a connection.
+    // The request has no `OnUpgrade` of an HTTP server.
     let service = layer.clone().into_service();
     let answer = service.oneshot(raw::handshake_head()).await.unwrap();
     assert_eq!(answer.status(), 500);
@@ -285,9 +285,9 @@ fn times_and_traffic_are_recorded_while_a_connection_is_open() {
         assert_eq!(
             scrape().get(messages),
             None,
-            "no message is told on its own"
+            "a message is counted before the timer fires"
         );
-        // The ping of the keepalive, answered after 250 ms.
+        // Answers the keepalive ping after 250 ms.
         let ping = read_frame(&mut client).await.unwrap();
         sleep(Duration::from_millis(250)).await;
         write(
@@ -318,7 +318,7 @@ fn read(path: &str) -> String {
     fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// Returns the names of metrics in the table of the documentation, each with its type and labels.
+/// Returns the name of each metric in the documentation's table, with its type and labels.
 fn documented() -> BTreeMap<String, (String, String)> {
     let source = read("src/metrics/mod.rs");
     let rows = source
@@ -332,7 +332,7 @@ fn documented() -> BTreeMap<String, (String, String)> {
     .collect()
 }
 
-/// Collects the texts under `"expr"` or `"query"`.
+/// Collects the texts under the keys `"expr"` and `"query"`.
 fn queries(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
@@ -349,7 +349,7 @@ fn queries(value: &Value, found: &mut Vec<String>) {
 }
 
 #[test]
-fn the_dashboard_asks_for_every_metric_and_for_no_other_name_or_label() {
+fn the_dashboard_uses_every_metric_and_no_unknown_name_or_label() {
     let dashboard = serde_json::from_str(&read("examples/production/dashboard.json")).unwrap();
     let mut asked = Vec::new();
     queries(&dashboard, &mut asked);

@@ -145,7 +145,7 @@ async fn does_not_hold_a_slow_handler_against_its_peer() {
                 "{pause} s"
             );
         }
-        // What was excused is used up.
+        // The credit for the pause is used up.
         let mut client = peer.await.unwrap();
         sleep(2 * SECOND).await;
         write(&mut client, &frame(FIN | TEXT, b"").repeat(100)).await;

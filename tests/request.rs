@@ -1,4 +1,4 @@
-//! What a handler sees of the request: all of it, or what is left when it is dropped.
+//! The request that a handler sees: all of it, or the part that is left when it is dropped.
 
 mod support;
 

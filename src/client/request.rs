@@ -129,7 +129,7 @@ impl Handshake {
     /// Gives the connection a value by which the application finds it, like
     /// [`Accept::identify`](crate::Accept::identify) on the server side.
     ///
-    /// Clones of the handshake share the value.
+    /// Clones of the handshake share the value. Default: none.
     #[must_use]
     pub fn identify(mut self, value: impl Any + Send + Sync) -> Self {
         self.identity = Identity::new(value);

@@ -169,11 +169,11 @@ impl Ended {
     }
 }
 
-/// The observers of a registry, or of one connection: those that were added before it was opened.
+/// The observers of a registry, or of one connection. A connection has those that were added before it was opened.
 #[derive(Clone, Default)]
 pub(super) struct Observers {
     all: Arc<[Arc<dyn Observer>]>,
-    /// Only this many are called, from the first on.
+    /// The number of observers that are called: the first ones of `all`.
     count: u32,
 }
 

@@ -74,7 +74,7 @@ impl Permit {
             config,
             identity,
         } = opening;
-        // One set of observers for all events: another one may be added meanwhile.
+        // Cloned once, because another observer may be added before `opened` is called.
         let observers = self.connections.lock().observers.clone();
         let is_observed = observers.count() > 0;
         let registration = self.connections.registration(self.id, is_observed);
@@ -170,11 +170,10 @@ impl Permit {
         }
         if let Some(connection) = &entry.connection {
             self.connections.stop_counting(&connection.link);
-            // A connection that was never handed over has no driver that ended its link.
+            // The driver ends the link, but a connection that was never handed over has no driver.
             connection.link.abort();
         }
-        // Dropped without the lock, because this may run code of the user: the drop of a waker or of the connection's
-        // value.
+        // Dropped without the lock, because the drop of a waker or of the connection's value may run user code.
         drop(entry);
     }
 }

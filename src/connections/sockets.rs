@@ -131,7 +131,11 @@ impl Permit {
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let path = handshake_info.request.path();
+        // A stream has no request, whose path is "/" by default.
+        let path = match role {
+            Role::Server => "",
+            Role::Client => handshake_info.request.path(),
+        };
         let opening = Opening {
             role,
             name: Name {

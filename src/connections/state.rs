@@ -34,7 +34,7 @@ pub(super) struct State {
     pub(super) lingering: BTreeMap<u64, ConnectionId>,
     /// The number of ends so far.
     pub(super) ends: u64,
-    /// The sum over the entries that are removed. `handed_on` is such a sum, too.
+    /// The sums of `traffic` and `handed_on` over removed entries.
     pub(super) traffic: Traffic,
     pub(super) handed_on: u64,
     /// The Close of the shutdown, once it has begun.
@@ -94,7 +94,7 @@ impl State {
         }
     }
 
-    /// Marks an entry as ended, which frees its place. Returns the end for the observers, if the connection has any.
+    /// Marks an entry as ended, which frees its place. If the connection has observers, returns the end for them.
     pub(super) fn end(&mut self, id: ConnectionId) -> Option<Over> {
         let entry = self.entries.get_mut(&id)?;
         if entry.ended.is_some() {
@@ -128,7 +128,7 @@ impl State {
     /// Frees the table's memory after many connections have ended.
     pub(super) fn shrink(&mut self) {
         let used = self.entries.len().max(64);
-        // Half of it stays free, so that the table does not grow and shrink in turn.
+        // Half of the table stays free, so that it does not grow and shrink repeatedly.
         if self.entries.capacity() > 4 * used {
             self.entries.shrink_to(2 * used);
         }

@@ -144,7 +144,8 @@ pub trait Handler: Send + Sync + 'static {
     /// the source of another error.
     fn handle(&self, socket: WebSocket) -> impl Future<Output = Result<(), BoxError>> + Send;
 
-    /// Returns the handler's name in the log. Default: the name of its type, of a closure or an `async fn` its own.
+    /// Returns the handler's name in the log. Default: the name of its type. For a closure or an `async fn`, this is
+    /// the name of the function.
     fn name(&self) -> &'static str {
         type_name::<Self>()
     }

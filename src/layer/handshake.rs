@@ -73,7 +73,7 @@ pub(crate) struct Handshake<H> {
     permit: Permit,
 }
 
-/// What a client sent with its handshake.
+/// The client's offer in its handshake.
 #[derive(Default)]
 struct Offer {
     uri: Uri,

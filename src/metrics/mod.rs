@@ -1,30 +1,29 @@
 //! Metrics of the connections, through the [`metrics`](https://docs.rs/metrics) crate (feature `metrics`).
 //!
-//! [`MetricsObserver`] is an [`Observer`] for [`Connections::observer`](crate::Connections::observer). It records in
-//! the recorder that the application has installed, such as that of `metrics-exporter-prometheus`.
+//! [`MetricsObserver`] is an [`Observer`] for [`Connections::observer`](crate::Connections::observer). It uses the
+//! recorder that the application has installed, such as that of `metrics-exporter-prometheus`.
 //!
 //! | Metric | Type | Labels | What it counts |
 //! | --- | --- | --- | --- |
 //! | `websocket_connections` | gauge | | connections that are open |
-//! | `websocket_handshakes_total` | counter | `outcome` | opened connections as `accepted`, others by [`HandshakeError::label`](crate::error::HandshakeError::label) |
+//! | `websocket_handshakes_total` | counter | `outcome` | handshakes: `accepted`, or the [`HandshakeError::label`](crate::error::HandshakeError::label) of the refusal |
 //! | `websocket_closed_total` | counter | `side`, `code` | connections that ended |
 //! | `websocket_messages_total` | counter | `direction` | messages |
 //! | `websocket_bytes_total` | counter | `direction` | bytes of messages, without frame heads and before compression |
-//! | `websocket_handshake_seconds` | histogram | | time of an accepted handshake |
+//! | `websocket_handshake_seconds` | histogram | | duration of an accepted handshake |
 //! | `websocket_lifetime_seconds` | histogram | | time from the opening to the end of a connection |
-//! | `websocket_round_trip_seconds` | histogram | | time of a ping of [`Config::keepalive`](crate::Config::keepalive) |
+//! | `websocket_round_trip_seconds` | histogram | | round trip of a ping of [`Config::keepalive`](crate::Config::keepalive) |
 //! | `websocket_queue_bytes` | histogram | | bytes that wait to be written, whenever traffic is counted |
 //!
 //! - `outcome` has a fixed set of values.
 //! - `side` is `local` or `remote`: the side that ended the connection.
-//! - `code` is a close code below 3000, or `none` without one. Codes from 3000 on are `other`, because peers choose
-//!   them, except those of [`close_code`](MetricsObserver::close_code).
+//! - `code` is a close code below 3000, or `none` without one. Codes from 3000 on are counted as `other`, because
+//!   peers choose them. [`close_code`](MetricsObserver::close_code) counts one of them separately.
 //! - `direction` is `received` or `sent`.
 //!
 //! No label has a path, an address, an origin or a user. Messages and bytes are counted when a timer of their
-//! connection fires and at its end ([`Observer::traffic`]), so a scrape may lag behind by
-//! [`Config::keepalive`](crate::Config::keepalive), 20 seconds by default. No message writes to memory that
-//! connections share.
+//! connection fires and at its end ([`Observer::traffic`]). So a scrape may lag behind by
+//! [`Config::keepalive`](crate::Config::keepalive), 20 seconds by default. No metric is updated for each message.
 //!
 //! # Examples
 //!
@@ -37,8 +36,8 @@
 //! let connections = Connections::new().observer(observer);
 //! ```
 //!
-//! `examples/production.rs` serves them to Prometheus, and `examples/production/dashboard.json` shows them in
-//! Grafana.
+//! `examples/production.rs` serves the metrics to Prometheus, and `examples/production/dashboard.json` shows them
+//! in Grafana.
 
 use std::{collections::BTreeSet, time::Duration};
 
@@ -64,7 +63,7 @@ const QUEUE: &str = "websocket_queue_bytes";
 
 /// An [`Observer`] that records [metrics](self).
 ///
-/// It needs no recorder when it is made: each event goes to the one that is installed then.
+/// The recorder may be installed later: each event goes to the recorder that is installed at that moment.
 #[derive(Clone, Debug, Default)]
 #[must_use = "give it to `Connections::observer`"]
 pub struct MetricsObserver {
@@ -73,7 +72,9 @@ pub struct MetricsObserver {
 }
 
 impl MetricsObserver {
-    /// Makes an observer without further labels, and describes the metrics to the recorder that is installed.
+    /// Makes an observer without additional labels, and describes the metrics to the installed recorder.
+    ///
+    /// A recorder that is installed later gets no descriptions.
     pub fn new() -> Self {
         describe_gauge!(CONNECTIONS, "WebSockets that are open");
         describe_counter!(HANDSHAKES, "WebSocket handshakes by their outcome");
@@ -87,15 +88,15 @@ impl MetricsObserver {
         Self::default()
     }
 
-    /// Adds a label with the same value to all metrics, such as a name of the registry. Default: none.
+    /// Adds a label with a fixed value to all metrics, such as the name of the registry. Default: none.
     pub fn label(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
         self.labels.push(Label::new(name.into(), value.into()));
         self
     }
 
-    /// Counts connections that end with this code, from 3000 on, under its own number instead of `other`.
+    /// Counts connections that end with this code under its own number instead of `other`.
     ///
-    /// Peers can send it, too. Default: none.
+    /// Only codes from 3000 on need this. A peer can send the code, too. Default: none.
     pub fn close_code(mut self, code: CloseCode) -> Self {
         self.codes.insert(code);
         self
@@ -141,7 +142,7 @@ impl Observer for MetricsObserver {
         counter!(MESSAGES, sent()).increment(traffic.messages_sent());
         counter!(BYTES, received()).increment(traffic.bytes_received());
         counter!(BYTES, sent()).increment(traffic.bytes_sent());
-        // A size is far below the 2^52 from which on the conversion rounds.
+        // A size is far below 2^53, so the conversion does not round.
         histogram!(QUEUE, self.labels([])).record(connection.buffered().bytes as f64);
     }
 

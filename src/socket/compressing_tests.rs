@@ -138,12 +138,12 @@ struct Peer {
     compress: Compress,
     decompress: Decompress,
     takeover: bool,
-    decoder: Decoder,
+    decoder: Decoder<Arc<Config>>,
 }
 
 impl Peer {
     fn new(io: DuplexStream, takeover: bool) -> Self {
-        let limits = Config::new().max_message_size(64 * MIB).limits();
+        let limits = Arc::new(Config::new().max_message_size(64 * MIB));
         Self {
             io,
             compress: Compress::new(flate2::Compression::new(6), false),

@@ -15,7 +15,7 @@ use tower_websocket::{
 use super::plain;
 use crate::BoxError;
 
-/// The defaults with longer timeouts, because clients are idle during the turns of other servers.
+/// Returns the default settings with longer timeouts, because clients are idle while other servers are measured.
 fn config() -> Config {
     const MINUTE: Duration = Duration::from_secs(60);
     Config::new()
@@ -39,7 +39,7 @@ fn in_registry<H: Handler>(
         .connections_in(&connections)
 }
 
-/// Returns our layer with the first shape of handler.
+/// Returns our layer with a handler that sends each message back.
 fn layer() -> WebSocketLayer<impl Handler> {
     configured(WebSocketLayer::new(send_back))
 }
@@ -64,7 +64,7 @@ pub(super) async fn axum(listener: TcpListener) -> Result<(), BoxError> {
     plain::serve_axum(listener, echo()).await
 }
 
-/// Serves with metrics in a Prometheus recorder, and with a JSON log at debug level that is written to nowhere.
+/// Serves with metrics in a Prometheus recorder, and with a JSON log at debug level that is discarded.
 pub(super) async fn axum_observed(listener: TcpListener) -> Result<(), BoxError> {
     let subscriber = tracing_subscriber::fmt().json().with_writer(io::sink);
     subscriber.with_max_level(tracing::Level::DEBUG).init();

@@ -109,7 +109,7 @@ pub(super) struct Driver<IO> {
     /// The stream can report, without being read, whether the peer has gone.
     probes: bool,
     stall: Stall,
-    /// Reports events, if somebody asked for them.
+    /// Reports traffic and round trips, if the connection is observed.
     meter: Option<Box<Meter>>,
 }
 
@@ -168,7 +168,7 @@ impl<IO: Io> Driver<IO> {
         let now = timer::now();
         let rules = Rules {
             role: link.role(),
-            limits: config.limits(),
+            limits: config.clone(),
             deflation,
         };
         let mut engine = Engine::new(io, rules.role);

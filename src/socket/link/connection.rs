@@ -132,7 +132,7 @@ impl Link {
         state.uncompressed.as_mut()?.take()
     }
 
-    /// Puts back the rest of a batch, of which `added` was appended to the output.
+    /// Puts back the rest of a batch. `added` is the load that was appended to the output.
     pub(in crate::socket) fn put_back_batch(&self, batch: Batch, added: Load, cx: &Context<'_>) {
         let mut state = self.lock();
         let lost = match &mut state.uncompressed {

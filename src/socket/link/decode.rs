@@ -1,10 +1,11 @@
 //! Decoding: which step the connection takes next.
 
-use std::{mem, task::Context};
+use std::{mem, sync::Arc, task::Context};
 
 use super::{Link, State, uncompressed::Uncompressed};
 use crate::{
     codec::{Event, Outgoing, Rules},
+    config::Config,
     socket::{
         input::Input,
         receiver::{Found, Receiver},
@@ -82,7 +83,7 @@ impl Link {
     /// writes one buffer at a time.
     pub(in crate::socket) fn begin(
         &self,
-        rules: Rules,
+        rules: Rules<Arc<Config>>,
         early: &[u8],
         contiguous: bool,
         now: Moment,

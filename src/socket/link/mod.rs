@@ -184,7 +184,7 @@ impl Link {
         self.id
     }
 
-    /// Returns where events of the connection go, if somebody asked for them.
+    /// Returns the receiver of the connection's events, if it has one.
     pub(in crate::socket) fn hook(&self) -> Option<&Hook> {
         self.hook.as_deref()
     }
