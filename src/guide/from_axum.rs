@@ -81,6 +81,9 @@
 //! | `read_buffer_size`, `write_buffer_size` | not needed: an idle connection has no buffers |
 //! | `max_write_buffer_size` | [`Config::max_outbox`](crate::Config::max_outbox) |
 //! | `on_failed_upgrade` | the [log](super::logs_and_metrics#lines), and an [`Observer`](crate::Observer) |
+//! | `Message::Ping(bytes)`, and the time to its Pong | [`socket.ping().await`](crate::WebSocket::ping) |
+//! | `Message::Close(None)` | [`close_without_code()`](crate::WebSocket::close_without_code) |
+//! | `split()` | the same, or [`into_split()`](crate::WebSocket::into_split), whose halves have all methods |
 //! | a task and a channel to send from elsewhere | [`socket.sender()`](crate::WebSocket::sender) |
 //!
 //! # What behaves differently

@@ -71,11 +71,12 @@
 //! | `ws.on("close", (code, reason) => ..)` | `recv` returns `None`; [`closed`](crate::WebSocket::closed) has code, reason and side |
 //! | `ws.on("error", ..)` | `recv` returns a [`RecvError`](crate::error::RecvError) |
 //! | `ws.send(data)` | [`send`](crate::WebSocket::send), or [`Sender::try_send`](crate::Sender::try_send) outside of `async` code |
-//! | `ws.send(data, callback)` | `send` returns when there is room; a flush of the [`Sink`](crate::WebSocket#impl-Sink%3CMessage%3E-for-WebSocket) when it is written |
+//! | `ws.send(data, callback)` | `send` returns when there is room; [`flush`](crate::WebSocket::flush) when it is written |
 //! | `ws.bufferedAmount` | [`Sender::buffered`](crate::Sender::buffered), which has a limit |
 //! | `ws.close(4000, "reason")` | [`close(CloseCode::of::<4000>(), "reason")`](crate::WebSocket::close) |
 //! | `ws.terminate()` | return from the handler, or drop the socket: it is closed within a time limit |
 //! | `ws.ping()` on a timer, `isAlive` | on by default: [`Config::keepalive`](crate::Config::keepalive) |
+//! | `ws.ping()`, and the time to its pong | [`ping().await`](crate::WebSocket::ping) |
 //! | `ws.pause()` | do not call `recv` |
 //! | `ws.protocol` | [`subprotocol`](crate::WebSocket::subprotocol) |
 //! | `request` of the event | [`request`](crate::WebSocket::request) |

@@ -63,6 +63,11 @@
 //! - For a room, make the message once with [`Message::json`](crate::Message::json), and send its clones.
 //! - [`Message::parse_json`](crate::Message::parse_json) borrows from a message, which saves allocations.
 //!
+//! # A stream of bytes
+//!
+//! [`into_io`](crate::WebSocket::into_io) makes an `AsyncRead` and `AsyncWrite` of the binary messages, for tunnels and
+//! for protocols that run on any stream.
+//!
 //! # Facts
 //!
 //! - Pings, pongs and Closes are not messages. The connection answers them.

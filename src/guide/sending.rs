@@ -50,12 +50,37 @@
 //! }
 //! ```
 //!
+//! # Two tasks for one connection
+//!
+//! [`into_split`](crate::WebSocket::into_split) makes two halves for two tasks, each with the socket's methods for its
+//! direction:
+//!
+//! ```
+//! use futures_util::StreamExt;
+//! use tower_websocket::{BoxError, WebSocket};
+//!
+//! async fn echo(socket: WebSocket) -> Result<(), BoxError> {
+//!     let (write, read) = socket.into_split();
+//!     read.forward(write).await?;
+//!     Ok(())
+//! }
+//! ```
+//!
+//! | Handle | Keeps the connection open | Good for |
+//! | --- | --- | --- |
+//! | [`Sender`](crate::Sender) | no | rooms, and all that outlives a connection |
+//! | [`WriteHalf`](crate::WriteHalf), [`ReadHalf`](crate::ReadHalf) | until both are dropped | a task for each direction. A dropped `ReadHalf` discards what arrives. |
+//! | `split` of `futures_util` | until both are dropped | code that has it already: its halves have `Stream` and `Sink` only |
+//!
+//! `Stream` and `Sink` have one error, [`SocketError`](crate::error::SocketError). `recv` and `send` keep their own.
+//!
 //! # A member that reads slowly
 //!
 //! | Policy | Call |
 //! | --- | --- |
 //! | wait for it, and make everybody wait | [`send`](crate::Sender::send) |
 //! | close it, as above | [`try_send`](crate::Sender::try_send), and [`close`](crate::Sender::close) for `Full` |
+//! | wait for a while | [`send_timeout`](crate::Sender::send_timeout), which returns the message |
 //! | skip the message | [`try_send`](crate::Sender::try_send), and nothing for `Full` |
 //! | send it the latest value only | a `watch` channel to a [push-only handler](super::push_only#the-latest-value-only) |
 //!
