@@ -89,6 +89,7 @@
 //!
 //! # Tested
 //!
-//! `tests/proxies/run` tests `examples/behind_a_proxy.rs` behind nginx and haproxy: the configurations above, a proxy
-//! that rewrites `Host`, two proxies, heads that are too large, and a dropped `Upgrade`.
+//! `tests/proxies/run` tests `examples/behind_a_proxy.rs` behind nginx and haproxy: their configurations above
+//! without the line for `X-Real-IP`, a proxy that rewrites `Host`, two proxies, heads that are too large, and a dropped
+//! `Upgrade`. The configuration of Caddy is not tested.
 //! [When it does not connect](super::when_it_does_not_connect) lists what goes wrong.
