@@ -367,6 +367,10 @@ impl<H> WebSocketLayer<H> {
     /// its children have ended, or the memory of such a span matters, make one with `parent: None`, as the second
     /// example does.
     ///
+    /// The connection's task enters the span once each time it is polled. With `tracing-subscriber` this costs about
+    /// as much as 4 % of receiving and sending one small message. [`Span::none`](tracing::Span::none) costs nothing,
+    /// but then the lines of a connection have none of these fields.
+    ///
     /// # Examples
     ///
     /// ```
