@@ -266,14 +266,14 @@ async fn a_warning_names_the_handler_and_the_path() {
 async fn a_handler_that_goes_on_is_a_warning_once_a_minute() {
     const SECOND: Duration = Duration::from_secs(1);
     let (log, _guard) = log::capture();
-    let stuck = async |socket: WebSocket| {
+    async fn stuck(socket: WebSocket) -> Result<(), BoxError> {
         let _socket = socket;
-        std::future::pending::<Result<(), BoxError>>().await
-    };
-    let also_stuck = async |socket: WebSocket| {
-        drop(socket);
-        std::future::pending::<Result<(), BoxError>>().await
-    };
+        std::future::pending().await
+    }
+    async fn also_stuck(socket: WebSocket) -> Result<(), BoxError> {
+        let _socket = socket;
+        std::future::pending().await
+    }
     let config = Config::new().handler_grace(SECOND);
     let layer = WebSocketLayer::new(stuck).config(config.clone());
     let connections = layer.connections();

@@ -382,7 +382,7 @@ impl<H> WebSocketLayer<H> {
     ///
     /// let layer = WebSocketLayer::new(Echo::new()).make_span(|id, request| {
     ///     let user = request.extensions.get::<User>().map(|user| user.0.as_str());
-    ///     info_span!("websocket", %id, path = request.uri.path(), user)
+    ///     info_span!("websocket", id = id.get(), path = request.uri.path(), user)
     /// });
     /// ```
     ///
@@ -393,7 +393,7 @@ impl<H> WebSocketLayer<H> {
     /// use tracing::{Span, info_span};
     ///
     /// let layer = WebSocketLayer::new(Echo::new()).make_span(|id, request| {
-    ///     let span = info_span!(parent: None, "websocket", %id, path = request.uri.path());
+    ///     let span = info_span!(parent: None, "websocket", id = id.get(), path = request.uri.path());
     ///     span.follows_from(Span::current());
     ///     span
     /// });
