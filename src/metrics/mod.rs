@@ -39,6 +39,23 @@
 //! # }
 //! ```
 //!
+//! With `metrics-exporter-prometheus`, a scrape has buckets for the histograms only if the builder sets them. The
+//! dashboard needs them:
+//!
+//! ```
+//! use metrics_exporter_prometheus::{BuildError, Matcher, PrometheusBuilder, PrometheusHandle};
+//!
+//! /// Call this before `MetricsObserver::new`, so that the metrics have their descriptions.
+//! fn install() -> Result<PrometheusHandle, BuildError> {
+//!     let seconds = Matcher::Suffix("_seconds".to_owned());
+//!     let bytes = Matcher::Suffix("_queue_bytes".to_owned());
+//!     PrometheusBuilder::new()
+//!         .set_buckets_for_metric(seconds, &[0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0])?
+//!         .set_buckets_for_metric(bytes, &[0.0, 1024.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0])?
+//!         .install_recorder()
+//! }
+//! ```
+//!
 //! `examples/production.rs` serves the metrics to Prometheus, and `examples/production/dashboard.json` shows them
 //! in Grafana.
 
