@@ -33,7 +33,6 @@ use hyper_util::{
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::{
     net::{TcpListener, TcpStream},
-    signal::unix::{SignalKind, signal},
     sync::watch,
     time::{interval, sleep, timeout},
 };
@@ -77,7 +76,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     run(&public, &address("127.0.0.1:9000")).await
 }
 
-/// Serves until SIGTERM.
+/// Serves until the process is asked to end.
 pub(crate) async fn run(public: &str, inside: &str) -> Result<(), Box<dyn Error>> {
     // At debug level this crate logs how each connection ends.
     let levels = Targets::new()
@@ -95,6 +94,8 @@ pub(crate) async fn run(public: &str, inside: &str) -> Result<(), Box<dyn Error>
         .set_buckets_for_metric(Matcher::Suffix("_queue_bytes".to_owned()), &BYTES)?
         .install_recorder()?;
 
+    // The handlers of signals are set up before anybody learns that the server listens.
+    let terminated = termination()?;
     let connections = Connections::new().observer(MetricsObserver::new());
     let (stop, stopping) = watch::channel(false);
     let public = TcpListener::bind(public).await?;
@@ -121,7 +122,7 @@ pub(crate) async fn run(public: &str, inside: &str) -> Result<(), Box<dyn Error>
     });
     let accepting = tokio::spawn(accept(public, acceptor()?, app(&connections)));
 
-    signal(SignalKind::terminate())?.recv().await;
+    terminated.await;
     info!("shutting down");
     stop.send_replace(true);
     connections.close_with(CloseFrame::new(CloseCode::SERVICE_RESTART, "")?);
@@ -129,6 +130,25 @@ pub(crate) async fn run(public: &str, inside: &str) -> Result<(), Box<dyn Error>
     info!(report.clean, report.aborted, "shut down");
     accepting.abort();
     Ok(())
+}
+
+/// Returns a future that is ready when the process is asked to end.
+#[cfg(unix)]
+fn termination() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut signal = signal(SignalKind::terminate())?;
+    Ok(async move {
+        signal.recv().await;
+    })
+}
+
+/// Returns a future that is ready when the process is asked to end: by Ctrl-C, where there is no SIGTERM.
+#[cfg(not(unix))]
+fn termination() -> io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        // Without a handler the process runs until it is killed.
+        let _ = tokio::signal::ctrl_c().await;
+    })
 }
 
 /// The public service: two WebSockets in one registry, and a page.

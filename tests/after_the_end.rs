@@ -141,6 +141,20 @@ async fn drops_the_handler_that_has_gone_on_longest_when_there_are_too_many() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_limit_of_zero_drops_no_handler_before_its_grace() {
+    let (handler, mut begins) = endless();
+    let layer = WebSocketLayer::new(handler);
+    let client = open(&layer).await;
+    let mut dropped = begins.recv().await.unwrap();
+    let connections = layer.connections().max_connections(0);
+    leave(client).await;
+    pipe::until_open(&connections, 0).await;
+    assert_eq!(connections.counts().lingering(), 1);
+    assert!(timeout(28 * SECOND, &mut dropped).await.is_err());
+    timeout(3 * SECOND, dropped).await.unwrap().unwrap();
+}
+
+#[tokio::test(start_paused = true)]
 async fn gives_back_the_place_of_a_key_when_the_connection_is_over() {
     let (handler, mut begins) = endless();
     let layer = WebSocketLayer::new(handler).max_per_key(1, |_| Some("everybody"));

@@ -11,8 +11,9 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::Value;
 use support::{
     by_path::{self, try_write, until_closed},
-    pipe::{ask, knock, open_at, until_idle},
+    pipe::{self, ask, knock, open_at, until_idle},
     raw,
+    samples::{self, Samples, add, handshakes, parse},
     wire::{BINARY, CLOSE, FIN, TEXT, close, frame, read_frame, status, write},
 };
 use tokio::{
@@ -24,21 +25,6 @@ use tower_websocket::{
     BoxError, CloseCode, CloseFrame, Config, Connections, Message, WebSocket, WebSocketLayer,
     metrics::MetricsObserver,
 };
-
-/// The value of each sample, by its name and labels.
-type Samples = BTreeMap<String, f64>;
-
-/// Parses the text that Prometheus scrapes, without quantiles.
-fn parse(text: &str) -> Samples {
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    let lines = lines.filter(|line| !line.is_empty() && !line.contains("quantile="));
-    lines
-        .map(|line| {
-            let (name, value) = line.rsplit_once(' ').unwrap();
-            (name.to_owned(), value.parse().unwrap())
-        })
-        .collect()
-}
 
 /// Runs a test with its own recorder, and passes it a function that scrapes.
 fn scraped<F: Future<Output = ()>>(test: impl FnOnce(Box<dyn Fn() -> Samples>) -> F) {
@@ -52,11 +38,6 @@ fn scraped<F: Future<Output = ()>>(test: impl FnOnce(Box<dyn Fn() -> Samples>) -
     metrics::with_local_recorder(&recorder, || {
         runtime.block_on(test(Box::new(move || parse(&handle.render()))));
     });
-}
-
-/// Adds `count` to a sample.
-fn add(samples: &mut Samples, name: impl Into<String>, count: usize) {
-    *samples.entry(name.into()).or_default() += count as f64;
 }
 
 /// Echoes binary messages. A text message is a command that says how to end.
@@ -120,12 +101,7 @@ fn all_ends() -> Vec<Ends> {
 const KNOWN: [u16; 2] = [3999, 4001];
 
 fn closed(side: &str, code: Option<u16>) -> String {
-    let code = match code {
-        None => "none".to_owned(),
-        Some(code) if code < 3000 || KNOWN.contains(&code) => code.to_string(),
-        Some(_) => "other".to_owned(),
-    };
-    format!("websocket_closed_total{{side=\"{side}\",code=\"{code}\"}}")
+    samples::closed(side, code, &KNOWN)
 }
 
 /// Ends a connection, and counts the expected end.
@@ -177,8 +153,6 @@ fn the_counts_of_a_thousand_connections_equal_those_of_their_clients() {
         let layer = WebSocketLayer::new(obedient).config(config);
         let layer = layer.connections_in(&all);
         let mut expected = Samples::new();
-        let handshakes =
-            |outcome: &str| format!("websocket_handshakes_total{{outcome=\"{outcome}\"}}");
 
         let ends = all_ends();
         assert!(ends.len() < CONNECTIONS, "not every end is tried");
@@ -210,7 +184,7 @@ fn the_counts_of_a_thousand_connections_equal_those_of_their_clients() {
         }
         until_idle(&all).await;
 
-        refuse(&all, &mut expected, handshakes).await;
+        refuse(&all, &mut expected).await;
         let opened = expected[&handshakes("accepted")];
         for name in ["handshake", "lifetime"] {
             add(
@@ -239,38 +213,50 @@ fn the_counts_of_a_thousand_connections_equal_those_of_their_clients() {
 }
 
 /// Causes every kind of refusal, by layers of the same registry.
-async fn refuse(all: &Connections, expected: &mut Samples, name: impl Fn(&str) -> String) {
+async fn refuse(all: &Connections, expected: &mut Samples) {
     let layer = by_path::layer().connections_in(all);
     for (expected_status, label, request) in by_path::refusals() {
         let (head, _client) = ask(layer.clone().into_service(), &request).await;
         assert_eq!(status(&head), expected_status, "{label}");
-        add(expected, name(label), 1);
+        add(expected, handshakes(label), 1);
     }
     let picky = WebSocketLayer::new(obedient).connections_in(all);
     let picky = picky.subprotocol("chat").require_subprotocol();
     assert_eq!(knock(&picky, "/").await.0, 400);
-    add(expected, name("subprotocol_required"), 1);
+    add(expected, handshakes("subprotocol_required"), 1);
 
     let mut client = open_at(&layer, "/key").await;
-    add(expected, name("accepted"), 1);
+    add(expected, handshakes("accepted"), 1);
     assert_eq!(knock(&layer, "/key").await.0, 429);
-    add(expected, name("too_many_of_key"), 1);
+    add(expected, handshakes("too_many_of_key"), 1);
     let all = all.clone().max_connections(1);
     assert_eq!(knock(&layer, "/").await.0, 503);
-    add(expected, name("too_many_connections"), 1);
+    add(expected, handshakes("too_many_connections"), 1);
     let all = all.without_max_connections();
     // The request has no `OnUpgrade` of an HTTP server.
     let service = layer.clone().into_service();
     let answer = service.oneshot(raw::handshake_head()).await.unwrap();
     assert_eq!(answer.status(), 500);
-    add(expected, name("upgrade_unsupported"), 1);
+    add(expected, handshakes("upgrade_unsupported"), 1);
+    #[cfg(feature = "http2")]
+    {
+        let service = layer.clone().into_service();
+        let request = http::Request::connect("https://example.com/ws")
+            .version(http::Version::HTTP_2)
+            .extension(hyper::ext::Protocol::from_static("connect-udp"))
+            .body(())
+            .unwrap();
+        let answer = service.oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), 501);
+        add(expected, handshakes("unknown_protocol"), 1);
+    }
     write(&mut client, &close(1000, "")).await;
     assert_eq!(until_closed(client).await, Some(1000));
     add(expected, closed("remote", Some(1000)), 1);
     until_idle(&all).await;
     all.close();
     assert_eq!(knock(&layer, "/").await.0, 503);
-    add(expected, name("shutting_down"), 1);
+    add(expected, handshakes("shutting_down"), 1);
 }
 
 #[test]
@@ -311,6 +297,74 @@ fn times_and_traffic_are_recorded_while_a_connection_is_open() {
         until_idle(&all).await;
         let lifetime = scrape()["websocket_lifetime_seconds_sum{service=\"chat\"}"];
         assert!((25.0..26.0).contains(&lifetime), "{lifetime}");
+    });
+}
+
+#[test]
+fn a_recorder_that_is_installed_late_counts_the_connections_that_are_open() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let all = Connections::new().observer(MetricsObserver::new());
+    let layer = WebSocketLayer::new(obedient).connections_in(&all);
+    // Another observer with the same labels: the gauge is the sum.
+    let others = Connections::new().observer(MetricsObserver::new());
+    let other = WebSocketLayer::new(obedient).connections_in(&others);
+    let mut early = runtime.block_on(async {
+        let opened = pipe::open_many(&layer, 3).await;
+        drop(open_at(&layer, "/").await);
+        pipe::until_open(&all, 3).await;
+        opened
+    });
+    let recorders = [(); 2].map(|()| PrometheusBuilder::new().build_recorder());
+    for recorder in &recorders {
+        let handle = recorder.handle();
+        let gauge = || parse(&handle.render())["websocket_connections"];
+        metrics::with_local_recorder(recorder, || {
+            runtime.block_on(async {
+                let open = early.len() as f64;
+                drop(early.pop());
+                pipe::until_open(&all, early.len()).await;
+                assert_eq!(gauge(), open - 1.0);
+                let client = open_at(&other, "/").await;
+                assert_eq!(gauge(), open);
+                drop(client);
+                until_idle(&others).await;
+                assert_eq!(gauge(), open - 1.0);
+            });
+        });
+    }
+}
+
+#[test]
+fn the_queue_is_recorded_while_the_connection_is_open_and_not_at_its_end() {
+    scraped(async |scrape| {
+        let all = Connections::new().observer(MetricsObserver::new());
+        let layer = WebSocketLayer::new(async |mut socket: WebSocket| {
+            socket.send(vec![7_u8; 100_000]).await?;
+            while socket.recv().await?.is_some() {}
+            Ok::<_, BoxError>(())
+        });
+        let layer = layer.connections_in(&all);
+        // A short connection, whose timer never fires.
+        let mut short = open_at(&layer, "/").await;
+        write(&mut short, &close(1000, "")).await;
+        assert_eq!(until_closed(short).await, Some(1000));
+        until_idle(&all).await;
+        assert_eq!(scrape().get("websocket_queue_bytes_count"), None);
+        // The pipe holds 64 KiB, so 34 KiB wait when the timer fires.
+        let slow = open_at(&layer, "/").await;
+        sleep(Duration::from_secs(21)).await;
+        let found = scrape();
+        let count = found["websocket_queue_bytes_count"];
+        assert!(count >= 1.0, "{found:?}");
+        let mean = found["websocket_queue_bytes_sum"] / count;
+        assert!((30_000.0..70_000.0).contains(&mean), "{found:?}");
+        drop(slow);
+        until_idle(&all).await;
+        assert_eq!(scrape()["websocket_queue_bytes_count"], count);
     });
 }
 

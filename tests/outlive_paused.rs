@@ -260,3 +260,40 @@ async fn a_warning_names_the_handler_and_the_path() {
         log.names("WARN", &format!("{says} {names}")).await;
     }
 }
+
+#[cfg(feature = "tracing")]
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_goes_on_is_a_warning_once_a_minute() {
+    const SECOND: Duration = Duration::from_secs(1);
+    let (log, _guard) = log::capture();
+    async fn stuck(socket: WebSocket) -> Result<(), BoxError> {
+        let _socket = socket;
+        std::future::pending().await
+    }
+    async fn also_stuck(socket: WebSocket) -> Result<(), BoxError> {
+        let _socket = socket;
+        std::future::pending().await
+    }
+    let config = Config::new().handler_grace(SECOND);
+    let layer = WebSocketLayer::new(stuck).config(config.clone());
+    let connections = layer.connections();
+    let other = WebSocketLayer::new(also_stuck).config(config);
+    let other = other.connections_in(&connections);
+    for minute in 1..=2 {
+        let clients = [
+            pipe::open_many(&layer, 10).await,
+            pipe::open_many(&other, 5).await,
+        ];
+        drop(clients);
+        connections.wait().await;
+        let outlived = |level: &str| {
+            let lines = log.lines_with("went on after its connection was over");
+            lines.iter().filter(|line| line.contains(level)).count()
+        };
+        assert_eq!(
+            (outlived("WARN"), outlived("DEBUG")),
+            (2 * minute, 13 * minute)
+        );
+        tokio::time::sleep(61 * SECOND).await;
+    }
+}

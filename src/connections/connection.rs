@@ -71,6 +71,12 @@ impl Connection {
         }
     }
 
+    /// Returns whether the connection is over. Then nothing waits to be written.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn is_over(&self) -> bool {
+        self.link.ending().is_some()
+    }
+
     /// Returns the messages and bytes that were received and sent so far.
     #[must_use]
     pub fn traffic(&self) -> Traffic {

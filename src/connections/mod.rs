@@ -14,6 +14,7 @@ mod state;
 
 use std::{
     fmt,
+    hash::Hash,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -116,7 +117,8 @@ impl Connections {
     /// the limit. Default: 10,000.
     ///
     /// Handlers that still run after their connection is over are limited separately, to the same number. When there
-    /// are more, the handler whose connection ended first is dropped.
+    /// are more, the handler whose connection ended first is dropped. A limit of 0 drops none: no connection is opened
+    /// then.
     #[must_use]
     pub fn max_connections(self, connections: usize) -> Self {
         self.lock().max = Some(connections);
@@ -361,7 +363,7 @@ impl Connections {
     }
 
     /// Returns whether a notice is due. Each is due at most once a minute.
-    pub(crate) fn is_news(&self, about: &'static str) -> bool {
+    pub(crate) fn is_news(&self, about: impl Hash) -> bool {
         let now = Instant::now().into_std();
         self.lock().other_refusals.is_due(about, now)
     }

@@ -1,6 +1,6 @@
 //! The entry of one connection, from its handshake to the end of its handler.
 
-use std::{future::Future, iter, sync::Arc};
+use std::{future::Future, hash::Hash, iter, sync::Arc};
 
 use super::{AdmitError, Connections, connection::Connection, observer::Ended, state::Over};
 use crate::{
@@ -32,7 +32,7 @@ impl Permit {
     }
 
     /// Returns whether a notice is due in the log of these connections.
-    pub(crate) fn is_news(&self, about: &'static str) -> bool {
+    pub(crate) fn is_news(&self, about: impl Hash) -> bool {
         self.connections.is_news(about)
     }
 
@@ -177,6 +177,11 @@ impl EndHooks for Permit {
 
     fn handler_over(&mut self) {
         self.finish();
+    }
+
+    fn handler_outlived(&mut self, link: &Link) -> bool {
+        // Each handler comes once a minute, because it has to be mended on its own.
+        self.is_news(("handler_outlived", link.info().handler))
     }
 }
 

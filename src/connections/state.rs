@@ -135,8 +135,11 @@ impl State {
     }
 
     /// Removes the oldest end from `lingering` and returns its link, if `lingering` is over the limit.
+    ///
+    /// A limit of 0 evicts nothing: it refuses new connections, and those that were open keep their `handler_grace`.
     pub(super) fn evict(&mut self) -> Option<Arc<Link>> {
-        self.max.filter(|&max| self.lingering.len() > max)?;
+        self.max
+            .filter(|&max| max > 0 && self.lingering.len() > max)?;
         let (_, id) = self.lingering.pop_first()?;
         let connection = self.entries.get(&id)?.connection.as_ref()?;
         Some(Arc::clone(&connection.link))

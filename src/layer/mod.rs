@@ -367,6 +367,10 @@ impl<H> WebSocketLayer<H> {
     /// its children have ended, or the memory of such a span matters, make one with `parent: None`, as the second
     /// example does.
     ///
+    /// The connection's task enters the span once each time it is polled. With `tracing-subscriber` this costs about
+    /// as much as 4 % of receiving and sending one small message. [`Span::none`](tracing::Span::none) costs nothing,
+    /// but then the lines of a connection have none of these fields.
+    ///
     /// # Examples
     ///
     /// ```
@@ -378,7 +382,7 @@ impl<H> WebSocketLayer<H> {
     ///
     /// let layer = WebSocketLayer::new(Echo::new()).make_span(|id, request| {
     ///     let user = request.extensions.get::<User>().map(|user| user.0.as_str());
-    ///     info_span!("websocket", %id, path = request.uri.path(), user)
+    ///     info_span!("websocket", id = id.get(), path = request.uri.path(), user)
     /// });
     /// ```
     ///
@@ -389,7 +393,7 @@ impl<H> WebSocketLayer<H> {
     /// use tracing::{Span, info_span};
     ///
     /// let layer = WebSocketLayer::new(Echo::new()).make_span(|id, request| {
-    ///     let span = info_span!(parent: None, "websocket", %id, path = request.uri.path());
+    ///     let span = info_span!(parent: None, "websocket", id = id.get(), path = request.uri.path());
     ///     span.follows_from(Span::current());
     ///     span
     /// });

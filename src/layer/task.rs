@@ -164,4 +164,8 @@ impl EndHooks for Occupied {
     fn handler_over(&mut self) {
         self.permit.finish();
     }
+
+    fn handler_outlived(&mut self, link: &Link) -> bool {
+        self.permit.handler_outlived(link)
+    }
 }

@@ -124,19 +124,23 @@ pub(crate) fn not_receiving(info: &HandshakeInfo, limit: Duration, waits_for_pee
     }
 }
 
-/// A handler is dropped because it ran longer than `Config::handler_grace` after the end of its connection.
+/// A handler is dropped because it ran longer than `Config::handler_grace` after the end of its connection. This is
+/// logged at warn level if `is_news`, otherwise at debug level: such a handler outlives most of its connections.
 #[cfg_attr(
     not(feature = "tracing"),
     expect(unused_variables, reason = "used only in the log")
 )]
-pub(crate) fn handler_outlived(info: &HandshakeInfo) {
+pub(crate) fn handler_outlived(info: &HandshakeInfo, is_news: bool) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(
-        handler = info.handler,
-        path = %Visible(info.request.path().as_bytes()),
-        "the websocket handler went on after its connection was over, and is dropped; see \
-         `WebSocket::closed` and `Config::handler_grace`"
-    );
+    {
+        let path = Visible(info.request.path().as_bytes());
+        let text = "the websocket handler went on after its connection was over, and is dropped; see \
+                    `WebSocket::closed` and `Config::handler_grace`";
+        match is_news {
+            true => tracing::warn!(handler = info.handler, %path, "{text}"),
+            false => tracing::debug!(handler = info.handler, %path, "{text}"),
+        }
+    }
 }
 
 /// A connection is over. `ended` returns its end, lifetime and traffic. It is called only if the debug level is

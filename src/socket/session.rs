@@ -80,12 +80,19 @@ pub(crate) trait EndHooks {
 
     /// The connection is over, and its handler has returned.
     fn handler_over(&mut self);
+
+    /// The handler is dropped because its connection was over long ago. Returns whether this is logged at warn level.
+    fn handler_outlived(&mut self, link: &Link) -> bool;
 }
 
 impl EndHooks for () {
     fn connection_over(&mut self, _: &Link) {}
 
     fn handler_over(&mut self) {}
+
+    fn handler_outlived(&mut self, _: &Link) -> bool {
+        true
+    }
 }
 
 /// The time that a handler has to return after its connection is over.
@@ -233,7 +240,8 @@ where
                     return Poll::Ready(());
                 }
                 if !has_time {
-                    drop_handler(handler.as_mut(), link);
+                    report::handler_outlived(link.info(), this.hooks.handler_outlived(link));
+                    drop_handler(handler.as_mut());
                     return Poll::Ready(());
                 }
             }
@@ -292,8 +300,7 @@ fn poll_grace(grace: &mut Option<Box<Grace>>, link: &Link, cx: &mut Context<'_>)
 }
 
 /// Drops the handler of a connection that is over.
-fn drop_handler<F>(mut handler: Pin<&mut Option<F>>, link: &Link) {
-    report::handler_outlived(link.info());
+fn drop_handler<F>(mut handler: Pin<&mut Option<F>>) {
     if let Err(panicked) = catch_panic(|| handler.set(None)) {
         report::handler_panicked(&panicked);
     }

@@ -36,8 +36,9 @@ impl ConnectionId {
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
-    #[cfg(feature = "tracing")]
-    pub(crate) const fn get(self) -> u64 {
+    /// Returns the number, for example for a field of a log line that has to be a number in JSON.
+    #[must_use]
+    pub const fn get(self) -> u64 {
         self.0
     }
 }
@@ -62,7 +63,7 @@ mod tests {
     fn counts_up_and_shows_digits() {
         let (one, other) = (ConnectionId::next(), ConnectionId::next());
         assert!(one < other);
-        assert_eq!(one.to_string(), one.0.to_string());
+        assert_eq!(one.to_string(), one.get().to_string());
         assert_eq!(format!("{one:?}"), format!("ConnectionId({one})"));
         assert_eq!(format!("{one:>30}").len(), 30);
     }

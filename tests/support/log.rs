@@ -47,6 +47,13 @@ impl Log {
         log.lines().filter(|line| line.contains(words)).count()
     }
 
+    /// Returns the lines that contain these words.
+    pub(crate) fn lines_with(&self, words: &str) -> Vec<String> {
+        let log = self.0.borrow();
+        let lines = log.lines().filter(|line| line.contains(words));
+        lines.map(str::to_owned).collect()
+    }
+
     /// Waits for a line that contains both.
     pub(crate) async fn names(&mut self, level: &str, words: &str) {
         let has_line = |log: &String| {

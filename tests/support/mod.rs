@@ -21,6 +21,7 @@
 //! | capture the log | `log` |
 //! | record spans and events | `traces` |
 //! | read the log in the formats of users | `formats` |
+//! | read metrics | [`samples`] |
 //! | shut down | [`shutdown`] |
 //! | measure memory | [`memory`], with the streams of [`stream`] |
 //! | repeat random sessions | [`schedule`] |
@@ -39,6 +40,7 @@ pub(crate) mod log;
 pub(crate) mod memory;
 pub(crate) mod pipe;
 pub(crate) mod raw;
+pub(crate) mod samples;
 pub(crate) mod schedule;
 pub(crate) mod script;
 #[cfg(feature = "client")]
