@@ -176,8 +176,8 @@ use crate::{
     codec::random,
     config::Config,
     connections::Permit,
-    handshake::{HandshakeRequest, Identity, key::answer_to},
-    socket::{HandshakeInfo, Setup, WebSocket},
+    handshake::{Carried, HandshakeRequest, Identity, key::answer_to},
+    socket::{HandshakeInfo, Setup, Values, WebSocket},
 };
 
 /// Connects to a `ws://` or `wss://` URL over TCP and makes the opening handshake.
@@ -350,16 +350,16 @@ impl Prepared {
             handler: "client",
             request: HandshakeRequest::new(sent),
             subprotocol: subprotocol.and_then(|name| name.to_str().map(Box::from).ok()),
-            identity: self.identity,
         };
+        let values = Values::new(Carried::default(), self.identity);
         let setup = Setup {
             deflation,
             ..Setup::new(Arc::new(self.config))
         };
         let socket = match self.permit {
-            None => WebSocket::dialled(io, early, setup, info),
+            None => WebSocket::dialled(io, early, setup, (info, values)),
             Some(permit) => {
-                let dialled = permit.dialled(io, early, setup, info);
+                let dialled = permit.dialled(io, early, setup, (info, values));
                 dialled.map_err(ConnectError::NotAdmitted)?
             }
         };

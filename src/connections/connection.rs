@@ -3,6 +3,7 @@
 use std::{fmt, sync::Arc, time::Duration};
 
 use crate::{
+    handshake::Identity,
     socket::{Buffered, Link, Traffic},
     words::{CloseFrame, ConnectionId, header::Visible},
 };
@@ -30,6 +31,7 @@ use crate::{
 #[derive(Clone)]
 pub struct Connection {
     pub(super) link: Arc<Link>,
+    pub(super) identity: Identity,
 }
 
 impl Connection {
@@ -52,7 +54,7 @@ impl Connection {
     /// [`Connections::from_io_with`](crate::Connections::from_io_with), if it has this type.
     #[must_use]
     pub fn value<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        self.link.info().identity.get()
+        self.identity.get()
     }
 
     /// Returns how long ago the connection was opened.

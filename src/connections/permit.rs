@@ -6,6 +6,7 @@ use super::{AdmitError, Connections, connection::Connection, observer::Ended, st
 use crate::{
     codec::Role,
     config::Config,
+    handshake::Identity,
     socket::{EndHooks, HandshakeInfo, Link, now, spawn},
     time::Moment,
     words::{Closed, ConnectionId},
@@ -24,6 +25,7 @@ pub(crate) struct Opening {
     pub(crate) role: Role,
     pub(crate) info: HandshakeInfo,
     pub(crate) config: Arc<Config>,
+    pub(crate) identity: Identity,
 }
 
 impl Permit {
@@ -66,7 +68,12 @@ impl Permit {
 
     /// Puts the connection into its entry, and calls the observers.
     fn register(&self, opening: Opening) -> Result<Arc<Link>, AdmitError> {
-        let Opening { role, info, config } = opening;
+        let Opening {
+            role,
+            info,
+            config,
+            identity,
+        } = opening;
         // Cloned once, because another observer may be added before `opened` is called.
         let observers = self.connections.lock().observers.clone();
         let is_observed = observers.count() > 0;
@@ -74,6 +81,7 @@ impl Permit {
         let link = Arc::new(Link::registered(registration, role, info, config));
         let connection = Connection {
             link: Arc::clone(&link),
+            identity,
         };
         let mut state = self.connections.lock();
         if state.closing.is_some() {

@@ -13,7 +13,7 @@ use crate::{
     codec::Role,
     config::Config,
     handshake::{Carried, Identity},
-    socket::{HandshakeInfo, Served, Setup, WebSocket, detached_in, report},
+    socket::{HandshakeInfo, Served, Setup, Values, WebSocket, detached_in, report},
 };
 
 impl Connections {
@@ -90,11 +90,11 @@ impl Connections {
         let setup = Setup::new(Arc::new(config));
         let info = HandshakeInfo {
             handler: "Connections::from_io",
-            identity,
             ..HandshakeInfo::default()
         };
         let permit = self.admit()?;
-        permit.take_over(Role::Server, io, Bytes::new(), setup, info)
+        let values = Values::new(Carried::default(), identity);
+        permit.take_over(Role::Server, io, Bytes::new(), setup, (info, values))
     }
 }
 
@@ -108,12 +108,12 @@ impl Permit {
         io: IO,
         early: Bytes,
         setup: Setup,
-        info: HandshakeInfo,
+        handshake: (HandshakeInfo, Values),
     ) -> Result<WebSocket, AdmitError>
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.take_over(Role::Client, io, early, setup, info)
+        self.take_over(Role::Client, io, early, setup, handshake)
     }
 
     /// Serves a stream in a task.
@@ -123,7 +123,7 @@ impl Permit {
         io: IO,
         early: Bytes,
         setup: Setup,
-        info: HandshakeInfo,
+        (info, values): (HandshakeInfo, Values),
     ) -> Result<WebSocket, AdmitError>
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -133,6 +133,7 @@ impl Permit {
             role,
             info,
             config: Arc::clone(&setup.config),
+            identity: values.identity().cloned().unwrap_or_default(),
         };
         let link = self.spawn(opening, |link, permit| {
             let served = Served {
@@ -143,6 +144,6 @@ impl Permit {
             };
             span.around(detached_in(served, permit))
         })?;
-        Ok(WebSocket::new(link, Carried::default()))
+        Ok(WebSocket::new(link, values))
     }
 }

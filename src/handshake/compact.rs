@@ -387,7 +387,7 @@ mod tests {
         let kept = HandshakeRequest::default();
         assert_eq!(
             (kept.path(), kept.query(), kept.headers().count()),
-            ("/", None, 0)
+            ("", None, 0)
         );
     }
 

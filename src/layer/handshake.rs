@@ -37,7 +37,7 @@ use crate::{
         task::{Opened, Serve},
         upgrade::Handover,
     },
-    socket::{HandshakeInfo, Setup},
+    socket::{HandshakeInfo, Setup, Values},
     words::{Panicked, catch_panic},
 };
 
@@ -219,7 +219,6 @@ impl<H> Handshake<H> {
                 false => HandshakeRequest::new(self.request),
             },
             subprotocol,
-            identity: accept.identity,
         };
         let opened = Opened {
             serve,
@@ -231,7 +230,7 @@ impl<H> Handshake<H> {
                 probes: info.request.version() == Version::HTTP_2,
                 ..Setup::new(config)
             },
-            carried: accept.carried,
+            values: Values::new(accept.carried, accept.identity),
             close,
             places,
         };

@@ -6,10 +6,9 @@ use crate::{
     codec::Role,
     connections::{AdmitError, Opening, Permit},
     handler::Handler,
-    handshake::Carried,
     layer::{admission::Place, guard::Sent, report::upgrade_failed, upgrade::Handover},
     socket::{
-        self, EndHooks, HandshakeInfo, Link, Served, Session, Setup, Transport, WebSocket,
+        self, EndHooks, HandshakeInfo, Link, Served, Session, Setup, Transport, Values, WebSocket,
         report::{self, Span},
     },
     words::{BoxError, CloseFrame},
@@ -35,7 +34,7 @@ pub(crate) struct Opened<S> {
     /// The guard of the 101, only over HTTP/1.
     pub(crate) sent: Option<Sent>,
     pub(crate) setup: Setup,
-    pub(crate) carried: Carried,
+    pub(crate) values: Values,
     /// The Close, if the handler refused with one.
     pub(crate) close: Option<CloseFrame>,
     /// The places in the limits by key and peer. They are freed when the connection is over.
@@ -58,6 +57,7 @@ impl<S: Serve> Opened<S> {
             role: Role::Server,
             info,
             config: Arc::clone(&self.setup.config),
+            identity: self.values.identity().cloned().unwrap_or_default(),
         };
         let spawned = permit.spawn(opening, |link, permit| {
             let started = Box::new(Started {
@@ -107,7 +107,7 @@ impl<S: Serve> Started<S> {
                 link: self.link,
                 setup: opened.setup,
             },
-            carried: opened.carried,
+            values: opened.values,
             occupied: Occupied {
                 places: opened.places,
                 permit: self.permit,
@@ -121,7 +121,7 @@ impl<S: Serve> Started<S> {
 /// A connection that the HTTP server has handed over.
 struct Handed {
     served: Served<Transport>,
-    carried: Carried,
+    values: Values,
     /// The Close, if the handler refused with one.
     close: Option<CloseFrame>,
     occupied: Occupied,
@@ -138,11 +138,11 @@ impl Handed {
     ) -> Session<Transport, impl Future<Output = Result<(), BoxError>> + Send, Occupied> {
         let Self {
             served,
-            carried,
+            values,
             close,
             occupied,
         } = *self;
-        socket::serve(served, carried, occupied, close, |socket| {
+        socket::serve(served, values, occupied, close, |socket| {
             serve.serve(socket)
         })
     }

@@ -22,13 +22,12 @@ use tokio::{
 };
 
 use super::{
-    HandshakeInfo, Link, Served, Setup, TrySendError, WebSocket,
+    HandshakeInfo, Link, Served, Setup, TrySendError, Values, WebSocket,
     session::{self, Session},
 };
 use crate::{
     codec::{Decoder, Deflate, Deflation, Event, Outgoing, Role, Rules, counted},
     config::Config,
-    handshake::Carried,
     handshake::extension::deflate::{Direction, Terms},
     time::Moment,
     words::{BoxError, Message},
@@ -112,7 +111,7 @@ where
             ..Setup::new(config)
         },
     };
-    let session: Session<_, F, ()> = session::serve(served, Carried::default(), (), None, handle);
+    let session: Session<_, F, ()> = session::serve(served, Values::default(), (), None, handle);
     let counts = Arc::<Counts>::default();
     tokio::spawn(Counted {
         future: Box::pin(session),

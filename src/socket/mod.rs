@@ -89,7 +89,7 @@ pub use self::{
 };
 pub(crate) use self::{
     events::{Events, Hook, Registration},
-    info::HandshakeInfo,
+    info::{HandshakeInfo, Values},
     link::Link,
     session::{EndHooks, Session, detached_in, serve, spawn},
     setup::{Served, Setup},
@@ -100,7 +100,7 @@ use self::{held::Held, link::Caller};
 use crate::{
     codec::Role,
     config::Config,
-    handshake::{Carried, HandshakeRequest},
+    handshake::HandshakeRequest,
     words::{
         CloseCode, CloseFrame, Closed, ConnectionId, IntoMessage, InvalidClose, Message, Utf8Bytes,
     },
@@ -135,7 +135,7 @@ use crate::{
 /// ```
 pub struct WebSocket {
     link: Held,
-    carried: Carried,
+    values: Values,
 }
 
 impl WebSocket {
@@ -181,14 +181,19 @@ impl WebSocket {
             setup: Setup::new(config),
         };
         session::spawn(span.around(session::detached(served)));
-        Self::new(link, Carried::default())
+        Self::new(link, Values::default())
     }
 
     /// Serves a stream on which the opening handshake is already done, as the client side.
     ///
     /// `early` are bytes that were read from it after the handshake.
     #[cfg(feature = "client")]
-    pub(crate) fn dialled<IO>(io: IO, early: Bytes, setup: Setup, info: HandshakeInfo) -> Self
+    pub(crate) fn dialled<IO>(
+        io: IO,
+        early: Bytes,
+        setup: Setup,
+        (info, values): (HandshakeInfo, Values),
+    ) -> Self
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
@@ -202,13 +207,13 @@ impl WebSocket {
             setup,
         };
         session::spawn(span.around(session::detached(served)));
-        Self::new(link, Carried::default())
+        Self::new(link, values)
     }
 
-    pub(crate) const fn new(link: Arc<Link>, carried: Carried) -> Self {
+    pub(crate) const fn new(link: Arc<Link>, values: Values) -> Self {
         Self {
             link: Held::new(link),
-            carried,
+            values,
         }
     }
 
@@ -518,7 +523,7 @@ impl WebSocket {
     /// }
     /// ```
     pub fn take_carried<T: Send + 'static>(&mut self) -> Option<T> {
-        self.carried.take()
+        self.values.take_carried()
     }
 
     /// Returns the value that [`Accept::identify`](crate::Accept::identify) gave to the connection, if it has this
@@ -540,7 +545,7 @@ impl WebSocket {
     /// ```
     #[must_use]
     pub fn identity<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        self.link.info().identity.get()
+        self.values.identity()?.get()
     }
 
     /// Returns the request of the opening handshake, including changes by

@@ -17,7 +17,7 @@ use pin_project_lite::pin_project;
 use tokio::task::JoinHandle;
 
 use super::{
-    WebSocket,
+    Values, WebSocket,
     driver::{Driver, Progress},
     handler_error::close_frame_of,
     io::Io,
@@ -26,7 +26,6 @@ use super::{
     timer::{Timer, now},
 };
 use crate::{
-    handshake::Carried,
     socket::report,
     time::Moment,
     words::{BoxError, CloseCode, CloseFrame, Panicked, catch_panic},
@@ -106,7 +105,7 @@ struct Grace {
 /// With a `refused` frame it closes the connection at once and does not call the handler.
 pub(crate) fn serve<IO, F, P>(
     served: Served<IO>,
-    carried: Carried,
+    values: Values,
     hooks: P,
     refused: Option<CloseFrame>,
     handle: impl FnOnce(WebSocket) -> F,
@@ -118,7 +117,7 @@ where
 {
     let link = Arc::clone(&served.link);
     let driver = Driver::new(served, ping_seed());
-    let socket = WebSocket::new(Arc::clone(&link), carried);
+    let socket = WebSocket::new(Arc::clone(&link), values);
     let handler = match refused {
         Some(frame) => {
             link.close(frame);

@@ -128,7 +128,7 @@ use self::{pings::PingFilter, service::sealed::Io};
 use crate::{
     client::{ConnectError, connect_with},
     config::Config,
-    socket::{HandshakeInfo, Setup, WebSocket},
+    socket::{Setup, WebSocket},
 };
 
 /// Serves one connection of `service` in memory, and opens a WebSocket on it.
@@ -234,7 +234,7 @@ impl WebSocket {
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
         let client = Client {
-            socket: Self::dialled(client, Bytes::new(), setup, HandshakeInfo::default()),
+            socket: Self::dialled(client, Bytes::new(), setup, Default::default()),
             wire,
             response,
         };

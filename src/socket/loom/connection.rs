@@ -14,7 +14,7 @@ use crate::{
     codec::Role,
     config::Config,
     socket::{
-        Events, HandshakeInfo, Hook, Link, Registration, Served, Setup, WebSocket,
+        Events, HandshakeInfo, Hook, Link, Registration, Served, Setup, Values, WebSocket,
         session::{self, Session},
     },
     words::{BoxError, ConnectionId},
@@ -81,7 +81,7 @@ pub(super) fn handled<F: Future<Output = Verdict>>(
 ) -> Connection<F> {
     let served = served(config, &peer);
     let link = Arc::clone(&served.link);
-    let session = session::serve(served, Carried::default(), (), None, handle);
+    let session = session::serve(served, Values::default(), (), None, handle);
     Connection::new(session, link, peer)
 }
 
