@@ -39,7 +39,7 @@
 //!         let answer = match socket.recv_json().await {
 //!             Ok(Some(Add { left, right })) => Answer::Sum(left.saturating_add(right)),
 //!             Ok(None) => return Ok(()),
-//!             Err(RecvJsonError::Json(error)) => Answer::Wrong(error.to_string()),
+//!             Err(RecvJsonError::Json(error)) => Answer::Wrong(error.detail()),
 //!             Err(error) => return Err(error.into()),
 //!         };
 //!         socket.send_json(&answer).await?;
@@ -49,8 +49,8 @@
 //!
 //! # Secrets
 //!
-//! The errors say where a message is wrong, but do not quote it, so they may be logged.
-//! [`JsonFault::detail`] returns the description of `serde_json`, which may quote it.
+//! The errors do not quote the message, so they may be logged. Their text does not say where it is wrong: the text of
+//! the source, a [`JsonFault`], does. [`JsonError::detail`] returns the description of `serde_json`, which may quote it.
 
 pub use crate::{
     socket::{RecvJsonError, SendJsonError, SendingJson},

@@ -306,6 +306,24 @@ async fn a_wait_that_is_dropped_loses_no_message() {
 }
 
 #[test]
+fn the_detail_of_an_error_is_for_the_peer() {
+    let detail = |message: Message| message.parse_json::<Add>().unwrap_err().detail();
+    for (message, expected) in [
+        (
+            Message::text(r#"{"left":1}"#),
+            "missing field `right` at line 1 column 10",
+        ),
+        (
+            Message::text("{"),
+            "EOF while parsing an object at line 1 column 1",
+        ),
+        (Message::binary("{}"), "the message is binary, not text"),
+    ] {
+        assert_eq!(detail(message), expected);
+    }
+}
+
+#[test]
 fn the_errors_name_their_cause_once() {
     let wrong = Message::text("{").parse_json::<u8>().unwrap_err();
     let error = RecvJsonError::from(wrong);

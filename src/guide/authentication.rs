@@ -79,9 +79,9 @@
 //! | Task | Use |
 //! | --- | --- |
 //! | end with the token | [`Accept::configure`](crate::Accept::configure) and `max_lifetime`: 1001 when the time is over |
-//! | limit their number | [`max_per_key`](crate::WebSocketLayer::max_per_key): 429 past it |
+//! | limit their number | [`max_per_key`](crate::WebSocketLayer::max_per_key): 429 past it. Its function sees the request only, so `accept` also has to put the user into `request.extensions`. |
 //! | log out everywhere | [`Accept::identify`](crate::Accept::identify) and [`Connections::close_where`](crate::Connections::close_where) |
-//! | name the user in the log | [`make_span`](crate::WebSocketLayer::make_span) |
+//! | name the user in the log | [`make_span`](crate::WebSocketLayer::make_span), from the extensions as well |
 //!
 //! # With a layer
 //!

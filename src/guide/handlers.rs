@@ -111,5 +111,6 @@
 //! | `type annotations needed` | A closure ends in `Ok(())`. | `Ok::<_, Error>(())` with [`Error`](crate::Error) |
 //! | `this is not a handler of WebSocket connections` | It returns `()`, or has other arguments. | one `WebSocket`, and a `Result` |
 //! | `async closure does not implement Fn because it captures state` | | [`with_state`](crate::with_state) |
+//! | the same in [`decide`](crate::decide), which has no state | | a type, as above, or [a closure with an `async` block](crate::decide#examples) |
 //! | `future cannot be sent between threads safely` | An `Rc`, or a lock of `std`, is held across an `.await`. | an `Arc`; a block that drops the lock before |
 //! | `?` and a text or `BoxError` in a closure | [`Error`](crate::Error) converts only from errors. | `Error::new("text")` |

@@ -74,6 +74,62 @@
 //!
 //! `Stream` and `Sink` have one error, [`SocketError`](crate::error::SocketError). `recv` and `send` keep their own.
 //!
+//! # From one connection to another
+//!
+//! A gateway dials in [`accept`](crate::Handler::accept) and [carries](crate::Accept::carry) the socket to the handler.
+//! Then a refusal of the upstream can be the answer: `Refusal::from(*response)` makes it of a
+//! [`ConnectError::Refused`](crate::client::ConnectError::Refused).
+//!
+//! At its end `forward` closes its sink, with 1000. A [`Sender`](crate::Sender) as the sink closes nothing, so the
+//! gateway can pass on the code of the other side:
+//!
+//! ```
+//! use futures_util::StreamExt;
+//! use tower_websocket::{CloseCode, Closed, Error, Sender, WebSocket};
+//!
+//! fn pass_on(end: &Closed, to: &Sender, lost: CloseCode) -> Result<(), Error> {
+//!     match end.code() {
+//!         Some(code) => to.close(code, end.reason())?,
+//!         None if end.is_clean() => to.close_without_code(),
+//!         None => to.close(lost, "")?, // The network failed.
+//!     }
+//!     Ok(())
+//! }
+//!
+//! async fn relay(mut client: WebSocket, mut upstream: WebSocket) -> Result<(), Error> {
+//!     let (down, up) = (client.sender(), upstream.sender());
+//!     let upwards = async {
+//!         // An error is the end of one side, which `closed` returns.
+//!         let _ = client.by_ref().forward(up.clone()).await;
+//!         pass_on(&down.closed().await, &up, CloseCode::GOING_AWAY)
+//!     };
+//!     let downwards = async {
+//!         let _ = upstream.by_ref().forward(down.clone()).await;
+//!         pass_on(&up.closed().await, &down, CloseCode::BAD_GATEWAY)
+//!     };
+//!     tokio::try_join!(upwards, downwards)?;
+//!     Ok(())
+//! }
+//! # #[cfg(not(feature = "test-util"))]
+//! # fn main() {}
+//! # #[cfg(feature = "test-util")]
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), Error> {
+//! # let (client, mut page) = WebSocket::pair();
+//! # let (upstream, mut server) = WebSocket::pair();
+//! # let relaying = tokio::spawn(relay(client, upstream));
+//! # page.send("up").await?;
+//! # assert_eq!(server.recv().await?.unwrap(), "up");
+//! # server.send("down").await?;
+//! # server.close(CloseCode::of::<4321>(), "over").await?;
+//! # assert_eq!(page.recv().await?.unwrap(), "down");
+//! # assert_eq!(page.recv().await?, None);
+//! # let end = page.closed().await;
+//! # assert_eq!((end.code(), end.reason()), (Some(CloseCode::of::<4321>()), "over"));
+//! # relaying.await?
+//! # }
+//! ```
+//!
 //! # A member that reads slowly
 //!
 //! | Policy | Call |

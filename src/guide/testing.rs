@@ -46,7 +46,7 @@
 //! | an application, its layers and routes | [`testing::connect`](crate::testing::connect) |
 //! | a function that serves a socket | [`WebSocket::pair`](crate::WebSocket::pair) |
 //! | a decision alone | a call of `accept`, as below |
-//! | a client that stops reading, vanishes or sends garbage | [the faults of `testing`](crate::testing#faults) |
+//! | a client that stops reading, reads slowly, vanishes or sends garbage | [the faults of `testing`](crate::testing#faults) |
 //! | TLS, HTTP/2, real clients | a listener on `127.0.0.1:0` |
 //!
 //! # A decision alone
@@ -87,5 +87,6 @@
 //! # }
 //! ```
 //!
-//! `tower::ServiceExt::oneshot` shows refusals, too, with the status and the body of the whole service. A handshake that
-//! is accepted gets a 500 there, because no server hands over a connection.
+//! `tower::ServiceExt::oneshot` shows refusals, too, with the status and the body of the whole service. The request needs
+//! all fields of a handshake, also `Host`: without it the answer is 400. A handshake that is accepted gets a 500 there,
+//! because no server hands over a connection.

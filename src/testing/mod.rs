@@ -91,7 +91,8 @@
 //!
 //! # Faults
 //!
-//! [`Client::wire`] returns a handle that makes the faults of networks and of clients:
+//! A client takes all messages in, even if the test does not call `recv`. So a test that only waits is not a slow
+//! client. [`Client::wire`] returns a handle that makes the faults of networks and of clients:
 //!
 //! | To | Call | What the handler sees, by default |
 //! | --- | --- | --- |

@@ -92,6 +92,17 @@ impl JsonError {
             Self::Syntax(fault) | Self::Shape(fault) => fault.close_code(),
         }
     }
+
+    /// Returns what is wrong and where, such as "missing field `id` at line 1 column 17".
+    ///
+    /// It may quote the message, so it belongs into an answer to the peer, but not into a log.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        match self {
+            Self::NotText(not_text) => not_text.to_string(),
+            Self::Syntax(fault) | Self::Shape(fault) => fault.detail(),
+        }
+    }
 }
 
 impl fmt::Display for JsonError {
