@@ -10,6 +10,7 @@
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod extractors;
+mod gateway;
 mod tokens;
 
 use std::time::Duration;
