@@ -12,6 +12,7 @@
 mod extractors;
 mod gateway;
 mod tokens;
+mod tunnel;
 
 use std::time::Duration;
 
