@@ -4,6 +4,8 @@
 #![cfg(feature = "test-util")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "as_a_user/auth.rs"]
+mod auth;
 #[path = "../examples/echo.rs"]
 #[allow(dead_code, reason = "main is not called")]
 mod echo;
