@@ -9,6 +9,8 @@ mod auth;
 #[path = "../examples/echo.rs"]
 #[allow(dead_code, reason = "main is not called")]
 mod echo;
+#[path = "as_a_user/feed.rs"]
+mod feed;
 #[path = "../examples/graceful_shutdown.rs"]
 #[allow(dead_code, reason = "main is not called")]
 mod graceful_shutdown;
