@@ -17,6 +17,9 @@ mod graceful_shutdown;
 #[path = "../examples/handler.rs"]
 #[allow(dead_code, reason = "main is not called")]
 mod handler;
+#[cfg(feature = "json")]
+#[path = "as_a_user/json_rpc.rs"]
+mod json_rpc;
 #[path = "../examples/limits.rs"]
 #[allow(dead_code, reason = "main is not called")]
 mod limits;
