@@ -4,15 +4,22 @@
 #![cfg(feature = "test-util")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "as_a_user/auth.rs"]
+mod auth;
 #[path = "../examples/echo.rs"]
 #[allow(dead_code, reason = "main is not called")]
 mod echo;
+#[path = "as_a_user/feed.rs"]
+mod feed;
 #[path = "../examples/graceful_shutdown.rs"]
 #[allow(dead_code, reason = "main is not called")]
 mod graceful_shutdown;
 #[path = "../examples/handler.rs"]
 #[allow(dead_code, reason = "main is not called")]
 mod handler;
+#[cfg(feature = "json")]
+#[path = "as_a_user/json_rpc.rs"]
+mod json_rpc;
 #[path = "../examples/limits.rs"]
 #[allow(dead_code, reason = "main is not called")]
 mod limits;
