@@ -169,6 +169,20 @@ async fn returns_refusals_with_fields_and_body() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn returns_refusals_with_bodies_of_any_length() {
+    for len in 0..300 {
+        let forbid = service_fn(move |_: http::Request<Incoming>| async move {
+            let mut answer = Response::new(Full::new(Bytes::from(vec![b'x'; len])));
+            *answer.status_mut() = StatusCode::FORBIDDEN;
+            Ok::<_, Infallible>(answer)
+        });
+        let error = connect(forbid, "/ws").await.unwrap_err();
+        let refusal = error.refusal().unwrap();
+        assert_eq!(refusal.body().len(), len, "{error:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
 async fn reports_mistakes_in_a_request() {
     for (request, reason) in [
         (Request::new("ws"), "does not begin with ws://"),

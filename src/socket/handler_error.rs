@@ -12,7 +12,7 @@ use crate::words::JsonFault;
 use crate::words::{BoxError, CloseCode, CloseFrame, NotText};
 
 /// The most errors of a chain that are read, in case it is endless.
-const MAX_CHAIN: usize = 16;
+const MAX_CHAIN: usize = 128;
 
 /// Logs a handler's error, and returns the Close for it.
 pub(super) fn close_frame_of(error: BoxError) -> CloseFrame {
@@ -131,6 +131,13 @@ mod tests {
         assert_eq!(frame(NotText), expected);
         assert_eq!(frame(Wrapped(NotText.into())), expected);
         assert_eq!(frame(io::Error::other(NotText)), expected);
+    }
+
+    #[test]
+    fn a_fault_of_the_peer_is_found_under_many_layers_of_context() {
+        let wrap = |error, _| Wrapped(error).into();
+        let deep = (0..40).fold(BoxError::from(NotText), wrap);
+        assert_eq!(frame(deep), "1003 (the message is binary, not text)");
     }
 
     #[cfg(feature = "json")]

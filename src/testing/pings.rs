@@ -19,7 +19,7 @@ enum Place {
     /// In the head of the answer to the handshake. So many bytes of its end have come.
     Answer(usize),
     /// In the head of a frame.
-    Head(Vec<u8>),
+    Head { head: Vec<u8>, is_removed: bool },
     /// In the payload of a frame.
     Payload { left: u64, is_removed: bool },
 }
@@ -36,14 +36,14 @@ impl PingFilter {
     /// Makes a filter for a stream that has frames only.
     pub(super) const fn of_frames() -> Self {
         Self {
-            place: Place::Head(Vec::new()),
+            place: Place::next_frame(),
             is_on: false,
         }
     }
 
     /// Returns the bytes that the client gets.
     ///
-    /// The bytes of an incomplete head are held back until the rest of the head comes.
+    /// It holds no bytes back: the body of a refusal is no frame, and may end in the middle of what looks like one.
     pub(super) fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut passed = Vec::with_capacity(bytes.len());
         for &byte in bytes {
@@ -55,17 +55,19 @@ impl PingFilter {
                         false => usize::from(byte == END_OF_HEAD[0]),
                     };
                     if *matched == END_OF_HEAD.len() {
-                        self.place = Place::Head(Vec::new());
+                        self.place = Place::next_frame();
                     }
                 }
-                Place::Head(head) => {
+                Place::Head { head, is_removed } => {
+                    if head.is_empty() {
+                        *is_removed = self.is_on && byte & 0x0f == PING;
+                    }
+                    if !*is_removed {
+                        passed.push(byte);
+                    }
                     head.push(byte);
                     if let Some(left) = payload_len(head) {
-                        let is_removed = self.is_on && head[0] & 0x0f == PING;
-                        if !is_removed {
-                            passed.append(head);
-                        }
-                        self.place = Place::payload(left, is_removed);
+                        self.place = Place::payload(left, *is_removed);
                     }
                 }
                 Place::Payload { left, is_removed } => {
@@ -81,9 +83,16 @@ impl PingFilter {
 }
 
 impl Place {
+    const fn next_frame() -> Self {
+        Self::Head {
+            head: Vec::new(),
+            is_removed: false,
+        }
+    }
+
     const fn payload(left: u64, is_removed: bool) -> Self {
         match left {
-            0 => Self::Head(Vec::new()),
+            0 => Self::next_frame(),
             _ => Self::Payload { left, is_removed },
         }
     }

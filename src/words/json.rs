@@ -34,6 +34,9 @@ impl Message {
 
     /// Reads the JSON of a text message. The value may borrow from the message.
     ///
+    /// A field `&str` refuses text with an escape such as `\n`, although that is JSON: use `String`, or `Cow<str>` with
+    /// `#[serde(borrow)]`. A value has at most 127 levels of nesting.
+    ///
     /// # Errors
     ///
     /// [`JsonError`], which is the fault of the peer.
@@ -64,7 +67,8 @@ impl Message {
 pub enum JsonError {
     /// The message is binary. Closes with 1003.
     NotText(NotText),
-    /// The text is not JSON, or not all of it. Closes with 1007.
+    /// The text is not JSON, or not all of it. A number out of the range of `f64`, and too deep nesting, count as
+    /// this too. Closes with 1007.
     Syntax(JsonFault),
     /// The text is JSON, but does not fit the type. Closes with 1008.
     Shape(JsonFault),
