@@ -56,10 +56,8 @@ impl WebSocket {
     ) -> impl Future<Output = Result<Option<T>, RecvJsonError>> + Send {
         let message = self.recv();
         async {
-            let value = message
-                .await?
-                .map(|message| message.parse_json())
-                .transpose();
+            let message = message.await.map_err(RecvJsonError::Recv)?;
+            let value = message.map(|message| message.parse_json()).transpose();
             Ok(value?)
         }
     }
@@ -192,12 +190,8 @@ impl Error for RecvJsonError {
     }
 }
 
-impl From<RecvError> for RecvJsonError {
-    fn from(error: RecvError) -> Self {
-        Self::Recv(error)
-    }
-}
-
+// Not from `RecvError`, and `SendJsonError` not from `SendError`: `SocketError` already is, and with a second type the
+// compiler reports an `Ok(())` without a type twice.
 impl From<JsonError> for RecvJsonError {
     fn from(error: JsonError) -> Self {
         Self::Json(error)
@@ -226,12 +220,6 @@ impl Error for SendJsonError {
             Self::Send(error) => error,
             Self::Json(error) => error,
         })
-    }
-}
-
-impl From<SendError> for SendJsonError {
-    fn from(error: SendError) -> Self {
-        Self::Send(error)
     }
 }
 
