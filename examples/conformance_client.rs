@@ -5,7 +5,7 @@
 //! cargo run --release --features client --example conformance_client -- ws://127.0.0.1:9001 --agent NAME
 //! ```
 //!
-//! It asks for the number of cases, echoes in each case until the server closes, and tells the server to
+//! It asks for the number of cases, echoes in each case until the server closes, and asks the server to
 //! write its reports. A message may have up to 64 MiB.
 
 use std::{env, error::Error};

@@ -25,19 +25,21 @@ use axum::{Router, response::Html, routing::get};
 use tokio::net::TcpListener;
 use tower_websocket::{Config, Echo, WebSocketLayer};
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
+pub(crate) fn app() -> Router {
     let config = Config::new();
     #[cfg(feature = "deflate")]
     let config = config.deflate(tower_websocket::Deflate::new());
     let websocket = WebSocketLayer::new(Echo::prefixed("Echo: "))
         .path("/ws")
         .config(config);
-    let app = Router::new()
+    Router::new()
         .route("/", get(Html(CONSOLE)))
         .route("/time", get(time))
-        .layer(websocket);
+        .layer(websocket)
+}
 
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
     let argument = env::args().nth(1).unwrap_or_else(|| "3000".to_owned());
     let address = match argument.parse::<u16>() {
         Ok(port) => format!("127.0.0.1:{port}"),
@@ -45,7 +47,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}/", listener.local_addr()?);
-    axum::serve(listener, app).await?;
+    axum::serve(listener, app()).await?;
     Ok(())
 }
 

@@ -18,17 +18,22 @@ use std::{env, error::Error, time::Duration};
 
 use axum::{Router, routing::get};
 use tokio::{net::TcpListener, signal};
-use tower_websocket::{Echo, WebSocketLayer};
+use tower_websocket::{Connections, Echo, WebSocketLayer};
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt::init();
+/// Returns the application, and the registry of its connections.
+pub(crate) fn app() -> (Router, Connections) {
     let layer = WebSocketLayer::new(Echo::new()).path("/ws");
     let connections = layer.connections();
     let app = Router::new()
         .route("/", get("a WebSocket echoes at /ws until Ctrl-C\n"))
         .layer(layer);
+    (app, connections)
+}
 
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt::init();
+    let (app, connections) = app();
     let argument = env::args().nth(1).unwrap_or_else(|| "3000".to_owned());
     let address = match argument.parse::<u16>() {
         Ok(port) => format!("127.0.0.1:{port}"),

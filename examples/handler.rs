@@ -49,7 +49,7 @@ impl Handler for Desk {
     async fn accept(&self, request: &mut Parts) -> Result<Accept, Refusal> {
         let token = token(request);
         if token == Some("stale") {
-            let frame = CloseFrame::new(CloseCode::new(4401)?, "the token has expired")?;
+            let frame = CloseFrame::truncated(CloseCode::of::<4401>(), "the token has expired");
             return Err(Refusal::close(frame));
         }
         let Some(user) = token.and_then(|token| self.users.get(token)).cloned() else {
@@ -69,7 +69,7 @@ impl Handler for Desk {
         let sender = socket.sender();
         if let Some(previous) = self.latest.lock().await.insert(user.name, sender) {
             // Has no effect if that connection is already closed.
-            previous.close(CloseCode::new(4001)?, "signed in elsewhere")?;
+            previous.close(CloseCode::of::<4001>(), "signed in elsewhere")?;
         }
         socket.send(format!("welcome, {}", user.name)).await?;
         let mut count = 0;
@@ -104,9 +104,7 @@ fn token(request: &Parts) -> Option<&str> {
     pairs.find_map(|pair| pair.strip_prefix("token="))
 }
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt::init();
+pub(crate) fn app() -> Router {
     let desk = Desk {
         users: HashMap::from([
             ("sesame", User { name: "Ada" }),
@@ -114,10 +112,14 @@ async fn main() -> Result<(), Box<dyn Error>> {
         ]),
         latest: Mutex::default(),
     };
-    let app = Router::new()
+    Router::new()
         .route("/", get("the desk is at /desk, for those with a token\n"))
-        .route_service("/desk", WebSocketLayer::new(desk).into_service());
+        .route_service("/desk", WebSocketLayer::new(desk).into_service())
+}
 
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt::init();
     let argument = env::args().nth(1).unwrap_or_else(|| "3000".to_owned());
     let address = match argument.parse::<u16>() {
         Ok(port) => format!("127.0.0.1:{port}"),
@@ -125,6 +127,6 @@ async fn main() -> Result<(), Box<dyn Error>> {
     };
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}/", listener.local_addr()?);
-    axum::serve(listener, app).await?;
+    axum::serve(listener, app()).await?;
     Ok(())
 }

@@ -19,9 +19,7 @@ use axum::{Router, extract::ConnectInfo, routing::get};
 use tokio::net::TcpListener;
 use tower_websocket::{Config, Connections, Echo, WebSocketLayer};
 
-#[tokio::main]
-async fn main() -> Result<(), Box<dyn Error>> {
-    tracing_subscriber::fmt::init();
+pub(crate) fn app() -> Router {
     // All other settings have safe defaults.
     let config = Config::new()
         .max_message_size(1000)
@@ -38,14 +36,18 @@ async fn main() -> Result<(), Box<dyn Error>> {
             let peer = request.extensions.get::<ConnectInfo<SocketAddr>>()?;
             Some(peer.ip())
         });
-    let app = Router::new()
+    Router::new()
         .route("/", get("a WebSocket echoes at /ws, within limits\n"))
         .route(
             "/counts",
             get(async move || format!("{:#?}\n", connections.counts())),
         )
-        .layer(layer);
+        .layer(layer)
+}
 
+#[tokio::main]
+async fn main() -> Result<(), Box<dyn Error>> {
+    tracing_subscriber::fmt::init();
     let argument = env::args().nth(1).unwrap_or_else(|| "3000".to_owned());
     let address = match argument.parse::<u16>() {
         Ok(port) => format!("127.0.0.1:{port}"),
@@ -54,7 +56,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     let listener = TcpListener::bind(address).await?;
     println!("listening on http://{}/", listener.local_addr()?);
     // Without this, axum does not provide the peer's address, and every handshake is refused with 500.
-    let app = app.into_make_service_with_connect_info::<SocketAddr>();
+    let app = app().into_make_service_with_connect_info::<SocketAddr>();
     axum::serve(listener, app).await?;
     Ok(())
 }

@@ -8,14 +8,14 @@
 //! kill -TERM PID
 //! ```
 //!
-//! The first argument is the address of the public server, the second one that of the internal one. The public server
-//! has two layers, `/chat` and `/feed`, in one registry: one limit, one set of metrics, one shutdown. The internal one
-//! has no TLS and is for Prometheus and the orchestrator. `production/dashboard.json` shows the metrics in Grafana.
+//! The arguments are the addresses of the public and of the internal server. The public server has two layers, `/chat`
+//! and `/feed`, in one registry: they share one limit, one set of metrics and one shutdown. The internal server has no
+//! TLS and is for Prometheus and the orchestrator. `production/dashboard.json` shows the metrics in Grafana.
 //!
-//! Each line of the log of a connection has the id of its request, which a proxy sends in `X-Request-Id`. After a
-//! SIGTERM `/ready` answers 503, new handshakes are refused, and the open connections are closed with 1012.
+//! Each log line of a connection has the id of its request, which a proxy sends in `X-Request-Id`. After a SIGTERM,
+//! `/ready` answers 503, new handshakes are refused, and open connections are closed with 1012.
 //!
-//! The server makes its own certificate; use yours in its place.
+//! The server makes its own certificate. Replace it with yours.
 
 use std::{env, error::Error, io, net::SocketAddr, sync::Arc, time::Duration};
 
@@ -33,7 +33,6 @@ use hyper_util::{
 use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use tokio::{
     net::{TcpListener, TcpStream},
-    signal::unix::{SignalKind, signal},
     sync::watch,
     time::{interval, sleep, timeout},
 };
@@ -52,16 +51,17 @@ use tower_websocket::{
 use tracing::{Level, info, info_span};
 use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
-/// The time for the TLS handshake.
+/// The maximum time of a TLS handshake.
 const TLS_TIMEOUT: Duration = Duration::from_secs(10);
-/// The time that a shutdown takes at most. An orchestrator waits a bit longer (Kubernetes: 30 s).
+/// The maximum time of a shutdown. It is shorter than the time after which an orchestrator kills the process
+/// (Kubernetes: 30 s).
 const GRACE: Duration = Duration::from_secs(25);
 
 /// The upper bounds of the histograms, in seconds and in bytes.
 const SECONDS: [f64; 8] = [0.001, 0.01, 0.1, 1.0, 10.0, 60.0, 600.0, 3600.0];
 const BYTES: [f64; 6] = [0.0, 1024.0, 16_384.0, 65_536.0, 262_144.0, 1_048_576.0];
 
-/// What the internal server shows.
+/// The state of the internal server.
 #[derive(Clone)]
 struct Inside {
     prometheus: PrometheusHandle,
@@ -76,7 +76,7 @@ async fn main() -> Result<(), Box<dyn Error>> {
     run(&public, &address("127.0.0.1:9000")).await
 }
 
-/// Serves until SIGTERM.
+/// Serves until the process is asked to end.
 pub(crate) async fn run(public: &str, inside: &str) -> Result<(), Box<dyn Error>> {
     // At debug level this crate logs how each connection ends.
     let levels = Targets::new()
@@ -94,6 +94,8 @@ pub(crate) async fn run(public: &str, inside: &str) -> Result<(), Box<dyn Error>
         .set_buckets_for_metric(Matcher::Suffix("_queue_bytes".to_owned()), &BYTES)?
         .install_recorder()?;
 
+    // The handlers of signals are set up before anybody learns that the server listens.
+    let terminated = termination()?;
     let connections = Connections::new().observer(MetricsObserver::new());
     let (stop, stopping) = watch::channel(false);
     let public = TcpListener::bind(public).await?;
@@ -111,7 +113,7 @@ pub(crate) async fn run(public: &str, inside: &str) -> Result<(), Box<dyn Error>
         });
     tokio::spawn(async move { axum::serve(inside, metrics).await });
     tokio::spawn(async move {
-        // Otherwise the samples of histograms pile up between two scrapes.
+        // Otherwise the samples of histograms accumulate between two scrapes.
         let mut often = interval(Duration::from_secs(5));
         loop {
             often.tick().await;
@@ -120,7 +122,7 @@ pub(crate) async fn run(public: &str, inside: &str) -> Result<(), Box<dyn Error>
     });
     let accepting = tokio::spawn(accept(public, acceptor()?, app(&connections)));
 
-    signal(SignalKind::terminate())?.recv().await;
+    terminated.await;
     info!("shutting down");
     stop.send_replace(true);
     connections.close_with(CloseFrame::new(CloseCode::SERVICE_RESTART, "")?);
@@ -128,6 +130,25 @@ pub(crate) async fn run(public: &str, inside: &str) -> Result<(), Box<dyn Error>
     info!(report.clean, report.aborted, "shut down");
     accepting.abort();
     Ok(())
+}
+
+/// Returns a future that is ready when the process is asked to end.
+#[cfg(unix)]
+fn termination() -> io::Result<impl Future<Output = ()>> {
+    use tokio::signal::unix::{SignalKind, signal};
+    let mut signal = signal(SignalKind::terminate())?;
+    Ok(async move {
+        signal.recv().await;
+    })
+}
+
+/// Returns a future that is ready when the process is asked to end: by Ctrl-C, where there is no SIGTERM.
+#[cfg(not(unix))]
+fn termination() -> io::Result<impl Future<Output = ()>> {
+    Ok(async {
+        // Without a handler the process runs until it is killed.
+        let _ = tokio::signal::ctrl_c().await;
+    })
 }
 
 /// The public service: two WebSockets in one registry, and a page.
@@ -149,7 +170,7 @@ fn app(connections: &Connections) -> Router {
         .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid))
 }
 
-/// Behind a proxy, read its address from a field that the proxy sets.
+/// Returns the address of the peer. Behind a proxy, read the client's address from a field that the proxy sets.
 fn peer(request: &http::request::Parts) -> Option<std::net::IpAddr> {
     let peer = request.extensions.get::<ConnectInfo<SocketAddr>>()?;
     Some(peer.ip())
@@ -172,7 +193,7 @@ async fn scrape(State(inside): State<Inside>) -> String {
     inside.prometheus.render()
 }
 
-/// Tells the orchestrator whether new connections are welcome.
+/// Returns 200 while the server accepts new connections, and 503 during a shutdown.
 async fn ready(State(inside): State<Inside>) -> (StatusCode, &'static str) {
     match *inside.stopping.borrow() {
         false => (StatusCode::OK, "ready\n"),
@@ -211,7 +232,7 @@ async fn serve(stream: TcpStream, peer: SocketAddr, acceptor: TlsAcceptor, app: 
     // Without a timer, hyper has no timeout for the head of a request.
     server.http1().timer(TokioTimer::new());
     let service = TowerToHyperService::new(app);
-    // The result has the error of the connection, which its client has seen.
+    // An error concerns only this connection, so it is ignored.
     let _ = server
         .serve_connection_with_upgrades(TokioIo::new(stream), service)
         .await;

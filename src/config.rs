@@ -1,6 +1,6 @@
 //! The limits and timeouts of a connection.
 
-use std::{fmt, time::Duration};
+use std::{fmt, sync::Arc, time::Duration};
 
 use http::{HeaderMap, HeaderValue, header::SEC_WEBSOCKET_EXTENSIONS};
 
@@ -39,11 +39,7 @@ use crate::{
 /// ```
 #[derive(Clone)]
 pub struct Config {
-    max_message_size: usize,
-    max_frame_size: Option<usize>,
-    max_fragments: u32,
-    max_empty_fragments: u32,
-    assembly_timeout: Duration,
+    limits: Limits,
     control_frames: Rate,
     message_rate: Option<Rate>,
     byte_rate: Option<Rate>,
@@ -73,11 +69,13 @@ impl Config {
     #[must_use]
     pub const fn new() -> Self {
         Self {
-            max_message_size: 1024 * 1024,
-            max_frame_size: None,
-            max_fragments: 16_384,
-            max_empty_fragments: 16,
-            assembly_timeout: Duration::from_secs(60),
+            limits: Limits {
+                message: 1024 * 1024,
+                frame: usize::MAX,
+                fragments: 16_384,
+                empty_fragments: 16,
+                assembly: Duration::from_secs(60),
+            },
             control_frames: Rate {
                 per_second: 100,
                 burst: 200,
@@ -116,7 +114,7 @@ impl Config {
     /// Control frames are not limited. Default: 1 MiB.
     #[must_use]
     pub const fn max_message_size(mut self, bytes: usize) -> Self {
-        self.max_message_size = bytes;
+        self.limits.message = bytes;
         self
     }
 
@@ -127,7 +125,7 @@ impl Config {
     /// Default: [`max_message_size`](Self::max_message_size).
     #[must_use]
     pub const fn max_frame_size(mut self, bytes: usize) -> Self {
-        self.max_frame_size = Some(bytes);
+        self.limits.frame = bytes;
         self
     }
 
@@ -137,8 +135,8 @@ impl Config {
     /// 16 frames, and 4 empty ones. Defaults: 16,384 and 16.
     #[must_use]
     pub const fn max_fragments(mut self, frames: u32, empty: u32) -> Self {
-        self.max_fragments = at_least(frames, 16);
-        self.max_empty_fragments = at_least(empty, 4);
+        self.limits.fragments = at_least(frames, 16);
+        self.limits.empty_fragments = at_least(empty, 4);
         self
     }
 
@@ -149,7 +147,7 @@ impl Config {
     /// overtake the rest of a frame. Minimum: 50 ms. Default: 60 s.
     #[must_use]
     pub const fn assembly_timeout(mut self, limit: Duration) -> Self {
-        self.assembly_timeout = timeout(limit);
+        self.limits.assembly = timeout(limit);
         self
     }
 
@@ -432,16 +430,6 @@ impl Config {
         Allowance::new(self.message_rate, self.byte_rate, now)
     }
 
-    pub(crate) fn limits(&self) -> Limits {
-        Limits {
-            message: self.max_message_size,
-            frame: self.max_frame_size.unwrap_or(self.max_message_size),
-            fragments: self.max_fragments,
-            empty_fragments: self.max_empty_fragments,
-            assembly: Some(self.assembly_timeout),
-        }
-    }
-
     pub(crate) const fn control_frames(&self) -> Rate {
         self.control_frames
     }
@@ -483,6 +471,13 @@ impl Config {
     }
 }
 
+// A decoder shares the configuration instead of copying its limits.
+impl AsRef<Limits> for Arc<Config> {
+    fn as_ref(&self) -> &Limits {
+        &self.limits
+    }
+}
+
 impl Default for Config {
     fn default() -> Self {
         Self::new()
@@ -495,12 +490,12 @@ impl fmt::Debug for Config {
         let pair = |rate: Rate| (rate.per_second, rate.burst);
         let keepalive = self.keepalive;
         let keepalive = keepalive.map(|every| (Shown(every.silence), Shown(every.answer)));
-        let limits = self.limits();
+        let limits = self.limits;
         f.debug_struct("Config")
             .field("max_message_size", &limits.message)
             .field("max_frame_size", &limits.frame.min(limits.message))
             .field("max_fragments", &(limits.fragments, limits.empty_fragments))
-            .field("assembly_timeout", &Shown(self.assembly_timeout))
+            .field("assembly_timeout", &Shown(limits.assembly))
             .field("max_control_frames", &pair(self.control_frames))
             .field("max_message_rate", &self.message_rate.map(pair))
             .field("max_byte_rate", &self.byte_rate.map(pair))

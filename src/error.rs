@@ -4,7 +4,10 @@
 pub use crate::{
     connections::AdmitError,
     handshake::HandshakeError,
-    socket::{RecvError, SendError, TryRecvError, TrySendError},
+    socket::{
+        RecvError, ReuniteError, SendError, SendTimeoutError, SocketError, TryRecvError,
+        TrySendError,
+    },
     words::{BoxError, Error, InvalidClose, NotText},
 };
 
@@ -18,6 +21,7 @@ mod tests {
         boxed(HandshakeError::InvalidKey);
         boxed(RecvError::InvalidUtf8);
         boxed(SendError::Closed);
+        boxed(SocketError::Send(SendError::Closed));
         boxed(InvalidClose::Code { code: 1006 });
         boxed(NotText);
         boxed(Error::from(NotText));

@@ -341,7 +341,7 @@ async fn counts_the_connections_of_layers_that_share_them_together() {
     let _first = open_at(&layers[1], "/two").await;
 }
 
-/// What is set through a clone is set for all, before a layer has them and while it serves.
+/// A setting through one handle applies to all handles, before and after a layer uses the registry.
 #[tokio::test(start_paused = true)]
 async fn changes_the_maximum_through_any_handle() {
     let connections = Connections::default();

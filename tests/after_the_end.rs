@@ -1,4 +1,4 @@
-//! What is left of a connection after its end: the handler for a while, its place not.
+//! After the end of a connection, its place is free at once, and its handler may still run for a while.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -40,7 +40,7 @@ async fn open(layer: &WebSocketLayer<impl Handler>) -> DuplexStream {
     pipe::open(layer.clone().into_service(), 4096).await
 }
 
-/// Sends so long that it notices when it is dropped.
+/// Sends a signal when it is dropped.
 struct OnDrop(Option<oneshot::Sender<()>>);
 
 impl Drop for OnDrop {
@@ -51,7 +51,8 @@ impl Drop for OnDrop {
     }
 }
 
-/// A handler that never returns, and tells when each of its futures is dropped.
+/// Returns a handler that never returns. The receiver gets one receiver for each future, which resolves when the
+/// future is dropped.
 fn endless() -> (impl Handler, mpsc::UnboundedReceiver<oneshot::Receiver<()>>) {
     let (begun, begins) = mpsc::unbounded_channel();
     let handler = move |socket: WebSocket| {
@@ -137,6 +138,20 @@ async fn drops_the_handler_that_has_gone_on_longest_when_there_are_too_many() {
             assert_eq!(is_dropped, other + 2 <= number, "{other} after {number}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_limit_of_zero_drops_no_handler_before_its_grace() {
+    let (handler, mut begins) = endless();
+    let layer = WebSocketLayer::new(handler);
+    let client = open(&layer).await;
+    let mut dropped = begins.recv().await.unwrap();
+    let connections = layer.connections().max_connections(0);
+    leave(client).await;
+    pipe::until_open(&connections, 0).await;
+    assert_eq!(connections.counts().lingering(), 1);
+    assert!(timeout(28 * SECOND, &mut dropped).await.is_err());
+    timeout(3 * SECOND, dropped).await.unwrap().unwrap();
 }
 
 #[tokio::test(start_paused = true)]

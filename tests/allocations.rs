@@ -1,7 +1,7 @@
-//! What is allocated where nothing, or next to nothing, should be.
+//! The number of allocations in code that should allocate nothing, or almost nothing.
 //!
-//! The allocator counts for the whole process, and a test harness has a thread of its own: so there
-//! is none, and the program is the test.
+//! The allocator counts for the whole process, and a test harness has its own thread. So this program has
+//! no harness: it is the test.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -86,7 +86,7 @@ async fn repeat(mut socket: WebSocket) -> Result<(), Error> {
     Ok(())
 }
 
-/// What is sent for each message that comes.
+/// The answers to each received message.
 #[derive(Clone)]
 struct Answers {
     payload: Bytes,
@@ -180,7 +180,7 @@ fn passing_on() -> usize {
 /// Returns the allocations for as many messages of `len` bytes, once a few have come and gone.
 fn echoed<M>(handler: impl IntoHandler<M, Handler: Handler>, len: usize) -> usize {
     let frame = frame(FIN | BINARY, &vec![b'x'; len]);
-    // What comes back has no mask.
+    // The answer has no mask.
     let answer = frame.len() - 4;
     exchanged(handler, &frame, answer).allocations
 }

@@ -1,5 +1,5 @@
-//! A session is answered alike wherever its socket is held: in the connection's own task, in another one,
-//! or received in batches.
+//! A session gets the same answers whether its handler runs in the connection's own task, in another task, or
+//! receives in batches.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -27,7 +27,7 @@ use wire::{BINARY, CLOSE, CONTINUATION, FIN, Frame, PING, PONG, TEXT, close, fra
 
 const PREFIX: &str = "Écho: ";
 
-/// Does what [`Echo`] does, in another task than the connection's.
+/// Echoes like [`Echo`], but in another task than the connection's.
 struct Elsewhere(Echo);
 
 impl Handler for Elsewhere {
@@ -37,7 +37,7 @@ impl Handler for Elsewhere {
     }
 }
 
-/// Does what [`Echo`] does, for as many messages as have come.
+/// Echoes like [`Echo`], but receives all available messages at once.
 struct Batches {
     prefix: &'static str,
 }
@@ -58,7 +58,7 @@ impl Handler for Batches {
     }
 }
 
-/// The same numbers for the same seed (xorshift64*).
+/// A generator that returns the same numbers for the same seed (xorshift64*).
 struct Random(u64);
 
 impl Random {
@@ -71,12 +71,12 @@ impl Random {
     }
 }
 
-/// What a peer does: the bytes in pieces, and how it reads.
+/// The script of a peer: the pieces that it writes, and how it reads.
 struct Script {
-    /// Each with the time that passes behind it.
+    /// The pieces, each with the pause after it.
     pieces: Vec<(Vec<u8>, Duration)>,
     pipe: usize,
-    /// Bytes at once, with a pause between them.
+    /// The number of bytes for each read. A pause follows each read.
     reads: usize,
 }
 
@@ -120,7 +120,7 @@ fn script(seed: u64) -> Script {
         2 => frame(FIN | CONTINUATION, b"of nothing"),
         3 => frame(FIN | CLOSE, b""),
         4 => frame(FIN | BINARY, &[0; 100_001]),
-        // And the end of the stream.
+        // Only the end of the stream.
         5 => Vec::new(),
         6 => [frame(FIN | TEXT, b"\xff"), frame(FIN | TEXT, b"x")].concat(),
         _ => close(3000, "bye"),
@@ -130,7 +130,7 @@ fn script(seed: u64) -> Script {
     let mut rest = &bytes[..];
     while !rest.is_empty() {
         let (piece, others) = rest.split_at(rest.len().min(1 + random.below(most)));
-        // Mostly long enough for the connection to fall asleep.
+        // The pause is usually long enough for the connection to sleep.
         let pause = Duration::from_millis([0, 5, 100][random.below(3)]);
         pieces.push((piece.to_vec(), pause));
         rest = others;
@@ -142,8 +142,8 @@ fn script(seed: u64) -> Script {
     }
 }
 
-/// Returns the messages and the Close that came back. Pongs are left out: one may come before or
-/// behind the answers to what is in the same read, or not at all when output is blocked.
+/// Returns the messages and the Close that the server sent. Pongs are left out: a pong may come before or
+/// after the answers to messages of the same read. There may be none if output is blocked.
 async fn play<M>(
     script: &Script,
     handler: impl IntoHandler<M, Handler: Handler>,
@@ -160,7 +160,7 @@ async fn play<M>(
     let (mut reader, mut writer) = split(client);
     let write = async {
         for (piece, pause) in &script.pieces {
-            // The server may have ended before it has read all.
+            // The server may have ended before it has read everything.
             if writer.write_all(piece).await.is_err() {
                 return;
             }
@@ -197,7 +197,7 @@ async fn play<M>(
     (answered, connections.counts())
 }
 
-/// Compares what came back, and the counts.
+/// Compares the frames that came back, and the counts.
 fn assert_alike(what: &str, one: &(Vec<Frame>, Counts), other: &(Vec<Frame>, Counts)) {
     let summary = |frames: &[Frame]| {
         let last = frames.last();
@@ -232,8 +232,8 @@ async fn answers_alike_wherever_the_socket_is() {
     assert!(messages > 1000, "{messages}");
 }
 
-/// Opens a connection on which each message is followed by the next as soon as it is answered, and
-/// returns the code of the Close and when it came.
+/// Opens a connection and sends the next message as soon as the previous one is answered. Returns the code of
+/// the Close, and the time until it arrived.
 async fn pour(config: Config, step: Duration) -> (Option<u16>, Duration) {
     let service = WebSocketLayer::new(Echo::new())
         .config(config)
@@ -288,7 +288,7 @@ async fn waits_for_the_first_message_alone() {
     }
 }
 
-/// Asks for the Close from another thread, at whichever moment of an answer.
+/// Another thread closes the connection at a random moment of an answer.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn hears_of_a_shutdown_in_the_middle_of_an_answer() {
     for round in 0..500 {
@@ -300,7 +300,7 @@ async fn hears_of_a_shutdown_in_the_middle_of_an_answer() {
         let counted = Arc::clone(&answers);
         let peer = tokio::spawn(async move {
             loop {
-                // After the Close the server reads on, and answers no more.
+                // After its Close, the server keeps reading but no longer answers.
                 client.write_all(&frame(FIN | TEXT, b"more")).await.unwrap();
                 counted.fetch_add(1, Ordering::Relaxed);
                 let answer = read_frame(&mut client).await.unwrap();
@@ -323,7 +323,7 @@ async fn hears_of_a_shutdown_in_the_middle_of_an_answer() {
     }
 }
 
-/// Asked for in the same moment in which a message arrives, before or after it.
+/// A close and a message at the same moment, in either order.
 #[tokio::test(start_paused = true)]
 async fn closes_at_once_when_a_message_arrives_as_well() {
     for is_before in [true, false] {
@@ -345,7 +345,7 @@ async fn closes_at_once_when_a_message_arrives_as_well() {
         }
         assert_eq!(wire::read_close(&mut client).await, Some(1001));
         assert_eq!(start.elapsed(), Duration::ZERO, "before: {is_before}");
-        // Nothing is answered behind our Close.
+        // No answer follows our Close.
         sleep(Duration::from_millis(1)).await;
         client.write_all(&frame(FIN | TEXT, b"late")).await.unwrap();
         sleep(Duration::from_millis(1)).await;
@@ -357,11 +357,10 @@ async fn closes_at_once_when_a_message_arrives_as_well() {
     }
 }
 
-/// A connection that had so much to do that it let others have their turn is told something when it
-/// sleeps again.
+/// A connection has yielded because of much work, and sleeps again. Then it still notices an event.
 #[tokio::test(start_paused = true)]
-async fn hears_what_it_is_told_after_a_pause() {
-    // As much as is done in one turn, and about that.
+async fn notices_an_event_after_it_has_yielded() {
+    // About as many messages as one poll handles, and fewer and more.
     for messages in [1, 500, 1023, 1024, 1025, 2048] {
         let layer = WebSocketLayer::new(Echo::new());
         let layer = layer.connections_in(&Connections::new().shutdown_spread(Duration::ZERO));
@@ -380,10 +379,9 @@ async fn hears_what_it_is_told_after_a_pause() {
     }
 }
 
-/// One connection is told something while another one is busy, and has to notice it all the same; the
-/// other one has not to.
+/// A connection has to notice its event while another connection is busy. The busy one must not get that event.
 #[tokio::test(start_paused = true)]
-async fn hears_what_it_is_told_beside_others_that_repeat() {
+async fn notices_an_event_while_other_connections_are_busy() {
     let spread = Duration::from_secs(10);
     let layer = WebSocketLayer::new(Echo::new());
     let layer = layer.connections_in(&Connections::new().shutdown_spread(spread));
@@ -416,7 +414,7 @@ async fn hears_what_it_is_told_beside_others_that_repeat() {
     assert!(start.elapsed() > spread / 2, "{:?}", start.elapsed());
 }
 
-/// Serves a peer that has gone when its last message and its Close are read.
+/// Serves a peer that has disconnected before its last message and its Close are read.
 async fn leave<M>(handler: impl IntoHandler<M, Handler: Handler>) -> Counts {
     let layer = WebSocketLayer::new(handler);
     let connections = layer.connections();

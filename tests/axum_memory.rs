@@ -1,4 +1,4 @@
-//! What an idle connection that a function of axum serves holds, against one of a layer in the same router.
+//! The memory of an idle connection that a function of axum serves, compared with one that a layer serves.
 //!
 //! The allocator counts for the whole process, so this file has one test.
 //!
@@ -48,7 +48,7 @@ fn live() -> i64 {
     allocated - deallocated
 }
 
-/// Returns what each of 50 connections holds, the two ends of its pipe included.
+/// Returns the bytes that one of 50 connections holds on average, including both ends of its pipe.
 async fn held(app: Router, connections: &Connections) -> i64 {
     let open = async || {
         let (near, mut client) = duplex(4096);
@@ -59,7 +59,7 @@ async fn held(app: Router, connections: &Connections) -> i64 {
         assert!(read_head(&mut client).await.starts_with("HTTP/1.1 101"));
         client
     };
-    // What the first connections of a thread cost.
+    // Warm up: the first connections of a thread allocate more.
     let mut clients = Vec::with_capacity(CONNECTIONS);
     for _ in 0..CONNECTIONS {
         clients.push(open().await);
@@ -71,13 +71,13 @@ async fn held(app: Router, connections: &Connections) -> i64 {
         clients.push(open().await);
     }
     until_open(connections, CONNECTIONS).await;
-    // Until the tasks have taken their connections over.
+    // Lets the tasks take over their connections.
     tokio::time::sleep(Duration::from_secs(1)).await;
     (live() - before) / i64::try_from(CONNECTIONS).unwrap()
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_function_holds_what_a_layers_handler_holds() {
+async fn a_function_holds_as_much_as_a_layers_handler() {
     let layer = WebSocketLayer::new(usual).without_request();
     let connections = layer.connections();
     let of_layer = held(

@@ -1,5 +1,6 @@
 //! The feature `axum`: the extractor `Upgrade`, extractors in a handler, and a layer in a route.
-#![cfg(feature = "axum")]
+#![cfg(all(feature = "axum", feature = "test-util"))]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
 
@@ -23,15 +24,16 @@ use tower_websocket::{
     },
     decide,
     error::HandshakeError,
+    testing::{Client, Request, connect},
 };
 
 use crate::support::{
-    raw::{Client, Head, Reply, exchange, handshake, handshake_head, request, text, upgrade},
+    raw::{Head, Reply, exchange, handshake, handshake_head, request},
     tcp::serve,
     within,
 };
 
-/// A user, known by a field of the request; others are sent to another page.
+/// The user, from a field of the request. A request without that field is redirected to a login page.
 struct AuthUser(String);
 
 struct LogIn;
@@ -94,7 +96,7 @@ async fn room(
         })
 }
 
-/// Echoes, as axum's users write it: the function returns nothing.
+/// Echoes with a function that returns nothing, as axum's users usually write it.
 async fn echo(upgrade: Upgrade) -> Response {
     upgrade.on_upgrade(handle_socket)
 }
@@ -107,36 +109,48 @@ async fn handle_socket(mut socket: WebSocket) {
     }
 }
 
-async fn assert_echoes(app: Router, head: &Head) {
-    let (mut client, _) = upgrade(serve(app).await, head).await;
-    client.write(text("Hello")).await;
-    assert_eq!(client.text().await, "Hello");
+async fn assert_echoes(app: Router, request: impl Into<Request>) {
+    let mut client = connect(app, request).await.unwrap();
+    client.send("Hello").await.unwrap();
+    assert_eq!(text(&mut client).await, "Hello");
+}
+
+/// Receives a text.
+async fn text(client: &mut Client) -> String {
+    let message = client.recv().await.unwrap().unwrap();
+    message.into_text().unwrap().to_string()
+}
+
+/// Receives until the end, and returns the close code.
+async fn close_code(client: &mut Client) -> Option<u16> {
+    while let Ok(Some(_)) = client.recv().await {}
+    client.closed().await.code().map(CloseCode::get)
 }
 
 async fn refused(app: Router, head: &Head) -> Reply {
     Reply::parse(&exchange(serve(app).await, head).await)
 }
 
-#[tokio::test]
-async fn stands_beside_other_extractors() {
+#[tokio::test(start_paused = true)]
+async fn works_with_other_extractors() {
     let rooms = Router::new().route("/rooms/{room}/ws", any(room));
     let app = Router::new().nest("/api", rooms).with_state(App::new());
-    let head = handshake()
-        .line("GET /api/rooms/blue%20sky/ws HTTP/1.1")
-        .with("X-User", "Ada")
-        .with("Sec-WebSocket-Protocol", "chat.v2, chat.v1");
-    let (mut client, reply) = upgrade(serve(app.clone()).await, &head).await;
-    assert_eq!(reply.field("sec-websocket-protocol"), Some("chat.v1"));
-    assert_eq!(client.text().await, "Ada in blue sky of app, chat.v1");
+    let request = Request::new("/api/rooms/blue%20sky/ws");
+    let request = request.subprotocol("chat.v2").subprotocol("chat.v1");
+    let request = request.header("x-user", "Ada");
+    let mut client = connect(app.clone(), request).await.unwrap();
+    assert_eq!(client.subprotocol(), Some("chat.v1"));
+    assert_eq!(text(&mut client).await, "Ada in blue sky of app, chat.v1");
 
     // The rejection of another extractor is the answer.
-    let reply = refused(app, &head.without("X-User").with("Connection", "close")).await;
-    assert_eq!(reply.status, 303);
-    assert_eq!(reply.field("location"), Some("/login"));
-    assert_eq!(reply.body, b"log in first");
+    let error = connect(app, "/api/rooms/blue%20sky/ws").await.unwrap_err();
+    let refusal = error.refusal().unwrap();
+    assert_eq!(refusal.status(), 303);
+    assert_eq!(refusal.headers()["location"], "/login");
+    assert_eq!(refusal.body(), "log in first");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn extractors_before_and_behind_see_the_same_request() {
     async fn both(
         before: http::HeaderMap,
@@ -156,11 +170,10 @@ async fn extractors_before_and_behind_see_the_same_request() {
         })
     }
     let app = Router::new().route("/ws", any(both)).layer(Extension(7_u8));
-    let head = handshake()
-        .line("GET /ws?a=1 HTTP/1.1")
-        .with("Cookie", "b=2");
-    let (mut client, _) = upgrade(serve(app).await, &head).await;
-    assert_eq!(client.text().await, "/ws?a=1 Some(7); /ws?a=1 Some(7); b=2");
+    let request = Request::new("/ws?a=1").header("cookie", "b=2");
+    let mut client = connect(app, request).await.unwrap();
+    let seen = text(&mut client).await;
+    assert_eq!(seen, "/ws?a=1 Some(7); /ws?a=1 Some(7); b=2");
 }
 
 #[tokio::test]
@@ -182,11 +195,8 @@ async fn a_route_answers_html_or_a_socket() {
         &handshake().replaced("Sec-WebSocket-Version", "8"),
     )
     .await;
-    assert_eq!(
-        reply.status, 426,
-        "a handshake that is not valid is no page"
-    );
-    assert_echoes(app, &handshake()).await;
+    assert_eq!(reply.status, 426, "an invalid handshake gets no page");
+    assert_echoes(app, "/ws").await;
 }
 
 #[tokio::test]
@@ -221,7 +231,7 @@ async fn a_rejection_says_why() {
     );
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn settings_come_from_the_extensions() {
     let connections = Connections::new().shutdown_spread(Duration::ZERO);
     let settings = UpgradeSettings::without_handler()
@@ -234,13 +244,13 @@ async fn settings_come_from_the_extensions() {
     let app = Router::new()
         .route("/ws", any(echo))
         .layer(Extension(settings));
-    let page = handshake().with("Origin", "https://app.example");
-    let (mut client, _) = upgrade(serve(app).await, &page).await;
-    client.write(text("Hello")).await;
-    assert_eq!(client.text().await, "Hello");
+    let page = Request::new("/ws").origin("https://app.example");
+    let mut client = connect(app, page).await.unwrap();
+    client.send("Hello").await.unwrap();
+    assert_eq!(text(&mut client).await, "Hello");
     assert_eq!(connections.counts().open(), 1);
     connections.close();
-    assert_eq!(client.close_code().await, Some(1001));
+    assert_eq!(close_code(&mut client).await, Some(1001));
 }
 
 #[tokio::test]
@@ -261,8 +271,8 @@ async fn settings_come_from_the_state() {
         .route("/ws", any(echo))
         .route("/page", any(page))
         .with_state(state);
-    assert_echoes(app.clone(), &handshake()).await;
-    assert_echoes(app.clone(), &handshake().line("GET /page HTTP/1.1")).await;
+    assert_echoes(app.clone(), "/ws").await;
+    assert_echoes(app.clone(), "/page").await;
     assert_eq!(connections.counts().accepted(), 2);
     let large = handshake().with("Cookie", &"x".repeat(400));
     for line in ["GET /ws HTTP/1.1", "GET /page HTTP/1.1"] {
@@ -286,14 +296,14 @@ async fn without_settings_the_defaults_are_safe_and_counted() {
     let app = Router::new().route("/ws", any(echo));
     let page = handshake().with("Origin", "https://evil.example");
     assert_eq!(refused(app.clone(), &page).await.status, 403);
-    assert_echoes(app, &handshake()).await;
+    assert_echoes(app, "/ws").await;
     let counts = default_settings().connections().counts();
     assert!(counts.accepted() > 0, "{counts:?}");
     assert!(counts.refused_as("origin_denied") > 0, "{counts:?}");
 }
 
 #[tokio::test]
-async fn the_place_of_a_handshake_that_is_not_answered_is_given_back() {
+async fn a_dropped_handshake_frees_its_place() {
     async fn busy(upgrade: Upgrade) -> Response {
         drop(upgrade);
         (StatusCode::CONFLICT, "busy").into_response()
@@ -312,13 +322,13 @@ async fn the_place_of_a_handshake_that_is_not_answered_is_given_back() {
         assert_eq!((reply.status, &*reply.body), (409, &b"busy"[..]));
     }
     assert_eq!(connections.counts().open(), 0);
-    let (_client, _) = upgrade(serve(app.clone()).await, &handshake()).await;
+    let _client = connect(app.clone(), "/ws").await.unwrap();
     assert_eq!(refused(app, &handshake()).await.status, 503);
 }
 
-/// The bytes behind a handshake were meant as frames. Whatever the function answers, they are no requests.
+/// The bytes after a handshake are frames for the client, so they never become a request.
 #[tokio::test]
-async fn nothing_behind_a_handshake_is_taken_for_a_request() {
+async fn bytes_after_a_refused_handshake_are_not_a_request() {
     async fn busy(upgrade: Upgrade) -> StatusCode {
         drop(upgrade);
         StatusCode::CONFLICT
@@ -369,22 +379,20 @@ async fn the_function_may_decide_on_more() {
     assert_eq!(refused(app.clone(), &handshake()).await.status, 401);
     assert_eq!(connections.counts().refused_as("refused"), 1);
 
-    let server = serve(app).await;
-    let head = handshake().with("Sec-WebSocket-Protocol", "token.old");
-    let (mut client, _) = upgrade(server, &head).await;
-    assert_eq!(client.close_code().await, Some(4401));
-
-    let head = handshake().with("Sec-WebSocket-Protocol", "token.sesame, chat");
-    let (mut client, reply) = upgrade(server, &head).await;
-    assert_eq!(reply.field("set-cookie"), Some("a=1"));
-    assert_eq!(reply.field("sec-websocket-protocol"), Some("chat"));
-    client.write(text("0123456789")).await;
-    assert_eq!(client.text().await, "0123456789");
-    client.write(text("0123456789a")).await;
-    assert_eq!(client.close_code().await, Some(1009));
+    let request = Request::new("/ws").subprotocol("token.old");
+    let mut client = connect(app.clone(), request).await.unwrap();
+    assert_eq!(close_code(&mut client).await, Some(4401));
+    let token = Request::new("/ws").subprotocol("token.sesame");
+    let mut client = connect(app, token.subprotocol("chat")).await.unwrap();
+    assert_eq!(client.response().headers()["set-cookie"], "a=1");
+    assert_eq!(client.subprotocol(), Some("chat"));
+    client.send("0123456789").await.unwrap();
+    assert_eq!(text(&mut client).await, "0123456789");
+    client.send("0123456789a").await.unwrap();
+    assert_eq!(close_code(&mut client).await, Some(1009));
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn errors_and_panics_close_with_1011() {
     async fn fails(upgrade: Upgrade, Path(how): Path<String>) -> Response {
         upgrade.on_upgrade(move |_socket: WebSocket| {
@@ -395,15 +403,14 @@ async fn errors_and_panics_close_with_1011() {
             }
         })
     }
-    let server = serve(Router::new().route("/{how}", any(fails))).await;
+    let app = Router::new().route("/{how}", any(fails));
     for how in ["error", "panic", "panic-at-once"] {
-        let head = handshake().line(&format!("GET /{how} HTTP/1.1"));
-        let (mut client, _) = upgrade(server, &head).await;
-        assert_eq!(client.close_code().await, Some(1011), "{how}");
+        let mut client = connect(app.clone(), format!("/{how}")).await.unwrap();
+        assert_eq!(close_code(&mut client).await, Some(1011), "{how}");
     }
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn no_socket_is_served_when_a_layer_answers_in_place_of_the_101() {
     let (tell, mut told) = mpsc::unbounded_channel();
     let function = move |upgrade: Upgrade| async move {
@@ -419,16 +426,14 @@ async fn no_socket_is_served_when_a_layer_answers_in_place_of_the_101() {
     let app = Router::new()
         .route("/ws", any(function))
         .layer(axum::middleware::map_response(deny));
-    let mut client = Client::connect(serve(app).await).await;
-    client.write(handshake().bytes()).await;
-    assert_eq!(client.head().await.status, 403);
+    let error = connect(app, "/ws").await.unwrap_err();
+    assert_eq!(error.refusal().unwrap().status(), 403);
     let is_served = told.recv().await.unwrap();
-    drop(client);
-    // The function is dropped, uncalled.
+    // The function is dropped without a call.
     assert!(within(is_served).await.is_err());
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn without_a_server_refusals_are_seen_and_the_rest_is_500() {
     let app = Router::new().route("/ws", any(room)).with_state(App::new());
     let response = app
@@ -436,7 +441,7 @@ async fn without_a_server_refusals_are_seen_and_the_rest_is_500() {
         .oneshot(handshake_head().map(|()| String::new()))
         .await
         .unwrap();
-    // There is no room in the path.
+    // The route has no parameter for the extractor `Path`.
     assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
     let app = Router::new().route("/ws", any(echo));
     let mut head = handshake_head().map(|()| String::new());
@@ -453,7 +458,7 @@ async fn without_a_server_refusals_are_seen_and_the_rest_is_500() {
 
 // A layer's handler
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_layers_handler_extracts_and_refuses_with_the_rejection() {
     struct Rooms(App);
 
@@ -476,23 +481,20 @@ async fn a_layers_handler_extracts_and_refuses_with_the_rejection() {
         "/api",
         Router::new().route_service("/{room}", layer.into_service()),
     );
-    let head = handshake().line("GET /api/blue%20sky HTTP/1.1");
-    let (mut client, _) = upgrade(
-        serve(app.clone()).await,
-        &head.clone().with("X-User", "Ada"),
-    )
-    .await;
-    assert_eq!(client.text().await, "Ada in blue sky of app");
+    let request = Request::new("/api/blue%20sky").header("x-user", "Ada");
+    let mut client = connect(app.clone(), request).await.unwrap();
+    assert_eq!(text(&mut client).await, "Ada in blue sky of app");
 
-    let reply = refused(app, &head).await;
-    assert_eq!(reply.status, 303);
-    assert_eq!(reply.field("location"), Some("/login"));
-    assert_eq!(reply.field("set-cookie"), Some("back=/ws"));
-    assert_eq!(reply.field("connection"), Some("close"));
-    assert_eq!(reply.body, b"log in first");
+    let error = connect(app, "/api/blue%20sky").await.unwrap_err();
+    let refusal = error.refusal().unwrap();
+    assert_eq!(refusal.status(), 303);
+    assert_eq!(refusal.headers()["location"], "/login");
+    assert_eq!(refusal.headers()["set-cookie"], "back=/ws");
+    assert_eq!(refusal.headers()["connection"], "close");
+    assert_eq!(refusal.body(), "log in first");
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn two_closures_extract_as_well() {
     let handler = decide(
         async |request: &mut Parts| {
@@ -505,16 +507,13 @@ async fn two_closures_extract_as_well() {
         },
     );
     let app = Router::new().route_service("/ws", WebSocketLayer::new(handler).into_service());
-    let head = handshake().line("GET /ws?a=1 HTTP/1.1");
-    let (mut client, _) = upgrade(serve(app.clone()).await, &head).await;
-    assert_eq!(client.text().await, r#"[("a", 1)]"#);
-    let reply = refused(app, &handshake().line("GET /ws?a=many HTTP/1.1")).await;
-    let body = String::from_utf8(reply.body).unwrap();
-    assert_eq!(reply.status, 400);
-    assert!(
-        body.starts_with("Failed to deserialize query string"),
-        "{body}"
-    );
+    let mut client = connect(app.clone(), "/ws?a=1").await.unwrap();
+    assert_eq!(text(&mut client).await, r#"[("a", 1)]"#);
+    let error = connect(app, "/ws?a=many").await.unwrap_err();
+    let refusal = error.refusal().unwrap();
+    assert_eq!(refusal.status(), 400);
+    let reason = b"Failed to deserialize query string";
+    assert!(refusal.body().starts_with(reason), "{refusal:?}");
 }
 
 // A layer in a route
@@ -533,11 +532,11 @@ async fn auth_around_a_layer_in_a_route_sees_handshakes() {
         .route("/", get(async || "a page"))
         .route_service("/rooms/{room}", layer.into_service());
     let app = Router::new().nest("/api", inner).layer(from_fn(auth));
-    let head = handshake().line("GET /api/rooms/1 HTTP/1.1");
-    let close = head.clone().replaced("Connection", "upgrade, close");
-    assert_eq!(refused(app.clone(), &close).await.status, 401);
+    let error = connect(app.clone(), "/api/rooms/1").await.unwrap_err();
+    assert_eq!(error.refusal().unwrap().status(), 401);
     assert_eq!(connections.counts().accepted(), 0);
-    assert_echoes(app.clone(), &head.with("X-User", "Ada")).await;
+    let ada = Request::new("/api/rooms/1").header("x-user", "Ada");
+    assert_echoes(app.clone(), ada).await;
     let plain = request("GET /api/rooms/1 HTTP/1.1")
         .with("Host", "example.com")
         .with("X-User", "Ada")
@@ -548,7 +547,10 @@ async fn auth_around_a_layer_in_a_route_sees_handshakes() {
 #[cfg(feature = "http2")]
 #[tokio::test]
 async fn sockets_are_served_over_http2() {
-    use crate::support::http2::{self, Session, connect};
+    use crate::support::{
+        http2::{self, Session, connect},
+        raw,
+    };
 
     let app = Router::new()
         .route("/ws", any(echo))
@@ -558,7 +560,7 @@ async fn sockets_are_served_over_http2() {
     let session = Session::new(http2::serve(app)).await;
     let mut tunnel = session.ask(connect().uri("https://example.com/ws")).await;
     assert_eq!(tunnel.status, StatusCode::OK);
-    support::wire::write(&mut tunnel, &text("Hello")).await;
+    support::wire::write(&mut tunnel, &raw::text("Hello")).await;
     let frame = support::wire::read_frame(&mut tunnel).await.unwrap();
     assert_eq!(frame.payload, b"Hello");
 
@@ -574,26 +576,22 @@ async fn sockets_are_served_over_http2() {
         .header("origin", "https://evil.example");
     let answer = session.ask(foreign).await;
     assert_eq!(answer.status, StatusCode::FORBIDDEN);
-    // An extended CONNECT is no GET.
+    // The method of an extended CONNECT is not GET.
     let answer = session.ask(connect().uri("https://example.com/get")).await;
     assert_eq!(answer.status, StatusCode::METHOD_NOT_ALLOWED);
 }
 
-#[tokio::test]
+#[tokio::test(start_paused = true)]
 async fn a_shutdown_closes_the_connections_of_functions() {
     let connections = Connections::new().shutdown_spread(Duration::ZERO);
     let settings = UpgradeSettings::without_handler().connections_in(&connections);
     let app = Router::new()
         .route("/ws", any(echo))
         .layer(Extension(settings));
-    let (mut client, _) = upgrade(serve(app.clone()).await, &handshake()).await;
-    let ends = connections.clone();
-    let shutdown = tokio::spawn(async move { ends.shutdown(Duration::from_secs(30)).await });
-    assert_eq!(client.close_code().await, Some(1001));
-    client.write(support::wire::close(1001, "")).await;
-    // The server waits for the client's end.
-    drop(client);
-    let report = within(shutdown).await.unwrap();
+    let mut client = connect(app.clone(), "/ws").await.unwrap();
+    let report = connections.shutdown(Duration::from_secs(30)).await;
     assert_eq!((report.clean, report.aborted), (1, 0));
-    assert_eq!(refused(app, &handshake()).await.status, 503);
+    assert_eq!(close_code(&mut client).await, Some(1001));
+    let error = connect(app, "/ws").await.unwrap_err();
+    assert_eq!(error.refusal().unwrap().status(), 503);
 }

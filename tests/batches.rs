@@ -196,12 +196,12 @@ async fn tells_nothing_yet_from_the_end_and_from_a_fault() {
     write(&mut client, &frame(FIN | CONTINUATION, b"lf")).await;
     assert_eq!(try_recv(&mut socket).await.unwrap().as_bytes(), b"half");
 
-    // Many more than one poll decodes, and none is received by anybody who waits.
+    // More messages than one poll decodes. `try_recv` receives all of them without waiting.
     write(&mut client, &numbered(200)).await;
     for number in 0..200 {
         assert_eq!(try_recv(&mut socket).await.unwrap().as_bytes(), [number]);
     }
-    // What is no message is acted on all the same.
+    // Control frames are handled, too.
     write(&mut client, &frame(FIN | PING, b"?")).await;
     assert_eq!(
         timeout(GUARD, read_frame(&mut client))

@@ -20,7 +20,7 @@ use crate::support::{
     tcp::serve,
 };
 
-/// A request, the settings it meets, and the decision on it if it is valid.
+/// A request, the settings of the server, the decision on a valid handshake, and the expected status.
 struct Case {
     name: &'static str,
     head: Head,
@@ -29,7 +29,7 @@ struct Case {
     status: u16,
 }
 
-/// Settings, which a layer with a handler and one without have alike.
+/// Settings that apply to a layer with a handler and to one without.
 #[derive(Clone, Copy)]
 enum Set {
     Default,
@@ -79,7 +79,7 @@ impl Set {
     }
 }
 
-/// What the handler says to a valid handshake.
+/// The decision of the handler or function on a valid handshake.
 #[derive(Clone, Copy)]
 enum Decision {
     Accept,
@@ -211,7 +211,7 @@ fn cases() -> Vec<Case> {
     ]
 }
 
-/// Sends a handshake, and a request right behind it: a refusal is the last answer of its connection.
+/// Sends a handshake. If a refusal is expected, also sends a request at once, which must not be answered.
 async fn answer(app: Router, case: &Case) -> (Reply, Vec<u8>) {
     let server = serve(app).await;
     let mut client = Client::connect(server).await;

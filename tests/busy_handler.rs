@@ -1,4 +1,4 @@
-//! Handlers that are busy with something else: their connections are served all the same.
+//! Connections are served even while their handler is busy with other work.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -25,7 +25,7 @@ const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Asks a database, or whatever takes so long, about each message.
+/// Works on each message for a long time, as with a slow database.
 async fn work(mut socket: WebSocket) -> Result<(), BoxError> {
     while let Some(message) = socket.recv().await? {
         sleep(WORK).await;
@@ -34,7 +34,7 @@ async fn work(mut socket: WebSocket) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Asserts that nothing came after what was read, and that the server has let go of the stream.
+/// Asserts that no further bytes arrive, and that the server has dropped the stream.
 async fn assert_gone(client: &mut DuplexStream) {
     assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
     let byte = client.write_all(&[0]).await;
@@ -93,7 +93,7 @@ async fn hold(socket: WebSocket) -> Result<(), BoxError> {
 
 #[tokio::test(start_paused = true)]
 async fn answers_a_client_that_only_pings_while_the_inbox_is_full() {
-    // As many messages, or bytes, as the inbox holds.
+    // The messages fill the inbox, either by their number or by their bytes.
     for (messages, len) in [(16, 1), (1, 64 * 1024), (3, 30 * 1024)] {
         let (mut client, connections) = attach(hold).await;
         for _ in 0..messages {
@@ -131,7 +131,7 @@ async fn reads_no_further_than_a_message_for_which_there_is_no_room() {
     let pong = read_frame(&mut client).await.unwrap();
     assert_eq!(pong.payload, b"still before");
     let start = Instant::now();
-    // Neither is the ping answered nor is silence held against the client; the handler has five
+    // The ping is not answered, and the client's silence does not count. The handler has five
     // minutes.
     assert_eq!(read_close(&mut client).await, Some(1008));
     let took = start.elapsed();
@@ -145,7 +145,7 @@ async fn sees_every_end_behind_a_full_inbox() {
         (close(4000, "bye"), Some(4000)),
         (frame(FIN | 0x3, b""), Some(1002)),
         (frame(FIN | 0xb, b""), Some(1002)),
-        // Whatever is behind them is not looked at.
+        // Bytes after the end are ignored.
         (
             [frame(FIN | 0x8, &[0, 5]), frame(FIN | BINARY, b"late")].concat(),
             Some(1002),
@@ -174,7 +174,7 @@ async fn sees_every_end_behind_a_full_inbox() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_handler_that_takes_a_message_now_and_then_is_left_alone() {
+async fn a_handler_that_sometimes_takes_a_message_is_not_dropped() {
     let (mut client, connections) = attach(async |mut socket: WebSocket| {
         while socket.recv().await?.is_some() {
             sleep(seconds(299)).await;
@@ -217,7 +217,7 @@ async fn completes_the_close_of_a_client_while_the_handler_works() {
     assert_eq!(read_close(&mut client).await, Some(4000));
     let took = start.elapsed();
     assert!(took <= seconds(1), "{took:?}");
-    // Reading to the end is the client's part of closing the connection below.
+    // The client reads to the end, which closes the TCP connection.
     assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
     drop(client);
     assert_eq!(start.elapsed(), took);
@@ -387,7 +387,7 @@ async fn drops_a_client_that_keeps_sending_after_the_close_after_five_seconds() 
 }
 
 #[tokio::test(start_paused = true)]
-async fn waits_for_no_handler_to_drop_a_client_that_is_gone() {
+async fn drops_a_client_that_is_gone_without_waiting_for_the_handler() {
     let (mut client, connections) = attach(work).await;
     write(&mut client, &frame(FIN | TEXT, b"question")).await;
     sleep(MILLI).await;

@@ -1,5 +1,5 @@
-//! The client's side of a connection after its handshake: against this crate's layer, against a
-//! server that is not ours, and against one that says what the test tells it to.
+//! The client's side of a connection after its handshake: against this crate's layer, against another
+//! crate's server, and against a server that is scripted by the test.
 
 #![cfg(feature = "client")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
@@ -97,7 +97,7 @@ async fn sends_from_many_tasks_without_tearing_frames() {
     assert!(received == expected);
 }
 
-/// Counts down with its peer, whichever side each of them is.
+/// Counts down together with its peer. Both the client and the server can run it.
 #[derive(Clone, Default)]
 struct Countdown {
     seen: Arc<AtomicUsize>,
@@ -190,8 +190,8 @@ async fn masks_each_frame_with_a_key_that_cannot_be_foretold() {
     assert_code(&close, 1000);
     keys.push(u32::from_be_bytes(key));
 
-    // Each bit is a coin, here and in what changes from a key to the next; 500 ± 100 is missed less
-    // than once in 10^8 runs.
+    // Each bit is random, and so is each change between two keys. A count outside of 500 ± 100 occurs
+    // less than once in 10^8 runs.
     let changes: Vec<_> = keys.windows(2).map(|pair| pair[0] ^ pair[1]).collect();
     let steps: Vec<_> = keys
         .windows(2)
@@ -205,7 +205,7 @@ async fn masks_each_frame_with_a_key_that_cannot_be_foretold() {
     }
     keys.sort_unstable();
     keys.dedup();
-    // Two of so many are the same once in 8,000 runs, four in three pairs never.
+    // Two equal keys occur once in 8,000 runs, so the test tolerates them.
     assert!(keys.len() > FRAMES - 2, "{} keys", keys.len());
 }
 
@@ -266,8 +266,8 @@ async fn closes_when_it_is_dropped_and_says_when_in_a_panic() {
 }
 
 #[tokio::test]
-async fn hears_an_echo_that_is_not_read_while_it_sends() {
-    // An echo reads nothing while nobody reads what it writes. Far more than the pipes hold.
+async fn receives_from_an_echo_whose_output_is_blocked() {
+    // An echo stops reading while its output is blocked. The messages are far larger than the pipes.
     const COUNT: usize = 500;
     for len in [100, 16_000] {
         let (client, server) = duplex(4096);
@@ -301,7 +301,7 @@ async fn blames_no_server_for_pings_that_did_not_get_out() {
     let message = vec![7; 500_000];
     socket.send(message.clone()).await.unwrap();
     sleep(5 * MINUTE).await;
-    // It is heard all the same, and answered behind what is in the way.
+    // The client still receives, and its answers follow the blocked output.
     for number in 0..100_u8 {
         wire::write(&mut server, &wire::plain(FIN | PING, &[number])).await;
     }
@@ -354,7 +354,7 @@ async fn lets_the_server_end_the_stream_first() {
         let (socket, mut server) = crossed(by_client, Duration::from_secs(60)).await;
         let closed = socket.sender().closed().await;
         assert!(closed.is_clean(), "by client: {by_client}");
-        // The user is told at once; the stream is left open.
+        // `closed` resolves at once, but the stream stays open.
         let early = timeout(Duration::from_secs(59), server.read(&mut [0])).await;
         assert!(early.is_err(), "{early:?}, by client: {by_client}");
         server.shutdown().await.unwrap();

@@ -1,5 +1,5 @@
-//! permessage-deflate (RFC 7692) as a client: with this crate's layer, every byte between the two
-//! read along, and with a server that says what the test tells it to.
+//! permessage-deflate (RFC 7692) as a client: with this crate's layer, where the test records every byte
+//! between the two, and with a server that is scripted by the test.
 //!
 //! ```text
 //! cargo test --features client,deflate --test client_deflate
@@ -58,10 +58,10 @@ fn config(deflate: Deflate) -> Config {
     Config::new().deflate(deflate)
 }
 
-/// What went over the wire, one direction after the other.
+/// The bytes on the wire, in each direction.
 type Tape = Arc<Mutex<[Vec<u8>; 2]>>;
 
-/// Passes bytes on, and keeps them.
+/// Forwards bytes, and records them.
 async fn pass(
     mut from: impl AsyncRead + Unpin,
     mut to: impl AsyncWrite + Unpin,
@@ -81,7 +81,7 @@ async fn pass(
 /// A connection between this crate's client and this crate's layer.
 struct Pair {
     socket: WebSocket,
-    /// What was agreed on.
+    /// The extensions that both sides agreed on.
     extensions: Option<String>,
     tape: Tape,
 }
@@ -345,7 +345,7 @@ async fn compresses_what_goes_through_the_sink() {
     }
 }
 
-// The clock moves when nobody gets on any more.
+// The paused clock advances only when no task can make progress.
 #[tokio::test(start_paused = true)]
 async fn gives_up_a_send_that_waits_without_a_trace() {
     // The server reads nothing while its handler waits, and then what was really sent.
@@ -391,7 +391,7 @@ fn offering(deflate: Deflate) -> Handshake {
     handshake().config(config(deflate))
 }
 
-/// Connects to a server that agrees, and then does what the test tells it to.
+/// Connects to a server that agrees to the extension. The test then plays the server.
 async fn agreed() -> (WebSocket, DuplexStream) {
     let lines = "Sec-WebSocket-Extensions: permessage-deflate; server_no_context_takeover\r\n";
     let (connected, server) = answered(offering(alone()), switching_with(lines)).await;
@@ -407,7 +407,7 @@ async fn refuses_an_answer_that_was_not_offered() {
         field(","),
         field("permessage-bzip"),
         field("Permessage-Deflate; server_no_context_takeover"),
-        // What was asked for is not granted.
+        // The server does not grant the requested parameter.
         field("permessage-deflate"),
         field("permessage-deflate; client_no_context_takeover"),
         field(&format!(

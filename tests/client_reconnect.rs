@@ -50,7 +50,7 @@ fn refused(status: u16) -> ConnectError {
 struct Attempts(Arc<Mutex<Vec<Instant>>>);
 
 impl Attempts {
-    /// Makes attempts of which the first are unreachable and the others connect at once.
+    /// Returns a `Reconnect` whose first `failures` attempts are unreachable. Later attempts connect at once.
     fn of_which_fail(&self, failures: usize) -> Reconnect {
         let attempts = self.clone();
         Reconnect::with(move || {

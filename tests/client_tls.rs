@@ -32,7 +32,7 @@ async fn serve(certificate: &CertifiedKey<KeyPair>) -> SocketAddr {
             let (stream, _) = listener.accept().await.unwrap();
             let (acceptor, service) = (acceptor.clone(), service.clone());
             tokio::spawn(async move {
-                // What becomes of it is seen by the client.
+                // The client asserts the result of the TLS handshake.
                 let Ok(stream) = acceptor.accept(stream).await else {
                     return;
                 };

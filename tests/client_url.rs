@@ -124,7 +124,7 @@ async fn host_of(url: String, listener: &TcpListener) -> String {
 
 #[tokio::test]
 async fn dials_a_zone_and_keeps_it_to_itself() {
-    // Loopback has the number 1 wherever there is one; machines without IPv6 have no such address.
+    // The loopback interface always has the number 1. Machines without IPv6 have no such address.
     if let Ok(listener) = TcpListener::bind("[::1]:0").await {
         let port = listener.local_addr().unwrap().port();
         for zone in ["%1", "%251"] {

@@ -9,11 +9,13 @@ use std::{sync::Arc, time::Duration};
 use support::{
     pipe,
     violations::{EMPTY_FRAGMENTS, INVALID_UTF8, PINGS, TOO_LARGE, UNMASKED},
-    wire::{FIN, PONG, TEXT, close, frame, read_close, read_frame, read_payload, write},
+    wire::{
+        self, CLOSE, FIN, PONG, TEXT, close, frame, read_close, read_frame, read_payload, write,
+    },
     within,
 };
 use tokio::{
-    io::{AsyncReadExt, DuplexStream},
+    io::{AsyncReadExt, DuplexStream, duplex},
     sync::{Notify, mpsc},
     task::yield_now,
     time::{Instant, sleep, sleep_until},
@@ -352,5 +354,43 @@ async fn recv_returns_the_rule_that_the_peer_broke() {
         let closed = sender.closed().await;
         assert_eq!(closed.side(), Side::Local);
         assert_eq!(closed.code().map(CloseCode::get), Some(code));
+    }
+}
+
+/// A Close without a code (RFC 6455 §7.1.5), as a gateway passes it on.
+#[tokio::test(start_paused = true)]
+async fn sends_a_close_without_a_code() {
+    for by_sender in [true, false] {
+        let connections = Connections::new();
+        let (server, mut client) = duplex(64);
+        let mut socket = connections.from_io(server, Config::new()).unwrap();
+        socket.send("last").await.unwrap();
+        let sender = socket.sender();
+        let closes = tokio::spawn(async move {
+            if by_sender {
+                socket.sender().close_without_code();
+            } else {
+                socket.close_without_code().await;
+            }
+            assert_eq!(socket.recv().await.unwrap(), None);
+            assert_eq!(socket.close_frame(), None);
+            socket
+        });
+        assert_eq!(read_frame(&mut client).await.unwrap().payload, b"last");
+        let frame = within(read_frame(&mut client)).await.unwrap();
+        assert_eq!((frame.first, &frame.payload[..]), (FIN | CLOSE, &b""[..]));
+        write(&mut client, &wire::frame(FIN | CLOSE, b"")).await;
+        let mut socket = within(closes).await.unwrap();
+        let closed = within(sender.closed()).await;
+        assert_eq!((closed.side(), closed.code()), (Side::Local, None));
+        assert!(closed.is_clean());
+        // A later Close changes nothing.
+        socket.close(CloseCode::NORMAL, "").await.unwrap();
+        assert_eq!(sender.closed().await, closed);
+        drop(client);
+        within(connections.wait()).await;
+        let counts = connections.counts();
+        let counted: Vec<_> = counts.closed().collect();
+        assert_eq!(counted, [((Side::Local, CountedCode::None), 1)]);
     }
 }

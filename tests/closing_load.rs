@@ -29,7 +29,7 @@ async fn run(futures: impl IntoIterator<Item = impl Future<Output = ()>>) {
     all.for_each_concurrent(16, within).await;
 }
 
-/// Breaks a rule, goes on sending without reading, and then reads the Close.
+/// Breaks a rule, keeps sending without reading, and then reads the Close.
 async fn violate(address: SocketAddr, number: usize) {
     const VIOLATIONS: [(u16, &[u8], usize); 7] = [
         (1002, UNMASKED, 1),

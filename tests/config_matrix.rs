@@ -2,7 +2,7 @@
 //! and each count is tried at 0, at 1 and at its maximum.
 //!
 //! A setting that is added gets a line in [`DURATIONS`] or in [`COUNTS`]. The rates of messages and bytes do
-//! not: they bound what a peer may say, however punctual it is (`tests/rates.rs`).
+//! not: they limit any peer, even one that is on time (`tests/rates.rs`).
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -34,15 +34,15 @@ const LATE: Duration = Duration::from_millis(30);
 /// How many bytes a stream holds in each direction: less than the head of a 101.
 const PIPE: usize = 128;
 const SECOND: Duration = Duration::from_secs(1);
-/// Far more than a conversation takes, in the time of a clock that is stopped.
+/// Far more than a conversation takes. The clock is paused, so the wait takes no real time.
 const GUARD: Duration = Duration::from_secs(3600);
 
-/// Who serves the connection.
+/// The code that serves the connection.
 #[derive(Clone, Copy, Debug, PartialEq)]
 enum Host {
     Echo,
     Handler,
-    /// A task apart from the connection's.
+    /// Another task than the connection's.
     Task,
     #[cfg(feature = "client")]
     Client,
@@ -344,7 +344,7 @@ async fn no_lifetime_is_too_short_for_a_few_messages_and_the_closing_handshake()
     failures.assert_none();
 }
 
-/// What a peer may do where the sizes are 0: send empty messages, in pieces as well, and control
+/// Where the maximum sizes are 0, a peer may send empty messages, also in fragments, and control
 /// frames of any size.
 #[tokio::test(start_paused = true)]
 async fn takes_empty_messages_and_control_frames_where_sizes_are_zero() {

@@ -36,7 +36,7 @@ impl Handler for ByPath {
                 .configure(|config| config.max_message_size(20)),
             "/panic" => accept.configure(|_| panic!("on purpose")),
             "/offer" => {
-                // What the client offered counts, whatever becomes of the request.
+                // The client's own offer counts, even if the handler changes the request.
                 let offer = HeaderValue::from_static("permessage-deflate");
                 request.headers.insert(SEC_WEBSOCKET_EXTENSIONS, offer);
                 accept.configure(|config| config)

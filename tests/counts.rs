@@ -140,7 +140,7 @@ async fn counts_refusals_by_their_reason() {
     let connections = connections.max_connections(1);
     assert_eq!(knock(&layer, "/").await.0, 503);
     let connections = connections.without_max_connections();
-    // There is no server that could hand over a connection.
+    // The request has no `OnUpgrade` of an HTTP server.
     let service = layer.clone().into_service();
     let answer = service.oneshot(raw::handshake_head()).await.unwrap();
     assert_eq!(answer.status(), StatusCode::INTERNAL_SERVER_ERROR);

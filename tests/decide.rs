@@ -1,4 +1,4 @@
-//! What goes from the decision on a handshake to the handler: carried values, and functions in pairs.
+//! Values from the decision on a handshake to the handler: `Accept::carry` and `decide`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -38,7 +38,7 @@ fn user(request: &Parts) -> Result<String, Refusal> {
     Ok(user.ok_or_else(Refusal::unauthorized)?.to_owned())
 }
 
-/// What is neither `Clone` nor `Sync`.
+/// A value that is neither `Clone` nor `Sync`.
 struct User(Cell<String>);
 
 impl User {
@@ -266,7 +266,7 @@ async fn drops_what_was_carried_when_the_handshake_fails_or_nobody_takes_it() {
     assert_eq!(dropped.load(Ordering::Relaxed), 2);
 }
 
-/// What is carried must not make futures that hold a reference to the socket less than `Send`.
+/// A future that holds a reference to the socket is `Send`, even if the carried value is not `Sync`.
 #[test]
 fn sockets_and_acceptances_are_send_and_sync() {
     fn assert_both<T: Send + Sync>() {}

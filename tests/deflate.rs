@@ -438,7 +438,7 @@ async fn refers_to_messages_before_only_where_that_was_agreed_on() {
         let mut sizes = Vec::new();
         for index in 0..3 {
             let message = json();
-            // What is sent in plain between them is not referred to.
+            // Compressed messages do not refer to uncompressed messages between them.
             held.socket
                 .send_uncompressed(format!("{index}"))
                 .await
@@ -569,7 +569,7 @@ async fn gives_a_message_back_that_finds_no_room() {
         };
         assert_eq!(refused, TrySendError::Full(Message::text(&*text)));
         assert_eq!(sent, 3);
-        // What was refused is not referred to either.
+        // A compressed message does not refer to a message that was refused.
         held.sender.send("the last").await.unwrap();
         let mut inflater = Inflater::new();
         for expected in [&*text, &text, &text, "the last"] {

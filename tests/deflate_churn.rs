@@ -1,8 +1,8 @@
-//! What compressed connections that come and go hold, in resident memory.
+//! The resident memory of compressed connections that are opened and closed repeatedly.
 //!
-//! Compressors are large enough for glibc to return them to the system when they are freed, as long as
-//! nothing of their size was freed before. From then on it keeps them for what is allocated next. So they
-//! are used again here, and what is left at the end is measured in a process that has freed nothing else.
+//! glibc returns a freed compressor to the system only if the process has freed no block of that size
+//! before. Later ones stay in its heap. So the crate reuses compressors, and the test measures the memory
+//! that is left at the end in a process that has freed nothing else.
 //!
 //! ```text
 //! cargo test --features deflate --test deflate_churn -- --nocapture
@@ -29,7 +29,7 @@ const RSV1: u8 = 0x40;
 
 const CONNECTIONS: usize = 300;
 const GENERATIONS: usize = 12;
-/// What may be left when all have gone.
+/// The maximum growth after all connections have ended.
 const LEFT: usize = 32 * MIB;
 
 const PARTS: &[(&str, fn())] = &[
@@ -87,7 +87,7 @@ async fn open(service: &Service, message: &[u8]) -> DuplexStream {
     client
 }
 
-/// Replaces half of the connections in each generation, so many at once.
+/// Replaces half of the connections in each generation, `at_once` of them at the same time.
 fn churn(window_bits: u8, at_once: usize) {
     run(async move {
         let deflate = Deflate::new()

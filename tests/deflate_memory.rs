@@ -1,4 +1,4 @@
-//! What compressed connections hold, in resident memory.
+//! The resident memory of compressed connections.
 //!
 //! ```text
 //! cargo test --features deflate --test deflate_memory -- --nocapture
@@ -26,7 +26,7 @@ use wire::{
 const SECOND: Duration = Duration::from_secs(1);
 const RSV1: u8 = 0x40;
 
-/// What a pipe holds, in each direction.
+/// The capacity of a pipe in each direction.
 const PIPE: usize = 4 * KIB;
 
 const PARTS: &[(&str, fn())] = &[
@@ -120,7 +120,7 @@ async fn opened(service: &Service, count: usize, warm: &[u8]) -> (Vec<DuplexStre
     (clients, growth)
 }
 
-/// What `len` zeros compress to, about a thousandth.
+/// Returns `len` zeros in compressed form, about a thousandth of their length.
 fn zeros(len: usize) -> Vec<u8> {
     let mut compress = Compress::new(flate2::Compression::new(6), false);
     let mut output = Vec::with_capacity(len / 500 + 100);

@@ -28,7 +28,7 @@ const SESSIONS: u32 = 2_000;
 const MAX_MESSAGE: usize = 3_000;
 const MAX_FRAME: usize = 2_000;
 
-/// What became of a session at a server.
+/// The outcome of a session at a server.
 #[derive(Debug)]
 struct Outcome {
     messages: Vec<Message>,
@@ -99,7 +99,7 @@ fn compare(ours: &Outcome, theirs: &Outcome, session: u32, tally: &mut Tally) {
     };
     if is_long_form {
         // RFC 6455 §5.2: "the minimal number of bytes MUST be used to encode the length".
-        // tungstenite takes others, and goes on.
+        // tungstenite accepts longer encodings, and continues.
         assert!(theirs.messages.starts_with(&ours.messages), "{}", context());
         tally.lenient += 1;
         return;
@@ -121,8 +121,8 @@ fn compare(ours: &Outcome, theirs: &Outcome, session: u32, tally: &mut Tally) {
         }
         (End::Eof, End::Eof) => tally.ended += 1,
         (End::Refused(our_fault), End::Refused(their_fault)) => {
-            // A frame may have two faults, and the RFC names no order: tungstenite looks at a length
-            // before what precedes it, and at the reason of a Close before its code.
+            // A frame may break two rules, and the RFC does not define their order. tungstenite checks the length
+            // before the bits that precede it, and the reason of a Close before its code.
             let is_same = match (our_fault, their_fault) {
                 (1002, 1009) => true,
                 (1002, 1007) => ours.rule == "the close code may not be sent",
@@ -136,8 +136,8 @@ fn compare(ours: &Outcome, theirs: &Outcome, session: u32, tally: &mut Tally) {
             }
             tally.refused += 1;
         }
-        // What is wrong already cannot become right (§8.1 and §5.5 let a connection be failed at
-        // once); tungstenite looks when the whole frame is there, and it never was.
+        // We fail the connection at the first wrong byte (§8.1 and §5.5 allow that). tungstenite checks
+        // only a complete frame, and this frame was never completed.
         (End::Refused(_), End::Eof) => tally.early += 1,
         _ => panic!("{}", context()),
     }
@@ -146,7 +146,7 @@ fn compare(ours: &Outcome, theirs: &Outcome, session: u32, tally: &mut Tally) {
 /// Every end has its own code (RFC 6455 §7.4.1).
 fn assert_codes(ours: &Outcome, session: u32) {
     let expected = match ours.end {
-        // As the peer's, which `compare` looks at.
+        // The code is the peer's, and `compare` checks it.
         End::Closed => return assert!(ours.close.is_some(), "session {session}: {ours:?}"),
         End::Eof => 1002,
         End::Refused(code) => code,
@@ -355,7 +355,7 @@ impl Random {
         bytes.extend(wire::frame(FIN | opcode, rest));
     }
 
-    /// Text, of which one in ten is none.
+    /// Returns a text. One in ten is not valid UTF-8.
     fn text(&mut self) -> Vec<u8> {
         let mut text = Vec::new();
         for _ in 0..self.below(60) {

@@ -1,4 +1,4 @@
-//! Ends that nobody asked for: half a stream, a slow reader, a task that died, code that panics.
+//! Unexpected ends: half of a stream ends, a peer reads slowly, a task is dropped, or code panics.
 
 mod support;
 
@@ -148,7 +148,7 @@ async fn lets_others_run_while_it_drains_a_stream_that_never_ends() {
     assert!(peer.lock().read > 0);
 }
 
-/// Panics wherever it can.
+/// Panics when it is formatted. With the text "dropped", also panics when it is dropped.
 struct Bomb(&'static str);
 
 impl Drop for Bomb {
@@ -180,7 +180,7 @@ async fn closes_with_1011_wherever_the_handler_panics() {
         std::panic::panic_any(Bomb("dropped"));
     }
     let mut client = tcp::open(WebSocketLayer::new(in_display).into_service()).await;
-    // Without a subscriber nobody asks for the text.
+    // Without a subscriber, the text of the error is not formatted.
     assert_eq!(read_close(&mut client).await, Some(1011));
     let mut client = tcp::open(WebSocketLayer::new(in_its_payload).into_service()).await;
     assert_eq!(read_close(&mut client).await, Some(1011));

@@ -1,4 +1,4 @@
-//! What a connection gives back: at its end, and when it lets others run.
+//! Memory that a connection frees at its end, and when it yields.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -33,7 +33,7 @@ use wire::{BINARY, FIN, frame, write};
 #[global_allocator]
 static GLOBAL: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
-/// What is measured is of the whole process.
+/// Serializes the tests, because the allocator counts for the whole process.
 static ONE: Mutex<()> = Mutex::new(());
 
 const KIB: usize = 1024;
@@ -53,16 +53,16 @@ fn run(test: impl Future<Output = ()>) {
         .block_on(test);
 }
 
-/// The peers are gone in the middle of a message; the application still has a `Sender` for each.
+/// Each peer disconnects in the middle of a message. The application keeps a `Sender` for each connection.
 #[test]
-fn a_sender_of_a_connection_that_is_gone_holds_nothing_that_was_received() {
+fn a_sender_of_an_ended_connection_holds_no_received_bytes() {
     const CONNECTIONS: usize = 20;
     run(async {
         let mut senders: Vec<Sender> = Vec::new();
         let mut before = 0;
         for round in 0..2 * CONNECTIONS {
             if round == CONNECTIONS {
-                // What the first ones needed once is there.
+                // Memory that is allocated only once is allocated by now.
                 before = live();
             }
             let (server, mut client) = duplex(64 * KIB);
@@ -85,7 +85,7 @@ fn a_sender_of_a_connection_that_is_gone_holds_nothing_that_was_received() {
     });
 }
 
-/// A stream on which the next message is always there, once it is `full`.
+/// A stream that always has a next message, once it is `full`.
 struct Endless {
     message: Vec<u8>,
     full: Arc<AtomicBool>,
@@ -105,9 +105,9 @@ impl Tap for Endless {
     }
 }
 
-/// Each poll of the task ends because others have to get their turn.
+/// Each poll of a connection's task ends because the task yields to others.
 #[test]
-fn connections_that_let_others_run_hold_no_read_buffer() {
+fn connections_that_yield_hold_no_read_buffer() {
     const CONNECTIONS: usize = 50;
     run(async {
         let (told, mut begun) = mpsc::unbounded_channel();

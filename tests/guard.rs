@@ -40,8 +40,8 @@ use support::{
 
 /// Asserts that a client gets this response and nothing else, and that no handler runs.
 ///
-/// What the handler would read and answer is sent along. The server closes the connection when the
-/// task that a handler would run in has ended, so there is nothing to wait for after that.
+/// The client also sends frames that the handler would answer. The server closes the connection when
+/// the task for the handler has ended, so the handler cannot run later.
 async fn keep_away<S, B>(service: S, handler: &Recorder, status: u16, body: &str)
 where
     S: Service<Request<Incoming>, Response = Response<B>> + Clone + Send + 'static,
@@ -271,7 +271,7 @@ async fn a_body_behind_one_that_asks_nothing_is_not_let_through() {
     log.names("ERROR", "insecure_run_behind_any_response").await;
 }
 
-/// `Sent` cannot tell these apart, as its documentation says.
+/// `Sent` cannot distinguish these cases, as its documentation says.
 #[tokio::test]
 async fn the_handler_runs_behind_a_refusal_that_has_read_or_kept_the_body() {
     async fn runs<S, B>(outer: S, handler: &Recorder)
@@ -347,8 +347,8 @@ impl Body for Asked {
     }
 }
 
-/// What the guard is built on. If this fails, hyper has changed, and every handshake is taken for
-/// one that an outer layer has refused.
+/// The guard depends on this behaviour of hyper. If this test fails, hyper has changed, and the guard
+/// treats every handshake as refused by an outer layer.
 #[tokio::test]
 async fn hyper_asks_the_body_of_a_101_for_its_end_before_it_hands_over_the_connection() {
     for replaced in [false, true] {

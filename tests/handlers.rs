@@ -1,4 +1,4 @@
-//! What can be given to a layer as its handler, over real connections.
+//! The values that a layer accepts as its handler, over real connections.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -24,7 +24,7 @@ use crate::support::{
     tcp::serve,
 };
 
-/// Says hello to whoever has a name, and refuses the others.
+/// Greets users by the name in their request, and refuses requests without a name.
 struct Greeter;
 
 impl Handler for Greeter {
@@ -46,7 +46,7 @@ async fn greet(mut socket: WebSocket) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Returns the first message of a layer's handler to Ada.
+/// Returns the first message that a layer's handler sends to the user Ada.
 async fn greeting<H: Handler>(layer: WebSocketLayer<H>) -> String {
     let request = handshake().with("X-User", "Ada");
     let (mut client, _) = upgrade(serve(layer.into_service()).await, &request).await;
@@ -83,7 +83,7 @@ async fn functions_serve_connections_in_every_form() {
 }
 
 #[tokio::test]
-async fn a_boxed_handler_accepts_and_serves_as_the_one_in_it_does() {
+async fn a_boxed_handler_accepts_and_serves_like_its_inner_handler() {
     let handlers = [
         BoxHandler::new(Greeter),
         BoxHandler::new(greet),
@@ -96,7 +96,7 @@ async fn a_boxed_handler_accepts_and_serves_as_the_one_in_it_does() {
     let [refusing, open, _] = handlers;
     for (handler, status) in [
         (refusing, StatusCode::UNAUTHORIZED),
-        // It was accepted, and no server has promised the connection.
+        // The handler accepts, but the request has no `OnUpgrade` of an HTTP server.
         (open, StatusCode::INTERNAL_SERVER_ERROR),
     ] {
         let service = WebSocketService::new(handler);
@@ -106,7 +106,7 @@ async fn a_boxed_handler_accepts_and_serves_as_the_one_in_it_does() {
 }
 
 #[tokio::test]
-async fn a_boxed_handler_is_called_by_the_name_of_its_own() {
+async fn a_boxed_handler_has_the_name_of_its_inner_handler() {
     let shown = format!("{:?}", BoxHandler::new(BoxHandler::new(greet)));
     assert!(shown.contains("handlers::greet"), "{shown}");
     let shown = format!("{:?}", BoxHandler::new(Greeter));
@@ -129,7 +129,7 @@ async fn connections_share_the_state_of_their_handler() {
     }
     assert_eq!(visits.load(Ordering::Relaxed), 3);
 
-    // The function may be a plain one, and the state a reference.
+    // An `async fn` with a reference as its state.
     async fn join(mut socket: WebSocket, guests: &'static Mutex<Vec<u8>>) -> Result<(), BoxError> {
         guests.lock().unwrap().push(b'a');
         socket.send("welcome").await?;

@@ -52,7 +52,7 @@ async fn refuse<H: Handler>(
         response
     }));
 
-    // Whatever follows was meant as frames: it must not be answered as a request.
+    // The bytes after a handshake are frames for the client: they must not be answered as a request.
     let pipelined = "GET /second HTTP/1.1\r\nHost: example.com\r\n\r\n";
     let bytes = exchange(server.await, &request.clone().followed_by(pipelined)).await;
     let reply = Reply::parse(&bytes);
@@ -84,7 +84,7 @@ async fn refuse<H: Handler>(
     reply
 }
 
-/// Asserts that a handshake is refused before anybody is asked.
+/// Asserts that a handshake is refused before the handler is called.
 async fn refuse_unasked(request: &Head, why: HandshakeError) -> Reply {
     let handler = Recorder::new();
     let reply = refuse(layer(handler.clone()), request, why).await;

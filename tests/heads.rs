@@ -1,4 +1,4 @@
-//! How large the head of a handshake may be, and what a client is told when it is larger.
+//! The maximum size of a handshake's head, and the response to a larger one.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;

@@ -419,7 +419,7 @@ async fn runs_no_handler_when_an_outer_layer_refuses() {
     let layer = WebSocketLayer::new(handler.clone());
     let connections = layer.connections();
     let service = layer.layer(service_fn(inner));
-    // The status alone, and the body is ours: on HTTP/1 that could not be told apart.
+    // The layer changes only the status and keeps our body. Over HTTP/1.1 the guard could not detect that.
     let refusing = service.map_response(|mut response: Response<ResponseBody<_>>| {
         *response.status_mut() = StatusCode::FORBIDDEN;
         response

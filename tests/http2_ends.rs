@@ -52,7 +52,7 @@ async fn emptied(connections: &Connections) -> Duration {
     start.elapsed()
 }
 
-/// Asserts that the server has ended its half, which a reset would turn into an error.
+/// Asserts that the server has ended its half without a reset.
 async fn ends(tunnel: &mut Tunnel) {
     let read = timeout(GUARD, tunnel.read(&mut [0])).await.unwrap();
     assert_eq!(read.unwrap(), 0);
@@ -298,7 +298,7 @@ async fn gives_a_stalled_stream_up_by_any_executor() {
         1
     );
 
-    // What hyper had taken comes when the client reads again, and then the end.
+    // When the client reads again, it gets the bytes that hyper had taken, and then the end.
     let mut bytes = 0;
     while let Some(data) = stalled.next().await {
         let data = data.unwrap();
@@ -311,8 +311,8 @@ async fn gives_a_stalled_stream_up_by_any_executor() {
     assert_eq!(read_frame(&mut sibling).await.unwrap().payload, b"again");
 }
 
-/// What hyper by itself makes of a stream that is dropped: an end without a Close, and "no error",
-/// because there is no other end of it.
+/// With another executor, hyper itself ends a dropped stream: without a Close, but with "no error" as
+/// if it were complete.
 #[tokio::test(start_paused = true)]
 async fn ends_an_aborted_stream_without_a_close_by_any_executor() {
     let (handler, _ends) = Told::new();

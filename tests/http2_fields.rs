@@ -83,7 +83,7 @@ async fn refuses_a_length_to_which_the_stream_would_be_held() {
         let text = HandshakeError::UnexpectedBody.to_string();
         assert_eq!(answer.text().await, text);
     }
-    // The connection goes on.
+    // The HTTP/2 connection stays open.
     let mut open = session.open().await;
     write(&mut open, &frame(FIN | TEXT, b"hello")).await;
     assert_eq!(read_frame(&mut open).await.unwrap().payload, b"hello");

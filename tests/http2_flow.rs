@@ -1,7 +1,7 @@
-//! Many sockets on one HTTP/2 connection: each gets on, whatever becomes of the others.
+//! Many sockets on one HTTP/2 connection: each makes progress, even if another one is blocked.
 //!
-//! On tokio's paused clock, which passes only when nobody can do anything: what took no time has
-//! not waited for anything but others' work.
+//! tokio's paused clock advances only when no task can make progress. So if an exchange takes no time,
+//! it has not waited for a timer.
 
 #![cfg(feature = "http2")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
@@ -107,8 +107,8 @@ async fn one_that_is_never_read_stops_no_other() {
     drop(unread);
 }
 
-/// What their clients send fills the windows of those streams, and that of the connection has room
-/// for all of them: hence the settings of `http2::server`.
+/// The client fills the windows of these streams. With the settings of `http2::server`, the window of
+/// the connection has room for all of them.
 #[tokio::test(start_paused = true)]
 async fn handlers_that_receive_nothing_stop_no_other() {
     let session = session().await;

@@ -1,7 +1,7 @@
-//! What the sockets of one HTTP/2 connection can make the server hold, in resident memory.
+//! The resident memory of a server whose client opens many WebSockets on one HTTP/2 connection.
 //!
-//! Measured as in `memory`. The client's own memory counts as well, being in the same process; so it
-//! gives no window, or does not read, where the server's is what matters.
+//! It is measured as in `memory`. The client's memory also counts, because it is in the same process. So
+//! the client grants no window, or does not read, where only the server's memory matters.
 //!
 //! ```text
 //! cargo test --features http2 --test http2_memory -- --nocapture
@@ -36,9 +36,9 @@ use tower_websocket::{BoxError, Connections, Echo, Handler, WebSocket, WebSocket
 use wire::{FIN, TEXT, frame, write};
 
 const SECOND: Duration = Duration::from_secs(1);
-/// What is offered to each socket.
+/// The bytes that the handler tries to send on each socket.
 const OFFERED: usize = 100 * MIB;
-/// Sockets that stand still.
+/// The number of sockets that are stalled.
 const STALLED: usize = 50;
 
 const PARTS: &[(&str, fn())] = &[
@@ -63,8 +63,8 @@ fn holds_no_more_than_it_may_on_streams() {
     measure("holds_no_more_than_it_may_on_streams", PARTS);
 }
 
-/// Pushes a message, the same to all, to those who have asked for it when they send one, and echoes
-/// to all others.
+/// Sends many copies of a message to a client that asks for it, once the client has sent a message.
+/// Echoes for all other clients.
 #[derive(Clone)]
 struct Push(Bytes);
 
@@ -143,7 +143,7 @@ fn stalled(len: usize, stall: Stall) {
         sleep(SECOND).await;
         let mut pending = Vec::new();
         let mut growth = Growth::start();
-        // What hyper holds of a stream stays until the client reads, or its connection ends.
+        // hyper keeps the data of a stream until the client reads, or its connection ends.
         for (what, bound) in [
             ("growth by 50", MIB + MIB / 2),
             (
@@ -179,7 +179,7 @@ fn resets(answered: bool) {
         let mut growth = None;
         let before = tasks.num_alive_tasks();
         for number in 0..10_000 {
-            // What the first thousand have cost is there to be used again.
+            // Later streams use the memory of the first thousand again.
             if number == 1_000 {
                 growth = Some(Growth::start());
             }

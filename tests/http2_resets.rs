@@ -221,7 +221,7 @@ async fn leaves_an_answer_alone_that_an_outer_layer_put_in_the_place_of_ours() {
     assert_eq!(connections.counts().open(), 0);
 }
 
-/// The answer comes, but only after nobody waits for its stream any more.
+/// The answer is sent after the handover of the stream has timed out.
 #[tokio::test(start_paused = true)]
 async fn resets_a_stream_that_comes_too_late() {
     let layer = WebSocketLayer::new(Echo::new());

@@ -78,7 +78,7 @@ async fn axum_serve_ends_when_the_sockets_are_closed() {
     assert_eq!((report.clean, report.aborted), (2, 0));
 }
 
-/// Serves one connection of which a shutdown is to wait for the end, as hyper-util does it.
+/// Serves one connection, and returns hyper-util's shutdown, which waits for the end of the connection.
 fn serve<H: Handler>(
     layer: WebSocketLayer<H>,
 ) -> (

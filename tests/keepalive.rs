@@ -1,4 +1,4 @@
-//! The heartbeat: who is pinged and when, what counts as an answer, and who is taken for gone.
+//! Keepalive: when a peer is pinged, which pongs count as an answer, and when a peer is treated as gone.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -20,7 +20,7 @@ const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Reads a frame, which has to be a ping, and returns its payload.
+/// Reads a frame, asserts that it is a ping, and returns its payload.
 async fn read_ping(client: &mut DuplexStream) -> Vec<u8> {
     let frame = read_frame(client).await.unwrap();
     assert_eq!(
@@ -35,7 +35,7 @@ async fn answer(client: &mut DuplexStream, payload: &[u8]) {
     write(client, &frame(FIN | PONG, payload)).await;
 }
 
-/// Asserts that nothing is sent for so long, and that the connection stays.
+/// Asserts that nothing is sent for `time`, and that the connection stays open.
 async fn assert_quiet(client: &mut DuplexStream, time: Duration) {
     let silence = timeout(time, client.read(&mut [0; BUFFER])).await;
     assert!(silence.is_err(), "{silence:?} was read");
@@ -45,10 +45,10 @@ async fn assert_quiet(client: &mut DuplexStream, time: Duration) {
 async fn assert_dropped(mut client: DuplexStream) {
     let mut rest = Vec::new();
     client.read_to_end(&mut rest).await.unwrap();
-    assert_eq!(rest, b"", "nobody is there to be told anything");
+    assert_eq!(rest, b"", "the connection is dropped without a Close");
 }
 
-/// Asserts that the holder is told of a peer that did not answer.
+/// Asserts that `recv` reports a peer that did not answer.
 async fn assert_unresponsive(mut socket: WebSocket) {
     let end = socket.recv().await;
     assert!(matches!(end, Err(RecvError::Unresponsive)), "{end:?}");
@@ -80,7 +80,7 @@ async fn gives_up_a_dead_peer_after_the_silence_and_the_wait_for_an_answer() {
 
 #[tokio::test(start_paused = true)]
 async fn gives_up_a_peer_that_reads_nothing_either() {
-    // Whatever swallows the ping does not take it out of the stream; it fits into a buffer.
+    // The client reads nothing. The ping fits into the buffer of the pipe, so writing does not block.
     let (socket, _client) = pipe::socket(Config::new(), BUFFER);
     let start = Instant::now();
     assert_unresponsive(socket).await;
@@ -99,7 +99,7 @@ async fn follows_the_times_that_are_set() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn counts_the_silence_from_whatever_came_last() {
+async fn counts_the_silence_from_the_last_received_frame() {
     let kinds = [
         ("text", frame(FIN | TEXT, b"hello")),
         ("binary", frame(FIN | BINARY, b"hello")),
@@ -121,7 +121,7 @@ async fn counts_the_silence_from_whatever_came_last() {
     }
 }
 
-/// Pongs that nobody asked for cost a token each, and there are ten at the least.
+/// Asserts that at most `tokens` tokens are left. Each unsolicited pong costs one, and a full bucket has at least ten.
 async fn assert_tokens_left(mut client: DuplexStream, tokens: usize) {
     write(&mut client, &frame(FIN | PONG, b"").repeat(tokens)).await;
     sleep(Duration::from_millis(1)).await;
@@ -130,10 +130,10 @@ async fn assert_tokens_left(mut client: DuplexStream, tokens: usize) {
     assert_eq!(close.close_code(), Some(1008), "{tokens} were left");
 }
 
-/// The answers to our pings are no control frames that the peer came up with.
+/// Pongs that answer our pings do not count as control frames of the peer.
 #[tokio::test(start_paused = true)]
-async fn takes_the_answers_to_its_pings_for_nothing() {
-    // A token a second, and a ping each 50 ms.
+async fn does_not_count_the_answers_to_its_pings() {
+    // The bucket gets one token per second, and a ping is sent every 50 ms.
     let tiny = Duration::from_millis(50);
     let config = Config::new().max_control_frames(1, 10);
     let (socket, mut client) = pipe::socket(config.keepalive(tiny, tiny), BUFFER);
@@ -147,15 +147,15 @@ async fn takes_the_answers_to_its_pings_for_nothing() {
     assert_tokens_left(client, 10).await;
 }
 
-/// An answer is one whatever came before it, and only the first time.
+/// A pong counts as an answer even after other messages, but only once.
 #[tokio::test(start_paused = true)]
-async fn takes_an_answer_that_it_waits_for_no_more_for_nothing() {
+async fn does_not_count_an_answer_that_it_no_longer_waits_for() {
     let tiny = Duration::from_millis(50);
     let config = Config::new().max_control_frames(1, 10);
     let (mut socket, mut client) = pipe::socket(config.keepalive(tiny, tiny), BUFFER);
     for _ in 0..200 {
         let ping = read_ping(&mut client).await;
-        // A message that has come meanwhile takes the place of the answer.
+        // A message also shows that the peer is alive, so the connection no longer waits for the answer.
         write(&mut client, &frame(FIN | TEXT, b"busy")).await;
         assert_eq!(socket.recv().await.unwrap(), Some("busy".into()));
         answer(&mut client, &ping).await;
@@ -168,7 +168,7 @@ async fn takes_an_answer_that_it_waits_for_no_more_for_nothing() {
     assert_tokens_left(client, 7).await;
 }
 
-/// Where an answer may take longer than a silence, the next ping is due before the answer was.
+/// If the wait for an answer is longer than the silence, the next ping may be due before the answer.
 #[tokio::test(start_paused = true)]
 async fn counts_the_silence_from_a_message_that_comes_instead_of_a_pong() {
     let layer = WebSocketLayer::new(Echo::new());
@@ -221,7 +221,7 @@ async fn counts_the_silence_from_the_last_of_many_messages() {
         let silence = last.elapsed();
         let case = format!("{silence:?} behind {messages} messages, one each {step} ms");
         assert_eq!(silence, seconds(8), "{case}");
-        // While a ping waits, each counts from its moment again.
+        // A message while a ping is unanswered starts the silence again.
         sleep(seconds(3)).await;
         write(&mut client, &frame(FIN | TEXT, b"hello")).await;
         assert_eq!(read_frame(&mut client).await.unwrap().payload, b"hello");
@@ -252,7 +252,7 @@ async fn keeps_a_peer_that_answers_every_ping() {
         let start = Instant::now();
         let payload = read_ping(&mut client).await;
         assert_eq!(start.elapsed(), seconds(20));
-        // At the last moment.
+        // The answer comes at the last moment.
         sleep(seconds(20) - Duration::from_millis(1)).await;
         answer(&mut client, &payload).await;
         payloads.push(payload);
@@ -266,8 +266,8 @@ async fn keeps_a_peer_that_answers_every_ping() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn asks_each_peer_something_else() {
-    // A nonce that can be guessed can be answered by who never saw the ping.
+async fn sends_each_peer_another_nonce() {
+    // A peer could answer a predictable nonce without reading the ping.
     let (_one, mut first) = pipe::socket(Config::new(), BUFFER);
     let (_other, mut second) = pipe::socket(Config::new(), BUFFER);
     let (first, second) = (read_ping(&mut first).await, read_ping(&mut second).await);
@@ -297,7 +297,7 @@ async fn does_not_take_a_pong_that_came_before_its_ping() {
     let (socket, mut client) = pipe::socket(Config::new(), BUFFER);
     let old = read_ping(&mut client).await;
     answer(&mut client, &old).await;
-    // The next nonce, for who knows how they are counted.
+    // The nonce of the next ping, if nonces were counted up.
     let next = u64::from_be_bytes(old.try_into().unwrap()).wrapping_add(1);
     sleep(seconds(19)).await;
     answer(&mut client, &next.to_be_bytes()).await;
@@ -319,7 +319,7 @@ async fn takes_a_message_for_a_sign_of_life() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn tells_how_long_the_last_answer_took() {
+async fn returns_the_round_trip_of_the_last_answer() {
     let (socket, mut client) = pipe::socket(Config::new(), BUFFER);
     assert_eq!(socket.round_trip(), None);
     for millis in [70, 3000, 1] {
@@ -328,7 +328,7 @@ async fn tells_how_long_the_last_answer_took() {
         sleep(took).await;
         answer(&mut client, b"something else").await;
         answer(&mut client, &payload).await;
-        // A second one proves nothing.
+        // A second pong for the same ping does not count.
         sleep(seconds(1)).await;
         answer(&mut client, &payload).await;
         sleep(seconds(1)).await;
@@ -352,7 +352,7 @@ async fn does_not_count_the_time_in_which_the_handler_lets_nothing_be_read() {
         pipe::socket(Config::new().receive_timeout(Duration::MAX), BUFFER);
     let ping = read_ping(&mut client).await;
     sleep(seconds(19)).await;
-    // The pong is stuck behind messages for which the inbox has no room.
+    // The pong follows messages for which the inbox has no room.
     for number in 0..20 {
         write(&mut client, &frame(FIN | BINARY, &[number])).await;
     }
@@ -362,7 +362,7 @@ async fn does_not_count_the_time_in_which_the_handler_lets_nothing_be_read() {
         let message = socket.recv().await.unwrap();
         assert_eq!(message, Some(Message::from(vec![number])));
     }
-    // From now on it counts again.
+    // From now on the silence counts again.
     let start = Instant::now();
     read_ping(&mut client).await;
     assert_eq!(start.elapsed(), seconds(20));
@@ -372,7 +372,7 @@ async fn does_not_count_the_time_in_which_the_handler_lets_nothing_be_read() {
 
 #[tokio::test(start_paused = true)]
 async fn does_not_count_the_time_in_which_output_is_blocked() {
-    // Nothing is read then, so the pong could not be seen.
+    // While output is blocked, nothing is read, so a pong would not be seen.
     let (mut socket, mut client) = pipe::socket(Config::new().write_timeout(Duration::MAX), BUFFER);
     socket.send(vec![7; 2 * BUFFER]).await.unwrap();
     sleep(seconds(60 * 60)).await;
@@ -392,7 +392,7 @@ async fn keeps_a_peer_that_is_in_the_middle_of_a_long_message() {
         pipe::socket(Config::new().assembly_timeout(Duration::MAX), BUFFER);
     let mut message = header(FIN | BINARY, 200, true);
     message.extend([0; 4 + 200]);
-    // A pong cannot overtake the message, however slowly that comes.
+    // A pong cannot overtake the message, even if the message arrives slowly.
     let (last, pieces) = message.split_last().unwrap();
     for piece in pieces.chunks(20) {
         write(&mut client, piece).await;
@@ -418,7 +418,7 @@ async fn keeps_a_peer_that_begins_a_long_message_instead_of_an_answer() {
     let received = socket.recv().await.unwrap();
     let text = "one more more more more more last";
     assert_eq!(received, Some(Message::from(text)));
-    // And then it is watched as before.
+    // After the message, keepalive works as before.
     let start = Instant::now();
     read_ping(&mut client).await;
     assert_eq!(start.elapsed(), seconds(20));

@@ -23,7 +23,7 @@ const MIB: usize = 1024 * KIB;
 const GUARD: Duration = Duration::from_secs(60);
 
 fn config() -> Config {
-    // A timer would make up for a stream that wakes nobody.
+    // A timer would hide a stream that does not wake the connection.
     let config = Config::new().without_keepalive();
     let config = config.write_timeout(Duration::from_secs(3600));
     config.max_message_size(4 * MIB)
@@ -44,7 +44,7 @@ async fn connect_from_io() -> TcpStream {
     client.unwrap()
 }
 
-/// Bytes none of which looks like its neighbours, so that none can be in the wrong place.
+/// Returns bytes that differ from their neighbours, so that a misplaced byte is noticed.
 fn bytes(len: usize) -> Vec<u8> {
     (0..len).map(|at| (at ^ at >> 8 ^ at >> 16) as u8).collect()
 }
@@ -60,7 +60,7 @@ fn text(len: usize) -> Vec<u8> {
     text.into_bytes()
 }
 
-/// What a client sends, and what is expected back.
+/// The bytes that a client sends, and those that it expects back.
 fn session() -> (Vec<u8>, Vec<(u8, Vec<u8>)>) {
     let messages = [
         (BINARY, bytes(MIB)),
@@ -119,7 +119,7 @@ async fn fill_and_drain(client: TcpStream, message: &[u8], count: usize) {
         let mut before = None;
         while before != Some(written.load(Ordering::Relaxed)) {
             before = Some(written.load(Ordering::Relaxed));
-            // The server runs in the same thread, which looks at its sockets in between.
+            // The server runs on the same thread, and makes progress during the yields.
             for _ in 0..1000 {
                 tokio::task::yield_now().await;
             }

@@ -1,9 +1,9 @@
-//! The table of `docs::layers`: what usual layers do outside of a `WebSocketLayer`, and inside of it.
+//! The table of `guide::layers`: what usual layers do outside of a `WebSocketLayer`, and inside of it.
 //!
 //! All of it is served in memory under a stopped clock, where a wait costs no time.
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-mod support;
+#![cfg(feature = "test-util")]
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::{
     sync::{Arc, Mutex},
@@ -19,17 +19,8 @@ use axum::{
     response::Response,
     routing::get,
 };
-use futures_util::{SinkExt, StreamExt};
 use http::{HeaderName, HeaderValue, StatusCode, header, request::Parts};
-use support::pipe::{self, HttpService};
-use tokio::{
-    io::{DuplexStream, duplex},
-    time::{advance, sleep, timeout},
-};
-use tokio_tungstenite::{
-    WebSocketStream, client_async,
-    tungstenite::{Error as ClientError, Message, client::IntoClientRequest},
-};
+use tokio::time::{advance, sleep, timeout};
 use tower::{
     Layer, ServiceBuilder,
     limit::{ConcurrencyLimitLayer, GlobalConcurrencyLimitLayer},
@@ -53,55 +44,49 @@ use tower_http::{
     validate_request::ValidateRequestHeaderLayer,
 };
 use tower_websocket::{
-    Accept, BoxError, Config, Echo, Handler, Refusal, WebSocket, WebSocketLayer, decide,
+    Accept, BoxError, Config, Echo, Handler, Message, Refusal, WebSocket, WebSocketLayer,
+    client::ConnectError,
+    decide,
+    testing::{self, Client, HttpService, connect},
 };
 
 const GUARD: Duration = Duration::from_secs(3600);
 const SECOND: Duration = Duration::from_secs(1);
 const TOKEN: HeaderName = HeaderName::from_static("x-token");
 
-type Client = WebSocketStream<DuplexStream>;
-
-/// What becomes of a handshake.
+/// The outcome of a handshake.
 #[derive(Debug, Eq, PartialEq)]
 enum Outcome {
     Served,
     /// Answered 101, and then dropped.
     Dropped,
     Refused(u16),
-    /// Answered 101 with a head that is no handshake's.
+    /// Answered 101 with a head that is not valid for a handshake.
     Broken,
 }
 
 /// Adds a layer.
 type Add = fn(Router) -> Router;
 
-/// Serves one connection of `service` in memory, and makes a handshake on it.
+/// Asks for a WebSocket, as a page of the same host does.
 async fn ask(
     service: impl HttpService,
     path: &str,
     token: Option<&str>,
-) -> Result<Client, ClientError> {
-    let (near, far) = duplex(64 * 1024);
-    pipe::serve_on(near, service);
-    let mut request = format!("ws://example.com{path}").into_client_request()?;
-    let headers = request.headers_mut();
-    headers.insert(header::ACCEPT_ENCODING, HeaderValue::from_static("gzip"));
-    headers.insert(
-        header::ORIGIN,
-        HeaderValue::from_static("http://example.com"),
-    );
+) -> Result<Client, ConnectError> {
+    let mut request = testing::Request::new(path)
+        .origin("http://localhost")
+        .header(header::ACCEPT_ENCODING, "gzip");
     if let Some(token) = token {
-        headers.insert(TOKEN, token.parse().unwrap());
+        request = request.header(TOKEN, token);
     }
-    let (client, _) = client_async(request, far).await?;
-    Ok(client)
+    connect(service, request).await
 }
 
 async fn echoes(client: &mut Client) -> bool {
-    let sent = client.send(Message::text("Hello")).await;
-    let received = timeout(GUARD, client.next()).await.unwrap();
-    sent.is_ok() && matches!(received, Some(Ok(message)) if message == Message::text("Hello"))
+    let sent = client.send("Hello").await;
+    let received = timeout(GUARD, client.recv()).await.unwrap();
+    sent.is_ok() && matches!(received, Ok(Some(message)) if message == Message::text("Hello"))
 }
 
 async fn outcome(app: &Router, path: &str, token: Option<&str>) -> Outcome {
@@ -110,7 +95,7 @@ async fn outcome(app: &Router, path: &str, token: Option<&str>) -> Outcome {
             true => Outcome::Served,
             false => Outcome::Dropped,
         },
-        Err(ClientError::Http(response)) => Outcome::Refused(response.status().as_u16()),
+        Err(ConnectError::Refused(response)) => Outcome::Refused(response.status().as_u16()),
         Err(_) => Outcome::Broken,
     }
 }
@@ -510,9 +495,9 @@ async fn of_two_layers_on_one_path_the_outer_one_answers() {
     let named = |name: &'static str| WebSocketLayer::new(Echo::prefixed(name)).path("/ws");
     let app = page().layer(named("inner: ")).layer(named("outer: "));
     let mut client = ask(app, "/ws", None).await.unwrap();
-    client.send(Message::text("Hello")).await.unwrap();
-    let answer = client.next().await.unwrap().unwrap();
-    assert_eq!(answer, Message::text("outer: Hello"));
+    client.send("Hello").await.unwrap();
+    let answer = client.recv().await.unwrap();
+    assert_eq!(answer, Some(Message::text("outer: Hello")));
 }
 
 /// `ServiceBuilder::option_layer` has two types of body; the switch of the layer has one.
@@ -553,10 +538,8 @@ async fn a_session_that_is_changed_in_accept_gets_its_cookie() {
     );
     let ws = WebSocketLayer::new(handler).into_service();
     let app = page().route_service("/ws", ws).layer(from_fn(sessions));
-    let (near, far) = duplex(64 * 1024);
-    pipe::serve_on(near, app);
-    let (_client, response) = client_async("ws://example.com/ws", far).await.unwrap();
-    assert_eq!(response.headers()[header::SET_COOKIE], "id=1");
+    let client = connect(app, "/ws").await.unwrap();
+    assert_eq!(client.response().headers()[header::SET_COOKIE], "id=1");
 }
 
 /// A handler gets the extensions of outer layers.
@@ -571,8 +554,6 @@ async fn extensions_of_outer_layers_reach_the_handler() {
     let mut client = ask(app.layer(AddExtensionLayer::new(7)), "/ws", None)
         .await
         .unwrap();
-    assert_eq!(
-        client.next().await.unwrap().unwrap(),
-        Message::text("Some(7)")
-    );
+    let answer = client.recv().await.unwrap();
+    assert_eq!(answer, Some(Message::text("Some(7)")));
 }

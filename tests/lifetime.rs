@@ -1,4 +1,4 @@
-//! How long a connection is open: as long as its handler runs or its `WebSocket` lives.
+//! A connection stays open while its handler runs or its `WebSocket` exists.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -34,7 +34,7 @@ async fn assert_echoes(client: &mut DuplexStream) {
     );
 }
 
-/// Answers pings for so long, and nothing else comes.
+/// Answers pings for this time, and asserts that no other frame arrives.
 async fn keep_alive(client: &mut DuplexStream, time: Duration) {
     let end = Instant::now() + time;
     while let Ok(ping) = tokio::time::timeout_at(end, read_frame(client)).await {

@@ -1,5 +1,5 @@
-//! Every limit of a connection, each by itself: where it lies, what the peer reads when it is
-//! passed, and what `recv` and `Sender::closed` tell of it.
+//! Each limit of a connection on its own: its exact value, the Close that the peer reads past it, and
+//! the results of `recv` and `Sender::closed`.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -30,7 +30,7 @@ use tower_websocket::{
 };
 use wire::{CLOSE, FIN, read_frame};
 
-/// What lies between a test and its socket, in each direction.
+/// The capacity of the pipe between a test and its socket, in each direction.
 const BUFFER: usize = 1024;
 const MIB: usize = 1024 * 1024;
 const MILLI: Duration = Duration::from_millis(1);
@@ -39,7 +39,7 @@ const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
 }
 
-/// Asserts what the holder of a socket and of a sender are told of an end that has come.
+/// Asserts the end of a connection, as its socket and a `Sender` return it.
 async fn assert_told(mut socket: WebSocket, fault: Option<&str>, code: Option<u16>, reason: &str) {
     let sender = socket.sender();
     let end = socket.recv().await;
@@ -60,7 +60,7 @@ async fn assert_told(mut socket: WebSocket, fault: Option<&str>, code: Option<u1
     assert!(!closed.is_clean(), "no Close of the peer was read");
 }
 
-/// Asserts that the peer is told why, and so is the holder of the socket.
+/// Asserts that the peer gets a Close with the reason, and that the socket returns the fault.
 async fn assert_refused(socket: WebSocket, mut client: DuplexStream, fault: &str, code: u16) {
     let frame = loop {
         let frame = read_frame(&mut client).await.expect("a Close");
@@ -75,7 +75,7 @@ async fn assert_refused(socket: WebSocket, mut client: DuplexStream, fault: &str
     assert_told(socket, Some(fault), Some(code), &reason).await;
 }
 
-/// Asserts that the connection is gone, and that nobody could be told.
+/// Asserts that the connection is dropped without a Close.
 async fn assert_dropped(socket: WebSocket, mut client: DuplexStream, fault: &str) {
     assert_told(socket, Some(fault), None, "").await;
     let mut rest = Vec::new();

@@ -1,4 +1,4 @@
-//! The log as operators read it: whose line it is, how a connection ended, and at which level.
+//! The log: each line names its connection, the last line says how it ended, and the level fits the cause.
 
 #![cfg(feature = "tracing")]
 
@@ -41,7 +41,7 @@ async fn numbered(mut socket: WebSocket) -> Result<(), BoxError> {
 
 const MOMENTS: [&str; 3] = ["websocket opened", "handler received", "websocket closed"];
 
-/// Returns the line of each moment that has these words, of which there is one.
+/// Returns for each moment the only line that contains `words`.
 fn own_lines(format: usize, words: &str) -> [String; 3] {
     MOMENTS.map(|moment| {
         let all = lines(format, moment);
@@ -95,7 +95,7 @@ async fn two_connections_on_one_path_are_told_apart_by_number_and_peer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_span_of_ones_own_puts_the_user_on_every_line() {
+async fn a_custom_span_puts_the_user_on_every_line() {
     listen();
     let layer = WebSocketLayer::new(numbered).make_span(|id, request| {
         let user = request.headers["x-user"].to_str().unwrap();
@@ -123,7 +123,7 @@ async fn a_span_of_ones_own_puts_the_user_on_every_line() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_request_is_followed_from_the_proxys_id_to_its_end() {
+async fn every_line_of_a_connection_has_the_request_id_of_the_proxy() {
     listen();
     let layer = WebSocketLayer::new(numbered);
     let trace = TraceLayer::new_for_http().make_span_with(|request: &Request<Incoming>| {
@@ -198,7 +198,7 @@ async fn the_last_line_says_who_closed_why_and_with_which_code() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_connection_that_is_aborted_and_a_stream_of_ones_own_have_a_last_line() {
+async fn an_aborted_connection_and_a_connection_from_io_have_a_last_line() {
     listen();
     let connections = Connections::new();
     let (server, client) = duplex(4096);
@@ -255,7 +255,7 @@ async fn a_refusal_has_its_path_status_and_cause_at_info_once_a_minute() {
         );
         assert!(fields["path"].as_str().unwrap().starts_with('/'), "{line}");
     }
-    // The function of a limit panics under a label that was told before.
+    // Two refusals have the label `accept_panicked`, so one of them is logged at debug level.
     let at_info = |words| {
         let lines = parsed(words).into_iter();
         lines.filter(|line| line["level"] == "INFO").count()
@@ -264,7 +264,7 @@ async fn a_refusal_has_its_path_status_and_cause_at_info_once_a_minute() {
     for (_, _, request) in by_path::refusals() {
         drop(ask(layer.clone().into_service(), &request).await);
     }
-    // Accepting takes up to 10 s of the minute.
+    // The second round is within the same minute: accepting takes at most 10 s of it.
     assert_eq!(at_info("websocket refused"), by_path::refusals().len() - 1);
 }
 
@@ -318,17 +318,17 @@ async fn panics_carry_their_message() {
     }
 }
 
-/// Returns the lines at warn and error level.
+/// Returns the lines at warn and error level, except those that the operator causes.
 fn alarms() -> Vec<String> {
     let all = lines(2, "\"level\":\"").into_iter();
-    // The function of a limit, which returns no key, is the operator's.
+    // The operator's function for `max_per_key` returns no key.
     let all = all.filter(|line| !line.contains("`max_per_key`"));
     all.filter(|line| line.contains("\"WARN\"") || line.contains("\"ERROR\""))
         .collect()
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_a_client_causes_is_no_alarm() {
+async fn events_that_a_client_causes_are_not_logged_at_warn_or_error_level() {
     listen();
     let layer = by_path::layer();
     let connections = layer.connections();
@@ -340,7 +340,7 @@ async fn what_a_client_causes_is_no_alarm() {
         }
     }
     for (path, bytes, ..) in by_path::endings() {
-        // Faults of the handler, and a handler that never ends.
+        // Here the handler fails or never ends.
         if ["/fail", "/panic", "/reason", "/wait"].contains(&path) {
             continue;
         }
@@ -350,13 +350,13 @@ async fn what_a_client_causes_is_no_alarm() {
         until_idle(&connections).await;
         assert!(alarms().is_empty(), "{path}: {:?}", alarms());
     }
-    // A binary message for a handler that wants text, and clients that vanish or read nothing.
+    // A binary message to a handler that expects text, and clients that disconnect or read nothing.
     let mut client = open_at(&layer, "/text").await;
     write(&mut client, &frame(FIN | BINARY, b"binary")).await;
-    assert_eq!(until_closed(client).await, Some(1011));
+    assert_eq!(until_closed(client).await, Some(1003));
     drop(open_at(&layer, "/").await);
     let _unread = open_at(&layer, "/stuck").await;
-    // The 101 is not read in time, or not at all.
+    // One client does not read the 101 in time, another one disconnects before.
     let mut slow = serve(layer.clone().into_service(), 32);
     write(&mut slow, handshake("/").as_bytes()).await;
     let mut gone = serve(layer.clone().into_service(), 32);
@@ -447,5 +447,59 @@ async fn an_error_of_the_connection_inside_an_io_error_is_no_alarm() {
     drop(open_at(&layer, "/").await);
     until_idle(&layer.connections()).await;
     assert_eq!(lines(0, "ended with an error of its peer").len(), 1);
+    assert!(alarms().is_empty(), "{:?}", alarms());
+}
+
+/// The errors of streams, sinks and streams of bytes count like those of `recv` and `send`.
+#[tokio::test(start_paused = true)]
+async fn an_error_of_any_way_to_use_a_socket_is_no_alarm() {
+    use futures_util::{SinkExt, StreamExt};
+    use tokio::io::AsyncReadExt;
+    use tower_websocket::Message;
+
+    listen();
+    let handler = |mut socket: WebSocket| async move {
+        let first = socket.recv().await?.ok_or("a message comes")?;
+        match first.as_bytes() {
+            b"stream" => while socket.next().await.transpose()?.is_some() {},
+            b"sink" => loop {
+                socket.feed("more".into()).await?;
+                SinkExt::<Message>::flush(&mut socket).await?;
+            },
+            b"timeout" => loop {
+                let limit = Duration::from_secs(1);
+                socket.send_timeout(vec![0; 10_000], limit).await?;
+            },
+            b"ping" => while socket.ping().await? < Duration::MAX {},
+            _ => {
+                socket.into_io().read_to_end(&mut Vec::new()).await?;
+            }
+        }
+        Ok::<_, BoxError>(())
+    };
+    let ways: [(&[u8], &[u8]); 6] = [
+        (b"stream", b""),
+        (b"sink", b""),
+        (b"timeout", b""),
+        (b"ping", b""),
+        (b"io", b"text"),
+        (b"io", b"close"),
+    ];
+    for (number, (way, then)) in ways.into_iter().enumerate() {
+        let layer = WebSocketLayer::new(handler);
+        let mut client = open_at(&layer, "/").await;
+        write(&mut client, &frame(FIN | BINARY, way)).await;
+        match then {
+            b"text" => write(&mut client, &frame(FIN | TEXT, b"text")).await,
+            b"close" => write(&mut client, &close(4000, "")).await,
+            _ => support::settle().await,
+        }
+        if way != b"timeout" {
+            drop(client);
+        }
+        until_idle(&layer.connections()).await;
+        let ended = lines(0, "ended with an error of its peer").len();
+        assert_eq!(ended, number + 1, "{}", String::from_utf8_lossy(way));
+    }
     assert!(alarms().is_empty(), "{:?}", alarms());
 }

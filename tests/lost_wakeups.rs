@@ -1,4 +1,4 @@
-//! Wakeups: a task that waits to receive or to send is woken, whichever task polls its futures.
+//! A task that waits to receive or to send is woken, even if several tasks poll its futures.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 

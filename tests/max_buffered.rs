@@ -1,4 +1,4 @@
-//! The limit on what all connections of a registry hold: who is closed for it, and what becomes of the others.
+//! The limit on the memory of all connections of a registry: which connections are closed, and which are not.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -24,10 +24,10 @@ const GUARD: Duration = Duration::from_secs(300);
 const MOMENT: Duration = Duration::from_millis(1);
 const KIB: usize = 1024;
 
-/// A payload that shows by the count of `alive` whether it is kept.
+/// A payload. The count of `alive` shows whether the payload is dropped.
 struct Payload {
     bytes: Vec<u8>,
-    #[expect(dead_code, reason = "its count is looked at")]
+    #[expect(dead_code, reason = "only its count is read")]
     alive: Arc<()>,
 }
 
@@ -44,7 +44,7 @@ fn payload(alive: &Arc<()>, len: usize, fill: u8) -> Bytes {
     })
 }
 
-/// A connection whose peer reads when the test does.
+/// A connection, and its client. The test reads for the client.
 struct Pair {
     socket: WebSocket,
     client: DuplexStream,
@@ -53,7 +53,7 @@ struct Pair {
 impl Pair {
     fn new(connections: &Connections) -> Self {
         let (io, client) = duplex(KIB);
-        // Nothing but the limit ends it.
+        // Only the limit ends the connection.
         let config = Config::new()
             .without_keepalive()
             .write_timeout(Duration::MAX);
@@ -70,7 +70,7 @@ impl Pair {
         sleep(MOMENT).await;
     }
 
-    /// Returns whether it is closed.
+    /// Returns the end of the connection, if it has ended.
     async fn ended(&self) -> Option<Closed> {
         timeout(MOMENT, self.socket.closed()).await.ok()
     }
@@ -84,7 +84,7 @@ async fn assert_shed(pair: &Pair) {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closes_the_one_that_holds_most_and_no_other_loses_anything() {
+async fn closes_the_connection_that_holds_most_and_no_other_loses_messages() {
     let connections = Connections::new().max_buffered(1024 * KIB);
     let alive = Arc::new(());
     let mut pairs: Vec<_> = (0..10).map(|_| Pair::new(&connections)).collect();
@@ -95,7 +95,7 @@ async fn closes_the_one_that_holds_most_and_no_other_loses_anything() {
         }
     }
     let held = connections.counts().buffered();
-    // Of the first message of each a part is in the pipe.
+    // A part of the first message of each connection is in its pipe, so it is not counted.
     assert!((9 * 60 * KIB..=9 * 65 * KIB).contains(&held), "{held}");
     let kept = Arc::strong_count(&alive);
 
@@ -113,16 +113,16 @@ async fn closes_the_one_that_holds_most_and_no_other_loses_anything() {
     }
     assert!(sent > most - 12 * KIB, "{sent} of {most}");
     assert_eq!(large.socket.recv().await.unwrap(), None);
-    assert_eq!(Arc::strong_count(&alive), kept, "its messages are freed");
+    assert_eq!(Arc::strong_count(&alive), kept, "messages were not freed");
     assert_eq!(
         connections.counts().buffered(),
         held,
-        "it counts as nothing"
+        "a closed connection is counted"
     );
     let frame = large.socket.close_frame().unwrap();
     assert_eq!(frame.code(), CloseCode::TRY_AGAIN_LATER);
 
-    // It is in the middle of a frame, which is completed before the Close.
+    // A frame is partly written, and is completed before the Close.
     let read = read_frame(&mut large.client).await.unwrap();
     assert!(read.payload == [99; 8 * KIB]);
     assert_eq!(read_close(&mut large.client).await, Some(1013));
@@ -167,12 +167,12 @@ async fn cuts_off_a_large_frame() {
     let len = timeout(GUARD, pair.client.read_to_end(&mut read))
         .await
         .unwrap();
-    assert_eq!(len.unwrap(), KIB, "what was in the pipe");
+    assert_eq!(len.unwrap(), KIB, "the size of the pipe");
     pipe::until_open(&connections, 0).await;
 }
 
 #[tokio::test(start_paused = true)]
-async fn counts_what_waits_for_the_handler_and_what_has_come_of_a_message() {
+async fn counts_unreceived_messages_and_partly_received_messages() {
     let connections = Connections::new().max_buffered(128 * KIB);
     let mut inbox = Pair::new(&connections);
     for _ in 0..12 {
@@ -180,7 +180,7 @@ async fn counts_what_waits_for_the_handler_and_what_has_come_of_a_message() {
     }
     sleep(MOMENT).await;
     assert_eq!(connections.counts().buffered(), 48 * KIB);
-    // Half of a message: what has come of it counts.
+    // The first 64 KiB of a message count, before the rest arrives.
     let mut partial = Pair::new(&connections);
     let message = frame(FIN | BINARY, &[2; 200 * KIB]);
     write(&mut partial.client, &message[..64 * KIB]).await;
@@ -199,7 +199,7 @@ async fn counts_what_waits_for_the_handler_and_what_has_come_of_a_message() {
         Some(1013)
     );
     assert_eq!(partial.socket.recv().await.unwrap(), None);
-    // What the peer goes on sending is read and thrown away.
+    // Further bytes of the peer are read and discarded.
     timeout(GUARD, writing).await.unwrap().unwrap();
     drop(read);
     pipe::until_open(&connections, 1).await;
@@ -220,7 +220,7 @@ async fn counts_small_amounts_as_nothing_and_nothing_without_a_limit() {
     for pair in &mut pairs {
         pair.send(vec![0; 4 * KIB].into()).await;
     }
-    // A part of each is in the pipe.
+    // A part of each message is in the pipe, so each connection holds less than 4 KiB.
     assert_eq!(connections.counts().buffered(), 0);
     assert_eq!(connections.counts().open(), 100);
 
@@ -228,7 +228,7 @@ async fn counts_small_amounts_as_nothing_and_nothing_without_a_limit() {
     let mut pair = Pair::new(&connections);
     pair.send(vec![0; 900 * KIB].into()).await;
     assert_eq!(connections.counts().buffered(), 0);
-    // A limit that is set later is for later connections.
+    // A limit that is set later applies only to later connections.
     let connections = connections.max_buffered(0);
     pair.send(vec![0; 50 * KIB].into()).await;
     assert!(pair.ended().await.is_none());
@@ -238,14 +238,14 @@ async fn counts_small_amounts_as_nothing_and_nothing_without_a_limit() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn closes_as_many_as_it_takes_from_the_largest_on() {
+async fn closes_the_largest_connections_until_the_sum_is_within_the_limit() {
     let connections = Connections::new().max_buffered(4096 * KIB);
     let mut pairs: Vec<_> = (0..5).map(|_| Pair::new(&connections)).collect();
     for (number, pair) in (1..).zip(&mut pairs) {
         pair.send(vec![0; 100 * KIB * number].into()).await;
     }
     let connections = connections.max_buffered(650 * KIB);
-    // They are looked at when one holds more.
+    // The limit is checked when a connection holds more than before.
     assert_eq!(connections.counts().open(), 5);
     pairs[0].send(vec![0; 8 * KIB].into()).await;
     pipe::until_open(&connections, 3).await;
@@ -257,7 +257,7 @@ async fn closes_as_many_as_it_takes_from_the_largest_on() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn cuts_off_one_that_is_closing_already() {
+async fn drops_a_connection_that_is_already_closing() {
     let connections = Connections::new().max_buffered(512 * KIB);
     let mut closing = Pair::new(&connections);
     for _ in 0..40 {
@@ -281,7 +281,7 @@ async fn cuts_off_one_that_is_closing_already() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_the_close_of_a_peer_without_what_was_to_come_before() {
+async fn answers_the_close_of_a_peer_and_drops_unwritten_messages() {
     let connections = Connections::new().max_buffered(512 * KIB);
     let mut answering = Pair::new(&connections);
     write(&mut answering.client, &frame(FIN | BINARY, b"a question")).await;
@@ -291,7 +291,7 @@ async fn answers_the_close_of_a_peer_without_what_was_to_come_before() {
     for _ in 0..40 {
         answering.socket.send(vec![5; 10 * KIB]).await.unwrap();
     }
-    // So that it has begun to write, and still waits for more of the handler.
+    // Now the connection has begun to write, and still waits for more messages of the handler.
     sleep(MOMENT).await;
     let mut other = Pair::new(&connections);
     other.send(vec![0; 200 * KIB].into()).await;
@@ -314,7 +314,7 @@ async fn answers_the_close_of_a_peer_without_what_was_to_come_before() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn counts_what_a_handler_has_not_received_of_a_connection_that_is_over() {
+async fn counts_unreceived_messages_after_the_end_of_a_connection() {
     let (start, started) = tokio::sync::oneshot::channel::<()>();
     let started = std::sync::Mutex::new(Some(started));
     let layer = WebSocketLayer::new(move |mut socket: WebSocket| {
@@ -336,7 +336,7 @@ async fn counts_what_a_handler_has_not_received_of_a_connection_that_is_over() {
     sleep(MOMENT).await;
     write(&mut client, &close(1000, "")).await;
     drop(client);
-    // The handler has its time to answer.
+    // First the connection waits for the handler to answer.
     sleep(Duration::from_secs(2)).await;
     let counts = connections.counts();
     assert_eq!(counts.open(), 0);
@@ -346,7 +346,8 @@ async fn counts_what_a_handler_has_not_received_of_a_connection_that_is_over() {
     assert_eq!(connections.counts().buffered(), 0);
 }
 
-/// Its task sleeps afterwards: the clock would stand still beside a task that runs without end.
+/// The sleep in the test also shows that the task of the connection does not run without end: then the paused clock
+/// would not advance.
 #[tokio::test(start_paused = true)]
 async fn drops_the_inbox_of_a_connection_that_is_over() {
     let (start, started) = tokio::sync::watch::channel(false);
@@ -383,7 +384,7 @@ async fn drops_the_inbox_of_a_connection_that_is_over() {
     assert_eq!(counts.buffered(), 0);
 }
 
-/// Several threads pass the limit at once, again and again, and the sum is right in the end.
+/// Several threads pass the limit at the same time, repeatedly. The sum is 0 at the end.
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn keeps_its_sum_right_on_several_threads() {
     let connections = Connections::new().max_buffered(512 * KIB);
@@ -394,7 +395,7 @@ async fn keeps_its_sum_right_on_several_threads() {
             for round in 0..30 {
                 let mut pair = Pair::new(&connections);
                 let len = (1 + (number + round) % 4) * 10 * KIB;
-                // One alone can hold more than the limit.
+                // One connection alone can hold more than the limit.
                 while pair.socket.send(vec![0; len]).await.is_ok() {
                     tokio::task::yield_now().await;
                 }
@@ -425,13 +426,13 @@ impl Drop for Bomb {
     }
 }
 
-/// The connection that passes the limit drops the messages of another one, which may run code of the user.
+/// The connection that passes the limit drops the messages of another connection. This may run user code.
 #[tokio::test(start_paused = true)]
 async fn survives_a_payload_that_panics_when_it_is_dropped() {
     let connections = Connections::new().max_buffered(256 * KIB);
     let large = Pair::new(&connections);
     let mut small = Pair::new(&connections);
-    // The first is written, the second waits in the outbox.
+    // The first message is being written, the second one waits in the outbox.
     large.sender().send(vec![0; 100 * KIB]).await.unwrap();
     sleep(MOMENT).await;
     large
@@ -459,7 +460,7 @@ async fn survives_a_payload_that_panics_when_it_is_dropped() {
     assert!(small.ended().await.is_none());
 }
 
-/// Sends and receives until its connection is over, fails, or hangs, as the path says.
+/// Sends and receives until its connection is over, fails, or hangs, depending on the path.
 #[cfg(feature = "deflate")]
 async fn busy(mut socket: WebSocket) -> Result<(), BoxError> {
     let path = socket.request().path().to_owned();
@@ -491,7 +492,7 @@ async fn busy(mut socket: WebSocket) -> Result<(), BoxError> {
     }
 }
 
-/// Connections of all kinds end in all ways, compressed or not, and are dropped with their runtime.
+/// Compressed and uncompressed connections end in every way, or are dropped with their runtime.
 #[cfg(feature = "deflate")]
 #[test]
 fn the_sum_is_zero_after_many_connections() {
@@ -524,7 +525,7 @@ fn the_sum_is_zero_after_many_connections() {
                     wire::read_head(&mut client).await;
                     let sent = frame(FIN | BINARY, &[7; 4 * KIB]);
                     for _ in 0..3 {
-                        // It may be over already.
+                        // The connection may be over already.
                         let write = tokio::io::AsyncWriteExt::write_all(&mut client, &sent);
                         let _ = timeout(MOMENT, write).await;
                     }

@@ -1,10 +1,9 @@
-//! What a peer can make the server hold, in resident memory.
+//! The resident memory that a peer can make the server hold.
 //!
-//! Each part runs in a process of its own, one after the other, so that neither memory that another
-//! part has freed nor one that runs beside it hides or adds anything. What is measured is the
-//! anonymous part of the resident set, which the kernel counts page by page in
-//! `/proc/self/smaps_rollup`; where there is no such file, nothing is measured. The streams are
-//! pipes of a few KiB, and the clock is tokio's paused one.
+//! Each part runs in its own process, one after the other. So no part uses memory that another part has
+//! freed, and none adds to the memory of another. The tests measure the anonymous part of the resident
+//! set, which the kernel counts page by page in `/proc/self/smaps_rollup`. Without this file, nothing is
+//! measured. The streams are pipes of a few KiB, and the clock is tokio's paused clock.
 //!
 //! ```text
 //! cargo test --test memory -- --nocapture
@@ -40,7 +39,7 @@ use wire::{BINARY, CONTINUATION, FIN, TEXT, frame, read_close, write};
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// What a pipe holds, in each direction.
+/// The capacity of a pipe in each direction.
 const PIPE: usize = 4 * KIB;
 
 const PARTS: &[(&str, fn())] = &[

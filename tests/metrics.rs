@@ -1,4 +1,4 @@
-//! The metrics, as Prometheus scrapes them, are what clients have counted.
+//! The metrics that Prometheus scrapes equal the counts of the clients.
 
 #![cfg(feature = "metrics")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
@@ -11,8 +11,9 @@ use metrics_exporter_prometheus::PrometheusBuilder;
 use serde_json::Value;
 use support::{
     by_path::{self, try_write, until_closed},
-    pipe::{ask, knock, open_at, until_idle},
+    pipe::{self, ask, knock, open_at, until_idle},
     raw,
+    samples::{self, Samples, add, handshakes, parse},
     wire::{BINARY, CLOSE, FIN, TEXT, close, frame, read_frame, status, write},
 };
 use tokio::{
@@ -25,22 +26,7 @@ use tower_websocket::{
     metrics::MetricsObserver,
 };
 
-/// Samples by their name with its labels.
-type Samples = BTreeMap<String, f64>;
-
-/// Reads the text that Prometheus scrapes. Quantiles are left out.
-fn parse(text: &str) -> Samples {
-    let lines = text.lines().filter(|line| !line.starts_with('#'));
-    let lines = lines.filter(|line| !line.is_empty() && !line.contains("quantile="));
-    lines
-        .map(|line| {
-            let (name, value) = line.rsplit_once(' ').unwrap();
-            (name.to_owned(), value.parse().unwrap())
-        })
-        .collect()
-}
-
-/// Runs a test with a recorder of its own, and gives it a function that scrapes.
+/// Runs a test with its own recorder, and passes it a function that scrapes.
 fn scraped<F: Future<Output = ()>>(test: impl FnOnce(Box<dyn Fn() -> Samples>) -> F) {
     let recorder = PrometheusBuilder::new().build_recorder();
     let handle = recorder.handle();
@@ -54,12 +40,7 @@ fn scraped<F: Future<Output = ()>>(test: impl FnOnce(Box<dyn Fn() -> Samples>) -
     });
 }
 
-/// Counts one more, or so many.
-fn add(samples: &mut Samples, name: impl Into<String>, count: usize) {
-    *samples.entry(name.into()).or_default() += count as f64;
-}
-
-/// Echoes binary messages. A text is a command: how to end.
+/// Echoes binary messages. A text message is a command that says how to end.
 async fn obedient(mut socket: WebSocket) -> Result<(), BoxError> {
     while let Some(message) = socket.recv().await? {
         match message {
@@ -75,20 +56,20 @@ async fn obedient(mut socket: WebSocket) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// How a client of [`obedient`] ends.
+/// How a client of [`obedient`] ends its connection.
 #[derive(Clone, Debug)]
 enum Ends {
     /// It sends a Close.
     Closes(u16),
     /// It sends a Close without a code.
     ClosesWithout,
-    /// It vanishes.
+    /// It disconnects without a Close.
     Vanishes,
-    /// It sends these bytes, and is closed with this code. So many bytes are a message that counts.
+    /// It sends these bytes, and is closed with this code. `Some` is the length of the message, if one is counted.
     IsClosed(Vec<u8>, u16, Option<usize>),
 }
 
-/// Returns every way to end, with every code.
+/// Returns every way to end a connection, with every code.
 fn all_ends() -> Vec<Ends> {
     let codes = (1000..=1003).chain(1007..=1014);
     let codes: Vec<u16> = codes.chain([3000, 3999]).chain(4000..=4080).collect();
@@ -116,19 +97,14 @@ fn all_ends() -> Vec<Ends> {
     ends
 }
 
-/// The codes that the metrics tell apart from others from 3000 on.
+/// The codes from 3000 on that the metrics count separately.
 const KNOWN: [u16; 2] = [3999, 4001];
 
 fn closed(side: &str, code: Option<u16>) -> String {
-    let code = match code {
-        None => "none".to_owned(),
-        Some(code) if code < 3000 || KNOWN.contains(&code) => code.to_string(),
-        Some(_) => "other".to_owned(),
-    };
-    format!("websocket_closed_total{{side=\"{side}\",code=\"{code}\"}}")
+    samples::closed(side, code, &KNOWN)
 }
 
-/// Ends a connection, and counts that.
+/// Ends a connection, and counts the expected end.
 async fn end(mut client: DuplexStream, ends: Ends, expected: &mut Samples) {
     match ends {
         Ends::Closes(code) => {
@@ -165,7 +141,7 @@ async fn end(mut client: DuplexStream, ends: Ends, expected: &mut Samples) {
 const CONNECTIONS: usize = 1000;
 
 #[test]
-fn a_thousand_connections_are_counted_as_their_clients_count_them() {
+fn the_counts_of_a_thousand_connections_equal_those_of_their_clients() {
     scraped(async |scrape| {
         let observer = KNOWN.iter().fold(MetricsObserver::new(), |observer, code| {
             observer.close_code(CloseCode::new(*code).unwrap())
@@ -177,11 +153,9 @@ fn a_thousand_connections_are_counted_as_their_clients_count_them() {
         let layer = WebSocketLayer::new(obedient).config(config);
         let layer = layer.connections_in(&all);
         let mut expected = Samples::new();
-        let handshakes =
-            |outcome: &str| format!("websocket_handshakes_total{{outcome=\"{outcome}\"}}");
 
         let ends = all_ends();
-        assert!(ends.len() < CONNECTIONS, "each is tried");
+        assert!(ends.len() < CONNECTIONS, "not every end is tried");
         let mut open = Vec::new();
         for (number, ends) in ends.iter().cycle().take(CONNECTIONS).enumerate() {
             let mut client = open_at(&layer, &format!("/{number}")).await;
@@ -210,7 +184,7 @@ fn a_thousand_connections_are_counted_as_their_clients_count_them() {
         }
         until_idle(&all).await;
 
-        refuse(&all, &mut expected, handshakes).await;
+        refuse(&all, &mut expected).await;
         let opened = expected[&handshakes("accepted")];
         for name in ["handshake", "lifetime"] {
             add(
@@ -221,11 +195,11 @@ fn a_thousand_connections_are_counted_as_their_clients_count_them() {
         }
         add(&mut expected, "websocket_connections", 0);
         let mut found = scrape();
-        // Sums of times, and depths that were sampled.
+        // Leaves out sums of times, and sampled queue lengths.
         found.retain(|name, _| !name.ends_with("_sum") && !name.contains("_queue_"));
         assert_eq!(found, expected);
 
-        // The registry counts the same.
+        // The registry has the same counts.
         let counts = all.counts();
         assert_eq!(counts.accepted() as f64, opened);
         for (label, count) in counts.refused() {
@@ -238,39 +212,51 @@ fn a_thousand_connections_are_counted_as_their_clients_count_them() {
     });
 }
 
-/// Has a handshake refused in every way, by layers of the same registry.
-async fn refuse(all: &Connections, expected: &mut Samples, name: impl Fn(&str) -> String) {
+/// Causes every kind of refusal, by layers of the same registry.
+async fn refuse(all: &Connections, expected: &mut Samples) {
     let layer = by_path::layer().connections_in(all);
     for (expected_status, label, request) in by_path::refusals() {
         let (head, _client) = ask(layer.clone().into_service(), &request).await;
         assert_eq!(status(&head), expected_status, "{label}");
-        add(expected, name(label), 1);
+        add(expected, handshakes(label), 1);
     }
     let picky = WebSocketLayer::new(obedient).connections_in(all);
     let picky = picky.subprotocol("chat").require_subprotocol();
     assert_eq!(knock(&picky, "/").await.0, 400);
-    add(expected, name("subprotocol_required"), 1);
+    add(expected, handshakes("subprotocol_required"), 1);
 
     let mut client = open_at(&layer, "/key").await;
-    add(expected, name("accepted"), 1);
+    add(expected, handshakes("accepted"), 1);
     assert_eq!(knock(&layer, "/key").await.0, 429);
-    add(expected, name("too_many_of_key"), 1);
+    add(expected, handshakes("too_many_of_key"), 1);
     let all = all.clone().max_connections(1);
     assert_eq!(knock(&layer, "/").await.0, 503);
-    add(expected, name("too_many_connections"), 1);
+    add(expected, handshakes("too_many_connections"), 1);
     let all = all.without_max_connections();
-    // There is no server that could hand over a connection.
+    // The request has no `OnUpgrade` of an HTTP server.
     let service = layer.clone().into_service();
     let answer = service.oneshot(raw::handshake_head()).await.unwrap();
     assert_eq!(answer.status(), 500);
-    add(expected, name("upgrade_unsupported"), 1);
+    add(expected, handshakes("upgrade_unsupported"), 1);
+    #[cfg(feature = "http2")]
+    {
+        let service = layer.clone().into_service();
+        let request = http::Request::connect("https://example.com/ws")
+            .version(http::Version::HTTP_2)
+            .extension(hyper::ext::Protocol::from_static("connect-udp"))
+            .body(())
+            .unwrap();
+        let answer = service.oneshot(request).await.unwrap();
+        assert_eq!(answer.status(), 501);
+        add(expected, handshakes("unknown_protocol"), 1);
+    }
     write(&mut client, &close(1000, "")).await;
     assert_eq!(until_closed(client).await, Some(1000));
     add(expected, closed("remote", Some(1000)), 1);
     until_idle(&all).await;
     all.close();
     assert_eq!(knock(&layer, "/").await.0, 503);
-    add(expected, name("shutting_down"), 1);
+    add(expected, handshakes("shutting_down"), 1);
 }
 
 #[test]
@@ -285,9 +271,9 @@ fn times_and_traffic_are_recorded_while_a_connection_is_open() {
         assert_eq!(
             scrape().get(messages),
             None,
-            "no message is told on its own"
+            "a message is counted before the timer fires"
         );
-        // The ping of the keepalive, answered after 250 ms.
+        // Answers the keepalive ping after 250 ms.
         let ping = read_frame(&mut client).await.unwrap();
         sleep(Duration::from_millis(250)).await;
         write(
@@ -314,11 +300,79 @@ fn times_and_traffic_are_recorded_while_a_connection_is_open() {
     });
 }
 
+#[test]
+fn a_recorder_that_is_installed_late_counts_the_connections_that_are_open() {
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .unwrap();
+    let all = Connections::new().observer(MetricsObserver::new());
+    let layer = WebSocketLayer::new(obedient).connections_in(&all);
+    // Another observer with the same labels: the gauge is the sum.
+    let others = Connections::new().observer(MetricsObserver::new());
+    let other = WebSocketLayer::new(obedient).connections_in(&others);
+    let mut early = runtime.block_on(async {
+        let opened = pipe::open_many(&layer, 3).await;
+        drop(open_at(&layer, "/").await);
+        pipe::until_open(&all, 3).await;
+        opened
+    });
+    let recorders = [(); 2].map(|()| PrometheusBuilder::new().build_recorder());
+    for recorder in &recorders {
+        let handle = recorder.handle();
+        let gauge = || parse(&handle.render())["websocket_connections"];
+        metrics::with_local_recorder(recorder, || {
+            runtime.block_on(async {
+                let open = early.len() as f64;
+                drop(early.pop());
+                pipe::until_open(&all, early.len()).await;
+                assert_eq!(gauge(), open - 1.0);
+                let client = open_at(&other, "/").await;
+                assert_eq!(gauge(), open);
+                drop(client);
+                until_idle(&others).await;
+                assert_eq!(gauge(), open - 1.0);
+            });
+        });
+    }
+}
+
+#[test]
+fn the_queue_is_recorded_while_the_connection_is_open_and_not_at_its_end() {
+    scraped(async |scrape| {
+        let all = Connections::new().observer(MetricsObserver::new());
+        let layer = WebSocketLayer::new(async |mut socket: WebSocket| {
+            socket.send(vec![7_u8; 100_000]).await?;
+            while socket.recv().await?.is_some() {}
+            Ok::<_, BoxError>(())
+        });
+        let layer = layer.connections_in(&all);
+        // A short connection, whose timer never fires.
+        let mut short = open_at(&layer, "/").await;
+        write(&mut short, &close(1000, "")).await;
+        assert_eq!(until_closed(short).await, Some(1000));
+        until_idle(&all).await;
+        assert_eq!(scrape().get("websocket_queue_bytes_count"), None);
+        // The pipe holds 64 KiB, so 34 KiB wait when the timer fires.
+        let slow = open_at(&layer, "/").await;
+        sleep(Duration::from_secs(21)).await;
+        let found = scrape();
+        let count = found["websocket_queue_bytes_count"];
+        assert!(count >= 1.0, "{found:?}");
+        let mean = found["websocket_queue_bytes_sum"] / count;
+        assert!((30_000.0..70_000.0).contains(&mean), "{found:?}");
+        drop(slow);
+        until_idle(&all).await;
+        assert_eq!(scrape()["websocket_queue_bytes_count"], count);
+    });
+}
+
 fn read(path: &str) -> String {
     fs::read_to_string(PathBuf::from(env!("CARGO_MANIFEST_DIR")).join(path)).unwrap()
 }
 
-/// Returns the names of metrics in the table of the documentation, each with its type and labels.
+/// Returns the name of each metric in the documentation's table, with its type and labels.
 fn documented() -> BTreeMap<String, (String, String)> {
     let source = read("src/metrics/mod.rs");
     let rows = source
@@ -332,7 +386,7 @@ fn documented() -> BTreeMap<String, (String, String)> {
     .collect()
 }
 
-/// Collects the texts under `"expr"` or `"query"`.
+/// Collects the texts under the keys `"expr"` and `"query"`.
 fn queries(value: &Value, found: &mut Vec<String>) {
     match value {
         Value::Object(fields) => {
@@ -349,7 +403,7 @@ fn queries(value: &Value, found: &mut Vec<String>) {
 }
 
 #[test]
-fn the_dashboard_asks_for_every_metric_and_for_no_other_name_or_label() {
+fn the_dashboard_uses_every_metric_and_no_unknown_name_or_label() {
     let dashboard = serde_json::from_str(&read("examples/production/dashboard.json")).unwrap();
     let mut asked = Vec::new();
     queries(&dashboard, &mut asked);

@@ -1,7 +1,7 @@
-//! The usual mistakes: each is one error of the compiler, which says what to do.
+//! Common mistakes: for each, the compiler reports exactly one error, which explains the mistake.
 //!
-//! `tests/mistakes/` has a program for each. A line `// error:` has the code of its error, or its text, and lines
-//! `// says:` have words that the error has to have. The rest of its text may change with the compiler.
+//! `tests/mistakes/` has one program for each mistake. Its line `// error:` has the code or the text of the error.
+//! Its lines `// says:` have words that the error must contain. The rest of the error may change with the compiler.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 use std::{
@@ -10,7 +10,7 @@ use std::{
     process::Command,
 };
 
-/// A package of all programs. Its dependencies have the versions that the crate is tested with.
+/// A package of all programs. It uses the `Cargo.lock` of this crate.
 struct Package {
     folder: PathBuf,
     target: PathBuf,
@@ -26,7 +26,7 @@ impl Package {
             "[package]\nname = \"mistakes\"\nedition = \"2024\"\n[workspace]\n[dependencies]\n\
              axum = {{ version = \"0.8\", default-features = false, features = [\"http1\", \"tokio\"] }}\n\
              http = \"1\"\n\
-             tower-websocket = {{ path = {root:?}, features = [\"axum\"] }}\n"
+             tower-websocket = {{ path = {root:?}, features = [\"axum\", \"json\", \"test-util\"] }}\n"
         );
         for (name, path) in programs {
             manifest += &format!("[[bin]]\nname = {name:?}\npath = {path:?}\n");
@@ -36,7 +36,7 @@ impl Package {
         Self { folder, target }
     }
 
-    /// Checks a program, and returns what the compiler says.
+    /// Checks a program. Returns whether it compiles, and the compiler's output.
     fn check(&self, name: &str) -> (bool, String) {
         let output = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
             .args(["check", "--quiet", "--bin", name, "--target-dir"])
@@ -51,7 +51,7 @@ impl Package {
     }
 }
 
-/// Returns what is wrong with what the compiler says about a program.
+/// Compares the compiler's output for a program with the marks in the program, and returns the differences.
 fn complaints(program: &str, said: &str) -> Vec<String> {
     let marked = |mark: &'static str| {
         let lines = program.lines();
@@ -76,7 +76,7 @@ fn complaints(program: &str, said: &str) -> Vec<String> {
     {
         complaints.push(format!("{errors:?} instead of {expected:?}"));
     }
-    // Long texts are broken into lines.
+    // The compiler wraps long texts.
     let words = |text: &str| text.split_whitespace().collect::<Vec<_>>().join(" ");
     let said = words(said);
     let missed = marked("// says:").filter(|says| !said.contains(&words(says)));
@@ -85,8 +85,8 @@ fn complaints(program: &str, said: &str) -> Vec<String> {
 }
 
 #[test]
-#[ignore = "compiles axum and the crate once more, and asks for the compiler of CI"]
-fn each_is_one_error_that_says_what_to_do() {
+#[ignore = "compiles axum and the crate again, and needs the compiler version of CI"]
+fn each_mistake_is_one_error_that_explains_it() {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/mistakes");
     let paths = fs::read_dir(folder)
         .unwrap()

@@ -1,4 +1,4 @@
-//! Which events an observer of a registry gets, and when.
+//! The events that an observer of a registry gets, and their order.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -91,7 +91,7 @@ fn observed() -> (Connections, Arc<Recorder>) {
     (connections.shutdown_spread(Duration::ZERO), recorder)
 }
 
-/// Accepts, refuses and ends as the path says. Echoes one message first, if one arrives.
+/// Accepts, refuses and ends depending on the path. Echoes one message first, if one arrives.
 struct ByPath;
 
 impl Handler for ByPath {
@@ -185,7 +185,7 @@ fn assert_complete(events: &[Event], path: &str) -> Ended {
 }
 
 #[tokio::test(start_paused = true)]
-async fn gets_every_end_once_and_all_messages_before_it() {
+async fn gets_every_end_once_and_all_traffic_before_it() {
     let (connections, recorder) = observed();
     let layer = by_path(&connections);
     let mut expected = BTreeMap::new();
@@ -377,7 +377,7 @@ async fn gets_no_event_for_a_message_and_the_sum_when_the_timer_fires() {
         events[0]
     );
 
-    // After the silence, the server sends a ping.
+    // After the time of the keepalive without messages, the server sends a ping.
     let ping = read_frame(&mut client).await.unwrap();
     assert_eq!(ping.first, FIN | PING);
     sleep(Duration::from_secs(2)).await;
@@ -473,7 +473,7 @@ impl Observer for Fails {
 }
 
 #[tokio::test(start_paused = true)]
-async fn does_no_harm_by_a_panic() {
+async fn a_panic_of_an_observer_has_no_effect_on_connections() {
     let failed = Arc::new(AtomicUsize::new(0));
     let recorder = Arc::new(Recorder::default());
     let connections = Connections::new()
@@ -497,7 +497,7 @@ async fn does_no_harm_by_a_panic() {
     let counts = connections.counts();
     let normal = CountedCode::Code(CloseCode::NORMAL);
     assert_eq!(counts.closed_as(Side::Remote, normal), 1);
-    // The observer that was added after it is called all the same.
+    // The next observer is called, too.
     let events = recorder.take();
     assert_eq!(events.len(), failed.load(Ordering::Relaxed));
     assert!(matches!(events[0], Event::Refused(..)), "{events:?}");

@@ -97,9 +97,9 @@ async fn a_panic_of_the_users_functions_is_answered_500() {
     }
 }
 
-/// What devices and applications send that are no browsers, each with the policy that it needs.
+/// The requests of devices and applications that are not browsers, each with the policy that it needs.
 #[tokio::test]
-async fn clients_that_are_no_browsers_can_be_let_in() {
+async fn clients_that_are_not_browsers_can_be_allowed() {
     let esp8266 = request("GET /ws HTTP/1.1")
         .with("Host", "192.168.4.1:81")
         .with("Connection", "Upgrade")

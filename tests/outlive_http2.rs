@@ -1,5 +1,4 @@
-//! No WebSocket over HTTP/2 outlives its peer, whatever that sent before and whatever the handler
-//! does.
+//! No WebSocket over HTTP/2 outlives its peer, for all messages of the peer and all kinds of handler.
 
 #![cfg(feature = "http2")]
 
@@ -30,12 +29,12 @@ use tokio::{
 use tower_websocket::{Error, Http2Executor, WebSocket, WebSocketLayer};
 use wire::{BINARY, FIN, frame};
 
-/// More than any peer sends, so that no window keeps it from leaving.
+/// More than any peer sends, so that no window blocks it.
 const WINDOW: u32 = 1024 * 1024;
 
 struct Http2;
 
-/// A session that knows how many bytes of DATA have left, and how many were to.
+/// A session that counts the bytes of DATA that have left, and those that were written.
 struct Counted {
     _session: Session,
     left: watch::Receiver<usize>,
@@ -73,7 +72,7 @@ impl Kind for Http2 {
         (tunnel, counted)
     }
 
-    /// What is written to a tunnel is only queued.
+    /// Waits until the bytes have left, because a write to a tunnel only queues them.
     async fn write(
         &self,
         tunnel: &mut Tunnel,
@@ -96,9 +95,9 @@ const HEAD: usize = 9;
 /// Counts the bytes of the DATA frames that leave a client's connection.
 struct Counting {
     counter: watch::Sender<usize>,
-    /// What is left of the preface, or of a payload.
+    /// The number of bytes that are missing of the preface, or of a payload.
     unseen: usize,
-    /// What has been seen of a head.
+    /// The bytes of an incomplete head.
     head: Vec<u8>,
     /// The payload is that of a DATA frame.
     data: bool,

@@ -1,5 +1,5 @@
-//! How long a connection takes to end when its peer has, to the millisecond and with the default
-//! settings: over pipes and on tokio's paused clock.
+//! The time from the end of a peer to the end of its connection, exact to the millisecond and with the default
+//! settings. The tests use pipes and tokio's paused clock.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -28,14 +28,14 @@ use wire::{close, write};
 
 const SECOND: Duration = Duration::from_secs(1);
 const MILLI: Duration = Duration::from_millis(1);
-/// Far more than anything takes; no time passes in waiting for it.
+/// Far more than any step takes. The clock is paused, so the wait takes no real time.
 const GUARD: Duration = Duration::from_secs(60 * 60);
-/// What a pipe holds in each direction: all that is sent to a peer that does not read.
+/// The capacity of a pipe in each direction. It has room for all messages to a peer that does not read.
 const PIPE: usize = 1024 * 1024;
-/// How often handlers that only send do so, and how long slow ones take for a message.
+/// The interval of handlers that only send, and the time that slow handlers take for a message.
 const TICK: Duration = Duration::from_millis(100);
 
-/// How long messages may lie in the inbox behind an end.
+/// The maximum wait for a message in the inbox after an end.
 const ANSWER_GRACE: Duration = SECOND;
 /// `Config::keepalive`: a silence and an answer.
 const KEEPALIVE: Duration = Duration::from_secs(20 + 20);
@@ -48,7 +48,7 @@ async fn within<F: Future>(future: F) -> F::Output {
     timeout(GUARD, future).await.unwrap()
 }
 
-/// Returns when a connection is over, from the end of its peer on.
+/// Returns the time from the end of the peer to the end of the connection.
 fn over(cell: Cell) -> RangeInclusive<Duration> {
     let messages = u32::try_from(cell.sent.messages()).unwrap();
     let slow = cell.behaviour == Behaviour::Slow;
@@ -58,7 +58,7 @@ fn over(cell: Cell) -> RangeInclusive<Duration> {
         false => (Duration::ZERO, Duration::ZERO),
     };
     let (least, most) = match (cell.bound(), cell.end) {
-        // The answer to the ping finds that nobody is left, or what is sent next.
+        // The write of a pong or of the next message fails, because the peer is gone.
         (_, End::Reset) if slow => (Duration::ZERO, received + late),
         (_, End::Reset) if cell.behaviour.takes() => (Duration::ZERO, Duration::ZERO),
         (Bound::Read, End::Reset) if cell.behaviour.sends() => (Duration::ZERO, TICK),
@@ -77,12 +77,12 @@ fn over(cell: Cell) -> RangeInclusive<Duration> {
     least..=most + 2 * MILLI
 }
 
-/// Returns for how long the handler goes on after that.
+/// Returns how long the handler runs after that.
 fn lingers(cell: Cell) -> RangeInclusive<Duration> {
     let (least, most) = match cell.behaviour {
-        // That it is over was seen up to a millisecond late.
+        // The end of the connection was seen up to a millisecond late.
         Behaviour::NeverReturns => (HANDLER_GRACE - MILLI, HANDLER_GRACE),
-        // What is in the inbox is received.
+        // The handler still receives the messages in the inbox.
         Behaviour::Slow if cell.end == End::Reset => (Duration::ZERO, 17 * TICK),
         _ if cell.behaviour.sends() => (Duration::ZERO, TICK),
         _ => (Duration::ZERO, Duration::ZERO),
@@ -101,8 +101,8 @@ async fn check(cell: Cell) {
     let sender = within(heard.opened()).await;
     write(&mut client, &cell.sent.bytes()).await;
     let mut reading = Reading::default();
-    // A handler that receives finds the end there from the beginning; for others the reading has
-    // stopped before.
+    // A handler that receives finds the end at once. For other handlers, reading has stopped before the
+    // end.
     if !cell.behaviour.receives() && cell.end != End::Silence {
         within(reading.until_pong(&mut client)).await;
     }
@@ -159,7 +159,7 @@ async fn connections_end_with_their_peers_within_the_default_bounds() {
     assert_none(failed);
 }
 
-/// Sends as much as there is room for, and receives nothing.
+/// Sends without end, and receives nothing.
 async fn flood(mut socket: WebSocket) -> Result<(), BoxError> {
     loop {
         socket.send(vec![0; 1024]).await?;
@@ -258,5 +258,42 @@ async fn a_warning_names_the_handler_and_the_path() {
          `Config::handler_grace`",
     ] {
         log.names("WARN", &format!("{says} {names}")).await;
+    }
+}
+
+#[cfg(feature = "tracing")]
+#[tokio::test(start_paused = true)]
+async fn a_handler_that_goes_on_is_a_warning_once_a_minute() {
+    const SECOND: Duration = Duration::from_secs(1);
+    let (log, _guard) = log::capture();
+    async fn stuck(socket: WebSocket) -> Result<(), BoxError> {
+        let _socket = socket;
+        std::future::pending().await
+    }
+    async fn also_stuck(socket: WebSocket) -> Result<(), BoxError> {
+        let _socket = socket;
+        std::future::pending().await
+    }
+    let config = Config::new().handler_grace(SECOND);
+    let layer = WebSocketLayer::new(stuck).config(config.clone());
+    let connections = layer.connections();
+    let other = WebSocketLayer::new(also_stuck).config(config);
+    let other = other.connections_in(&connections);
+    for minute in 1..=2 {
+        let clients = [
+            pipe::open_many(&layer, 10).await,
+            pipe::open_many(&other, 5).await,
+        ];
+        drop(clients);
+        connections.wait().await;
+        let outlived = |level: &str| {
+            let lines = log.lines_with("went on after its connection was over");
+            lines.iter().filter(|line| line.contains(level)).count()
+        };
+        assert_eq!(
+            (outlived("WARN"), outlived("DEBUG")),
+            (2 * minute, 13 * minute)
+        );
+        tokio::time::sleep(61 * SECOND).await;
     }
 }

@@ -1,4 +1,4 @@
-//! No connection over TCP outlives its peer, whatever that sent before and whatever the handler does.
+//! No connection over TCP outlives its peer, for all messages of the peer and all kinds of handler.
 
 #[path = "outlive/mod.rs"]
 mod outlive;
@@ -42,7 +42,7 @@ async fn connections_over_tcp_end_with_their_peers() {
     run(Tcp).await;
 }
 
-/// A socket that was closed meets what is sent to it with a reset.
+/// A closed socket answers further bytes with a reset.
 #[tokio::test]
 async fn everything_is_received_from_a_peer_that_has_closed_its_socket_by_a_handler_that_answers() {
     const SENT: usize = 40;
@@ -60,7 +60,7 @@ async fn everything_is_received_from_a_peer_that_has_closed_its_socket_by_a_hand
                     match socket.recv().await {
                         Ok(Some(message)) => {
                             received += 1;
-                            // Goes nowhere.
+                            // These bytes are lost.
                             let _ = socket.send(message).await;
                         }
                         end => break end,

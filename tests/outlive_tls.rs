@@ -1,4 +1,4 @@
-//! No connection over TLS outlives its peer, whatever that sent before and whatever the handler does.
+//! No connection over TLS outlives its peer, for all messages of the peer and all kinds of handler.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 

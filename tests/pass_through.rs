@@ -1,4 +1,4 @@
-//! What is not a handshake for the layer goes through it as if it was not there.
+//! A request that is not a handshake for the layer passes through it unchanged.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
@@ -49,7 +49,7 @@ struct Seen {
 #[derive(Clone)]
 struct Mark(Arc<()>);
 
-/// What the inner service sees of a request, and the bytes that the client gets back.
+/// Returns the request as the inner service sees it, and the bytes that the client gets back.
 async fn observe<H: Handler>(layer: Option<WebSocketLayer<H>>, request: &Head) -> (Seen, Vec<u8>) {
     let (sender, mut seen) = mpsc::unbounded_channel();
     let mark = Mark(Arc::default());
@@ -100,7 +100,7 @@ async fn observe<H: Handler>(layer: Option<WebSocketLayer<H>>, request: &Head) -
     )
 }
 
-/// Asserts that neither the inner service nor the client can tell whether the layer is there.
+/// Asserts that the inner service and the client see the same with the layer as without it.
 async fn assert_unchanged<H: Handler>(layer: WebSocketLayer<H>, request: &Head) -> Seen {
     let (expected, answer) = observe::<H>(None, request).await;
     assert!(answer.windows(7).any(|window| window == b"x-inner"));
@@ -202,7 +202,7 @@ async fn upgrade_over_http_1_0_is_ignored() {
     }
 }
 
-/// Handshakes good and bad: what they are is not looked at.
+/// Returns valid and invalid handshakes. A layer that does not answer them must not check them.
 fn handshakes() -> [Head; 7] {
     [
         handshake(),
@@ -275,7 +275,7 @@ async fn bodies_stream_both_ways_with_their_trailers() {
     let end = "0\r\nx-sum: 11\r\n\r\n";
     client.write(end).await;
     client.expect(end.as_bytes()).await;
-    // The connection goes on.
+    // The connection stays open for the next request.
     let request = plain("POST /ws HTTP/1.1")
         .with("Content-Length", "3")
         .followed_by("bye");
@@ -498,7 +498,7 @@ fn a_response_that_is_not_there_yet_is_waited_for() {
     assert!(response.as_mut().poll(&mut cx).is_pending());
 }
 
-/// A service that is ready when it is told to be.
+/// A service whose readiness the test sets.
 struct Gate(Rc<Cell<Poll<Result<(), &'static str>>>>);
 
 impl Service<Request<()>> for Gate {

@@ -123,7 +123,7 @@ async fn a_service_without_an_inner_one_says_why_it_serves_nothing() {
             426,
             old,
         ),
-        // A correct handshake is not told to be one.
+        // For a complete handshake, the response does not say that a part is missing.
         (bare().path("/live"), handshake(), 404, nothing),
         (bare().path("/ws/").path("/w"), handshake(), 404, nothing),
         (bare().matching(|_| false), handshake(), 404, nothing),
@@ -259,7 +259,7 @@ async fn what_passes_by_leaves_a_line_at_debug_level() {
             plain("GET /ws?token=hush HTTP/1.1"),
             Some("a plain GET for a websocket".into()),
         ),
-        // What is nobody's business.
+        // These requests log nothing.
         (bare().path("/ws"), plain("POST /ws HTTP/1.1"), None),
         (bare().path("/ws"), plain("GET /other HTTP/1.1"), None),
         (bare().path("/other"), lost, None),
@@ -279,7 +279,7 @@ async fn what_passes_by_leaves_a_line_at_debug_level() {
             assert_eq!(log.count(&words) - told, 1, "{words}: {request}");
         }
     }
-    // Each layer tells once at info level what a proxy has made of a handshake.
+    // Each layer logs once at info level that a proxy has changed a handshake.
     assert_eq!(log.count("INFO"), log.count("is taken for a plain request"));
     let lines = log.count("DEBUG") + log.count("INFO");
     assert_eq!(lines, log.count("tower_websocket"));

@@ -145,7 +145,7 @@ async fn does_not_hold_a_slow_handler_against_its_peer() {
                 "{pause} s"
             );
         }
-        // What was excused is used up.
+        // The credit for the pause is used up.
         let mut client = peer.await.unwrap();
         sleep(2 * SECOND).await;
         write(&mut client, &frame(FIN | TEXT, b"").repeat(100)).await;
@@ -185,17 +185,18 @@ async fn counts_what_a_handler_discards() {
     assert_eq!(closed.code().map(|code| code.get()), Some(1008));
 }
 
-#[cfg(feature = "deflate")]
+#[cfg(all(feature = "deflate", feature = "test-util"))]
 #[tokio::test(start_paused = true)]
 async fn counts_inflated_bytes() {
-    use tower_websocket::{Deflate, Echo, WebSocketLayer, client};
+    use tower_websocket::{
+        Deflate, Echo, WebSocketLayer,
+        testing::{Request, connect},
+    };
 
     let config = Config::new().max_byte_rate(1, 100_000);
     let layer = WebSocketLayer::new(Echo::new()).config(config.deflate(Deflate::new()));
-    let stream = wire_to(layer);
-    let handshake: client::Handshake = "ws://localhost/".try_into().unwrap();
-    let handshake = handshake.config(Config::new().deflate(Deflate::new()));
-    let (mut socket, _) = client::connect_with(handshake, stream).await.unwrap();
+    let request = Request::new("/").config(Config::new().deflate(Deflate::new()));
+    let mut socket = connect(layer.into_service(), request).await.unwrap();
     for _ in 0..2 {
         socket.send(vec![0; 50_000]).await.unwrap();
         assert_eq!(socket.recv().await.unwrap().unwrap().len(), 50_000);
@@ -204,9 +205,4 @@ async fn counts_inflated_bytes() {
     assert!(socket.recv().await.unwrap().is_none());
     let closed = socket.closed().await;
     assert_eq!(closed.code().map(|code| code.get()), Some(1008));
-}
-
-#[cfg(feature = "deflate")]
-fn wire_to(layer: tower_websocket::WebSocketLayer<tower_websocket::Echo>) -> DuplexStream {
-    pipe::serve(layer.into_service(), 64 * 1024)
 }

@@ -1,4 +1,4 @@
-//! What a handler can refuse with, and what clients get of it.
+//! The refusals of a handler, and the responses that clients get.
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
@@ -31,7 +31,7 @@ fn refusing(refusal: Refusal) -> Recorder {
 async fn refused(refusal: Refusal) -> Reply {
     let handler = refusing(refusal);
     let service = WebSocketLayer::new(handler.clone()).into_service();
-    // What follows was meant as frames.
+    // The bytes after a handshake are frames for the client, so they must not be answered.
     let request = handshake().followed_by("GET /second HTTP/1.1\r\nHost: example.com\r\n\r\n");
     let reply = Reply::parse(&exchange(serve(service).await, &request).await);
     assert_eq!(handler.calls(), ["accept"]);
@@ -304,7 +304,7 @@ async fn a_refusal_can_be_a_close_that_browsers_can_read() {
     let handler = refusing(Refusal::close(frame_4401()).header(header::SET_COOKIE, cookie));
     let layer = WebSocketLayer::new(handler.clone()).max_per_key(0, |_| Some("nobody"));
     let server = serve(layer.clone().into_service()).await;
-    // Frames that came with the handshake are answered by nobody.
+    // Frames that arrive with the handshake are not answered.
     let (mut client, reply) = upgrade(server, &handshake().followed_by(text("Hello"))).await;
     assert_eq!(reply.field("set-cookie"), Some("token=; Max-Age=0"));
     assert_eq!(reply.field("sec-websocket-protocol"), None);
@@ -342,7 +342,7 @@ async fn a_close_names_a_subprotocol_that_was_offered() {
         let layer = spoken
             .iter()
             .fold(layer, |layer, name| layer.subprotocol(*name));
-        // What the handler refused is not asked for a subprotocol.
+        // A refused handshake needs no subprotocol.
         let server = serve(layer.require_subprotocol().into_service()).await;
         let request = match offered {
             "" => handshake(),

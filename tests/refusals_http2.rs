@@ -1,4 +1,4 @@
-//! What a handler can refuse with over HTTP/2, where an answer is a stream of its own.
+//! The refusals of a handler over HTTP/2, where each answer has its own stream.
 
 #![cfg(feature = "http2")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]

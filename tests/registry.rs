@@ -86,7 +86,7 @@ impl AsyncWrite for Counted {
     }
 }
 
-/// Counts the polls of a connection's task by the calls on its stream: each poll of the task reads.
+/// Each poll of a connection's task reads from its stream, so the calls on the stream show the polls.
 #[tokio::test(start_paused = true)]
 async fn closes_one_of_many_and_wakes_no_other() {
     const USERS: usize = 10_000;
@@ -168,16 +168,15 @@ async fn shuts_down_layers_clients_and_streams_with_one_report() {
     clients.push(peer);
     assert_eq!(all.counts().open(), 4);
 
-    // The server of this client has a registry of its own.
-    #[cfg(feature = "client")]
+    // The server of this client has its own registry.
+    #[cfg(feature = "test-util")]
     let (dialled, other) = {
         let other = WebSocketLayer::new(Echo::new());
-        let io = pipe::serve(other.clone().into_service(), 4096);
         let handshake = tower_websocket::client::Handshake::new("ws://example.com/feed").unwrap();
         let handshake = handshake.connections_in(&all).identify(User(7));
-        let (dialled, _) = tower_websocket::client::connect_with(handshake, io)
-            .await
-            .unwrap();
+        let service = other.clone().into_service();
+        let dialled = tower_websocket::testing::connect(service, handshake);
+        let dialled = dialled.await.unwrap();
         let listed = all.get(dialled.id()).unwrap();
         assert_eq!((listed.path(), listed.value()), ("/feed", Some(&User(7))));
         assert_eq!(dialled.identity(), Some(&User(7)));
@@ -185,7 +184,7 @@ async fn shuts_down_layers_clients_and_streams_with_one_report() {
         (dialled, other.connections())
     };
 
-    let expected = 4 + u64::from(cfg!(feature = "client"));
+    let expected = 4 + u64::from(cfg!(feature = "test-util"));
     let report = tokio::spawn({
         let all = all.clone();
         async move { all.shutdown(GUARD).await }
@@ -198,7 +197,7 @@ async fn shuts_down_layers_clients_and_streams_with_one_report() {
         write(client, &close(1001, "")).await;
     }
     assert_eq!(taken_over.closed().await.code(), Some(code(1001)));
-    #[cfg(feature = "client")]
+    #[cfg(feature = "test-util")]
     {
         assert_eq!(dialled.closed().await.code(), Some(code(1001)));
         timeout(GUARD, other.wait()).await.unwrap();
@@ -288,7 +287,7 @@ async fn lets_a_predicate_call_the_registry() {
         },
         logged_out(),
     );
-    // The predicates have closed 3 and 9 before, so these do not count.
+    // The predicates have already closed 3 and 9, so these do not count.
     assert_eq!(closed, 3);
     for (socket, client) in &mut held {
         let user = socket.identity::<User>().unwrap().0;
@@ -340,7 +339,7 @@ async fn gives_a_connection_the_same_id_everywhere() {
     assert_ne!(first.sender(), second.sender());
 }
 
-/// The count of the `Arc` shows whether this value is dropped.
+/// A value. The count of the `Arc` shows whether it is dropped.
 struct Shown(
     #[expect(dead_code, reason = "its count is checked")] Arc<()>,
     &'static str,
@@ -423,7 +422,7 @@ async fn drops_a_value_even_if_a_sender_is_kept() {
     assert!(sender.send("late").await.is_err());
 }
 
-/// A value whose drop uses the registry, and panics if it has to.
+/// A value whose drop uses the registry, and panics if the flag is set.
 struct Looks(Connections, bool);
 
 impl Drop for Looks {
@@ -444,7 +443,7 @@ async fn lets_the_drop_of_a_value_call_the_registry_and_panic() {
             let (io, client) = duplex(1024);
             let socket = connections.from_io_with(io, Config::new(), value).unwrap();
             let sender = socket.sender();
-            // The registry drops the value last.
+            // Now the registry has the last handle to the value.
             drop(socket);
             drop(client);
             sender.closed().await;
@@ -473,7 +472,7 @@ async fn a_handle_to_a_connection_that_was_never_handed_over_is_not_open() {
     let kept = Arc::new(Keeps::default());
     let connections = Connections::new().observer(Arc::clone(&kept));
     let layer = WebSocketLayer::new(Echo::new()).connections_in(&connections);
-    // The 101 does not fit into the pipe, and the client goes.
+    // The 101 does not fit into the pipe, and the client disconnects.
     let mut client = pipe::serve(layer.into_service(), 32);
     write(&mut client, handshake("/").as_bytes()).await;
     sleep(MOMENT).await;

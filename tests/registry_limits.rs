@@ -1,4 +1,4 @@
-//! How much a registry takes: connections from everywhere, and close codes of anybody's choice.
+//! The limits of a registry: on connections from all sources, and on close codes that applications and peers choose.
 
 #![cfg_attr(
     feature = "client",
@@ -37,7 +37,7 @@ async fn has_one_limit_for_layers_and_streams() {
         (error, error.to_string().as_str()),
         (AdmitError::Full, "too many connections are open")
     );
-    // Nothing is sent to it.
+    // Nothing is sent to the peer of the refused stream.
     assert_eq!(refused.read(&mut [0]).await.unwrap(), 0);
     let mut asking = pipe::serve(layer.into_service(), 4096);
     write(&mut asking, handshake("/").as_bytes()).await;
@@ -47,10 +47,10 @@ async fn has_one_limit_for_layers_and_streams() {
     assert_eq!(
         counts.refused_as("too_many_connections"),
         1,
-        "of the layer alone"
+        "only the refusal of the layer is counted"
     );
 
-    // The place comes back with the end of the connection.
+    // The end of the connection frees its place.
     drop((socket, peer));
     pipe::until_open(&all, 1).await;
     let (io, _peer) = duplex(1024);
@@ -91,7 +91,7 @@ mod clients {
         assert!(error.is_transient());
         assert_eq!(server.read(&mut [0]).await.unwrap(), 0);
         all.close();
-        // A name that cannot be looked up is not looked up.
+        // `connect` returns before it looks up the name.
         let error = connect(handshake_in(&all)).await.map(drop).unwrap_err();
         assert!(
             matches!(error, ConnectError::NotAdmitted(AdmitError::ShuttingDown)),
@@ -102,7 +102,7 @@ mod clients {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn give_their_place_back_when_they_fail_or_are_dropped() {
+    async fn free_their_place_when_they_fail_or_are_dropped() {
         let all = Connections::new().max_connections(1);
         let (io, server) = duplex(1024);
         let connecting = tokio::spawn(connect_with(handshake_in(&all), io));
@@ -118,6 +118,7 @@ mod clients {
         timeout(GUARD, all.wait()).await.unwrap();
     }
 
+    #[cfg(feature = "test-util")]
     #[tokio::test(start_paused = true)]
     async fn fail_when_a_shutdown_begins_meanwhile() {
         let all = Connections::new();
@@ -128,8 +129,8 @@ mod clients {
             },
             async |_: tower_websocket::WebSocket, ()| Ok::<_, tower_websocket::BoxError>(()),
         ));
-        let io = pipe::serve(slow.into_service(), 4096);
-        let connecting = tokio::spawn(connect_with(handshake_in(&all), io));
+        let connecting = tower_websocket::testing::connect(slow.into_service(), handshake_in(&all));
+        let connecting = tokio::spawn(connecting);
         pipe::until_open(&all, 1).await;
         let report = all.shutdown(GUARD).await;
         assert_eq!((report.clean, report.aborted), (0, 0));
@@ -143,7 +144,7 @@ mod clients {
 
 /// Peers choose 2,000 codes, and this side chooses 1,000.
 #[tokio::test(start_paused = true)]
-async fn counts_under_a_bounded_set_of_codes() {
+async fn counts_codes_under_a_bounded_set_of_keys() {
     let all = Connections::new();
     for number in 3000..5000 {
         let (io, mut client) = duplex(1024);

@@ -1,4 +1,4 @@
-//! What a handler sees of the request: all of it, or what is left when it is dropped.
+//! The request that a handler sees: all of it, or the part that is left when it is dropped.
 
 mod support;
 
@@ -59,6 +59,6 @@ async fn request_of_a_socket_without_a_handshake_is_empty() {
     let (server, _client) = duplex(1024);
     let socket = WebSocket::from_io(server, Config::new());
     assert_eq!(socket.request().method(), Method::GET);
-    assert_eq!(socket.request().path(), "/");
+    assert_eq!(socket.request().path(), "");
     assert_eq!(socket.request().headers().count(), 0);
 }

@@ -1,4 +1,4 @@
-//! What an idle connection holds of its opening handshake, in bytes of live allocations.
+//! The memory that an idle connection keeps of its opening handshake, in bytes of live allocations.
 //!
 //! The allocator counts for the whole process, so this file has one test. The handler is a usual
 //! one, the request that of a browser, and the streams are pipes in memory.
@@ -24,7 +24,7 @@ static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
 
 const CONNECTIONS: usize = 50;
 
-/// What Chromium sends, with a session's cookie.
+/// A request of Chromium with a session cookie.
 const REQUEST: &str = "GET /rooms/blue?since=17 HTTP/1.1\r\n\
     Host: example.com\r\n\
     Connection: Upgrade\r\n\
@@ -65,7 +65,7 @@ async fn held(layer: WebSocketLayer<impl Handler>) -> i64 {
         assert!(read_head(&mut client).await.starts_with("HTTP/1.1 101"));
         client
     };
-    // What the first connections of a thread cost.
+    // Warm up: the first connections of a thread allocate more.
     let mut clients = Vec::with_capacity(CONNECTIONS);
     for _ in 0..CONNECTIONS {
         clients.push(open().await);

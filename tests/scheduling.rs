@@ -188,7 +188,7 @@ async fn lets_other_tasks_run_while_one_message_pours_in() {
     }
 }
 
-/// A compressed byte costs many times as much as a plain one, also if it inflates to nothing.
+/// A compressed byte costs much more work than an uncompressed one, even if it inflates to nothing.
 #[cfg(feature = "deflate")]
 #[tokio::test(start_paused = true)]
 async fn lets_other_tasks_run_while_a_compressed_message_pours_in() {

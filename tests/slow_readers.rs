@@ -1,7 +1,7 @@
 //! Peers that read slowly are kept, over TCP, TLS and HTTP/2, and those that read nothing are not.
 //!
-//! Over real sockets, because what is at stake is what the system reports of them, and so in real
-//! time: everything runs at once, and nothing has to be fast. What needs no socket is in `stalls.rs`.
+//! The tests depend on how the system reports the state of real sockets, so they run in real time. All
+//! run at once, and no test depends on speed. Tests that need no socket are in `stalls.rs`.
 //!
 //! The check with the default times takes two minutes and is not part of the other tests:
 //! `tests/slow_readers/run`.
@@ -40,7 +40,7 @@ const SECOND: Duration = Duration::from_secs(1);
 /// The head of a large frame.
 const HEAD: usize = 10;
 
-/// Answers each message with one of so many bytes.
+/// Answers each message with a message of this many bytes.
 #[derive(Clone)]
 struct Answer(usize);
 
@@ -66,12 +66,12 @@ struct Reader {
     buffers: Buffers,
 }
 
-/// What became of a connection.
+/// The outcome of a connection.
 struct Outcome {
     reader: Reader,
     /// It was dropped.
     is_gone: bool,
-    /// How long it lasted, until then or until it was no longer watched.
+    /// The time until it was dropped, or until the test stopped watching it.
     lasted: Duration,
     /// Bytes that the client has read.
     read: usize,
@@ -267,7 +267,7 @@ async fn keeps_slow_readers_with_the_default_times() {
         small.buffers.send = Some(256 * 1024);
         small
     }));
-    // The slowest that `Config::write_timeout` promises to keep, however much there is to read.
+    // The slowest reader that `Config::write_timeout` promises to keep, for any amount of unread bytes.
     let promised = |reader: &Reader| match reader.transport {
         _ if reader.len == MIB => true,
         Transport::Tcp => reader.rate >= 5 * KB,

@@ -1,5 +1,5 @@
-//! How long a connection waits for a peer that takes nothing, or answers no ping, after what its
-//! stream has taken before. On tokio's paused clock.
+//! The time that a connection waits for a peer that reads nothing, or answers no ping. It depends on the bytes
+//! that the stream has taken before. The tests use tokio's paused clock.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -18,7 +18,7 @@ use wire::{FIN, PING, PONG, TEXT, frame, read_frame, write};
 const KIB: usize = 1024;
 const MIB: usize = 1024 * KIB;
 const SECOND: Duration = Duration::from_secs(1);
-/// Far more than anything may take; no time passes in waiting for it.
+/// Far more than any step takes. The clock is paused, so the wait takes no real time.
 const GUARD: Duration = Duration::from_secs(100_000);
 
 /// Waits until the connection is given up, and returns how long that took.
@@ -60,7 +60,7 @@ async fn waits_no_longer_for_what_has_long_been_read() {
     assert_eq!(given_up(&mut socket).await, SECOND * 10);
 }
 
-/// As HTTP/2 clients do that grant half of a window each time they have read that much.
+/// Some HTTP/2 clients do this: they grant half of a window each time they have read that much.
 #[tokio::test(start_paused = true)]
 async fn keeps_a_peer_that_takes_32_kib_every_32_seconds() {
     let (stream, peer) = Script::with_room(64 * KIB);
@@ -109,7 +109,7 @@ async fn holds_no_more_than_the_outbox_for_a_peer_that_takes_a_byte_now_and_then
         assert!(buffered <= OUTBOX + 10 * KIB, "{buffered}");
         sleep(SECOND * 9).await;
     }
-    // Then comes the closing: 5 s, and one for each 16 KiB that waits.
+    // Then the closing takes 5 s, and one more second for each 16 KiB that waits.
     let closed = timeout(SECOND * 20, sender.closed()).await.unwrap();
     assert!(!closed.is_clean(), "{closed:?}");
     pusher.await.unwrap();
@@ -130,7 +130,7 @@ async fn ping(client: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
 async fn waits_for_a_pong_as_long_as_a_slow_reader_needs_for_what_comes_before() {
     for (sent, answer, expected) in [
         (1, 20, 20),
-        // Read within the silence before the ping.
+        // A slow reader reads this before the ping is due.
         (10 * KIB, 20, 20),
         (40 * KIB, 20, 60),
         (90 * KIB, 20, 160),
@@ -185,7 +185,7 @@ async fn takes_a_late_pong_for_a_sign_that_all_was_read() {
     assert!(matches!(end, Err(RecvError::Unresponsive)), "{end:?}");
 }
 
-/// However long a conversation has gone on, a peer that leaves it is missed as early as ever.
+/// A peer that disappears is noticed equally soon after a long conversation.
 #[tokio::test(start_paused = true)]
 async fn does_not_add_up_what_is_sent_in_a_long_conversation() {
     let (server, client) = duplex(MIB);

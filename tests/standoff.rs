@@ -1,7 +1,7 @@
-//! Both sides push and neither reads: the connection ends in time, or goes on as soon as one reads.
+//! Both sides send and neither reads: the connection ends in time, or continues as soon as one side reads.
 //!
-//! Over pipes and on tokio's paused clock; with a handler in the task of its connection, served by
-//! hyper, and with a socket that another task holds.
+//! The tests use pipes and tokio's paused clock. The handler runs in the task of its connection, served by
+//! hyper, or another task holds the socket.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -24,15 +24,15 @@ use tower_websocket::{
 use wire::{BINARY, FIN, close, frame, read_close, read_frame, write};
 
 const MIB: usize = 1024 * 1024;
-/// What either side pushes.
+/// The bytes that each side pushes.
 const PUSHED: usize = 8 * MIB;
 const SECOND: Duration = Duration::from_secs(1);
-/// The step of a peer that looks now and then.
+/// The interval at which a peer reads.
 const MOMENT: Duration = Duration::from_millis(20);
-/// Far more than anything may take; no time passes in waiting for it.
+/// Far more than any step takes. The clock is paused, so the wait takes no real time.
 const GUARD: Duration = Duration::from_secs(600);
 
-/// What a handler does while its peer pushes.
+/// The behaviour of a handler while its peer pushes.
 #[derive(Clone, Copy, Debug)]
 enum Handling {
     /// Sends back what it receives.
@@ -45,7 +45,7 @@ enum Handling {
     Sleeps,
 }
 
-/// How the handler's part ended: what `recv` said at last.
+/// The last result of `recv` in the handler.
 type Ending = Arc<Mutex<Option<Result<(), RecvError>>>>;
 
 #[derive(Clone)]
@@ -89,7 +89,7 @@ impl Pusher {
             match socket.recv().await {
                 Ok(Some(message)) => {
                     if matches!(self.handling, Handling::Echoes) {
-                        // Its failure is that of the next `recv`.
+                        // If this fails, the next `recv` returns the error.
                         let _ = socket.send(message).await;
                     }
                 }
@@ -112,7 +112,7 @@ impl Handler for Pusher {
     }
 }
 
-/// Pushes messages of `len` bytes; an error says that the server is gone.
+/// Pushes messages of `len` bytes. Returns an error if the server is gone.
 async fn push(client: &mut (impl AsyncWriteExt + Unpin), len: usize) -> std::io::Result<()> {
     let message = frame(FIN | BINARY, &vec![2; len]);
     for _ in 0..PUSHED / len {
@@ -139,7 +139,7 @@ async fn ends_when_neither_side_reads() {
                     attach_layer(WebSocketLayer::new(pusher.clone()), pipe).await;
                 let start = Instant::now();
                 let pushed = timeout(GUARD, push(&mut client, len)).await.unwrap();
-                assert!(pushed.is_err(), "{case}: nobody could have taken it all");
+                assert!(pushed.is_err(), "{case}: everything was written");
                 // A pipe of 64 KiB takes more at once than a slow reader reads in ten seconds.
                 let limit = if pipe == 65_536 { 100 } else { 10 };
                 assert!(start.elapsed() <= limit * SECOND, "{case}");
@@ -186,7 +186,7 @@ async fn ends_when_neither_side_reads_and_another_task_holds_the_socket() {
     }
 }
 
-/// What stands still ends; what only waits goes on.
+/// A blocked connection ends only if the peer does not read in time.
 #[tokio::test(start_paused = true)]
 async fn goes_on_when_the_peer_reads_before_the_time_is_over() {
     for handling in HANDLINGS {
@@ -202,7 +202,7 @@ async fn goes_on_when_the_peer_reads_before_the_time_is_over() {
             tokio::time::sleep(9 * SECOND).await;
             assert!(!pushing.is_finished(), "{case}");
             if matches!(handling, Handling::Sleeps) {
-                // Nothing is to be written, so there is nothing to be held against the peer.
+                // The server has nothing to write, so the peer is not slow.
                 tokio::time::sleep(100 * SECOND).await;
                 assert!(!pushing.is_finished(), "{case}");
                 continue;
@@ -235,7 +235,7 @@ async fn goes_on_when_the_peer_reads_before_the_time_is_over() {
 async fn push_on(mut client: DuplexStream) -> Duration {
     let start = Instant::now();
     let message = frame(FIN | BINARY, &[2; 4096]);
-    // What a closing server reads to let its peer come to the Close, it throws away.
+    // A closing server reads and discards this, so that its peer can read the Close.
     while timeout(GUARD, client.write_all(&message))
         .await
         .unwrap()
@@ -262,7 +262,7 @@ async fn ends_when_the_server_closes_in_the_middle_of_a_standoff() {
             .unwrap()
             .unwrap();
         assert!(!sender.closed().await.is_clean(), "a pipe of {pipe}");
-        // The second before counts: all of it without any progress.
+        // The time before the close also counts, because nothing was written in it.
         let ended = timeout(GUARD, pushing).await.unwrap().unwrap();
         assert!(ended < 10 * SECOND + MOMENT, "a pipe of {pipe}: {ended:?}");
     }
@@ -286,7 +286,7 @@ async fn ends_when_the_handler_returns_in_the_middle_of_a_standoff() {
     assert_eq!(connections.counts().open(), 0);
 }
 
-/// The peer's Close is behind what nobody reads while output is blocked.
+/// The peer's Close follows bytes that the server does not read while its output is blocked.
 #[tokio::test(start_paused = true)]
 async fn ends_when_the_peer_closes_in_the_middle_of_a_standoff() {
     for handling in [Handling::Echoes, Handling::Pushes] {
@@ -301,7 +301,7 @@ async fn ends_when_the_peer_closes_in_the_middle_of_a_standoff() {
             }
             client.write_all(&close(1000, "")).await?;
             client.shutdown().await?;
-            // Gone is who neither reads nor writes.
+            // The peer neither reads nor writes any more.
             std::future::pending::<std::io::Result<()>>().await
         });
         while connections.counts().open() > 0 {
@@ -316,7 +316,7 @@ async fn ends_when_the_peer_closes_in_the_middle_of_a_standoff() {
 #[tokio::test(start_paused = true)]
 async fn closes_cleanly_when_both_stop_pushing_and_read() {
     let (mut client, _) = attach_layer(WebSocketLayer::new(send_200), 1024).await;
-    // The handler is through; its connection reads what is pushed, while it still writes.
+    // The handler has returned. Its connection reads the pushed messages while it still writes.
     let message = frame(FIN | BINARY, &[2; 4096]);
     for _ in 0..100 {
         timeout(GUARD, client.write_all(&message))
@@ -332,8 +332,8 @@ async fn closes_cleanly_when_both_stop_pushing_and_read() {
     assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
 }
 
-/// One write each way, and neither reads before the other has: what fits the buffers of the two
-/// sides is no standoff.
+/// Each side writes once before it reads. If the messages fit into the buffers of both sides, nothing is
+/// blocked.
 #[tokio::test(start_paused = true)]
 async fn is_no_standoff_while_the_buffers_take_it() {
     let (mut client, _) = attach_layer(WebSocketLayer::new(Echo::new()), 64 * 1024).await;
@@ -345,11 +345,11 @@ async fn is_no_standoff_while_the_buffers_take_it() {
     for _ in 0..15 {
         assert_eq!(read_frame(&mut client).await.unwrap().payload, [3; 4000]);
     }
-    // The peer was pinged meanwhile, which is not answered and is not held against it in time.
+    // The peer has not answered a ping, but it has more time to answer while bytes are unread.
     assert_eq!(start.elapsed(), 60 * SECOND);
 }
 
-/// Others are not held up by it.
+/// Other connections make progress during a standoff.
 #[tokio::test(start_paused = true)]
 async fn leaves_other_connections_alone() {
     let mut standing = Vec::new();

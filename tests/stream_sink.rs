@@ -16,8 +16,8 @@ use tokio::{
     time::timeout,
 };
 use tower_websocket::{
-    BoxError, CloseCode, Config, Message, Side, WebSocket,
-    error::{RecvError, SendError},
+    CloseCode, Config, Message, Side, WebSocket,
+    error::{RecvError, SendError, SocketError},
 };
 use wire::{BINARY, FIN, TEXT, close, frame, read_close, read_frame, write};
 
@@ -25,6 +25,10 @@ const GUARD: Duration = Duration::from_secs(10);
 
 fn now() -> Context<'static> {
     Context::from_waker(Waker::noop())
+}
+
+fn is_closed(result: &Result<(), SocketError>) -> bool {
+    matches!(result, Err(SocketError::Send(SendError::Closed)))
 }
 
 #[tokio::test(start_paused = true)]
@@ -46,7 +50,8 @@ async fn yields_one_error_and_then_the_end() {
     write(&mut client, &frame(FIN | TEXT, b"\xff")).await;
     assert!(socket.next().await.unwrap().is_ok());
     let error = socket.next().await.unwrap().unwrap_err();
-    assert!(matches!(error, RecvError::InvalidUtf8), "{error:?}");
+    let invalid = matches!(error, SocketError::Recv(RecvError::InvalidUtf8));
+    assert!(invalid, "{error:?}");
     assert!(socket.next().await.is_none());
     assert!(socket.next().await.is_none());
 }
@@ -65,10 +70,7 @@ async fn forwards_one_half_to_the_other() {
         let (socket, client) = pipe::socket(config, buffer);
         let sender = socket.sender();
         let (sink, stream) = socket.split();
-        let echo = stream
-            .map_err(BoxError::from)
-            .forward(sink.sink_map_err(BoxError::from));
-        let echo = tokio::spawn(echo);
+        let echo = tokio::spawn(stream.forward(sink));
         let (mut reader, mut writer) = split(client);
         let writes = async {
             for number in 0..100 {
@@ -102,7 +104,7 @@ async fn works_in_halves_that_live_in_different_tasks() {
             sink.send(Message::binary(number.to_be_bytes().to_vec()))
                 .await?;
         }
-        Ok::<_, SendError>(sink)
+        Ok::<_, SocketError>(sink)
     });
     let receives = tokio::spawn(async move {
         for number in 0..EACH {
@@ -174,7 +176,7 @@ async fn is_flushed_when_the_last_byte_is_written_and_not_before() {
         );
         assert_eq!(sender.buffered().bytes == 0, written);
         if written {
-            assert_eq!(flushed, Poll::Ready(Ok(())));
+            assert!(matches!(flushed, Poll::Ready(Ok(()))));
             return;
         }
         client.read_u8().await.unwrap();
@@ -227,7 +229,8 @@ async fn is_ready_when_there_is_room() {
     let (mut socket, mut client) = pipe::socket(Config::new().max_outbox(2, 1000), 10);
     let mut sink = pin!(&mut socket);
     for _ in 0..2 {
-        assert_eq!(sink.as_mut().poll_ready(&mut now()), Poll::Ready(Ok(())));
+        let ready = sink.as_mut().poll_ready(&mut now());
+        assert!(matches!(ready, Poll::Ready(Ok(()))));
         sink.as_mut().start_send(vec![1; 50].into()).unwrap();
     }
     assert!(sink.as_mut().poll_ready(&mut now()).is_pending());
@@ -239,7 +242,7 @@ async fn is_ready_when_there_is_room() {
     let ready = poll_fn(|cx| sink.as_mut().poll_ready(cx));
     let both = async { tokio::join!(ready, reads) };
     let (ready, ()) = timeout(GUARD, both).await.expect("a wakeup was lost");
-    assert_eq!(ready, Ok(()));
+    ready.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -252,7 +255,7 @@ async fn closes_with_1000_behind_what_was_fed() {
     let closing = tokio::spawn(async move {
         SinkExt::<Message>::close(&mut socket).await.unwrap();
         assert!(socket.next().await.is_none());
-        assert_eq!(socket.feed("late".into()).await, Err(SendError::Closed));
+        assert!(is_closed(&socket.feed("late".into()).await));
         // Closing twice is no error.
         SinkExt::<Message>::close(&mut socket).await.unwrap();
     });
@@ -290,18 +293,18 @@ async fn refuses_everything_after_the_end() {
     let sender = socket.sender();
     drop(client);
     timeout(GUARD, sender.closed()).await.unwrap();
-    assert!(matches!(socket.next().await, Some(Err(RecvError::Io(_)))));
+    assert!(matches!(
+        socket.next().await,
+        Some(Err(SocketError::Recv(RecvError::Io(_))))
+    ));
     assert!(socket.next().await.is_none());
-    assert_eq!(socket.feed("late".into()).await, Err(SendError::Closed));
-    assert_eq!(
-        SinkExt::<Message>::send(&mut socket, "late".into()).await,
-        Err(SendError::Closed)
-    );
-    let late = Pin::new(&mut socket).start_send("late".into());
-    assert_eq!(late, Err(SendError::Closed));
+    assert!(is_closed(&socket.feed("late".into()).await));
+    let sent = SinkExt::<Message>::send(&mut socket, "late".into()).await;
+    assert!(is_closed(&sent));
+    assert!(is_closed(&Pin::new(&mut socket).start_send("late".into())));
     // Nothing was left to be written.
-    assert_eq!(SinkExt::<Message>::flush(&mut socket).await, Ok(()));
-    assert_eq!(SinkExt::<Message>::close(&mut socket).await, Ok(()));
+    SinkExt::<Message>::flush(&mut socket).await.unwrap();
+    SinkExt::<Message>::close(&mut socket).await.unwrap();
 }
 
 #[tokio::test(start_paused = true)]
@@ -313,8 +316,54 @@ async fn fails_to_flush_and_to_close_when_what_was_fed_is_lost() {
     assert!(Future::poll(flush.as_mut(), &mut now()).is_pending());
     drop(client);
     let flushed = timeout(GUARD, flush).await.expect("a wakeup was lost");
-    assert_eq!(flushed, Err(SendError::Closed));
+    assert!(is_closed(&flushed));
     // As the trait has it: ready with `Ok` only if nothing is left in the buffer.
     let closed = timeout(GUARD, SinkExt::<Message>::close(&mut socket)).await;
-    assert_eq!(closed.unwrap(), Err(SendError::Closed));
+    assert!(is_closed(&closed.unwrap()));
+}
+
+/// A sender as a sink waits for room in the same queue, and leaves it when it is dropped.
+#[tokio::test(start_paused = true)]
+async fn forwards_several_streams_to_senders() {
+    let (socket, client) = pipe::socket(Config::new().max_outbox(1, 40), 16);
+    let (mut reader, _writer) = split(client);
+    let forwards = [0_u8, 1, 2].map(|from| {
+        let messages = stream::iter(0..100).map(move |number| Ok(vec![from, number].into()));
+        tokio::spawn(messages.forward(socket.sender()))
+    });
+    let mut waiting = socket.sender();
+    let mut next = [0_u8; 3];
+    for read in 0..300 {
+        if read % 7 == 3 {
+            let _ = Pin::new(&mut waiting).poll_ready(&mut now());
+        }
+        if read % 7 == 5 {
+            waiting = socket.sender();
+        }
+        let frame = timeout(GUARD, read_frame(&mut reader)).await;
+        let payload = frame.expect("a wakeup was lost").unwrap().payload;
+        let next = &mut next[usize::from(payload[0])];
+        assert_eq!(payload[1], *next);
+        *next += 1;
+    }
+    for forward in forwards {
+        timeout(GUARD, forward).await.unwrap().unwrap().unwrap();
+    }
+    // The end of a stream does not close the connection.
+    waiting.try_send("open").unwrap();
+    assert_eq!(read_frame(&mut reader).await.unwrap().payload, b"open");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sender_that_is_ready_and_sends_nothing_holds_up_nobody() {
+    let (socket, mut client) = pipe::socket(Config::new().max_outbox(1, 10), 4);
+    let (mut idle, sender) = (socket.sender(), socket.sender());
+    sender.try_send(vec![0; 8]).unwrap();
+    assert!(Pin::new(&mut idle).poll_ready(&mut now()).is_pending());
+    let waits = tokio::spawn(async move { sender.send(vec![1; 8]).await });
+    for number in 0..2 {
+        let frame = timeout(GUARD, read_frame(&mut client)).await;
+        assert_eq!(frame.expect("it hangs").unwrap().payload, [number; 8]);
+    }
+    timeout(GUARD, waits).await.unwrap().unwrap().unwrap();
 }

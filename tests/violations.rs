@@ -1,4 +1,4 @@
-//! Peers that break the rules: each is told which one, also while it is still sending.
+//! Peers that break a rule: each gets a Close that names the rule, even while it is still sending.
 
 mod support;
 

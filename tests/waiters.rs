@@ -1,4 +1,4 @@
-//! Thousands who wait for room to send: each is woken once, in the order in which they came.
+//! Thousands of tasks wait for room to send: each is woken once, in the order of their calls.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -71,7 +71,7 @@ fn send_all(
     tasks
 }
 
-/// Reads the numbers of so many messages.
+/// Reads the numbers of `messages` messages.
 fn read_numbers(mut client: DuplexStream, messages: usize) -> JoinHandle<(Vec<u32>, DuplexStream)> {
     tokio::spawn(async move {
         let mut numbers = Vec::new();
@@ -102,7 +102,7 @@ async fn wakes_each_once_in_the_order_in_which_they_came() {
         let socket = WebSocket::from_io(server, config.clone());
         let wakes = Arc::default();
         let tasks = send_all(&socket, &wakes, |number| numbered(number, len));
-        // All of them wait, but those for whom there is room.
+        // All tasks wait, except those that have room.
         for _ in 0..WAITING {
             yield_now().await;
         }
@@ -118,7 +118,7 @@ async fn wakes_each_once_in_the_order_in_which_they_came() {
     }
 }
 
-/// The first thousand never come.
+/// The first thousand futures are not polled again.
 #[tokio::test(start_paused = true)]
 async fn passes_over_those_that_nobody_polls() {
     const FIRST: usize = 1000;
@@ -144,7 +144,7 @@ async fn passes_over_those_that_nobody_polls() {
     let expected: Vec<u32> = filled.into_iter().chain(0..WAITING as u32).collect();
     let (numbers, _client) = timeout(GUARD, numbers).await.unwrap().unwrap();
     assert!(numbers == expected);
-    // They have kept their places.
+    // These futures have kept their places in the queue.
     for mut send in first {
         let poll = send.as_mut().poll(&mut Context::from_waker(Waker::noop()));
         if poll.is_pending() {
@@ -172,7 +172,7 @@ async fn gives_the_room_of_one_that_is_dropped_to_the_next() {
     let last = tokio::spawn(send(socket.sender(), numbered(21, 32).into(), wakes));
     yield_now().await;
     let numbers = read_numbers(client, 2);
-    // Some are dropped before they are called, and some after it.
+    // Some futures are dropped before they are woken, and some after it.
     for send in waiting {
         drop(send);
         yield_now().await;

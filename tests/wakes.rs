@@ -1,4 +1,4 @@
-//! Whom a connection wakes, in its own task and elsewhere, and from when a wait counts.
+//! The tasks that a connection wakes, and the moment from which a wait counts.
 
 mod support;
 
@@ -30,8 +30,8 @@ use wire::{BINARY, FIN, close, frame, read_close, read_frame, write};
 const GUARD: Duration = Duration::from_secs(60);
 const MILLI: Duration = Duration::from_millis(1);
 
-/// Everything that was fed is written at once, and so the flush is to be ready at once; the peer does not
-/// answer the Close.
+/// All fed messages are written at once, so the flush has to be ready at once. The peer does not answer the
+/// Close.
 #[tokio::test(start_paused = true)]
 async fn a_flush_in_the_handlers_task_is_ready_when_all_is_written_before_a_close() {
     let (told, mut flushed) = mpsc::unbounded_channel();
@@ -59,8 +59,8 @@ async fn a_flush_in_the_handlers_task_is_ready_when_all_is_written_before_a_clos
     );
 }
 
-/// The peer's Close waits behind messages that nobody took; the handshake is complete as soon as ours is
-/// written.
+/// The peer's Close follows messages that the handler has not received. The closing handshake is complete as soon
+/// as our Close is written.
 #[tokio::test(start_paused = true)]
 async fn closing_the_sink_in_the_handlers_task_ends_with_the_handshake() {
     let (told, mut closed) = mpsc::unbounded_channel();
@@ -79,7 +79,7 @@ async fn closing_the_sink_in_the_handlers_task_ends_with_the_handshake() {
     bytes.extend(close(1000, ""));
     write(&mut client, &bytes).await;
     read_close(&mut client).await;
-    // It stays, and does not end its half of the stream.
+    // The client stays connected, and does not end its half of the stream.
     let (is_ok, took) = timeout(GUARD, closed.recv()).await.unwrap().unwrap();
     assert!(
         is_ok && took < Duration::from_secs(1),
@@ -88,9 +88,9 @@ async fn closing_the_sink_in_the_handlers_task_ends_with_the_handshake() {
     drop(client);
 }
 
-/// As `futures_util`'s `fanout` does, whose other sink is not ready.
+/// `futures_util`'s `fanout` does this if its other sink is not ready.
 #[tokio::test(start_paused = true)]
-async fn a_sink_that_was_ready_and_is_fed_nothing_holds_up_nobody() {
+async fn a_ready_sink_that_is_not_fed_does_not_block_other_senders() {
     let (server, mut client) = duplex(16);
     let mut socket = WebSocket::from_io(server, Config::new().max_outbox(1, 1000));
     let sender = socket.sender();
@@ -107,7 +107,7 @@ async fn a_sink_that_was_ready_and_is_fed_nothing_holds_up_nobody() {
         client
     });
     timeout(GUARD, ready).await.unwrap().unwrap();
-    // No later ping makes room instead.
+    // The limit of a second ends before the next ping, which would also make room.
     let second = Duration::from_secs(1);
     timeout(second, behind).await.unwrap().unwrap().unwrap();
     timeout(GUARD, reading).await.unwrap().unwrap();
@@ -162,8 +162,8 @@ async fn a_waker_that_is_replaced_is_dropped_without_the_lock() {
     assert!(was_free.load(Ordering::SeqCst), "the lock was held");
 }
 
-/// Without tokio's budget a task that sends while another thread writes goes on without end, and so holds
-/// up its own thread.
+/// Without tokio's budget, a task that sends while another thread writes could run forever and block its own
+/// thread.
 #[tokio::test(start_paused = true)]
 async fn sending_in_another_task_spends_the_budget_of_that_task() {
     let (server, _client) = duplex(16);
@@ -187,7 +187,7 @@ async fn sending_in_another_task_spends_the_budget_of_that_task() {
     assert!(polls > 1, "ten thousand messages were sent in one poll");
 }
 
-/// The first flush is given up; the second is asked for behind another message.
+/// The first flush is dropped. The second one comes after another message.
 #[tokio::test(start_paused = true)]
 async fn a_flush_waits_for_what_was_sent_after_one_that_was_given_up() {
     let (server, mut client) = duplex(64);
@@ -240,7 +240,7 @@ async fn the_peer_has_its_time_to_answer_a_close_after_a_handler_that_ran_for_lo
     assert!(closed.is_clean(), "{closed:?}");
 }
 
-/// The message and the peer's Close come together; the handler computes, asks somebody, and answers.
+/// The message and the peer's Close arrive together. The handler computes, waits for another task, and answers.
 #[tokio::test(start_paused = true)]
 async fn an_answer_that_is_asked_for_after_long_computing_goes_out_before_the_close() {
     let handler = |mut socket: WebSocket| async move {
@@ -261,7 +261,7 @@ async fn an_answer_that_is_asked_for_after_long_computing_goes_out_before_the_cl
     assert_eq!(read_frame(&mut client).await.unwrap().payload, b"question");
 }
 
-/// A payload that does as [`Asks`].
+/// A payload whose drop does the same as that of [`Asks`].
 struct Payload {
     _asks: Asks,
 }
@@ -272,7 +272,7 @@ impl AsRef<[u8]> for Payload {
     }
 }
 
-/// Holds already: whether it is written, or discarded at an end.
+/// A payload may be written, or discarded at an end.
 #[tokio::test(start_paused = true)]
 async fn a_payload_is_dropped_without_the_lock() {
     for (reads, closes, fails) in [

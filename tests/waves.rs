@@ -1,7 +1,7 @@
-//! What is left of large messages, and of connections, when all the clients are gone.
+//! The memory that is left after all clients with large messages have disconnected.
 //!
-//! Each part runs in a process of its own, over TCP under axum, with waves of clients that come, send
-//! and go at once. What is measured is described in `memory`.
+//! Each part runs in its own process, over TCP with axum. All clients of a wave connect, send and
+//! disconnect at the same time. The head of `memory` describes the measurement.
 //!
 //! ```text
 //! cargo test --features deflate --test waves -- --nocapture
@@ -71,11 +71,11 @@ const PARTS: &[(&str, fn())] = &[
     ("10,000 connections", connections),
 ];
 
-/// glibc takes memory of up to 32 MiB from its heap once as much was freed, and does not give back what
-/// lies below a byte in use or in a thread's cache. This has it map what is large, always.
+/// Makes glibc always map large blocks. By default, after it has freed a block of up to 32 MiB, it takes blocks of
+/// that size from its heap. It does not return heap memory below a byte in use, or in a thread's cache.
 const ALWAYS_MAPPED: &str = "glibc.malloc.mmap_threshold=131072";
 
-/// A message that was delivered is in the allocator's hands.
+/// Parts that measure delivered messages, whose memory goes back to the allocator.
 const DELIVERED: &[(&str, fn())] = &[
     ("100 x 1 MiB, echoed", || {
         echoed(1, FEW, frame(FIN | BINARY, &[b'a'; MIB]));
@@ -109,7 +109,7 @@ async fn repeat(mut socket: WebSocket) -> Result<(), Error> {
 struct Server {
     address: SocketAddr,
     connections: Connections,
-    /// What each client's handshake has besides.
+    /// Additional fields in each client's handshake.
     offer: &'static str,
 }
 
@@ -205,7 +205,7 @@ fn open_files() -> usize {
     soft.parse().unwrap_or(usize::MAX)
 }
 
-/// Runs waves, each of which holds `held` bytes and is measured when it is gone.
+/// Runs waves. Each wave holds `held` bytes, and the memory is measured after its end.
 fn run(
     workers: usize,
     waves: usize,
@@ -251,9 +251,9 @@ fn run(
     });
 }
 
-/// 10,000 connections, open at once, over pipes: they need no files. What glibc keeps of them is not
-/// ours to say: 10,000 tasks of tokio with 1.5 KB each leave 20 MiB in the same way. So live bytes are
-/// counted, and what is resident after the first wave has to do for the others.
+/// Opens 10,000 connections at once, over pipes, which need no file descriptors. glibc keeps memory of
+/// freed tasks: 10,000 tokio tasks of 1.5 KB each also leave 20 MiB. So the test counts live bytes, and
+/// asserts that later waves leave no more resident memory than the first one.
 fn connections() {
     memory::run(async {
         let layer = WebSocketLayer::new(repeat);
@@ -270,7 +270,7 @@ fn connections() {
             let held = live();
             drop(clients);
             pipe::until_open(&connections, 0).await;
-            // Timers that nobody waits for are over.
+            // Lets abandoned timers expire.
             sleep(Duration::from_secs(60)).await;
             held
         };
@@ -375,7 +375,7 @@ fn echoed(workers: usize, waves: usize, message: Vec<u8>) {
                 let (mut reader, mut writer) = client.split();
                 let reading = async {
                     let mut bytes = [0; 4 * KIB];
-                    // What comes back has no mask.
+                    // The answer has no mask.
                     let mut missing = message.len() - 4;
                     while missing > 0 {
                         let most = missing.min(bytes.len());

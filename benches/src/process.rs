@@ -2,16 +2,20 @@
 
 use std::{
     env, fs,
-    io::{BufRead, BufReader, Read},
+    io::{BufRead, BufReader, Read, Write},
     net::SocketAddr,
     path::Path,
-    process::{Child, Command, Stdio},
+    process::{Child, ChildStdout, Command, Stdio},
     str::FromStr,
     thread,
     time::{Duration, Instant},
 };
 
-use crate::{BoxError, cores::Cores, server::Threads};
+use crate::{
+    BoxError,
+    cores::Cores,
+    server::{self, Threads},
+};
 
 /// The name of Bun, which is an external program.
 const BUN: &str = "bun";
@@ -23,6 +27,7 @@ const UWEBSOCKETS: &str = "uwebsockets";
 #[derive(Debug)]
 pub struct Process {
     child: Child,
+    stdout: Option<BufReader<ChildStdout>>,
     address: SocketAddr,
 }
 
@@ -69,6 +74,7 @@ impl Process {
                 "--tool=callgrind",
                 "--callgrind-out-file=/dev/null",
                 "--vgdb=no",
+                &format!("--zero-before=*{}", server::ZERO_COUNTS),
             ])
             .arg(env::current_exe()?)
             .args(["serve", name, "--attached"])
@@ -82,8 +88,9 @@ impl Process {
             .stdout(Stdio::piped())
             .spawn()?;
         let mut line = String::new();
-        if let Some(stdout) = child.stdout.take() {
-            BufReader::new(stdout).read_line(&mut line)?;
+        let mut stdout = child.stdout.take().map(BufReader::new);
+        if let Some(stdout) = &mut stdout {
+            stdout.read_line(&mut line)?;
         }
         let address = line
             .trim()
@@ -94,7 +101,11 @@ impl Process {
             child.wait()?;
             return Err(format!("{name} does not print its address: {line:?}").into());
         };
-        Ok(Self { child, address })
+        Ok(Self {
+            child,
+            stdout,
+            address,
+        })
     }
 
     /// Returns the address on which the server listens.
@@ -146,7 +157,26 @@ impl Process {
         Ok(true)
     }
 
-    /// Ends a server that runs under callgrind, and returns the number of all its instructions.
+    /// Has callgrind forget the instructions so far.
+    ///
+    /// # Errors
+    ///
+    /// If the server does not answer.
+    pub fn zero_counts(&mut self) -> Result<(), BoxError> {
+        let (Some(stdin), Some(stdout)) = (&mut self.child.stdin, &mut self.stdout) else {
+            return Err("the server has no pipes".into());
+        };
+        stdin.write_all(b"0")?;
+        let mut line = String::new();
+        stdout.read_line(&mut line)?;
+        match line.trim() {
+            server::ZERO_COUNTS => Ok(()),
+            _ => Err(format!("not an answer: {line:?}").into()),
+        }
+    }
+
+    /// Ends a server that runs under callgrind, and returns the number of its instructions since the last
+    /// [`zero_counts`](Self::zero_counts).
     ///
     /// # Errors
     ///

@@ -10,7 +10,7 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// The client side.
+/// The client's side, which a benchmark drives.
 #[derive(Debug)]
 pub struct Wire(Arc<Mutex<State>>);
 
@@ -57,7 +57,7 @@ impl Wire {
         state.at = 0;
     }
 
-    /// Lets the server read the frame this many times, and waits until it has written at least `bytes` more.
+    /// Lets the server read the frame `times` times, and waits until it has written at least `bytes` more bytes.
     pub async fn exchange(&self, times: usize, bytes: usize) {
         let reader = {
             let mut state = lock(&self.0);

@@ -125,14 +125,14 @@ pub(super) const TIGHT: Limits = Limits {
     frame: 200,
     fragments: 4,
     empty_fragments: 1,
-    assembly: Some(Duration::from_secs(60)),
+    assembly: Duration::from_secs(60),
 };
 pub(super) const WIDE: Limits = Limits {
     message: 1024 * 1024,
     frame: 1024 * 1024,
     fragments: 16_384,
     empty_fragments: 16,
-    assembly: Some(Duration::from_secs(60)),
+    assembly: Duration::from_secs(60),
 };
 
 const AT_CLIENT: Rules = Rules {

@@ -2,7 +2,6 @@
 
 use std::{pin::pin, time::Duration};
 
-use futures_util::SinkExt;
 use tokio::time::{Instant, sleep, timeout};
 use tower_websocket::{
     CloseCode, Config, Message, WebSocket,

@@ -1,8 +1,8 @@
 //! WebSockets in axum's own style: handlers with extractors.
 //!
 //! [`Upgrade`] is an extractor like any other. It checks the handshake and takes a place among the
-//! connections, the other arguments say who asks and for what, and
-//! [`on_upgrade`](Upgrade::on_upgrade) answers and serves:
+//! connections. The function's other arguments are ordinary extractors.
+//! [`on_upgrade`](Upgrade::on_upgrade) answers the handshake and serves the connection:
 //!
 //! ```no_run
 //! use axum::{Router, extract::Path, response::Response, routing::any};
@@ -25,18 +25,19 @@
 //! # }
 //! ```
 //!
-//! `any` takes HTTP/2's handshakes too, which are no GET. With `get` only HTTP/1.1's arrive.
+//! Handshakes over HTTP/2 use the method CONNECT. `any` also routes these; `get` routes only those over HTTP/1.1.
 //!
 //! # Settings
 //!
-//! Limits, origins and the registry of connections are those of a [`WebSocketLayer`] that has no handler:
-//! [`UpgradeSettings`]. They come from
+//! [`UpgradeSettings`] holds limits, origins and the registry of connections. It is a [`WebSocketLayer`] that has
+//! no handler.
 //!
-//! - the request's extensions, for [`Upgrade`]: `Router::layer(Extension(settings))`;
-//! - the state, for [`Upgrade<FromState>`](FromState), where `UpgradeSettings: FromRef<State>`;
-//! - neither: then all are at their defaults. Pages of other origins are refused, and at most 10,000
-//!   connections are open in the process. [`default_settings`] returns these, for their counts and for a
-//!   shutdown.
+//! - [`Upgrade`] takes the settings from the request's extensions: `Router::layer(Extension(settings))`. Without
+//!   that extension all settings have their defaults: pages of other origins are refused, and at most 10,000
+//!   connections are open in the process. [`default_settings`] returns these settings, for their counts and for
+//!   a shutdown.
+//! - [`Upgrade<FromState>`](FromState) takes the settings from the router's state, where
+//!   `UpgradeSettings: FromRef<State>`.
 //!
 //! ```
 //! use axum::{Extension, Router};
@@ -52,8 +53,7 @@
 //!
 //! # HTML or a socket
 //!
-//! `Option<Upgrade>` is `None` for requests that ask for no WebSocket. A handshake that is not valid is refused
-//! also then.
+//! `Option<Upgrade>` is `None` for requests that ask for no WebSocket. An invalid handshake is still refused.
 //!
 //! ```
 //! use axum::response::{Html, IntoResponse, Response};
@@ -73,19 +73,21 @@
 //!
 //! # Refusing
 //!
-//! A rejection of another extractor is the answer as it is, and so is any response that the function returns
-//! without having called `on_upgrade`. The place among the connections is given back.
-//! [`Upgrade::refuse`] counts the refusal and can close with a code that browsers show to their page.
+//! If another extractor rejects the request, the client gets that rejection unchanged. If the function does not
+//! call `on_upgrade`, the client gets the function's response unchanged. In both cases the place among the
+//! connections is freed. [`Upgrade::refuse`] also counts the refusal, and can close with a code that browsers show
+//! to their page.
 //!
 //! # Extractors in a layer's handler
 //!
-//! In [`Handler::accept`](crate::Handler::accept) and [`decide`](crate::decide), [`RequestPartsExt`] extracts,
-//! and `?` refuses with the rejection as it is.
+//! In [`Handler::accept`](crate::Handler::accept) and [`decide`](crate::decide), use the methods of
+//! [`RequestPartsExt`]. `?` then refuses the handshake with the unchanged rejection.
 //!
 //! # A layer in a route
 //!
-//! `Router::route_service("/ws", layer.into_service())` takes a [`WebSocketLayer`] that has a handler. In a route
-//! of its own nothing is inside of the layer, and layers that are added later, such as auth, see its handshakes.
+//! A [`WebSocketLayer`] that has a handler can serve one route: `Router::route_service("/ws", layer.into_service())`.
+//! It then has no inner service. Layers that are added to the router later, such as authentication, see its
+//! handshakes.
 
 mod outcome;
 mod parts;

@@ -1,12 +1,12 @@
-//! What a function that serves a connection may return.
+//! The return values of functions that serve a connection.
 
 use crate::words::BoxError;
 
-/// What the future given to [`Upgrade::on_upgrade`](super::Upgrade::on_upgrade) returns: `Result<(), E>`, or
-/// nothing.
+/// A value that the future of [`Upgrade::on_upgrade`](super::Upgrade::on_upgrade) may return: `()` or
+/// `Result<(), E>`.
 ///
-/// `E` is an error that turns into [`BoxError`], such as [`Error`](crate::Error). An error closes the connection
-/// as one of [`Handler::handle`](crate::Handler::handle) does. The trait is sealed.
+/// `E` is an error that converts into [`BoxError`], such as [`Error`](crate::Error). An error closes the connection
+/// like an error of [`Handler::handle`](crate::Handler::handle). The trait is sealed.
 #[diagnostic::on_unimplemented(
     message = "a connection cannot end in `{Self}`",
     label = "not `()` or `Result<(), E>`",
@@ -20,7 +20,7 @@ pub(super) mod sealed {
 
     #[expect(unnameable_types, reason = "no other crate implements it")]
     pub trait Sealed {
-        /// Makes the result of a handler.
+        /// Converts the value into the result of a handler.
         fn into_result(self) -> Result<(), BoxError>;
     }
 }

@@ -1,4 +1,4 @@
-//! Extractors of axum in a layer's handler.
+//! axum's extractors in a layer's handler.
 
 use std::future::Future;
 
@@ -7,11 +7,11 @@ use http::request::Parts;
 
 use crate::handshake::Refusal;
 
-/// Extracts with axum's extractors in [`Handler::accept`](crate::Handler::accept) and
-/// [`decide`](crate::decide), where a rejection becomes the [`Refusal`] as it is: status, headers and body.
+/// Runs axum's extractors in [`Handler::accept`](crate::Handler::accept) and [`decide`](crate::decide).
 ///
-/// Its methods are those of axum's trait of the same name, whose errors `?` does not turn into a [`Refusal`].
-/// Import this one in its place.
+/// A rejection becomes a [`Refusal`] with the same status, headers and body. The methods have the names of those of
+/// axum's own `RequestPartsExt`. `?` does not convert the errors of axum's trait into a [`Refusal`], so import this
+/// one instead. The trait is sealed.
 ///
 /// # Examples
 ///
@@ -38,24 +38,24 @@ pub trait RequestPartsExt: sealed::Sealed {
     ///
     /// # Errors
     ///
-    /// The rejection, as a [`Refusal`].
+    /// The rejection of the extractor, as a [`Refusal`].
     ///
     /// # Cancel safety
     ///
-    /// As the extractor's.
+    /// The same as that of the extractor.
     fn extract<T>(&mut self) -> impl Future<Output = Result<T, Refusal>> + Send
     where
         T: FromRequestParts<()>;
 
-    /// Extracts a value with a state, which the handler has.
+    /// Extracts a value that needs a state. The handler passes the state.
     ///
     /// # Errors
     ///
-    /// The rejection, as a [`Refusal`].
+    /// The rejection of the extractor, as a [`Refusal`].
     ///
     /// # Cancel safety
     ///
-    /// As the extractor's.
+    /// The same as that of the extractor.
     fn extract_with_state<T, S>(
         &mut self,
         state: &S,

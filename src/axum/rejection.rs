@@ -1,4 +1,4 @@
-//! The answer to a request out of which no handshake could be extracted.
+//! The response to a request that has no valid handshake.
 
 use std::{error::Error, fmt};
 
@@ -11,11 +11,12 @@ use http::{StatusCode, Version};
 
 use crate::handshake::{HandshakeError, answer};
 
-/// Why a request has no [`Upgrade`](super::Upgrade): it asks for no WebSocket, it is not valid, its origin may
-/// not connect, or there is no place for another connection.
+/// Why an [`Upgrade`](super::Upgrade) could not be extracted: the request asks for no WebSocket, its handshake is
+/// not valid, its origin is not allowed, or the limit on connections is reached.
 ///
-/// As a response it is what a [`WebSocketLayer`](crate::WebSocketLayer) answers to the same request: a status and
-/// a text, with `Connection: close` behind a handshake, and the [`HandshakeError`] in its extensions.
+/// Its response is the one of a [`WebSocketLayer`](crate::WebSocketLayer) to the same request: a status and a text.
+/// The response to a handshake also has `Connection: close` (over HTTP/1.1), and the [`HandshakeError`] in its
+/// extensions.
 pub struct UpgradeRejection {
     // Boxed, because it travels as the error of results.
     response: Box<http::Response<Bytes>>,
@@ -23,7 +24,7 @@ pub struct UpgradeRejection {
 }
 
 impl UpgradeRejection {
-    /// Rejects a request that is no handshake.
+    /// Rejects a request that is not a handshake.
     pub(super) fn other(response: http::Response<Bytes>) -> Self {
         Self {
             response: Box::new(response),
@@ -40,7 +41,7 @@ impl UpgradeRejection {
         }
     }
 
-    /// Returns why a handshake is refused; `None` if the request asks for no WebSocket.
+    /// Returns why the handshake is refused, or `None` if the request asks for no WebSocket.
     #[must_use]
     pub const fn error(&self) -> Option<&HandshakeError> {
         self.error.as_ref()

@@ -1,4 +1,4 @@
-//! The extractor, and where its settings come from.
+//! The extractor, and the sources of its settings.
 
 use std::{
     any::{Any, type_name},
@@ -27,11 +27,12 @@ use crate::{
     words::BoxError,
 };
 
-/// The settings of applications that give none.
+/// The settings of requests without settings.
 static DEFAULT: LazyLock<UpgradeSettings> = LazyLock::new(UpgradeSettings::without_handler);
 
-/// Returns the settings, and by [`connections`](crate::WebSocketLayer::connections) the registry, of all
-/// [`Upgrade`]s of this process that find none in their request.
+/// Returns the settings of all [`Upgrade`]s of this process whose request has no settings.
+///
+/// Their [`connections`](crate::WebSocketLayer::connections) is the registry of these connections.
 ///
 /// # Examples
 ///
@@ -49,16 +50,16 @@ pub fn default_settings() -> UpgradeSettings {
     DEFAULT.clone()
 }
 
-/// Says that an [`Upgrade`] takes its settings from the request's extensions, where axum's `Extension` layer
-/// puts them; from [`default_settings`] if there are none.
+/// Marks an [`Upgrade`] that takes its settings from the request's extensions.
+///
+/// axum's `Extension` layer puts them there. Without such an extension, [`default_settings`] applies.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct FromExtension;
 
-/// Says that an [`Upgrade`] takes its settings from the router's state.
+/// Marks an [`Upgrade`] that takes its settings from the router's state.
 ///
-/// A type of its own, because Rust cannot ask at run time whether a state has them: a state without them does
-/// not compile, and no route is left with other settings than its application has.
+/// A state without settings does not compile, so no route uses the defaults by mistake.
 ///
 /// # Examples
 ///
@@ -93,22 +94,26 @@ pub struct FromExtension;
 #[non_exhaustive]
 pub struct FromState;
 
-/// The extractor of an opening handshake: a valid one, with a place among the connections.
+/// The extractor of a valid opening handshake, which has a place among the connections.
 ///
-/// It may stand before or behind other extractors. Those behind it run only for handshakes that are valid, and
-/// those before it for every request. The function's other arguments see the same request.
+/// It may be any argument of the function. Extractors before it run for every request, extractors after it only for
+/// valid handshakes. All of them see the same request.
 ///
-/// [`on_upgrade`](Self::on_upgrade) answers the handshake and serves the connection. Without that call the
-/// response of the function is the answer, and the place is given back when this value is dropped. The crate
-/// does not bound the time until then.
+/// [`on_upgrade`](Self::on_upgrade) answers the handshake and serves the connection. Without that call, the client
+/// gets the function's response, and the place is freed when this value is dropped. The function's time is not
+/// limited.
 ///
-/// `F` says where the settings come from: [`FromExtension`] or [`FromState`]. See
+/// `F` is the source of the settings: [`FromExtension`] (the default) or [`FromState`]. See
 /// [the module](self::super) for examples.
 ///
 /// # Errors
 ///
 /// [`UpgradeRejection`], the response that a [`WebSocketLayer`](crate::WebSocketLayer) of the same settings gives
 /// to the same request.
+///
+/// # Cancel safety
+///
+/// Extraction does not wait. Dropping the value frees the place.
 #[must_use = "a handshake is answered by `on_upgrade`"]
 pub struct Upgrade<F = FromExtension> {
     extracted: Extracted,
@@ -131,7 +136,7 @@ impl<F> Upgrade<F> {
         }))
     }
 
-    /// Extracts a handshake, or says what the request has in place of one.
+    /// Extracts a handshake. A request that is not a handshake is rejected.
     fn require(settings: &UpgradeSettings, parts: &mut Parts) -> Result<Self, UpgradeRejection> {
         match Self::extract(settings, parts)? {
             Some(upgrade) => Ok(upgrade),
@@ -139,39 +144,41 @@ impl<F> Upgrade<F> {
         }
     }
 
-    /// Names a subprotocol that this connection can speak; call it again for the next best. As
-    /// [`Accept::subprotocol`].
+    /// Adds a subprotocol that this connection can speak, like [`Accept::subprotocol`]. Default: none.
+    ///
+    /// Add the preferred one first.
     pub fn subprotocol(mut self, name: impl Into<Cow<'static, str>>) -> Self {
         self.accept = self.accept.subprotocol(name);
         self
     }
 
-    /// Refuses the handshake with 400 if the client offered none of the subprotocols. As
-    /// [`Accept::require_subprotocol`].
+    /// Refuses the handshake with 400 if the client offered none of the subprotocols, like
+    /// [`Accept::require_subprotocol`]. Default: accepts it without one.
     pub fn require_subprotocol(mut self) -> Self {
         self.accept = self.accept.require_subprotocol();
         self
     }
 
-    /// Adds a header to the 101, such as `Set-Cookie`. As [`Accept::header`].
+    /// Adds a header to the 101 response, such as `Set-Cookie`, like [`Accept::header`]. Default: none.
     pub fn header(mut self, name: HeaderName, value: HeaderValue) -> Self {
         self.accept = self.accept.header(name, value);
         self
     }
 
-    /// Drops the request once the handshake is answered. As [`Accept::without_request`].
+    /// Drops the request once the handshake is answered, like [`Accept::without_request`]. Default: the socket keeps
+    /// it.
     pub fn without_request(mut self) -> Self {
         self.accept = self.accept.without_request();
         self
     }
 
-    /// Gives the connection a value by which the application finds it. As [`Accept::identify`].
+    /// Gives the connection a value by which the application finds it, like [`Accept::identify`]. Default: none.
     pub fn identify(mut self, value: impl Any + Send + Sync) -> Self {
         self.accept = self.accept.identify(value);
         self
     }
 
-    /// Changes the settings of this connection. As [`Accept::configure`].
+    /// Changes the settings of this connection, like [`Accept::configure`]. Default: those of [`UpgradeSettings`].
     pub fn configure(
         mut self,
         configure: impl FnOnce(Config) -> Config + Send + Sync + 'static,
@@ -180,20 +187,21 @@ impl<F> Upgrade<F> {
         self
     }
 
-    /// Returns the subprotocols that the client offered, in its order.
+    /// Returns the subprotocols that the client offered, in the client's order.
     pub fn offered_subprotocols(&self) -> impl Iterator<Item = &str> {
         offered_subprotocols(&self.extracted.request().headers)
     }
 
-    /// Accepts the handshake, and has `serve` serve the connection in a task of its own. Returns the response,
-    /// for the function to return.
+    /// Accepts the handshake, and serves the connection with `serve` in its own task.
     ///
-    /// `serve` returns `Result<(), E>` or nothing. What ends the connection, and how, is as with
-    /// [`Handler::handle`](crate::Handler::handle). It runs only if the response is sent as it is: see
-    /// [`WebSocketLayer`](crate::WebSocketLayer) about layers that replace it.
+    /// The function must return the response. If an outer layer replaces it, `serve` does not run: see
+    /// [`WebSocketLayer`](crate::WebSocketLayer).
     ///
-    /// A refusal is returned in the place of the 101 if the limit of a key or peer is reached (429), if the
-    /// connections are being closed (503), or if a subprotocol is required that was not offered (400).
+    /// The future of `serve` returns `()` or `Result<(), E>`. The connection ends as it does for
+    /// [`Handler::handle`](crate::Handler::handle).
+    ///
+    /// Instead of the 101, the response is a refusal if the limit of a key or peer is reached (429), if the
+    /// connections are being closed (503), or if a required subprotocol was not offered (400).
     #[must_use = "the connection begins when the response is sent"]
     pub fn on_upgrade<S, R>(self, serve: S) -> Response
     where
@@ -205,8 +213,9 @@ impl<F> Upgrade<F> {
         response(self.extracted.accept(self.accept, Once(Some(serve)), name))
     }
 
-    /// Refuses the handshake, as a [`Refusal`] of [`Handler::accept`](crate::Handler::accept) does: it is
-    /// counted and logged, and [`Refusal::close`] closes with a code that browsers show to their page.
+    /// Refuses the handshake like a [`Refusal`] of [`Handler::accept`](crate::Handler::accept).
+    ///
+    /// The refusal is counted and logged. [`Refusal::close`] closes with a code that browsers show to their page.
     ///
     /// # Examples
     ///
@@ -214,10 +223,9 @@ impl<F> Upgrade<F> {
     /// use axum::response::Response;
     /// use tower_websocket::{CloseCode, CloseFrame, Refusal, axum::Upgrade};
     ///
-    /// async fn members_only(upgrade: Upgrade) -> Result<Response, String> {
-    ///     let frame = CloseCode::new(4401).and_then(|code| CloseFrame::new(code, "log in first"));
-    ///     let frame = frame.map_err(|error| error.to_string())?;
-    ///     Ok(upgrade.refuse(Refusal::close(frame)))
+    /// async fn members_only(upgrade: Upgrade) -> Response {
+    ///     let frame = CloseFrame::truncated(CloseCode::of::<4401>(), "log in first");
+    ///     upgrade.refuse(Refusal::close(frame))
     /// }
     /// ```
     #[must_use = "the response is the refusal"]

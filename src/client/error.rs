@@ -95,6 +95,27 @@ impl ConnectError {
         }
     }
 
+    /// Returns the server's response if it [refused](Self::Refused) the handshake.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use http::StatusCode;
+    /// use tower_websocket::client::ConnectError;
+    ///
+    /// fn is_expired(error: &ConnectError) -> bool {
+    ///     let status = error.refusal().map(|response| response.status());
+    ///     status == Some(StatusCode::UNAUTHORIZED)
+    /// }
+    /// ```
+    #[must_use]
+    pub fn refusal(&self) -> Option<&Response<Bytes>> {
+        match self {
+            Self::Refused(response) => Some(response),
+            _ => None,
+        }
+    }
+
     /// Returns the texts of the sources. Skips a text that the previous one contains.
     fn causes(&self) -> Vec<String> {
         let mut texts: Vec<String> = Vec::new();
@@ -107,7 +128,7 @@ impl ConnectError {
         texts
     }
 
-    pub(super) fn request(why: impl Into<BoxError>) -> Self {
+    pub(crate) fn request(why: impl Into<BoxError>) -> Self {
         Self::InvalidRequest(why.into())
     }
 

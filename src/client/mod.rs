@@ -116,14 +116,14 @@
 //! | `invalid peer certificate: certificate expired…` | The certificate has expired, or a clock is wrong. | Renew it. |
 //! | `the server refused with 401` or `403` | A token is missing or wrong. (This crate's server does not check the origin if the client sends no `Origin`.) | [`Handshake::header`] with `Authorization`, or another field that the server requires. |
 //! | `the server refused with 404` | There is no WebSocket at this path, or a proxy has dropped `Upgrade`. | Compare the paths: `/ws/` is not `/ws`. |
-//! | `the server refused with 426` | A proxy has dropped `Upgrade`, or uses HTTP/1.0 to the server. | See [behind a proxy](crate::docs::when_it_does_not_connect#behind-a-proxy). |
+//! | `the server refused with 426` | A proxy has dropped `Upgrade`, or uses HTTP/1.0 to the server. | See [behind a proxy](crate::guide::proxies). |
 //! | `the server refused with 200`, or a redirect | A web page is at this path. Redirects are not followed. | Dial the address in `Location`. |
 //! | `upgrade is not websocket`, `sec-websocket-accept does not answer the key` | A program between client and server answered, or the server breaks RFC 6455. | |
 //! | `no place for another connection` | The registry of [`Handshake::connections_in`] is full or shutting down. | Raise [`Connections::max_connections`](crate::Connections::max_connections). |
 //! | `the handshake took too long` | A firewall drops packets, the server is busy, or another program listens on the port. | [`Handshake::timeout`], 10 s by default. |
 //! | `connection closed before message completed` | The server or a proxy closed the connection without an answer. It may expect TLS. | Check its log. |
 //!
-//! [`docs::when_it_does_not_connect`](crate::docs::when_it_does_not_connect) lists the causes of each status on
+//! [`guide::when_it_does_not_connect`](crate::guide::when_it_does_not_connect) lists the causes of each status on
 //! the server.
 //!
 //! # Limits
@@ -177,7 +177,7 @@ use crate::{
     config::Config,
     connections::Permit,
     handshake::{Carried, HandshakeRequest, Identity, key::answer_to},
-    socket::{HandshakeInfo, Setup, WebSocket},
+    socket::{HandshakeInfo, Setup, Values, WebSocket},
 };
 
 /// Connects to a `ws://` or `wss://` URL over TCP and makes the opening handshake.
@@ -346,20 +346,20 @@ impl Prepared {
             subprotocol,
             deflation,
         } = response::check(&response, &sent.headers, &self.accept, &self.config)?;
-        let handshake_info = HandshakeInfo {
+        let info = HandshakeInfo {
+            handler: "client",
             request: HandshakeRequest::new(sent),
             subprotocol: subprotocol.and_then(|name| name.to_str().map(Box::from).ok()),
-            carried: Carried::default(),
-            identity: self.identity,
         };
+        let values = Values::new(Carried::default(), self.identity);
         let setup = Setup {
             deflation,
             ..Setup::new(Arc::new(self.config))
         };
         let socket = match self.permit {
-            None => WebSocket::dialled(io, early, setup, handshake_info),
+            None => WebSocket::dialled(io, early, setup, (info, values)),
             Some(permit) => {
-                let dialled = permit.dialled(io, early, setup, handshake_info);
+                let dialled = permit.dialled(io, early, setup, (info, values));
                 dialled.map_err(ConnectError::NotAdmitted)?
             }
         };

@@ -129,7 +129,7 @@ impl Handshake {
     /// Gives the connection a value by which the application finds it, like
     /// [`Accept::identify`](crate::Accept::identify) on the server side.
     ///
-    /// Clones of the handshake share the value.
+    /// Clones of the handshake share the value. Default: none.
     #[must_use]
     pub fn identify(mut self, value: impl Any + Send + Sync) -> Self {
         self.identity = Identity::new(value);
@@ -165,6 +165,12 @@ impl Handshake {
             MAX_FIELDS
         };
         self
+    }
+
+    /// Returns the request, with the URL as it was given.
+    #[cfg(feature = "test-util")]
+    pub(crate) const fn request_mut(&mut self) -> &mut Request<()> {
+        &mut self.request
     }
 
     /// Returns whether the URL requires TLS.

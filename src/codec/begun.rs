@@ -1,23 +1,23 @@
-//! Follows the frames in the written bytes, so that output can be cut at the end of a frame.
+//! Tracks frame boundaries in the written bytes, so that output can be cut at the end of a frame.
 
 use std::io::IoSlice;
 
-/// The longest head without its mask.
+/// The maximum length of a head without its mask.
 const HEAD: usize = 10;
 const MASK: usize = 4;
 
-/// The frame that is partly written.
+/// A frame that is partly written.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Begun {
     head: [u8; HEAD],
-    /// The written bytes of the head, while the length is not known. 0 afterwards.
+    /// The number of written bytes of the head, until the length of the frame is known. 0 afterwards.
     known: usize,
-    /// The unwritten bytes of the frame, once its length is known.
+    /// The number of unwritten bytes of the frame, once its length is known.
     missing: usize,
 }
 
 impl Begun {
-    /// Follows the first `written` bytes of the output.
+    /// Records that the first `written` bytes of the output were written.
     pub(crate) fn note(&mut self, output: &[IoSlice<'_>], written: usize) {
         let mut left = written;
         for slice in output {
@@ -30,7 +30,7 @@ impl Begun {
         }
     }
 
-    /// Returns the number of bytes at the front of the output that complete the frame. 0 between two frames.
+    /// Returns the number of bytes at the front of the output that complete the frame: 0 between two frames.
     pub(crate) fn rest_of(&self, output: &[IoSlice<'_>]) -> usize {
         let mut begun = self.clone();
         let mut rest = 0;
@@ -52,7 +52,7 @@ impl Begun {
         self.known == 0 && self.missing == 0
     }
 
-    /// Follows some bytes at the front, at least one. Returns their number.
+    /// Records at least one byte from the front of `bytes`. Returns how many it recorded.
     fn take(&mut self, bytes: &[u8]) -> usize {
         if self.missing > 0 {
             let taken = bytes.len().min(self.missing);
@@ -67,7 +67,7 @@ impl Begun {
         1
     }
 
-    /// Returns the length of the mask and the payload, once the head has it (RFC 6455 §5.2).
+    /// Returns the length of the mask and the payload, once the head is complete (RFC 6455 §5.2).
     fn behind_head(&self) -> Option<usize> {
         let head = &self.head[..self.known];
         let (second, extended) = head.get(1..)?.split_first()?;
@@ -89,7 +89,7 @@ mod tests {
         words::Message,
     };
 
-    /// Returns the bytes of some frames, and where each ends.
+    /// Returns the bytes of some frames, and the offset at which each ends.
     fn frames(role: Role) -> (Vec<u8>, Vec<usize>) {
         let (mut bytes, mut ends) = (Vec::new(), Vec::new());
         for len in [0, 1, 125, 126, 5000, 0, 70_000, 3] {
@@ -136,7 +136,7 @@ mod tests {
         let (bytes, _) = frames(Role::Server);
         let mut begun = Begun::default();
         begun.note(&[IoSlice::new(&bytes[..1]), IoSlice::new(&bytes[1..])], 3);
-        // One frame of two bytes, and the first byte of one of three.
+        // Written: a frame of two bytes, and the first byte of a frame of three bytes.
         assert_eq!(begun.rest_of(&[IoSlice::new(&bytes[3..])]), 2);
     }
 }

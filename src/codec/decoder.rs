@@ -8,13 +8,14 @@ use crate::{
 };
 
 use super::{
-    Control, Mask, Role, Rules, Violation,
+    Control, Limits, Mask, Role, Violation,
     assembly::{Assembly, WholeMessage},
     buffers::CHUNK,
     chunks::ReadBuffers,
     control,
-    deflate::Inflation,
+    deflate::{Deflation, Inflation},
     head::{self, ControlKind, Head, Kind, Partial},
+    rules::HeadRules,
 };
 
 /// The minimum size of a large payload. Most of it is read directly into its buffers.
@@ -33,9 +34,21 @@ pub(crate) enum Event {
     Close(Option<CloseFrame>),
 }
 
+/// The rules for the peer of a connection. `L` owns or shares the limits.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Rules<L = Limits> {
+    pub(crate) role: Role,
+    pub(crate) limits: L,
+    /// The terms of compression, if it was agreed on.
+    pub(crate) deflation: Option<Deflation>,
+}
+
 /// The receiving half of a connection.
-pub(crate) struct Decoder {
-    pub(super) rules: Rules,
+///
+/// `L` owns or shares the limits, so that each connection needs no copy of them.
+pub(crate) struct Decoder<L = Limits> {
+    role: Role,
+    limits: L,
     /// The message in progress.
     message: Option<Box<Assembly>>,
     stage: Stage,
@@ -70,11 +83,12 @@ impl Default for Stage {
     }
 }
 
-impl Decoder {
+impl<L: AsRef<Limits>> Decoder<L> {
     /// Makes the decoder of a new connection.
-    pub(crate) fn new(rules: Rules) -> Self {
+    pub(crate) fn new(rules: Rules<L>) -> Self {
         Self {
-            rules,
+            role: rules.role,
+            limits: rules.limits,
             stage: Stage::default(),
             message: None,
             inflation: rules.deflation.map(Inflation::new).map(Box::new),
@@ -111,14 +125,20 @@ impl Decoder {
     /// if there is none; then [`decode`](Self::decode) has to decode the input.
     #[inline]
     pub(crate) fn decode_fast<'a>(&self, input: &mut &'a [u8]) -> Option<WholeMessage<'a>> {
-        if self.rules.role != Role::Server || !self.is_between_messages() {
+        if self.role != Role::Server || !self.is_between_messages() {
             return None;
         }
-        let limit = self.rules.limits.message.min(self.rules.limits.frame);
+        let limits = self.limits();
+        let limit = limits.message.min(limits.frame);
         let (kind, mask, start, len) = head::parse_fast(input)?;
         let payload = input.get(start..start + len).filter(|_| len <= limit)?;
         *input = &input[start + len..];
         Some(WholeMessage::new(kind, payload, mask))
+    }
+
+    #[inline]
+    pub(super) fn limits(&self) -> &Limits {
+        self.limits.as_ref()
     }
 
     /// Returns whether messages may be compressed.
@@ -171,8 +191,8 @@ impl Decoder {
     fn set_deadline(&mut self, now: Moment) {
         if self.is_between_messages() {
             self.deadline = None;
-        } else if let (None, Some(assembly)) = (self.deadline, self.rules.limits.assembly) {
-            self.deadline = Some(now + assembly);
+        } else if self.deadline.is_none() {
+            self.deadline = Some(now + self.limits().assembly);
         }
     }
 
@@ -202,7 +222,12 @@ impl Decoder {
             match &mut self.stage {
                 Stage::Head(partial) => {
                     let message = self.message.as_ref().map(|message| message.progress());
-                    let Some(head) = partial.take(input, &self.rules, message)? else {
+                    let rules = HeadRules {
+                        role: self.role,
+                        limits: self.limits.as_ref(),
+                        compression: self.inflation.is_some(),
+                    };
+                    let Some(head) = partial.take(input, rules, message)? else {
                         self.set_deadline(now);
                         return Ok(None);
                     };
@@ -277,7 +302,7 @@ impl Decoder {
         else {
             return self.join();
         };
-        let limits = &self.rules.limits;
+        let limits = self.limits.as_ref();
         // A message is compressed only if that was agreed on.
         match &mut self.inflation {
             Some(inflation) if message.is_compressed() => {
@@ -439,10 +464,10 @@ fn split_front<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
 }
 
 // Payloads must not appear in logs, so the message in progress is not shown.
-impl fmt::Debug for Decoder {
+impl<L: AsRef<Limits>> fmt::Debug for Decoder<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Decoder")
-            .field("limits", &self.rules.limits)
+            .field("limits", self.limits.as_ref())
             .field("between_messages", &self.is_between_messages())
             .field("deadline", &self.deadline)
             .finish_non_exhaustive()

@@ -21,8 +21,8 @@ pub(crate) struct Bound {
 }
 
 impl Bound {
-    /// Returns whether a message of `len` bytes fits beside both loads. An empty queue takes a message of
-    /// any size, because a message over the bound could never be queued otherwise.
+    /// Returns whether a message of `len` bytes fits in addition to both loads. An empty queue takes a message of
+    /// any size. Otherwise a message larger than the bound could never be queued.
     pub(crate) const fn takes(self, one: Load, other: Load, len: usize) -> bool {
         let messages = one.messages + other.messages;
         let bytes = one.bytes + other.bytes;

@@ -60,7 +60,7 @@ pub(crate) use begun::Begun;
 pub(crate) use buffers::CHUNK;
 pub(crate) use chunks::ReadBuffers;
 pub(crate) use control::Control;
-pub(crate) use decoder::{Decoder, Event};
+pub(crate) use decoder::{Decoder, Event, Rules};
 #[cfg(not(feature = "deflate"))]
 pub(crate) use deflate::Deflate;
 #[cfg(feature = "deflate")]
@@ -71,6 +71,6 @@ pub(crate) use deflate::{Compression, Deflation};
 pub(crate) use load::{Bound, Load};
 use mask::Mask;
 pub(crate) use outgoing::Outgoing;
-pub(crate) use rules::{Limits, Role, Rules, Violation};
+pub(crate) use rules::{Limits, Role, Violation};
 #[cfg(feature = "hub")]
 pub(crate) use shared::SharedMessage;

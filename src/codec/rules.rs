@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{deflate::Deflation, utf8::InvalidUtf8};
+use super::utf8::InvalidUtf8;
 use crate::words::CloseCode;
 
 /// Limits on the messages of a peer.
@@ -16,8 +16,15 @@ pub(crate) struct Limits {
     pub(crate) fragments: u32,
     /// Empty frames of a message, not counting its last frame.
     pub(crate) empty_fragments: u32,
-    /// Time from the first to the last byte of a message, or of a control frame outside of a message.
-    pub(crate) assembly: Option<Duration>,
+    /// Time from the first to the last byte of a message, or of a control frame outside of a message. [`Duration::MAX`]
+    /// is no limit.
+    pub(crate) assembly: Duration,
+}
+
+impl AsRef<Self> for Limits {
+    fn as_ref(&self) -> &Self {
+        self
+    }
 }
 
 /// The role of this side of a connection.
@@ -37,13 +44,13 @@ pub(crate) enum Role {
     Client,
 }
 
-/// The rules for the peer of a connection.
+/// The rules for the head of a frame.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rules {
-    pub(crate) role: Role,
-    pub(crate) limits: Limits,
-    /// The terms of compression, if it was agreed on.
-    pub(crate) deflation: Option<Deflation>,
+pub(super) struct HeadRules<'a> {
+    pub(super) role: Role,
+    pub(super) limits: &'a Limits,
+    /// Messages may be compressed.
+    pub(super) compression: bool,
 }
 
 /// A violation of the rules by the peer.

@@ -84,7 +84,7 @@ impl Validator {
 
 /// Returns the start of the last character if it is incomplete, otherwise the length.
 ///
-/// This looks at first bytes only. The caller checks all other bytes.
+/// This checks only the first byte of the last character. The caller checks all other bytes.
 fn start_of_partial(bytes: &[u8]) -> usize {
     for available in 1..=bytes.len().min(3) {
         let start = bytes.len() - available;

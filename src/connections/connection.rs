@@ -47,7 +47,7 @@ impl Connection {
     /// On a server, the client chose the path: escape it before you log it.
     #[must_use]
     pub fn path(&self) -> &str {
-        &self.link.name().path
+        self.link.path()
     }
 
     /// Returns the value of [`Accept::identify`](crate::Accept::identify) or
@@ -71,6 +71,12 @@ impl Connection {
             messages: load.messages,
             bytes: load.bytes,
         }
+    }
+
+    /// Returns whether the connection is over. Then nothing waits to be written.
+    #[cfg(feature = "metrics")]
+    pub(crate) fn is_over(&self) -> bool {
+        self.link.ending().is_some()
     }
 
     /// Returns the messages and bytes that were received and sent so far.

@@ -35,16 +35,15 @@ impl Connections {
     /// # Examples
     ///
     /// ```
-    /// use tower_websocket::{CloseCode, CloseFrame, Connections, error::InvalidClose};
+    /// use tower_websocket::{CloseCode, CloseFrame, Connections};
     ///
     /// struct User(u64);
     ///
-    /// fn log_out(connections: &Connections, user: u64) -> Result<usize, InvalidClose> {
-    ///     let frame = CloseFrame::new(CloseCode::new(4001)?, "logged out")?;
-    ///     Ok(connections.close_where(
+    /// fn log_out(connections: &Connections, user: u64) -> usize {
+    ///     connections.close_where(
     ///         |connection| connection.value().is_some_and(|&User(other)| other == user),
-    ///         frame,
-    ///     ))
+    ///         CloseFrame::truncated(CloseCode::of::<4001>(), "logged out"),
+    ///     )
     /// }
     /// ```
     #[expect(

@@ -8,14 +8,14 @@ use std::{
 use super::Connections;
 use crate::socket::Link;
 
-/// The value of no limit.
+/// The value of `Memory::max` without a limit.
 const NONE: usize = usize::MAX;
 
 /// The memory that all connections hold.
 #[derive(Debug)]
 pub(super) struct Memory {
     max: AtomicUsize,
-    /// The sum of the connections' counts. It may be negative for a moment, because changes arrive in any order.
+    /// The sum of the connections' counts. It may be negative for a moment, because changes arrive out of order.
     held: AtomicIsize,
     /// A thread is closing the connections that hold most.
     is_relieving: AtomicBool,
@@ -54,12 +54,12 @@ impl Connections {
     /// Limits the memory that all connections hold together, in bytes: unwritten messages, messages that wait for
     /// the handler, and messages in progress.
     ///
-    /// Past it, the connection that holds most is closed with 1013, then the next one if that is not enough. Its
-    /// unwritten messages are dropped, and so are those that its handler has not received:
+    /// Past the limit, the connection that holds most is closed with 1013, then the next one if that is not enough.
+    /// Its unwritten messages are dropped, and so are the messages that its handler has not received. Then
     /// [`recv`](crate::WebSocket::recv) returns `None`, and [`close_frame`](crate::WebSocket::close_frame) the 1013.
     /// If part of a frame is written and at most 64 KiB of it are left, the rest is written before the Close. If
-    /// more is left, the connection is dropped without a Close. The connection counts as 0 from then on. Other
-    /// connections lose nothing.
+    /// more is left, the connection is dropped without a Close. A closed connection counts as 0. Other connections
+    /// lose no messages.
     ///
     /// The limit counts connections that are opened after this call.
     /// [`Counts::buffered`](crate::Counts::buffered) returns the sum. Default: no limit.
@@ -74,10 +74,10 @@ impl Connections {
     ///   [`Accept::identify`](crate::Accept::identify).
     /// - Less than 4 KiB for each connection. The count of a connection changes in steps of 4 KiB, so small messages
     ///   cost nothing. For 10,000 connections the sum may be off by 40 MiB.
-    /// - Changes since the task of a connection ran last. It counts when it sleeps or yields. So a connection may
-    ///   exceed the limit by its own limits for a moment.
+    /// - Changes since the task of a connection last slept or yielded, because the connection is counted then. For a
+    ///   moment, the sum may exceed the limit by as much as the limits of [`Config`](crate::Config) allow.
     /// - The buffers of a compressed connection, see `Deflate`.
-    /// - Memory that was freed, and that the allocator keeps.
+    /// - Freed memory that the allocator keeps.
     ///
     /// # Cost
     ///

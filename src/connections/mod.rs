@@ -14,6 +14,7 @@ mod state;
 
 use std::{
     fmt,
+    hash::Hash,
     pin::pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
@@ -61,32 +62,16 @@ const ABORT_GRACE: Duration = Duration::from_secs(1);
 /// A clone is cheap: it is one more handle to the same connections and settings. A setting that is changed through
 /// one handle applies to all of them at once.
 ///
+/// [The page on shutdown](crate::guide::shutdown) has a server that closes its connections when it ends.
+///
 /// # Examples
 ///
-/// On Ctrl-C, this server refuses new connections, closes the open ones with 1001, and waits for them at most 30
-/// seconds:
-///
-/// ```no_run
-/// use std::time::Duration;
-/// use axum::Router;
+/// ```
 /// use tower_websocket::{Echo, WebSocketLayer};
 ///
-/// # async fn example() -> std::io::Result<()> {
-/// let layer = WebSocketLayer::new(Echo::new()).path("/ws");
+/// let layer = WebSocketLayer::new(Echo::new());
 /// let connections = layer.connections();
-/// let app = Router::new().layer(layer);
-/// let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
-///
-/// let closing = connections.clone();
-/// let interrupted = async move {
-///     let _ = tokio::signal::ctrl_c().await;
-///     closing.close();
-/// };
-/// axum::serve(listener, app).with_graceful_shutdown(interrupted).await?;
-/// let report = connections.shutdown(Duration::from_secs(30)).await;
-/// println!("{} closed, {} aborted", report.clean, report.aborted);
-/// # Ok(())
-/// # }
+/// assert_eq!(connections.counts().open(), 0);
 /// ```
 #[derive(Clone)]
 pub struct Connections {
@@ -132,7 +117,8 @@ impl Connections {
     /// the limit. Default: 10,000.
     ///
     /// Handlers that still run after their connection is over are limited separately, to the same number. When there
-    /// are more, the handler whose connection ended first is dropped.
+    /// are more, the handler whose connection ended first is dropped. A limit of 0 drops none: no connection is opened
+    /// then.
     #[must_use]
     pub fn max_connections(self, connections: usize) -> Self {
         self.lock().max = Some(connections);
@@ -377,7 +363,7 @@ impl Connections {
     }
 
     /// Returns whether a notice is due. Each is due at most once a minute.
-    pub(crate) fn is_news(&self, about: &'static str) -> bool {
+    pub(crate) fn is_news(&self, about: impl Hash) -> bool {
         let now = Instant::now().into_std();
         self.lock().other_refusals.is_due(about, now)
     }

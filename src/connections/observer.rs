@@ -59,7 +59,8 @@ pub trait Observer: Send + Sync + 'static {
     /// hands over is also reported as opened and closed.
     fn opened(&self, connection: &Connection, handshake: Duration) {}
 
-    /// A ping of [`Config::keepalive`](crate::Config::keepalive) was answered after `round_trip`.
+    /// A ping of [`Config::keepalive`](crate::Config::keepalive) or
+    /// [`WebSocket::ping`](crate::WebSocket::ping) was answered after `round_trip`.
     fn round_trip(&self, connection: &Connection, round_trip: Duration) {}
 
     /// Messages were received or sent since the last call.
@@ -169,11 +170,11 @@ impl Ended {
     }
 }
 
-/// The observers of a registry, or of one connection: those that were added before it was opened.
+/// The observers of a registry, or of one connection. A connection has those that were added before it was opened.
 #[derive(Clone, Default)]
 pub(super) struct Observers {
     all: Arc<[Arc<dyn Observer>]>,
-    /// Only this many are called, from the first on.
+    /// The number of observers that are called: the first ones of `all`.
     count: u32,
 }
 

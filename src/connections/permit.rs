@@ -1,13 +1,13 @@
 //! The entry of one connection, from its handshake to the end of its handler.
 
-use std::{future::Future, iter, sync::Arc};
+use std::{future::Future, hash::Hash, iter, sync::Arc};
 
 use super::{AdmitError, Connections, connection::Connection, observer::Ended, state::Over};
 use crate::{
     codec::Role,
     config::Config,
     handshake::Identity,
-    socket::{EndHooks, Link, now, report::Name, spawn},
+    socket::{EndHooks, HandshakeInfo, Link, now, spawn},
     time::Moment,
     words::{Closed, ConnectionId},
 };
@@ -23,7 +23,7 @@ pub(crate) struct Permit {
 /// The facts about a connection when it is opened.
 pub(crate) struct Opening {
     pub(crate) role: Role,
-    pub(crate) name: Name,
+    pub(crate) info: HandshakeInfo,
     pub(crate) config: Arc<Config>,
     pub(crate) identity: Identity,
 }
@@ -34,7 +34,7 @@ impl Permit {
     }
 
     /// Returns whether a notice is due in the log of these connections.
-    pub(crate) fn is_news(&self, about: &'static str) -> bool {
+    pub(crate) fn is_news(&self, about: impl Hash) -> bool {
         self.connections.is_news(about)
     }
 
@@ -70,15 +70,15 @@ impl Permit {
     fn register(&self, opening: Opening) -> Result<Arc<Link>, AdmitError> {
         let Opening {
             role,
-            name,
+            info,
             config,
             identity,
         } = opening;
-        // One set of observers for all events: another one may be added meanwhile.
+        // Cloned once, because another observer may be added before `opened` is called.
         let observers = self.connections.lock().observers.clone();
         let is_observed = observers.count() > 0;
         let registration = self.connections.registration(self.id, is_observed);
-        let link = Arc::new(Link::registered(registration, role, name, config));
+        let link = Arc::new(Link::registered(registration, role, info, config));
         let connection = Connection {
             link: Arc::clone(&link),
             identity,
@@ -170,11 +170,10 @@ impl Permit {
         }
         if let Some(connection) = &entry.connection {
             self.connections.stop_counting(&connection.link);
-            // A connection that was never handed over has no driver that ended its link.
+            // The driver ends the link, but a connection that was never handed over has no driver.
             connection.link.abort();
         }
-        // Dropped without the lock, because this may run code of the user: the drop of a waker or of the connection's
-        // value.
+        // Dropped without the lock, because the drop of a waker or of the connection's value may run user code.
         drop(entry);
     }
 }
@@ -186,6 +185,11 @@ impl EndHooks for Permit {
 
     fn handler_over(&mut self) {
         self.finish();
+    }
+
+    fn handler_outlived(&mut self, link: &Link) -> bool {
+        // Each handler comes once a minute, because it has to be mended on its own.
+        self.is_news(("handler_outlived", link.info().handler))
     }
 }
 

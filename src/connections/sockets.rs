@@ -12,11 +12,8 @@ use super::{
 use crate::{
     codec::Role,
     config::Config,
-    handshake::Identity,
-    socket::{
-        HandshakeInfo, Served, Setup, WebSocket, detached_in,
-        report::{self, Name},
-    },
+    handshake::{Carried, Identity},
+    socket::{HandshakeInfo, Served, Setup, Values, WebSocket, detached_in, report},
 };
 
 impl Connections {
@@ -91,13 +88,13 @@ impl Connections {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let setup = Setup::new(Arc::new(config));
-        let handshake_info = HandshakeInfo {
-            identity,
+        let info = HandshakeInfo {
+            handler: "Connections::from_io",
             ..HandshakeInfo::default()
         };
-        let side = (Role::Server, "Connections::from_io");
         let permit = self.admit()?;
-        permit.take_over(side, io, Bytes::new(), setup, handshake_info)
+        let values = Values::new(Carried::default(), identity);
+        permit.take_over(Role::Server, io, Bytes::new(), setup, (info, values))
     }
 }
 
@@ -111,37 +108,33 @@ impl Permit {
         io: IO,
         early: Bytes,
         setup: Setup,
-        handshake_info: HandshakeInfo,
+        handshake: (HandshakeInfo, Values),
     ) -> Result<WebSocket, AdmitError>
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        self.take_over((Role::Client, "client"), io, early, setup, handshake_info)
+        self.take_over(Role::Client, io, early, setup, handshake)
     }
 
-    /// Serves a stream in a task. The second value of `side` is the name of the handler in the log.
+    /// Serves a stream in a task.
     fn take_over<IO>(
         self,
-        (role, handler): (Role, &'static str),
+        role: Role,
         io: IO,
         early: Bytes,
         setup: Setup,
-        handshake_info: HandshakeInfo,
+        (info, values): (HandshakeInfo, Values),
     ) -> Result<WebSocket, AdmitError>
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let path = handshake_info.request.path();
+        let span = report::connection(self.id, || None, info.request.path());
         let opening = Opening {
             role,
-            name: Name {
-                handler,
-                path: path.into(),
-            },
+            info,
             config: Arc::clone(&setup.config),
-            identity: handshake_info.identity.clone(),
+            identity: values.identity().cloned().unwrap_or_default(),
         };
-        let span = report::connection(self.id, || None, path);
         let link = self.spawn(opening, |link, permit| {
             let served = Served {
                 io,
@@ -151,6 +144,6 @@ impl Permit {
             };
             span.around(detached_in(served, permit))
         })?;
-        Ok(WebSocket::new(link, Box::new(handshake_info)))
+        Ok(WebSocket::new(link, values))
     }
 }

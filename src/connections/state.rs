@@ -34,7 +34,7 @@ pub(super) struct State {
     pub(super) lingering: BTreeMap<u64, ConnectionId>,
     /// The number of ends so far.
     pub(super) ends: u64,
-    /// The sum over the entries that are removed. `handed_on` is such a sum, too.
+    /// The sums of `traffic` and `handed_on` over removed entries.
     pub(super) traffic: Traffic,
     pub(super) handed_on: u64,
     /// The Close of the shutdown, once it has begun.
@@ -94,7 +94,7 @@ impl State {
         }
     }
 
-    /// Marks an entry as ended, which frees its place. Returns the end for the observers, if the connection has any.
+    /// Marks an entry as ended, which frees its place. If the connection has observers, returns the end for them.
     pub(super) fn end(&mut self, id: ConnectionId) -> Option<Over> {
         let entry = self.entries.get_mut(&id)?;
         if entry.ended.is_some() {
@@ -128,15 +128,18 @@ impl State {
     /// Frees the table's memory after many connections have ended.
     pub(super) fn shrink(&mut self) {
         let used = self.entries.len().max(64);
-        // Half of it stays free, so that the table does not grow and shrink in turn.
+        // Half of the table stays free, so that it does not grow and shrink repeatedly.
         if self.entries.capacity() > 4 * used {
             self.entries.shrink_to(2 * used);
         }
     }
 
     /// Removes the oldest end from `lingering` and returns its link, if `lingering` is over the limit.
+    ///
+    /// A limit of 0 evicts nothing: it refuses new connections, and those that were open keep their `handler_grace`.
     pub(super) fn evict(&mut self) -> Option<Arc<Link>> {
-        self.max.filter(|&max| self.lingering.len() > max)?;
+        self.max
+            .filter(|&max| max > 0 && self.lingering.len() > max)?;
         let (_, id) = self.lingering.pop_first()?;
         let connection = self.entries.get(&id)?.connection.as_ref()?;
         Some(Arc::clone(&connection.link))

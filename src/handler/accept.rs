@@ -163,12 +163,11 @@ impl Accept {
     ///     Accept::new().identify(User(user))
     /// }
     ///
-    /// fn log_out(connections: &Connections, user: u64) -> Result<usize, Box<dyn std::error::Error>> {
-    ///     let frame = CloseFrame::new(CloseCode::new(4001)?, "logged out")?;
-    ///     Ok(connections.close_where(
+    /// fn log_out(connections: &Connections, user: u64) -> usize {
+    ///     connections.close_where(
     ///         |connection| connection.value().is_some_and(|&User(other)| other == user),
-    ///         frame,
-    ///     ))
+    ///         CloseFrame::truncated(CloseCode::of::<4001>(), "logged out"),
+    ///     )
     /// }
     /// ```
     #[must_use]

@@ -1,4 +1,4 @@
-//! A handler whose type is erased.
+//! A handler with an erased type.
 
 use std::{fmt, future::Future, pin::Pin, sync::Arc};
 
@@ -7,10 +7,10 @@ use http::request::Parts;
 use super::{Accept, Handler, IntoHandler};
 use crate::{handshake::Refusal, socket::WebSocket, words::BoxError};
 
-/// Any handler, its type erased: handlers of different types go into one list, map or field.
+/// A handler with an erased type, so that one list, map or field can hold handlers of different types.
 ///
-/// A clone is cheap and the same handler. Each call of it boxes a future, which costs one allocation for
-/// a handshake and one for its connection.
+/// A clone is cheap and shares the handler. Each call boxes a future: one allocation for a handshake, and one for
+/// its connection.
 ///
 /// # Examples
 ///
@@ -34,7 +34,7 @@ pub struct BoxHandler {
 }
 
 impl BoxHandler {
-    /// Erases the type of a handler, or of a closure or `async fn` that is one.
+    /// Erases the type of a handler. A closure or `async fn` can be a handler, too: see [`IntoHandler`].
     #[must_use]
     pub fn new<M, H: Handler>(handler: impl IntoHandler<M, Handler = H>) -> Self {
         Self {

@@ -86,7 +86,7 @@ where
     note = "its future has to be `Send`, and an async closure may not borrow what it captures"
 )]
 pub trait Decision<'a, T>: Fn(&'a mut Parts) -> Self::Future {
-    /// What the function returns.
+    /// The future of the function.
     type Future: Future<Output = Result<(Accept, T), Refusal>> + Send + 'a;
 }
 

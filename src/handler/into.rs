@@ -1,4 +1,4 @@
-//! Which values can be given to a layer as its handler: handlers, and functions.
+//! Values that a layer accepts as its handler: handlers and functions.
 
 use std::{any::type_name, fmt, future::Future};
 
@@ -8,15 +8,15 @@ use crate::{socket::WebSocket, words::BoxError};
 /// A value that [`WebSocketLayer::new`](crate::WebSocketLayer::new) takes: a [`Handler`], or a closure or
 /// `async fn` from [`WebSocket`] to `Result<(), E>`.
 ///
-/// An async closure that captures something is no handler, and the compiler says that it "captures state":
-/// [`with_state`](crate::with_state) passes the state as an argument.
+/// An async closure that captures something is not a handler: the compiler says that it "captures state". Use
+/// [`with_state`](crate::with_state), which passes the state as an argument.
 ///
-/// `M` keeps the two kinds apart, and the compiler finds it. The trait is sealed: types of yours implement
-/// [`Handler`].
+/// The compiler infers `M`, which distinguishes the two kinds. The trait is sealed: implement [`Handler`] for your
+/// own types.
 ///
 /// # Examples
 ///
-/// A function that takes handlers as the layer does:
+/// A function that takes the same values as the layer:
 ///
 /// ```
 /// use tower_websocket::{Error, Handler, IntoHandler, WebSocket, WebSocketLayer};
@@ -40,10 +40,10 @@ use crate::{socket::WebSocket, words::BoxError};
             `decide(..)`, and for axum's extractors `axum::Upgrade`"
 )]
 pub trait IntoHandler<M>: sealed::Sealed<M> {
-    /// The handler that comes of it. A layer asks that it implements [`Handler`].
+    /// The type of the handler. A layer requires that it implements [`Handler`].
     type Handler;
 
-    /// Makes the handler.
+    /// Converts the value into the handler.
     fn into_handler(self) -> Self::Handler;
 }
 
@@ -63,9 +63,9 @@ impl<H: Handler> IntoHandler<()> for H {
 
 impl<H: Handler> sealed::Sealed<()> for H {}
 
-// The bounds here decide whether a function is a handler at all. `Send` and the like are asked of the handler
-// that is made of it, because the compiler explains better by itself what is not `Send`. So is
-// `E: Into<BoxError>`, which the compiler cannot prove of a `BoxError` inside of a spawned future.
+// These bounds decide whether a function is a handler. `FnHandler` has the bounds on `Send`, `Sync` and `'static`,
+// because there the compiler's own message names the value that is not `Send`. `FnHandler` also has
+// `E: Into<BoxError>`, because the compiler cannot prove it for `BoxError` inside a spawned future.
 impl<F, R, E> IntoHandler<fn(WebSocket)> for F
 where
     F: Fn(WebSocket) -> R,
@@ -85,7 +85,7 @@ where
 {
 }
 
-/// The handler that is made of a closure or an `async fn`, see [`IntoHandler`].
+/// The handler of a closure or an `async fn`, see [`IntoHandler`].
 #[derive(Clone)]
 pub struct FnHandler<F> {
     function: F,

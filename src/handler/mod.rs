@@ -137,12 +137,16 @@ pub trait Handler: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Any failure of the handler. A [`CloseFrame`](crate::CloseFrame) is sent to the peer unchanged. Errors of
+    /// Any failure of the handler. A [`CloseFrame`](crate::CloseFrame) is sent to the peer unchanged, unless it is only
+    /// the source of another error. Errors of
     /// [`WebSocket::recv`] and [`WebSocket::send`] can be returned with `?`: the close code is already decided
-    /// then, and does not change.
+    /// then, and does not change. A message of the wrong kind or shape, which is
+    /// [`NotText`](crate::error::NotText) or an error of the feature `json`, closes with 1003, 1007 or 1008, also as
+    /// the source of another error. `anyhow::Error` hides all of these: see [`Error`](crate::Error).
     fn handle(&self, socket: WebSocket) -> impl Future<Output = Result<(), BoxError>> + Send;
 
-    /// Returns the handler's name in the log. Default: the name of its type, of a closure or an `async fn` its own.
+    /// Returns the handler's name in the log. Default: the name of its type. For a closure or an `async fn`, this is
+    /// the name of the function.
     fn name(&self) -> &'static str {
         type_name::<Self>()
     }

@@ -1,15 +1,15 @@
-//! A handler made of a function and its state.
+//! A handler from a function and its state.
 
 use std::{fmt, future::Future};
 
 use super::Handler;
 use crate::{socket::WebSocket, words::BoxError};
 
-/// Makes a handler of a function and the state that all of its connections share.
+/// Makes a handler from a function and the state that all its connections share.
 ///
-/// Each connection gets a clone of `state` beside its socket: an `Arc`, a `&'static` reference, a channel's
-/// sender, a pool. An async closure cannot capture such a value ("does not implement `Fn` because it captures
-/// state"), and takes it as an argument here.
+/// The function gets a clone of `state` for each connection, so `state` is usually an `Arc`, a `&'static`
+/// reference, the sender of a channel, or a pool. An async closure cannot capture such a value: the compiler says
+/// "does not implement `Fn` because it captures state". Here the closure takes it as an argument.
 ///
 /// # Examples
 ///
@@ -34,7 +34,7 @@ where
     WithState { state, handle }
 }
 
-/// The handler that [`with_state`] makes of a function and its state.
+/// The handler that [`with_state`] returns.
 #[derive(Clone)]
 pub struct WithState<S, F> {
     state: S,

@@ -19,6 +19,10 @@ pub(crate) struct Carried {
 type Values = Vec<Box<dyn Any + Send>>;
 
 impl Carried {
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.values.is_none()
+    }
+
     /// Adds a value, and replaces one of the same type.
     pub(crate) fn put<T: Send + 'static>(&mut self, value: T) {
         drop(self.take::<T>());

@@ -63,7 +63,8 @@ impl HandshakeRequest {
         self.version
     }
 
-    /// Returns the path of the target, percent-encoded as received.
+    /// Returns the path of the target, percent-encoded as received. It is empty if the handshake was done by others, see
+    /// [`WebSocket::from_io`](crate::WebSocket::from_io).
     #[must_use]
     pub fn path(&self) -> &str {
         self.target(self.path, self.path_end)
@@ -214,7 +215,15 @@ impl HandshakeRequest {
 
 impl Default for HandshakeRequest {
     fn default() -> Self {
-        Self::new(Request::new(()).into_parts().0)
+        Self {
+            text: Box::default(),
+            path: 0,
+            path_end: 0,
+            fields: 0,
+            version: Version::default(),
+            method: None,
+            extensions: Extensions::new(),
+        }
     }
 }
 
@@ -378,7 +387,7 @@ mod tests {
         let kept = HandshakeRequest::default();
         assert_eq!(
             (kept.path(), kept.query(), kept.headers().count()),
-            ("/", None, 0)
+            ("", None, 0)
         );
     }
 

@@ -11,6 +11,10 @@ impl Identity {
         Self(Some(Arc::new(value)))
     }
 
+    pub(crate) const fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// Returns the value if it is of this type.
     pub(crate) fn get<T: Any>(&self) -> Option<&T> {
         self.0.as_deref()?.downcast_ref()

@@ -27,7 +27,7 @@ use crate::words::{CloseFrame, InvalidClose};
 ///     .header(RETRY_AFTER, HeaderValue::from_static("30"))
 ///     .message("one connection per user");
 /// let json = Refusal::unauthorized().json(r#"{"error":"token expired"}"#);
-/// let for_browsers = Refusal::close(CloseFrame::new(CloseCode::new(4401)?, "token expired")?);
+/// let for_browsers = Refusal::close(CloseFrame::truncated(CloseCode::of::<4401>(), "token expired"));
 ///
 /// let response = http::Response::builder().status(402).header("x-price", "3").body("pay first")?;
 /// let any = Refusal::from(response);
@@ -105,7 +105,7 @@ impl Refusal {
     /// let handler = decide(
     ///     async |request| {
     ///         if request.uri.query() != Some("token=sesame") {
-    ///             let frame = CloseFrame::new(CloseCode::new(4401)?, "token expired")?;
+    ///             let frame = CloseFrame::truncated(CloseCode::of::<4401>(), "token expired");
     ///             return Err(Refusal::close(frame));
     ///         }
     ///         Ok((Accept::new(), ()))

@@ -104,7 +104,7 @@ impl<T: Send + Sync + 'static> After<T> {
             let has_left = member.leave(LeaveReason::Closed);
             if let (Some(code), true) = (code, has_left) {
                 self.tally.disconnected += 1;
-                let frame = CloseFrame::with_cut_reason(code, "too slow");
+                let frame = CloseFrame::truncated(code, "too slow");
                 member.link().close(frame);
             }
         }

@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     socket::{Link, Sender, WebSocket},
-    words::Message,
+    words::IntoMessage,
 };
 
 /// A connection that can join rooms: a [`WebSocket`] or a [`Sender`]. It cannot be implemented outside of this crate.
@@ -187,7 +187,7 @@ impl<T: Send + Sync + 'static> Membership<T> {
     /// # Errors
     ///
     /// [`PublishError`].
-    pub fn send(&self, message: impl Into<Message>) -> Result<Sent, PublishError> {
+    pub fn send(&self, message: impl IntoMessage) -> Result<Sent, PublishError> {
         self.publish(Publication::new(message))
     }
 
@@ -196,7 +196,7 @@ impl<T: Send + Sync + 'static> Membership<T> {
     /// # Errors
     ///
     /// [`PublishError`].
-    pub fn send_others(&self, message: impl Into<Message>) -> Result<Sent, PublishError> {
+    pub fn send_others(&self, message: impl IntoMessage) -> Result<Sent, PublishError> {
         self.publish(Publication::new(message).except(self.id()))
     }
 

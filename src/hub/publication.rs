@@ -1,7 +1,7 @@
 //! What to send, and to whom.
 
 use super::names::{Key, MemberId};
-use crate::words::Message;
+use crate::words::{IntoMessage, Message};
 
 /// A message, and how a room sends it.
 ///
@@ -28,7 +28,7 @@ pub struct Publication {
 
 impl Publication {
     /// Sends a message to all members.
-    pub fn new(message: impl Into<Message>) -> Self {
+    pub fn new(message: impl IntoMessage) -> Self {
         Self {
             message: message.into(),
             by: None,

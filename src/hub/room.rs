@@ -13,7 +13,7 @@ use super::{
     shared::Shared,
     watch::Watch,
 };
-use crate::words::Message;
+use crate::words::IntoMessage;
 
 /// A room of a [`Hub`](super::Hub), by its name. Cheap to clone.
 ///
@@ -69,7 +69,7 @@ impl<T: Send + Sync + 'static> Room<T> {
     /// # Errors
     ///
     /// [`PublishError`]. Without members it succeeds, and [`Sent::members_here`] is 0.
-    pub fn send(&self, message: impl Into<Message>) -> Result<Sent, PublishError> {
+    pub fn send(&self, message: impl IntoMessage) -> Result<Sent, PublishError> {
         self.publish(Publication::new(message))
     }
 

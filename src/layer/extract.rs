@@ -1,5 +1,4 @@
-//! A handshake that a function of the application answers, which has it as an argument, in the place of a
-//! layer's handler.
+//! Extracts a handshake from a request. A function of the application answers it instead of a layer's handler.
 
 use std::{mem, sync::Arc};
 
@@ -22,20 +21,19 @@ use crate::{
     words::BoxError,
 };
 
-/// The place of a handler in a layer that has none, see [`WebSocketLayer::without_handler`].
+/// The handler type of a layer without a handler, see [`WebSocketLayer::without_handler`].
 ///
-/// It does not implement [`Handler`](crate::Handler), so that such a layer cannot be put around a service.
+/// It does not implement [`Handler`](crate::Handler), so such a layer cannot wrap a service.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
 pub struct NoHandler;
 
 impl WebSocketLayer<NoHandler> {
-    /// Makes the settings of connections that functions of axum serve, by the extractor
-    /// [`axum::Upgrade`](crate::axum::Upgrade).
+    /// Makes the default settings for the extractor [`axum::Upgrade`](crate::axum::Upgrade).
     ///
-    /// All methods of this type set them. [`path`](Self::path), [`matching`](Self::matching) and
-    /// [`enabled`](Self::enabled) decide on what is a handshake, and axum's routes usually do that.
-    /// [`accept_timeout`](Self::accept_timeout) changes nothing, because axum runs the functions.
+    /// All methods of this type change them. [`path`](Self::path), [`matching`](Self::matching) and
+    /// [`enabled`](Self::enabled) choose the requests that are handshakes; usually axum's routes do that.
+    /// [`accept_timeout`](Self::accept_timeout) has no effect, because axum runs the functions.
     #[must_use]
     pub fn without_handler() -> Self {
         Self {
@@ -43,26 +41,26 @@ impl WebSocketLayer<NoHandler> {
         }
     }
 
-    /// Takes a handshake out of a request, of which other extractors see all but the connection.
+    /// Extracts a handshake from a request, or returns `None` if the request is not a handshake.
     ///
-    /// Returns nothing if the request asks for something else.
+    /// `parts` keeps everything but the connection, for other extractors.
     ///
     /// # Errors
     ///
-    /// Why the handshake is refused, and the version of its request.
+    /// The reason of the refusal, and the HTTP version of the request.
     pub(crate) fn extract(
         &self,
         parts: &mut Parts,
     ) -> Option<Result<Extracted, (HandshakeError, Version)>> {
         let request = Request::from_parts(mem::replace(parts, nothing()), ());
-        // Other extractors read the request as well, so the handshake gets a copy.
+        // Other extractors also read the request, so the handshake gets a copy.
         let copy = may_be_ours(&self.shared, &request).then(|| request.clone());
         *parts = request.into_parts().0;
         let asked = copy.map(|request| asked(&self.shared, request));
         let Some(Asked::Ours(handshake, version)) = asked else {
             return None;
         };
-        // The handshake has its own.
+        // The copy has the handover.
         drop(Handover::take(&mut parts.extensions));
         let extracted = handshake.map(|handshake| Extracted {
             handshake: Box::new(handshake),
@@ -70,7 +68,7 @@ impl WebSocketLayer<NoHandler> {
         Some(extracted.map_err(|error| (error, version)))
     }
 
-    /// Answers a request that is no handshake of these settings.
+    /// Answers a request that is not a handshake for these settings.
     pub(crate) fn answer_other(&self, parts: &mut Parts) -> Response<Bytes> {
         let paths = self.shared.settings.target.paths.as_slice().into();
         let request = Request::from_parts(mem::replace(parts, nothing()), ());
@@ -82,17 +80,17 @@ impl WebSocketLayer<NoHandler> {
 
 /// A valid handshake, with a place among the connections.
 pub(crate) struct Extracted {
-    // Boxed, because it goes through the futures of extractors and of the function.
+    // Boxed, because the futures of the extractors and of the function move it.
     handshake: Box<Handshake<NoHandler>>,
 }
 
 impl Extracted {
-    /// Returns the request as the extractor met it.
+    /// Returns the request as it was when it was extracted.
     pub(crate) fn request(&self) -> &Parts {
         self.handshake.request()
     }
 
-    /// Accepts the handshake; `serve` serves the connection.
+    /// Accepts the handshake. `serve` serves the connection, and `name` is its name in the log.
     pub(crate) fn accept(
         self,
         accept: Accept,
@@ -107,7 +105,7 @@ impl Extracted {
     }
 }
 
-/// Serves a connection that is closed at once.
+/// Serves a refused connection, which is closed at once.
 struct Nobody;
 
 impl Serve for Nobody {
@@ -116,7 +114,7 @@ impl Serve for Nobody {
     }
 }
 
-/// Stands in for a request that is looked at elsewhere.
+/// Returns a placeholder for a request that is moved out.
 fn nothing() -> Parts {
     Request::new(()).into_parts().0
 }

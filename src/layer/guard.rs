@@ -10,7 +10,7 @@ use std::sync::{
 ///
 /// It exists over HTTP/1 only. hyper hands over the connection for any response to a request with `Upgrade`,
 /// even for a 403 that replaced our 101. Before hyper sends a body, it calls `is_end_stream`; the body of the
-/// 101 then sets the flag. hyper never calls it on a body that was thrown away. Reading the body sets the flag
+/// 101 then sets the flag. hyper never calls it on a body that was replaced. Reading the body sets the flag
 /// as well, because some layers read every body and send the same bytes on. Over HTTP/2 hyper checks the status
 /// that is sent, and calls no method of the body.
 ///

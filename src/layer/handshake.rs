@@ -37,7 +37,7 @@ use crate::{
         task::{Opened, Serve},
         upgrade::Handover,
     },
-    socket::{HandshakeInfo, Setup},
+    socket::{HandshakeInfo, Setup, Values},
     words::{Panicked, catch_panic},
 };
 
@@ -73,7 +73,7 @@ pub(crate) struct Handshake<H> {
     permit: Permit,
 }
 
-/// What a client sent with its handshake.
+/// The client's offer in its handshake.
 #[derive(Default)]
 struct Offer {
     uri: Uri,
@@ -212,32 +212,30 @@ impl<H> Handshake<H> {
         if sent.is_none() {
             handover.accept_stream();
         }
-        let handshake_info = HandshakeInfo {
+        let info = HandshakeInfo {
+            handler: name,
             request: match settings.drops_request || accept.drops_request {
                 true => HandshakeRequest::without_details(self.request),
                 false => HandshakeRequest::new(self.request),
             },
             subprotocol,
-            carried: accept.carried,
-            identity: accept.identity,
         };
         let opened = Opened {
             serve,
-            name,
             upgrade_timeout: settings.upgrade_timeout,
             handover,
             sent: sent.clone(),
             setup: Setup {
                 deflation,
-                probes: handshake_info.request.version() == Version::HTTP_2,
+                probes: info.request.version() == Version::HTTP_2,
                 ..Setup::new(config)
             },
-            handshake_info: Box::new(handshake_info),
+            values: Values::new(accept.carried, accept.identity),
             close,
             places,
         };
         opened
-            .spawn(self.permit, span)
+            .spawn(self.permit, info, span)
             .map_err(|error| failed(error.into()))?;
         Ok(Answer::Switching(response, sent))
     }

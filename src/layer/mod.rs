@@ -56,7 +56,7 @@ use crate::{
 /// A layer that is added *before* this one is inside of it, and does not see handshakes. So add auth after this
 /// layer (in a `ServiceBuilder`, where the first layer is outermost: before it). A layer that is added after
 /// this one sees the handshake and its 101, but not the connection: a timeout or a concurrency limit ends with
-/// the 101. [`docs::layers`](crate::docs::layers) has a table of common layers.
+/// the 101. [`guide::layers`](crate::guide::layers) has a table of common layers.
 ///
 /// Over HTTP/1.1 an outer layer can replace the 101 response:
 ///
@@ -367,6 +367,10 @@ impl<H> WebSocketLayer<H> {
     /// its children have ended, or the memory of such a span matters, make one with `parent: None`, as the second
     /// example does.
     ///
+    /// The connection's task enters the span once each time it is polled. With `tracing-subscriber` this costs about
+    /// as much as 4 % of receiving and sending one small message. [`Span::none`](tracing::Span::none) costs nothing,
+    /// but then the lines of a connection have none of these fields.
+    ///
     /// # Examples
     ///
     /// ```
@@ -378,7 +382,7 @@ impl<H> WebSocketLayer<H> {
     ///
     /// let layer = WebSocketLayer::new(Echo::new()).make_span(|id, request| {
     ///     let user = request.extensions.get::<User>().map(|user| user.0.as_str());
-    ///     info_span!("websocket", %id, path = request.uri.path(), user)
+    ///     info_span!("websocket", id = id.get(), path = request.uri.path(), user)
     /// });
     /// ```
     ///
@@ -389,7 +393,7 @@ impl<H> WebSocketLayer<H> {
     /// use tracing::{Span, info_span};
     ///
     /// let layer = WebSocketLayer::new(Echo::new()).make_span(|id, request| {
-    ///     let span = info_span!(parent: None, "websocket", %id, path = request.uri.path());
+    ///     let span = info_span!(parent: None, "websocket", id = id.get(), path = request.uri.path());
     ///     span.follows_from(Span::current());
     ///     span
     /// });

@@ -55,7 +55,7 @@ pub(crate) fn no_subprotocol(path: &str) {
     );
 }
 
-/// Returns whether the info level is logged. Otherwise nobody needs to know why a request is passed on.
+/// Returns whether the info level is logged. Otherwise the layer need not find out why it passes a request on.
 #[inline]
 pub(crate) fn is_info_enabled() -> bool {
     #[cfg(feature = "tracing")]
@@ -90,7 +90,7 @@ pub(crate) fn switched_off(path: &str) {
     );
 }
 
-/// A handshake is taken for a plain request, because a part of it is missing. A proxy has dropped it.
+/// A handshake is taken for a plain request, because a proxy has dropped a part of it.
 #[cfg_attr(
     not(feature = "tracing"),
     expect(unused_variables, reason = "used only in the log")
@@ -158,7 +158,7 @@ pub(crate) fn connect_not_spoken(path: &str) {
     }
 }
 
-/// A layer is set to run its handlers without the guard of the 101.
+/// A layer runs its handlers even if another response replaced the 101.
 pub(crate) fn unguarded() {
     #[cfg(feature = "tracing")]
     tracing::warn!(
@@ -186,11 +186,11 @@ pub(crate) fn upgrade_failed(error: &UpgradeError, is_news: bool) {
     }
 }
 
-/// A handshake arrived on a server that can serve none. This is logged at error level if `is_news`, otherwise at debug
-/// level.
+/// The HTTP server of a handshake cannot serve WebSockets. This is logged at error level if `is_news`, otherwise at
+/// debug level.
 #[cfg_attr(
     not(feature = "tracing"),
-    expect(unused_variables, reason = "nobody is told")
+    expect(unused_variables, reason = "used only in the log")
 )]
 pub(crate) fn upgrade_unsupported(is_news: bool) {
     #[cfg(feature = "tracing")]
@@ -208,7 +208,7 @@ pub(crate) fn upgrade_unsupported(is_news: bool) {
 /// The handler's `accept` panicked, or another function of the user that decides about a handshake.
 #[cfg_attr(
     not(feature = "tracing"),
-    expect(unused_variables, reason = "nobody is told")
+    expect(unused_variables, reason = "used only in the log")
 )]
 pub(crate) fn accept_panicked(panicked: &Panicked) {
     #[cfg(feature = "tracing")]

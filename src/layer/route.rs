@@ -1,4 +1,4 @@
-//! What the compiler says where a layer is put in the place of a service.
+//! The compiler's message if a layer is used as a service.
 
 use std::{
     convert::Infallible,
@@ -12,8 +12,8 @@ use tower::Service;
 use super::{ResponseBody, ResponseFuture, UpgradeRequired, WebSocketLayer, WebSocketService};
 use crate::handler::Handler;
 
-/// A layer that is a service as well, which none is: frameworks have traits for layers and for services whose
-/// methods have the same names. The trait gives `Service` a message of this crate.
+/// A bound that no type meets: a layer is not a service. It exists for its message, which the compiler shows if a
+/// framework gets a layer where it expects a service.
 #[diagnostic::on_unimplemented(
     message = "a `WebSocketLayer` goes around a service, and is not one",
     label = "a layer in the place of a service",

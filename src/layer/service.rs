@@ -100,15 +100,15 @@ impl<S, H: Handler> WebSocketService<S, H> {
     }
 }
 
-/// What a request asks of a layer.
+/// A request as seen by a layer: a handshake for it, or not.
 #[expect(
     clippy::large_enum_variant,
     reason = "it is taken apart where it is made"
 )]
 pub(crate) enum Asked<A, H> {
-    /// Nothing.
+    /// The layer passes the request on.
     NotOurs(Request<A>),
-    /// To answer a handshake of this version, which may be refused already.
+    /// The layer answers the handshake, which may be refused already. The version is that of HTTP.
     Ours(Result<Handshake<H>, HandshakeError>, Version),
 }
 
@@ -122,8 +122,8 @@ pub(crate) fn may_be_ours<A, H>(shared: &Shared<H>, request: &Request<A>) -> boo
     may_be_handshake
 }
 
-/// Finds out what a request asks of a layer that may be a handshake. One that is the layer's is checked, and
-/// gets a place among the connections.
+/// Decides whether a possible handshake is one for this layer. If so, it is checked and gets a place among the
+/// connections.
 pub(crate) fn asked<A, H>(shared: &Arc<Shared<H>>, request: Request<A>) -> Asked<A, H> {
     let settings = &shared.settings;
     let opening = opening(&request, protocol(&request));
@@ -248,7 +248,7 @@ impl<A> Service<Request<A>> for UpgradeRequired {
 }
 
 impl UpgradeRequired {
-    /// Answers a request that nobody takes.
+    /// Answers a request that is not a handshake for the layer.
     pub(crate) fn respond<A>(&self, request: &Request<A>) -> Response<String> {
         let (status, text) = self.answer(request);
         let mut response = answer::text(status, text.into_owned());

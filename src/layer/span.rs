@@ -15,10 +15,10 @@ pub(crate) type Peer = Arc<dyn Fn(&Parts) -> Option<IpAddr> + Send + Sync>;
 #[cfg(feature = "tracing")]
 type Make = Arc<dyn Fn(ConnectionId, &Parts) -> tracing::Span + Send + Sync>;
 
-/// How a layer makes the spans of its connections.
+/// Makes the spans of a layer's connections.
 #[derive(Clone, Default)]
 pub(crate) struct Spans {
-    /// From [`WebSocketLayer::peer`](crate::WebSocketLayer::peer), or else of the first limit by peer.
+    /// The function of [`WebSocketLayer::peer`](crate::WebSocketLayer::peer), or else of the first limit by peer.
     pub(super) peer: Option<Peer>,
     #[cfg(feature = "tracing")]
     pub(super) make: Option<Make>,

@@ -8,8 +8,8 @@ use crate::{
     handler::Handler,
     layer::{admission::Place, guard::Sent, report::upgrade_failed, upgrade::Handover},
     socket::{
-        self, EndHooks, HandshakeInfo, Link, Served, Session, Setup, Transport, WebSocket,
-        report::{self, Name, Span},
+        self, EndHooks, HandshakeInfo, Link, Served, Session, Setup, Transport, Values, WebSocket,
+        report::{self, Span},
     },
     words::{BoxError, CloseFrame},
 };
@@ -29,14 +29,12 @@ impl<H: Handler> Serve for Arc<H> {
 /// A handshake that was accepted.
 pub(crate) struct Opened<S> {
     pub(crate) serve: S,
-    /// The name of the handler in warnings.
-    pub(crate) name: &'static str,
     pub(crate) upgrade_timeout: Duration,
     pub(crate) handover: Handover,
     /// The guard of the 101, only over HTTP/1.
     pub(crate) sent: Option<Sent>,
     pub(crate) setup: Setup,
-    pub(crate) handshake_info: Box<HandshakeInfo>,
+    pub(crate) values: Values,
     /// The Close, if the handler refused with one.
     pub(crate) close: Option<CloseFrame>,
     /// The places in the limits by key and peer. They are freed when the connection is over.
@@ -49,16 +47,17 @@ impl<S: Serve> Opened<S> {
     /// # Errors
     ///
     /// As [`Permit::spawn`].
-    pub(crate) fn spawn(self, permit: Permit, span: Span) -> Result<(), AdmitError> {
-        let name = Name {
-            handler: self.name,
-            path: self.handshake_info.request.path().into(),
-        };
+    pub(crate) fn spawn(
+        self,
+        permit: Permit,
+        info: HandshakeInfo,
+        span: Span,
+    ) -> Result<(), AdmitError> {
         let opening = Opening {
             role: Role::Server,
-            name,
+            info,
             config: Arc::clone(&self.setup.config),
-            identity: self.handshake_info.identity.clone(),
+            identity: self.values.identity().cloned().unwrap_or_default(),
         };
         let spawned = permit.spawn(opening, |link, permit| {
             let started = Box::new(Started {
@@ -108,7 +107,7 @@ impl<S: Serve> Started<S> {
                 link: self.link,
                 setup: opened.setup,
             },
-            handshake_info: opened.handshake_info,
+            values: opened.values,
             occupied: Occupied {
                 places: opened.places,
                 permit: self.permit,
@@ -122,7 +121,7 @@ impl<S: Serve> Started<S> {
 /// A connection that the HTTP server has handed over.
 struct Handed {
     served: Served<Transport>,
-    handshake_info: Box<HandshakeInfo>,
+    values: Values,
     /// The Close, if the handler refused with one.
     close: Option<CloseFrame>,
     occupied: Occupied,
@@ -139,11 +138,11 @@ impl Handed {
     ) -> Session<Transport, impl Future<Output = Result<(), BoxError>> + Send, Occupied> {
         let Self {
             served,
-            handshake_info,
+            values,
             close,
             occupied,
         } = *self;
-        socket::serve(served, handshake_info, occupied, close, |socket| {
+        socket::serve(served, values, occupied, close, |socket| {
             serve.serve(socket)
         })
     }
@@ -164,5 +163,9 @@ impl EndHooks for Occupied {
 
     fn handler_over(&mut self) {
         self.permit.finish();
+    }
+
+    fn handler_outlived(&mut self, link: &Link) -> bool {
+        self.permit.handler_outlived(link)
     }
 }

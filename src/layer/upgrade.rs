@@ -80,7 +80,7 @@ pub(crate) enum UpgradeError {
 }
 
 impl UpgradeError {
-    /// Returns whether the server is set up wrong, under which name that is told once a minute.
+    /// Returns the name of the notice if the server is set up wrong. A notice is logged at error level once a minute.
     pub(crate) const fn misconfigured(&self) -> Option<&'static str> {
         match self {
             Self::Unsupported(_) => Some("no_upgrades"),

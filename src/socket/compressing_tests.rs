@@ -22,14 +22,13 @@ use tokio::{
 };
 
 use super::{
-    HandshakeInfo, Link, Served, Setup, TrySendError, WebSocket,
+    HandshakeInfo, Link, Served, Setup, TrySendError, Values, WebSocket,
     session::{self, Session},
 };
 use crate::{
     codec::{Decoder, Deflate, Deflation, Event, Outgoing, Role, Rules, counted},
     config::Config,
     handshake::extension::deflate::{Direction, Terms},
-    socket::report::Name,
     time::Moment,
     words::{BoxError, Message},
 };
@@ -98,11 +97,11 @@ where
     let (server, client) = duplex(64 * KIB);
     let config = Config::new().max_message_size(64 * MIB);
     let config = Arc::new(config);
-    let name = Name {
-        handler: "",
-        path: "".into(),
-    };
-    let link = Arc::new(Link::new(Role::Server, name, Arc::clone(&config)));
+    let link = Arc::new(Link::new(
+        Role::Server,
+        HandshakeInfo::default(),
+        Arc::clone(&config),
+    ));
     let served = Served {
         io: server,
         early: Bytes::new(),
@@ -112,8 +111,7 @@ where
             ..Setup::new(config)
         },
     };
-    let session: Session<_, F, ()> =
-        session::serve(served, Box::<HandshakeInfo>::default(), (), None, handle);
+    let session: Session<_, F, ()> = session::serve(served, Values::default(), (), None, handle);
     let counts = Arc::<Counts>::default();
     tokio::spawn(Counted {
         future: Box::pin(session),
@@ -138,12 +136,12 @@ struct Peer {
     compress: Compress,
     decompress: Decompress,
     takeover: bool,
-    decoder: Decoder,
+    decoder: Decoder<Arc<Config>>,
 }
 
 impl Peer {
     fn new(io: DuplexStream, takeover: bool) -> Self {
-        let limits = Config::new().max_message_size(64 * MIB).limits();
+        let limits = Arc::new(Config::new().max_message_size(64 * MIB));
         Self {
             io,
             compress: Compress::new(flate2::Compression::new(6), false),

@@ -116,6 +116,62 @@ impl fmt::Display for SendError {
 
 impl Error for SendError {}
 
+/// An error of a connection as a `Stream` or a `Sink` of messages.
+///
+/// Both have this one error, so that a stream can be forwarded to a sink. `recv` and `send` have the two errors of
+/// their own. Text and source are those of the error inside.
+///
+/// # Examples
+///
+/// ```
+/// use futures_util::StreamExt;
+/// use tower_websocket::{BoxError, WebSocket};
+///
+/// async fn echo(socket: WebSocket) -> Result<(), BoxError> {
+///     let (write, read) = socket.split();
+///     read.forward(write).await?;
+///     Ok(())
+/// }
+/// ```
+#[derive(Debug)]
+#[non_exhaustive]
+pub enum SocketError {
+    /// Receiving failed. No later message will come.
+    Recv(RecvError),
+    /// Sending failed.
+    Send(SendError),
+}
+
+impl fmt::Display for SocketError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Recv(error) => error.fmt(f),
+            Self::Send(error) => error.fmt(f),
+        }
+    }
+}
+
+impl Error for SocketError {
+    fn source(&self) -> Option<&(dyn Error + 'static)> {
+        match self {
+            Self::Recv(error) => error.source(),
+            Self::Send(error) => error.source(),
+        }
+    }
+}
+
+impl From<RecvError> for SocketError {
+    fn from(error: RecvError) -> Self {
+        Self::Recv(error)
+    }
+}
+
+impl From<SendError> for SocketError {
+    fn from(error: SendError) -> Self {
+        Self::Send(error)
+    }
+}
+
 /// Why [`WebSocket::try_recv`](crate::WebSocket::try_recv) returned no message.
 #[derive(Debug)]
 #[non_exhaustive]
@@ -189,6 +245,48 @@ impl fmt::Display for TrySendError {
 }
 
 impl Error for TrySendError {}
+
+/// Why [`Sender::send_timeout`](crate::Sender::send_timeout) did not queue a message. It returns the message.
+#[derive(Clone, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum SendTimeoutError {
+    /// There was no room in time ([`Config::max_outbox`](crate::Config::max_outbox)): the peer reads too slowly, or
+    /// other tasks wait for room.
+    Timeout(Message),
+    /// The connection is closing or gone. No later message can be sent.
+    Closed(Message),
+}
+
+impl SendTimeoutError {
+    /// Returns the message.
+    #[must_use]
+    pub fn into_message(self) -> Message {
+        match self {
+            Self::Timeout(message) | Self::Closed(message) => message,
+        }
+    }
+}
+
+// The message is left out: errors are logged, and messages are the users' secrets.
+impl fmt::Debug for SendTimeoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Timeout(_) => "Timeout(..)",
+            Self::Closed(_) => "Closed(..)",
+        })
+    }
+}
+
+impl fmt::Display for SendTimeoutError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Timeout(_) => "no room for another message in time",
+            Self::Closed(_) => "the connection is closed",
+        })
+    }
+}
+
+impl Error for SendTimeoutError {}
 
 #[cfg(test)]
 mod tests {

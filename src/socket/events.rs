@@ -9,7 +9,7 @@ use std::{
 use super::traffic::Traffic;
 use crate::words::ConnectionId;
 
-/// Receives the events. The task of a connection calls it without holding a lock, and not for each message.
+/// Receives the events. The task of a connection calls it without a lock, and not for each message.
 pub(crate) trait Events: Send + Sync {
     /// The peer has answered a ping. `round_trip` is the time from the ping to the answer.
     fn round_trip(&self, id: ConnectionId, round_trip: Duration);
@@ -21,11 +21,11 @@ pub(crate) trait Events: Send + Sync {
     fn traffic(&self, id: ConnectionId, traffic: Traffic);
 }
 
-/// The id of a connection, and its way to report to a registry.
+/// The id of a connection, and the hook through which it reports to a registry.
 #[derive(Debug)]
 pub(crate) struct Registration {
     pub(crate) id: ConnectionId,
-    /// `None` if nobody observes the registry. Boxed, because that is the usual case.
+    /// `None` if the connection is not observed and its memory is not counted. Boxed, because `None` is usual.
     pub(crate) hook: Option<Box<Hook>>,
 }
 
@@ -42,7 +42,7 @@ impl Registration {
 /// The receiver of a connection's events.
 pub(crate) struct Hook {
     pub(crate) events: Arc<dyn Events>,
-    /// Traffic and round trips are asked for.
+    /// The connection reports its traffic and round trips.
     pub(crate) is_observed: bool,
     /// The registry counts the memory of the connection.
     pub(crate) counts: bool,

@@ -6,7 +6,12 @@
 //! | `events` | the events that the registry gets |
 //! | `traffic` | counts of messages |
 //! | `sender` | the API for other tasks: [`Sender`] |
+//! | `halves` | the API of a socket in two tasks: [`WriteHalf`], [`ReadHalf`] |
+//! | `held` | the parts of a socket that keep its connection open |
+//! | `sending` | the future of a send |
 //! | `error` | the errors of receiving and sending |
+//! | `json` | sending and receiving JSON |
+//! | `handler_error` | the Close for a handler's error |
 //! | `link` | the state that connection, holder and senders share |
 //! | `inbox` | messages that wait for the handler |
 //! | `waiters` | the queue of tasks that wait for room to send |
@@ -21,28 +26,41 @@
 //! | `http2` | streams of HTTP/2 |
 //! | `budget` | limits on the work of one poll |
 //! | `timer` | one timer for all deadlines of a connection |
+//! | `byte_stream` | a socket as a stream of bytes: [`ByteStream`] |
+//! | `ping` | pings that the application asks for |
+//! | `streams` | `Stream` and `Sink` of the socket and its senders |
 //! | `report` | log lines and spans |
 
 mod budget;
+mod byte_stream;
 #[cfg(all(test, feature = "deflate", not(tower_websocket_loom)))]
 mod compressing_tests;
 mod driver;
 mod engine;
 mod error;
 mod events;
+mod halves;
+mod handler_error;
+mod held;
 pub(crate) mod http2;
 mod inbox;
+mod info;
 mod input;
 mod io;
+#[cfg(feature = "json")]
+mod json;
 mod link;
 #[cfg(test)]
 #[cfg(tower_websocket_loom)]
 pub(crate) mod loom;
+mod ping;
 mod receiver;
 pub(crate) mod report;
 mod sender;
+mod sending;
 mod session;
 mod setup;
+mod streams;
 pub(crate) mod sync;
 mod timer;
 mod traffic;
@@ -52,54 +70,56 @@ mod waiters;
 use std::{
     fmt,
     future::{Future, poll_fn},
-    pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
     time::Duration,
 };
 
 use bytes::Bytes;
-use futures_util::{Sink, Stream};
 use tokio::io::{AsyncRead, AsyncWrite};
 
-use self::link::Caller;
+#[cfg(feature = "json")]
+pub use self::json::{RecvJsonError, SendJsonError, SendingJson};
 #[cfg(feature = "hub")]
 pub(crate) use self::link::{Entered, Offered, Turn};
 pub use self::{
-    error::{RecvError, SendError, TryRecvError, TrySendError},
+    byte_stream::ByteStream,
+    error::{RecvError, SendError, SendTimeoutError, SocketError, TryRecvError, TrySendError},
+    halves::{ReadHalf, ReuniteError, WriteHalf},
     sender::{Buffered, Sender},
+    sending::Sending,
     traffic::Traffic,
 };
 pub(crate) use self::{
     events::{Events, Hook, Registration},
+    info::{HandshakeInfo, Values},
     link::Link,
     session::{EndHooks, Session, detached_in, serve, spawn},
     setup::{Served, Setup},
     timer::now,
     transport::Transport,
 };
+use self::{held::Held, link::Caller};
 use crate::{
     codec::Role,
     config::Config,
-    handshake::{Carried, HandshakeRequest, Identity},
-    socket::report::Name,
-    words::{CloseCode, CloseFrame, Closed, ConnectionId, InvalidClose, Message, Utf8Bytes},
+    handshake::HandshakeRequest,
+    words::{
+        CloseCode, CloseFrame, Closed, ConnectionId, IntoMessage, InvalidClose, Message, Utf8Bytes,
+    },
 };
 
 /// One end of an open WebSocket connection.
 ///
 /// Each handler gets one. [`recv`](Self::recv) and [`send`](Self::send) handle whole messages. The
 /// connection answers Ping and Close frames on its own while the handler works. A `WebSocket` is
-/// also a [`Stream`] and a [`Sink`] of messages.
+/// also a [`Stream`](futures_util::Stream) and a [`Sink`](futures_util::Sink) of messages.
 ///
 /// The connection is open as long as its handler runs or its `WebSocket` lives, whichever is
 /// longer. A handler may move the `WebSocket` to another task and return. A [`Sender`] does not
 /// keep the connection open.
 ///
-/// `futures_util`'s `StreamExt::split` makes two halves for two tasks. The halves have no
-/// [`sender`](Self::sender), [`closed`](Self::closed) or
-/// [`ignore_incoming`](Self::ignore_incoming): call these before the split, or give the second task
-/// a [`Sender`] instead of a half.
+/// [`into_split`](Self::into_split) makes two halves for two tasks. A second task that only sends
+/// can have a [`Sender`] instead. [`into_io`](Self::into_io) makes a stream of bytes.
 ///
 /// # Examples
 ///
@@ -116,17 +136,8 @@ use crate::{
 /// }
 /// ```
 pub struct WebSocket {
-    link: Arc<Link>,
-    handshake_info: Box<HandshakeInfo>,
-}
-
-/// Facts from the opening handshake.
-#[derive(Default)]
-pub(crate) struct HandshakeInfo {
-    pub(crate) request: HandshakeRequest,
-    pub(crate) subprotocol: Option<Box<str>>,
-    pub(crate) carried: Carried,
-    pub(crate) identity: Identity,
+    link: Held,
+    values: Values,
 }
 
 impl WebSocket {
@@ -158,11 +169,11 @@ impl WebSocket {
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let config = Arc::new(config);
-        let name = Name {
+        let info = HandshakeInfo {
             handler: "WebSocket::from_io",
-            path: "".into(),
+            ..HandshakeInfo::default()
         };
-        let link = Link::new(Role::Server, name, Arc::clone(&config));
+        let link = Link::new(Role::Server, info, Arc::clone(&config));
         let link = Arc::new(link);
         let span = report::connection(link.id(), || None, "");
         let served = Served {
@@ -172,7 +183,7 @@ impl WebSocket {
             setup: Setup::new(config),
         };
         session::spawn(span.around(session::detached(served)));
-        Self::new(link, Box::default())
+        Self::new(link, Values::default())
     }
 
     /// Serves a stream on which the opening handshake is already done, as the client side.
@@ -183,18 +194,14 @@ impl WebSocket {
         io: IO,
         early: Bytes,
         setup: Setup,
-        handshake_info: HandshakeInfo,
+        (info, values): (HandshakeInfo, Values),
     ) -> Self
     where
         IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let name = Name {
-            handler: "client",
-            path: handshake_info.request.path().into(),
-        };
-        let link = Link::new(Role::Client, name, Arc::clone(&setup.config));
+        let link = Link::new(Role::Client, info, Arc::clone(&setup.config));
         let link = Arc::new(link);
-        let span = report::connection(link.id(), || None, handshake_info.request.path());
+        let span = report::connection(link.id(), || None, link.path());
         let served = Served {
             io,
             early,
@@ -202,13 +209,13 @@ impl WebSocket {
             setup,
         };
         session::spawn(span.around(session::detached(served)));
-        Self::new(link, Box::new(handshake_info))
+        Self::new(link, values)
     }
 
-    pub(crate) const fn new(link: Arc<Link>, handshake_info: Box<HandshakeInfo>) -> Self {
+    pub(crate) const fn new(link: Arc<Link>, values: Values) -> Self {
         Self {
-            link,
-            handshake_info,
+            link: Held::new(link),
+            values,
         }
     }
 
@@ -308,11 +315,8 @@ impl WebSocket {
     ///
     /// Safe in `select!`: the message is queued completely or not at all. If the future is dropped
     /// before there is room, the message is dropped with it.
-    pub fn send(
-        &mut self,
-        message: impl Into<Message>,
-    ) -> impl Future<Output = Result<(), SendError>> + Send {
-        self.link.send(message.into(), Caller::Holder)
+    pub fn send(&mut self, message: impl IntoMessage) -> Sending<'_> {
+        Sending(self.link.send(message.into(), Caller::Holder))
     }
 
     /// Queues one message like [`send`](Self::send), but does not compress it.
@@ -328,11 +332,62 @@ impl WebSocket {
     ///
     /// Like [`send`](Self::send).
     #[cfg(feature = "deflate")]
-    pub fn send_uncompressed(
+    pub fn send_uncompressed(&mut self, message: impl IntoMessage) -> Sending<'_> {
+        Sending(self.link.send_uncompressed(message.into(), Caller::Holder))
+    }
+
+    /// Queues one message like [`send`](Self::send), and gives up if there is no room for `limit`.
+    ///
+    /// The time counts from the first poll that finds no room. It ends when the message is queued,
+    /// not when the peer has it. A limit of [`Duration::MAX`] never ends.
+    ///
+    /// # Errors
+    ///
+    /// Both return the message.
+    ///
+    /// - [`SendTimeoutError::Timeout`]: there was no room in time. The connection stays open.
+    /// - [`SendTimeoutError::Closed`]: the connection is closing or gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// Like [`send`](Self::send).
+    ///
+    /// # Panics
+    ///
+    /// Panics if it has to wait outside a tokio runtime, or in one without its time driver.
+    pub fn send_timeout(
         &mut self,
-        message: impl Into<Message>,
-    ) -> impl Future<Output = Result<(), SendError>> + Send {
-        self.link.send_uncompressed(message.into(), Caller::Holder)
+        message: impl IntoMessage,
+        limit: Duration,
+    ) -> impl Future<Output = Result<(), SendTimeoutError>> + Send {
+        self.link
+            .send_timeout(message.into(), limit, Caller::Holder)
+    }
+
+    /// Queues one message if there is room for it now.
+    ///
+    /// # Errors
+    ///
+    /// Like [`Sender::try_send`]. The error returns the message.
+    pub fn try_send(&mut self, message: impl IntoMessage) -> Result<(), TrySendError> {
+        self.link.try_send(message.into())
+    }
+
+    /// Waits until all messages are written that were sent before.
+    ///
+    /// Messages are written on their own. Use it to learn that the operating system has them: their
+    /// peer may not have received them yet.
+    ///
+    /// # Errors
+    ///
+    /// [`SendError::Closed`] if the connection has ended before.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe in `select!`. A flush that is dropped is continued by the next one, which also waits
+    /// for messages that the `WebSocket` has sent since.
+    pub fn flush(&mut self) -> impl Future<Output = Result<(), SendError>> + Send {
+        poll_fn(|cx| self.link.poll_flushed(cx))
     }
 
     /// Closes the connection with a code and a reason, and waits for the end.
@@ -359,6 +414,20 @@ impl WebSocket {
         self.link.close(CloseFrame::new(code, reason)?);
         self.link.wait_closed().await;
         Ok(())
+    }
+
+    /// Closes the connection like [`close`](Self::close), with a Close that has no code.
+    ///
+    /// Use it to pass on a Close without a code, as a gateway does. The peer sees 1005.
+    ///
+    /// # Cancel safety
+    ///
+    /// Like [`close`](Self::close).
+    ///
+    /// Source: [RFC 6455 §7.1.5](https://www.rfc-editor.org/rfc/rfc6455#section-7.1.5).
+    pub async fn close_without_code(&mut self) {
+        self.link.close_without_code();
+        self.link.wait_closed().await;
     }
 
     /// Waits until the connection has ended, and returns how.
@@ -427,13 +496,11 @@ impl WebSocket {
     /// Returns a handle for other tasks, which can send, close, and wait for the end.
     #[must_use]
     pub fn sender(&self) -> Sender {
-        Sender {
-            link: Arc::clone(&self.link),
-        }
+        self.link.sender()
     }
 
-    /// Returns the round-trip time of the last answered ping of [`Config::keepalive`], or `None`
-    /// before there was one.
+    /// Returns the round-trip time of the last answered ping of [`Config::keepalive`] or
+    /// [`ping`](Self::ping), or `None` before there was one.
     #[must_use]
     pub fn round_trip(&self) -> Option<Duration> {
         self.link.round_trip()
@@ -458,7 +525,7 @@ impl WebSocket {
     /// }
     /// ```
     pub fn take_carried<T: Send + 'static>(&mut self) -> Option<T> {
-        self.handshake_info.carried.take()
+        self.values.take_carried()
     }
 
     /// Returns the value that [`Accept::identify`](crate::Accept::identify) gave to the connection, if it has this
@@ -480,7 +547,7 @@ impl WebSocket {
     /// ```
     #[must_use]
     pub fn identity<T: Send + Sync + 'static>(&self) -> Option<&T> {
-        self.handshake_info.identity.get()
+        self.values.identity()?.get()
     }
 
     /// Returns the request of the opening handshake, including changes by
@@ -492,14 +559,14 @@ impl WebSocket {
     /// version.
     #[must_use]
     pub fn request(&self) -> &HandshakeRequest {
-        &self.handshake_info.request
+        &self.link.info().request
     }
 
     /// Returns the subprotocol that was agreed on, if any
     /// ([RFC 6455 §1.9](https://www.rfc-editor.org/rfc/rfc6455#section-1.9)).
     #[must_use]
     pub fn subprotocol(&self) -> Option<&str> {
-        self.handshake_info.subprotocol.as_deref()
+        self.link.info().subprotocol.as_deref()
     }
 }
 
@@ -507,50 +574,5 @@ impl WebSocket {
 impl fmt::Debug for WebSocket {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("WebSocket").finish_non_exhaustive()
-    }
-}
-
-impl Drop for WebSocket {
-    fn drop(&mut self) {
-        self.link.abandon(std::thread::panicking());
-    }
-}
-
-/// Yields the results of [`WebSocket::recv`]: messages, at most one error, then the end.
-impl Stream for WebSocket {
-    type Item = Result<Message, RecvError>;
-
-    fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
-        self.link.poll_recv(cx).map(Result::transpose)
-    }
-}
-
-/// Queues messages like [`WebSocket::send`].
-///
-/// Messages are written on their own, even without a flush. `poll_flush` is ready when all messages
-/// are written that were sent before its first poll. `poll_close` closes with 1000, and is ready
-/// when the connection is closed.
-///
-/// A flush that is dropped is continued by the next one. That one also waits for messages that the
-/// `WebSocket` has sent since, but not for messages of a [`Sender`].
-impl Sink<Message> for WebSocket {
-    type Error = SendError;
-
-    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        self.link.poll_room(cx)
-    }
-
-    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), SendError> {
-        self.link.push(message)
-    }
-
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        self.link.poll_flushed(cx)
-    }
-
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
-        self.link
-            .close(CloseFrame::without_reason(CloseCode::NORMAL));
-        self.link.poll_ended(cx)
     }
 }

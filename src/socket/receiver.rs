@@ -1,6 +1,6 @@
 //! The receiving half of a connection: the bytes that were read, and their decoder.
 
-use crate::time::Moment;
+use std::{mem, sync::Arc};
 
 use super::{
     budget::{Budget, Spent},
@@ -8,31 +8,36 @@ use super::{
 };
 use crate::{
     codec::{Assembly, Decoder, Event, ReadBuffers, Rules, Violation},
-    time::rate::Allowance,
+    config::Config,
+    time::{Moment, rate::Allowance},
     words::Message,
 };
 
 /// The receiving half of a connection, without its stream.
 #[derive(Debug)]
 pub(super) struct Receiver {
-    decoder: Decoder,
+    decoder: Decoder<Arc<Config>>,
     /// `None` while nothing is left to decode.
     input: Option<Box<Input>>,
-    /// A decoded item that the connection has to handle before more is decoded.
-    pending: Option<Pending>,
+    next: Next,
     /// The frames and bytes of this poll of the connection.
     spent: Spent,
-    /// A Close or a violation was decoded. Nothing after it is decoded.
-    is_ended: bool,
     /// The peer's rate limits. Boxed because few configurations have any.
     allowance: Option<Box<Allowance>>,
 }
 
-#[derive(Debug)]
-enum Pending {
-    Found(Box<Found>),
-    /// A large message whose payload was read into its final buffer.
-    Placed(Box<Assembly>),
+/// The next step of a receiver.
+#[derive(Debug, Default)]
+enum Next {
+    #[default]
+    Decode,
+    /// A decoded item that the connection has to handle before more is decoded.
+    Handle(Box<Found>),
+    /// A large message whose payload was read into its final buffer. The connection has to handle it before more
+    /// is decoded.
+    HandlePlaced(Box<Assembly>),
+    /// A Close or a violation was decoded. Nothing after it is decoded.
+    Discard,
 }
 
 /// The result of decoding once.
@@ -46,15 +51,25 @@ pub(super) enum Found {
     Nothing,
 }
 
+impl Found {
+    /// Returns whether nothing after this is decoded.
+    const fn is_last(&self) -> bool {
+        matches!(self, Self::Event(Event::Close(_)) | Self::Violation(_))
+    }
+}
+
 impl Receiver {
     /// Makes the receiver of a stream from which `early` was read before.
-    pub(super) fn new(rules: Rules, early: &[u8], allowance: Option<Box<Allowance>>) -> Self {
+    pub(super) fn new(
+        rules: Rules<Arc<Config>>,
+        early: &[u8],
+        allowance: Option<Box<Allowance>>,
+    ) -> Self {
         Self {
             decoder: Decoder::new(rules),
             input: Input::from_bytes(early),
-            pending: None,
+            next: Next::Decode,
             spent: Spent::default(),
-            is_ended: false,
             allowance,
         }
     }
@@ -82,8 +97,7 @@ impl Receiver {
     ///
     /// False if messages are compressed.
     pub(super) fn is_idle(&self) -> bool {
-        self.pending.is_none()
-            && !self.is_ended
+        self.decodes()
             && !self.inflates()
             && self.decoder.is_between_messages()
             && !self.spent.is_spent()
@@ -91,7 +105,7 @@ impl Receiver {
 
     /// Returns whether the input continues with a message.
     pub(super) fn is_message_next(&self) -> bool {
-        self.pending.is_none() && self.decoder.is_data_next(self.bytes())
+        self.decodes() && self.decoder.is_data_next(self.bytes())
     }
 
     /// Returns whether `input`, which follows all decoded bytes, starts with a message.
@@ -101,13 +115,15 @@ impl Receiver {
 
     /// Returns whether something is left to decode or to handle.
     pub(super) fn has_input(&self) -> bool {
-        self.pending.is_some() || !self.bytes().is_empty() || self.decoder.is_paused()
+        matches!(self.next, Next::Handle(_) | Next::HandlePlaced(_))
+            || !self.bytes().is_empty()
+            || self.decoder.is_paused()
     }
 
     /// Returns the next message, if it is complete and no control frame comes before it.
     #[inline(always)]
     pub(super) fn message(&mut self, now: impl FnOnce() -> Moment) -> Option<Message> {
-        if self.pending.is_some() || self.spent.is_spent() {
+        if !self.decodes() || self.spent.is_spent() {
             return None;
         }
         if self.allowance.is_some() {
@@ -136,7 +152,7 @@ impl Receiver {
             Found::Event(Event::Message(message)) => Some(message),
             Found::Nothing => None,
             found => {
-                self.pending = Some(Pending::Found(Box::new(found)));
+                self.next = Next::Handle(Box::new(found));
                 None
             }
         }
@@ -144,9 +160,14 @@ impl Receiver {
 
     /// Returns the next item.
     pub(super) fn next(&mut self, now: Moment) -> Found {
-        match self.pending.take() {
-            Some(Pending::Found(found)) => *found,
-            Some(Pending::Placed(message)) => {
+        match mem::take(&mut self.next) {
+            Next::Handle(found) => {
+                if found.is_last() {
+                    self.next = Next::Discard;
+                }
+                *found
+            }
+            Next::HandlePlaced(message) => {
                 let message = message.into_message().and_then(|message| {
                     self.check_rate(&message, now)?;
                     Ok(message)
@@ -154,12 +175,17 @@ impl Receiver {
                 match message {
                     Ok(message) => Found::Event(Event::Message(message)),
                     Err(violation) => {
-                        self.is_ended = true;
+                        self.next = Next::Discard;
                         Found::Violation(violation)
                     }
                 }
             }
-            None => self.decode(now),
+            Next::Decode => self.decode(now),
+            Next::Discard => {
+                self.next = Next::Discard;
+                self.discard();
+                Found::Nothing
+            }
         }
     }
 
@@ -186,10 +212,6 @@ impl Receiver {
 
     fn decode(&mut self, now: Moment) -> Found {
         let mut undecoded = self.input.as_deref().map_or(&[][..], Input::bytes);
-        if self.is_ended {
-            self.discard();
-            return Found::Nothing;
-        }
         if undecoded.is_empty() && self.decoder.is_between_messages() {
             return Found::Nothing;
         }
@@ -209,11 +231,7 @@ impl Receiver {
             }
             Ok(event)
         });
-        self.is_ended = matches!(decoded, Ok(Some(Event::Close(_))) | Err(_));
-        if self.is_ended {
-            self.discard();
-        }
-        match decoded {
+        let found = match decoded {
             Ok(Some(event)) => {
                 self.spent.add(1, self.decoder.take_work());
                 Found::Event(event)
@@ -223,7 +241,12 @@ impl Receiver {
                 Found::Nothing
             }
             Err(violation) => Found::Violation(violation),
+        };
+        if found.is_last() {
+            self.next = Next::Discard;
+            self.discard();
         }
+        found
     }
 
     /// Returns the final buffer of a large payload, if the next bytes belong to nothing else.
@@ -238,14 +261,11 @@ impl Receiver {
             return self.decoder.cancel_direct_read();
         }
         self.spent.add(0, len);
-        self.pending = Some(match self.decoder.finish_direct_read(len, now) {
+        self.next = match self.decoder.finish_direct_read(len, now) {
             Ok(None) => return,
-            Ok(Some(message)) => Pending::Placed(message),
-            Err(violation) => {
-                self.is_ended = true;
-                Pending::Found(Box::new(Found::Violation(violation)))
-            }
-        });
+            Ok(Some(message)) => Next::HandlePlaced(message),
+            Err(violation) => Next::Handle(Box::new(Found::Violation(violation))),
+        };
         self.spent.add(1, 0);
     }
 
@@ -257,13 +277,13 @@ impl Receiver {
 
     /// Returns the number of bytes that it holds: bytes that are not decoded yet, and the message in progress.
     pub(super) fn held(&self) -> usize {
-        let pending = match &self.pending {
-            Some(Pending::Placed(message)) => message.len(),
-            Some(Pending::Found(found)) => match &**found {
+        let pending = match &self.next {
+            Next::HandlePlaced(message) => message.len(),
+            Next::Handle(found) => match &**found {
                 Found::Event(Event::Message(message)) => message.len(),
                 _ => 0,
             },
-            None => 0,
+            Next::Decode | Next::Discard => 0,
         };
         pending + self.decoder.len_so_far() + self.bytes().len()
     }
@@ -299,6 +319,11 @@ impl Receiver {
         if let Some(input) = self.input.take() {
             input.give_back();
         }
+    }
+
+    #[inline]
+    const fn decodes(&self) -> bool {
+        matches!(self.next, Next::Decode)
     }
 
     fn bytes(&self) -> &[u8] {

@@ -7,23 +7,10 @@
 use std::fmt;
 use std::{future::Future, net::IpAddr, time::Duration};
 
-use super::traffic::Traffic;
+use super::{info::HandshakeInfo, traffic::Traffic};
 #[cfg(feature = "tracing")]
 use crate::words::header::Visible;
 use crate::words::{BoxError, Closed, ConnectionId, Panicked};
-
-/// The name of a connection in warnings.
-#[derive(Debug)]
-#[cfg_attr(
-    not(feature = "tracing"),
-    allow(dead_code, reason = "used only in the log")
-)]
-pub(crate) struct Name {
-    /// The type of the handler.
-    pub(crate) handler: &'static str,
-    /// The path of its request, without the query.
-    pub(crate) path: Box<str>,
-}
 
 /// The span of one connection, from its 101 to its end.
 pub(crate) struct Span {
@@ -31,9 +18,9 @@ pub(crate) struct Span {
     span: tracing::Span,
 }
 
-/// Makes the span of a connection as a child of the current span, so that each of its lines has the fields of the request,
-/// such as its id. `path` is the path without the query, which may hold a token. `peer` is called only if the span is
-/// enabled.
+/// Makes the span of a connection as a child of the current span. So each line of the connection has the fields of
+/// the request, such as its id. `path` is without the query, because a query may hold a token. `peer` is called only
+/// if the span is enabled.
 #[cfg_attr(
     not(feature = "tracing"),
     expect(unused_variables, reason = "used only in the log")
@@ -110,25 +97,25 @@ fn connection_panicked() {
     tracing::error!("serving a websocket panicked; its connection is dropped");
 }
 
-/// A connection is closed because its handler takes no messages: at warn level, but at debug level if the handler
-/// waits for a peer that does not read.
+/// A connection is closed because its handler takes no messages. This is logged at warn level, or at debug level if
+/// the handler waits for a peer that does not read.
 #[cfg_attr(
     not(feature = "tracing"),
     expect(unused_variables, reason = "used only in the log")
 )]
-pub(crate) fn not_receiving(name: &Name, limit: Duration, waits_for_peer: bool) {
+pub(crate) fn not_receiving(info: &HandshakeInfo, limit: Duration, waits_for_peer: bool) {
     #[cfg(feature = "tracing")]
     {
-        let path = Visible(name.path.as_bytes());
+        let path = Visible(info.request.path().as_bytes());
         match waits_for_peer {
             true => tracing::debug!(
-                handler = name.handler,
+                handler = info.handler,
                 %path,
                 "the websocket handler took no message for {limit:?}, because it waits to send to a peer \
                  that reads slowly: closing with 1008"
             ),
             false => tracing::warn!(
-                handler = name.handler,
+                handler = info.handler,
                 %path,
                 "the websocket handler took no message for {limit:?} while more were waiting: closing with \
                  1008; a handler that only sends should call `WebSocket::ignore_incoming`"
@@ -137,25 +124,29 @@ pub(crate) fn not_receiving(name: &Name, limit: Duration, waits_for_peer: bool) 
     }
 }
 
-/// A handler is dropped because its connection was over long ago.
+/// A handler is dropped because it ran longer than `Config::handler_grace` after the end of its connection. This is
+/// logged at warn level if `is_news`, otherwise at debug level: such a handler outlives most of its connections.
 #[cfg_attr(
     not(feature = "tracing"),
     expect(unused_variables, reason = "used only in the log")
 )]
-pub(crate) fn handler_outlived(name: &Name) {
+pub(crate) fn handler_outlived(info: &HandshakeInfo, is_news: bool) {
     #[cfg(feature = "tracing")]
-    tracing::warn!(
-        handler = name.handler,
-        path = %Visible(name.path.as_bytes()),
-        "the websocket handler went on after its connection was over, and is dropped; see \
-         `WebSocket::closed` and `Config::handler_grace`"
-    );
+    {
+        let path = Visible(info.request.path().as_bytes());
+        let text = "the websocket handler went on after its connection was over, and is dropped; see \
+                    `WebSocket::closed` and `Config::handler_grace`";
+        match is_news {
+            true => tracing::warn!(handler = info.handler, %path, "{text}"),
+            false => tracing::debug!(handler = info.handler, %path, "{text}"),
+        }
+    }
 }
 
-/// A connection is over. `ended` returns how, after which time, and what came and went. It is called if somebody
-/// listens.
+/// A connection is over. `ended` returns its end, lifetime and traffic. It is called only if the debug level is
+/// enabled.
 ///
-/// The reason is the rule that was broken, or the text of the first Close.
+/// The logged reason is the rule that was broken, or the reason of the first Close.
 #[cfg_attr(
     not(feature = "tracing"),
     expect(unused_variables, reason = "used only in the log")
@@ -183,14 +174,14 @@ pub(crate) fn closed(ended: impl FnOnce() -> Option<(Closed, Duration, Traffic)>
     }
 }
 
-/// The reason of a Close, which the peer may have chosen: without control characters.
+/// The reason of a Close, with control characters escaped: the peer may have chosen it.
 #[cfg(feature = "tracing")]
 struct Reason<'a>(&'a str);
 
 #[cfg(feature = "tracing")]
 impl fmt::Display for Reason<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        // The words of a reason are easier to read with their spaces than as `Visible`.
+        // `Visible` escapes spaces, but a reason is easier to read with its spaces.
         let mut words = self.0.split(' ');
         if let Some(first) = words.next() {
             write!(f, "{}", Visible(first.as_bytes()))?;
@@ -199,7 +190,7 @@ impl fmt::Display for Reason<'_> {
     }
 }
 
-/// The handler returned an error of its own: at warn level, but at debug level if `is_peers_doing`.
+/// The handler failed. This is logged at warn level, or at debug level if `is_peers_doing`.
 #[cfg_attr(
     not(feature = "tracing"),
     expect(unused_variables, reason = "used only in the log")
@@ -221,7 +212,7 @@ pub(crate) fn handler_failed(error: &BoxError, is_peers_doing: bool) {
 /// The handler panicked.
 #[cfg_attr(
     not(feature = "tracing"),
-    expect(unused_variables, reason = "nobody is told")
+    expect(unused_variables, reason = "used only in the log")
 )]
 pub(crate) fn handler_panicked(panicked: &Panicked) {
     #[cfg(feature = "tracing")]

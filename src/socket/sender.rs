@@ -2,16 +2,20 @@
 
 use std::{
     fmt,
-    future::Future,
     hash::{Hash, Hasher},
     sync::Arc,
+    time::Duration,
 };
 
 use super::{
-    error::{SendError, TrySendError},
+    error::{SendTimeoutError, TrySendError},
     link::{Caller, Link},
+    sending::Sending,
+    waiters::Ticket,
 };
-use crate::words::{CloseCode, CloseFrame, Closed, ConnectionId, InvalidClose, Message, Utf8Bytes};
+use crate::words::{
+    CloseCode, CloseFrame, Closed, ConnectionId, IntoMessage, InvalidClose, Utf8Bytes,
+};
 
 /// Sends to a connection from any task or thread, also after the handler has moved its
 /// [`WebSocket`](crate::WebSocket).
@@ -43,9 +47,10 @@ use crate::words::{CloseCode, CloseFrame, Closed, ConnectionId, InvalidClose, Me
 ///     Ok(())
 /// }
 /// ```
-#[derive(Clone)]
 pub struct Sender {
     pub(super) link: Arc<Link>,
+    /// Its place among the tasks that wait for room, while it waits as a `Sink`.
+    pub(super) place: Option<Ticket>,
 }
 
 /// The load that waits to be written to a connection.
@@ -60,6 +65,10 @@ pub struct Buffered {
 }
 
 impl Sender {
+    pub(super) const fn new(link: Arc<Link>) -> Self {
+        Self { link, place: None }
+    }
+
     /// Returns the number of the connection. It is unique in this process.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
@@ -73,17 +82,14 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`SendError::Closed`] once the connection is closing or gone.
+    /// [`SendError::Closed`](crate::error::SendError::Closed) once the connection is closing or gone.
     ///
     /// # Cancel safety
     ///
     /// Safe in `select!`: the message is queued completely or not at all. If the future is dropped
     /// before there is room, the message is dropped with it.
-    pub fn send(
-        &self,
-        message: impl Into<Message>,
-    ) -> impl Future<Output = Result<(), SendError>> + Send {
-        self.link.send(message.into(), Caller::Sender)
+    pub fn send(&self, message: impl IntoMessage) -> Sending<'_> {
+        Sending(self.link.send(message.into(), Caller::Sender))
     }
 
     /// Queues one message like [`send`](Self::send), but does not compress it.
@@ -93,17 +99,42 @@ impl Sender {
     ///
     /// # Errors
     ///
-    /// [`SendError::Closed`] once the connection is closing or gone.
+    /// [`SendError::Closed`](crate::error::SendError::Closed) once the connection is closing or gone.
     ///
     /// # Cancel safety
     ///
     /// Like [`send`](Self::send).
     #[cfg(feature = "deflate")]
-    pub fn send_uncompressed(
+    pub fn send_uncompressed(&self, message: impl IntoMessage) -> Sending<'_> {
+        Sending(self.link.send_uncompressed(message.into(), Caller::Sender))
+    }
+
+    /// Queues one message like [`send`](Self::send), and gives up if there is no room for `limit`.
+    ///
+    /// The time counts from the first poll that finds no room. It ends when the message is queued,
+    /// not when the peer has it. A limit of [`Duration::MAX`] never ends.
+    ///
+    /// # Errors
+    ///
+    /// Both return the message.
+    ///
+    /// - [`SendTimeoutError::Timeout`]: there was no room in time. The connection stays open.
+    /// - [`SendTimeoutError::Closed`]: the connection is closing or gone.
+    ///
+    /// # Cancel safety
+    ///
+    /// Like [`send`](Self::send).
+    ///
+    /// # Panics
+    ///
+    /// Panics if it has to wait outside a tokio runtime, or in one without its time driver.
+    pub fn send_timeout(
         &self,
-        message: impl Into<Message>,
-    ) -> impl Future<Output = Result<(), SendError>> + Send {
-        self.link.send_uncompressed(message.into(), Caller::Sender)
+        message: impl IntoMessage,
+        limit: Duration,
+    ) -> impl Future<Output = Result<(), SendTimeoutError>> + Send {
+        self.link
+            .send_timeout(message.into(), limit, Caller::Sender)
     }
 
     /// Queues one message if there is room for it now.
@@ -115,7 +146,7 @@ impl Sender {
     /// - [`TrySendError::Full`]: [`Config::max_outbox`](crate::Config::max_outbox) is reached
     ///   because the peer reads too slowly, or other tasks wait for room.
     /// - [`TrySendError::Closed`]: the connection is closing or gone.
-    pub fn try_send(&self, message: impl Into<Message>) -> Result<(), TrySendError> {
+    pub fn try_send(&self, message: impl IntoMessage) -> Result<(), TrySendError> {
         self.link.try_send(message.into())
     }
 
@@ -131,6 +162,15 @@ impl Sender {
     pub fn close(&self, code: CloseCode, reason: impl Into<Utf8Bytes>) -> Result<(), InvalidClose> {
         self.link.close(CloseFrame::new(code, reason)?);
         Ok(())
+    }
+
+    /// Starts to close the connection like [`close`](Self::close), with a Close that has no code.
+    ///
+    /// Use it to pass on a Close without a code, as a gateway does. The peer sees 1005.
+    ///
+    /// Source: [RFC 6455 §7.1.5](https://www.rfc-editor.org/rfc/rfc6455#section-7.1.5).
+    pub fn close_without_code(&self) {
+        self.link.close_without_code();
     }
 
     /// Waits until the connection has ended, and returns how.
@@ -156,14 +196,27 @@ impl Sender {
 #[cfg(feature = "hub")]
 impl Sender {
     pub(crate) fn into_link(self) -> Arc<Link> {
-        self.link
+        Arc::clone(&self.link)
     }
 
     /// Makes a sender for a model.
     #[cfg(all(test, tower_websocket_loom))]
     pub(crate) fn of(link: &Arc<Link>) -> Self {
-        let link = Arc::clone(link);
-        Self { link }
+        Self::new(Arc::clone(link))
+    }
+}
+
+impl Clone for Sender {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.link))
+    }
+}
+
+impl Drop for Sender {
+    fn drop(&mut self) {
+        if let Some(ticket) = self.place {
+            self.link.leave_queue(ticket);
+        }
     }
 }
 

@@ -5,10 +5,9 @@
 
 use std::{
     collections::hash_map::RandomState,
-    error::Error,
     future::{Future, Pending},
     hash::BuildHasher,
-    io, mem,
+    mem,
     pin::{Pin, pin},
     sync::Arc,
     task::{Context, Poll},
@@ -18,9 +17,9 @@ use pin_project_lite::pin_project;
 use tokio::task::JoinHandle;
 
 use super::{
-    HandshakeInfo, WebSocket,
+    Values, WebSocket,
     driver::{Driver, Progress},
-    error::{RecvError, SendError, TryRecvError, TrySendError},
+    handler_error::close_frame_of,
     io::Io,
     link::{Link, TrySleep},
     setup::Served,
@@ -29,7 +28,7 @@ use super::{
 use crate::{
     socket::report,
     time::Moment,
-    words::{BoxError, CloseCode, CloseFrame, NotText, Panicked, catch_panic},
+    words::{BoxError, CloseCode, CloseFrame, Panicked, catch_panic},
 };
 
 /// The most rounds of a poll before it yields to other tasks.
@@ -80,12 +79,19 @@ pub(crate) trait EndHooks {
 
     /// The connection is over, and its handler has returned.
     fn handler_over(&mut self);
+
+    /// The handler is dropped because its connection was over long ago. Returns whether this is logged at warn level.
+    fn handler_outlived(&mut self, link: &Link) -> bool;
 }
 
 impl EndHooks for () {
     fn connection_over(&mut self, _: &Link) {}
 
     fn handler_over(&mut self) {}
+
+    fn handler_outlived(&mut self, _: &Link) -> bool {
+        true
+    }
 }
 
 /// The time that a handler has to return after its connection is over.
@@ -99,7 +105,7 @@ struct Grace {
 /// With a `refused` frame it closes the connection at once and does not call the handler.
 pub(crate) fn serve<IO, F, P>(
     served: Served<IO>,
-    handshake_info: Box<HandshakeInfo>,
+    values: Values,
     hooks: P,
     refused: Option<CloseFrame>,
     handle: impl FnOnce(WebSocket) -> F,
@@ -111,7 +117,7 @@ where
 {
     let link = Arc::clone(&served.link);
     let driver = Driver::new(served, ping_seed());
-    let socket = WebSocket::new(Arc::clone(&link), handshake_info);
+    let socket = WebSocket::new(Arc::clone(&link), values);
     let handler = match refused {
         Some(frame) => {
             link.close(frame);
@@ -233,7 +239,8 @@ where
                     return Poll::Ready(());
                 }
                 if !has_time {
-                    drop_handler(handler.as_mut(), link);
+                    report::handler_outlived(link.info(), this.hooks.handler_outlived(link));
+                    drop_handler(handler.as_mut());
                     return Poll::Ready(());
                 }
             }
@@ -292,8 +299,7 @@ fn poll_grace(grace: &mut Option<Box<Grace>>, link: &Link, cx: &mut Context<'_>)
 }
 
 /// Drops the handler of a connection that is over.
-fn drop_handler<F>(mut handler: Pin<&mut Option<F>>, link: &Link) {
-    report::handler_outlived(link.name());
+fn drop_handler<F>(mut handler: Pin<&mut Option<F>>) {
     if let Err(panicked) = catch_panic(|| handler.set(None)) {
         report::handler_panicked(&panicked);
     }
@@ -312,7 +318,11 @@ where
     };
     // A handler that panicked is not polled again, so no code sees its broken state. State that it
     // shares with other code is up to the user.
-    let poll = catch_panic(|| running.poll(cx).map(close_frame_of));
+    let poll = catch_panic(|| {
+        running
+            .poll(cx)
+            .map(|result| result.err().map(close_frame_of))
+    });
     let verdict = match poll {
         Ok(Poll::Pending) => return Poll::Pending,
         Ok(Poll::Ready(verdict)) => Ok(verdict),
@@ -330,43 +340,6 @@ where
 fn panic_frame(panicked: &Panicked) -> CloseFrame {
     report::handler_panicked(panicked);
     CloseFrame::without_reason(CloseCode::INTERNAL_ERROR)
-}
-
-/// Returns the Close for a handler's error.
-fn close_frame_of(result: Result<(), BoxError>) -> Option<CloseFrame> {
-    Some(match result.err()?.downcast::<CloseFrame>() {
-        Ok(frame) => *frame,
-        Err(error) => {
-            report::handler_failed(&error, is_peers_doing(&*error));
-            CloseFrame::without_reason(CloseCode::INTERNAL_ERROR)
-        }
-    })
-}
-
-/// Returns whether an error is, or is caused by, an error that the peer causes: the connection has ended or
-/// has no room, or a message is of the wrong kind.
-fn is_peers_doing(error: &(dyn Error + 'static)) -> bool {
-    let mut next = Some(error);
-    // The limit guards against an endless chain.
-    for _ in 0..16 {
-        let Some(error) = next else { return false };
-        let of_connection = error.is::<RecvError>()
-            || error.is::<SendError>()
-            || error.is::<TryRecvError>()
-            || error.is::<TrySendError>();
-        if of_connection || error.is::<NotText>() {
-            return true;
-        }
-        // An `io::Error` leaves the error that it wraps out of its sources.
-        let wrapped = error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
-        next = match wrapped {
-            Some(wrapped) => Some(wrapped),
-            None => error.source(),
-        };
-    }
-    false
 }
 
 /// Returns the seed of the ping payloads.

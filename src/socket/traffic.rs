@@ -1,8 +1,8 @@
 //! Counts of messages and their bytes.
 
-/// The number of messages that were received and sent, and of their bytes.
+/// The number of received and sent messages, and the number of their bytes.
 ///
-/// Only payloads of messages are counted, at their uncompressed size: no frame heads and no control frames.
+/// Bytes are those of the uncompressed payloads. Frame heads and control frames are not counted.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Traffic {
     pub(crate) messages_received: u64,
@@ -12,25 +12,25 @@ pub struct Traffic {
 }
 
 impl Traffic {
-    /// Returns how many messages arrived.
+    /// Returns the number of messages that were received.
     #[must_use]
     pub const fn messages_received(&self) -> u64 {
         self.messages_received
     }
 
-    /// Returns how many bytes of messages arrived.
+    /// Returns the number of bytes of received messages.
     #[must_use]
     pub const fn bytes_received(&self) -> u64 {
         self.bytes_received
     }
 
-    /// Returns how many messages were sent. A message counts as soon as it is queued to be written.
+    /// Returns the number of messages that were sent. A message counts as soon as it is queued to be written.
     #[must_use]
     pub const fn messages_sent(&self) -> u64 {
         self.messages_sent
     }
 
-    /// Returns how many bytes of messages were sent. They count as soon as the message is queued to be written.
+    /// Returns the number of bytes of sent messages. A message counts as soon as it is queued to be written.
     #[must_use]
     pub const fn bytes_sent(&self) -> u64 {
         self.bytes_sent

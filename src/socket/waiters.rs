@@ -74,7 +74,8 @@ impl Waiters {
 
     /// Reserves room for a waiter. Returns its waker if it had no reserved room before.
     pub(super) fn reserve(&mut self, ticket: Ticket, len: usize) -> Option<Waker> {
-        if self.granted.insert(ticket, len).is_some() {
+        if let Some(before) = self.granted.insert(ticket, len) {
+            self.reserved.bytes = self.reserved.bytes - before + len;
             return None;
         }
         self.reserved.messages += 1;
@@ -215,6 +216,18 @@ mod tests {
                 bytes: 5
             }
         );
+    }
+
+    #[test]
+    fn a_granted_waiter_may_ask_for_another_length() {
+        let mut waiters = Waiters::default();
+        let ticket = join(&mut waiters, 1);
+        assert_eq!(grant(&mut waiters), 1);
+        assert!(waiters.reserve(ticket, 8).is_none());
+        assert_eq!(waiters.reserved().bytes, 8);
+        assert!(waiters.reserve(ticket, 3).is_none());
+        assert!(waiters.leave(ticket).is_none());
+        assert_eq!(waiters.reserved(), Load::default());
     }
 
     #[test]

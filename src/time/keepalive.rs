@@ -102,6 +102,25 @@ impl Keepalive {
         }
     }
 
+    /// Returns a mark between the pings sent so far and later ones.
+    pub(crate) const fn mark(&self) -> u64 {
+        self.nonce
+    }
+
+    /// Returns whether the last answered ping was sent after `mark`.
+    pub(crate) const fn has_answer_after(&self, mark: u64) -> bool {
+        self.nonce.wrapping_sub(self.answered) < self.nonce.wrapping_sub(mark)
+    }
+
+    /// Takes the pong to another ping, which was sent at `mark`, as the answer to the pending ping if that was sent
+    /// before. A peer may answer only the newest of several pings
+    /// ([RFC 6455 §5.5.3](https://www.rfc-editor.org/rfc/rfc6455#section-5.5.3)).
+    pub(crate) fn settle(&mut self, mark: u64, now: Moment) {
+        if self.nonce == mark {
+            self.cancel_ping(now);
+        }
+    }
+
     /// Returns the next action. A returned ping counts as sent.
     pub(crate) fn poll(&mut self, now: Moment, intervals: Intervals) -> Due {
         let due = self.deadline(intervals);
@@ -268,6 +287,31 @@ mod tests {
                 Pong::Unsolicited,
                 "a second time"
             );
+        }
+    }
+
+    /// The seeds include those whose payloads wrap around to 0.
+    #[test]
+    fn another_ping_settles_only_the_ping_before_it() {
+        for seed in [0, u64::MAX, u64::MAX - 1] {
+            let start = Moment::now();
+            let mut keepalive = Keepalive::new(seed, start);
+            let before = keepalive.mark();
+            assert!(!keepalive.has_answer_after(before), "no ping was sent");
+            let Due::Ping(payload) = keepalive.poll(start + 20 * SECOND, INTERVALS) else {
+                panic!("a ping is due");
+            };
+            let after = keepalive.mark();
+            assert!(!keepalive.has_answer_after(before), "not answered");
+            // A pong to a ping from before proves nothing about this one.
+            keepalive.settle(before, start + 21 * SECOND);
+            assert!(keepalive.is_waiting());
+            keepalive.settle(after, start + 22 * SECOND);
+            let due = keepalive.poll(start + 30 * SECOND, INTERVALS);
+            assert_eq!(due, Due::Later(start + 42 * SECOND));
+            assert_eq!(keepalive.pong(&payload, start + 31 * SECOND), Pong::Late);
+            assert!(keepalive.has_answer_after(before));
+            assert!(!keepalive.has_answer_after(after));
         }
     }
 

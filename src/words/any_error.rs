@@ -31,6 +31,31 @@ pub type BoxError = Box<dyn StdError + Send + Sync>;
 ///     Ok::<_, Error>(())
 /// });
 /// ```
+///
+/// # Handlers that return `anyhow::Error`
+///
+/// `anyhow::Error` converts into [`BoxError`] too, but hides the error in it. Then a
+/// [`CloseFrame`](crate::CloseFrame) closes with 1011 instead of its own code, [`NotText`](crate::error::NotText)
+/// with 1011 instead of 1003, and the end of a connection is logged as a failure of the handler. This call of anyhow
+/// keeps the type of the error:
+///
+/// ```
+/// use tower_websocket::{CloseCode, CloseFrame, WebSocket, WebSocketLayer};
+///
+/// async fn serve(mut socket: WebSocket) -> anyhow::Result<()> {
+///     while let Some(message) = socket.recv().await? {
+///         if message.into_text()?.is_empty() {
+///             Err(CloseFrame::truncated(CloseCode::of::<4003>(), "no empty text"))?;
+///         }
+///     }
+///     Ok(())
+/// }
+///
+/// let layer = WebSocketLayer::new(async |socket: WebSocket| {
+///     let served = serve(socket).await;
+///     served.map_err(anyhow::Error::reallocate_into_boxed_dyn_error_without_backtrace)
+/// });
+/// ```
 pub struct Error(BoxError);
 
 impl Error {

@@ -19,9 +19,8 @@ use crate::words::Utf8Bytes;
 /// use tower_websocket::CloseCode;
 ///
 /// assert_eq!(CloseCode::NORMAL.get(), 1000);
-/// assert_eq!(CloseCode::new(4001)?.get(), 4001);
+/// assert_eq!(CloseCode::of::<4001>().get(), 4001);
 /// assert!(CloseCode::new(1006).is_err());
-/// # Ok::<(), tower_websocket::error::InvalidClose>(())
 /// ```
 ///
 /// Source: [RFC 6455 §7.4](https://www.rfc-editor.org/rfc/rfc6455#section-7.4) and the IANA registry of
@@ -55,9 +54,35 @@ impl CloseCode {
     /// 1014: a gateway received an invalid response from its upstream.
     pub const BAD_GATEWAY: Self = Self(1014);
 
-    /// Makes a close code from its number.
+    /// Makes a close code from a number that the program names. The compiler checks it.
     ///
     /// Libraries and frameworks register 3000–3999 with IANA. 4000–4999 are free for applications.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_websocket::CloseCode;
+    ///
+    /// const SIGNED_OUT: CloseCode = CloseCode::of::<4401>();
+    /// ```
+    ///
+    /// A code that is not allowed in a Close frame does not compile:
+    ///
+    /// ```compile_fail
+    /// # use tower_websocket::CloseCode;
+    /// const NO_CLOSE: CloseCode = CloseCode::of::<1006>();
+    /// ```
+    #[must_use]
+    pub const fn of<const CODE: u16>() -> Self {
+        const {
+            match Self::new(CODE) {
+                Ok(code) => code,
+                Err(_) => panic!("this close code may not be sent"),
+            }
+        }
+    }
+
+    /// Makes a close code from a number that is known at run time only. [`of`](Self::of) takes a constant.
     ///
     /// # Errors
     ///
@@ -108,7 +133,16 @@ impl TryFrom<u16> for CloseCode {
 /// [`MAX_REASON`](Self::MAX_REASON) bytes.
 ///
 /// Source: [RFC 6455 §5.5.1](https://www.rfc-editor.org/rfc/rfc6455#section-5.5.1).
-#[derive(Clone, Debug, Eq, PartialEq)]
+///
+/// # Examples
+///
+/// ```
+/// use tower_websocket::{CloseCode, CloseFrame};
+///
+/// let frame = CloseFrame::truncated(CloseCode::of::<4401>(), "the token has expired");
+/// assert_eq!(frame.to_string(), "4401 (the token has expired)");
+/// ```
+#[derive(Clone, Eq, PartialEq)]
 pub struct CloseFrame {
     code: CloseCode,
     reason: Utf8Bytes,
@@ -138,8 +172,23 @@ impl CloseFrame {
         }
     }
 
-    /// Makes a Close frame, and cuts the reason to the bytes that fit.
-    pub(crate) fn with_cut_reason(code: CloseCode, reason: &str) -> Self {
+    /// Makes a Close frame, and cuts a reason that is longer than [`MAX_REASON`](Self::MAX_REASON) bytes. Unlike
+    /// [`new`](Self::new), it never fails.
+    ///
+    /// The reason is cut between two characters, so it stays valid UTF-8.
+    ///
+    /// # Examples
+    ///
+    /// ```
+    /// use tower_websocket::{CloseCode, CloseFrame};
+    ///
+    /// let error = "é".repeat(100);
+    /// let frame = CloseFrame::truncated(CloseCode::POLICY_VIOLATION, &error);
+    /// assert_eq!(frame.reason(), "é".repeat(61));
+    /// ```
+    #[must_use]
+    pub fn truncated(code: CloseCode, reason: impl AsRef<str>) -> Self {
+        let reason = reason.as_ref();
         let mut end = reason.len().min(Self::MAX_REASON);
         while !reason.is_char_boundary(end) {
             end -= 1;
@@ -171,6 +220,16 @@ impl fmt::Display for CloseFrame {
     }
 }
 
+// Not derived: the `Debug` of a reason's type shows only its length.
+impl fmt::Debug for CloseFrame {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("CloseFrame")
+            .field("code", &self.code)
+            .field("reason", &self.reason())
+            .finish()
+    }
+}
+
 /// A handler can return a Close frame as its error. The connection is then closed with this frame instead
 /// of 1011.
 ///
@@ -182,7 +241,7 @@ impl fmt::Display for CloseFrame {
 /// async fn guarded(mut socket: WebSocket) -> Result<(), BoxError> {
 ///     while let Some(message) = socket.recv().await? {
 ///         if message.is_binary() {
-///             return Err(CloseFrame::new(CloseCode::new(4003)?, "text, please")?.into());
+///             return Err(CloseFrame::truncated(CloseCode::of::<4003>(), "text, please").into());
 ///         }
 ///     }
 ///     Ok(())
@@ -339,6 +398,40 @@ mod tests {
         assert_eq!(
             CloseFrame::new(code, "é".repeat(62)),
             Err(InvalidClose::Reason { len: 124 })
+        );
+    }
+
+    #[test]
+    fn makes_a_code_from_a_constant() {
+        const KICKED: CloseCode = CloseCode::of::<4401>();
+        assert_eq!(KICKED, CloseCode::new(4401).unwrap());
+        assert_eq!(CloseCode::of::<1000>(), CloseCode::NORMAL);
+    }
+
+    #[test]
+    fn cuts_a_long_reason_at_a_character() {
+        let cut = |reason: &str| CloseFrame::truncated(CloseCode::NORMAL, reason).reason;
+        for (reason, len) in [
+            ("", 0),
+            ("bye", 3),
+            (&*"x".repeat(123), 123),
+            (&*"x".repeat(124), 123),
+            (&*"é".repeat(62), 122),
+            (&*"€".repeat(50), 123),
+            (&*"😀".repeat(31), 120),
+        ] {
+            let cut = cut(reason);
+            assert_eq!(cut.len(), len, "{reason:?}");
+            assert!(reason.starts_with(cut.as_str()), "{reason:?}");
+        }
+    }
+
+    #[test]
+    fn debug_shows_the_reason() {
+        let frame = CloseFrame::new(CloseCode::NORMAL, "bye").unwrap();
+        assert_eq!(
+            format!("{frame:?}"),
+            r#"CloseFrame { code: CloseCode(1000), reason: "bye" }"#
         );
     }
 

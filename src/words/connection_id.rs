@@ -1,4 +1,4 @@
-//! The number of a connection, by which logs, metrics and the registry name it.
+//! The number of a connection in logs, observers and the registry.
 
 use std::{
     fmt,
@@ -8,11 +8,11 @@ use std::{
 /// The number of a connection, unique in a process.
 ///
 /// [`WebSocket::id`](crate::WebSocket::id), [`Sender::id`](crate::Sender::id) and
-/// [`Connection::id`](crate::Connection::id) return the same one. Numbers begin at 1 and grow by one with each
-/// connection, whatever opened it. A handshake that is refused for a limit or by its handler uses a number, too.
-/// Another process counts on its own, so a log that several processes write to needs their names as well.
+/// [`Connection::id`](crate::Connection::id) return the same number. The first connection of a process has the
+/// number 1, and each later one the next number. A handshake that is refused by a limit of a key or peer, or by its
+/// handler, also uses a number. If several processes write to one log, add the name of the process.
 ///
-/// [`Display`](fmt::Display) writes it in decimal digits.
+/// [`Display`](fmt::Display) writes the number in decimal digits.
 ///
 /// # Examples
 ///
@@ -36,8 +36,9 @@ impl ConnectionId {
         Self(NEXT.fetch_add(1, Ordering::Relaxed))
     }
 
-    #[cfg(feature = "tracing")]
-    pub(crate) const fn get(self) -> u64 {
+    /// Returns the number, for example for a field of a log line that has to be a number in JSON.
+    #[must_use]
+    pub const fn get(self) -> u64 {
         self.0
     }
 }
@@ -62,7 +63,7 @@ mod tests {
     fn counts_up_and_shows_digits() {
         let (one, other) = (ConnectionId::next(), ConnectionId::next());
         assert!(one < other);
-        assert_eq!(one.to_string(), one.0.to_string());
+        assert_eq!(one.to_string(), one.get().to_string());
         assert_eq!(format!("{one:?}"), format!("ConnectionId({one})"));
         assert_eq!(format!("{one:>30}").len(), 30);
     }

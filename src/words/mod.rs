@@ -6,15 +6,19 @@ mod any_error;
 mod close;
 mod connection_id;
 pub(crate) mod header;
+#[cfg(feature = "json")]
+mod json;
 mod message;
 mod panicked;
 mod text;
 
+#[cfg(feature = "json")]
+pub use self::json::{JsonError, JsonFault, ToJsonError};
 pub(crate) use self::panicked::{Panicked, catch_panic};
 pub use self::{
     any_error::{BoxError, Error},
     close::{CloseCode, CloseFrame, Closed, InvalidClose, Side},
     connection_id::ConnectionId,
-    message::{Message, NotText},
+    message::{IntoMessage, Message, NotText},
     text::Utf8Bytes,
 };

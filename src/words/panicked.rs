@@ -6,13 +6,13 @@ use std::{
     panic::{AssertUnwindSafe, catch_unwind},
 };
 
-/// The most characters of a message that are shown.
+/// The maximum number of characters of a message that are shown.
 const MAX: usize = 500;
 
 /// A panic that was caught, with its message.
 #[derive(Debug)]
 pub(crate) struct Panicked {
-    /// `None` if the payload is no string.
+    /// `None` if the payload is not a string.
     message: Option<String>,
 }
 
@@ -37,7 +37,7 @@ fn message(payload: &(dyn Any + Send)) -> Option<&str> {
     literal.or_else(|| payload.downcast_ref::<String>().map(String::as_str))
 }
 
-/// Returns the message without control characters, cut to [`MAX`] characters. It may quote what a peer sent.
+/// Escapes control characters in the message and cuts it to [`MAX`] characters, because it may quote a peer.
 fn shown(message: &str) -> String {
     let mut shown = String::new();
     for (index, char) in message.chars().enumerate() {

@@ -1,13 +1,20 @@
 //! Text in shared bytes, checked to be UTF-8.
 
-use std::{borrow::Borrow, fmt, ops::Deref, str::Utf8Error};
+use std::{
+    borrow::{Borrow, Cow},
+    fmt,
+    ops::Deref,
+    str::Utf8Error,
+    sync::Arc,
+};
 
 use bytes::Bytes;
 use tokio_tungstenite::tungstenite::protocol::frame;
 
 /// Text in a shared buffer: a [`Bytes`] that is valid UTF-8.
 ///
-/// Dereferences to `str`. Cloning it, or turning it into [`Bytes`], copies nothing.
+/// Dereferences to `str`. Cloning it, or turning it into [`Bytes`], copies nothing. `Debug` shows only the length,
+/// because messages may be secret and logs often show it.
 // Turning bytes into `str` without a second check needs unsafe code. This crate forbids it, so the type
 // of tungstenite does it.
 #[derive(Clone, Default, Eq, Hash, Ord, PartialEq, PartialOrd)]
@@ -56,7 +63,7 @@ impl Borrow<str> for Utf8Bytes {
 
 impl fmt::Debug for Utf8Bytes {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Debug::fmt(self.as_str(), f)
+        write!(f, "Utf8Bytes({} bytes)", self.len())
     }
 }
 
@@ -72,9 +79,33 @@ impl From<String> for Utf8Bytes {
     }
 }
 
+impl From<Box<str>> for Utf8Bytes {
+    fn from(text: Box<str>) -> Self {
+        text.into_string().into()
+    }
+}
+
+impl From<Cow<'_, str>> for Utf8Bytes {
+    fn from(text: Cow<'_, str>) -> Self {
+        text.into_owned().into()
+    }
+}
+
 impl From<&str> for Utf8Bytes {
     fn from(text: &str) -> Self {
         Self(text.into())
+    }
+}
+
+impl From<&String> for Utf8Bytes {
+    fn from(text: &String) -> Self {
+        text.as_str().into()
+    }
+}
+
+impl From<Arc<str>> for Utf8Bytes {
+    fn from(text: Arc<str>) -> Self {
+        (&*text).into()
     }
 }
 
@@ -92,17 +123,25 @@ impl From<Utf8Bytes> for Bytes {
     }
 }
 
-impl PartialEq<str> for Utf8Bytes {
-    fn eq(&self, other: &str) -> bool {
-        self.as_str() == other
-    }
+/// Compares with a type of text, both ways.
+macro_rules! compare_with {
+    ($($text:ty),*) => {$(
+        impl PartialEq<$text> for Utf8Bytes {
+            fn eq(&self, other: &$text) -> bool {
+                let other: &str = other;
+                self.as_str() == other
+            }
+        }
+
+        impl PartialEq<Utf8Bytes> for $text {
+            fn eq(&self, other: &Utf8Bytes) -> bool {
+                other == self
+            }
+        }
+    )*};
 }
 
-impl PartialEq<&str> for Utf8Bytes {
-    fn eq(&self, other: &&str) -> bool {
-        self.as_str() == *other
-    }
-}
+compare_with!(str, &str, String);
 
 #[cfg(test)]
 mod tests {
@@ -113,6 +152,28 @@ mod tests {
         let bytes = Bytes::from_static("grüß".as_bytes());
         let text = Utf8Bytes::try_from(bytes.clone()).unwrap();
         assert_eq!(Bytes::from(text).as_ptr(), bytes.as_ptr());
+    }
+
+    #[test]
+    fn debug_does_not_show_the_text() {
+        let text = Utf8Bytes::from("secret");
+        assert_eq!(format!("{text:?}"), "Utf8Bytes(6 bytes)");
+    }
+
+    #[test]
+    fn equals_the_same_text_of_other_types_both_ways() {
+        fn equal<T>(text: &Utf8Bytes, other: &T) -> [bool; 2]
+        where
+            T: PartialEq<Utf8Bytes> + ?Sized,
+            Utf8Bytes: PartialEq<T>,
+        {
+            [text == other, other == text]
+        }
+        let text = Utf8Bytes::from("grüß");
+        assert_eq!(equal(&text, "grüß"), [true; 2]);
+        assert_eq!(equal(&text, &"grüß"), [true; 2]);
+        assert_eq!(equal(&text, &String::from("grüß")), [true; 2]);
+        assert_eq!(equal(&text, "gruss"), [false; 2]);
     }
 
     #[test]

@@ -77,7 +77,7 @@ async fn counts_a_network_of_ipv6_as_one_peer() {
     assert_eq!(knock(&layer, "/192.0.2.1").await.0, 429);
 }
 
-// Only Linux has all of 127.0.0.0/8 without being told.
+// Only Linux has all addresses of 127.0.0.0/8 by default.
 #[cfg(target_os = "linux")]
 #[tokio::test]
 async fn limits_the_connections_of_a_peer_address() {
@@ -110,7 +110,7 @@ async fn limits_the_connections_of_a_peer_address() {
     assert_eq!(connections.counts().refused_as("too_many_of_key"), 2);
 }
 
-/// Takes its users' names from the path; `/` is nobody.
+/// Identifies users by the path. `/` has no user.
 struct Desk;
 
 #[derive(Clone, Debug, Eq, Hash, PartialEq)]

@@ -15,19 +15,19 @@ use crate::support::wire::{
 /// The reading side of a peer that is late.
 struct Reader {
     pub(crate) io: ReadHalf<DuplexStream>,
-    /// What has come and was not looked at.
+    /// Received bytes that are not parsed yet.
     pub(crate) bytes: Vec<u8>,
-    /// When the rest of what has come is read.
+    /// The time at which the rest is read.
     reads_at: Option<Instant>,
 }
 
 impl Reader {
-    /// Reads what has come, as late as it is; false at the end of the stream. May be dropped and
-    /// called again.
+    /// Reads the available bytes, after the delay of this peer. Returns false at the end of the stream.
+    /// The future may be dropped: a later call continues.
     async fn fill(&mut self) -> bool {
         let at = match self.reads_at {
             Some(at) => at,
-            // The rest stays where it is, so that it is in the way of what comes behind it.
+            // The rest stays in the pipe, so that it blocks later bytes.
             None => match (&mut self.io).take(1).read_buf(&mut self.bytes).await {
                 Ok(1) => *self.reads_at.insert(Instant::now() + LATE),
                 _ => return false,
@@ -36,7 +36,7 @@ impl Reader {
         sleep_until(at).await;
         self.reads_at = None;
         let mut rest = [0; PIPE];
-        // There need not be any.
+        // There may be no further bytes.
         if let Ok(read) = timeout(Duration::ZERO, self.io.read(&mut rest)).await {
             self.bytes.extend(&rest[..read.unwrap_or(0)]);
         }
@@ -158,7 +158,7 @@ impl Peer {
         }
     }
 
-    /// Says nothing for so long, but for the answers to pings, and expects nothing.
+    /// Waits for `time`, and asserts that no frame arrives except pings.
     async fn pause(&mut self, time: Duration) {
         let next = timeout_at(Instant::now() + time, self.next()).await;
         assert!(next.is_err(), "{} in a pause", shown(&next.unwrap()));
@@ -226,7 +226,7 @@ impl Peer {
         }
     }
 
-    /// Is idle, but for control frames now and then.
+    /// Is idle, except for a few control frames.
     pub(crate) async fn rest(&mut self, rounds: usize) {
         for _ in 0..rounds {
             self.send(FIN | PONG, b"unasked for").await;

@@ -123,7 +123,7 @@ pub(crate) const COUNTS: [(&str, Set<usize>); 13] = [
     ("max_outbox, both", |settings, count| {
         settings.config(|config| config.max_outbox(count, count))
     }),
-    // At 0 nobody gets in, which is what it says.
+    // 0 would refuse all connections, so the minimum here is 1.
     ("max_connections", |settings, count| {
         settings.connections(|connections| connections.max_connections(count.max(1)))
     }),

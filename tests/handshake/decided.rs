@@ -1,4 +1,4 @@
-//! What the handler decides, and how long it may take.
+//! Decisions of the handler on a handshake, and their time limit.
 
 use std::{
     future::pending,

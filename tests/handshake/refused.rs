@@ -1,4 +1,4 @@
-//! What is refused before the handler is asked.
+//! Handshakes that are refused before the handler is called.
 
 use std::{
     future::Future,

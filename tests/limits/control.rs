@@ -18,7 +18,7 @@ async fn refuses_a_flood_of_control_frames() {
         (Config::new().max_control_frames(2, 15), 2, 15),
     ] {
         let (socket, mut client) = pipe::socket(config, 64 * 1024);
-        // Pongs count as well, and so nobody has to read answers here.
+        // Pongs also count. They have no answers, so the test does not need to read any.
         write(&mut client, &frame(FIN | PONG, b"").repeat(burst)).await;
         sleep(seconds(1)).await;
         write(&mut client, &frame(FIN | PING, b"").repeat(rate)).await;
@@ -77,8 +77,8 @@ async fn answers_a_ping_also_while_the_handler_sends_without_end() {
     let sending = tokio::spawn(async move { while socket.send(vec![7; 1000]).await.is_ok() {} });
     sleep(MILLI).await;
     write(&mut client, &frame(FIN | PING, b"when?")).await;
-    // What waits to be written is a mebibyte. The pong may be behind that, but not behind all that
-    // the handler will ever send.
+    // One mebibyte of messages waits to be written. The pong may follow it, but may not wait until the
+    // handler stops sending.
     let mut bytes = 0;
     loop {
         let frame = read_frame(&mut client).await.unwrap();

@@ -1,4 +1,4 @@
-//! What a message may be, and how long it may take.
+//! The limits on the size and the duration of a message.
 
 use tokio::{
     io::AsyncReadExt,
@@ -128,7 +128,7 @@ async fn gives_all_fragments_of_a_message_one_time_together() {
     let (socket, mut client) = pipe::socket(Config::new().assembly_timeout(seconds(7)), BUFFER);
     let start = Instant::now();
     write(&mut client, &frame(TEXT, b"x")).await;
-    // What stands between them changes nothing.
+    // Pings between the fragments do not extend the time.
     for _ in 0..3 {
         sleep(seconds(2)).await;
         write(&mut client, &frame(FIN | PING, b"")).await;

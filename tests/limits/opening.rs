@@ -16,7 +16,7 @@ use crate::support::{
     wire::{handshake, read_head, write},
 };
 
-/// Accepts after so long.
+/// Accepts after this time.
 struct Slow(Duration);
 
 impl Handler for Slow {
@@ -74,7 +74,7 @@ async fn gives_up_a_connection_that_is_not_handed_over_in_time() {
         let counts = connections.counts();
         assert_eq!((counts.open(), counts.accepted()), (0, 1));
         assert_eq!(counts.closed_as(Side::Local, CountedCode::None), 1);
-        // Whoever reads it later finds nobody there.
+        // A client that reads the 101 later finds the connection closed.
         let head = read_head(&mut client).await;
         assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
         assert_eq!(client.read(&mut [0]).await.unwrap(), 0);

@@ -114,7 +114,7 @@ async fn ends_a_connection_with_1001_when_its_lifetime_is_over() {
         assert_eq!(client.read(&mut [0]).await.unwrap(), 0);
         String::from_utf8(frame.payload[2..].to_vec()).unwrap()
     });
-    // What came before is received, and the end is no failure.
+    // Earlier messages are received, and the end is not an error.
     let closed = socket.sender().closed().await;
     assert_eq!(received(&mut socket).await, 4);
     assert!(matches!(socket.recv().await, Ok(None)));

@@ -1,4 +1,4 @@
-//! What waits on either side of the handler.
+//! The queues on either side of the handler.
 
 use std::time::Duration;
 
@@ -19,7 +19,7 @@ async fn assert_inbox_holds(config: Config, size: usize, messages: usize) {
     let (mut socket, mut client) = pipe::socket(config, BUFFER);
     let message = frame(FIN | BINARY, &vec![0; size]);
     let len = message.len();
-    // What was read is in the inbox, or in what was read with the last of it, or is not read.
+    // Up to one buffer was read beyond the messages in the inbox, and one more is in the pipe.
     let least = messages * len;
     let most = least + 2 * BUFFER;
     let taken = stuff(&mut client, &message, most + 100 * len).await;
@@ -68,7 +68,7 @@ async fn assert_outbox_holds(config: Config, size: usize, messages: usize) {
         taken += 1;
         assert!(taken < 10_000, "{size} bytes are taken without end");
     }
-    // What the stream itself has taken makes room again, for whole messages.
+    // Bytes that the stream has taken make room for further messages.
     let frame_len = header(FIN | BINARY, size, false).len() + size;
     let most = messages + BUFFER / frame_len;
     assert!(
@@ -83,7 +83,7 @@ async fn assert_outbox_holds(config: Config, size: usize, messages: usize) {
         sender.try_send(message.clone()),
         Err(TrySendError::Full(message.clone()))
     );
-    // It waits as long as nothing is read, and no longer. What gave up waiting was not taken.
+    // `send` waits until the peer reads. A cancelled `send` has queued nothing.
     let waited = timeout(seconds(9), socket.send(message.clone())).await;
     assert!(waited.is_err(), "{waited:?}");
     let sending = tokio::spawn(async move { socket.send(message).await.map(|()| socket) });

@@ -16,7 +16,7 @@ use crate::support::{
     wire::{FIN, PING, PONG, frame},
 };
 
-/// What came of a flood.
+/// The outcome of a flood.
 struct Flooded {
     pub(crate) sent: usize,
     total: usize,
@@ -142,10 +142,10 @@ pub(crate) fn unlimited_long_pings() {
     });
 }
 
-/// What has to be decoded frame by frame, in a build that is not optimized.
+/// The bytes of a flood whose frames are decoded one by one. Tests are not optimized, so it is small.
 const DECODED: usize = 20 * MIB;
 
-/// Nothing answers a pong, so that all of them are read.
+/// Pongs have no answer, so all of them are read.
 pub(crate) fn unlimited_pongs() {
     run(async {
         let (server, client) = duplex(PIPE);

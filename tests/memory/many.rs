@@ -89,7 +89,7 @@ async fn opened(count: usize) -> (Vec<DuplexStream>, Growth) {
     })
     .into_service();
     let mut pipes = pipes(count + 1).await;
-    // What the first of them costs is not the others' doing.
+    // The first connection allocates more, so it is not measured.
     let (server, mut client) = pipes.pop().unwrap();
     handshake(&service, server, &mut client).await;
     let growth = Growth::start();

@@ -102,7 +102,7 @@ pub(crate) fn endless(opcode: u8, len: usize, code: u16) {
         .await;
         println!("- closed with {closed:?} after {sent} bytes");
         assert_eq!(closed, Some(code));
-        // What was outgrown stays with the allocator.
+        // The allocator keeps buffers that the message has outgrown.
         growth.assert_within(MIB + 128 * KIB, "growth");
     });
 }

@@ -1,4 +1,4 @@
-//! A layer in `Router::route`, whose place is `route_service`.
+//! A layer in `Router::route` instead of `route_service`.
 // error: E0308
 // says: MethodRouter
 // says: WebSocketLayer

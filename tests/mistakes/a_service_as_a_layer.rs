@@ -1,4 +1,4 @@
-//! A service where a layer is meant.
+//! A service instead of a layer.
 // error: E0277
 // says: WebSocketService<UpgradeRequired>: tower_layer::Layer<Route>
 

@@ -1,4 +1,4 @@
-//! A handler whose error is none.
+//! A handler whose error type does not convert into `BoxError`.
 // error: E0277
 // says: From<u8>
 

@@ -1,4 +1,4 @@
-//! An async closure that captures state: `with_state` passes it. The compiler has words of its own here.
+//! An async closure that captures state, which `with_state` should pass. The compiler shows its own message here.
 // error: async closure does not implement `Fn` because it captures state
 // says: IntoHandler
 

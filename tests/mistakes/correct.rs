@@ -1,4 +1,4 @@
-//! No mistake: what the other files are compiled with is sound.
+//! A correct program: it shows that the package itself compiles.
 
 use tower_websocket::{Error, WebSocket, WebSocketLayer};
 

@@ -7,7 +7,9 @@ use tower_websocket::{WebSocket, WebSocketLayer};
 
 fn main() {
     let _ = WebSocketLayer::new(async |mut socket: WebSocket| {
-        socket.send("Hello").await?;
+        while let Some(message) = socket.recv().await? {
+            socket.send(message).await?;
+        }
         Ok(())
     });
 }

@@ -1,4 +1,4 @@
-//! A closure for `with_state` that takes its socket alone.
+//! A closure for `with_state` that takes only a socket.
 // error: E0593
 // says: takes 1 argument
 

@@ -1,4 +1,4 @@
-//! A socket that is cloned in the place of a `Sender`.
+//! A socket that is cloned instead of a `Sender`.
 // error: E0599
 // says: no method named `clone` found for struct `WebSocket`
 

@@ -1,6 +1,6 @@
 //! The users of this side of the connection: handlers, holders of sockets, and senders. Each follows
-//! orders, one after the other, and reports the results to the model. An order that comes while
-//! another one is under way drops the future of that one.
+//! orders, one after the other, and reports the results to the model. A new order drops the future of an
+//! order that is still in progress.
 
 use std::{
     future::{Future, poll_fn},
@@ -12,8 +12,7 @@ use std::{
 use futures_util::{FutureExt, SinkExt};
 use tokio::sync::mpsc;
 use tower_websocket::{
-    BoxError, CloseCode, CloseFrame, Message, Sender, WebSocket,
-    error::{SendError, TrySendError},
+    BoxError, CloseCode, CloseFrame, Message, Sender, WebSocket, error::TrySendError,
 };
 
 use super::{
@@ -37,7 +36,7 @@ pub(crate) enum Order {
     /// Receives or sends, whichever comes first.
     Either,
     Close(u16),
-    /// With a reason that is too long, which does nothing.
+    /// Closes with a reason that is too long, which has no effect.
     CloseInvalid,
     CloseSink,
     /// Waits for the end.
@@ -80,7 +79,7 @@ pub(crate) struct Actor {
     orders: Orders,
     /// The order that interrupted the last one.
     next: Option<Order>,
-    /// A new order is looked for before the future of the old one is polled, not after it.
+    /// A new order is checked for before the future of the old one is polled, not after it.
     impatient: bool,
 }
 
@@ -95,7 +94,7 @@ impl Actor {
         }
     }
 
-    /// Waits for an order. When there will be no more, it is an order to return.
+    /// Waits for an order. After the last order, returns an order to return.
     async fn order(&mut self) -> Order {
         let next = match self.next.take() {
             Some(order) => Some(order),
@@ -134,7 +133,7 @@ impl Drop for Actor {
     }
 }
 
-/// Awaits a future; while it is pending, `field` of what the actor waits for is set.
+/// Awaits a future. While it is pending, `field` of the actor's `Waits` is set.
 async fn waiting<F: Future>(
     oracle: &Shared,
     id: usize,
@@ -152,7 +151,7 @@ async fn waiting<F: Future>(
     output
 }
 
-/// Receives once; returns whether more may come, and whether `recv` was pending.
+/// Receives once. Returns whether more messages may come, and whether `recv` was pending.
 async fn receive(socket: &mut WebSocket, oracle: &Shared) -> (bool, bool) {
     let mut waited = false;
     let mut recv = pin!(socket.recv());
@@ -169,9 +168,9 @@ async fn receive(socket: &mut WebSocket, oracle: &Shared) -> (bool, bool) {
 }
 
 /// Sends one message of a sender, and reports the result.
-async fn send<F>(oracle: &Shared, id: usize, sender: usize, send: impl FnOnce(Message) -> F)
+async fn send<F, E>(oracle: &Shared, id: usize, sender: usize, send: impl FnOnce(Message) -> F)
 where
-    F: Future<Output = Result<(), SendError>>,
+    F: Future<Output = Result<(), E>>,
 {
     let (number, message) = oracle.lock().attempt(sender);
     let result = waiting(oracle, id, |waits| &mut waits.room, send(message)).await;
@@ -298,7 +297,7 @@ async fn obey(order: Order, socket: &mut WebSocket, beside: &Sender, oracle: &Sh
 }
 
 impl Actor {
-    /// Follows orders until one of them is to drop the socket, and returns that.
+    /// Follows orders until an order drops the socket, and returns that order.
     async fn hold(&mut self, socket: &mut WebSocket) -> Order {
         let (beside, oracle) = (socket.sender(), self.oracle.clone());
         loop {
@@ -389,8 +388,8 @@ fn result(end: End) -> Result<(), BoxError> {
     }
 }
 
-/// Runs as the handler of a connection. `holder` holds the socket, in a task of its own unless that is
-/// the handler itself; `handler` follows the orders to a handler without a socket.
+/// Runs as the handler of a connection. `holder` holds the socket: it is the handler itself, or has its own task.
+/// `handler` follows the orders to a handler without a socket.
 pub(crate) async fn handle(
     socket: WebSocket,
     place: Place,

@@ -1,4 +1,4 @@
-//! What the peer writes, what this side receives of it, and how it ends.
+//! The peer's output, the messages that this side receives, and the end.
 
 use std::time::Duration;
 
@@ -9,8 +9,8 @@ use super::{Candidate, Oracle};
 use crate::words::{Cause, End, Fault, explains, peer_message, reason};
 
 impl Oracle {
-    /// The peer has written something. With `between` it ended together with a message or a frame
-    /// outside of one; with `began` another one has begun since.
+    /// The peer has written something. With `between`, a message or a frame outside of a message has ended.
+    /// With `began`, another one has begun since.
     pub(crate) fn peer_wrote(&mut self, between: bool, began: bool) {
         self.look_at_clock();
         if between {
@@ -98,14 +98,14 @@ impl Oracle {
         self.begin(Cause::Reset);
     }
 
-    // What this side receives, and how it ends.
+    // Received messages, and the end.
 
     /// `recv` is pending.
     pub(crate) fn ask(&mut self) {
         self.asked = self.received;
     }
 
-    /// `recv` has returned; returns whether more may come.
+    /// `recv` has returned. Returns whether more messages may come.
     pub(crate) fn receive(&mut self, result: Result<Option<Message>, RecvError>) -> bool {
         match result {
             Ok(Some(message)) => {
@@ -165,7 +165,7 @@ impl Oracle {
         self.last_received = Instant::now();
     }
 
-    /// A holder that goes on receiving gets every message that was whole before the peer's end.
+    /// A holder that keeps receiving gets every message that was complete before the peer's end.
     pub(super) fn ensure_all_received(&mut self) {
         let by_peer = |candidate: &Candidate| {
             matches!(
@@ -214,7 +214,7 @@ impl Oracle {
                 None => {}
                 Some(false) => self.close_now(1000),
                 Some(true) => {
-                    // Either is right: the handler has seen nothing of the panic.
+                    // Both are correct, because the handler does not see the panic.
                     self.begin(Cause::Local(1011));
                     self.close_now(1000);
                 }
@@ -224,7 +224,7 @@ impl Oracle {
         }
     }
 
-    /// Somebody was told how the connection ended.
+    /// The API returned the end of the connection.
     pub(crate) fn learn(&mut self, closed: &Closed) {
         if let Some(before) = self.closed.clone() {
             self.ensure(before == *closed, |_| {
@@ -249,7 +249,7 @@ impl Oracle {
                 self.ensure(!clean || peer_closed, |_| {
                     "it ended cleanly without the peer's Close".to_owned()
                 });
-                // Nobody waits for a Close behind the rest of a message that does not come.
+                // The connection does not wait for a Close after an incomplete message.
                 let slow = self.slow || self.is_slow();
                 let excused = stream_closed || self.violates || slow || (self.fin && !peer_closed);
                 self.ensure(clean || excused, |_| {

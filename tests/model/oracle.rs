@@ -1,13 +1,13 @@
-//! The reference model of a connection: plain data, without a codec and without locks of its own.
+//! The reference model of a connection: plain data, without a codec and without its own locks.
 //!
-//! Both ends report what they did and what the API returned. Where several results are legal, the
-//! returned one decides: a message that `send` returned `Ok` for has to arrive, once and in the order
-//! of its sender; one that it returned `Err` for must not.
+//! Both ends report their actions and the results of the API. Where several results are legal, the
+//! returned one decides: if `send` returned `Ok`, the message has to arrive once, in the order of its
+//! sender. If `send` returned `Err`, it must not arrive.
 //!
-//! An end needs a cause. Whatever may end the connection becomes a [`Candidate`]; each piece of
-//! evidence (what the handler received, which code the peer read, what `Sender::closed` returned)
-//! removes the candidates that it contradicts, and one has to be left. No candidate is added once the
-//! connection is known to have ended. Mostly there is a single candidate, and so the code is exact.
+//! An end needs a cause. Each possible cause becomes a [`Candidate`]. Each piece of evidence (the messages
+//! that the handler received, the code that the peer read, the result of `Sender::closed`) removes the
+//! candidates that it contradicts, and one has to be left. No candidate is added after the connection is
+//! known to have ended. Usually there is one candidate, so the expected code is exact.
 
 #[path = "incoming.rs"]
 mod incoming;
@@ -28,11 +28,11 @@ use tower_websocket::Closed;
 
 use super::words::{Cause, INBOX_LIMIT, Limits, Place, SENDERS};
 
-/// How long an end waits for the answers to what came before it.
+/// The time that an end waits for answers to earlier messages.
 const GRACE: Duration = Duration::from_secs(1);
 /// Bytes of a Close and of some pings, which the model does not count one by one.
 const CONTROL: usize = 200;
-/// Steps that a failure prints.
+/// The number of steps that a failure prints.
 const LOG: usize = 120;
 /// More polls of the stream than any step needs.
 const SPINNING: usize = 1_000_000;
@@ -42,11 +42,11 @@ const SPINNING: usize = 1_000_000;
 pub(crate) struct Candidate {
     cause: Cause,
     since: Instant,
-    /// Messages of the peer that are received before.
+    /// The number of the peer's messages that are received before the end.
     sent: u32,
 }
 
-/// What an actor waits for.
+/// The events that an actor waits for.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct Waits {
     pub(crate) message: bool,
@@ -61,7 +61,7 @@ pub(crate) struct Oracle {
     opened: Instant,
 
     // Towards the peer.
-    /// Messages that were offered to any `send`. Each has a number of its own.
+    /// The number of messages that were passed to any `send`. Each message has its own number.
     attempts: u32,
     /// Accepted messages of each sender that the peer has not read yet.
     accepted: [VecDeque<u32>; SENDERS],
@@ -72,7 +72,7 @@ pub(crate) struct Oracle {
     read_bytes: usize,
     /// Output may have been blocked since the peer last read everything.
     blockable: bool,
-    /// Pings up to this number may lack a pong of their own, because output may have been blocked.
+    /// Pings up to this number may have no pong, because output may have been blocked.
     skippable: u32,
     pings: u32,
     pongs: u32,
@@ -92,14 +92,14 @@ pub(crate) struct Oracle {
     last_received: Instant,
     /// When the peer last wrote something that keepalive counts.
     last_heard: Instant,
-    /// When the message or frame began of which the peer has written only a part.
+    /// When the peer began the message or frame that it has not completed.
     begun: Option<Instant>,
     /// When the first message or frame began that the connection may have read only a part of, and
     /// how many messages the peer had written then.
     unread: Option<(Instant, u32)>,
     /// The connection has certainly read nothing since then.
     paused: Option<Instant>,
-    /// Of the time since the message began, what cannot be held against the peer.
+    /// The part of the time since the message began that does not count against the peer.
     excused: Duration,
     /// A message may have been too slow.
     slow: bool,
@@ -129,7 +129,7 @@ pub(crate) struct Oracle {
     close_seen: Option<Instant>,
     eof_seen: bool,
     closed: Option<Closed>,
-    /// When the connection had read the peer's last words, at the latest.
+    /// The latest time at which the connection had read the peer's last bytes.
     noticed: Option<Instant>,
     causes: Vec<Candidate>,
     /// The connection is known to have ended: no cause is added any more.
@@ -143,7 +143,7 @@ pub(crate) struct Oracle {
     log: VecDeque<(Instant, &'static str, i64)>,
 }
 
-/// The model, shared by all who report to it.
+/// The model, shared by all tasks that report to it.
 #[derive(Clone)]
 pub(crate) struct Shared(Arc<Mutex<Oracle>>);
 
@@ -153,7 +153,7 @@ impl Shared {
     }
 
     pub(crate) fn lock(&self) -> MutexGuard<'_, Oracle> {
-        // The test panics while others still hold the model.
+        // The test may panic while other tasks still hold the model.
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -271,7 +271,7 @@ impl Oracle {
     /// Returns whether the connection reads nothing when all tasks sleep.
     fn is_paused(&self) -> bool {
         let unread = self.accepted_bytes.saturating_sub(self.read_bytes);
-        // It reads on until a message finds no room.
+        // The connection reads until a message finds no room.
         unread > self.limits.capacity
     }
 
@@ -289,7 +289,7 @@ impl Oracle {
     ///
     /// # Errors
     ///
-    /// If the connection polls it without end, so that the step comes to an end all the same.
+    /// If the connection polls the stream endlessly. The error ends the step.
     pub(crate) fn poll_stream(&mut self) -> io::Result<()> {
         self.polls += 1;
         if self.polls < SPINNING {
@@ -299,7 +299,7 @@ impl Oracle {
         Err(io::ErrorKind::Other.into())
     }
 
-    /// Notes a failure unless `holds`. It panics later, since the connection would catch a panic.
+    /// Records a failure unless `holds`. The panic comes later, because the connection would catch it here.
     pub(crate) fn ensure(&mut self, holds: bool, what: impl FnOnce(&Self) -> String) {
         if !holds {
             let what = what(self);
@@ -347,11 +347,11 @@ impl Oracle {
         let only = self.causes.is_empty();
         self.begin(Cause::Local(code));
         self.closing = true;
-        // A Close that this side asks for is acted on before anything that comes later.
+        // A Close of this side takes effect before any later event.
         self.frozen |= only;
     }
 
-    /// Adds the causes that time alone may have brought.
+    /// Adds the causes that may have arisen from the passing of time.
     pub(crate) fn look_at_clock(&mut self) {
         if self.frozen {
             return;
@@ -442,7 +442,7 @@ impl Oracle {
         self.causes.is_empty()
     }
 
-    /// Returns whether the peer has begun something that is not whole.
+    /// Returns whether the peer has begun a message or frame that is not complete.
     pub(crate) fn has_begun(&self) -> bool {
         self.begun.is_some()
     }

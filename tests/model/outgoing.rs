@@ -1,4 +1,4 @@
-//! What this side sends, and what the peer reads of it.
+//! The messages that this side sends, and those that the peer reads.
 
 use tokio::time::Instant;
 use tower_websocket::Message;
@@ -21,7 +21,7 @@ impl Oracle {
         self.ensure(!closing, |_| {
             format!("message {number} of sender {sender} was accepted behind the end")
         });
-        // So no time had run out.
+        // So no timeout had expired.
         if !self.frozen {
             self.causes.retain(|candidate| !candidate.cause.is_timed());
             (self.stalled, self.slow) = (false, false);
@@ -78,7 +78,7 @@ impl Oracle {
     pub(crate) fn peer_read(&mut self, bytes: usize) {
         self.note("peer reads bytes:", bytes);
         self.look_at_clock();
-        // What the peer reads now may have been written before.
+        // The bytes that the peer reads now may have been written before.
         self.stalled |= self.may_be_stalled();
         self.resume();
         self.read_bytes += bytes;
@@ -168,7 +168,7 @@ impl Oracle {
         });
     }
 
-    /// Every ping is answered but those for which a newer one was.
+    /// Every ping is answered, except if a newer ping is answered.
     pub(super) fn ensure_pongs(&mut self) {
         let (pongs, pings) = (self.pongs, self.pings);
         self.ensure(pongs == pings, |_| {

@@ -1,4 +1,4 @@
-//! The peer: it writes frames in pieces, right or wrong, and reads when the test says so.
+//! The peer: it writes valid and invalid frames in pieces, and the test decides when it reads.
 
 use std::{
     collections::VecDeque,
@@ -20,7 +20,7 @@ use super::{
     words::{Fault, peer_message, reason},
 };
 
-/// What is true when the stream is written up to an offset.
+/// An event that happens when the stream is written up to an offset.
 #[derive(Clone, Copy, Debug)]
 enum Mark {
     /// A message has ended, or a control frame outside of one.
@@ -36,11 +36,11 @@ enum Mark {
     Close(Option<u16>),
 }
 
-/// What a peer sends when it has read a ping.
+/// The peer's answer to a ping.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Answer {
     Pong,
-    /// One with another payload.
+    /// A pong with another payload.
     WrongPong,
     Message,
 }
@@ -49,7 +49,7 @@ pub(crate) struct Peer {
     io: Option<DuplexStream>,
     random: Random,
     oracle: Shared,
-    /// Bytes to be written, of which `written` already are.
+    /// Bytes to write. The first `written` bytes are already written.
     output: Vec<u8>,
     written: usize,
     /// Bytes of the whole stream that are written.
@@ -60,7 +60,7 @@ pub(crate) struct Peer {
     input: Vec<u8>,
     messages: u32,
     pings: u32,
-    /// What pings of this side are answered with.
+    /// The answer to pings of this side.
     pub(crate) answers: Answer,
     /// When all tasks slept and neither side had anything left to read.
     rested: Option<Instant>,
@@ -72,7 +72,7 @@ pub(crate) struct Peer {
     pub(crate) eof_seen: bool,
 }
 
-/// Polls outside of tokio's budget of a task, which would make a stream look empty.
+/// Polls without tokio's cooperative budget: an exhausted budget would make a stream look empty.
 fn poll_now<T>(poll: impl FnMut(&mut Context<'_>) -> Poll<T>) -> Poll<T> {
     let mut poll = poll;
     let future = pin!(unconstrained(poll_fn(|cx| poll(cx))));
@@ -106,7 +106,7 @@ impl Peer {
         self.written < self.output.len()
     }
 
-    /// Writes at most so many bytes; returns whether any were.
+    /// Writes at most `most` bytes. Returns whether it wrote any.
     pub(crate) fn write(&mut self, most: usize) -> bool {
         let Some(io) = &mut self.io else { return false };
         let end = self.output.len().min(self.written + most);
@@ -117,7 +117,7 @@ impl Peer {
         let written = match poll_now(|cx| Pin::new(&mut *io).poll_write(cx, bytes)) {
             Poll::Pending => return false,
             Poll::Ready(Ok(written)) => written,
-            // Nobody reads any more.
+            // The connection no longer reads.
             Poll::Ready(Err(_)) => {
                 self.output.clear();
                 self.marks.clear();
@@ -150,7 +150,7 @@ impl Peer {
         true
     }
 
-    /// Writes all that the pipe takes; returns whether anything was.
+    /// Writes until the pipe is full. Returns whether it wrote any bytes.
     pub(crate) fn write_all(&mut self) -> bool {
         let mut any = false;
         while self.write(usize::MAX / 2) {
@@ -159,7 +159,7 @@ impl Peer {
         any
     }
 
-    /// Reads at most so many bytes; returns whether there were any.
+    /// Reads at most `most` bytes. Returns whether it read any.
     pub(crate) fn read(&mut self, most: usize) -> bool {
         let Some(io) = &mut self.io else { return false };
         if self.eof_seen {
@@ -183,7 +183,7 @@ impl Peer {
         true
     }
 
-    /// Reads all that there is; returns whether there was anything.
+    /// Reads all available bytes. Returns whether it read any.
     pub(crate) fn read_all(&mut self) -> bool {
         let mut any = false;
         while self.read(usize::MAX) {
@@ -241,7 +241,7 @@ impl Peer {
         self.rested = (has_room && !self.has_output()).then(Instant::now);
     }
 
-    /// Marks the end of what is composed so far.
+    /// Marks the end of the composed bytes.
     fn mark(&mut self, mark: Mark) {
         let at = self.offset + self.output.len() - self.written;
         self.marks.push_back((at, mark));
@@ -391,7 +391,7 @@ impl Peer {
         }
     }
 
-    /// Composes random bytes behind a Close or a violation.
+    /// Composes random bytes after a Close or a violation.
     pub(crate) fn compose_noise(&mut self) {
         if self.ended {
             let len = self.random.pick(&[1, 10, 300]);

@@ -1,4 +1,4 @@
-//! What must have happened by the time at which all tasks sleep and the peer has read everything.
+//! Assertions for the moment at which all tasks sleep and the peer has read everything.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use tokio::time::Instant;
 use super::{GRACE, Oracle, Waits};
 use crate::words::{Cause, HOLDER};
 
-/// Timers are this late at most.
+/// The maximum delay of a timer.
 const TICKS: Duration = Duration::from_millis(5);
 
 impl Oracle {
@@ -67,7 +67,7 @@ impl Oracle {
             .lifetime
             .is_some_and(|limit| now > self.opened + limit + TICKS);
         let mut due = local || (!by_peer && (self.frozen || outlived));
-        // By now the connection has acted on it.
+        // By now the connection has handled it.
         self.frozen |= local;
         let of_stream = by_peer || self.violated || self.fin || self.reset;
         if of_stream && self.has_room() {
@@ -86,7 +86,7 @@ impl Oracle {
         }
         let ended = self.close_seen.is_some() || self.eof_seen || self.closed.is_some();
         self.ensure(ended || !due, |_| "the connection goes on".to_owned());
-        // Both Closes have crossed, or nobody waits for the peer's any more.
+        // Both sides have sent a Close, or this side no longer waits for the peer's Close.
         let answered = self.peer_closed.is_some() || self.fin || self.violated;
         let waited = |seen: Instant| now > seen + self.limits.close + TICKS;
         let over = self.eof_seen
@@ -98,7 +98,7 @@ impl Oracle {
         });
     }
 
-    /// The peer did nothing for so long that the connection must be over.
+    /// The peer did nothing for a long time, so the connection must be over.
     pub(crate) fn must_be_over(&mut self) {
         let over = self.closed.is_some();
         self.ensure(over, |_| "it outlives a peer that is gone".to_owned());

@@ -1,4 +1,4 @@
-//! A session: its steps, and what must be true between them.
+//! A session: its steps, and the assertions between them.
 
 use std::{sync::Mutex, time::Duration};
 
@@ -22,7 +22,7 @@ use super::{
 };
 use crate::support::{pipe, schedule::Random, wire};
 
-/// What a step of a session can be.
+/// A kind of step in a session.
 #[derive(Clone, Copy, Debug)]
 enum Step {
     Compose,
@@ -36,7 +36,7 @@ enum Step {
     Wait,
 }
 
-/// Chooses how often a session does what: some peers hardly read, some handlers hardly receive.
+/// Chooses how often each step occurs: some peers hardly read, some handlers hardly receive.
 fn weights(random: &mut Random) -> [(usize, Step); 9] {
     [
         (random.pick(&[0, 20, 50, 100]), Step::Compose),
@@ -51,14 +51,14 @@ fn weights(random: &mut Random) -> [(usize, Step); 9] {
     ]
 }
 
-/// What a peer does while time passes.
+/// The behaviour of a peer while time passes.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 enum Manner {
     /// It answers pings.
     Answers,
     /// It sends a message where it should answer.
     Talks,
-    /// It answers pings with pongs that answer none.
+    /// It answers pings with wrong pongs.
     Lies,
 }
 
@@ -85,7 +85,7 @@ pub(crate) struct Session {
     connections: Option<Connections>,
     weights: [(usize, Step); 9],
     pub(crate) limits: Limits,
-    /// The most milliseconds by which the clock moves in a step.
+    /// The maximum number of milliseconds by which the clock advances in a step.
     farthest: usize,
     /// The last number that was used for a close code.
     pub(crate) code: u16,
@@ -150,7 +150,7 @@ impl Session {
         }
     }
 
-    /// Lives through the session, and returns how many steps it took.
+    /// Runs the session, and returns the number of its steps.
     pub(crate) async fn run(mut self) -> usize {
         let length = match self.random.below(400) {
             0 => 10_000,
@@ -227,7 +227,7 @@ impl Session {
         self.yield_some().await;
     }
 
-    /// Gives an order; one that is under way is rather left to go on.
+    /// Gives an order. An actor that is busy with an earlier order usually gets none.
     pub(crate) fn order(&mut self, mailbox: &Mailbox, id: usize, order: Order) {
         let mut oracle = self.oracle.lock();
         let waits = oracle.waits[id];
@@ -359,7 +359,7 @@ impl Session {
         }
     }
 
-    /// Waits until all tasks sleep and the peer has read everything, and checks what must be true then.
+    /// Waits until all tasks sleep and the peer has read everything. Then runs the assertions for that moment.
     pub(crate) async fn rest(&mut self, writes: bool) {
         self.drain(writes).await;
         let mut oracle = self.oracle.lock();
@@ -387,7 +387,7 @@ impl Session {
         let far = MILLI * u32::try_from(1 + self.random.below(far)).unwrap();
         self.oracle.lock().note("the clock moves", far.as_millis());
         if self.random.below(2) == 0 {
-            // All timers are reached in their order.
+            // `sleep` stops at each timer, so they fire in their order. `advance` skips to the end.
             sleep(far).await;
             self.oracle.lock().settle();
         } else {
@@ -430,7 +430,7 @@ impl Session {
         self.rest(true).await;
     }
 
-    /// Lets so much time pass with a peer that does nothing that the connection must be over.
+    /// Lets time pass while the peer does nothing, until the connection must be over.
     async fn deaf(&mut self) {
         self.settle().await;
         let has_room = self.oracle.lock().has_room();
@@ -443,7 +443,7 @@ impl Session {
             ..
         } = self.limits;
         if keepalive.is_none() && !has_begun {
-            // Nothing is due.
+            // No deadline is set.
             return;
         }
         let (silence, answer) = keepalive.unwrap_or_default();
@@ -466,7 +466,7 @@ impl Session {
         }
     }
 
-    /// Brings the session to its end, after which no task may be left.
+    /// Ends the session, and asserts that no task is left.
     async fn finish(&mut self) {
         let is_open = self.oracle.lock().is_open();
         if is_open {
@@ -507,7 +507,7 @@ impl Session {
                 }
             }
             if waited > 2 * SECOND {
-                // What was done did not end it, as when its socket was dropped by a handler that runs.
+                // The connection has not ended yet, for example because a running handler dropped its socket.
                 if let Some(handler) = &self.handler {
                     let _ = handler.send(Order::Finish(End::Ok));
                 }

@@ -15,9 +15,9 @@ pub(crate) struct Stream {
     io: DuplexStream,
     random: Random,
     oracle: Shared,
-    /// The most bytes that are read or written at once.
+    /// The maximum number of bytes for one read or write.
     most: Option<usize>,
-    /// It takes several buffers at once.
+    /// One write takes several buffers.
     vectored: bool,
 }
 

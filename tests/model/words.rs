@@ -1,13 +1,13 @@
-//! The words of the model: where the socket is, what may end a connection, which messages there are.
+//! The types of the model: the place of the socket, the causes of an end, and the messages.
 
 use std::{io, sync::LazyLock, time::Duration};
 
 use tower_websocket::{Message, Side, error::RecvError};
 
-/// How long an inbox may be full without the holder taking a message.
+/// The maximum time that an inbox may be full while the holder takes no message.
 pub(crate) const INBOX_LIMIT: Duration = Duration::from_secs(5 * 60);
 
-/// The senders, each with an order of its own. The holder of the socket, with the socket:
+/// The senders. Messages of one sender arrive in their order. This is the holder of the socket:
 pub(crate) const HOLDER: usize = 0;
 /// The holder, with a `Sender`. Of the actors, a handler without a socket.
 pub(crate) const BESIDE: usize = 1;
@@ -15,15 +15,15 @@ pub(crate) const BESIDE: usize = 1;
 pub(crate) const TEST: usize = 2;
 pub(crate) const TASKS: usize = 3;
 pub(crate) const SENDERS: usize = 6;
-/// What messages of the peer carry as their sender.
+/// The sender in messages of the peer.
 const PEER: usize = 0x7f;
 
-/// What the model knows of the configuration.
+/// The part of the configuration that the model uses.
 #[derive(Clone, Debug)]
 pub(crate) struct Limits {
     /// Bytes that the pipe holds in each direction.
     pub(crate) capacity: usize,
-    /// The stream reads and writes in pieces, and is pending now and then without a reason.
+    /// The stream reads and writes in pieces, and is sometimes pending without a reason.
     pub(crate) pieces: bool,
     pub(crate) inbox: (usize, usize),
     pub(crate) outbox: (usize, usize),
@@ -34,18 +34,18 @@ pub(crate) struct Limits {
     pub(crate) close: Duration,
     pub(crate) lifetime: Option<Duration>,
     pub(crate) message: usize,
-    /// The largest message that anybody sends on purpose.
+    /// The largest message that a session sends, except to break a limit.
     pub(crate) largest: usize,
-    /// Most frames of a message, and most empty ones among them.
+    /// The maximum number of frames in a message, and of empty frames among them.
     pub(crate) fragments: (u32, u32),
 }
 
-/// Where the socket and the handler are.
+/// The places of the socket and of the handler.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Place {
     /// The handler holds its socket.
     Inside,
-    /// Another task holds the socket, and the handler goes on without it.
+    /// Another task holds the socket, and the handler continues without it.
     Moved,
     /// Another task holds the socket, and the handler waits for that task.
     Awaited,
@@ -73,7 +73,7 @@ pub(crate) enum Fault {
     Fragments,
 }
 
-/// What may end a connection.
+/// A cause that may end a connection.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Cause {
     /// This side closed with a code.
@@ -113,7 +113,7 @@ impl Cause {
         }
     }
 
-    /// Returns the code of the Close that this side sends, if it sends one that has any.
+    /// Returns the code of the Close that this side sends, if it sends one with a code.
     pub(crate) fn sent(self) -> Option<u16> {
         match self {
             Self::Local(code) => Some(code),
@@ -144,7 +144,7 @@ impl Cause {
     }
 }
 
-/// Returns the reason that goes with a code that the test chose.
+/// Returns the reason for a code that the test chose.
 pub(crate) fn reason(code: u16) -> &'static str {
     if code >= 3000 && code % 2 == 0 {
         "as agreed"
@@ -153,7 +153,7 @@ pub(crate) fn reason(code: u16) -> &'static str {
     }
 }
 
-/// Returns whether a handler that receives `error` learns of that cause.
+/// Returns whether `recv` may return `error` for that cause.
 pub(crate) fn explains(cause: Cause, error: &RecvError) -> bool {
     match error {
         RecvError::Protocol(_) => cause == Cause::Violation(Fault::Protocol),
@@ -177,7 +177,7 @@ pub(crate) fn peer_message(number: u32, largest: usize) -> Message {
     message(PEER, number, largest)
 }
 
-/// Builds a message that tells who sent it and which it is; its length and kind follow from that.
+/// Builds a message that contains its sender and number. These also determine its length and kind.
 pub(crate) fn message(sender: usize, number: u32, largest: usize) -> Message {
     static PATTERN: LazyLock<String> =
         LazyLock::new(|| "abcdeé€\u{10ffff}".chars().cycle().take(60_000).collect());
@@ -190,7 +190,7 @@ pub(crate) fn message(sender: usize, number: u32, largest: usize) -> Message {
         };
     let start = usize::from(mix.to_be_bytes()[1]);
     let mut payload = vec![u8::try_from(sender).unwrap()];
-    // Seven bits a byte are UTF-8.
+    // Bytes of seven bits are valid UTF-8.
     payload.extend((0..5).map(|digit| u8::try_from(number >> (7 * digit) & 0x7f).unwrap()));
     if mix & 0x80_0000 == 0 {
         payload.extend_from_slice(&PATTERN.as_bytes()[start..start + len]);
@@ -201,7 +201,7 @@ pub(crate) fn message(sender: usize, number: u32, largest: usize) -> Message {
     String::from_utf8(payload).unwrap().into()
 }
 
-/// Reads who sent a message, and its number.
+/// Reads the sender and the number of a message.
 pub(crate) fn name(payload: &[u8]) -> (usize, u32) {
     let (Some(sender), Some(digits)) = (payload.first(), payload.get(1..6)) else {
         return (usize::MAX, 0);

@@ -1,4 +1,4 @@
-//! What handlers of the matrix do, and what is learnt from them.
+//! The handlers of the matrix, and the events that they report.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -24,13 +24,13 @@ pub(crate) enum Behaviour {
     MovedNeverReceives,
     /// Sends until that fails.
     OnlySends,
-    /// Ignores what comes and sends until that fails.
+    /// Ignores messages, and sends until that fails.
     OnlySendsIgnoring,
-    /// Ignores what comes and sends what a quiet topic brings, until the connection has ended.
+    /// Ignores messages, and sends the rare events of a topic until the connection has ended.
     OnlySendsATopic,
     /// Drops the socket and sends by a `Sender` until that fails.
     OnlySendsBySender,
-    /// Receives, but takes its time.
+    /// Receives slowly.
     Slow,
 }
 
@@ -47,12 +47,12 @@ impl Behaviour {
         Self::Slow,
     ];
 
-    /// Returns whether the socket is received from.
+    /// Returns whether the handler or its task receives.
     pub(crate) fn receives(self) -> bool {
         matches!(self, Self::MovedReceives | Self::Slow)
     }
 
-    /// Returns whether messages that come do not stay in the inbox.
+    /// Returns whether messages leave the inbox: they are received or ignored.
     pub(crate) fn takes(self) -> bool {
         !matches!(
             self,
@@ -60,7 +60,7 @@ impl Behaviour {
         )
     }
 
-    /// Returns whether something is sent again and again.
+    /// Returns whether the handler sends repeatedly on its own.
     pub(crate) fn sends(self) -> bool {
         matches!(
             self,
@@ -73,7 +73,7 @@ impl Behaviour {
         self != Self::NeverReturns
     }
 
-    /// Returns whether the handler returns before.
+    /// Returns whether the handler returns before the connection is over.
     pub(crate) fn moves(self) -> bool {
         matches!(self, Self::MovedReceives | Self::MovedNeverReceives)
     }
@@ -146,8 +146,7 @@ async fn receive(mut socket: WebSocket, pause: Duration, notes: Notes) {
                 if !pause.is_zero() {
                     sleep(pause).await;
                 }
-                // Fails where the peer can be told nothing more; what it has sent is received all the
-                // same.
+                // This fails if the peer can no longer receive. Messages that it has sent are received anyway.
                 let number = message.as_bytes()[..1].to_vec();
                 let _ = socket.send(number).await;
                 notes.send(Note::Received(message));
@@ -161,14 +160,14 @@ async fn receive(mut socket: WebSocket, pause: Duration, notes: Notes) {
     }
 }
 
-/// What handlers note.
+/// Reports the events of a handler.
 #[derive(Clone)]
 pub(crate) struct Notes(mpsc::UnboundedSender<Note>);
 
 enum Note {
     Opened(Sender),
     Received(Message),
-    /// What `recv` returned behind the messages.
+    /// The result of `recv` after the messages.
     Over(Result<(), RecvError>),
     /// The handler has returned, or was dropped before it did.
     Ended {
@@ -196,8 +195,8 @@ impl Drop for Ending {
     }
 }
 
-/// Makes a handler, with what is learnt from it. `tick` is how often it sends if it only sends, and how
-/// long it takes for a message if it is slow.
+/// Makes a handler, and a receiver of its events. `tick` is the interval of a handler that only sends, or the
+/// time that a slow handler takes for a message.
 pub(crate) fn handler(behaviour: Behaviour, tick: Duration) -> (impl Handler, Heard) {
     let (notes, heard) = mpsc::unbounded_channel();
     let notes = Notes(notes);
@@ -217,7 +216,7 @@ pub(crate) fn handler(behaviour: Behaviour, tick: Duration) -> (impl Handler, He
     (handler.into_handler(), Heard(heard))
 }
 
-/// What is learnt from one run of a handler.
+/// The events of one run of a handler.
 pub(crate) struct Heard(mpsc::UnboundedReceiver<Note>);
 
 #[derive(Debug, Default)]
@@ -228,7 +227,7 @@ pub(crate) struct Seen {
 }
 
 impl Heard {
-    /// Waits for the handler to begin; what is returned does not keep the connection open.
+    /// Waits for the handler to begin. The returned value does not keep the connection open.
     pub(crate) async fn opened(&mut self) -> Sender {
         match self.0.recv().await.unwrap() {
             Note::Opened(sender) => sender,
@@ -236,7 +235,7 @@ impl Heard {
         }
     }
 
-    /// Waits until the handler has ended, and the end was received if anything is.
+    /// Waits until the handler has ended. If it receives, also waits until it has received the end.
     pub(crate) async fn seen(&mut self, behaviour: Behaviour) -> Seen {
         let mut seen = Seen::default();
         let mut ended = false;

@@ -1,5 +1,5 @@
-//! The matrix of connections that must not outlive their peer: what a peer sends, how it ends, what
-//! the handler does meanwhile, and what has to come of it on each kind of stream.
+//! The matrix of connections that must not outlive their peer. A case is a kind of stream, the peer's
+//! messages, the peer's end, and the handler's behaviour. Each case has an expected end.
 
 #![allow(dead_code, reason = "each test file uses its part")]
 
@@ -15,12 +15,12 @@ use tower_websocket::{Closed, Config, Message, Side, error::RecvError};
 use self::handler::Behaviour;
 use super::wire::{self, BINARY, FIN, PING, PONG, frame, read_frame};
 
-/// What the inbox holds by default.
+/// The default capacity of the inbox, in messages and bytes.
 const INBOX: (usize, usize) = (16, 64 * 1024);
 /// The code with which a peer closes.
 pub(crate) const BYE: u16 = 4000;
 
-/// What carries the WebSocket.
+/// The transport of the WebSocket.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Stream {
     Tcp,
@@ -65,7 +65,7 @@ impl Sent {
         self.lengths().len()
     }
 
-    /// Returns how many of the messages the inbox takes, if none is received.
+    /// Returns the number of messages that fit into the inbox while none is received.
     fn fitting(self) -> usize {
         let (mut messages, mut bytes) = (0, 0);
         for length in self.lengths() {
@@ -78,8 +78,8 @@ impl Sent {
         messages
     }
 
-    /// Returns the frames, with a ping behind the messages that the inbox takes. When it is answered,
-    /// a handler that receives nothing has stopped the reading, if a message is left.
+    /// Returns the frames, with a ping after the messages that fit into the inbox. If the handler receives
+    /// nothing and a message follows the ping, reading has stopped by the time of the pong.
     pub(crate) fn bytes(self) -> Vec<u8> {
         let mut bytes = Vec::new();
         for (number, length) in (0..).zip(self.lengths()) {
@@ -114,9 +114,9 @@ impl Sent {
 pub(crate) enum End {
     Close,
     /// The end of the peer's half: a FIN of TCP, `close_notify` and FIN of TLS, END_STREAM of HTTP/2.
-    /// The peer reads on.
+    /// The peer keeps reading.
     Fin,
-    /// A FIN of the TCP connection below TLS or HTTP/2. The peer reads on.
+    /// A FIN of the TCP connection below TLS or HTTP/2. The peer keeps reading.
     BareFin,
     /// The socket is closed: a FIN of TCP, and a reset when something is sent later.
     Gone,
@@ -124,7 +124,7 @@ pub(crate) enum End {
     Reset,
     /// RST_STREAM of HTTP/2.
     StreamReset,
-    /// Nothing, and nothing is read either.
+    /// The peer neither writes nor reads.
     Silence,
 }
 
@@ -154,16 +154,16 @@ pub(crate) struct Cell {
     pub(crate) behaviour: Behaviour,
 }
 
-/// What ends a connection, at the latest.
+/// The event that ends a connection at the latest.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Bound {
     /// The end is read.
     Read,
     /// No ping is answered.
     Keepalive,
-    /// The stream is asked whether the peer has gone, once a second.
+    /// A check of the stream, once a second, finds that the peer has gone.
     Probe,
-    /// So it is, and then the handler has to take a message in `Config::handler_grace`.
+    /// The same check finds it. Then the handler has to take a message within `Config::handler_grace`.
     ProbeAndGrace,
     ReceiveTimeout,
 }
@@ -220,7 +220,7 @@ impl Cell {
         }
     }
 
-    /// Returns settings by which nothing but the bound ends the connection while the test lasts.
+    /// Returns settings with which only the bound ends the connection during the test.
     pub(crate) fn config(self) -> Config {
         const NEVER: Duration = Duration::from_secs(60 * 60);
         const SHORT: Duration = Duration::from_millis(100);
@@ -250,7 +250,7 @@ impl Cell {
     /// Asserts that the connection ended for the right reason, and what the peer read of that.
     pub(crate) fn assert_closed(self, closed: &Closed, read: Option<&Reading>) {
         let code = closed.code().map(u16::from);
-        // What is sent to a peer that has gone may fail before the bound is reached.
+        // Sending to a peer that has gone may fail before the bound is reached.
         let fails = matches!(self.end, End::Gone | End::Reset) && self.behaviour.sends();
         if !fails || code.is_some() || closed.side() == Side::Local {
             assert_eq!((closed.side(), code), self.closed(), "how it ended");
@@ -277,15 +277,15 @@ impl Cell {
     fn code(self) -> Option<u16> {
         match (self.bound(), self.end) {
             (Bound::ReceiveTimeout, _) => Some(1008),
-            // Nothing can be sent on a stream of HTTP/2 without its connection, and TLS that was cut
-            // off is given up.
+            // An HTTP/2 stream cannot send without its connection, and TLS is dropped if it was ended
+            // without `close_notify`.
             (_, End::BareFin) => None,
             (Bound::Read, End::Close) => Some(BYE),
             _ => Some(1002),
         }
     }
 
-    /// Asserts what the handler received, `all` that was sent or the beginning of it, and how it ended.
+    /// Asserts the messages that the handler received (`all` that were sent, or the first of them), and its end.
     pub(crate) fn assert_seen(self, seen: &handler::Seen, all: bool) {
         assert_eq!(
             seen.returned,
@@ -318,17 +318,17 @@ impl fmt::Display for Cell {
     }
 }
 
-/// What a peer read until the server had ended.
+/// The data that a peer read until the server ended.
 #[derive(Debug, Default)]
 pub(crate) struct Reading {
-    /// The messages that consist of the number of one that the handler received.
+    /// The handler's answers, each the number of a message that it received.
     pub(crate) answers: Vec<u8>,
     /// The code of the Close.
     pub(crate) code: Option<u16>,
 }
 
 impl Reading {
-    /// Reads up to a pong, which has to come.
+    /// Reads up to a pong, and asserts that it arrives.
     pub(crate) async fn until_pong(&mut self, stream: &mut (impl AsyncRead + Unpin)) {
         loop {
             let frame = read_frame(stream).await.expect("no pong came");

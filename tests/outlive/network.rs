@@ -34,18 +34,18 @@ const GUARD: Duration = Duration::from_secs(60);
 /// A kind of stream over TCP: how it is served and opened.
 pub(crate) trait Kind: Send + Sync + 'static {
     const STREAM: Stream;
-    /// What carries the frames.
+    /// The stream of the frames.
     type Socket: AsyncRead + AsyncWrite + Unpin + Send + 'static;
-    /// What has to live as long.
+    /// A value that has to live as long as the socket.
     type Session: Send + 'static;
 
-    /// Spawns what serves one connection.
+    /// Spawns the tasks that serve one connection.
     fn serve(&self, stream: TcpStream, service: impl Served);
 
     /// Opens a WebSocket, which has to be accepted.
     fn open(&self, cable: Cable) -> impl Future<Output = (Self::Socket, Self::Session)> + Send;
 
-    /// Writes bytes, all of which have left when it returns.
+    /// Writes bytes, and returns when all of them have left.
     fn write(
         &self,
         socket: &mut Self::Socket,
@@ -157,8 +157,8 @@ impl<K: Kind> Peer<'_, K> {
         Some(reading)
     }
 
-    /// Writes, unless the connection is over: on a machine that stands still its time may have come
-    /// before that of its peer.
+    /// Writes, unless the connection is over: on a slow machine, it may time out before the peer
+    /// writes.
     async fn write(&mut self, bytes: &[u8], sender: &Sender) {
         let socket = self.socket.as_mut().unwrap();
         tokio::select! {

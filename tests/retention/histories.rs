@@ -1,4 +1,4 @@
-//! What a connection may have done before it is idle, and how much of that each host may keep.
+//! The traffic of a connection before it is idle, and the memory that each host may keep of it.
 
 use futures_util::{FutureExt, future::BoxFuture};
 use tokio::time::sleep;
@@ -18,9 +18,9 @@ use super::{
     },
 };
 
-/// What the server's side of a connection does before it only receives.
+/// The traffic of the server's side, before it only receives.
 pub(crate) type Act = fn(WebSocket) -> BoxFuture<'static, WebSocket>;
-/// What the client's side does until then.
+/// The traffic of the client's side until then.
 type Drive = fn(Peer) -> BoxFuture<'static, Peer>;
 
 #[derive(Clone, Copy)]

@@ -1,4 +1,4 @@
-//! A server on loopback over TCP, TLS or HTTP/2, and a client that reads at the rate it is told.
+//! A server on loopback over TCP, TLS or HTTP/2, and a client that reads at a given rate.
 
 use std::{io, net::SocketAddr, time::Duration};
 
@@ -42,7 +42,7 @@ pub(crate) struct Buffers {
     pub(crate) send: Option<u32>,
     /// The client's receive buffer.
     pub(crate) receive: Option<u32>,
-    /// The window of an HTTP/2 stream, of which the client grants half at a time.
+    /// The window of an HTTP/2 stream. The client grants half of it at a time.
     pub(crate) window: Option<u32>,
 }
 

@@ -171,7 +171,7 @@ pub(crate) fn endings() -> Vec<(&'static str, Vec<u8>, Side, Option<u16>)> {
             "/text",
             frame(FIN | BINARY, b"hush-binary"),
             Local,
-            Some(1011),
+            Some(1003),
         ),
         // After these bytes, the client sends nothing, not even a pong.
         ("/", frame(FIN | TEXT, b"hush-text"), Local, None),

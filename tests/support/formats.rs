@@ -11,14 +11,14 @@ use tracing_subscriber::{filter::LevelFilter, fmt, layer::SubscriberExt, util::S
 pub(crate) const FORMATS: [&str; 3] = ["plain", "compact", "json"];
 
 thread_local! {
-    /// What this thread logs, in each format. The tasks of its test run on it as well.
+    /// The log of this thread in each format. The tasks of its test run on the same thread.
     static LOGS: RefCell<[String; 3]> = RefCell::default();
 }
 
-/// Clears the log of this thread, and captures from now on.
+/// Clears the log of this thread, and begins to capture it.
 ///
-/// There is one subscriber for all threads: a thread without one could make `tracing` cache that an event has no
-/// listener.
+/// All threads share one subscriber. Otherwise, a thread without a subscriber could make `tracing` cache that nobody
+/// listens to an event.
 pub(crate) fn listen() {
     static INSTALLED: Once = Once::new();
     INSTALLED.call_once(|| {

@@ -66,7 +66,7 @@ where
     serve_by(Http2Executor::new(), io, service)
 }
 
-/// Serves one connection over a stream, with this executor.
+/// Serves one connection over a stream, with the given executor.
 pub(crate) fn serve_by<E, IO, S>(executor: E, io: IO, service: S) -> JoinHandle<()>
 where
     E: Http2ServerConnExec<TowerToHyperServiceFuture<S, Request<Incoming>>, S::Body>,
@@ -95,7 +95,7 @@ impl Session {
         Self::with(&client::Builder::new(), io).await
     }
 
-    /// Does the same with settings of the client's own.
+    /// Like [`new`](Self::new), with the given settings of the client.
     pub(crate) async fn with(
         settings: &client::Builder,
         io: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -119,12 +119,12 @@ impl Session {
         Pending { response, stream }
     }
 
-    /// Sends a request and waits for its answer, which is part of the tunnel.
+    /// Sends a request, and waits for its answer. The tunnel has the answer.
     pub(crate) async fn ask(&self, request: request::Builder) -> Tunnel {
         self.send(request).await.answer().await.unwrap()
     }
 
-    /// Opens a WebSocket, which has to be accepted.
+    /// Opens a WebSocket, and asserts that it is accepted.
     pub(crate) async fn open(&self) -> Tunnel {
         let tunnel = self.ask(connect()).await;
         assert_eq!(tunnel.status, StatusCode::OK);
@@ -132,12 +132,12 @@ impl Session {
     }
 }
 
-/// A handshake as browsers send it.
+/// Returns a handshake as browsers send it.
 pub(crate) fn connect() -> request::Builder {
     bare_connect("websocket").header("sec-websocket-version", "13")
 }
 
-/// An extended CONNECT without any field.
+/// Returns an extended CONNECT without header fields.
 pub(crate) fn bare_connect(protocol: &'static str) -> request::Builder {
     Request::connect("https://example.com/ws").extension(Protocol::from_static(protocol))
 }
@@ -160,7 +160,7 @@ impl Pending {
         })
     }
 
-    /// Sends bytes before the answer has come.
+    /// Sends bytes before the answer has arrived.
     pub(crate) fn followed_by(mut self, bytes: &[u8]) -> Self {
         let data = Bytes::copy_from_slice(bytes);
         self.stream.send_data(data, false).unwrap();
@@ -174,8 +174,8 @@ impl Pending {
 
 /// One stream of a session: its answer, and its bytes.
 ///
-/// Dropping it resets the stream, unless both sides have ended it. Writes are queued without a limit. Bytes that are
-/// read are given back to the server's window.
+/// Dropping it resets the stream, unless both sides have ended it. Writes are queued without a limit. Read bytes are
+/// returned to the server's window.
 #[derive(Debug)]
 pub(crate) struct Tunnel {
     pub(crate) status: StatusCode,
@@ -218,7 +218,7 @@ impl Tunnel {
             .unwrap()
     }
 
-    /// Reads what is left of a body.
+    /// Reads the rest of a body.
     pub(crate) async fn text(&mut self) -> String {
         let mut text = Vec::new();
         while let Some(data) = self.incoming.data().await {
@@ -227,12 +227,12 @@ impl Tunnel {
         String::from_utf8(text).unwrap()
     }
 
-    /// Gives `len` bytes back to the server's window.
+    /// Returns `len` bytes to the server's window.
     pub(crate) fn release(&mut self, len: usize) {
         self.incoming.flow_control().release_capacity(len).unwrap();
     }
 
-    /// Returns the next bytes, without giving them back to the server's window.
+    /// Reads the next bytes, without returning them to the server's window.
     pub(crate) async fn next(&mut self) -> Option<Result<Bytes, h2::Error>> {
         self.incoming.data().await
     }

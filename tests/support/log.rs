@@ -16,7 +16,7 @@ thread_local! {
 /// Sets up the log of the process. Threads without [`capture`] discard it.
 ///
 /// One subscriber for all threads is needed: if an event happens first on a thread without a subscriber, `tracing`
-/// may cache for all threads that nobody listens. So a test must call this first if it may cause the same events as a
+/// may cache that no thread listens to it. So a test must call this first if it may cause the same events as a
 /// test of the same file that captures the log.
 pub(crate) fn install() {
     static INSTALLED: Once = Once::new();
@@ -45,6 +45,13 @@ impl Log {
     pub(crate) fn count(&self, words: &str) -> usize {
         let log = self.0.borrow();
         log.lines().filter(|line| line.contains(words)).count()
+    }
+
+    /// Returns the lines that contain these words.
+    pub(crate) fn lines_with(&self, words: &str) -> Vec<String> {
+        let log = self.0.borrow();
+        let lines = log.lines().filter(|line| line.contains(words));
+        lines.map(str::to_owned).collect()
     }
 
     /// Waits for a line that contains both.

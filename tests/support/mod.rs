@@ -11,6 +11,7 @@
 //! | have a socket without HTTP | [`pipe::socket`] |
 //! | read and write frames as bytes | [`wire`] |
 //! | break a rule of the protocol | [`violations`] |
+//! | connect this crate's client to any service | `tower_websocket::testing`, as users do |
 //! | connect this crate's client to a server that is played | `server` |
 //! | script a stream, and count its calls | [`script`] |
 //! | interfere with a stream that works | [`tap`] |
@@ -20,6 +21,7 @@
 //! | capture the log | `log` |
 //! | record spans and events | `traces` |
 //! | read the log in the formats of users | `formats` |
+//! | read metrics | [`samples`] |
 //! | shut down | [`shutdown`] |
 //! | measure memory | [`memory`], with the streams of [`stream`] |
 //! | repeat random sessions | [`schedule`] |
@@ -38,6 +40,7 @@ pub(crate) mod log;
 pub(crate) mod memory;
 pub(crate) mod pipe;
 pub(crate) mod raw;
+pub(crate) mod samples;
 pub(crate) mod schedule;
 pub(crate) mod script;
 #[cfg(feature = "client")]

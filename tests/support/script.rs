@@ -40,7 +40,7 @@ pub(crate) async fn attach<M>(
     attach_with(config, vectored, handler, &wire::handshake("/")).await
 }
 
-/// Like [`attach`], with this request for the handshake.
+/// Like [`attach`], with the given handshake request.
 pub(crate) async fn attach_with<M>(
     config: Config,
     vectored: bool,
@@ -81,7 +81,7 @@ pub(crate) struct State {
     pub(crate) input: VecDeque<Input>,
     /// Everything that was written.
     pub(crate) output: Vec<u8>,
-    /// Output is counted and not kept.
+    /// Output is counted, but not kept.
     pub(crate) discards: bool,
     /// The number of bytes that were read.
     pub(crate) read: usize,
@@ -90,12 +90,12 @@ pub(crate) struct State {
     /// The value of `written` at the last flush.
     pub(crate) flushed: usize,
     pub(crate) vectored: bool,
-    /// The most bytes that one write takes.
+    /// The maximum number of bytes that one write takes.
     pub(crate) at_once: usize,
     /// The number of bytes that are taken before writes return `full`.
     pub(crate) room: usize,
     pub(crate) full: Full,
-    /// A flush returns this. `None`: it succeeds.
+    /// The result of a flush. `None` means success.
     pub(crate) flush: Option<Full>,
     /// A shutdown never completes.
     pub(crate) stuck_in_shutdown: bool,
@@ -103,7 +103,7 @@ pub(crate) struct State {
     pub(crate) writes_after_shutdown: usize,
     pub(crate) reader: Option<Waker>,
     pub(crate) writer: Option<Waker>,
-    /// The reads and writes since the test last reset them, and their maximum.
+    /// The calls and bytes since the test last reset them. `worst` has the maximum of each.
     pub(crate) spell: Spell,
     pub(crate) worst: Spell,
 }
@@ -252,7 +252,7 @@ impl AsyncRead for Script {
             }
             Some(Input::Flood { frames, left }) => {
                 let some = (buffer.remaining() / frames.len()).min(*left / frames.len());
-                assert!(some > 0, "the frames are small");
+                assert!(some > 0, "the frames do not fit into the buffer");
                 for _ in 0..some {
                     buffer.put_slice(frames);
                 }

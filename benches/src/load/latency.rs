@@ -26,7 +26,7 @@ impl Histogram {
         self.slowest = self.slowest.max(took);
     }
 
-    /// Returns the time within which this share of the answers arrived.
+    /// Returns the time within which the given share of the answers arrived: 0.5 for the median.
     pub(super) fn quantile(&self, share: f64) -> Duration {
         let all: u64 = self.counts.iter().sum();
         let mut seen = 0;

@@ -3,8 +3,9 @@
 //!
 //! The server runs under callgrind in a separate process, so the client's instructions are not counted. The
 //! client sends one burst in one write, and waits until all answers have arrived and every thread of the
-//! server sleeps. So the server does the same work in each exchange. The difference of two runs excludes the
-//! start and the end of the process.
+//! server sleeps. So the server does the same work in each exchange. The counts are zeroed after some exchanges:
+//! the start of some servers takes a varying number of instructions, because they measure the processor's clock.
+//! The difference from a run without further exchanges excludes the end of the process.
 
 use std::{
     fmt::Write as _,
@@ -26,11 +27,11 @@ use crate::{
 /// The measured messages: their size, and the number of messages in a burst.
 const CASES: [(Size, usize); 3] = [(Size(32), 1), (Size(32), 64), (Size(1 << 10), 16)];
 
-/// The number of exchanges of the shorter run. After it all buffers have their final size.
-const FEW: usize = if cfg!(debug_assertions) { 10 } else { 100 };
+/// The number of exchanges before the count. After it all buffers have their final size.
+const WARM_UP: usize = if cfg!(debug_assertions) { 10 } else { 100 };
 
-/// The number of additional exchanges of the longer run, for each round. A debug build only tests the code.
-const MORE: usize = if cfg!(debug_assertions) { 20 } else { 200 };
+/// The number of counted exchanges, for each round. A debug build only tests the code.
+const COUNTED: usize = if cfg!(debug_assertions) { 20 } else { 200 };
 
 /// The default file of recorded figures.
 const RECORDED: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/instructions-5705e9c.tsv");
@@ -71,10 +72,10 @@ pub(super) fn run(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
         let mut row = vec![shapes::title(&name).to_owned()];
         for case in CASES {
             let (size, depth) = case;
-            let few = count(&name, case, FEW, cores)?;
-            let many = count(&name, case, FEW + MORE * plan.rounds, cores)?;
-            let messages = MORE * plan.rounds * depth;
-            let each = many.saturating_sub(few) as f64 / messages as f64;
+            let none = count(&name, case, 0, cores)?;
+            let all = count(&name, case, COUNTED * plan.rounds, cores)?;
+            let messages = COUNTED * plan.rounds * depth;
+            let each = all.saturating_sub(none) as f64 / messages as f64;
             row.push(grouped(each));
             if let Some(recorded) = &recorded {
                 let then = recorded.figure(&name, case);
@@ -92,7 +93,7 @@ pub(super) fn run(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Returns the instructions of a server process with this many exchanges with one client.
+/// Returns the instructions of a server process for this many exchanges with one client, after the warm-up.
 fn count(
     name: &str,
     (size, depth): (Size, usize),
@@ -100,7 +101,7 @@ fn count(
     cores: &Cores,
 ) -> Result<u64, BoxError> {
     let messages = compare::messages(name, size, false);
-    let server = Process::start_under_callgrind(name, cores)?;
+    let mut server = Process::start_under_callgrind(name, cores)?;
     let mut stream = client::connect(server.address(), 0)?;
     if messages.websocket {
         client::shake_hands(&mut stream)?;
@@ -109,14 +110,21 @@ fn count(
     let burst = messages.request().repeat(depth);
     let expected = messages.reply().repeat(depth);
     let mut answers = vec![0; expected.len()];
-    for _ in 0..exchanges {
-        stream.write_all(&burst)?;
-        stream.read_exact(&mut answers)?;
-        if answers != expected {
-            return Err(format!("{name} sends a wrong answer").into());
+    let mut exchange = |server: &Process, times| {
+        for _ in 0..times {
+            stream.write_all(&burst)?;
+            stream.read_exact(&mut answers)?;
+            if answers != expected {
+                return Err(format!("{name} sends a wrong answer").into());
+            }
+            server.wait_until_idle()?;
         }
-        server.wait_until_idle()?;
-    }
+        Ok::<_, BoxError>(())
+    };
+    exchange(&server, WARM_UP)?;
+    server.zero_counts()?;
+    server.wait_until_idle()?;
+    exchange(&server, exchanges)?;
     // Keep the connection open: the work of a server that closes it would vary.
     server.finish_under_callgrind()
 }

@@ -213,7 +213,7 @@ impl FromStr for echo::Echo {
             _ => return Err(format!("there is no mode {written}")),
         };
         let count = |digits: &str| match digits.parse() {
-            Ok(0) | Err(_) => Err(format!("{digits} is no number, in {written}")),
+            Ok(0) | Err(_) => Err(format!("{digits} is not a positive number, in {written}")),
             Ok(count) => Ok(count),
         };
         let clients = count(connections)?;

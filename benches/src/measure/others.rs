@@ -52,8 +52,8 @@ pub(super) fn http(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
         true => "hyper-plain",
         false => "axum-plain",
     };
-    // Each turn uses new connections. If a client sends ahead for longer, hyper keeps serving the few
-    // connections that it is answering.
+    // Each turn is short and uses new connections: in a longer turn with many requests in flight, hyper would keep
+    // serving only a few of the connections.
     let time = plan.time / TURNS_PER_ROUND;
     for depth in [1, 16] {
         let load = Load {

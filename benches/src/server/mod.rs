@@ -8,13 +8,22 @@ mod raw;
 pub mod shapes;
 pub(crate) mod sinks;
 
-use std::{io, net::SocketAddr, process, str::FromStr, thread};
+use std::{
+    hint::black_box,
+    io::{self, Read},
+    net::SocketAddr,
+    process,
+    str::FromStr,
+    thread,
+};
 
 use tokio::{
     net::{TcpListener, TcpSocket},
     runtime::{Builder, Runtime},
+    sync::mpsc,
 };
 
+pub use self::ours::Observed;
 use self::shapes::Shape;
 use crate::BoxError;
 
@@ -29,8 +38,8 @@ pub enum Engine {
     Axum,
     /// Our layer with a handler that receives all messages that have arrived, under axum.
     AxumBatched,
-    /// Our layer with metrics, and with a log at debug level.
-    AxumObserved,
+    /// Our layer with metrics, with a log at debug level, or both.
+    AxumObserved(Observed),
     /// Our layer with one of eight shapes of handler, under axum.
     Shape(Shape),
     /// Our layer around axum's whole router instead of each of its routes.
@@ -92,12 +101,17 @@ pub enum Peer {
 
 /// All engines of this binary, with their names in arguments and tables. The shapes of handler are in
 /// [`shapes::SHAPES`].
-pub const ENGINES: [(&str, Engine); 26] = [
+pub const ENGINES: [(&str, Engine); 28] = [
     ("raw", Engine::Raw),
     ("raw-xor", Engine::RawXor),
     ("axum", Engine::Axum),
     ("axum-batched", Engine::AxumBatched),
-    ("axum-observed", Engine::AxumObserved),
+    ("axum-observed", Engine::AxumObserved(Observed::All)),
+    ("axum-metrics", Engine::AxumObserved(Observed::Metrics)),
+    (
+        "axum-without-spans",
+        Engine::AxumObserved(Observed::WithoutSpans),
+    ),
     ("axum-around", Engine::AxumAround),
     ("axum-route", Engine::AxumRoute),
     ("axum-plain", Engine::Plain(Plain::Axum)),
@@ -183,14 +197,21 @@ pub struct Serve {
 /// If no port is available, or the listener fails.
 pub fn serve(serve: &Serve) -> Result<(), BoxError> {
     rlimit::increase_nofile_limit(u64::MAX)?;
+    let (zero, zeros) = mpsc::unbounded_channel();
     if serve.attached {
-        thread::spawn(|| {
-            drop(io::copy(&mut io::stdin(), &mut io::sink()));
+        thread::spawn(move || {
+            let orders = io::stdin().bytes().map_while(Result::ok);
+            for _ in orders {
+                if zero.send(()).is_err() {
+                    break;
+                }
+            }
             process::exit(0);
         });
     }
     let engine = serve.engine;
     serve.threads.runtime()?.block_on(async move {
+        tokio::spawn(obey(zeros));
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
         // With a smaller backlog, thousands of clients at once would have to repeat their SYN.
@@ -201,13 +222,31 @@ pub fn serve(serve: &Serve) -> Result<(), BoxError> {
     })
 }
 
+/// The name of [`zero_counts`], and the answer after it was called.
+pub(crate) const ZERO_COUNTS: &str = "zero_counts";
+
+/// Zeroes callgrind's counts for each order. Callgrind zeroes those of the calling thread, so a task does it: on the
+/// current-thread runtime it shares the thread of the connections.
+async fn obey(mut orders: mpsc::UnboundedReceiver<()>) {
+    while orders.recv().await.is_some() {
+        zero_counts();
+        println!("{ZERO_COUNTS}");
+    }
+}
+
+/// Callgrind zeroes its counts when this function is entered (`--zero-before`).
+#[inline(never)]
+fn zero_counts() {
+    black_box(ZERO_COUNTS);
+}
+
 async fn accept(engine: Engine, listener: TcpListener) -> Result<(), BoxError> {
     match engine {
         Engine::Raw => raw::serve(&listener, None).await,
         Engine::RawXor => raw::serve(&listener, Some([0; 4])).await,
         Engine::Axum => ours::axum(listener).await,
         Engine::AxumBatched => ours::axum_batched(listener).await,
-        Engine::AxumObserved => ours::axum_observed(listener).await,
+        Engine::AxumObserved(observed) => ours::axum_observed(listener, observed).await,
         Engine::Shape(shape) => plain::serve_axum(listener, shapes::router(shape)).await,
         Engine::AxumAround => ours::axum_around(listener).await,
         Engine::AxumRoute => ours::axum_route(listener).await,

@@ -7,15 +7,21 @@ use http::Response;
 use metrics_exporter_prometheus::PrometheusBuilder;
 use tokio::net::TcpListener;
 use tower::{Layer, util::MapResponseLayer};
+use tower_http::{
+    request_id::{MakeRequestUuid, PropagateRequestIdLayer, SetRequestIdLayer},
+    trace::TraceLayer,
+};
 use tower_websocket::{
     Config, Connections, Error, Handler, IntoHandler, ResponseBody, WebSocket, WebSocketLayer,
     metrics::MetricsObserver,
 };
+use tracing::{Level, Span, info_span};
+use tracing_subscriber::{filter::Targets, layer::SubscriberExt, util::SubscriberInitExt};
 
 use super::plain;
 use crate::BoxError;
 
-/// The defaults with longer timeouts, because clients are idle during the turns of other servers.
+/// Returns the default settings with longer timeouts, because clients are idle while other servers are measured.
 fn config() -> Config {
     const MINUTE: Duration = Duration::from_secs(60);
     Config::new()
@@ -39,7 +45,7 @@ fn in_registry<H: Handler>(
         .connections_in(&connections)
 }
 
-/// Returns our layer with the first shape of handler.
+/// Returns our layer with a handler that sends each message back.
 fn layer() -> WebSocketLayer<impl Handler> {
     configured(WebSocketLayer::new(send_back))
 }
@@ -64,14 +70,52 @@ pub(super) async fn axum(listener: TcpListener) -> Result<(), BoxError> {
     plain::serve_axum(listener, echo()).await
 }
 
-/// Serves with metrics in a Prometheus recorder, and with a JSON log at debug level that is written to nowhere.
-pub(super) async fn axum_observed(listener: TcpListener) -> Result<(), BoxError> {
-    let subscriber = tracing_subscriber::fmt().json().with_writer(io::sink);
-    subscriber.with_max_level(tracing::Level::DEBUG).init();
+/// What is observed of the connections.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub enum Observed {
+    /// Metrics, and a log with a span for each connection.
+    All,
+    /// Metrics alone.
+    Metrics,
+    /// Metrics and the log, but no spans of connections.
+    WithoutSpans,
+}
+
+/// Serves as `examples/production.rs` does: with metrics in a Prometheus recorder, a span for each request, and a JSON log
+/// at debug level. The log is discarded.
+pub(super) async fn axum_observed(
+    listener: TcpListener,
+    observed: Observed,
+) -> Result<(), BoxError> {
+    if observed != Observed::Metrics {
+        let levels = Targets::new()
+            .with_default(Level::INFO)
+            .with_target("tower_websocket", Level::DEBUG);
+        tracing_subscriber::fmt()
+            .json()
+            .with_max_level(Level::DEBUG)
+            .with_writer(io::sink)
+            .finish()
+            .with(levels)
+            .init();
+    }
     PrometheusBuilder::new().install_recorder()?;
     let connections = Connections::new().observer(MetricsObserver::new());
-    let layer = in_registry(WebSocketLayer::new(send_back), connections);
-    plain::serve_axum(listener, plain::router().layer(layer)).await
+    let mut layer = in_registry(WebSocketLayer::new(send_back), connections);
+    if observed == Observed::WithoutSpans {
+        layer = layer.make_span(|_, _| Span::none());
+    }
+    let trace = TraceLayer::new_for_http().make_span_with(|request: &Request| {
+        let id = request.headers().get("x-request-id");
+        let id = id.and_then(|id| id.to_str().ok());
+        info_span!("request", request_id = id)
+    });
+    let app = plain::router()
+        .layer(layer)
+        .layer(PropagateRequestIdLayer::x_request_id())
+        .layer(trace)
+        .layer(SetRequestIdLayer::x_request_id(MakeRequestUuid));
+    plain::serve_axum(listener, app).await
 }
 
 /// Serves with a handler that receives all messages that have arrived.

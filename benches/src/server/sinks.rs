@@ -1,8 +1,8 @@
-//! Two ways to echo with a peer that is a `Stream` and a `Sink`.
+//! Two ways to echo on a socket that is a `Stream` and a `Sink`.
 
 use futures_util::{Sink, SinkExt, Stream, StreamExt, future::FutureExt};
 
-/// Sends each answer before it receives the next message, as the examples of the peers do.
+/// Sends each answer before it receives the next message, as the examples of the other crates do.
 pub(super) async fn each<S, M, E, A>(mut socket: S, answer: A)
 where
     S: Stream<Item = Result<M, E>> + Sink<M> + Unpin,

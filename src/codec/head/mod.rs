@@ -8,7 +8,7 @@ mod tests;
 
 use tokio_tungstenite::tungstenite::protocol::frame::coding::{self, OpCode};
 
-use super::{Control, Limits, Mask, Role, Rules, Violation, control};
+use super::{Control, Limits, Mask, Role, Violation, control, rules::HeadRules};
 
 /// The length of the longest head: two bytes, eight of length, four of mask.
 const MAX: usize = 14;
@@ -84,7 +84,7 @@ impl Partial {
     pub(super) fn take(
         &mut self,
         input: &mut &[u8],
-        rules: &Rules,
+        rules: HeadRules<'_>,
         message: Option<Progress>,
     ) -> Result<Option<Head>, Violation> {
         if !self.is_empty() {
@@ -103,7 +103,7 @@ impl Partial {
     fn resume(
         &mut self,
         input: &mut &[u8],
-        rules: &Rules,
+        rules: HeadRules<'_>,
         message: Option<Progress>,
     ) -> Result<Option<Head>, Violation> {
         let held = usize::from(self.len);
@@ -137,7 +137,7 @@ impl Partial {
 #[inline(always)]
 fn parse(
     bytes: &[u8],
-    rules: &Rules,
+    rules: HeadRules<'_>,
     message: Option<Progress>,
 ) -> Result<Option<(Head, usize)>, Violation> {
     let Some(&first) = bytes.first() else {
@@ -242,12 +242,12 @@ fn padded(bytes: &[u8]) -> Option<[u8; 8]> {
 #[inline]
 fn check_first(
     first: u8,
-    rules: &Rules,
+    rules: HeadRules<'_>,
     message: Option<Progress>,
 ) -> Result<(bool, Kind), Violation> {
     // RFC 6455 §5.2.
     let reserved = first & RESERVED_BITS;
-    let compressed = reserved == COMPRESSED && rules.deflation.is_some();
+    let compressed = reserved == COMPRESSED && rules.compression;
     if reserved != 0 && !compressed {
         return Err(Violation::Protocol("a reserved bit is set"));
     }
@@ -286,7 +286,7 @@ fn check_second(
     second: u8,
     last: bool,
     kind: Kind,
-    rules: &Rules,
+    rules: HeadRules<'_>,
     message: Option<Progress>,
 ) -> Result<(), Violation> {
     // RFC 6455 §5.1.
@@ -318,7 +318,7 @@ fn check_second(
     }
 }
 
-/// Checks a length, of which some low bytes may be missing. It lies between `low` and `high`, both included.
+/// Checks a length that lies between `low` and `high`, both included. They differ while its low bytes are missing.
 ///
 /// `min` is the smallest length that needs this encoding.
 #[inline]
@@ -327,7 +327,7 @@ fn check_len(
     high: u64,
     min: u64,
     kind: Kind,
-    rules: &Rules,
+    rules: HeadRules<'_>,
     message: Option<Progress>,
 ) -> Result<(), Violation> {
     // RFC 6455 §5.2.
@@ -343,7 +343,7 @@ fn check_len(
         return Ok(());
     }
     let before = message.map_or(0, |message| message.len);
-    let limits = &rules.limits;
+    let limits = rules.limits;
     let remaining = match (kind, message) {
         (Kind::Compressed(_), _)
         | (

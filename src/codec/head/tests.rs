@@ -1,17 +1,19 @@
+use std::time::Duration;
+
 use super::*;
 
-const RULES: Rules = Rules {
+const RULES: HeadRules<'static> = HeadRules {
     role: Role::Server,
-    limits: Limits {
+    limits: &Limits {
         message: 100_000,
         frame: 70_000,
         fragments: 3,
         empty_fragments: 2,
-        assembly: None,
+        assembly: Duration::MAX,
     },
-    deflation: None,
+    compression: false,
 };
-/// A message of which one fragment has arrived.
+/// A message after its first fragment.
 const UNFINISHED: Progress = Progress {
     len: 0,
     compressed: false,
@@ -31,12 +33,12 @@ fn refused(bytes: &[u8], message: Option<Progress>) -> (Violation, usize) {
     let whole = head(bytes);
     let mut partial = Partial::default();
     for (at, byte) in whole.iter().enumerate() {
-        match partial.take(&mut &[*byte][..], &RULES, message) {
+        match partial.take(&mut &[*byte][..], RULES, message) {
             Ok(None) => {}
             Ok(Some(head)) => panic!("accepted {whole:x?} as {head:?}"),
             Err(violation) => {
                 for end in at + 1..=whole.len() {
-                    let all = Partial::default().take(&mut &whole[..end], &RULES, message);
+                    let all = Partial::default().take(&mut &whole[..end], RULES, message);
                     assert_eq!(all, Err(violation), "{:x?}", &whole[..end]);
                 }
                 return (violation, at + 1);
@@ -51,17 +53,17 @@ fn accepted(bytes: &[u8], message: Option<Progress>) -> Head {
     let whole = head(bytes);
     let rest = [&whole[..], b"payload"].concat();
     let mut input = &rest[..];
-    let all = Partial::default().take(&mut input, &RULES, message);
+    let all = Partial::default().take(&mut input, RULES, message);
     assert_eq!(input, b"payload");
     let all = all.unwrap().unwrap();
     for cut in 1..whole.len() {
         let mut partial = Partial::default();
         let mut input = &rest[..cut];
-        assert_eq!(partial.take(&mut input, &RULES, message), Ok(None));
+        assert_eq!(partial.take(&mut input, RULES, message), Ok(None));
         assert!(input.is_empty());
         assert!(!partial.is_empty());
         let mut input = &rest[cut..];
-        assert_eq!(partial.take(&mut input, &RULES, message), Ok(Some(all)));
+        assert_eq!(partial.take(&mut input, RULES, message), Ok(Some(all)));
         assert_eq!(input, b"payload");
         assert!(partial.is_empty());
     }
@@ -121,12 +123,12 @@ fn refuses_an_unmasked_frame_of_a_client_at_the_second_byte() {
 
 #[test]
 fn accepts_only_unmasked_frames_of_a_server() {
-    let rules = Rules {
+    let rules = HeadRules {
         role: Role::Client,
         ..RULES
     };
     let take = |mut bytes: &[u8]| {
-        let head = Partial::default().take(&mut bytes, &rules, None)?;
+        let head = Partial::default().take(&mut bytes, rules, None)?;
         Ok((head, bytes.len()))
     };
     for (bytes, len) in [
@@ -207,18 +209,18 @@ fn refuses_a_message_over_the_limit_at_the_first_possible_byte() {
 
 #[test]
 fn does_not_apply_message_limits_to_control_frames() {
-    let rules = Rules {
-        limits: Limits {
+    let rules = HeadRules {
+        limits: &Limits {
             message: 0,
             frame: 0,
             fragments: 0,
             empty_fragments: 0,
-            assembly: None,
+            assembly: Duration::MAX,
         },
         ..RULES
     };
     let ping = head(&[0x89, 0xfd]);
-    let head = Partial::default().take(&mut &ping[..], &rules, None);
+    let head = Partial::default().take(&mut &ping[..], rules, None);
     assert_eq!(head.unwrap().unwrap().len, 125);
 }
 

@@ -29,7 +29,7 @@ pub(super) const LIMITS: Limits = Limits {
     frame: MIB,
     fragments: 16_384,
     empty_fragments: 16,
-    assembly: Some(Duration::from_secs(60)),
+    assembly: Duration::from_secs(60),
 };
 
 fn at_server(limits: Limits) -> Rules {

@@ -107,7 +107,7 @@ impl<IO: Io> Driver<IO> {
             return Some(self.end_of_stream(cx));
         }
         let limit = self.link.config().receive_limit();
-        report::not_receiving(self.link.name(), limit, self.link.waits_for_peer());
+        report::not_receiving(self.link.info(), limit, self.link.waits_for_peer());
         let fault = RecvError::NotReceived;
         Some(self.fail(fault, CloseCode::POLICY_VIOLATION, cx))
     }

@@ -101,8 +101,8 @@ impl<IO: Io> Driver<IO> {
             return Some(self.lose(RecvError::Stalled, cx));
         }
         if is_due(self.lifetime_ends()) {
-            let frame = CloseFrame::with_cut_reason(CloseCode::GOING_AWAY, "end of lifetime");
-            return Some(self.begin_closing(frame, now, cx));
+            let frame = CloseFrame::truncated(CloseCode::GOING_AWAY, "end of lifetime");
+            return Some(self.begin_closing(Some(frame), now, cx));
         }
         if self.paused_since.is_some() {
             return self.check_pause(now, cx);

@@ -35,10 +35,10 @@ impl<IO: Io> Driver<IO> {
     /// Closes because the peer broke a rule. Queued messages are written before the Close.
     pub(super) fn fail(&mut self, fault: RecvError, code: CloseCode, cx: &Context<'_>) -> Progress {
         let frame = match &fault {
-            RecvError::Protocol(rule) => CloseFrame::with_cut_reason(code, &rule.to_string()),
-            fault => CloseFrame::with_cut_reason(code, &fault.to_string()),
+            RecvError::Protocol(rule) => CloseFrame::truncated(code, rule.to_string()),
+            fault => CloseFrame::truncated(code, fault.to_string()),
         };
-        self.link.note_close(&frame);
+        self.link.note_close(Some(&frame));
         self.link
             .end(Some(fault), Some(&mut self.engine.output), cx);
         let closed = Closed::new(Side::Local, Some(frame.clone()), false);
@@ -51,7 +51,7 @@ impl<IO: Io> Driver<IO> {
         let gone = RecvError::Io(io::ErrorKind::UnexpectedEof.into());
         self.link.end(Some(gone), Some(&mut self.engine.output), cx);
         let code = CloseCode::PROTOCOL_ERROR;
-        let frame = CloseFrame::with_cut_reason(code, "the stream ended without a close");
+        let frame = CloseFrame::truncated(code, "the stream ended without a close");
         let closed = Closed::new(Side::Remote, None, false);
         self.enter_closing(closed, true, Some(frame))
     }
@@ -67,21 +67,21 @@ impl<IO: Io> Driver<IO> {
         self.finish(closed, cx)
     }
 
-    /// Closes because this side wants to.
+    /// Closes because this side wants to. The Close has no code if there is no `frame`.
     pub(super) fn begin_closing(
         &mut self,
-        frame: CloseFrame,
+        frame: Option<CloseFrame>,
         now: Moment,
         cx: &Context<'_>,
     ) -> Progress {
         // Adjusts the deadlines if the connection was paused.
         self.resume(now);
-        self.link.note_close(&frame);
+        self.link.note_close(frame.as_ref());
         self.link.end(None, Some(&mut self.engine.output), cx);
-        let closed = Closed::new(Side::Local, Some(frame.clone()), false);
+        let closed = Closed::new(Side::Local, frame.clone(), false);
         // After the end of input no Close can come.
         let answered = self.pending_end.take().is_some();
-        self.enter_closing(closed, answered, Some(frame))
+        self.enter_closing(closed, answered, frame)
     }
 
     /// Answers the peer's Close once the handler has received all messages, or has had its time.
@@ -284,7 +284,7 @@ impl<IO: Io> Driver<IO> {
             return Poll::Ready(match decoded.next {
                 Next::Handle(found) => Some(found),
                 // The connection is closing already.
-                Next::Close(_) => continue,
+                Next::Obey(_) => continue,
                 Next::Inflate(receiver) => match self.inflate(receiver, now) {
                     None => return Poll::Pending,
                     found => found,

@@ -8,6 +8,7 @@
 //! | `reading` | messages, control frames, the end of input |
 //! | `writing` | output, and reporting it to the link |
 //! | `clock` | deadlines and pings |
+//! | `pinging` | pings that this side asked for, and pongs |
 //! | `backpressure` | a connection that has stopped reading |
 //! | `stall` | a peer that does not read |
 //! | `closing` | the closing handshake |
@@ -16,6 +17,7 @@
 mod backpressure;
 mod clock;
 mod closing;
+mod pinging;
 mod reading;
 mod shedding;
 mod stall;
@@ -109,7 +111,7 @@ pub(super) struct Driver<IO> {
     /// The stream can report, without being read, whether the peer has gone.
     probes: bool,
     stall: Stall,
-    /// Reports events, if somebody asked for them.
+    /// Reports traffic and round trips, if the connection is observed.
     meter: Option<Box<Meter>>,
 }
 
@@ -168,7 +170,7 @@ impl<IO: Io> Driver<IO> {
         let now = timer::now();
         let rules = Rules {
             role: link.role(),
-            limits: config.limits(),
+            limits: config.clone(),
             deflation,
         };
         let mut engine = Engine::new(io, rules.role);

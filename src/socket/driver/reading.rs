@@ -12,11 +12,11 @@ use crate::{
         RecvError,
         input::Input,
         io::Io,
-        link::{FastPath, Next},
+        link::{FastPath, Next, Order},
         receiver::{Found, Receiver},
         timer,
     },
-    time::{Moment, keepalive::Pong},
+    time::Moment,
     words::CloseCode,
 };
 
@@ -90,7 +90,13 @@ impl<IO: Io> Driver<IO> {
             }
             let cause = match decoded.next {
                 Next::Receive => return Ok(true),
-                Next::Close(frame) => return Err(self.begin_closing(*frame, now, cx)),
+                Next::Obey(order) => match *order {
+                    Order::Close(frame) => return Err(self.begin_closing(frame, now, cx)),
+                    Order::Ping => {
+                        self.send_ping();
+                        None
+                    }
+                },
                 Next::Wait => {
                     self.note_inbox_full();
                     self.pause();
@@ -212,7 +218,7 @@ impl<IO: Io> Driver<IO> {
             }
             Found::Event(Event::Pong(payload)) => {
                 // Only an unexpected pong counts against the limit.
-                if !self.note_pong(&payload, timer::now()) {
+                if !self.note_pong(&payload, timer::now(), cx) {
                     self.count_control_frame(now, cx)?;
                 }
             }
@@ -274,23 +280,6 @@ impl<IO: Io> Driver<IO> {
     pub(super) fn is_gone(&mut self, cx: &mut Context<'_>) -> bool {
         self.has_write_error()
             || (self.probes && matches!(self.engine.poll_gone(cx), Poll::Ready(Err(_))))
-    }
-
-    /// Records a pong. Returns whether it answers one of our pings.
-    fn note_pong(&mut self, payload: &[u8], now: Moment) -> bool {
-        let Some(keepalive) = &mut self.keepalive else {
-            return false;
-        };
-        keepalive.mark_active(now);
-        let pong = keepalive.pong(payload, now);
-        if let Pong::Expected(round_trip) = pong {
-            self.stall.backlog.clear();
-            self.link.set_round_trip(round_trip);
-            if let Some(meter) = &self.meter {
-                meter.round_trip(round_trip);
-            }
-        }
-        pong != Pong::Unsolicited
     }
 
     fn count_control_frame(&mut self, now: Moment, cx: &Context<'_>) -> Result<(), Progress> {

@@ -21,7 +21,7 @@ impl<IO: Io> Driver<IO> {
         self.control_bytes = 0;
         let is_whole = self.engine.drop_output(MOST);
         self.link.drop_held(self.engine.output.load());
-        let frame = self.link.take_close().unwrap_or_else(overloaded);
+        let frame = self.link.take_close().unwrap_or_else(|| Some(overloaded()));
         match &mut self.phase {
             Phase::Over => Progress::Over,
             Phase::Closing(closing) => {
@@ -41,10 +41,10 @@ impl<IO: Io> Driver<IO> {
             }
             Phase::Open => {
                 self.link.end(None, Some(&mut self.engine.output), cx);
-                let closed = Closed::new(Side::Local, Some(frame.clone()), false);
+                let closed = Closed::new(Side::Local, frame.clone(), false);
                 match is_whole {
                     // The input is not decoded any more, so the peer's Close cannot be awaited.
-                    true => self.enter_closing(closed, true, Some(frame)),
+                    true => self.enter_closing(closed, true, frame),
                     false => self.finish(closed, cx),
                 }
             }

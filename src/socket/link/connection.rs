@@ -7,14 +7,11 @@ use std::{
     time::Duration,
 };
 
-use super::{Link, Stage, State, Traffic, Wakers, register, uncompressed::Batch};
+use super::{Link, Order, Stage, State, Traffic, Wakers, register, uncompressed::Batch};
 use crate::{
     codec::{Bound, Load, Outgoing, Role},
     config::Config,
-    socket::{
-        RecvError,
-        report::{self, Name},
-    },
+    socket::{RecvError, info::HandshakeInfo, report},
     words::{CloseFrame, Closed, Message, Side},
 };
 
@@ -41,8 +38,13 @@ impl Link {
         self.lock().handed_on
     }
 
-    pub(crate) const fn name(&self) -> &Name {
-        &self.name
+    pub(crate) const fn info(&self) -> &HandshakeInfo {
+        &self.info
+    }
+
+    /// Returns the path of the request, without the query.
+    pub(crate) fn path(&self) -> &str {
+        self.info.request.path()
     }
 
     pub(in crate::socket) const fn role(&self) -> Role {
@@ -116,11 +118,16 @@ impl Link {
         mem::take(&mut state.holder_received)
     }
 
-    /// Takes the Close that this side has requested. Clears the dirty flag.
-    pub(in crate::socket) fn take_close(&self) -> Option<CloseFrame> {
+    /// Takes the Close that this side has requested. The inner value is `None` for a Close without
+    /// a code. Clears the dirty flag.
+    pub(in crate::socket) fn take_close(&self) -> Option<Option<CloseFrame>> {
         let mut state = self.lock();
         state.clear_dirty();
-        state.close.take().map(|frame| *frame)
+        let is_close = |order: &mut Box<Order>| matches!(**order, Order::Close(_));
+        match state.order.take_if(is_close).map(|order| *order)? {
+            Order::Close(frame) => Some(frame),
+            Order::Ping => None,
+        }
     }
 
     /// Moves the outbox to the end of `outgoing`. Returns the messages that have to be compressed
@@ -132,7 +139,7 @@ impl Link {
         state.uncompressed.as_mut()?.take()
     }
 
-    /// Puts back the rest of a batch, of which `added` was appended to the output.
+    /// Puts back the rest of a batch. `added` is the load that was appended to the output.
     pub(in crate::socket) fn put_back_batch(&self, batch: Batch, added: Load, cx: &Context<'_>) {
         let mut state = self.lock();
         let lost = match &mut state.uncompressed {
@@ -179,15 +186,17 @@ impl Link {
     pub(in crate::socket) fn end_input(&self, frame: Option<&CloseFrame>, cx: &Context<'_>) {
         let mut state = self.lock();
         state.input_over = true;
+        state.peer_closed = state.first_close.is_none();
         state.note_close(frame);
         let reader = state.reader.take();
+        let pings = state.take_ping_wakers();
         drop(state);
-        self.wake_other_tasks(reader, cx);
+        self.wake_other_tasks(reader.into_iter().chain(pings.into_wakers()), cx);
     }
 
     /// Records the Close that this side sends, unless there was one before.
-    pub(in crate::socket) fn note_close(&self, frame: &CloseFrame) {
-        self.lock().note_close(Some(frame));
+    pub(in crate::socket) fn note_close(&self, frame: Option<&CloseFrame>) {
+        self.lock().note_close(frame);
     }
 
     /// Ends input and sending, with a `fault` unless this is an ordinary Close. Moves queued
@@ -248,10 +257,11 @@ impl Link {
         let receiver = state.receiver.take();
         let wakers = state.take_wakers();
         let watchers = mem::take(&mut state.watchers);
+        let pings = state.take_unneeded_pings();
         #[cfg(feature = "hub")]
         let memberships = state.take_memberships();
         drop(state);
-        drop(discarded);
+        drop((discarded, pings));
         if let Some(mut receiver) = receiver {
             receiver.discard();
         }

@@ -1,16 +1,17 @@
 //! Decoding: which step the connection takes next.
 
-use std::{mem, task::Context};
+use std::{mem, sync::Arc, task::Context};
 
-use super::{Link, State, uncompressed::Uncompressed};
+use super::{Link, Order, State, uncompressed::Uncompressed};
 use crate::{
     codec::{Event, Outgoing, Rules},
+    config::Config,
     socket::{
         input::Input,
         receiver::{Found, Receiver},
     },
     time::Moment,
-    words::{CloseFrame, Message},
+    words::Message,
 };
 
 /// The result of [`Link::decode`].
@@ -61,8 +62,8 @@ pub(in crate::socket) enum Next {
     Yield,
     /// Handle a control frame or a violation.
     Handle(Found),
-    /// Close, as this side has requested.
-    Close(Box<CloseFrame>),
+    /// Do what this side has requested.
+    Obey(Box<Order>),
 }
 
 /// One step of decoding.
@@ -74,7 +75,7 @@ enum Step {
     Wait,
     Yield,
     Handle(Found),
-    Close(Box<CloseFrame>),
+    Obey(Box<Order>),
 }
 
 impl Link {
@@ -82,7 +83,7 @@ impl Link {
     /// writes one buffer at a time.
     pub(in crate::socket) fn begin(
         &self,
-        rules: Rules,
+        rules: Rules<Arc<Config>>,
         early: &[u8],
         contiguous: bool,
         now: Moment,
@@ -107,7 +108,7 @@ impl Link {
         let Some(receiver) = state.receiver.as_deref_mut() else {
             return FastPath::NotTaken;
         };
-        if state.close.is_some() || !receiver.is_idle() {
+        if state.order.is_some() || !receiver.is_idle() {
             return FastPath::NotTaken;
         }
         if new.is_none() {
@@ -169,8 +170,8 @@ impl Link {
                 receiver.put_input(input);
             }
             let step = loop {
-                if let Some(frame) = state.close.take() {
-                    break Step::Close(frame);
+                if let Some(order) = state.order.take() {
+                    break Step::Obey(order);
                 }
                 match self.step(&mut state, &mut receiver, is_new, now, cx) {
                     Step::Deliver(message) => {
@@ -198,7 +199,7 @@ impl Link {
                         Step::Receive => Next::Receive,
                         Step::Wait => Next::Wait,
                         Step::Handle(found) => Next::Handle(found),
-                        Step::Close(frame) => Next::Close(frame),
+                        Step::Obey(order) => Next::Obey(order),
                         Step::Yield | Step::Inflate | Step::Deliver(_) => Next::Yield,
                     }
                 }

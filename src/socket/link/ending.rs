@@ -16,7 +16,7 @@ pub(super) struct Watchers(BTreeMap<Ticket, Waker>);
 
 impl Watchers {
     /// Adds a waker. If there is one under `ticket`, replaces and returns it.
-    fn register(&mut self, ticket: &mut Option<Ticket>, waker: &Waker) -> Option<Waker> {
+    pub(super) fn register(&mut self, ticket: &mut Option<Ticket>, waker: &Waker) -> Option<Waker> {
         let last = self.0.last_key_value();
         let next = last.map_or(Ticket::MIN, |(last, _)| last.saturating_add(1));
         let ticket = *ticket.get_or_insert(next);
@@ -27,7 +27,7 @@ impl Watchers {
         self.0.insert(ticket, waker.clone())
     }
 
-    fn remove(&mut self, ticket: Ticket) -> Option<Waker> {
+    pub(super) fn remove(&mut self, ticket: Ticket) -> Option<Waker> {
         let waker = self.0.remove(&ticket);
         if self.0.is_empty() {
             // An empty map keeps memory for later entries, so drop it.
@@ -37,7 +37,11 @@ impl Watchers {
     }
 
     pub(super) fn wake(self) {
-        self.0.into_values().for_each(Waker::wake);
+        self.into_wakers().for_each(Waker::wake);
+    }
+
+    pub(super) fn into_wakers(self) -> impl Iterator<Item = Waker> {
+        self.0.into_values()
     }
 }
 
@@ -101,7 +105,7 @@ mod tests {
     };
 
     use super::*;
-    use crate::{codec::Role, config::Config, socket::report::Name};
+    use crate::{codec::Role, config::Config, socket::HandshakeInfo};
 
     #[derive(Default)]
     struct Woken(AtomicUsize);
@@ -119,11 +123,11 @@ mod tests {
 
     #[test]
     fn wakes_each_waiter_once_by_its_last_waker() {
-        let name = Name {
-            handler: "",
-            path: "".into(),
-        };
-        let link = Link::new(Role::Server, name, Arc::new(Config::new()));
+        let link = Link::new(
+            Role::Server,
+            HandshakeInfo::default(),
+            Arc::new(Config::new()),
+        );
         let wakers: [Arc<Woken>; 4] = Default::default();
         let mut first = pin!(link.wait_closed());
         {

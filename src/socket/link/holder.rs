@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Link, Stage, State, register};
+use super::{Link, Order, Stage, State, register};
 use crate::{
     codec::Load,
     socket::{RecvError, SendError, TryRecvError, sync::MutexGuard, timer::now},
@@ -125,7 +125,15 @@ impl Link {
 
     /// Returns the first Close of the connection, if there was one.
     pub(in crate::socket) fn first_close(&self) -> Option<CloseFrame> {
-        self.lock().first_close.clone()?.map(|frame| *frame)
+        self.lock().first_close.as_deref()?.clone()
+    }
+
+    /// Returns the first Close of the connection if the peer has sent it. The inner value is `None`
+    /// if it had no code.
+    pub(in crate::socket) fn peer_close(&self) -> Option<Option<CloseFrame>> {
+        let state = self.lock();
+        let first = state.first_close.as_deref().filter(|_| state.peer_closed);
+        first.cloned()
     }
 
     /// Starts the closing handshake. The first call chooses the code.
@@ -133,15 +141,24 @@ impl Link {
         self.close_if_open(frame);
     }
 
+    /// Closes as [`close`](Self::close) does, with a Close without a code.
+    pub(in crate::socket) fn close_without_code(&self) {
+        self.begin_close(None);
+    }
+
     /// Closes as [`close`](Self::close) does, and returns whether this was the first to ask.
     pub(crate) fn close_if_open(&self, frame: CloseFrame) -> bool {
+        self.begin_close(Some(frame))
+    }
+
+    fn begin_close(&self, frame: Option<CloseFrame>) -> bool {
         let mut state = self.lock();
         if state.stage != Stage::Open {
             return false;
         }
         state.stage = Stage::Closing;
-        state.note_close(Some(&frame));
-        state.close = Some(Box::new(frame));
+        state.note_close(frame.as_ref());
+        state.order = Some(Box::new(Order::Close(frame)));
         state.input_over = true;
         let discarded = mem::take(&mut state.inbox);
         let wakers = state.take_wakers();
@@ -182,10 +199,20 @@ impl Link {
         drop(discarded);
     }
 
-    /// Records that the holder has dropped its end.
+    /// Adds a part to the holder's end. Each part has to be [abandoned](Self::abandon).
+    pub(in crate::socket) fn add_part(&self) {
+        self.lock().further_parts += 1;
+    }
+
+    /// Records that the holder has dropped a part of its end. The last part counts.
     pub(in crate::socket) fn abandon(&self, panicking: bool) {
         let mut state = self.lock();
-        state.abandoned = Some(panicking);
+        state.part_panicked |= panicking;
+        if state.further_parts > 0 {
+            state.further_parts -= 1;
+            return;
+        }
+        state.abandoned = Some(state.part_panicked);
         let discarded = mem::take(&mut state.inbox);
         self.wake_connection(state, ());
         drop(discarded);

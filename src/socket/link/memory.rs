@@ -16,7 +16,7 @@ const STEP: usize = 4 * 1024;
 
 /// Returns the Close of a connection that sheds its memory.
 pub(in crate::socket) fn overloaded() -> CloseFrame {
-    CloseFrame::with_cut_reason(
+    CloseFrame::truncated(
         CloseCode::TRY_AGAIN_LATER,
         "too much is buffered for all connections",
     )

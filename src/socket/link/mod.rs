@@ -14,12 +14,14 @@
 //! | `rooms` | memberships in rooms of a hub, and what rooms send |
 //! | `uncompressed` | the queue of messages that are not compressed yet |
 //! | `ending` | waiting for the end |
+//! | `pings` | pings of this side, and waiting for their pongs |
 
 mod connection;
 mod decode;
 mod ending;
 mod holder;
 mod memory;
+mod pings;
 #[cfg(feature = "hub")]
 mod rooms;
 mod sending;
@@ -41,9 +43,10 @@ pub(in crate::socket) use self::{
     connection::TrySleep,
     decode::{FastPath, Next},
     memory::overloaded,
-    sending::Caller,
+    pings::Ping,
+    sending::{Caller, SendFuture},
 };
-use self::{ending::Watchers, uncompressed::Uncompressed};
+use self::{ending::Watchers, pings::Pings, uncompressed::Uncompressed};
 use super::{
     events::{Hook, Registration},
     inbox::Inbox,
@@ -56,7 +59,7 @@ use super::{
 use crate::{
     codec::{Bound, Load, Outgoing, Role},
     config::Config,
-    socket::{RecvError, report::Name},
+    socket::{RecvError, info::HandshakeInfo},
     time::Moment,
     words::{CloseFrame, Closed, ConnectionId},
 };
@@ -68,7 +71,7 @@ pub(crate) struct Link {
     hook: Option<Box<Hook>>,
     opened: Moment,
     role: Role,
-    name: Name,
+    info: HandshakeInfo,
     config: Arc<Config>,
     state: Mutex<State>,
     /// The handler in the connection's own task has something to do. Its waker was not called.
@@ -98,6 +101,12 @@ struct State {
     message_decoded: bool,
     /// `Some` once the holder has dropped its end, with whether it did so in a panic.
     abandoned: Option<bool>,
+    /// The number of parts of the holder's end besides the first: a socket may be split.
+    further_parts: u8,
+    /// A part was dropped in a panic.
+    part_panicked: bool,
+    /// The peer has sent the first Close.
+    peer_closed: bool,
     /// The holder receives nothing: messages that arrive are discarded.
     ignores_incoming: bool,
 
@@ -123,13 +132,15 @@ struct State {
     has_yielded: bool,
 
     stage: Stage,
-    /// The Close that this side wants to send.
-    close: Option<Box<CloseFrame>>,
-    /// The first Close of the connection. `Some(None)` if it had no code, or if the connection has
-    /// ended without a Close.
-    first_close: Option<Option<Box<CloseFrame>>>,
+    /// What this side has requested of the connection.
+    order: Option<Box<Order>>,
+    /// The first Close of the connection. The inner value is `None` if it had no code, or if the
+    /// connection has ended without a Close.
+    first_close: Option<Box<Option<CloseFrame>>>,
     closed: Option<Box<Closed>>,
     round_trip: Option<Duration>,
+    /// The pings of this side. Boxed because most connections have none.
+    pings: Option<Box<Pings>>,
     traffic: Traffic,
     /// The handler returned while its `WebSocket` lived on elsewhere.
     handed_on: bool,
@@ -152,6 +163,15 @@ struct State {
     counted: u32,
 }
 
+/// A request of this side to the connection.
+#[derive(Debug)]
+pub(in crate::socket) enum Order {
+    /// Close. Without a frame, the Close has no code.
+    Close(Option<CloseFrame>),
+    /// Send a ping.
+    Ping,
+}
+
 /// The stages of a connection's life.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 enum Stage {
@@ -165,14 +185,14 @@ enum Stage {
 
 impl Link {
     /// Makes the link of a connection that belongs to no registry.
-    pub(crate) fn new(role: Role, name: Name, config: Arc<Config>) -> Self {
-        Self::registered(Registration::none(), role, name, config)
+    pub(crate) fn new(role: Role, info: HandshakeInfo, config: Arc<Config>) -> Self {
+        Self::registered(Registration::none(), role, info, config)
     }
 
     pub(crate) fn registered(
         registration: Registration,
         role: Role,
-        name: Name,
+        info: HandshakeInfo,
         config: Arc<Config>,
     ) -> Self {
         Self {
@@ -180,7 +200,7 @@ impl Link {
             hook: registration.hook,
             opened: timer::now(),
             role,
-            name,
+            info,
             config,
             state: Mutex::default(),
             handler_is_due: AtomicBool::new(false),
@@ -192,7 +212,7 @@ impl Link {
         self.id
     }
 
-    /// Returns where events of the connection go, if somebody asked for them.
+    /// Returns the receiver of the connection's events, if it has one.
     pub(in crate::socket) fn hook(&self) -> Option<&Hook> {
         self.hook.as_deref()
     }
@@ -248,7 +268,7 @@ impl State {
     /// Records a Close, unless there was one before.
     fn note_close(&mut self, frame: Option<&CloseFrame>) {
         self.first_close
-            .get_or_insert_with(|| frame.cloned().map(Box::new));
+            .get_or_insert_with(|| Box::new(frame.cloned()));
     }
 
     /// Returns the load that is queued and not written yet.
@@ -276,9 +296,11 @@ impl State {
 
     /// Takes all wakers, because the connection ends.
     fn take_wakers(&mut self) -> Wakers {
+        let pings = self.take_ping_wakers();
         let waiters = self.waiters.as_mut();
         Wakers {
             holder: [self.reader.take(), self.writer.take()],
+            pings,
             waiters: waiters.map_or_else(Vec::new, |waiters| waiters.take_wakers()),
         }
     }
@@ -304,13 +326,14 @@ impl State {
 /// Wakers to be called without the lock.
 struct Wakers {
     holder: [Option<Waker>; 2],
+    pings: Watchers,
     waiters: Vec<Waker>,
 }
 
 impl Wakers {
     fn all(self) -> impl Iterator<Item = Waker> {
         let holder = self.holder.into_iter().flatten();
-        holder.chain(self.waiters)
+        holder.chain(self.pings.into_wakers()).chain(self.waiters)
     }
 }
 

@@ -2,17 +2,24 @@
 
 use std::{
     future::Future,
+    mem,
     pin::Pin,
     task::{Context, Poll, Waker, ready},
+    time::Duration,
 };
 
-use tokio::task::coop;
+use bytes::Bytes;
+use tokio::{
+    task::coop,
+    time::{Sleep, sleep},
+};
 
 use super::{Link, Stage, State, holder::wait};
 use crate::{
     codec::Load,
     socket::{
-        SendError, TrySendError,
+        SendError, SendTimeoutError, TrySendError,
+        sync::MutexGuard,
         waiters::{self, Ticket, Waiters},
     },
     words::Message,
@@ -48,6 +55,11 @@ impl<'a> SendFuture<'a> {
             compresses,
             place: None,
         }
+    }
+
+    /// Takes a message out that was not sent.
+    fn take_message(&mut self) -> Message {
+        mem::replace(&mut self.message, Message::Binary(Bytes::new()))
     }
 }
 
@@ -118,11 +130,52 @@ impl SendFuture<'_> {
     }
 }
 
+/// The future of sending one message with a deadline.
+#[derive(Debug)]
+#[must_use = "futures do nothing unless they are polled"]
+pub(in crate::socket) struct SendTimeout<'a> {
+    send: SendFuture<'a>,
+    limit: Duration,
+    /// Set when the send first has to wait.
+    sleep: Option<Pin<Box<Sleep>>>,
+}
+
+impl Future for SendTimeout<'_> {
+    type Output = Result<(), SendTimeoutError>;
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
+        let this = &mut *self;
+        match Pin::new(&mut this.send).poll(cx) {
+            Poll::Ready(Ok(())) => return Poll::Ready(Ok(())),
+            Poll::Ready(Err(SendError::Closed)) => {
+                return Poll::Ready(Err(SendTimeoutError::Closed(this.send.take_message())));
+            }
+            Poll::Pending => {}
+        }
+        let limit = this.limit;
+        let sleep = this.sleep.get_or_insert_with(|| Box::pin(sleep(limit)));
+        ready!(sleep.as_mut().poll(cx));
+        Poll::Ready(Err(SendTimeoutError::Timeout(this.send.take_message())))
+    }
+}
+
 impl Drop for SendFuture<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.place {
             self.link.leave_queue(ticket);
         }
+    }
+}
+
+/// The result of claiming room: whether there is room, with a waker to drop without the lock.
+type Claim = Result<Option<Waker>, Option<Waker>>;
+
+/// Converts a claim for a sink. Call it without the lock.
+fn room_of(room: &Result<Claim, SendError>) -> Poll<Result<(), SendError>> {
+    match room {
+        Ok(Ok(_)) => Poll::Ready(Ok(())),
+        Ok(Err(_)) => Poll::Pending,
+        Err(error) => Poll::Ready(Err(*error)),
     }
 }
 
@@ -143,6 +196,20 @@ impl Link {
         SendFuture::new(self, message, caller, false)
     }
 
+    /// Queues a message as [`send`](Self::send) does, and gives it up after `limit`.
+    pub(in crate::socket) fn send_timeout(
+        &self,
+        message: Message,
+        limit: Duration,
+        caller: Caller,
+    ) -> SendTimeout<'_> {
+        SendTimeout {
+            send: self.send(message, caller),
+            limit,
+            sleep: None,
+        }
+    }
+
     pub(in crate::socket) fn try_send(&self, mut message: Message) -> Result<(), TrySendError> {
         let mut state = self.lock();
         if state.stage != Stage::Open {
@@ -158,14 +225,33 @@ impl Link {
     }
 
     /// Queues a message without checking for room.
-    pub(in crate::socket) fn push(&self, mut message: Message) -> Result<(), SendError> {
+    pub(in crate::socket) fn push(&self, message: Message) -> Result<(), SendError> {
         let mut state = self.lock();
+        let place = state.sink_ticket.take();
+        state.flush_target = None;
+        self.push_in(state, message, place)
+    }
+
+    /// Queues a message of a [`Sender`](crate::Sender) that is a sink and has this `place`.
+    pub(in crate::socket) fn push_from(
+        &self,
+        message: Message,
+        place: &mut Option<Ticket>,
+    ) -> Result<(), SendError> {
+        self.push_in(self.lock(), message, place.take())
+    }
+
+    fn push_in(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        mut message: Message,
+        place: Option<Ticket>,
+    ) -> Result<(), SendError> {
         if state.stage != Stage::Open {
+            drop(state);
             return Err(SendError::Closed);
         }
-        state.flush_target = None;
-        let sink = state.sink_ticket.take();
-        let left = match (sink, &mut state.waiters) {
+        let left = match (place, &mut state.waiters) {
             (Some(ticket), Some(waiters)) => waiters.leave(ticket),
             _ => None,
         };
@@ -176,28 +262,60 @@ impl Link {
         self.wake_connection(state, Ok(()))
     }
 
-    /// Waits for room for the next [`push`](Self::push). A sink does not know the size of its
-    /// message yet, so one message may exceed the bound.
-    pub(in crate::socket) fn poll_room(&self, cx: &mut Context<'_>) -> Poll<Result<(), SendError>> {
+    /// Waits for room for `len` bytes, which the next [`push`](Self::push) takes.
+    ///
+    /// A sink does not know the size of its message yet, so it asks for one byte, and one message
+    /// may exceed the bound.
+    pub(in crate::socket) fn poll_room(
+        &self,
+        len: usize,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), SendError>> {
         let mut state = self.lock();
-        if state.stage != Stage::Open {
-            return Poll::Ready(Err(SendError::Closed));
-        }
-        let mut place = state.sink_ticket.take();
-        // The room stays reserved until the message comes, if it comes.
-        let unneeded = match place {
-            Some(ticket) if self.is_turn(&state, ticket, 1) => {
-                let waiters = state.waiters.get_or_insert_default();
-                Ok(waiters.reserve(ticket, 1))
-            }
-            _ => self.claim_room(&mut state, &mut place, 1, cx),
-        };
+        let mut place = state.sink_ticket;
+        let room = self.poll_room_in(&mut state, &mut place, len, cx);
         state.sink_ticket = place;
         drop(state);
-        match unneeded {
-            Ok(_) => Poll::Ready(Ok(())),
-            Err(_) => Poll::Pending,
+        room_of(&room)
+    }
+
+    /// Waits for room for the next [`push_from`](Self::push_from) of a [`Sender`](crate::Sender).
+    pub(in crate::socket) fn poll_room_from(
+        &self,
+        place: &mut Option<Ticket>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Result<(), SendError>> {
+        let budget = ready!(coop::poll_proceed(cx));
+        let mut state = self.lock();
+        let room = self.poll_room_in(&mut state, place, 1, cx);
+        drop(state);
+        let room = room_of(&room);
+        if room.is_ready() {
+            budget.made_progress();
         }
+        room
+    }
+
+    /// Returns whether there is room: `Ok(Ok(_))`, or a `place` in the queue has to be kept:
+    /// `Ok(Err(_))`. Returns a waker to drop without the lock in both cases.
+    fn poll_room_in(
+        &self,
+        state: &mut State,
+        place: &mut Option<Ticket>,
+        len: usize,
+        cx: &Context<'_>,
+    ) -> Result<Claim, SendError> {
+        if state.stage != Stage::Open {
+            return Err(SendError::Closed);
+        }
+        Ok(match *place {
+            // The room stays reserved until the message comes, if it comes.
+            Some(ticket) if self.is_turn(state, ticket, len) => {
+                let waiters = state.waiters.get_or_insert_default();
+                Ok(waiters.reserve(ticket, len))
+            }
+            _ => self.claim_room(state, place, len, cx),
+        })
     }
 
     /// Waits until all messages are written that were sent before the first poll.
@@ -217,8 +335,8 @@ impl Link {
         wait(state, cx)
     }
 
-    /// Removes a future that is dropped from the queue.
-    fn leave_queue(&self, ticket: Ticket) {
+    /// Removes a future, or a sink, that is dropped from the queue.
+    pub(in crate::socket) fn leave_queue(&self, ticket: Ticket) {
         let mut state = self.lock();
         let left = state.waiters.as_mut().map(|waiters| waiters.leave(ticket));
         let granted = state.grant_room(self.config.outbox());
@@ -230,6 +348,19 @@ impl Link {
         }
         drop((left, empty_waiters));
         granted.into_iter().for_each(Waker::wake);
+    }
+
+    /// Gives up the place and the flush of a sink that is dropped while its connection stays open.
+    pub(in crate::socket) fn leave_as_sink(&self) {
+        let mut state = self.lock();
+        state.flush_target = None;
+        let place = state.sink_ticket.take();
+        let writer = state.writer.take();
+        drop(state);
+        drop(writer);
+        if let Some(ticket) = place {
+            self.leave_queue(ticket);
+        }
     }
 
     /// Returns whether a new caller may queue a message of `len` bytes at once.
@@ -262,7 +393,7 @@ impl Link {
         place: &mut Option<Ticket>,
         len: usize,
         cx: &Context<'_>,
-    ) -> Result<Option<Waker>, Option<Waker>> {
+    ) -> Claim {
         let Some(ticket) = *place else {
             if self.may_send_now(state, len) {
                 return Ok(None);

@@ -14,8 +14,7 @@ use crate::{
     codec::Role,
     config::Config,
     socket::{
-        Events, Hook, Link, Registration, Served, Setup, WebSocket,
-        report::Name,
+        Events, HandshakeInfo, Hook, Link, Registration, Served, Setup, Values, WebSocket,
         session::{self, Session},
     },
     words::{BoxError, ConnectionId},
@@ -37,14 +36,14 @@ pub(crate) fn config() -> Config {
 
 fn served(config: Config, peer: &Peer) -> Served<Peer> {
     let config = Arc::new(config);
-    let name = Name {
-        handler: "",
-        path: "".into(),
-    };
     Served {
         io: peer.clone(),
         early: Bytes::new(),
-        link: Arc::new(Link::new(Role::Server, name, Arc::clone(&config))),
+        link: Arc::new(Link::new(
+            Role::Server,
+            HandshakeInfo::default(),
+            Arc::clone(&config),
+        )),
         setup: Setup::new(config),
     }
 }
@@ -67,12 +66,8 @@ pub(crate) fn counted(
         id: ConnectionId::next(),
         hook: Some(Box::new(Hook::new(events, false, true))),
     };
-    let name = Name {
-        handler: "",
-        path: "".into(),
-    };
     let config = Arc::clone(&served.setup.config);
-    let link = Link::registered(registration, Role::Server, name, config);
+    let link = Link::registered(registration, Role::Server, HandshakeInfo::default(), config);
     served.link = Arc::new(link);
     let link = Arc::clone(&served.link);
     Connection::new(session::detached(served), link, peer)
@@ -86,7 +81,7 @@ pub(crate) fn handled<F: Future<Output = Verdict>>(
 ) -> Connection<F> {
     let served = served(config, &peer);
     let link = Arc::clone(&served.link);
-    let session = session::serve(served, Box::default(), (), None, handle);
+    let session = session::serve(served, Values::default(), (), None, handle);
     Connection::new(session, link, peer)
 }
 

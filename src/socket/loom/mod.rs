@@ -15,10 +15,12 @@
 //! | `receiving` | models of receiving |
 //! | `sending` | models of sending, and of waiting for room |
 //! | `ending` | models of the end |
+//! | `halves` | models of halves and of pings |
 //! | `shedding` | models of a connection that drops its memory |
 
 pub(crate) mod connection;
 mod ending;
+mod halves;
 pub(crate) mod peer;
 mod receiving;
 mod sending;

@@ -22,6 +22,7 @@ struct Script {
     /// The peer has sent a Close. It answers ours first if it has not, then ends the stream.
     has_sent_close: bool,
     is_gone: bool,
+    answers_pings: bool,
     gate: Option<Arc<Gate>>,
     written: Vec<u8>,
     reader: Option<Waker>,
@@ -57,6 +58,12 @@ impl Peer {
         self.then(frame(0x82, payload).to_vec())
     }
 
+    /// Answers each ping at once.
+    pub(crate) fn answers_pings(self) -> Self {
+        self.0.lock().unwrap().answers_pings = true;
+        self
+    }
+
     pub(crate) fn closes(self) -> Self {
         self.then(CLOSE.to_vec())
     }
@@ -87,9 +94,15 @@ impl Peer {
     pub(crate) fn written(&self) -> (Vec<u8>, bool) {
         let script = self.0.lock().unwrap();
         let (mut payloads, mut rest) = (Vec::new(), &script.written[..]);
-        while let [0x82 | 0x8a, 1, payload, behind @ ..] = rest {
-            payloads.push(*payload);
-            rest = behind;
+        loop {
+            rest = match rest {
+                [0x82 | 0x8a, 1, payload, behind @ ..] => {
+                    payloads.push(*payload);
+                    behind
+                }
+                [0x89, len, behind @ ..] => &behind[usize::from(*len)..],
+                _ => break,
+            };
         }
         assert!(matches!(rest, [] | [0x88, ..]), "{rest:?}");
         (payloads, !rest.is_empty())
@@ -144,10 +157,25 @@ impl AsyncWrite for Peer {
             return Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()));
         }
         script.written.extend(bytes);
+        let mut is_answered = false;
+        if script.answers_pings {
+            let mut rest = bytes;
+            while let [kind, len, behind @ ..] = rest {
+                let (payload, behind) = behind.split_at(usize::from(*len));
+                if *kind == 0x89 {
+                    let pong = [&[0x8a, 0x80 | len, 0, 0, 0, 0], payload].concat();
+                    script.sends.push_back(pong);
+                    is_answered = true;
+                }
+                rest = behind;
+            }
+        }
         let reader = script.reader.take();
         drop(script);
-        if let Some(reader) = reader.filter(|_| self.written().1) {
-            reader.wake();
+        if is_answered || self.written().1 {
+            if let Some(reader) = reader {
+                reader.wake();
+            }
         }
         Poll::Ready(Ok(bytes.len()))
     }

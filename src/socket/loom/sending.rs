@@ -103,7 +103,7 @@ fn a_sink_is_flushed_beside_a_sender() {
         let sender = thread::spawn(move || assert!(wait_for(other).is_ok()));
         let (link, peer) = (connection.link(), connection.peer.clone());
         let sink = thread::spawn(move || {
-            assert!(wait_for(poll_fn(|cx| link.poll_room(cx))).is_ok());
+            assert!(wait_for(poll_fn(|cx| link.poll_room(1, cx))).is_ok());
             assert!(link.push(message(2)).is_ok());
             assert!(wait_for(flushed(&link)).is_ok());
             assert!(peer.written().0.contains(&2));

@@ -1,3 +1,3 @@
-//! Tests of `tower-websocket` under HTTP servers that need a newer Rust than the crate.
+//! Tests and examples of `tower-websocket` with HTTP servers and other crates that need a newer Rust than it.
 //!
-//! Each server has one file in `tests/`. The library is empty.
+//! Each of them has one file in `tests/`, and the examples are in `examples/`. The library is empty.

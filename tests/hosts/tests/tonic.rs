@@ -38,7 +38,7 @@ use crate::host::{
     within,
 };
 
-/// A named service, like tonic's generated code. It repeats the body of every call.
+/// A named service like those that tonic generates. It repeats the body of every call.
 #[derive(Clone, Debug)]
 struct Repeat;
 

@@ -1,4 +1,4 @@
-//! What every host has to do, and the clients that ask it to: hyper's and tokio-tungstenite's.
+//! Tests that every host has to pass, with the clients of hyper and tokio-tungstenite.
 //!
 //! The tests of the member `tests/hosts` include it, too.
 

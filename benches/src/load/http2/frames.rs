@@ -47,7 +47,7 @@ pub(super) fn push(out: &mut Vec<u8>, kind: u8, flags: u8, stream: u32, payload:
     out.extend_from_slice(payload);
 }
 
-/// Appends the client's preface. Its large windows seldom need an update.
+/// Appends the client's preface. It opens large windows, so that they seldom need an update.
 pub(super) fn push_preface(out: &mut Vec<u8>) {
     out.extend_from_slice(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n");
     let mut settings = Vec::new();

@@ -64,7 +64,7 @@ fn refuses_a_reference_to_an_earlier_message_without_context_takeover() {
 #[test]
 fn continues_after_a_final_block() {
     let last = [0xf3, 0x48, 0xcd, 0xc9, 0xc9, 0x07, 0x00];
-    // Without and with an empty block after it, of which a sender cuts off the tail.
+    // The final block alone, and followed by an empty block. The sender cuts off the end of an empty block.
     for payload in [
         last.to_vec(),
         [&last[..], &[0]].concat(),

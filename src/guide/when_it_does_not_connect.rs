@@ -11,8 +11,9 @@
 //!
 //! With the feature `tracing` the cause is also in the log of the server:
 //!
-//! - A refusal is logged at info level once a minute for each reason, each status of a handler and each origin
-//!   (64 origins at most), with its path, status and reason. All other refusals are logged at debug level (`RUST_LOG=tower_websocket=debug`).
+//! - A refusal is logged at info level once a minute for each reason, each status of a handler and each origin (64
+//!   origins at most), with its path, status and reason. All other refusals are logged at debug level
+//!   (`RUST_LOG=tower_websocket=debug`).
 //! - The same holds for a handshake that a proxy has turned into a plain request.
 //! - A handshake that the layer passes to the inner service is logged at debug level.
 //!
@@ -46,7 +47,7 @@
 //! | Cause | What to do |
 //! | --- | --- |
 //! | The layer has another [`path`](crate::WebSocketLayer::path): `/ws/` is not `/ws`, and a nested router removes its prefix. | Use the path in the log line: the layer sees that one. |
-//! | A proxy has dropped `Upgrade`, or uses HTTP/1.0. Logged at info level. | See [below](#behind-a-proxy). |
+//! | A proxy has dropped `Upgrade`, or uses HTTP/1.0. Logged at info level. | See [behind a proxy](super::proxies). |
 //! | An extended CONNECT over HTTP/2, but the feature `http2` is off. Logged once at info level. | Turn the feature on, or switch extended CONNECT off in the server. |
 //! | The layer is switched off, or [`matching`](crate::WebSocketLayer::matching) returned false. | |
 //!
@@ -58,7 +59,7 @@
 //! | Text | Cause |
 //! | --- | --- |
 //! | `this address speaks websocket` | A plain request, for example from a browser that opens the address. |
-//! | `… has no Upgrade: websocket`, `… came over HTTP/1.0` | A proxy: see [below](#behind-a-proxy). |
+//! | `… has no Upgrade: websocket`, `… came over HTTP/1.0` | A proxy: see [behind a proxy](super::proxies). |
 //! | `sec-websocket-version 13 is the only one supported` | A client from before 2011, or a hand-written request. |
 //! | `websockets are not served over HTTP/2 here` | The feature `http2` is off. |
 //!
@@ -90,7 +91,7 @@
 //!
 //! | Status | Cause |
 //! | --- | --- |
-//! | 400 `connection does not name upgrade` | A proxy passes on `Upgrade` but not `Connection`: see [below](#behind-a-proxy). |
+//! | 400 `connection does not name upgrade` | A proxy passes on `Upgrade` but not `Connection`: see [behind a proxy](super::proxies). |
 //! | 400 | The request breaks the rule of the handshake that the text names, or [a subprotocol is required](crate::WebSocketLayer::require_subprotocol). |
 //! | 401 and others | The handler's [`Refusal`](crate::Refusal), or an outer layer. |
 //! | 405 | The method is not GET. |
@@ -98,19 +99,3 @@
 //! | 500 | A panic in `accept`, or in a function given to the layer or its origin policy; no address for `max_per_peer`; or a server that does not hand out its connections. Logged at error level. |
 //! | 501 | An extended CONNECT for another protocol. |
 //! | 503 | [`Connections::max_connections`](crate::Connections::max_connections) are open, the server shuts down, or `accept` took too long. |
-//!
-//! # Behind a proxy
-//!
-//! A proxy has to pass on `Upgrade` and `Connection`, and has to use HTTP/1.1. It should not change `Host`.
-//! haproxy does all this by default. nginx needs these lines:
-//!
-//! ```text
-//! location /ws {
-//!     proxy_pass http://127.0.0.1:3000;
-//!     proxy_http_version 1.1;
-//!     proxy_set_header Upgrade $http_upgrade;
-//!     proxy_set_header Connection "upgrade";
-//!     proxy_set_header Host $http_host;
-//!     proxy_read_timeout 1h;
-//! }
-//! ```

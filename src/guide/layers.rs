@@ -80,8 +80,8 @@
 //! | | |
 //! | --- | --- |
 //! | `.layer(ws)` before `.route(..)` | connects |
-//! | `.layer(ws).fallback(..)` | 404: the layer is not around a fallback that is added later |
+//! | `.layer(ws).fallback(..)` | the fallback answers, also handshakes: the layer is not around a fallback that is added later |
 //! | `.route_layer(ws)`, or `.layer(ws)` in a nested router, without a route or fallback for the path | 404: the layer is not reached |
 //! | two layers for one path | the one added last answers, because it is the outer one |
 //! | `ServiceBuilder::option_layer` | does not compile: use [`WebSocketLayer::enabled`](crate::WebSocketLayer::enabled) |
-//! | `layer.layer(router)` in `axum::serve` | does not compile: the body needs `MapResponseLayer`, as the README shows |
+//! | `layer.layer(router)` in `axum::serve` | does not compile: the body needs `MapResponseLayer`, as [the first page](super::start#around-the-whole-router) shows |

@@ -2,30 +2,60 @@
 //!
 //! The crate handles Ping, Pong and Close itself. They are not messages.
 
+mod compare;
+mod convert;
+mod into;
+
 use std::{error::Error, fmt};
 
 use bytes::Bytes;
 
+pub use self::into::IntoMessage;
 use super::Utf8Bytes;
 
 /// One whole message, after reassembly of its fragments.
 ///
-/// [`WebSocket::send`] takes every type that converts into a message: strings become text, byte
-/// buffers become binary.
+/// There are two kinds, text and binary, and there will be no third: Ping, Pong and Close never reach the application,
+/// so a `match` needs no arms for them.
+///
+/// # Conversions
+///
+/// [`WebSocket::send`] takes every type that converts into a message ([`IntoMessage`]). For other values, use
+/// `to_string`, `format!`, or `Message::json` of the feature `json`.
+///
+/// | | Text | Binary |
+/// | --- | --- | --- |
+/// | not copied | `String`, `Box<str>`, [`Utf8Bytes`] | `Vec<u8>`, `Box<[u8]>`, `Arc<[u8]>`, [`Bytes`], `BytesMut` |
+/// | copied if borrowed | `Cow<str>` | `Cow<[u8]>` |
+/// | copied | `&str`, `&String`, `Arc<str>` | `&[u8]`, `&Vec<u8>`, `[u8; N]`, `&[u8; N]` |
+///
+/// Clones of a `Message` share its payload. To send one message to many connections, make it once and clone it.
+///
+/// # Comparisons
+///
+/// A message compares with strings and with bytes, in either order. A text message never equals bytes, and a binary
+/// message never equals text. To compare payloads only, use [`as_bytes`](Self::as_bytes).
+///
+/// # Secrets
+///
+/// `Debug` shows the kind and the length, not the payload, because messages may be secret and logs often show it.
 ///
 /// # Examples
 ///
 /// ```
 /// use tower_websocket::Message;
 ///
-/// assert!(Message::from("Hello").is_text());
-/// assert!(Message::from(vec![0xff]).is_binary());
+/// let text = Message::from("Hello");
+/// assert_eq!(text, "Hello");
+/// assert_ne!(text, b"Hello");
+/// assert_eq!(format!("{text:?}"), "Text(5 bytes)");
+/// assert_eq!(Message::from(vec![0xff]), [0xff]);
 /// ```
 ///
 /// Source: [RFC 6455 §5.6](https://www.rfc-editor.org/rfc/rfc6455#section-5.6).
 ///
 /// [`WebSocket::send`]: crate::WebSocket::send
-#[derive(Clone, Debug, Eq, Hash, PartialEq)]
+#[derive(Clone, Eq, Hash, PartialEq)]
 #[expect(
     clippy::exhaustive_enums,
     reason = "RFC 6455 defines exactly two kinds of data"
@@ -123,43 +153,23 @@ impl Message {
     }
 }
 
-impl From<Utf8Bytes> for Message {
-    fn from(text: Utf8Bytes) -> Self {
-        Self::Text(text)
+impl AsRef<[u8]> for Message {
+    fn as_ref(&self) -> &[u8] {
+        self.as_bytes()
     }
 }
 
-impl From<String> for Message {
-    fn from(text: String) -> Self {
-        Self::Text(text.into())
+impl fmt::Debug for Message {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let kind = if self.is_text() { "Text" } else { "Binary" };
+        write!(f, "{kind}({} bytes)", self.len())
     }
 }
 
-impl From<&str> for Message {
-    fn from(text: &str) -> Self {
-        Self::Text(text.into())
-    }
-}
-
-impl From<Bytes> for Message {
-    fn from(bytes: Bytes) -> Self {
-        Self::Binary(bytes)
-    }
-}
-
-impl From<Vec<u8>> for Message {
-    fn from(bytes: Vec<u8>) -> Self {
-        Self::Binary(bytes.into())
-    }
-}
-
-impl From<&[u8]> for Message {
-    fn from(bytes: &[u8]) -> Self {
-        Self::Binary(Bytes::copy_from_slice(bytes))
-    }
-}
-
-/// [`Message::into_text`](crate::Message::into_text) was called on a binary message.
+/// A message is binary, and text was expected, as by [`Message::into_text`](crate::Message::into_text).
+///
+/// A handler that returns it, or an error whose source it is, closes the connection with 1003: the peer sent the wrong
+/// kind of message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct NotText;
@@ -177,11 +187,20 @@ mod tests {
     use super::*;
 
     #[test]
-    fn makes_text_from_strings_and_binary_from_bytes() {
-        assert!(Message::from("a").is_text());
-        assert!(Message::from(String::from("a")).is_text());
-        assert!(Message::from(&b"a"[..]).is_binary());
-        assert!(Message::from(Bytes::from_static(b"a")).is_binary());
+    fn debug_shows_kind_and_length_but_no_payload() {
+        assert_eq!(format!("{:?}", Message::text("secret")), "Text(6 bytes)");
+        assert_eq!(
+            format!("{:#?}", Message::binary("secret")),
+            "Binary(6 bytes)"
+        );
+    }
+
+    #[test]
+    fn both_kinds_are_seen_as_bytes() {
+        for message in [Message::text("abc"), Message::binary("abc")] {
+            let bytes: &[u8] = message.as_ref();
+            assert_eq!(bytes, b"abc", "{message:?}");
+        }
     }
 
     #[test]

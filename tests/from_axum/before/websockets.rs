@@ -1,0 +1,94 @@
+//! A greeting, then both directions at once, each in a task of its own.
+
+use std::{net::SocketAddr, ops::ControlFlow, time::Duration};
+
+use axum::{
+    Router,
+    extract::{
+        ConnectInfo,
+        ws::{CloseFrame, Message, WebSocket, WebSocketUpgrade, close_code},
+    },
+    http::HeaderMap,
+    response::Response,
+    routing::any,
+};
+use futures_util::{SinkExt, StreamExt};
+use tokio::time::sleep;
+
+use crate::Log;
+
+const PAUSE: Duration = Duration::from_millis(1);
+
+pub(crate) fn app(log: Log) -> Router {
+    Router::new().route(
+        "/ws",
+        any(
+            async move |upgrade, ConnectInfo(peer), headers: HeaderMap| {
+                log.line(format!("{:?} connects", headers.get("user-agent")));
+                open(upgrade, peer, log)
+            },
+        ),
+    )
+}
+
+fn open(upgrade: WebSocketUpgrade, peer: SocketAddr, log: Log) -> Response {
+    upgrade.on_upgrade(move |socket| talk(socket, peer, log))
+}
+
+async fn talk(mut socket: WebSocket, peer: SocketAddr, log: Log) {
+    let _ = socket.send(Message::Ping("1".into())).await;
+    for number in 1..5 {
+        let greeting = Message::Text(format!("greeting {number}").into());
+        if socket.send(greeting).await.is_err() {
+            return;
+        }
+        sleep(PAUSE).await;
+    }
+    let (mut sender, mut receiver) = socket.split();
+    let outgoing = log.clone();
+    let mut pushing = tokio::spawn(async move {
+        for number in 0..20 {
+            let news = Message::Text(format!("news {number}").into());
+            if sender.send(news).await.is_err() {
+                return number;
+            }
+            sleep(PAUSE).await;
+        }
+        outgoing.line(format!("closing {}", peer.ip()));
+        let (code, reason) = (close_code::NORMAL, "Goodbye".into());
+        let frame = Some(CloseFrame { code, reason });
+        let _ = sender.send(Message::Close(frame)).await;
+        20
+    });
+    let incoming = log.clone();
+    let mut receiving = tokio::spawn(async move {
+        let mut count = 0;
+        while let Some(Ok(message)) = receiver.next().await {
+            if note(&message, &incoming).is_break() {
+                break;
+            }
+            count += 1;
+        }
+        count
+    });
+    tokio::select! {
+        pushed = &mut pushing => {
+            receiving.abort();
+            log.line(format!("{pushed:?} pushed"));
+        }
+        received = &mut receiving => {
+            pushing.abort();
+            log.line(format!("{received:?} received"));
+        }
+    }
+}
+
+fn note(message: &Message, log: &Log) -> ControlFlow<()> {
+    match message {
+        Message::Text(text) => log.line(format!("text {text}")),
+        Message::Binary(bytes) => log.line(format!("{} bytes", bytes.len())),
+        Message::Ping(_) | Message::Pong(_) => {}
+        Message::Close(_) => return ControlFlow::Break(()),
+    }
+    ControlFlow::Continue(())
+}

@@ -1,0 +1,11 @@
+//! A constant that is no close code of a Close frame.
+// error: E0080
+// says: this close code may not be sent
+
+use tower_websocket::CloseCode;
+
+const NO_CLOSE: CloseCode = CloseCode::of::<1006>();
+
+fn main() {
+    println!("{NO_CLOSE}");
+}
