@@ -5,7 +5,8 @@
 //! connection is polled only when it is woken. The clock is paused, so no timer can hide a lost
 //! wake: the model then ends in a deadlock, which loom reports.
 //!
-//! `RUSTFLAGS="--cfg tower_websocket_loom" cargo test --release --lib loom` runs them.
+//! `RUSTFLAGS="--cfg tower_websocket_loom" cargo test --release --lib --features hub loom` runs them,
+//! and those of rooms in `hub/loom`.
 //!
 //! | File | Holds |
 //! | --- | --- |
