@@ -19,8 +19,8 @@ use support::{
 };
 use tokio::{
     io::{
-        AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream,
-        copy_bidirectional, duplex, split,
+        AsyncBufReadExt, AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, DuplexStream, duplex,
+        split,
     },
     time::timeout,
 };
@@ -385,12 +385,6 @@ async fn dropped_futures_lose_no_bytes() {
     }
 }
 
-/// Copies until both ends have ended, as a tunnel does.
-async fn tunnel(near: DuplexStream, mut far: ByteStream) -> io::Result<(u64, u64)> {
-    let mut near = near;
-    copy_bidirectional(&mut near, &mut far).await
-}
-
 #[cfg(feature = "client")]
 #[tokio::test(start_paused = true)]
 async fn carries_a_tunnel_both_ways() {
@@ -404,8 +398,10 @@ async fn carries_a_tunnel_both_ways() {
         });
         let io = pipe::serve(layer.into_service(), capacity);
         let (socket, _) = within(connect_with("ws://example.com/", io)).await.unwrap();
-        let (application, near) = duplex(capacity);
-        let carries = tokio::spawn(tunnel(near, socket.into_io()));
+        let (application, mut near) = duplex(capacity);
+        let mut far = socket.into_io();
+        let carries =
+            tokio::spawn(async move { tokio::io::copy_bidirectional(&mut near, &mut far).await });
         let data = bytes(1 << 20);
         let (mut reader, mut writer) = split(application);
         let sent = data.clone();

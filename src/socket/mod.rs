@@ -25,6 +25,7 @@
 //! | `io` | fast paths for TCP |
 //! | `http2` | streams of HTTP/2 |
 //! | `budget` | limits on the work of one poll |
+//! | `spacing` | blocks of memory that are larger than glibc's gaps |
 //! | `timer` | one timer for all deadlines of a connection |
 //! | `byte_stream` | a socket as a stream of bytes: [`ByteStream`] |
 //! | `ping` | pings that the application asks for |
@@ -60,6 +61,7 @@ mod sender;
 mod sending;
 mod session;
 mod setup;
+mod spacing;
 mod streams;
 pub(crate) mod sync;
 mod timer;

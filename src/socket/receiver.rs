@@ -5,6 +5,7 @@ use std::{mem, sync::Arc};
 use super::{
     budget::{Budget, Spent},
     input::Input,
+    spacing::{Spacing, is_too_large_for_a_gap},
 };
 use crate::{
     codec::{Assembly, Decoder, Event, ReadBuffers, Rules, Violation},
@@ -24,7 +25,10 @@ pub(super) struct Receiver {
     spent: Spent,
     /// The peer's rate limits. Boxed because few configurations have any.
     allowance: Option<Box<Allowance>>,
+    _spacing: Spacing,
 }
+
+const _: () = assert!(is_too_large_for_a_gap::<Receiver>());
 
 /// The next step of a receiver.
 #[derive(Debug, Default)]
@@ -71,6 +75,7 @@ impl Receiver {
             next: Next::Decode,
             spent: Spent::default(),
             allowance,
+            _spacing: Spacing::default(),
         }
     }
 

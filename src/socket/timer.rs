@@ -6,11 +6,13 @@ use std::{
     task::{Context, Poll},
 };
 
+use pin_project_lite::pin_project;
 use tokio::{
     task::unconstrained,
     time::{Instant, Sleep, sleep_until},
 };
 
+use super::spacing::{Spacing, is_too_large_for_a_gap};
 use crate::time::Moment;
 
 /// Returns the time of tokio's clock, which tests can pause.
@@ -28,9 +30,30 @@ pub(crate) fn now() -> Moment {
 /// it.
 #[derive(Debug, Default)]
 pub(super) struct Timer {
-    sleep: Option<Pin<Box<Sleep>>>,
+    sleep: Option<Pin<Box<Spaced>>>,
     /// When the timer wakes the task, if it is set.
     wakes_at: Option<Moment>,
+}
+
+pin_project! {
+    /// The timer of tokio, in a block that is too large for a gap.
+    #[derive(Debug)]
+    struct Spaced {
+        #[pin]
+        sleep: Sleep,
+        spacing: Spacing,
+    }
+}
+
+const _: () = assert!(is_too_large_for_a_gap::<Spaced>());
+
+impl Spaced {
+    fn until(deadline: Moment) -> Self {
+        Self {
+            sleep: sleep_until(instant(deadline)),
+            spacing: Spacing::default(),
+        }
+    }
 }
 
 /// Returns whether a timer wakes the task after `now`, at `deadline` or before.
@@ -59,8 +82,8 @@ impl Timer {
     #[inline]
     pub(super) fn is_set(&self, deadline: Option<Moment>, now: Moment) -> bool {
         match (&self.sleep, deadline) {
-            (Some(sleep), Some(deadline)) => is_set(sleep, deadline, now),
-            (Some(sleep), None) => !sleep.is_elapsed(),
+            (Some(spaced), Some(deadline)) => is_set(&spaced.sleep, deadline, now),
+            (Some(spaced), None) => !spaced.sleep.is_elapsed(),
             (None, deadline) => deadline.is_none(),
         }
     }
@@ -76,21 +99,26 @@ impl Timer {
     ) -> Poll<()> {
         let Some(deadline) = deadline else {
             // A timer that was reached wakes no task.
-            if self.sleep.as_ref().is_some_and(|sleep| sleep.is_elapsed()) {
+            if self
+                .sleep
+                .as_ref()
+                .is_some_and(|spaced| spaced.sleep.is_elapsed())
+            {
                 self.sleep = None;
                 self.wakes_at = None;
             }
             return Poll::Pending;
         };
-        let sleep = match &mut self.sleep {
-            Some(sleep) if is_set(sleep, deadline, now) => {
+        let spaced = match &mut self.sleep {
+            Some(spaced) if is_set(&spaced.sleep, deadline, now) => {
                 // The timer wakes the task early enough to check the deadline again.
                 return Poll::Pending;
             }
-            Some(sleep) => sleep,
-            none => none.insert(Box::pin(sleep_until(instant(deadline)))),
+            Some(spaced) => spaced,
+            none => none.insert(Box::pin(Spaced::until(deadline))),
         };
-        if deadline < wakes_at(sleep) {
+        let mut sleep = spaced.as_mut().project().sleep;
+        if deadline < wakes_at(&sleep) {
             sleep.as_mut().reset(instant(deadline));
         }
         // Unconstrained: a handler that has spent the task's budget would otherwise keep the timer
@@ -99,13 +127,13 @@ impl Timer {
             .poll(cx)
             .is_ready()
         {
-            if deadline <= wakes_at(sleep) {
+            if deadline <= wakes_at(&sleep) {
                 self.wakes_at = None;
                 return Poll::Ready(());
             }
             sleep.as_mut().reset(instant(deadline));
         }
-        self.wakes_at = Some(wakes_at(sleep));
+        self.wakes_at = Some(wakes_at(&sleep));
         Poll::Pending
     }
 }
@@ -141,7 +169,7 @@ mod tests {
         let mut poll = |deadline| {
             let poll = timer.poll(deadline, now(), &mut Context::from_waker(Waker::noop()));
             let sleep = timer.sleep.as_ref();
-            (poll, sleep.map(|sleep| wakes_at(sleep)))
+            (poll, sleep.map(|spaced| wakes_at(&spaced.sleep)))
         };
         assert_eq!(poll(Some(due)), (Poll::Pending, Some(due)));
         assert_eq!(poll(None), (Poll::Pending, Some(due)));

@@ -200,7 +200,7 @@ pub fn serve(serve: &Serve) -> Result<(), BoxError> {
     let (zero, zeros) = mpsc::unbounded_channel();
     if serve.attached {
         thread::spawn(move || {
-            let orders = io::stdin().bytes().map_while(Result::ok);
+            let orders = io::stdin().lock().bytes().map_while(Result::ok);
             for _ in orders {
                 if zero.send(()).is_err() {
                     break;

@@ -1,0 +1,19 @@
+//! Unused bytes in the small blocks of memory that live as long as their connection.
+//!
+//! tokio aligns tasks and sockets to 128 bytes. glibc cuts such a block out of a larger one, and leaves gaps of at most
+//! 144 bytes beside it. If a block that lives long fills a gap, the larger block cannot be joined again when the aligned
+//! one is freed, and the next aligned block needs new memory. So these blocks are larger than the gaps.
+
+/// The largest block that fits into a gap, in bytes.
+const LARGEST_IN_A_GAP: usize = 136;
+
+/// Fills up a block.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Spacing {
+    _unused: [u64; 6],
+}
+
+/// Returns whether the block of a `T` is too large for a gap.
+pub(super) const fn is_too_large_for_a_gap<T>() -> bool {
+    size_of::<T>() > LARGEST_IN_A_GAP
+}
