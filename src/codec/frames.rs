@@ -151,7 +151,7 @@ impl Frames {
     pub(super) fn push_shared(&mut self, shared: &super::SharedMessage, contiguous: bool) {
         let message = shared.message();
         let len = message.len();
-        if self.role == Role::Client {
+        if self.role != Role::Server {
             self.push_small(
                 &data_header(message.is_text()),
                 message.as_bytes(),
