@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Link, Order, Stage, State, register};
+use super::{Command, Link, Stage, State, register};
 use crate::{
     codec::Load,
     socket::{RecvError, SendError, TryRecvError, sync::MutexGuard, timer::now},
@@ -158,7 +158,7 @@ impl Link {
         }
         state.stage = Stage::Closing;
         state.note_close(frame.as_ref());
-        state.order = Some(Box::new(Order::Close(frame)));
+        state.command = Some(Box::new(Command::Close(frame)));
         state.input_over = true;
         let discarded = mem::take(&mut state.inbox);
         let wakers = state.take_wakers();
