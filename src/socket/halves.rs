@@ -9,7 +9,7 @@ use std::{
 };
 
 use super::{
-    Caller, Held, Link, Message, RecvError, SendError, SendTimeoutError, Sender, Sending,
+    Caller, Link, Message, Part, RecvError, SendError, SendTimeoutError, Sender, Sending,
     TryRecvError, TrySendError, WebSocket,
 };
 use crate::{
@@ -24,7 +24,7 @@ use crate::{
 ///
 /// It is also a [`Sink`](futures_util::Sink) of messages.
 pub struct WriteHalf {
-    link: Held,
+    link: Part,
 }
 
 /// The half of a [`WebSocket`] that receives. [`WebSocket::into_split`] makes it.

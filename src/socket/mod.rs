@@ -7,7 +7,7 @@
 //! | `traffic` | counts of messages |
 //! | `sender` | the API for other tasks: [`Sender`] |
 //! | `halves` | the API of a socket in two tasks: [`WriteHalf`], [`ReadHalf`] |
-//! | `held` | the parts of a socket that keep its connection open |
+//! | `part` | the parts of a socket that keep its connection open |
 //! | `sending` | the future of a send |
 //! | `error` | the errors of receiving and sending |
 //! | `json` | sending and receiving JSON |
@@ -42,7 +42,6 @@ mod error;
 mod events;
 mod halves;
 mod handler_error;
-mod held;
 pub(crate) mod http2;
 mod inbox;
 mod info;
@@ -54,6 +53,7 @@ mod link;
 #[cfg(test)]
 #[cfg(tower_websocket_loom)]
 mod loom;
+mod part;
 mod ping;
 mod receiver;
 pub(crate) mod report;
@@ -98,7 +98,7 @@ pub(crate) use self::{
     timer::now,
     transport::Transport,
 };
-use self::{held::Held, link::Caller};
+use self::{link::Caller, part::Part};
 use crate::{
     codec::Role,
     config::Config,
@@ -136,7 +136,7 @@ use crate::{
 /// }
 /// ```
 pub struct WebSocket {
-    link: Held,
+    link: Part,
     values: Values,
 }
 
@@ -214,7 +214,7 @@ impl WebSocket {
 
     pub(crate) const fn new(link: Arc<Link>, values: Values) -> Self {
         Self {
-            link: Held::new(link),
+            link: Part::new(link),
             values,
         }
     }
