@@ -9,12 +9,15 @@ use std::{
 };
 
 use super::{
-    Caller, Link, Message, Part, RecvError, SendError, SendTimeoutError, Sender, Sending,
-    TryRecvError, TrySendError, WebSocket,
+    RecvError, SendError, SendTimeoutError, Sender, Sending, TryRecvError, TrySendError, WebSocket,
+    link::{Caller, Link},
+    part::Part,
 };
 use crate::{
     handshake::HandshakeRequest,
-    words::{CloseCode, CloseFrame, Closed, ConnectionId, IntoMessage, InvalidClose, Utf8Bytes},
+    words::{
+        CloseCode, CloseFrame, Closed, ConnectionId, IntoMessage, InvalidClose, Message, Utf8Bytes,
+    },
 };
 
 /// The half of a [`WebSocket`] that sends. [`WebSocket::into_split`] makes it.
