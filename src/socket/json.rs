@@ -108,7 +108,7 @@ impl WriteHalf {
     ///
     /// Like [`WebSocket::send`].
     pub fn send_json<'a, T: Serialize + ?Sized>(&'a mut self, value: &T) -> SendingJson<'a> {
-        SendingJson::new(self.link(), value, Caller::Holder)
+        self.socket.send_json(value)
     }
 }
 
