@@ -130,7 +130,7 @@ impl Sender {
     }
 }
 
-/// The future of [`WebSocket::send_json`] and [`Sender::send_json`].
+/// The future of `send_json` of [`WebSocket`], [`WriteHalf`] and [`Sender`].
 #[derive(Debug)]
 #[must_use = "futures do nothing unless they are polled"]
 pub struct SendingJson<'a>(Result<SendFuture<'a>, Option<ToJsonError>>);

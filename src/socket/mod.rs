@@ -15,6 +15,7 @@
 //! | `link` | the state that connection, holder and senders share |
 //! | `inbox` | messages that wait for the handler |
 //! | `waiters` | the queue of tasks that wait for room to send |
+//! | `info` | facts from the handshake, and the application's values |
 //! | `setup` | settings that are fixed before a connection is served |
 //! | `session` | one task for a handler and its connection |
 //! | `driver` | when to read, write, close and give up |
@@ -26,6 +27,7 @@
 //! | `http2` | streams of HTTP/2 |
 //! | `budget` | limits on the work of one poll |
 //! | `spacing` | blocks of memory that are larger than glibc's gaps |
+//! | `sync` | the lock of a connection: of std, or of `loom` for its models |
 //! | `timer` | one timer for all deadlines of a connection |
 //! | `byte_stream` | a socket as a stream of bytes: [`ByteStream`] |
 //! | `ping` | the API for pings |

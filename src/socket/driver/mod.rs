@@ -170,7 +170,7 @@ impl<IO: Io> Driver<IO> {
         let now = timer::now();
         let rules = Rules {
             role: link.role(),
-            limits: config.clone(),
+            limits: Arc::clone(&config),
             deflation,
         };
         let mut engine = Engine::new(io, rules.role);

@@ -94,9 +94,9 @@ struct State {
     inbox_full: bool,
     /// A message was decoded since the connection last checked.
     message_decoded: bool,
-    /// `Some` once the holder has dropped its end, with whether it did so in a panic.
+    /// `Some` once the holder has dropped its end: `true` if a part was dropped in a panic.
     abandoned: Option<bool>,
-    /// The number of parts of the holder's end besides the first: a socket may be split.
+    /// The number of parts of the holder's end, without the first. A split socket has one more.
     further_parts: u8,
     /// A part was dropped in a panic.
     part_panicked: bool,
