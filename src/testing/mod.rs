@@ -128,6 +128,7 @@ pub use self::{client::Client, request::Request, service::HttpService, wire::Wir
 use self::{pings::PingFilter, service::sealed::Io};
 use crate::{
     client::{ConnectError, connect_with},
+    codec::Role,
     config::Config,
     socket::{Setup, WebSocket},
 };
@@ -233,8 +234,9 @@ impl WebSocket {
         let setup = Setup::new(Arc::new(request::patient()));
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let handshake = Default::default();
         let client = Client {
-            socket: Self::dialled(client, Bytes::new(), setup, Default::default()),
+            socket: Self::take_over(Role::Client, client, Bytes::new(), setup, handshake),
             wire,
             response,
         };
