@@ -5,7 +5,7 @@ use std::{fmt, sync::Arc, time::Duration};
 use http::{HeaderMap, HeaderValue, header::SEC_WEBSOCKET_EXTENSIONS};
 
 use crate::{
-    codec::{Bound, Deflate, Deflation, Limits},
+    codec::{Bound, Deflate, Deflation, HasLimits, Limits},
     handshake::extension::Unacceptable,
     time::{
         Moment,
@@ -472,8 +472,8 @@ impl Config {
 }
 
 // A decoder shares the configuration instead of copying its limits.
-impl AsRef<Limits> for Arc<Config> {
-    fn as_ref(&self) -> &Limits {
+impl HasLimits for Arc<Config> {
+    fn limits(&self) -> &Limits {
         &self.limits
     }
 }
@@ -540,6 +540,14 @@ mod tests {
     fn raises_counts_below_the_minimum() {
         let counts = (at_least(15, 16), at_least(16, 16), at_least(17, 16));
         assert_eq!(counts, (16, 16, 17));
+    }
+
+    #[test]
+    fn as_ref_of_a_shared_configuration_needs_no_type() {
+        let shared = Arc::new(Config::new());
+        // This does not compile if the crate implements `AsRef` of another type for `Arc<Config>`.
+        let own = shared.as_ref().clone().max_inbox(1, 1);
+        assert_eq!(own.inbox.messages, 1);
     }
 
     #[test]

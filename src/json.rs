@@ -4,10 +4,10 @@
 //! values, each in a text message. [`Message::json`](crate::Message::json) and
 //! [`parse_json`](crate::Message::parse_json) do the same for a message.
 //!
-//! # What is not the expected JSON
+//! # Messages that are not the expected JSON
 //!
-//! A wrong message is the fault of the peer. If a handler returns the error, with `?` or as the source of another error,
-//! the connection closes with a code that says so, and the log has it at debug level:
+//! A wrong message is the fault of the peer. If a handler returns the error, with `?` or as the source of another
+//! error, the connection closes with the code of the fault. The error is logged at debug level.
 //!
 //! | Message | Error | Close |
 //! | --- | --- | --- |
@@ -49,8 +49,8 @@
 //!
 //! # Secrets
 //!
-//! The errors do not quote the message, so they may be logged. Their text does not say where it is wrong: the text of
-//! the source, a [`JsonFault`], does. [`JsonError::detail`] returns the description of `serde_json`, which may quote it.
+//! The errors do not quote the message, so they may be logged. The position of a fault is in the text of the source, a
+//! [`JsonFault`]. [`JsonError::detail`] returns the description of `serde_json`, which may quote the message.
 
 pub use crate::{
     socket::{RecvJsonError, SendJsonError, SendingJson},

@@ -1,4 +1,4 @@
-//! Handlers that return `anyhow::Error`: the call on the page of `Error` keeps the close code.
+//! Handlers with `anyhow::Error`: the call in the documentation of `Error` keeps the close code.
 
 #![cfg(feature = "test-util")]
 

@@ -24,10 +24,11 @@ use tower_websocket::{
     },
     decide,
     error::HandshakeError,
-    testing::{Client, Request, connect},
+    testing::{Request, connect},
 };
 
 use crate::support::{
+    client::{code, text},
     raw::{Head, Reply, exchange, handshake, handshake_head, request},
     tcp::serve,
     within,
@@ -113,18 +114,6 @@ async fn assert_echoes(app: Router, request: impl Into<Request>) {
     let mut client = connect(app, request).await.unwrap();
     client.send("Hello").await.unwrap();
     assert_eq!(text(&mut client).await, "Hello");
-}
-
-/// Receives a text.
-async fn text(client: &mut Client) -> String {
-    let message = client.recv().await.unwrap().unwrap();
-    message.into_text().unwrap().to_string()
-}
-
-/// Receives until the end, and returns the close code.
-async fn close_code(client: &mut Client) -> Option<u16> {
-    while let Ok(Some(_)) = client.recv().await {}
-    client.closed().await.code().map(CloseCode::get)
 }
 
 async fn refused(app: Router, head: &Head) -> Reply {
@@ -250,7 +239,7 @@ async fn settings_come_from_the_extensions() {
     assert_eq!(text(&mut client).await, "Hello");
     assert_eq!(connections.counts().open(), 1);
     connections.close();
-    assert_eq!(close_code(&mut client).await, Some(1001));
+    assert_eq!(code(&mut client).await, Some(1001));
 }
 
 #[tokio::test]
@@ -381,7 +370,7 @@ async fn the_function_may_decide_on_more() {
 
     let request = Request::new("/ws").subprotocol("token.old");
     let mut client = connect(app.clone(), request).await.unwrap();
-    assert_eq!(close_code(&mut client).await, Some(4401));
+    assert_eq!(code(&mut client).await, Some(4401));
     let token = Request::new("/ws").subprotocol("token.sesame");
     let mut client = connect(app, token.subprotocol("chat")).await.unwrap();
     assert_eq!(client.response().headers()["set-cookie"], "a=1");
@@ -389,7 +378,7 @@ async fn the_function_may_decide_on_more() {
     client.send("0123456789").await.unwrap();
     assert_eq!(text(&mut client).await, "0123456789");
     client.send("0123456789a").await.unwrap();
-    assert_eq!(close_code(&mut client).await, Some(1009));
+    assert_eq!(code(&mut client).await, Some(1009));
 }
 
 #[tokio::test(start_paused = true)]
@@ -406,7 +395,7 @@ async fn errors_and_panics_close_with_1011() {
     let app = Router::new().route("/{how}", any(fails));
     for how in ["error", "panic", "panic-at-once"] {
         let mut client = connect(app.clone(), format!("/{how}")).await.unwrap();
-        assert_eq!(close_code(&mut client).await, Some(1011), "{how}");
+        assert_eq!(code(&mut client).await, Some(1011), "{how}");
     }
 }
 
@@ -591,7 +580,7 @@ async fn a_shutdown_closes_the_connections_of_functions() {
     let mut client = connect(app.clone(), "/ws").await.unwrap();
     let report = connections.shutdown(Duration::from_secs(30)).await;
     assert_eq!((report.clean, report.aborted), (1, 0));
-    assert_eq!(close_code(&mut client).await, Some(1001));
+    assert_eq!(code(&mut client).await, Some(1001));
     let error = connect(app, "/ws").await.unwrap_err();
     assert_eq!(error.refusal().unwrap().status(), 503);
 }

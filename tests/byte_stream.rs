@@ -1,4 +1,4 @@
-//! A socket as a stream of bytes: what arrives, how each end looks, and what a flush waits for.
+//! A socket as a stream of bytes: reads, writes, flushes, and the result of each kind of end.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -78,7 +78,7 @@ async fn reads_into_buffers_of_any_size() {
         0,
         "no bytes were asked for"
     );
-    // Without a copy, and up to a mark.
+    // Reads without a copy, and then up to a delimiter.
     assert_eq!(stream.fill_buf().await.unwrap(), b"bcdefgh\nij\n");
     stream.consume(3);
     let mut line = Vec::new();
@@ -107,7 +107,7 @@ async fn ends_at_an_ordinary_close_and_fails_at_others() {
             Some(code) => write(&mut client, &close(code, "why")).await,
             None => write(&mut client, &frame(FIN | 0x8, b"")).await,
         }
-        // What came before the Close is read first.
+        // Bytes before the Close are read first.
         let mut data = [0; 4];
         within(stream.read_exact(&mut data)).await.unwrap();
         for repeated in [false, true] {
@@ -177,7 +177,7 @@ async fn refuses_text_with_1003() {
     assert_eq!(read_close(&mut client).await, Some(1003));
 }
 
-/// A shutdown of the server may cut the data, so it is no end of the stream.
+/// A shutdown of the server may cut off data, so a read fails instead of returning the end.
 #[tokio::test(start_paused = true)]
 async fn fails_when_this_side_closes_elsewhere() {
     let connections = Connections::new();
@@ -191,7 +191,7 @@ async fn fails_when_this_side_closes_elsewhere() {
         .unwrap_err();
     assert_eq!(error.kind(), ErrorKind::ConnectionAborted);
     assert_eq!(source::<CloseFrame>(&error).code(), CloseCode::GOING_AWAY);
-    // A later shutdown does not turn it into an end.
+    // A later shutdown of the stream does not turn the error into an end.
     let _ = timeout(Duration::from_secs(1), stream.shutdown()).await;
     assert!(stream.read(&mut [0; 4]).await.is_err());
 }
@@ -286,7 +286,7 @@ async fn a_write_waits_for_room_and_fails_at_the_end() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_closes_with_1000_behind_everything() {
+async fn a_shutdown_closes_with_1000_after_everything() {
     let (mut stream, mut client) = stream(Config::new(), 10);
     stream.write_all(&[1; 500]).await.unwrap();
     let shuts = tokio::spawn(async move {
@@ -314,9 +314,9 @@ async fn a_shutdown_fails_if_bytes_were_lost() {
     assert_eq!(error.kind(), ErrorKind::BrokenPipe);
 }
 
-/// The bytes of a message that was begun to be read come also after a shutdown.
+/// The rest of a partly read message can be read after a shutdown.
 #[tokio::test(start_paused = true)]
-async fn a_shutdown_keeps_what_was_received() {
+async fn a_shutdown_keeps_received_bytes() {
     let (mut stream, mut client) = stream(Config::new(), KIB);
     write(&mut client, &frame(FIN | BINARY, b"data")).await;
     stream.read_exact(&mut [0]).await.unwrap();

@@ -1,6 +1,6 @@
-//! Three servers that are written for axum's own extractor and for ours: the same behaviour, and the same lines but
-//! for those that the guide's page `from_axum` lists. They do what axum's examples `websockets`, `chat` and
-//! `websockets-http2` do.
+//! Three servers, each with axum's own extractor and with ours. Both versions behave the same, and differ only in the
+//! lines that the guide's page `from_axum` lists. The servers resemble axum's examples `websockets`, `chat` and
+//! `websockets-http2`.
 #![cfg(feature = "axum")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -45,7 +45,7 @@ impl Log {
     }
 
     fn line(&self, line: String) {
-        // The test may have seen enough.
+        // The test may have dropped the receiver.
         let _ = self.0.send(line);
     }
 }

@@ -1,4 +1,4 @@
-//! Messages as JSON over the wire, and what becomes of those that are not the expected JSON.
+//! Messages as JSON over the wire, and the Close after a message that is not the expected JSON.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -24,7 +24,7 @@ struct Add {
     right: u8,
 }
 
-/// Adds without an arm for a wrong message.
+/// Adds numbers. A wrong message ends it with the error of `recv_json`.
 async fn add(mut socket: WebSocket) -> Result<(), BoxError> {
     while let Some(Add { left, right }) = socket.recv_json().await? {
         socket
@@ -34,7 +34,7 @@ async fn add(mut socket: WebSocket) -> Result<(), BoxError> {
     Ok(())
 }
 
-/// Messages that are no `Add`, each with its Close.
+/// Messages that cannot be parsed as an `Add`, each with the code and the reason of its Close.
 fn faults() -> Vec<(Message, u16, &'static str)> {
     vec![
         (

@@ -9,36 +9,18 @@ use std::time::Duration;
 use support::{pipe, wire};
 use tokio::{
     io::{AsyncReadExt, DuplexStream},
-    time::{Instant, sleep, timeout},
+    time::{Instant, sleep},
 };
 use tower_websocket::{Config, Echo, Message, Side, WebSocket, WebSocketLayer, error::RecvError};
-use wire::{BINARY, CONTINUATION, FIN, PING, PONG, TEXT, frame, header, read_frame, write};
+use wire::{
+    BINARY, CONTINUATION, FIN, PING, PONG, TEXT, assert_quiet, frame, header, read_frame,
+    read_ping, write, write_pong,
+};
 
 const BUFFER: usize = 4096;
 
 const fn seconds(seconds: u64) -> Duration {
     Duration::from_secs(seconds)
-}
-
-/// Reads a frame, asserts that it is a ping, and returns its payload.
-async fn read_ping(client: &mut DuplexStream) -> Vec<u8> {
-    let frame = read_frame(client).await.unwrap();
-    assert_eq!(
-        frame.first,
-        FIN | PING,
-        "a ping was expected, not {frame:?}"
-    );
-    frame.payload
-}
-
-async fn answer(client: &mut DuplexStream, payload: &[u8]) {
-    write(client, &frame(FIN | PONG, payload)).await;
-}
-
-/// Asserts that nothing is sent for `time`, and that the connection stays open.
-async fn assert_quiet(client: &mut DuplexStream, time: Duration) {
-    let silence = timeout(time, client.read(&mut [0; BUFFER])).await;
-    assert!(silence.is_err(), "{silence:?} was read");
 }
 
 /// Asserts that the connection is dropped, without a Close or another ping.
@@ -140,7 +122,7 @@ async fn does_not_count_the_answers_to_its_pings() {
     for _ in 0..200 {
         let ping = read_ping(&mut client).await;
         sleep(Duration::from_millis(30)).await;
-        answer(&mut client, &ping).await;
+        write_pong(&mut client, &ping).await;
     }
     sleep(Duration::from_millis(1)).await;
     assert!(socket.round_trip().is_some());
@@ -158,12 +140,12 @@ async fn does_not_count_an_answer_that_it_no_longer_waits_for() {
         // A message also shows that the peer is alive, so the connection no longer waits for the answer.
         write(&mut client, &frame(FIN | TEXT, b"busy")).await;
         assert_eq!(socket.recv().await.unwrap(), Some("busy".into()));
-        answer(&mut client, &ping).await;
+        write_pong(&mut client, &ping).await;
         sleep(Duration::from_millis(1)).await;
     }
     let ping = read_ping(&mut client).await;
     for _ in 0..4 {
-        answer(&mut client, &ping).await;
+        write_pong(&mut client, &ping).await;
     }
     assert_tokens_left(client, 7).await;
 }
@@ -239,7 +221,7 @@ async fn gives_up_in_time_where_messages_are_echoed() {
     read_ping(&mut client).await;
     let start = Instant::now();
     sleep(Duration::from_millis(200)).await;
-    answer(&mut client, b"not to this one").await;
+    write_pong(&mut client, b"not to this one").await;
     assert_dropped(client).await;
     assert_eq!(start.elapsed(), Duration::from_millis(500));
 }
@@ -254,7 +236,7 @@ async fn keeps_a_peer_that_answers_every_ping() {
         assert_eq!(start.elapsed(), seconds(20));
         // The answer comes at the last moment.
         sleep(seconds(20) - Duration::from_millis(1)).await;
-        answer(&mut client, &payload).await;
+        write_pong(&mut client, &payload).await;
         payloads.push(payload);
     }
     payloads.sort();
@@ -278,14 +260,14 @@ async fn sends_each_peer_another_nonce() {
 async fn takes_no_other_pong_for_an_answer() {
     let (socket, mut client) = pipe::socket(Config::new(), BUFFER);
     let old = read_ping(&mut client).await;
-    answer(&mut client, &old).await;
+    write_pong(&mut client, &old).await;
     let payload = read_ping(&mut client).await;
     let asked = Instant::now();
     let mut longer = payload.clone();
     longer.push(0);
     for other in [&old[..], &payload[..7], &longer, b"", &[0; 125]] {
         sleep(seconds(3)).await;
-        answer(&mut client, other).await;
+        write_pong(&mut client, other).await;
     }
     assert_unresponsive(socket).await;
     assert_eq!(asked.elapsed(), seconds(20));
@@ -296,11 +278,11 @@ async fn takes_no_other_pong_for_an_answer() {
 async fn does_not_take_a_pong_that_came_before_its_ping() {
     let (socket, mut client) = pipe::socket(Config::new(), BUFFER);
     let old = read_ping(&mut client).await;
-    answer(&mut client, &old).await;
+    write_pong(&mut client, &old).await;
     // The nonce of the next ping, if nonces were counted up.
     let next = u64::from_be_bytes(old.try_into().unwrap()).wrapping_add(1);
     sleep(seconds(19)).await;
-    answer(&mut client, &next.to_be_bytes()).await;
+    write_pong(&mut client, &next.to_be_bytes()).await;
     read_ping(&mut client).await;
     let asked = Instant::now();
     assert_unresponsive(socket).await;
@@ -326,11 +308,11 @@ async fn returns_the_round_trip_of_the_last_answer() {
         let took = Duration::from_millis(millis);
         let payload = read_ping(&mut client).await;
         sleep(took).await;
-        answer(&mut client, b"something else").await;
-        answer(&mut client, &payload).await;
+        write_pong(&mut client, b"something else").await;
+        write_pong(&mut client, &payload).await;
         // A second pong for the same ping does not count.
         sleep(seconds(1)).await;
-        answer(&mut client, &payload).await;
+        write_pong(&mut client, &payload).await;
         sleep(seconds(1)).await;
         assert_eq!(socket.round_trip(), Some(took));
     }
@@ -356,7 +338,7 @@ async fn does_not_count_the_time_in_which_the_handler_lets_nothing_be_read() {
     for number in 0..20 {
         write(&mut client, &frame(FIN | BINARY, &[number])).await;
     }
-    answer(&mut client, &ping).await;
+    write_pong(&mut client, &ping).await;
     assert_quiet(&mut client, seconds(60 * 60)).await;
     for number in 0..20 {
         let message = socket.recv().await.unwrap();
@@ -381,7 +363,7 @@ async fn does_not_count_the_time_in_which_output_is_blocked() {
     let start = Instant::now();
     let payload = read_ping(&mut client).await;
     assert_eq!(start.elapsed(), seconds(20));
-    answer(&mut client, &payload).await;
+    write_pong(&mut client, &payload).await;
     read_ping(&mut client).await;
     assert_eq!(start.elapsed(), seconds(40));
 }
@@ -414,7 +396,7 @@ async fn keeps_a_peer_that_begins_a_long_message_instead_of_an_answer() {
         write(&mut client, &frame(CONTINUATION, b"more ")).await;
     }
     write(&mut client, &frame(FIN | CONTINUATION, b"last")).await;
-    answer(&mut client, &ping).await;
+    write_pong(&mut client, &ping).await;
     let received = socket.recv().await.unwrap();
     let text = "one more more more more more last";
     assert_eq!(received, Some(Message::from(text)));

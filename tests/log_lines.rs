@@ -452,7 +452,7 @@ async fn an_error_of_the_connection_inside_an_io_error_is_no_alarm() {
 
 /// The errors of streams, sinks and streams of bytes count like those of `recv` and `send`.
 #[tokio::test(start_paused = true)]
-async fn an_error_of_any_way_to_use_a_socket_is_no_alarm() {
+async fn an_error_of_a_stream_or_a_sink_is_no_alarm() {
     use futures_util::{SinkExt, StreamExt};
     use tokio::io::AsyncReadExt;
     use tower_websocket::Message;

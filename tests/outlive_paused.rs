@@ -264,7 +264,6 @@ async fn a_warning_names_the_handler_and_the_path() {
 #[cfg(feature = "tracing")]
 #[tokio::test(start_paused = true)]
 async fn a_handler_that_goes_on_is_a_warning_once_a_minute() {
-    const SECOND: Duration = Duration::from_secs(1);
     let (log, _guard) = log::capture();
     async fn stuck(socket: WebSocket) -> Result<(), BoxError> {
         let _socket = socket;

@@ -1,4 +1,4 @@
-//! Pings that the application asks for, beside those of the keepalive.
+//! Pings of the application, and their effect on those of the keepalive.
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
@@ -15,11 +15,14 @@ use support::{
     pipe,
     schedule::poll_once,
     settle,
-    wire::{BINARY, CLOSE, FIN, Frame, PING, PONG, close, frame, read_frame, write},
+    wire::{
+        self, BINARY, CLOSE, FIN, Frame, PING, assert_quiet, close, frame, read_frame, write,
+        write_pong,
+    },
     within,
 };
 use tokio::{
-    io::{AsyncReadExt, DuplexStream},
+    io::DuplexStream,
     time::{Instant, sleep, timeout},
 };
 use tower_websocket::{
@@ -33,19 +36,9 @@ const SECOND: Duration = Duration::from_secs(1);
 type Pinging = Pin<Box<dyn Future<Output = Result<Duration, SendError>> + Send>>;
 
 async fn read_ping(client: &mut DuplexStream) -> Vec<u8> {
-    let frame = within(read_frame(client)).await.unwrap();
-    assert_eq!(frame.first, FIN | PING, "{frame:?}");
-    assert!((1..=125).contains(&frame.payload.len()));
-    frame.payload
-}
-
-async fn answer(client: &mut DuplexStream, payload: &[u8]) {
-    write(client, &frame(FIN | PONG, payload)).await;
-}
-
-async fn assert_quiet(client: &mut DuplexStream, time: Duration) {
-    let silence = timeout(time, client.read(&mut [0; 64])).await;
-    assert!(silence.is_err(), "{silence:?} was read");
+    let payload = within(wire::read_ping(client)).await;
+    assert!((1..=125).contains(&payload.len()));
+    payload
 }
 
 fn begun(socket: &WebSocket) -> Pinging {
@@ -61,17 +54,17 @@ async fn measures_the_round_trip() {
         let ping = tokio::spawn(socket.ping());
         let payload = read_ping(&mut client).await;
         sleep(30 * MILLI).await;
-        answer(&mut client, &payload).await;
+        write_pong(&mut client, &payload).await;
         assert_eq!(within(ping).await.unwrap(), Ok(30 * MILLI));
         assert_eq!(socket.round_trip(), Some(30 * MILLI));
         // The next ping has another payload.
         let ping = tokio::spawn(socket.sender().ping());
         let next = read_ping(&mut client).await;
         assert_ne!(payload, next);
-        answer(&mut client, &payload).await;
+        write_pong(&mut client, &payload).await;
         settle().await;
-        assert!(!ping.is_finished(), "an old pong answers no new ping");
-        answer(&mut client, &next).await;
+        assert!(!ping.is_finished(), "an old pong answered the new ping");
+        write_pong(&mut client, &next).await;
         within(ping).await.unwrap().unwrap();
     }
 }
@@ -83,7 +76,7 @@ async fn works_in_the_handlers_own_task_and_on_a_half() {
         let (mut write_half, mut read_half) = socket.into_split();
         let again = write_half.ping().await?;
         write_half.send(format!("{round_trip:?} {again:?}")).await?;
-        // A ping beside a receive: neither disturbs the other.
+        // A ping and a receive at the same time.
         let ping = write_half.ping();
         let (ping, received) = tokio::join!(ping, read_half.recv());
         assert_eq!(received?, Some(Message::binary("in")));
@@ -94,13 +87,13 @@ async fn works_in_the_handlers_own_task_and_on_a_half() {
     for wait in [5, 7] {
         let payload = read_ping(&mut client).await;
         sleep(wait * MILLI).await;
-        answer(&mut client, &payload).await;
+        write_pong(&mut client, &payload).await;
     }
     assert_eq!(read_frame(&mut client).await.unwrap().payload, b"5ms 7ms");
     let payload = read_ping(&mut client).await;
     write(&mut client, &frame(FIN | BINARY, b"in")).await;
     sleep(9 * MILLI).await;
-    answer(&mut client, &payload).await;
+    write_pong(&mut client, &payload).await;
     assert_eq!(read_frame(&mut client).await.unwrap().payload, b"9ms");
 }
 
@@ -115,7 +108,7 @@ async fn later_calls_share_the_pending_ping() {
         tokio::spawn(socket.sender().ping()),
     ];
     assert_quiet(&mut client, 10 * MILLI).await;
-    answer(&mut client, &payload).await;
+    write_pong(&mut client, &payload).await;
     assert_eq!(within(first).await.unwrap(), Ok(20 * MILLI));
     for other in others {
         assert_eq!(within(other).await.unwrap(), Ok(20 * MILLI));
@@ -123,7 +116,7 @@ async fn later_calls_share_the_pending_ping() {
     assert_quiet(&mut client, SECOND).await;
 }
 
-/// A loop that gives up each ping sends only one, and wakers are not kept.
+/// Calls that are dropped share one ping, and their wakers are not kept.
 #[tokio::test(start_paused = true)]
 async fn dropped_pings_do_not_add_up() {
     let (socket, mut client) = pipe::socket(Config::new().without_keepalive(), 1024);
@@ -135,18 +128,18 @@ async fn dropped_pings_do_not_add_up() {
         assert!(timeout(MILLI, socket.ping()).await.is_err());
     }
     assert_quiet(&mut client, MILLI).await;
-    answer(&mut client, &payload).await;
+    write_pong(&mut client, &payload).await;
     settle().await;
-    // Nobody waited, so the pong was only noted. The next call pings again.
+    // No call waited for the pong. The next call sends another ping.
     let ping = tokio::spawn(socket.ping());
     let payload = read_ping(&mut client).await;
-    answer(&mut client, &payload).await;
+    write_pong(&mut client, &payload).await;
     assert_eq!(within(ping).await.unwrap(), Ok(Duration::ZERO));
 }
 
 #[tokio::test(start_paused = true)]
 async fn fails_when_the_connection_ends() {
-    // Each end, with a ping that is pending and one that comes later.
+    // For each end, one ping is pending, and one is called afterwards.
     for end in 0..5 {
         let (mut socket, mut client) = pipe::socket(Config::new().without_keepalive(), 1024);
         let ping = tokio::spawn(socket.ping());
@@ -163,7 +156,7 @@ async fn fails_when_the_connection_ends() {
     }
 }
 
-/// A ping that was asked for and not written yet.
+/// The ping is called, but not written yet.
 #[tokio::test(start_paused = true)]
 async fn fails_when_the_connection_closes_at_once() {
     let (socket, mut client) = pipe::socket(Config::new(), 1024);
@@ -183,11 +176,11 @@ async fn a_pong_to_a_later_ping_answers_it() {
     let silent = Instant::now();
     let keepalive = within_minute(read_frame(&mut client)).await.unwrap();
     assert_eq!((keepalive.first, keepalive.payload.len()), (FIN | PING, 8));
-    assert_eq!(silent.elapsed(), 20 * SECOND, "the keepalive pings as ever");
-    answer(&mut client, &keepalive.payload).await;
+    assert_eq!(silent.elapsed(), 20 * SECOND, "the keepalive pings later");
+    write_pong(&mut client, &keepalive.payload).await;
     assert_eq!(within(ping).await.unwrap(), Ok(20 * SECOND));
-    // That pong counts for the keepalive, too, and a late one to the first ping for nothing.
-    answer(&mut client, &asked).await;
+    // That pong also counts for the keepalive. A late pong to the first ping has no effect.
+    write_pong(&mut client, &asked).await;
     assert_eq!(socket.round_trip(), Some(Duration::ZERO));
 }
 
@@ -201,12 +194,12 @@ async fn its_pong_answers_an_earlier_ping_of_the_keepalive() {
         let ping = tokio::spawn(socket.ping());
         let payload = read_ping(&mut client).await;
         sleep(19 * SECOND).await;
-        answer(&mut client, &payload).await;
+        write_pong(&mut client, &payload).await;
         assert_eq!(within(ping).await.unwrap(), Ok(19 * SECOND));
     }
     assert!(
         poll_once(pin!(socket.recv())).is_pending(),
-        "the peer is there"
+        "the peer was dropped"
     );
 }
 
@@ -220,14 +213,14 @@ async fn does_not_answer_a_later_ping_of_the_keepalive() {
     assert_eq!(keepalive.payload.len(), 8, "{keepalive:?}");
     let start = Instant::now();
     sleep(10 * SECOND).await;
-    answer(&mut client, &payload).await;
+    write_pong(&mut client, &payload).await;
     assert_eq!(within(ping).await.unwrap(), Ok(30 * SECOND));
     let end = socket.recv().await;
     assert!(matches!(end, Err(RecvError::Unresponsive)), "{end:?}");
     assert_eq!(start.elapsed(), 20 * SECOND);
 }
 
-/// A peer that answers no ping is given up when the keepalive says so, not earlier or later.
+/// The time after which the keepalive drops a peer that answers no ping stays the same.
 #[tokio::test(start_paused = true)]
 async fn does_not_change_when_the_keepalive_gives_up() {
     let (mut socket, _client) = pipe::socket(Config::new(), 64 * 1024);
@@ -264,11 +257,11 @@ async fn waits_for_a_slow_peer() {
         200
     );
     let payload = read_ping(&mut client).await;
-    answer(&mut client, &payload).await;
+    write_pong(&mut client, &payload).await;
     assert!(within(ping).await.is_ok());
 }
 
-/// The wakers of two tasks: each is woken, also when one has moved.
+/// The future is polled by one task, and then moved to another one.
 #[tokio::test(start_paused = true)]
 async fn wakes_the_last_task_that_polled_it() {
     let (socket, mut client) = pipe::socket(Config::new().without_keepalive(), 1024);
@@ -276,18 +269,18 @@ async fn wakes_the_last_task_that_polled_it() {
     let payload = read_ping(&mut client).await;
     let moved = tokio::spawn(moved);
     settle().await;
-    answer(&mut client, &payload).await;
+    write_pong(&mut client, &payload).await;
     assert!(within(moved).await.unwrap().is_ok());
 }
 
-/// The first call returns only when the second one waits already.
+/// The first call has its pong, but is not polled until the second call waits.
 #[tokio::test(start_paused = true)]
 async fn a_late_return_does_not_take_the_waker_of_the_next_ping() {
     for is_polled in [true, false] {
         let (socket, mut client) = pipe::socket(Config::new().without_keepalive(), 1024);
         let mut first = begun(&socket);
         let payload = read_ping(&mut client).await;
-        answer(&mut client, &payload).await;
+        write_pong(&mut client, &payload).await;
         settle().await;
         let second = tokio::spawn(socket.ping());
         let payload = read_ping(&mut client).await;
@@ -295,12 +288,12 @@ async fn a_late_return_does_not_take_the_waker_of_the_next_ping() {
             assert!(poll_once(first.as_mut()).is_ready());
         }
         drop(first);
-        answer(&mut client, &payload).await;
+        write_pong(&mut client, &payload).await;
         assert!(within(second).await.unwrap().is_ok());
     }
 }
 
-/// Pongs to our pings are not counted against the peer's limit; others are.
+/// Pongs to our pings are not counted against the peer's limit. Other pongs are.
 #[tokio::test(start_paused = true)]
 async fn its_pongs_do_not_count_against_the_limit() {
     let config = Config::new().max_control_frames(1, 1).without_keepalive();
@@ -309,12 +302,12 @@ async fn its_pongs_do_not_count_against_the_limit() {
     for _ in 0..100 {
         let ping = tokio::spawn(socket.ping());
         last = read_ping(&mut client).await;
-        answer(&mut client, &last).await;
+        write_pong(&mut client, &last).await;
         within(ping).await.unwrap().unwrap();
     }
     assert!(matches!(poll_once(pin!(socket.recv())), Poll::Pending));
     for _ in 0..11 {
-        answer(&mut client, &last).await;
+        write_pong(&mut client, &last).await;
     }
     let end = within(socket.recv()).await;
     assert!(

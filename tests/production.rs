@@ -55,7 +55,7 @@ fn the_process() {
 /// The example in its own process, which is killed when the test ends.
 struct Server {
     child: Child,
-    /// The process fails if it cannot print.
+    /// Stays open, because the process fails if it cannot print.
     _stdout: BufReader<ChildStdout>,
     log: Option<JoinHandle<String>>,
     public: SocketAddr,
@@ -145,7 +145,7 @@ impl Server {
         found
     }
 
-    /// Scrapes until the metrics are these. The last counts come a moment after a client has seen its end.
+    /// Scrapes until the metrics equal `expected`. The last counts come a moment after a client has seen its end.
     async fn until_scraped(&self, expected: &Samples) {
         let start = Instant::now();
         loop {
@@ -270,13 +270,13 @@ async fn serves_metrics_and_a_log_and_ends_by_sigterm() {
 enum Ends {
     /// It sends a Close, which may have no code.
     Closes(Option<u16>),
-    /// It vanishes.
+    /// It disconnects without a Close.
     Vanishes,
     /// It sends these bytes, and is closed with this code.
     IsClosed(Vec<u8>, u16),
 }
 
-/// Returns every way to end, with every code that a peer may send below 3000, and some from there on.
+/// Returns every way to end: with every code below 3000 that a peer may send, and some of the higher ones.
 fn all_ends() -> Vec<Ends> {
     let codes = (1000..=1003).chain(1007..=1014);
     let codes = codes.chain([3000, 3999, 4000, 4999]).chain(4100..4200);
@@ -322,7 +322,7 @@ fn add_traffic(expected: &mut Samples, direction: &str, messages: usize, bytes: 
     }
 }
 
-/// Ends a connection to `/chat`, and counts that.
+/// Ends a connection to `/chat`, and counts the expected end.
 async fn end(mut client: TlsStream<TcpStream>, ends: &Ends, expected: &mut Samples) {
     match ends {
         Ends::Closes(code) => {

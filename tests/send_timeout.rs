@@ -1,4 +1,4 @@
-//! `send_timeout`: a send that gives up in time, and gives its message back.
+//! `send_timeout`: a send with a time limit, which returns its message if it fails.
 
 mod support;
 
@@ -19,7 +19,7 @@ use tower_websocket::{
 
 const SECOND: Duration = Duration::from_secs(1);
 
-/// A peer that takes 4 bytes, and room for one message.
+/// Returns settings with room for one message.
 fn tight() -> Config {
     Config::new()
         .max_outbox(1, 1000)
@@ -95,7 +95,7 @@ async fn gives_the_message_back_when_the_connection_closes() {
     assert_eq!(socket.send("late").await, Err(SendError::Closed));
 }
 
-/// Neither a dropped future nor one that gave up keeps its place in the queue.
+/// A future that is dropped, or whose time is over, leaves the queue.
 #[tokio::test(start_paused = true)]
 async fn leaves_the_queue_when_it_is_dropped_or_late() {
     let (mut socket, mut client) = pipe::socket(tight(), 4);

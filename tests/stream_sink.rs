@@ -1,4 +1,4 @@
-//! The socket as a `Stream` and a `Sink`: what combinators and split halves may rely on.
+//! The socket as a `Stream` and a `Sink`: with combinators, and split into halves.
 
 mod support;
 
@@ -19,7 +19,7 @@ use tower_websocket::{
     CloseCode, Config, Message, Side, WebSocket,
     error::{RecvError, SendError, SocketError},
 };
-use wire::{BINARY, FIN, TEXT, close, frame, read_close, read_frame, write};
+use wire::{BINARY, FIN, TEXT, close, exchange_numbers, frame, read_close, read_frame, write};
 
 const GUARD: Duration = Duration::from_secs(10);
 
@@ -113,22 +113,7 @@ async fn works_in_halves_that_live_in_different_tasks() {
         }
         stream
     });
-    let (mut reader, mut writer) = split(client);
-    let client = tokio::spawn(async move {
-        let writes = async {
-            for number in 0..EACH {
-                write(&mut writer, &frame(FIN | BINARY, &number.to_be_bytes())).await;
-            }
-        };
-        let reads = async {
-            for number in 0..EACH {
-                let frame = read_frame(&mut reader).await.unwrap();
-                assert_eq!(frame.payload, number.to_be_bytes());
-            }
-        };
-        tokio::join!(writes, reads);
-        reader.unsplit(writer)
-    });
+    let client = tokio::spawn(exchange_numbers(client, EACH));
     let all = async { tokio::try_join!(sends, receives, client).unwrap() };
     let (sink, stream, mut client) = timeout(GUARD, all).await.expect("a wakeup was lost");
     // Both halves make a socket again.
@@ -207,7 +192,7 @@ async fn wakes_a_flush_that_waits() {
     flush.expect("a wakeup was lost").unwrap();
 }
 
-/// A stream that keeps back what it was given, as TLS does, is flushed before the socket is.
+/// A stream that buffers, such as TLS, is flushed before the flush of the socket is ready.
 #[tokio::test(start_paused = true)]
 async fn is_not_flushed_before_the_stream_is() {
     let (server, mut client) = duplex(10);
@@ -317,7 +302,7 @@ async fn fails_to_flush_and_to_close_when_what_was_fed_is_lost() {
     drop(client);
     let flushed = timeout(GUARD, flush).await.expect("a wakeup was lost");
     assert!(is_closed(&flushed));
-    // As the trait has it: ready with `Ok` only if nothing is left in the buffer.
+    // The trait allows `Ok` only if nothing is left in the buffer.
     let closed = timeout(GUARD, SinkExt::<Message>::close(&mut socket)).await;
     assert!(is_closed(&closed.unwrap()));
 }
@@ -355,7 +340,7 @@ async fn forwards_several_streams_to_senders() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn a_sender_that_is_ready_and_sends_nothing_holds_up_nobody() {
+async fn a_ready_sender_that_is_not_fed_does_not_block_other_senders() {
     let (socket, mut client) = pipe::socket(Config::new().max_outbox(1, 10), 4);
     let (mut idle, sender) = (socket.sender(), socket.sender());
     sender.try_send(vec![0; 8]).unwrap();

@@ -1,4 +1,4 @@
-//! The feature `test-util`: which services and requests it takes, and what each fault does.
+//! The feature `test-util`: the services and requests that it takes, and the effect of each fault.
 
 #![cfg(feature = "test-util")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
@@ -40,7 +40,7 @@ fn echo() -> WebSocketLayer {
     WebSocketLayer::new(Echo::new()).path("/ws")
 }
 
-/// Sends what a service gets in a request.
+/// Sends the parts of the request that reached the service.
 struct Witness;
 
 impl Handler for Witness {
@@ -92,7 +92,7 @@ async fn drives_routers_and_stacks_with_any_bodies() {
     let into_axum = |request: http::Request<Incoming>| request.map(Body::new);
     assert_serves(layers.map_request(into_axum).service(axum)).await;
 
-    // It is not `Clone`.
+    // This service is not `Clone`.
     struct Once;
     let once = Once;
     let service = service_fn(move |_: http::Request<Incoming>| {
@@ -317,7 +317,7 @@ async fn flood(socket: &mut WebSocket) -> usize {
 async fn a_client_that_pauses_reading_blocks_the_server_and_can_go_on() {
     let (mut server, mut client) = WebSocket::pair_with(Config::new().max_outbox(10, 1 << 20));
     client.wire().pause_reading();
-    // 64 KiB in the pipe, and ten in the queue.
+    // The pipe holds 64 KiB, and the queue ten messages.
     let blocked = timeout(SECOND, flood(&mut server)).await;
     assert!(blocked.is_err());
     assert!(timeout(SECOND, client.recv()).await.is_err());
@@ -348,7 +348,7 @@ async fn a_client_that_vanishes_is_noticed() {
 
 #[tokio::test(start_paused = true)]
 async fn reads_and_writes_at_a_speed() {
-    // A frame of 100 bytes: two bytes of head, four of mask from the client.
+    // A frame of 100 bytes: its head has two bytes, and the mask of a client four.
     let (mut server, mut client) = WebSocket::pair_with(Config::new().without_keepalive());
     client.wire().read_slowly(2, SECOND);
     let start = Instant::now();

@@ -173,7 +173,7 @@ use self::{
     response::Agreed,
 };
 use crate::{
-    codec::random,
+    codec::{Role, random},
     config::Config,
     connections::Permit,
     handshake::{Carried, HandshakeRequest, Identity, key::answer_to},
@@ -357,11 +357,10 @@ impl Prepared {
             ..Setup::new(Arc::new(self.config))
         };
         let socket = match self.permit {
-            None => WebSocket::dialled(io, early, setup, (info, values)),
-            Some(permit) => {
-                let dialled = permit.dialled(io, early, setup, (info, values));
-                dialled.map_err(ConnectError::NotAdmitted)?
-            }
+            None => WebSocket::take_over(Role::Client, io, early, setup, (info, values)),
+            Some(permit) => permit
+                .take_over(Role::Client, io, early, setup, (info, values))
+                .map_err(ConnectError::NotAdmitted)?,
         };
         Ok((socket, response))
     }

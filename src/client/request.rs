@@ -231,3 +231,14 @@ impl fmt::Debug for Handshake {
         f.debug_struct("Handshake").finish_non_exhaustive()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn shows_no_secrets() {
+        let handshake = Handshake::new("ws://h/?token=secret").unwrap();
+        assert!(!format!("{handshake:?}").contains("secret"));
+    }
+}

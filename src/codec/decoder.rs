@@ -8,7 +8,7 @@ use crate::{
 };
 
 use super::{
-    Control, Limits, Mask, Role, Violation,
+    Control, HasLimits, Limits, Mask, Role, Violation,
     assembly::{Assembly, WholeMessage},
     buffers::CHUNK,
     chunks::ReadBuffers,
@@ -83,7 +83,7 @@ impl Default for Stage {
     }
 }
 
-impl<L: AsRef<Limits>> Decoder<L> {
+impl<L: HasLimits> Decoder<L> {
     /// Makes the decoder of a new connection.
     pub(crate) fn new(rules: Rules<L>) -> Self {
         Self {
@@ -138,7 +138,7 @@ impl<L: AsRef<Limits>> Decoder<L> {
 
     #[inline]
     pub(super) fn limits(&self) -> &Limits {
-        self.limits.as_ref()
+        self.limits.limits()
     }
 
     /// Returns whether messages may be compressed.
@@ -224,7 +224,7 @@ impl<L: AsRef<Limits>> Decoder<L> {
                     let message = self.message.as_ref().map(|message| message.progress());
                     let rules = HeadRules {
                         role: self.role,
-                        limits: self.limits.as_ref(),
+                        limits: self.limits.limits(),
                         compression: self.inflation.is_some(),
                     };
                     let Some(head) = partial.take(input, rules, message)? else {
@@ -302,7 +302,7 @@ impl<L: AsRef<Limits>> Decoder<L> {
         else {
             return self.join();
         };
-        let limits = self.limits.as_ref();
+        let limits = self.limits.limits();
         // A message is compressed only if that was agreed on.
         match &mut self.inflation {
             Some(inflation) if message.is_compressed() => {
@@ -464,10 +464,10 @@ fn split_front<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
 }
 
 // Payloads must not appear in logs, so the message in progress is not shown.
-impl<L: AsRef<Limits>> fmt::Debug for Decoder<L> {
+impl<L: HasLimits> fmt::Debug for Decoder<L> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Decoder")
-            .field("limits", self.limits.as_ref())
+            .field("limits", self.limits.limits())
             .field("between_messages", &self.is_between_messages())
             .field("deadline", &self.deadline)
             .finish_non_exhaustive()

@@ -21,8 +21,14 @@ pub(crate) struct Limits {
     pub(crate) assembly: Duration,
 }
 
-impl AsRef<Self> for Limits {
-    fn as_ref(&self) -> &Self {
+/// A value that owns or shares limits.
+// Not `AsRef`: a second implementation for `Arc<Config>` would make the type of `config.as_ref()` ambiguous for users.
+pub(crate) trait HasLimits {
+    fn limits(&self) -> &Limits;
+}
+
+impl HasLimits for Limits {
+    fn limits(&self) -> &Limits {
         self
     }
 }

@@ -117,8 +117,8 @@ impl Connections {
     /// the limit. Default: 10,000.
     ///
     /// Handlers that still run after their connection is over are limited separately, to the same number. When there
-    /// are more, the handler whose connection ended first is dropped. A limit of 0 drops none: no connection is opened
-    /// then.
+    /// are more, the handler whose connection ended first is dropped. A limit of 0 drops no handler: it only refuses
+    /// new connections.
     #[must_use]
     pub fn max_connections(self, connections: usize) -> Self {
         self.lock().max = Some(connections);

@@ -188,7 +188,7 @@ impl EndHooks for Permit {
     }
 
     fn handler_outlived(&mut self, link: &Link) -> bool {
-        // Each handler comes once a minute, because it has to be mended on its own.
+        // Once a minute for each handler: each one has a fault of its own.
         self.is_news(("handler_outlived", link.info().handler))
     }
 }

@@ -99,25 +99,10 @@ impl Connections {
 }
 
 impl Permit {
-    /// Takes over the client's end of a stream on which the opening handshake is already done.
+    /// Serves a stream on which the opening handshake is already done, in a task of its own.
     ///
-    /// `early` are the bytes after the handshake that have already been read.
-    #[cfg(feature = "client")]
-    pub(crate) fn dialled<IO>(
-        self,
-        io: IO,
-        early: Bytes,
-        setup: Setup,
-        handshake: (HandshakeInfo, Values),
-    ) -> Result<WebSocket, AdmitError>
-    where
-        IO: AsyncRead + AsyncWrite + Unpin + Send + 'static,
-    {
-        self.take_over(Role::Client, io, early, setup, handshake)
-    }
-
-    /// Serves a stream in a task.
-    fn take_over<IO>(
+    /// `early` are bytes that were read from it after the handshake.
+    pub(crate) fn take_over<IO>(
         self,
         role: Role,
         io: IO,
@@ -133,7 +118,7 @@ impl Permit {
             role,
             info,
             config: Arc::clone(&setup.config),
-            identity: values.identity().cloned().unwrap_or_default(),
+            identity: values.shared_identity(),
         };
         let link = self.spawn(opening, |link, permit| {
             let served = Served {

@@ -54,7 +54,7 @@
 //!
 //! # Where the token is
 //!
-//! A page cannot set header fields. So browsers have the last four ways:
+//! A page cannot set header fields. So it has only the last four ways:
 //!
 //! | In | Good to know |
 //! | --- | --- |
@@ -71,14 +71,14 @@
 //! | [`Refusal`](crate::Refusal) with a status, a text, JSON, or any response | Programs. A page sees 1006 for every status. |
 //! | [`Refusal::close`](crate::Refusal::close) with a code such as 4401 | Pages, too. The handshake succeeds first, so clients that reconnect have to check the code. |
 //!
-//! [`accept_timeout`](crate::WebSocketLayer::accept_timeout), 10 s by default, bounds the decision. It is dropped when
-//! the client leaves.
+//! [`accept_timeout`](crate::WebSocketLayer::accept_timeout), 10 s by default, bounds the decision. Its future is
+//! dropped when the client leaves.
 //!
 //! # A user's connections
 //!
 //! | Task | Use |
 //! | --- | --- |
-//! | end with the token | [`Accept::configure`](crate::Accept::configure) and `max_lifetime`: 1001 when the time is over |
+//! | end with the token's validity | [`Accept::configure`](crate::Accept::configure) and `max_lifetime`: 1001 when the time is over |
 //! | limit their number | [`max_per_key`](crate::WebSocketLayer::max_per_key): 429 past it. Its function sees the request only, so `accept` also has to put the user into `request.extensions`. |
 //! | log out everywhere | [`Accept::identify`](crate::Accept::identify) and [`Connections::close_where`](crate::Connections::close_where) |
 //! | name the user in the log | [`make_span`](crate::WebSocketLayer::make_span), from the extensions as well |
@@ -87,4 +87,4 @@
 //!
 //! An auth layer sees handshakes only if it is outside of the WebSocket:
 //! [the order of layers](super::layers) has a table of both cases. `accept` sees the extensions that such a layer adds.
-//! `examples/handler.rs` has a whole server.
+//! `examples/auth.rs` is a whole server.

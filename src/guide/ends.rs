@@ -33,15 +33,15 @@
 //! | 1001 | The [`Connections`](crate::Connections) were closed, or [`Config::max_lifetime`](crate::Config::max_lifetime) has passed. |
 //! | the peer's | The peer closed first. |
 //! | 1002 | The peer broke the protocol, or ended its half of the stream without a Close. |
-//! | 1003 | The handler returned [`NotText`](crate::error::NotText): the peer sent binary instead of text. |
-//! | 1007 | The peer sent text that is not UTF-8, or not [JSON](super::messages#json). |
-//! | 1008 | The peer exceeded another limit of [`Config`](crate::Config), the handler took no message in time, or JSON has another shape. |
+//! | 1003 | The peer sent binary instead of text, and the handler returned [`NotText`](crate::error::NotText); or text to a [`ByteStream`](crate::ByteStream). |
+//! | 1007 | The peer sent text that is not UTF-8, or the handler returned the error of text that is not [JSON](super::messages#json). |
+//! | 1008 | The peer exceeded another limit of [`Config`](crate::Config), the handler took no message in time, or it returned the error of JSON of another shape. |
 //! | 1009 | The peer sent a message over the size limit. |
 //! | 1011 | The handler returned another error, or panicked. |
 //! | 1013 | All connections hold more than [`Connections::max_buffered`](crate::Connections::max_buffered), and this one most. |
 //!
 //! Applications use 4000 to 4999, libraries register 3000 to 3999. [`CloseCode`](crate::CloseCode) has the numbers that
-//! may be sent. A reason has at most 123 bytes, to which [`truncated`](crate::CloseFrame::truncated) cuts it.
+//! may be sent. A reason has at most 123 bytes: [`truncated`](crate::CloseFrame::truncated) cuts a longer one.
 //!
 //! A connection is dropped without a close code in three cases: the peer is gone or reads nothing, the time given to
 //! [`Connections::shutdown`](crate::Connections::shutdown) has passed, or
@@ -71,8 +71,8 @@
 //! If the peer closes first, our Close follows when `recv` has returned `None`, or a second after the last message that
 //! the handler took. Until then the handler can reply.
 //!
-//! In a browser, `event.code` is 1005 if the Close had no code, and 1006 if there was no Close. Neither is ever sent;
-//! here both are `None`.
+//! In a browser, `event.code` is 1005 if the Close had no code, and 1006 if there was no Close. Neither code is ever
+//! sent. `code()` returns `None` for both.
 //!
 //! # The handler
 //!
@@ -83,7 +83,7 @@
 //! | The connection is closing. | [`send`](crate::WebSocket::send) returns [`SendError::Closed`](crate::error::SendError::Closed). |
 //! | The connection ended while the handler waits for something else. | Nothing, unless it waits for [`closed`](crate::WebSocket::closed) too. After [`Config::handler_grace`](crate::Config::handler_grace), 30 s by default, its future is dropped. |
 //!
-//! So cleaning up belongs into a `Drop` ([an example](super::sending)). It also runs after `?`, after a panic, and when
+//! So clean up in a `Drop` ([an example](super::sending)). It also runs after `?`, after a panic, and when
 //! a shutdown aborts the handler.
 //!
 //! # Time limits of an end

@@ -1,7 +1,7 @@
 //! From `axum::extract::ws`.
 //!
-//! With the feature `axum`, a server changes its imports, the head of a loop, and loses the arms for Ping, Pong and
-//! Close:
+//! With the feature `axum`, a server's imports and the heads of its loops change. The arms for Ping, Pong and Close are
+//! removed:
 //!
 //! ```
 //! # #[cfg(feature = "axum")] {
@@ -55,8 +55,7 @@
 //! # What changes
 //!
 //! `tests/from_axum.rs` has three servers like axum's examples `websockets`, `chat` and `websockets-http2`, each
-//! written for both. It runs the same test against both, and checks that no other lines differ than those of this
-//! table:
+//! written for both. It runs the same test against both, and checks that only the lines of this table differ:
 //!
 //! | | `axum::extract::ws` | here |
 //! | --- | --- | --- |
@@ -64,7 +63,7 @@
 //! | loop | `while let Some(Ok(message)) = socket.recv().await` | `while let Some(message) = socket.recv().await?`, or `while let Ok(Some(message))` without `?` |
 //! | loop over the `Stream` | `while let Some(Ok(message)) = receiver.next().await` | the same |
 //! | in a `match` | `Some(Ok(..))`, `Some(Err(..))`, `None` | `Ok(Some(..))`, `Err(..)`, `Ok(None)` |
-//! | arms for Ping, Pong and Close | `Message::Ping(_) => ..` | go |
+//! | arms for Ping, Pong and Close | `Message::Ping(_) => ..` | removed |
 //! | to close with a code | `sender.send(Message::Close(Some(CloseFrame { code, reason })))` | [`socket.close(code, reason)`](crate::WebSocket::close), or [`sender().close(code, reason)`](crate::Sender::close) |
 //!
 //! The chat needs only the imports (`axum::Upgrade as WebSocketUpgrade` keeps the name). Other code stays:
@@ -97,7 +96,7 @@
 //! | The socket moves to another task. | The connection stays open. | the same |
 //! | A machine that is gone | is noticed when data is sent. | is pinged after 20 s of silence. |
 //! | A message over | 64 MiB (a frame: 16 MiB) is an error. | 1 MiB is refused with 1009. |
-//! | A client that reads nothing | The queue is unlimited. | `send` waits from 1 MiB on. After 10 s without progress the connection is dropped. |
+//! | A client that reads nothing | The queue is unlimited. | `send` waits from 1 MiB on. The connection is dropped after [`write_timeout`](crate::Config::write_timeout). |
 //! | The number of connections | is unlimited. | 10,000, then 503 |
 //! | A function that only sends | | has to call [`ignore_incoming`](super::push_only). |
 //! | A shutdown | | [one call](super::shutdown) |

@@ -54,7 +54,7 @@
 //! | `Message::Ping`, `Pong`, `Close`, `Frame` | no variants: [`Message`](crate::Message) is text or binary |
 //! | `socket.close(Some(frame))`, then reading to the end | [`socket.close(code, reason)`](crate::WebSocket::close), which waits for the end |
 //! | `socket.next()`, `socket.send(message)` | the same ([`Stream`](crate::WebSocket#impl-Stream-for-WebSocket), [`Sink`](crate::WebSocket#impl-Sink%3CMessage%3E-for-WebSocket)), or [`recv`](crate::WebSocket::recv) and [`send`](crate::WebSocket::send) |
-//! | `feed` and `flush`, to write several messages at once | [`send`](crate::WebSocket::send): what is sent before the handler waits leaves in one write |
+//! | `feed` and `flush`, to write several messages at once | [`send`](crate::WebSocket::send): messages that are sent before the handler waits leave in one write |
 //! | `split()` and a channel | [`socket.sender()`](crate::WebSocket::sender) |
 //!
 //! # Client

@@ -1,7 +1,7 @@
 //! Handlers and their state.
 //!
-//! A function or an async closure is a handler. With state it is
-//! [`with_state`](crate::with_state), because an async closure cannot capture any:
+//! A function or an async closure is a handler. A handler's closure cannot capture state.
+//! [`with_state`](crate::with_state) makes a handler of a function and its state:
 //!
 //! ```
 //! use std::sync::{Arc, atomic::{AtomicU64, Ordering}};
@@ -22,7 +22,7 @@
 //! | --- | --- |
 //! | no state | an `async fn(WebSocket) -> Result<(), E>`, or such a closure |
 //! | state | [`with_state`](crate::with_state) |
-//! | a decision before the 101, or a value from the request | [`decide`](crate::decide), which hands the value on |
+//! | a decision before the 101, or a value from the request | [`decide`](crate::decide), which passes the value on |
 //! | both | a type that implements [`Handler`](crate::Handler) |
 //! | axum's extractors | [`axum::Upgrade`](crate::axum::Upgrade), see [below](#with-axums-extractors) |
 //! | handlers of different types in one list or field | [`BoxHandler`](crate::BoxHandler) |
@@ -99,7 +99,7 @@
 //! - While a handler waits for a database, pings are answered, and a Close is noticed, until the
 //!   [inbox](crate::Config::max_inbox) is full.
 //! - A panic closes its connection with 1011. No other connection notices.
-//! - The end of a connection does not drop its handler ([what it sees](super::ends#the-handler)).
+//! - The end of a connection does not drop its handler at once ([what it sees](super::ends#the-handler)).
 //! - A task that a handler spawns outlives it. Keep such tasks in a `tokio::task::JoinSet`, which aborts them when it
 //!   is dropped.
 //! - A handler may move its `WebSocket` to another task and return. The connection stays open.

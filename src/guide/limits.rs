@@ -1,7 +1,7 @@
-//! Limits and memory: what a client can make the server hold.
+//! Limits on clients, and the memory of connections.
 //!
-//! All limits have safe defaults, except those that only the application knows: addresses, users, rates and the memory
-//! of the machine.
+//! All limits have safe defaults, except limits that depend on the application: by address, by user, of rates, and of
+//! the memory of all connections.
 //!
 //! ```
 //! use std::{net::SocketAddr, time::Duration};

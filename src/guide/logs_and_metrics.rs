@@ -26,21 +26,21 @@
 //! Each connection has a span `websocket` inside of the span of its request. Its fields are `id`, `path` without the
 //! query, and `peer` if the layer knows the address
 //! ([`peer`](crate::WebSocketLayer::peer), [`max_per_peer`](crate::WebSocketLayer::max_per_peer)).
-//! [`make_span`](crate::WebSocketLayer::make_span) makes a span with the user or other fields. What a handler logs is
-//! inside of the span, too.
+//! [`make_span`](crate::WebSocketLayer::make_span) makes a span with the user or other fields. The lines of a
+//! handler are inside of the span, too.
 //!
 //! # Lines
 //!
 //! | Level | Event |
 //! | --- | --- |
 //! | error | A handler or an observer panicked. The server hands out no connections, or a layer replaces the 101. No address for `max_per_peer`. |
-//! | warn | A handler returned an error of its own, went on after its connection was over, or took no messages. No key for `max_per_key`. |
+//! | warn | A handler returned an error of its own, went on after its connection was over, or took no messages. No key for `max_per_key`. A layer has `insecure_run_behind_any_response`. |
 //! | info | A refused handshake, and a handshake that a proxy has damaged: once a minute for each cause. |
 //! | debug | All other refusals. `websocket opened`, and `websocket closed` with `code`, `by`, `clean`, `reason`, `duration_ms`, `messages_received`, `bytes_received`, `messages_sent`, `bytes_sent`. Errors that the peer causes. |
 //!
-//! - What clients cause is at debug level, or at info level once a minute. But the crate cannot know the cause of an
-//!   error of your code, such as a parser's. If the client is at fault, return a [`CloseFrame`](crate::CloseFrame): it
-//!   is not logged as a failure.
+//! - Events that clients cause are at debug level, or at info level once a minute. But the crate cannot know the cause
+//!   of an error of your code, such as a parser's. If the client is at fault, return a
+//!   [`CloseFrame`](crate::CloseFrame): it is not logged as a failure.
 //! - Payloads, queries, cookies and tokens are never logged. Of the header fields, only `Origin` and `Host` of a
 //!   refused page are. Other layers may log more: tower-http's `TraceLayer` logs the query
 //!   ([authentication](super::authentication)).

@@ -37,13 +37,13 @@
 //!   server server 127.0.0.1:3000
 //! ```
 //!
-//! haproxy passes on the fields and keeps `Host` by default. `timeout tunnel` counts after the 101; without it the
-//! timeouts of client and server do. To keep WebSockets of HTTP/2 clients on HTTP/2
+//! haproxy passes on the fields and keeps `Host` by default. `timeout tunnel` applies after the 101. Without it, the
+//! timeouts of client and server apply. To keep WebSockets of HTTP/2 clients on HTTP/2
 //! ([settings of the server](super::http2)): `server server 127.0.0.1:3000 proto h2 ws h2`.
 //!
 //! # Caddy
 //!
-//! This one is not tested:
+//! This configuration is not tested:
 //!
 //! ```text
 //! example.com {
@@ -72,7 +72,7 @@
 //! | two proxies: the inner one appends | `proxy_set_header X-Forwarded-Host "$http_x_forwarded_host, $http_host";` | |
 //!
 //! Only the proxy may reach the server: any other client can write these fields itself. For a port that others reach
-//! too, [`TrustedProxies::peers`](crate::TrustedProxies::peers) trusts only the addresses of the proxies.
+//! too, [`TrustedProxies::peers`](crate::TrustedProxies::peers) takes a function that checks the address of the peer.
 //!
 //! # The address of the client
 //!
@@ -91,5 +91,4 @@
 //!
 //! `tests/proxies/run` tests `examples/behind_a_proxy.rs` behind nginx and haproxy: their configurations above
 //! without the line for `X-Real-IP`, a proxy that rewrites `Host`, two proxies, heads that are too large, and a dropped
-//! `Upgrade`. The configuration of Caddy is not tested.
-//! [When it does not connect](super::when_it_does_not_connect) lists what goes wrong.
+//! `Upgrade`. [When it does not connect](super::when_it_does_not_connect) lists the causes of failures.

@@ -58,10 +58,10 @@
 //! [`notsent_lowat`](crate::Config::notsent_lowat) works on Linux and Android, on TCP without TLS. Elsewhere up to 4
 //! MiB wait in the buffers of the system, out of reach.
 //!
-//! # Stop what nobody reads
+//! # Stop a generator that nobody reads
 //!
-//! A generator that costs something ends with its client, or at its word. `select!` drops it in the middle of an
-//! `.await`:
+//! An expensive generator should stop when its client leaves, or asks it to stop. `select!` drops it in the middle of
+//! an `.await`:
 //!
 //! ```
 //! use tower_websocket::{BoxError, WebSocket};

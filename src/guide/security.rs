@@ -1,4 +1,4 @@
-//! Security: what is on by default, and what only you can set.
+//! Security: the protection that is on by default, and the settings that depend on the application.
 //!
 //! ```
 //! use std::net::SocketAddr;
@@ -24,7 +24,7 @@
 //! | Setting | Without it |
 //! | --- | --- |
 //! | [`max_per_peer`](crate::WebSocketLayer::max_per_peer), or [`max_per_key`](crate::WebSocketLayer::max_per_key) | One client can open all 10,000 connections. Others then get a 503. |
-//! | [`Connections::max_buffered`](crate::Connections::max_buffered) | 10,000 clients that read nothing can hold 20 GiB. |
+//! | [`Connections::max_buffered`](crate::Connections::max_buffered) | 10,000 clients can make the server hold 20 GiB. |
 //! | [`max_message_rate`](crate::Config::max_message_rate), [`max_byte_rate`](crate::Config::max_byte_rate) | A client may send as fast as the handler receives. |
 //! | [`OriginPolicy::hosts`](crate::OriginPolicy::hosts) | DNS rebinding reaches a server that trusts its network. |
 //! | [authentication](super::authentication), [outside of the layer or in `accept`](super::layers) | Everybody may connect, except the pages of other sites. |
@@ -45,7 +45,7 @@
 //! | An outer layer that refuses after the fact | The handler runs only if the 101 was sent ([the exceptions](super::layers#layers-outside)). |
 //! | Secrets in the log | [No payload, no query, no cookie](super::logs_and_metrics#lines). `Debug` of a socket or a refusal shows none either. |
 //!
-//! What lowers security says so in its name: [`insecure_any`](crate::OriginPolicy::insecure_any),
+//! Methods that lower security begin with `insecure`: [`insecure_any`](crate::OriginPolicy::insecure_any),
 //! [`insecure_null`](crate::OriginPolicy::insecure_null),
 //! [`insecure_run_behind_any_response`](crate::WebSocketLayer::insecure_run_behind_any_response).
 //!

@@ -69,7 +69,7 @@
 //!
 //! | Handle | Keeps the connection open | Good for |
 //! | --- | --- | --- |
-//! | [`Sender`](crate::Sender) | no | rooms, and all that outlives a connection |
+//! | [`Sender`](crate::Sender) | no | rooms, and everything that outlives a connection |
 //! | [`WriteHalf`](crate::WriteHalf), [`ReadHalf`](crate::ReadHalf) | until both are dropped | a task for each direction. A dropped `ReadHalf` discards what arrives. |
 //! | `split` of `futures_util` | until both are dropped | code that has it already: its halves have `Stream` and `Sink` only |
 //!
@@ -78,7 +78,7 @@
 //! # From one connection to another
 //!
 //! A gateway dials in [`accept`](crate::Handler::accept) and [carries](crate::Accept::carry) the socket to the handler.
-//! Then a refusal of the upstream can be the answer: `Refusal::from(*response)` makes it of a
+//! Then the client can get the upstream's refusal: `Refusal::from(*response)` makes one from the response of a
 //! [`ConnectError::Refused`](crate::client::ConnectError::Refused).
 //!
 //! At its end `forward` closes its sink, with 1000. A [`Sender`](crate::Sender) as the sink closes nothing, so the
@@ -154,5 +154,5 @@
 //! - [`try_send`](crate::Sender::try_send) and [`close`](crate::Sender::close) are not `async`: any thread can call
 //!   them, also one without a runtime.
 //! - [`Sender::closed`](crate::Sender::closed) waits for the end, and returns the code.
-//! - The lock is never held across an `.await`, so it can be one of `std`.
-//! - [`Connections`](crate::Connections) lists and closes connections, and does not send.
+//! - The lock of the room is never held across an `.await`, so it can be a lock of `std`.
+//! - [`Connections`](crate::Connections) lists and closes connections, but does not send.

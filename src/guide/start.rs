@@ -1,6 +1,6 @@
-//! The first server, and the servers it works with.
+//! A first server, and the HTTP servers that the crate works with.
 //!
-//! The [front page](crate) has a whole program for axum. The crates beside it are
+//! The [front page](crate) has a whole program for axum. Besides this crate, it needs:
 //!
 //! ```text
 //! cargo add axum

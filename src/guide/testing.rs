@@ -87,6 +87,6 @@
 //! # }
 //! ```
 //!
-//! `tower::ServiceExt::oneshot` shows refusals, too, with the status and the body of the whole service. The request needs
-//! all fields of a handshake, also `Host`: without it the answer is 400. A handshake that is accepted gets a 500 there,
-//! because no server hands over a connection.
+//! `tower::ServiceExt::oneshot` also shows refusals, with the status and the body of the whole service. The request
+//! needs all fields of a handshake. Without `Host` the answer is 400. A handshake that is accepted gets a 500, because
+//! no server hands over a connection.

@@ -29,7 +29,7 @@
 //! | --- | --- |
 //! | The second name is an internal host or port: a proxy rewrites `Host`. | Let the proxy pass `Host` on (nginx: `proxy_set_header Host $http_host;`), or trust the proxy with [`OriginPolicy::x_forwarded_host`](crate::OriginPolicy::x_forwarded_host). |
 //! | The second name has no port, but the address in the browser has one: nginx's `$host` omits it. | `proxy_set_header Host $http_host;`, and `$http_host` also in `X-Forwarded-Host`. |
-//! | `X-Forwarded-Host` lists several hosts: there are more proxies than trusted ones. | Set their number ([`TrustedProxies::number`](crate::TrustedProxies::number)), or list their addresses. |
+//! | `X-Forwarded-Host` lists several hosts: there are more proxies than trusted ones. | Set their number ([`TrustedProxies::number`](crate::TrustedProxies::number)), or check their addresses ([`TrustedProxies::peers`](crate::TrustedProxies::peers)). |
 //! | The front end has another host or port. | [`OriginPolicy::allow`](crate::OriginPolicy::allow). During development: [`allow_loopback`](crate::OriginPolicy::allow_loopback). |
 //! | A device, an application or a browser extension sends `file://`, or its own scheme. | `allow("file://")`, `allow("moz-extension://*")`. |
 //! | `null`: the page was opened from a disk, or is in a frame with `sandbox`. | Serve it over HTTP. [`insecure_null`](crate::OriginPolicy::insecure_null) allows the pages of every site. |

@@ -137,12 +137,15 @@ pub trait Handler: Send + Sync + 'static {
     ///
     /// # Errors
     ///
-    /// Any failure of the handler. A [`CloseFrame`](crate::CloseFrame) is sent to the peer unchanged, unless it is only
-    /// the source of another error. Errors of
-    /// [`WebSocket::recv`] and [`WebSocket::send`] can be returned with `?`: the close code is already decided
-    /// then, and does not change. A message of the wrong kind or shape, which is
-    /// [`NotText`](crate::error::NotText) or an error of the feature `json`, closes with 1003, 1007 or 1008, also as
-    /// the source of another error. `anyhow::Error` hides all of these: see [`Error`](crate::Error).
+    /// Any failure of the handler can be returned with `?`:
+    ///
+    /// - A [`CloseFrame`](crate::CloseFrame) is sent to the peer unchanged, unless it is only the source of another
+    ///   error.
+    /// - Errors of [`WebSocket::recv`] and [`WebSocket::send`] do not change the close code: it is already decided.
+    /// - [`NotText`](crate::error::NotText) and the errors of the feature `json` are for messages of the wrong kind or
+    ///   shape. They close with 1003, 1007 or 1008, also as the source of another error.
+    ///
+    /// `anyhow::Error` hides all of these: see [`Error`](crate::Error).
     fn handle(&self, socket: WebSocket) -> impl Future<Output = Result<(), BoxError>> + Send;
 
     /// Returns the handler's name in the log. Default: the name of its type. For a closure or an `async fn`, this is

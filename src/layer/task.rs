@@ -57,7 +57,7 @@ impl<S: Serve> Opened<S> {
             role: Role::Server,
             info,
             config: Arc::clone(&self.setup.config),
-            identity: self.values.identity().cloned().unwrap_or_default(),
+            identity: self.values.shared_identity(),
         };
         let spawned = permit.spawn(opening, |link, permit| {
             let started = Box::new(Started {

@@ -12,7 +12,7 @@
 //! | `websocket_bytes_total` | counter | `direction` | bytes of messages, without frame heads and before compression |
 //! | `websocket_handshake_seconds` | histogram | | duration of an accepted handshake |
 //! | `websocket_lifetime_seconds` | histogram | | time from the opening to the end of a connection |
-//! | `websocket_round_trip_seconds` | histogram | | round trip of a ping of [`Config::keepalive`](crate::Config::keepalive) |
+//! | `websocket_round_trip_seconds` | histogram | | round trip of a ping of [`Config::keepalive`](crate::Config::keepalive) or [`WebSocket::ping`](crate::WebSocket::ping) |
 //! | `websocket_queue_bytes` | histogram | | bytes that wait to be written, whenever traffic of an open connection is counted |
 //!
 //! - `outcome` has a fixed set of values.

@@ -48,9 +48,9 @@ const MAX_MESSAGE: usize = 64 * 1024;
 /// connection is closing. A flush waits until all messages are written to the network.
 ///
 /// **Closing.** A shutdown sends a Close with 1000 behind everything that was written, and waits for
-/// the end of the connection. A WebSocket has no half-close: what the peer has sent and this side
-/// has not received by then is discarded. So a protocol in which one side answers after the end of
-/// the other side's data needs a mark of its own for that end. Dropping the stream drops the
+/// the end of the connection. A WebSocket has no half-close: bytes of the peer that were not read by
+/// then are discarded. If one side of a protocol answers after the end of the other side's data, the
+/// protocol has to mark that end itself. Dropping the stream drops the
 /// `WebSocket`, which closes with 1000 as well. To tell the peer that the data is incomplete, close
 /// with another code first, by the [`Sender`](crate::Sender) of [`get_ref`](Self::get_ref).
 ///
@@ -136,7 +136,15 @@ impl ByteStream {
         Poll::Ready(Ok(true))
     }
 
-    /// Records the end of the stream, after the closing handshake has begun.
+    fn skip(&mut self, len: usize) {
+        self.rest.advance(len);
+        if self.rest.is_empty() {
+            // An empty slice would keep the memory of its message.
+            self.rest = Bytes::new();
+        }
+    }
+
+    /// Records how the stream has ended, when the closing handshake has begun.
     fn end(&mut self) -> io::Result<()> {
         let peer_close = self.socket.link.peer_close();
         let is_end = match &peer_close {
@@ -238,16 +246,6 @@ impl AsyncBufRead for ByteStream {
 
     fn consume(self: Pin<&mut Self>, amount: usize) {
         self.get_mut().skip(amount);
-    }
-}
-
-impl ByteStream {
-    fn skip(&mut self, len: usize) {
-        self.rest.advance(len);
-        if self.rest.is_empty() {
-            // An empty slice would keep the memory of its message.
-            self.rest = Bytes::new();
-        }
     }
 }
 

@@ -118,8 +118,8 @@ impl Error for SendError {}
 
 /// An error of a connection as a `Stream` or a `Sink` of messages.
 ///
-/// Both have this one error, so that a stream can be forwarded to a sink. `recv` and `send` have the two errors of
-/// their own. Text and source are those of the error inside.
+/// Streams and sinks have the same error type, so that a stream can be forwarded to a sink. The methods return a
+/// [`RecvError`] or a [`SendError`] instead. Text and source are those of the inner error.
 ///
 /// # Examples
 ///
@@ -128,7 +128,7 @@ impl Error for SendError {}
 /// use tower_websocket::{BoxError, WebSocket};
 ///
 /// async fn echo(socket: WebSocket) -> Result<(), BoxError> {
-///     let (write, read) = socket.split();
+///     let (write, read) = socket.into_split();
 ///     read.forward(write).await?;
 ///     Ok(())
 /// }
@@ -246,7 +246,7 @@ impl fmt::Display for TrySendError {
 
 impl Error for TrySendError {}
 
-/// Why [`Sender::send_timeout`](crate::Sender::send_timeout) did not queue a message. It returns the message.
+/// Why [`WebSocket::send_timeout`](crate::WebSocket::send_timeout) did not queue a message. It returns the message.
 #[derive(Clone, Eq, PartialEq)]
 #[non_exhaustive]
 pub enum SendTimeoutError {

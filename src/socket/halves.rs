@@ -1,20 +1,16 @@
 //! A socket in two halves, for two tasks.
 
-use std::{
-    error::Error,
-    fmt,
-    future::{Future, poll_fn},
-    sync::Arc,
-    time::Duration,
-};
+use std::{error::Error, fmt, future::Future, sync::Arc, time::Duration};
 
 use super::{
-    Caller, Held, Link, Message, RecvError, SendError, SendTimeoutError, Sender, Sending,
-    TryRecvError, TrySendError, WebSocket,
+    Link, RecvError, SendError, SendTimeoutError, Sender, Sending, TryRecvError, TrySendError,
+    Values, WebSocket,
 };
 use crate::{
     handshake::HandshakeRequest,
-    words::{CloseCode, CloseFrame, Closed, ConnectionId, IntoMessage, InvalidClose, Utf8Bytes},
+    words::{
+        CloseCode, CloseFrame, Closed, ConnectionId, IntoMessage, InvalidClose, Message, Utf8Bytes,
+    },
 };
 
 /// The half of a [`WebSocket`] that sends. [`WebSocket::into_split`] makes it.
@@ -24,7 +20,8 @@ use crate::{
 ///
 /// It is also a [`Sink`](futures_util::Sink) of messages.
 pub struct WriteHalf {
-    link: Held,
+    /// Another part of the same socket, without its values.
+    pub(super) socket: WebSocket,
 }
 
 /// The half of a [`WebSocket`] that receives. [`WebSocket::into_split`] makes it.
@@ -38,7 +35,8 @@ pub struct ReadHalf {
     ignoring: Ignoring,
 }
 
-/// Discards what the peer sends once it is dropped.
+/// Discards the peer's messages from its drop on. Its own type, because [`ReadHalf::reunite`] moves the fields out of a
+/// [`ReadHalf`], which a type with `Drop` forbids.
 struct Ignoring(Option<Arc<Link>>);
 
 impl Drop for Ignoring {
@@ -79,25 +77,24 @@ impl WebSocket {
     /// ```
     #[must_use = "dropping both halves closes the connection"]
     pub fn into_split(self) -> (WriteHalf, ReadHalf) {
-        let link = self.link.another();
-        let ignoring = Ignoring(Some(Arc::clone(&link)));
+        let socket = Self {
+            link: self.link.another(),
+            values: Values::default(),
+        };
+        let ignoring = Ignoring(Some(Arc::clone(&self.link)));
         let read = ReadHalf {
             socket: self,
             ignoring,
         };
-        (WriteHalf { link }, read)
+        (WriteHalf { socket }, read)
     }
 }
 
 impl WriteHalf {
-    pub(super) fn link(&self) -> &Arc<Link> {
-        &self.link
-    }
-
     /// Returns the number of the connection, unique in this process.
     #[must_use]
     pub fn id(&self) -> ConnectionId {
-        self.link.id()
+        self.socket.id()
     }
 
     /// Queues one message to be written, like [`WebSocket::send`].
@@ -110,7 +107,7 @@ impl WriteHalf {
     ///
     /// Like [`WebSocket::send`].
     pub fn send(&mut self, message: impl IntoMessage) -> Sending<'_> {
-        Sending(self.link.send(message.into(), Caller::Holder))
+        self.socket.send(message)
     }
 
     /// Queues one message like [`send`](Self::send), but does not compress it. See
@@ -125,7 +122,7 @@ impl WriteHalf {
     /// Like [`WebSocket::send`].
     #[cfg(feature = "deflate")]
     pub fn send_uncompressed(&mut self, message: impl IntoMessage) -> Sending<'_> {
-        Sending(self.link.send_uncompressed(message.into(), Caller::Holder))
+        self.socket.send_uncompressed(message)
     }
 
     /// Queues one message like [`send`](Self::send), and gives up if there is no room for `limit`.
@@ -147,8 +144,7 @@ impl WriteHalf {
         message: impl IntoMessage,
         limit: Duration,
     ) -> impl Future<Output = Result<(), SendTimeoutError>> + Send {
-        self.link
-            .send_timeout(message.into(), limit, Caller::Holder)
+        self.socket.send_timeout(message, limit)
     }
 
     /// Queues one message if there is room for it now.
@@ -157,7 +153,7 @@ impl WriteHalf {
     ///
     /// Like [`Sender::try_send`]. The error returns the message.
     pub fn try_send(&mut self, message: impl IntoMessage) -> Result<(), TrySendError> {
-        self.link.try_send(message.into())
+        self.socket.try_send(message)
     }
 
     /// Waits until all messages are written that were sent before, like [`WebSocket::flush`].
@@ -170,7 +166,7 @@ impl WriteHalf {
     ///
     /// Like [`WebSocket::flush`].
     pub fn flush(&mut self) -> impl Future<Output = Result<(), SendError>> + Send {
-        poll_fn(|cx| self.link.poll_flushed(cx))
+        self.socket.flush()
     }
 
     /// Closes the connection with a code and a reason, and waits for the end, like
@@ -189,9 +185,7 @@ impl WriteHalf {
         code: CloseCode,
         reason: impl Into<Utf8Bytes>,
     ) -> Result<(), InvalidClose> {
-        self.link.close(CloseFrame::new(code, reason)?);
-        self.link.wait_closed().await;
-        Ok(())
+        self.socket.close(code, reason).await
     }
 
     /// Closes the connection like [`close`](Self::close), with a Close that has no code. See
@@ -201,8 +195,7 @@ impl WriteHalf {
     ///
     /// Like [`close`](Self::close).
     pub async fn close_without_code(&mut self) {
-        self.link.close_without_code();
-        self.link.wait_closed().await;
+        self.socket.close_without_code().await;
     }
 
     /// Waits until the connection has ended, and returns how. The future does not borrow the half.
@@ -211,14 +204,13 @@ impl WriteHalf {
     ///
     /// Safe in `select!`. It may be called again.
     pub fn closed(&self) -> impl Future<Output = Closed> + Send + use<> {
-        let link = Arc::clone(&self.link);
-        async move { link.wait_closed().await }
+        self.socket.closed()
     }
 
     /// Returns a handle for other tasks, which does not keep the connection open.
     #[must_use]
     pub fn sender(&self) -> Sender {
-        self.link.sender()
+        self.socket.sender()
     }
 }
 
@@ -346,7 +338,7 @@ impl fmt::Debug for ReadHalf {
 
 impl Drop for WriteHalf {
     fn drop(&mut self) {
-        self.link.leave_as_sink();
+        self.socket.link.leave_as_sink();
     }
 }
 

@@ -27,17 +27,18 @@ pub(super) fn close_frame_of(error: BoxError) -> CloseFrame {
 
 /// Returns an error and its sources.
 fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
-    std::iter::successors(Some(error), |&error| {
-        // An `io::Error` leaves the error that it wraps out of its sources.
-        let wrapped = error
-            .downcast_ref::<io::Error>()
-            .and_then(io::Error::get_ref);
-        match wrapped {
-            Some(wrapped) => Some(wrapped),
-            None => error.source(),
-        }
+    std::iter::successors(Some(error), |&error| match wrapped(error) {
+        Some(wrapped) => Some(wrapped),
+        None => error.source(),
     })
     .take(MAX_CHAIN)
+}
+
+/// Returns the error that an `io::Error` wraps. It is not the error's source.
+fn wrapped<'a>(
+    error: &'a (dyn Error + 'static),
+) -> Option<&'a (dyn Error + Send + Sync + 'static)> {
+    error.downcast_ref::<io::Error>()?.get_ref()
 }
 
 /// Returns the Close for an error that the peer causes: the connection has ended or has no room, or a message is not of
@@ -59,16 +60,13 @@ fn fault_of_peer(error: &(dyn Error + 'static)) -> Option<CloseFrame> {
         || error.is::<TryRecvError>()
         || error.is::<TrySendError>()
         || is_end_of_stream(error);
-    // The code of the connection's end is decided already, unless it is open and has no room.
+    // This code is sent only if the connection is still open, which had no room. Otherwise the code is decided already.
     is_of_connection.then(|| CloseFrame::without_reason(CloseCode::INTERNAL_ERROR))
 }
 
 /// Returns whether an error is the Close that ended a [`ByteStream`](super::ByteStream).
 fn is_end_of_stream(error: &(dyn Error + 'static)) -> bool {
-    let wrapped = error
-        .downcast_ref::<io::Error>()
-        .and_then(io::Error::get_ref);
-    wrapped.is_some_and(|wrapped| wrapped.is::<CloseFrame>())
+    wrapped(error).is_some_and(|wrapped| wrapped.is::<CloseFrame>())
 }
 
 #[cfg(test)]

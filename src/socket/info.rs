@@ -28,7 +28,14 @@ impl Values {
         carried.take()
     }
 
-    pub(crate) fn identity(&self) -> Option<&Identity> {
-        self.0.as_deref().map(|(_, identity)| identity)
+    pub(super) fn identity<T: Send + Sync + 'static>(&self) -> Option<&T> {
+        let (_, identity) = self.0.as_deref()?;
+        identity.get()
+    }
+
+    /// Returns another handle to the identity.
+    pub(crate) fn shared_identity(&self) -> Identity {
+        let values = self.0.as_deref();
+        values.map_or_else(Identity::default, |(_, identity)| identity.clone())
     }
 }

@@ -108,7 +108,7 @@ impl WriteHalf {
     ///
     /// Like [`WebSocket::send`].
     pub fn send_json<'a, T: Serialize + ?Sized>(&'a mut self, value: &T) -> SendingJson<'a> {
-        SendingJson::new(self.link(), value, Caller::Holder)
+        self.socket.send_json(value)
     }
 }
 
@@ -130,7 +130,7 @@ impl Sender {
     }
 }
 
-/// The future of [`WebSocket::send_json`] and [`Sender::send_json`].
+/// The future of `send_json` of [`WebSocket`], [`WriteHalf`] and [`Sender`].
 #[derive(Debug)]
 #[must_use = "futures do nothing unless they are polled"]
 pub struct SendingJson<'a>(Result<SendFuture<'a>, Option<ToJsonError>>);

@@ -1,4 +1,4 @@
-//! Pings that the application asks for.
+//! The API for pings.
 
 use std::{future::Future, sync::Arc, time::Duration};
 
@@ -7,11 +7,11 @@ use super::{SendError, Sender, WebSocket, WriteHalf, link::Ping};
 impl WebSocket {
     /// Sends a ping, and waits for its pong. Returns the round-trip time.
     ///
-    /// One ping is pending at a time: calls in the meantime wait for the same pong. It does not
-    /// change when [`Config::keepalive`](crate::Config::keepalive) pings, or when it gives the peer
-    /// up. The time counts from the moment at which the ping is queued, behind messages that were
-    /// sent before. The pong may come late if the handler does not receive, because reading stops
-    /// at a full [inbox](crate::Config::max_inbox).
+    /// One ping is pending at a time: calls in the meantime wait for the same pong. The time counts
+    /// from the moment at which the ping is queued, behind messages that were sent before. The pong
+    /// may come late if the handler does not receive, because reading stops at a full
+    /// [inbox](crate::Config::max_inbox). The times at which
+    /// [`Config::keepalive`](crate::Config::keepalive) pings, or gives up the peer, stay the same.
     ///
     /// There is no timeout: use `tokio::time::timeout`. Peers limit the rate of pings; this crate
     /// accepts 100 a second by default.
@@ -46,16 +46,7 @@ impl WebSocket {
 }
 
 impl WriteHalf {
-    /// Sends a ping, and waits for its pong. Returns the round-trip time.
-    ///
-    /// One ping is pending at a time: calls in the meantime wait for the same pong. It does not
-    /// change when [`Config::keepalive`](crate::Config::keepalive) pings, or when it gives the peer
-    /// up. The time counts from the moment at which the ping is queued, behind messages that were
-    /// sent before. The pong may come late if the handler does not receive, because reading stops
-    /// at a full [inbox](crate::Config::max_inbox).
-    ///
-    /// There is no timeout: use `tokio::time::timeout`. Peers limit the rate of pings; this crate
-    /// accepts 100 a second by default.
+    /// Sends a ping, and waits for its pong, like [`WebSocket::ping`]. Returns the round-trip time.
     ///
     /// # Errors
     ///
@@ -65,24 +56,13 @@ impl WriteHalf {
     ///
     /// Safe in `select!`. The next call waits for the pong of a ping that is still pending. The
     /// future does not borrow the `WriteHalf`.
-    ///
-    /// Source: [RFC 6455 §5.5.2](https://www.rfc-editor.org/rfc/rfc6455#section-5.5.2).
     pub fn ping(&self) -> impl Future<Output = Result<Duration, SendError>> + Send + use<> {
-        Ping::new(Arc::clone(self.link()))
+        self.socket.ping()
     }
 }
 
 impl Sender {
-    /// Sends a ping, and waits for its pong. Returns the round-trip time.
-    ///
-    /// One ping is pending at a time: calls in the meantime wait for the same pong. It does not
-    /// change when [`Config::keepalive`](crate::Config::keepalive) pings, or when it gives the peer
-    /// up. The time counts from the moment at which the ping is queued, behind messages that were
-    /// sent before. The pong may come late if the handler does not receive, because reading stops
-    /// at a full [inbox](crate::Config::max_inbox).
-    ///
-    /// There is no timeout: use `tokio::time::timeout`. Peers limit the rate of pings; this crate
-    /// accepts 100 a second by default.
+    /// Sends a ping, and waits for its pong, like [`WebSocket::ping`]. Returns the round-trip time.
     ///
     /// # Errors
     ///
@@ -92,8 +72,6 @@ impl Sender {
     ///
     /// Safe in `select!`. The next call waits for the pong of a ping that is still pending. The
     /// future does not borrow the `Sender`.
-    ///
-    /// Source: [RFC 6455 §5.5.2](https://www.rfc-editor.org/rfc/rfc6455#section-5.5.2).
     pub fn ping(&self) -> impl Future<Output = Result<Duration, SendError>> + Send + use<> {
         Ping::new(Arc::clone(&self.link))
     }

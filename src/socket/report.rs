@@ -125,7 +125,7 @@ pub(crate) fn not_receiving(info: &HandshakeInfo, limit: Duration, waits_for_pee
 }
 
 /// A handler is dropped because it ran longer than `Config::handler_grace` after the end of its connection. This is
-/// logged at warn level if `is_news`, otherwise at debug level: such a handler outlives most of its connections.
+/// logged at warn level if `is_news`, otherwise at debug level: such a handler usually outlives all its connections.
 #[cfg_attr(
     not(feature = "tracing"),
     expect(unused_variables, reason = "used only in the log")

@@ -8,10 +8,11 @@ use std::{
 
 use super::{SendError, link::SendFuture};
 
-/// The future of [`WebSocket::send`](crate::WebSocket::send) and [`Sender::send`](crate::Sender::send).
+/// The future of `send` and `send_uncompressed` of [`WebSocket`](crate::WebSocket), [`WriteHalf`](crate::WriteHalf) and
+/// [`Sender`](crate::Sender).
 ///
-/// It has a name so that it does not depend on the type of the message: it borrows nothing from the message, and the
-/// compiler reports a type that is no message once.
+/// Its type does not depend on the type of the message, so the future borrows nothing from the message.
+// It is not an `impl Future`: the compiler would report a wrong type of message twice.
 #[derive(Debug)]
 #[must_use = "futures do nothing unless they are polled"]
 pub struct Sending<'a>(pub(super) SendFuture<'a>);

@@ -4,7 +4,7 @@
 //! 144 bytes beside it. If a block that lives long fills a gap, the larger block cannot be joined again when the aligned
 //! one is freed, and the next aligned block needs new memory. So these blocks are larger than the gaps.
 
-/// The largest block that fits into a gap, in bytes.
+/// The largest block that fits into a gap, in bytes, on 64-bit targets.
 const LARGEST_IN_A_GAP: usize = 136;
 
 /// Fills up a block.
@@ -13,7 +13,8 @@ pub(super) struct Spacing {
     _unused: [u64; 6],
 }
 
-/// Returns whether the block of a `T` is too large for a gap.
+/// Returns whether the block of a `T` is too large for a gap. Always true on other than 64-bit targets, where blocks and
+/// gaps have other sizes.
 pub(super) const fn is_too_large_for_a_gap<T>() -> bool {
-    size_of::<T>() > LARGEST_IN_A_GAP
+    cfg!(not(target_pointer_width = "64")) || size_of::<T>() > LARGEST_IN_A_GAP
 }

@@ -7,7 +7,7 @@ use std::{
 
 use futures_util::{Sink, Stream};
 
-use super::{Link, ReadHalf, Sender, SocketError, WebSocket, WriteHalf};
+use super::{ReadHalf, Sender, SocketError, WebSocket, WriteHalf};
 use crate::words::{CloseCode, CloseFrame, Message};
 
 /// Yields the results of [`WebSocket::recv`]: messages, at most one error, then the end.
@@ -33,19 +33,22 @@ impl Sink<Message> for WebSocket {
     type Error = SocketError;
 
     fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
-        poll_ready(&self.link, cx)
+        // A sink does not know the length of its next message.
+        self.link.poll_room(1, cx).map_err(SocketError::Send)
     }
 
     fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), SocketError> {
-        start_send(&self.link, message)
+        self.link.push(message).map_err(SocketError::Send)
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
-        poll_flush(&self.link, cx)
+        self.link.poll_flushed(cx).map_err(SocketError::Send)
     }
 
     fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
-        poll_close(&self.link, cx)
+        self.link
+            .close(CloseFrame::without_reason(CloseCode::NORMAL));
+        self.link.poll_ended(cx).map_err(SocketError::Send)
     }
 }
 
@@ -62,20 +65,20 @@ impl Stream for ReadHalf {
 impl Sink<Message> for WriteHalf {
     type Error = SocketError;
 
-    fn poll_ready(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
-        poll_ready(self.link(), cx)
+    fn poll_ready(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
+        Pin::new(&mut self.socket).poll_ready(cx)
     }
 
-    fn start_send(self: Pin<&mut Self>, message: Message) -> Result<(), SocketError> {
-        start_send(self.link(), message)
+    fn start_send(mut self: Pin<&mut Self>, message: Message) -> Result<(), SocketError> {
+        Pin::new(&mut self.socket).start_send(message)
     }
 
-    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
-        poll_flush(self.link(), cx)
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
+        Pin::new(&mut self.socket).poll_flush(cx)
     }
 
-    fn poll_close(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
-        poll_close(self.link(), cx)
+    fn poll_close(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
+        Pin::new(&mut self.socket).poll_close(cx)
     }
 }
 
@@ -107,22 +110,4 @@ impl Sink<Message> for Sender {
     fn poll_close(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
         Poll::Ready(Ok(()))
     }
-}
-
-fn poll_ready(link: &Link, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
-    // A sink does not know the length of its next message.
-    link.poll_room(1, cx).map_err(SocketError::Send)
-}
-
-fn start_send(link: &Link, message: Message) -> Result<(), SocketError> {
-    link.push(message).map_err(SocketError::Send)
-}
-
-fn poll_flush(link: &Link, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
-    link.poll_flushed(cx).map_err(SocketError::Send)
-}
-
-fn poll_close(link: &Link, cx: &mut Context<'_>) -> Poll<Result<(), SocketError>> {
-    link.close(CloseFrame::without_reason(CloseCode::NORMAL));
-    link.poll_ended(cx).map_err(SocketError::Send)
 }

@@ -12,7 +12,7 @@ use crate::socket::WebSocket;
 
 /// The client's end of a connection in memory.
 ///
-/// It dereferences to the client's [`WebSocket`], so it has all of its methods. Dropping it closes with 1000.
+/// It dereferences to a [`WebSocket`], so it has all methods of one. Dropping it closes the connection with 1000.
 pub struct Client {
     pub(super) socket: WebSocket,
     pub(super) wire: Wire,
@@ -20,7 +20,7 @@ pub struct Client {
 }
 
 impl Client {
-    /// Returns the handle for faults, such as a client that stops reading.
+    /// Returns the handle that makes faults, such as a client that stops reading.
     #[must_use]
     pub fn wire(&self) -> Wire {
         self.wire.clone()

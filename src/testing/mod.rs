@@ -10,7 +10,7 @@
 //!
 //! [`connect`] opens a WebSocket of a service: of a `Router`, a stack of layers, or a handler with a layer around it.
 //! The service runs under hyper's HTTP server, over a connection in memory. So requests pass through all layers, and
-//! the answer is the one that a client on the network gets.
+//! a client on the network would get the same answer.
 //!
 //! ```
 //! use axum::Router;
@@ -80,7 +80,7 @@
 //! # Time
 //!
 //! With `#[tokio::test(start_paused = true)]` no test waits: tokio's clock jumps to the next deadline as soon as all
-//! tasks are idle. So a test of the default keepalive, 40 s, takes microseconds. Three things to know:
+//! tasks are idle. So a test of the default keepalive, 40 s, takes no real time. Three things to know:
 //!
 //! - If a handler waits for something outside of the runtime, such as a real database or a thread of its own, the
 //!   clock jumps while it waits, and the next timeout ends the wait. Use fakes there, or the real clock.
@@ -92,7 +92,7 @@
 //! # Faults
 //!
 //! A client takes all messages in, even if the test does not call `recv`. So a test that only waits is not a slow
-//! client. [`Client::wire`] returns a handle that makes the faults of networks and of clients:
+//! client. [`Client::wire`] returns a handle that makes faults of networks and of clients:
 //!
 //! | To | Call | What the handler sees, by default |
 //! | --- | --- | --- |
@@ -109,7 +109,7 @@
 //!
 //! # Limits
 //!
-//! HTTP/2 is not tested here: over it, a WebSocket is opened by another request, and then has the same API.
+//! The module has no HTTP/2. There, another request opens a WebSocket, which then has the same API.
 
 mod client;
 mod pings;
@@ -128,6 +128,7 @@ pub use self::{client::Client, request::Request, service::HttpService, wire::Wir
 use self::{pings::PingFilter, service::sealed::Io};
 use crate::{
     client::{ConnectError, connect_with},
+    codec::Role,
     config::Config,
     socket::{Setup, WebSocket},
 };
@@ -175,7 +176,7 @@ pub async fn connect(
     }
 }
 
-/// Returns the error of a service that gave no answer, or else `error`.
+/// Returns the error of a service that gave no answer, or `error` if the service has none.
 async fn failure(serving: JoinHandle<io::Result<()>>, error: io::Error) -> io::Error {
     match serving.await.map_err(|error| error.try_into_panic()) {
         Ok(Err(of_service)) => of_service,
@@ -186,11 +187,11 @@ async fn failure(serving: JoinHandle<io::Result<()>>, error: io::Error) -> io::E
 
 /// For tests, with the feature `test-util`.
 impl WebSocket {
-    /// Makes two connected sockets in memory, that of a server and that of a client, with the default [`Config`] for
-    /// the server.
+    /// Makes a server's socket and a client that is connected to it in memory.
     ///
-    /// Neither has made a handshake: [`request`](Self::request) is empty, and there is no subprotocol. Each side is
-    /// served in a task. The page [`testing`](crate::testing) is about tests.
+    /// The server has the default [`Config`], the client has no limits. There was no handshake: the server's
+    /// [`request`](Self::request) is empty, and there is no subprotocol. Each side is served in a task. The module
+    /// [`testing`](crate::testing) describes time and faults.
     ///
     /// # Panics
     ///
@@ -221,8 +222,7 @@ impl WebSocket {
         Self::pair_with(Config::new())
     }
 
-    /// Makes two connected sockets like [`pair`](Self::pair), with these limits and timeouts for the server. The
-    /// client has none.
+    /// Makes two connected sockets like [`pair`](Self::pair), with other limits and timeouts for the server.
     ///
     /// # Panics
     ///
@@ -234,8 +234,9 @@ impl WebSocket {
         let setup = Setup::new(Arc::new(request::patient()));
         let mut response = Response::new(());
         *response.status_mut() = StatusCode::SWITCHING_PROTOCOLS;
+        let handshake = Default::default();
         let client = Client {
-            socket: Self::dialled(client, Bytes::new(), setup, Default::default()),
+            socket: Self::take_over(Role::Client, client, Bytes::new(), setup, handshake),
             wire,
             response,
         };

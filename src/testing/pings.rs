@@ -6,18 +6,19 @@ const PING: u8 = 0x9;
 const END_OF_HEAD: &[u8] = b"\r\n\r\n";
 
 /// Follows the frames of a server, which are not masked.
+// The parser of `codec` holds back an incomplete head, and fails on the body of a refusal.
 #[derive(Debug)]
 pub(super) struct PingFilter {
     place: Place,
-    /// Pings are removed. Takes effect at the next frame.
+    /// Pings are removed. A change takes effect at the next frame.
     pub(super) is_on: bool,
 }
 
 /// The position in the stream.
 #[derive(Debug)]
 enum Place {
-    /// In the head of the answer to the handshake. So many bytes of its end have come.
-    Answer(usize),
+    /// In the head of the answer to the handshake, after `matched` bytes of [`END_OF_HEAD`].
+    Answer { matched: usize },
     /// In the head of a frame.
     Head { head: Vec<u8>, is_removed: bool },
     /// In the payload of a frame.
@@ -28,7 +29,7 @@ impl PingFilter {
     /// Makes a filter for a stream that begins with an answer of HTTP.
     pub(super) const fn after_http() -> Self {
         Self {
-            place: Place::Answer(0),
+            place: Place::Answer { matched: 0 },
             is_on: false,
         }
     }
@@ -43,12 +44,12 @@ impl PingFilter {
 
     /// Returns the bytes that the client gets.
     ///
-    /// It holds no bytes back: the body of a refusal is no frame, and may end in the middle of what looks like one.
+    /// It holds no bytes back: the last bytes of a refusal's body may look like an incomplete head.
     pub(super) fn pass(&mut self, bytes: &[u8]) -> Vec<u8> {
         let mut passed = Vec::with_capacity(bytes.len());
         for &byte in bytes {
             match &mut self.place {
-                Place::Answer(matched) => {
+                Place::Answer { matched } => {
                     passed.push(byte);
                     *matched = match byte == END_OF_HEAD[*matched] {
                         true => *matched + 1,

@@ -1,4 +1,5 @@
-//! A connection in memory, with two ends. Each direction can be paused, slowed down and ended, and both can be cut.
+//! A connection in memory, with two ends. Each direction can be paused, slowed down and ended. The whole connection can
+//! be cut.
 
 use std::{
     collections::VecDeque,
@@ -32,12 +33,12 @@ pub(super) fn pair(filter: PingFilter) -> (End, End) {
     let end = |side| End {
         connection: Arc::clone(&connection),
         side,
-        pause: None,
+        timer: None,
     };
     (end(Side::Server), end(Side::Client))
 }
 
-/// Locks a connection. A panic of another thread while it held the lock leaves every direction usable.
+/// Locks a connection. The state stays usable if a thread panics while it holds the lock.
 pub(super) fn lock(connection: &Mutex<Connection>) -> MutexGuard<'_, Connection> {
     connection.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -77,7 +78,7 @@ impl Connection {
 #[derive(Debug, Default)]
 pub(super) struct Flow {
     bytes: VecDeque<u8>,
-    /// The writer has shut its half down. What it writes later is dropped.
+    /// The writer has shut its half down. Bytes that it writes later are dropped.
     is_ended: bool,
     /// The reader was dropped.
     is_abandoned: bool,
@@ -97,7 +98,7 @@ struct Pace {
 }
 
 impl Flow {
-    /// Appends bytes, even if there is no room.
+    /// Appends bytes, even beyond [`CAPACITY`].
     pub(super) fn put(&mut self, bytes: &[u8]) {
         if !self.is_ended && !self.is_abandoned {
             self.bytes.extend(bytes);
@@ -126,11 +127,15 @@ impl Flow {
     }
 
     fn wake_reader(&mut self) {
-        self.reader.take().into_iter().for_each(Waker::wake);
+        if let Some(reader) = self.reader.take() {
+            reader.wake();
+        }
     }
 
     fn wake_writer(&mut self) {
-        self.writer.take().into_iter().for_each(Waker::wake);
+        if let Some(writer) = self.writer.take() {
+            writer.wake();
+        }
     }
 }
 
@@ -145,8 +150,8 @@ enum Side {
 pub(super) struct End {
     connection: Arc<Mutex<Connection>>,
     side: Side,
-    /// The wait until the next read of a slow direction.
-    pause: Option<Pin<Box<Sleep>>>,
+    /// Fires at the next read of a slow direction.
+    timer: Option<Pin<Box<Sleep>>>,
 }
 
 impl End {
@@ -201,7 +206,7 @@ impl AsyncRead for End {
         let Self {
             connection,
             side,
-            pause,
+            timer,
         } = self.get_mut();
         let mut connection = lock(connection);
         connection.check()?;
@@ -218,11 +223,11 @@ impl AsyncRead for End {
             if let Some(due) = pace.due.filter(|due| Instant::now() < *due) {
                 // The pace may be changed while this waits.
                 flow.reader = Some(cx.waker().clone());
-                let sleep = pause.get_or_insert_with(|| Box::pin(sleep_until(due)));
-                if sleep.deadline() != due {
-                    sleep.as_mut().reset(due);
+                let timer = timer.get_or_insert_with(|| Box::pin(sleep_until(due)));
+                if timer.deadline() != due {
+                    timer.as_mut().reset(due);
                 }
-                ready!(sleep.as_mut().poll(cx));
+                ready!(timer.as_mut().poll(cx));
             }
             most = most.min(pace.bytes);
             pace.due = Some(Instant::now() + pace.every);

@@ -13,10 +13,10 @@ use crate::{
     words::BoxError,
 };
 
-/// The longest that a handshake takes. Longer than the server's timeouts, so that the server refuses first.
+/// The timeout of a handshake. It is longer than the server's timeouts, so that the server refuses first.
 const TIMEOUT: Duration = Duration::from_secs(60);
 
-/// The settings of a client that takes everything in, as a browser does, and leaves all decisions to the server.
+/// The settings of a client that takes all messages, like a browser, and leaves all decisions to the server.
 pub(super) const fn patient() -> Config {
     Config::new()
         .max_message_size(usize::MAX)
@@ -30,8 +30,8 @@ pub(super) const fn patient() -> Config {
 
 /// A request for a WebSocket, as [`connect`](super::connect) sends it.
 ///
-/// It is made of a path, of a URL, of an [`http::Request`], or of a [`client::Handshake`](Handshake). A mistake in it
-/// is an error of `connect`.
+/// It is made from a path, a URL, an [`http::Request`] or a [`client::Handshake`](Handshake). `connect` returns an
+/// error if it is invalid.
 ///
 /// The client takes every message of the server, even if the test does not receive it, answers pings, and has no
 /// timeouts. So every end is the server's decision. A handshake that takes 60 s fails with
@@ -50,7 +50,7 @@ pub(super) const fn patient() -> Config {
 #[must_use = "give it to `testing::connect`"]
 pub struct Request {
     handshake: Result<Handshake, ConnectError>,
-    /// They reach the service with the request.
+    /// The extensions that the service gets with the request.
     extensions: Extensions,
 }
 
@@ -84,27 +84,26 @@ impl Request {
         })
     }
 
-    /// Adds the field `Origin`: the request comes from a page of this origin, such as `https://example.com`.
+    /// Adds the field `Origin`, as a browser does for a page of this origin, such as `https://example.com`.
     ///
-    /// Without it the request comes from a program, and the layer does not check the origin.
+    /// Default: none, like a program. The layer then does not check the origin.
     pub fn origin(self, origin: &str) -> Self {
         self.header(ORIGIN, origin)
     }
 
-    /// Offers a subprotocol. Call it several times, in order of preference.
+    /// Offers a subprotocol. For several, call it in order of preference. Default: none.
     pub fn subprotocol(self, name: impl Into<Cow<'static, str>>) -> Self {
         self.change(|handshake| Ok(handshake.subprotocol(name)))
     }
 
-    /// Adds an extension to the request, as a server or an outer layer does.
-    ///
-    /// For example axum's `ConnectInfo` with the address of the client.
+    /// Adds an extension to the request, as a server or an outer layer does: for example axum's `ConnectInfo` with the
+    /// address of the client.
     pub fn extension<T: Clone + Send + Sync + 'static>(mut self, value: T) -> Self {
         self.extensions.insert(value);
         self
     }
 
-    /// Sets the limits and timeouts of the client. Default: a client without limits, see above.
+    /// Sets the limits and timeouts of the client. Default: none, see [`Request`].
     pub fn config(self, config: Config) -> Self {
         self.change(|handshake| Ok(handshake.config(config)))
     }
@@ -138,7 +137,7 @@ impl From<Handshake> for Request {
     }
 }
 
-/// Without a host in the URI or a field `Host`, the host is `localhost`. The extensions reach the service.
+/// Without a host in the URI or a field `Host`, the host is `localhost`. The service gets the extensions.
 impl From<http::Request<()>> for Request {
     fn from(request: http::Request<()>) -> Self {
         Handshake::from(request)

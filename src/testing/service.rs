@@ -19,10 +19,10 @@ use crate::words::BoxError;
 
 /// A service that [`connect`](super::connect) drives: a tower service for the requests of hyper's HTTP server.
 ///
-/// It takes `http::Request<hyper::body::Incoming>` and answers with `http::Response` and any body. `axum::Router` is
-/// one, as is each stack of layers whose innermost service takes any body. A service that takes another body, such
-/// as `axum::body::Body`, becomes one by
-/// `ServiceBuilder::new().map_request(|r: Request<Incoming>| r.map(Body::new)).service(service)`. It does not need to
+/// It takes `http::Request<hyper::body::Incoming>` and answers with `http::Response` and any body. Examples are
+/// `axum::Router`, and a stack of layers whose innermost service takes any body. Wrap a service that takes another
+/// body, such as `axum::body::Body`:
+/// `ServiceBuilder::new().map_request(|r: Request<Incoming>| r.map(Body::new)).service(service)`. The service need not
 /// be `Clone`.
 ///
 /// The trait is sealed: implement [`tower::Service`].

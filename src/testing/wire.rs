@@ -1,4 +1,4 @@
-//! The handle with which a test breaks a connection.
+//! The handle by which a test disturbs a connection.
 
 use std::{
     fmt,
@@ -8,10 +8,10 @@ use std::{
 
 use super::pipe::{Connection, lock};
 
-/// The client's side of a connection in memory: makes the faults of a network and of a bad client.
+/// A handle to a connection in memory, which makes the faults of a network and of a bad client.
 ///
-/// [`Client::wire`](super::Client::wire) returns it. Clones are handles to the same connection, and a fault takes
-/// effect at once, also after the [`Client`](super::Client) was moved to another task. None of the methods waits.
+/// [`Client::wire`](super::Client::wire) returns it. Clones are handles to the same connection. A fault takes effect at
+/// once, also after the [`Client`](super::Client) was moved to another task. None of the methods waits.
 ///
 /// Each direction holds 64 KiB. Then its writer waits until the other side reads.
 ///
@@ -42,7 +42,7 @@ impl Wire {
         Self(connection)
     }
 
-    /// Lets the client read nothing more, as one that hangs or is in a tunnel.
+    /// Stops the client from reading, like a client that hangs or has no network.
     ///
     /// After 64 KiB the server cannot write any more. The client answers no pings and no Close, because it does
     /// not see them. It still writes.
@@ -55,17 +55,18 @@ impl Wire {
         lock(&self.0).down.pause(false);
     }
 
-    /// Lets the client read at most `bytes` bytes, then wait for `every`, then read again.
+    /// Slows the client's reads down: at most `bytes` bytes, then the next ones after `every`.
     ///
     /// Minimum: 1 byte. tokio's clock rounds `every` up to whole milliseconds. With [`Duration::ZERO`] there is no
-    /// wait. A later call replaces the speed. [`usize::MAX`] bytes are all that have arrived.
+    /// wait. With [`usize::MAX`], a read takes all bytes that have arrived. A later call replaces the speed. Default:
+    /// without limit.
     pub fn read_slowly(&self, bytes: usize, every: Duration) {
         lock(&self.0).down.slow_down(bytes, every);
     }
 
-    /// Lets `bytes` bytes of the client arrive at the server, then after `every` the next ones.
+    /// Slows the client's writes down: at most `bytes` bytes arrive at the server, then the next ones after `every`.
     ///
-    /// The values are those of [`read_slowly`](Self::read_slowly). With 1 byte and [`Duration::ZERO`] the server
+    /// The values are as for [`read_slowly`](Self::read_slowly). With 1 byte and [`Duration::ZERO`] the server
     /// reads each byte on its own, without a wait.
     pub fn write_slowly(&self, bytes: usize, every: Duration) {
         lock(&self.0).up.slow_down(bytes, every);
@@ -79,7 +80,7 @@ impl Wire {
 
     /// Ends the client's half of the stream without a Close. The client still reads.
     ///
-    /// The server reads the end after the bytes before it. What the client writes later does not arrive.
+    /// The server reads the end after the bytes before it. Bytes that the client writes later do not arrive.
     pub fn half_close(&self) {
         lock(&self.0).up.end();
     }
@@ -93,7 +94,7 @@ impl Wire {
         lock(&self.0).up.put(bytes.as_ref());
     }
 
-    /// Sets whether the client answers pings that the server sends from now on. Default: it does.
+    /// Sets whether the client answers pings that the server sends from now on. Default: `true`.
     ///
     /// Messages of the client still arrive, and show the server that it is alive.
     pub fn answer_pings(&self, answers: bool) {

@@ -112,8 +112,8 @@ impl Keepalive {
         self.nonce.wrapping_sub(self.answered) < self.nonce.wrapping_sub(mark)
     }
 
-    /// Takes the pong to another ping, which was sent at `mark`, as the answer to the pending ping if that was sent
-    /// before. A peer may answer only the newest of several pings
+    /// Records the pong to another ping, which was sent at `mark`. It also answers the pending ping if that was sent
+    /// before `mark`: a peer may answer only the newest of several pings
     /// ([RFC 6455 §5.5.3](https://www.rfc-editor.org/rfc/rfc6455#section-5.5.3)).
     pub(crate) fn settle(&mut self, mark: u64, now: Moment) {
         if self.nonce == mark {

@@ -54,7 +54,7 @@ impl CloseCode {
     /// 1014: a gateway received an invalid response from its upstream.
     pub const BAD_GATEWAY: Self = Self(1014);
 
-    /// Makes a close code from a number that the program names. The compiler checks it.
+    /// Makes a close code from a constant. The compiler checks the number.
     ///
     /// Libraries and frameworks register 3000–3999 with IANA. 4000–4999 are free for applications.
     ///
@@ -82,7 +82,7 @@ impl CloseCode {
         }
     }
 
-    /// Makes a close code from a number that is known at run time only. [`of`](Self::of) takes a constant.
+    /// Makes a close code from a number that is known only at run time. For a constant, use [`of`](Self::of).
     ///
     /// # Errors
     ///
@@ -132,8 +132,6 @@ impl TryFrom<u16> for CloseCode {
 /// The reason is for logs and developers, not for users. It has at most
 /// [`MAX_REASON`](Self::MAX_REASON) bytes.
 ///
-/// Source: [RFC 6455 §5.5.1](https://www.rfc-editor.org/rfc/rfc6455#section-5.5.1).
-///
 /// # Examples
 ///
 /// ```
@@ -142,6 +140,8 @@ impl TryFrom<u16> for CloseCode {
 /// let frame = CloseFrame::truncated(CloseCode::of::<4401>(), "the token has expired");
 /// assert_eq!(frame.to_string(), "4401 (the token has expired)");
 /// ```
+///
+/// Source: [RFC 6455 §5.5.1](https://www.rfc-editor.org/rfc/rfc6455#section-5.5.1).
 #[derive(Clone, Eq, PartialEq)]
 pub struct CloseFrame {
     code: CloseCode,
@@ -172,10 +172,9 @@ impl CloseFrame {
         }
     }
 
-    /// Makes a Close frame, and cuts a reason that is longer than [`MAX_REASON`](Self::MAX_REASON) bytes. Unlike
-    /// [`new`](Self::new), it never fails.
+    /// Makes a Close frame, and cuts a reason that is longer than [`MAX_REASON`](Self::MAX_REASON) bytes.
     ///
-    /// The reason is cut between two characters, so it stays valid UTF-8.
+    /// The reason is cut between two characters, so it stays valid UTF-8. Unlike [`new`](Self::new), this never fails.
     ///
     /// # Examples
     ///

@@ -1,7 +1,7 @@
-//! Messages as JSON, and what is wrong with a message that is not the expected JSON.
+//! Messages as JSON, and the errors of messages that are not the expected JSON.
 //!
 //! JSON is sent and received as text messages. The texts of the errors do not quote the message, because errors are
-//! logged: serde's own text does, and only [`JsonFault::detail`] returns it.
+//! logged. serde's description may quote it, so only `detail` returns that.
 
 use std::{error::Error, fmt};
 
@@ -14,7 +14,7 @@ impl Message {
     ///
     /// # Errors
     ///
-    /// [`ToJsonError`] if the value cannot be JSON, such as a map whose keys are no strings.
+    /// [`ToJsonError`] if the value cannot be JSON, such as a map whose keys are not strings.
     ///
     /// # Examples
     ///
@@ -39,7 +39,7 @@ impl Message {
     ///
     /// # Errors
     ///
-    /// [`JsonError`], which is the fault of the peer.
+    /// [`JsonError`] if the message is not the expected JSON.
     ///
     /// # Examples
     ///
@@ -59,16 +59,16 @@ impl Message {
 
 /// Why a message is not the expected JSON.
 ///
-/// A handler that returns it, or an error whose source it is, closes the connection with
-/// [`close_code`](Self::close_code), because the peer caused it. It is logged at debug level. Neither the Close nor the
+/// A handler that returns this error, also as the source of another error, closes the connection with
+/// [`close_code`](Self::close_code): the peer caused it. The error is logged at debug level. Neither the Close nor the
 /// log quotes the message.
 #[derive(Debug)]
 #[non_exhaustive]
 pub enum JsonError {
     /// The message is binary. Closes with 1003.
     NotText(NotText),
-    /// The text is not JSON, or not all of it. A number out of the range of `f64`, and too deep nesting, count as
-    /// this too. Closes with 1007.
+    /// The text is not one value of JSON. This includes a number out of the range of `f64`, and nesting that is too
+    /// deep. Closes with 1007.
     Syntax(JsonFault),
     /// The text is JSON, but does not fit the type. Closes with 1008.
     Shape(JsonFault),
@@ -76,15 +76,13 @@ pub enum JsonError {
 
 impl JsonError {
     fn of(text: &str, error: serde_json::Error) -> Self {
-        // A type may refuse the beginning of a text whose end is not JSON.
-        let syntax = match error.is_data() {
-            true => serde_json::from_str::<IgnoredAny>(text).err(),
-            false => None,
-        };
-        match syntax {
-            Some(error) => Self::Syntax(JsonFault(error)),
-            None if error.is_data() => Self::Shape(JsonFault(error)),
-            None => Self::Syntax(JsonFault(error)),
+        if !error.is_data() {
+            return Self::Syntax(JsonFault(error));
+        }
+        // The type may have refused the beginning of a text whose end is not JSON.
+        match serde_json::from_str::<IgnoredAny>(text) {
+            Ok(_) => Self::Shape(JsonFault(error)),
+            Err(error) => Self::Syntax(JsonFault(error)),
         }
     }
 
@@ -97,9 +95,9 @@ impl JsonError {
         }
     }
 
-    /// Returns what is wrong and where, such as "missing field `id` at line 1 column 17".
+    /// Returns a description of the fault, such as "missing field `id` at line 1 column 17".
     ///
-    /// It may quote the message, so it belongs into an answer to the peer, but not into a log.
+    /// The description may quote the message. Send it to the peer, but do not log it.
     #[must_use]
     pub fn detail(&self) -> String {
         match self {
@@ -124,7 +122,7 @@ impl Error for JsonError {
     }
 }
 
-/// What is wrong with the JSON of a message, and where.
+/// The fault in the JSON of a message, and its position.
 pub struct JsonFault(serde_json::Error);
 
 impl JsonFault {
@@ -142,7 +140,7 @@ impl JsonFault {
 
     /// Returns serde's description, such as "missing field `id` at line 1 column 17".
     ///
-    /// It may quote the message, so it belongs into an answer to the peer, but not into a log.
+    /// The description may quote the message. Send it to the peer, but do not log it.
     #[must_use]
     pub fn detail(&self) -> String {
         self.0.to_string()
@@ -242,7 +240,7 @@ mod tests {
 
     #[test]
     fn text_that_is_not_json_is_invalid() {
-        // The last ones do not fit the type before they are no JSON.
+        // In the last three texts, the beginning does not fit the type, and the rest is not JSON.
         for text in [
             "",
             " ",

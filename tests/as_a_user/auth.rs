@@ -11,7 +11,7 @@ use tower_websocket::{
     testing::{Request, connect},
 };
 
-use super::{code, text};
+use super::client::{code, text};
 
 fn with(token: &str) -> Request {
     Request::new("/ws").header("authorization", format!("Bearer {token}"))

@@ -13,7 +13,7 @@ use tower_websocket::{
     testing::{Client, connect},
 };
 
-use super::{SECOND, text};
+use super::{SECOND, client::text};
 
 /// Receives a message, and returns the number of its tick.
 async fn tick(client: &mut Client) -> u64 {
@@ -68,6 +68,8 @@ async fn drops_a_client_that_reads_nothing() {
     let start = Instant::now();
     // The last receiver is dropped with the handler.
     while !prices.is_closed() {
+        // A slow reader has about 100 s for the 64 KiB of the connection.
+        assert!(start.elapsed() < 120 * SECOND);
         prices.send_replace(example::prices(1));
         sleep(SECOND / 10).await;
     }

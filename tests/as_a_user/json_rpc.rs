@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 use tower_websocket::testing::{Client, connect};
 
-use super::code;
+use super::client::code;
 
 async fn open() -> Client {
     connect(example::app(), "/rpc").await.unwrap()
@@ -56,7 +56,7 @@ async fn answers_a_wrong_request_with_its_error() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn answers_what_is_no_request_with_32600() {
+async fn answers_an_invalid_request_with_32600() {
     let mut client = open().await;
     let invalid = error(-32600, "Invalid Request", &Value::Null);
     for message in [

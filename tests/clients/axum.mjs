@@ -3,7 +3,8 @@
 //     node axum.mjs http://127.0.0.1:3000/
 
 import assert from "node:assert/strict";
-import { open, refusal, run } from "./dial.mjs";
+import { run } from "./checks.mjs";
+import { open, refusal } from "./dial.mjs";
 
 const base = new URL(process.argv[2] ?? "http://127.0.0.1:3000/");
 const address = (path) => new URL(path, base.href.replace(/^http/, "ws")).href;
@@ -66,4 +67,4 @@ const checks = {
   },
 };
 
-process.exit((await run("axum", checks)) ? 0 : 1);
+await run("axum", checks);

@@ -6,6 +6,7 @@ import { spawn } from "node:child_process";
 import { mkdtempSync, rmSync } from "node:fs";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { run as runChecks, within } from "./checks.mjs";
 
 /** A running browser. `call` sends a command, `events` collects its events. */
 export class Browser {
@@ -121,40 +122,12 @@ export class Browser {
   }
 }
 
-// Returns a short error text in one line, because a difference of two large messages is long.
-const brief = ({ message }) => message.replace(/\s+/g, " ").slice(0, 300);
-
-const within = async (seconds, work) => {
-  let timer;
-  const timeout = new Promise((_, reject) => {
-    timer = setTimeout(() => reject(new Error(`not done within ${seconds} s`)), seconds * 1000);
-  });
-  try {
-    await Promise.race([work, timeout]);
-  } finally {
-    clearTimeout(timer);
-  }
-};
-
 /** Attaches to the browser, runs the checks in order, and then ends the browser and this process. */
 export async function run(name, browser, checks) {
-  const failed = [];
   try {
     await within(60, browser.attach());
-    for (const [what, check] of Object.entries(checks)) {
-      try {
-        await within(15, check());
-        console.log(`ok    ${name}: ${what}`);
-      } catch (error) {
-        console.log(`FAIL  ${name}: ${what}: ${brief(error)}`);
-        failed.push(what);
-      }
-    }
   } catch (error) {
-    console.log(`FAIL  ${name}: start: ${error.message}`);
-    failed.push("start");
+    checks = { start: () => Promise.reject(error) };
   }
-  await browser.end();
-  if (failed.length) console.log(`${name}: ${failed.length} failed: ${failed.join("; ")}`);
-  process.exit(failed.length ? 1 : 0);
+  await runChecks(name, checks, () => browser.end());
 }

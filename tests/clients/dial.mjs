@@ -1,7 +1,11 @@
-// Connections of npm's ws that keep their messages, and a runner of checks.
+// Connections of npm's ws that keep their messages, and refusals.
 
 import { once } from "node:events";
 import WebSocket from "ws";
+
+/** Returns a promise of the close code and the reason of a connection. */
+export const closed = (socket) =>
+  new Promise((resolve) => socket.once("close", (code, reason) => resolve({ code, reason: reason.toString() })));
 
 /**
  * Returns an open connection. Its `next()` returns the next message, and messages that arrive earlier are kept.
@@ -17,9 +21,7 @@ export async function open(address, protocols = [], options = {}) {
   });
   socket.next = () =>
     messages.length ? Promise.resolve(messages.shift()) : new Promise((resolve) => waiting.push(resolve));
-  socket.closed = new Promise((resolve) =>
-    socket.once("close", (code, reason) => resolve({ code, reason: reason.toString() })),
-  );
+  socket.closed = closed(socket);
   await once(socket, "open");
   // Errors after the opening handshake cause a close event, which the checks use.
   socket.on("error", () => {});
@@ -39,29 +41,4 @@ export async function refusal(address, protocols = [], options = {}) {
   const chunks = [];
   for await (const chunk of response) chunks.push(chunk);
   return { status: response.statusCode, headers: response.headers, text: Buffer.concat(chunks).toString() };
-}
-
-// Returns a short error text in one line, because a difference of two large messages is long.
-const brief = ({ message }) => message.replace(/\s+/g, " ").slice(0, 300);
-
-/** Runs the checks in order, each within 15 s. Returns whether all have passed. */
-export async function run(name, checks) {
-  const failed = [];
-  for (const [what, check] of Object.entries(checks)) {
-    let timer;
-    const timeout = new Promise((_, reject) => {
-      timer = setTimeout(() => reject(new Error("not done within 15 s")), 15_000);
-    });
-    try {
-      await Promise.race([check(), timeout]);
-      console.log(`ok    ${name}: ${what}`);
-    } catch (error) {
-      console.log(`FAIL  ${name}: ${what}: ${brief(error)}`);
-      failed.push(what);
-    } finally {
-      clearTimeout(timer);
-    }
-  }
-  if (failed.length) console.log(`${name}: ${failed.length} failed: ${failed.join("; ")}`);
-  return failed.length === 0;
 }

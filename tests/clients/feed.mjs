@@ -48,7 +48,7 @@ const checks = {
     socket.resume();
     while (socket.ticks.at(-1) < end) await once(socket, "message");
     const backlog = socket.ticks.filter((number) => start < number && number < end).length;
-    // What the buffers of the kernel and of ws hold.
+    // The buffers of the kernel and of ws hold some.
     assert.ok(backlog < (end - start) / 2, `${backlog} old messages of ${end - start}`);
     assert.ok(sorted(socket.ticks));
     console.log(`      feed: ${backlog} old messages of ${end - start}`);

@@ -9,7 +9,8 @@ import { createServer } from "node:http";
 import { createInterface } from "node:readline";
 import { setTimeout as sleep } from "node:timers/promises";
 import WebSocket, { WebSocketServer } from "ws";
-import { open, refusal, run } from "./dial.mjs";
+import { run } from "./checks.mjs";
+import { closed, open, refusal } from "./dial.mjs";
 
 const MIB = 1 << 20;
 const gateways = [];
@@ -37,9 +38,7 @@ async function pair(path = "/", ...more) {
   const accepted = once(upstreams, "connection");
   const client = await open(new URL(path, address).href, ...more);
   const [upstream, request] = await accepted;
-  upstream.closed = new Promise((resolve) =>
-    upstream.once("close", (code, reason) => resolve({ code, reason: reason.toString() })),
-  );
+  upstream.closed = closed(upstream);
   upstream.on("error", () => {});
   return { client, upstream, request };
 }
@@ -147,6 +146,4 @@ const checks = {
   },
 };
 
-const passed = await run("gateway", checks);
-gateways.forEach((gateway) => gateway.kill());
-process.exit(passed ? 0 : 1);
+await run("gateway", checks, () => gateways.forEach((gateway) => gateway.kill()));

@@ -8,17 +8,13 @@ import os
 import sys
 from urllib.parse import urlsplit
 
+from checks import run, same
 from h2_streams import Connection, Reset
 
 BASE = urlsplit(sys.argv[1] if len(sys.argv) > 1 else "https://127.0.0.1:3000/")
 MIB = 1 << 20
 TEXT, BINARY, CLOSE, PING, PONG = 1, 2, 8, 9, 10
 HELLO = b"connected by HTTP/2.0"
-
-
-def same(actual, expected):
-    if actual != expected:
-        raise AssertionError(f"expected {expected!r:.80}, got {actual!r:.80}")
 
 
 def session():
@@ -275,18 +271,4 @@ CHECKS = {
 }
 
 
-async def main():
-    failed = []
-    for name, check in CHECKS.items():
-        try:
-            await asyncio.wait_for(check(), timeout=30)
-            print(f"ok    h2: {name}", flush=True)
-        except Exception as error:
-            print(f"FAIL  h2: {name}: {type(error).__name__} {error}", flush=True)
-            failed.append(name)
-    if failed:
-        print(f"h2: {len(failed)} failed: {'; '.join(failed)}")
-    return 1 if failed else 0
-
-
-sys.exit(asyncio.run(main()))
+run("h2", CHECKS)

@@ -3,13 +3,12 @@
     python json_rpc.py http://127.0.0.1:3000/
 """
 
-import asyncio
 import json
 import sys
 from urllib.parse import urljoin
 
+from checks import run, same
 from websockets.asyncio.client import connect
-from websockets.exceptions import ConnectionClosed
 
 BASE = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:3000/"
 ADDRESS = urljoin(BASE, "/rpc").replace("http", "ws", 1)
@@ -58,13 +57,8 @@ EXAMPLES = {
 }
 
 
-def same(actual, expected):
-    if actual != expected:
-        raise AssertionError(f"expected {expected!r}, got {actual!r}")
-
-
 def check(message, expected):
-    async def run():
+    async def exchange():
         async with connect(ADDRESS, proxy=None) as socket:
             await socket.send(message)
             if expected is not None:
@@ -73,7 +67,7 @@ def check(message, expected):
             await socket.send('{"jsonrpc": "2.0", "method": "wait", "params": [1], "id": 99}')
             same(json.loads(await socket.recv())["id"], 99)
 
-    return run
+    return exchange
 
 
 async def slow():
@@ -86,28 +80,12 @@ async def slow():
 async def binary():
     async with connect(ADDRESS, proxy=None) as socket:
         await socket.send(b"{}")
-        try:
-            await socket.recv()
-        except ConnectionClosed as closed:
-            same(closed.rcvd.code, 1003)
+        await socket.wait_closed()
+        same(socket.close_code, 1003)
 
 
 CHECKS = {name: check(*example) for name, example in EXAMPLES.items()}
 CHECKS |= {"a slow call does not hold up the next one": slow, "a binary message ends with 1003": binary}
 
 
-async def main():
-    failed = []
-    for name, check in CHECKS.items():
-        try:
-            await asyncio.wait_for(check(), timeout=10)
-            print(f"ok    json_rpc: {name}", flush=True)
-        except Exception as error:
-            print(f"FAIL  json_rpc: {name}: {type(error).__name__} {error}", flush=True)
-            failed.append(name)
-    if failed:
-        print(f"json_rpc: {len(failed)} failed: {'; '.join(failed)}")
-    return 1 if failed else 0
-
-
-sys.exit(asyncio.run(main()))
+run("json_rpc", CHECKS)

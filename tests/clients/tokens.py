@@ -10,16 +10,12 @@ import time
 import urllib.request
 from urllib.parse import urljoin
 
+from checks import run, same
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosedError
 
 BASE = sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:3000/"
 ADDRESS = urljoin(BASE, "/ws").replace("http", "ws", 1)
-
-
-def same(actual, expected):
-    if actual != expected:
-        raise AssertionError(f"expected {expected!r}, got {actual!r}")
 
 
 def open_socket():
@@ -106,18 +102,4 @@ CHECKS = {
 }
 
 
-async def main():
-    failed = []
-    for name, check in CHECKS.items():
-        try:
-            await asyncio.wait_for(check(), timeout=10)
-            print(f"ok    tokens: {name}", flush=True)
-        except Exception as error:
-            print(f"FAIL  tokens: {name}: {type(error).__name__} {error}", flush=True)
-            failed.append(name)
-    if failed:
-        print(f"tokens: {len(failed)} failed: {'; '.join(failed)}")
-    return 1 if failed else 0
-
-
-sys.exit(asyncio.run(main()))
+run("tokens", CHECKS)

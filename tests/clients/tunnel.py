@@ -13,13 +13,10 @@ import sys
 import tempfile
 import threading
 
+from checks import run, same
+
 PROGRAM = sys.argv[1]
 SIZE = 50_000_000
-
-
-def same(actual, expected):
-    if actual != expected:
-        raise AssertionError(f"expected {expected!r:.80}, got {actual!r:.80}")
 
 
 @contextlib.contextmanager
@@ -190,18 +187,4 @@ CHECKS = {
 }
 
 
-def main():
-    failed = []
-    for name, check in CHECKS.items():
-        try:
-            check()
-            print(f"ok    tunnel: {name}", flush=True)
-        except Exception as error:
-            print(f"FAIL  tunnel: {name}: {type(error).__name__} {error}", flush=True)
-            failed.append(name)
-    if failed:
-        print(f"tunnel: {len(failed)} failed: {'; '.join(failed)}")
-    return 1 if failed else 0
-
-
-sys.exit(main())
+run("tunnel", CHECKS)

@@ -9,6 +9,7 @@ import urllib.error
 import urllib.request
 from urllib.parse import urljoin
 
+from checks import run, same
 from websockets.asyncio.client import connect
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 
@@ -20,11 +21,6 @@ MIB = 1 << 20
 def open_socket(**options):
     # The default of 1 MiB is too small for an answer with the prefix.
     return connect(ADDRESS, proxy=None, max_size=2 * MIB, **options)
-
-
-def same(actual, expected):
-    if actual != expected:
-        raise AssertionError(f"expected {expected!r:.80}, got {actual!r:.80}")
 
 
 async def exchange(message, expected, **options):
@@ -194,18 +190,4 @@ CHECKS = {
 }
 
 
-async def main():
-    failed = []
-    for name, check in CHECKS.items():
-        try:
-            await asyncio.wait_for(check(), timeout=10)
-            print(f"ok    websockets: {name}", flush=True)
-        except Exception as error:
-            print(f"FAIL  websockets: {name}: {type(error).__name__} {error}", flush=True)
-            failed.append(name)
-    if failed:
-        print(f"websockets: {len(failed)} failed: {'; '.join(failed)}")
-    return 1 if failed else 0
-
-
-sys.exit(asyncio.run(main()))
+run("websockets", CHECKS)

@@ -3,11 +3,12 @@
     python websockets_deflate.py http://127.0.0.1:3000/
 """
 
-import asyncio
 import json
 import os
 import sys
+from functools import partial
 
+from checks import run, same
 from websockets.asyncio.client import connect
 from websockets.extensions.permessage_deflate import ClientPerMessageDeflateFactory
 
@@ -35,32 +36,18 @@ async def exchange(settings, agreed, fragmented):
     offer = ClientPerMessageDeflateFactory(**settings)
     async with connect(ADDRESS, proxy=None, compression=None, extensions=[offer], max_size=2 << 20) as socket:
         answer = socket.response.headers["Sec-WebSocket-Extensions"]
-        expected = "; ".join(filter(None, ["permessage-deflate", agreed]))
-        if answer != expected:
-            raise AssertionError(f"{answer!r} instead of {expected!r}")
+        same(answer, "; ".join(filter(None, ["permessage-deflate", agreed])))
         for index, message in enumerate(MESSAGES):
             half = len(message) // 2
             await socket.send([message[:half], message[half:]] if fragmented else message)
             if await socket.recv() != message:
                 raise AssertionError(f"message {index} differs")
-    if socket.close_code != 1000:
-        raise AssertionError(f"closed with {socket.close_code}")
+    same(socket.close_code, 1000)
 
 
-async def main():
-    failed = []
-    for name, (settings, agreed) in SETTINGS.items():
-        for fragmented in (False, True):
-            check = name + (", fragmented" if fragmented else "")
-            try:
-                await asyncio.wait_for(exchange(settings, agreed, fragmented), timeout=20)
-                print(f"ok    websockets: {check}", flush=True)
-            except Exception as error:
-                print(f"FAIL  websockets: {check}: {type(error).__name__} {error}", flush=True)
-                failed.append(check)
-    if failed:
-        print(f"websockets: {len(failed)} failed: {'; '.join(failed)}")
-    return 1 if failed else 0
+CHECKS = {}
+for name, (settings, agreed) in SETTINGS.items():
+    CHECKS[name] = partial(exchange, settings, agreed, False)
+    CHECKS[f"{name}, fragmented"] = partial(exchange, settings, agreed, True)
 
-
-sys.exit(asyncio.run(main()))
+run("websockets", CHECKS)

@@ -8,15 +8,11 @@ import sys
 import traceback
 from urllib.parse import parse_qs, urlsplit
 
+from checks import same
 from websockets.asyncio.server import serve
 from websockets.exceptions import ConnectionClosed
 
 MIB = 1 << 20
-
-
-def same(actual, expected):
-    if actual != expected:
-        raise AssertionError(f"expected {expected!r:.80}, got {actual!r:.80}")
 
 
 async def echoes(socket, message):

@@ -51,10 +51,10 @@ pub(crate) struct Peer {
     /// Pings that are answered at the end of a frame.
     owed: Vec<Vec<u8>>,
     within_frame: bool,
-    /// How many have come, and since when.
+    /// The number of pings that arrived since `since`.
     pings: u32,
     since: Instant,
-    /// Serves, rather than is served.
+    /// The peer is the server.
     pub(crate) serves: bool,
 }
 

@@ -13,7 +13,7 @@ pub(crate) struct Settings {
     pub(crate) accept_timeout: Duration,
     pub(crate) upgrade_timeout: Duration,
     pub(crate) connections: Connections,
-    /// How often the peer says something, when it has nothing to say but control frames.
+    /// The number of rounds of control frames from an idle peer.
     pub(crate) rounds: usize,
 }
 

@@ -1,4 +1,4 @@
-//! How long a connection may last, and may stand still.
+//! The limits on the time of writes, of the first message, and of a connection.
 
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt},

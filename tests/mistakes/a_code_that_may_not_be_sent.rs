@@ -1,4 +1,4 @@
-//! A constant that is no close code of a Close frame.
+//! A constant close code that a Close frame may not have.
 // error: E0080
 // says: this close code may not be sent
 

@@ -24,9 +24,9 @@ use tower_websocket::{Connections, Sender, WebSocketLayer};
 use super::{BYE, Cell, End, Reading, Stream, assert_none, attempt, cells, handler::handler};
 use crate::support::{pipe::Served, tcp, wire};
 
-/// How many connections are tried at once. Nearly all of them wait nearly always.
+/// The number of connections that run at the same time. Most of them wait most of the time.
 const AT_ONCE: usize = 64;
-/// How often handlers that only send do so, and how long slow ones take for a message.
+/// The interval of handlers that only send, and the time that slow handlers take for a message.
 const TICK: Duration = Duration::from_millis(20);
 /// Far more than any connection takes.
 const GUARD: Duration = Duration::from_secs(60);

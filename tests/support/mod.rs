@@ -11,7 +11,7 @@
 //! | have a socket without HTTP | [`pipe::socket`] |
 //! | read and write frames as bytes | [`wire`] |
 //! | break a rule of the protocol | [`violations`] |
-//! | connect this crate's client to any service | `tower_websocket::testing`, as users do |
+//! | connect this crate's client to any service | `tower_websocket::testing`, as users do, with `client` |
 //! | connect this crate's client to a server that is played | `server` |
 //! | script a stream, and count its calls | [`script`] |
 //! | interfere with a stream that works | [`tap`] |
@@ -31,6 +31,8 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 
 pub(crate) mod by_path;
+#[cfg(feature = "test-util")]
+pub(crate) mod client;
 #[cfg(feature = "tracing")]
 pub(crate) mod formats;
 pub(crate) mod handlers;

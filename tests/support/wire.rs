@@ -3,11 +3,12 @@
 #![allow(dead_code, reason = "each test file uses its part")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
-use std::net::SocketAddr;
+use std::{net::SocketAddr, time::Duration};
 
 use tokio::{
-    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt},
+    io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, split},
     net::TcpStream,
+    time::timeout,
 };
 
 pub(crate) const TEXT: u8 = 0x1;
@@ -194,6 +195,45 @@ pub(crate) async fn answer_close(mut stream: impl AsyncRead + AsyncWrite + Unpin
     stream.read_to_end(&mut rest).await.unwrap();
     assert_eq!(rest, b"", "nothing follows a Close");
     code
+}
+
+/// Reads a frame, asserts that it is a ping, and returns its payload.
+pub(crate) async fn read_ping(stream: &mut (impl AsyncRead + Unpin)) -> Vec<u8> {
+    let frame = read_frame(stream).await.unwrap();
+    assert_eq!(frame.first, FIN | PING, "{frame:?} is not a ping");
+    frame.payload
+}
+
+/// Writes a pong.
+pub(crate) async fn write_pong(stream: &mut (impl AsyncWrite + Unpin), payload: &[u8]) {
+    write(stream, &frame(FIN | PONG, payload)).await;
+}
+
+/// Asserts that nothing is sent for `time`, and that the connection stays open.
+pub(crate) async fn assert_quiet(stream: &mut (impl AsyncRead + Unpin), time: Duration) {
+    let silence = timeout(time, stream.read(&mut [0; 64])).await;
+    assert!(silence.is_err(), "{silence:?} was read");
+}
+
+/// Writes `count` numbers as binary messages, reads the same numbers at the same time, and returns the stream.
+pub(crate) async fn exchange_numbers<S: AsyncRead + AsyncWrite + Unpin>(
+    stream: S,
+    count: u32,
+) -> S {
+    let (mut reader, mut writer) = split(stream);
+    let writes = async {
+        for number in 0..count {
+            write(&mut writer, &frame(FIN | BINARY, &number.to_be_bytes())).await;
+        }
+    };
+    let reads = async {
+        for number in 0..count {
+            let frame = read_frame(&mut reader).await.unwrap();
+            assert_eq!(frame.payload, number.to_be_bytes());
+        }
+    };
+    tokio::join!(writes, reads);
+    reader.unsplit(writer)
 }
 
 /// Writes bytes.

@@ -225,8 +225,8 @@ pub fn serve(serve: &Serve) -> Result<(), BoxError> {
 /// The name of [`zero_counts`], and the answer after it was called.
 pub(crate) const ZERO_COUNTS: &str = "zero_counts";
 
-/// Zeroes callgrind's counts for each order. Callgrind zeroes those of the calling thread, so a task does it: on the
-/// current-thread runtime it shares the thread of the connections.
+/// Zeroes callgrind's counts for each order. Callgrind zeroes the counts of the calling thread, so a task makes the
+/// call: on the current-thread runtime it has the same thread as the connections.
 async fn obey(mut orders: mpsc::UnboundedReceiver<()>) {
     while orders.recv().await.is_some() {
         zero_counts();

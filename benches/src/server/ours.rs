@@ -70,7 +70,7 @@ pub(super) async fn axum(listener: TcpListener) -> Result<(), BoxError> {
     plain::serve_axum(listener, echo()).await
 }
 
-/// What is observed of the connections.
+/// The observers of a server.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub enum Observed {
     /// Metrics, and a log with a span for each connection.
@@ -81,8 +81,8 @@ pub enum Observed {
     WithoutSpans,
 }
 
-/// Serves as `examples/production.rs` does: with metrics in a Prometheus recorder, a span for each request, and a JSON log
-/// at debug level. The log is discarded.
+/// Serves like `examples/production.rs`: with metrics in a Prometheus recorder, a span for each request, and a JSON
+/// log at debug level. The log is discarded.
 pub(super) async fn axum_observed(
     listener: TcpListener,
     observed: Observed,

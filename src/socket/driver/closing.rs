@@ -284,7 +284,7 @@ impl<IO: Io> Driver<IO> {
             return Poll::Ready(match decoded.next {
                 Next::Handle(found) => Some(found),
                 // The connection is closing already.
-                Next::Obey(_) => continue,
+                Next::Run(_) => continue,
                 Next::Inflate(receiver) => match self.inflate(receiver, now) {
                     None => return Poll::Pending,
                     found => found,

@@ -8,7 +8,7 @@
 //! | `reading` | messages, control frames, the end of input |
 //! | `writing` | output, and reporting it to the link |
 //! | `clock` | deadlines and pings |
-//! | `pinging` | pings that this side asked for, and pongs |
+//! | `pinging` | the application's pings, and all pongs |
 //! | `backpressure` | a connection that has stopped reading |
 //! | `stall` | a peer that does not read |
 //! | `closing` | the closing handshake |
@@ -170,7 +170,7 @@ impl<IO: Io> Driver<IO> {
         let now = timer::now();
         let rules = Rules {
             role: link.role(),
-            limits: config.clone(),
+            limits: Arc::clone(&config),
             deflation,
         };
         let mut engine = Engine::new(io, rules.role);

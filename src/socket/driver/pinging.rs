@@ -1,4 +1,4 @@
-//! Pings that this side asked for, and all pongs.
+//! The application's pings, and all pongs.
 
 use std::{task::Context, time::Duration};
 
@@ -12,7 +12,7 @@ use crate::{
 };
 
 impl<IO: Io> Driver<IO> {
-    /// Sends the ping that this side asked for.
+    /// Sends the ping that the application asked for.
     pub(super) fn send_ping(&mut self) {
         let mark = self.keepalive.as_ref().map_or(0, Keepalive::mark);
         let payload = self.link.begin_ping(mark, timer::now());

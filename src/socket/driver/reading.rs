@@ -12,7 +12,7 @@ use crate::{
         RecvError,
         input::Input,
         io::Io,
-        link::{FastPath, Next, Order},
+        link::{Command, FastPath, Next},
         receiver::{Found, Receiver},
         timer,
     },
@@ -90,9 +90,9 @@ impl<IO: Io> Driver<IO> {
             }
             let cause = match decoded.next {
                 Next::Receive => return Ok(true),
-                Next::Obey(order) => match *order {
-                    Order::Close(frame) => return Err(self.begin_closing(frame, now, cx)),
-                    Order::Ping => {
+                Next::Run(command) => match *command {
+                    Command::Close(frame) => return Err(self.begin_closing(frame, now, cx)),
+                    Command::Ping => {
                         self.send_ping();
                         None
                     }

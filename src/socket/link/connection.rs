@@ -7,7 +7,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Link, Order, Stage, State, Traffic, Wakers, register, uncompressed::Batch};
+use super::{Command, Link, Stage, State, Traffic, Wakers, register, uncompressed::Batch};
 use crate::{
     codec::{Bound, Load, Outgoing, Role},
     config::Config,
@@ -118,15 +118,15 @@ impl Link {
         mem::take(&mut state.holder_received)
     }
 
-    /// Takes the Close that this side has requested. The inner value is `None` for a Close without
-    /// a code. Clears the dirty flag.
+    /// Takes the Close that the application has requested. The inner value is `None` for a Close
+    /// without a code. Clears the dirty flag.
     pub(in crate::socket) fn take_close(&self) -> Option<Option<CloseFrame>> {
         let mut state = self.lock();
         state.clear_dirty();
-        let is_close = |order: &mut Box<Order>| matches!(**order, Order::Close(_));
-        match state.order.take_if(is_close).map(|order| *order)? {
-            Order::Close(frame) => Some(frame),
-            Order::Ping => None,
+        let is_close = |command: &mut Box<Command>| matches!(**command, Command::Close(_));
+        match state.command.take_if(is_close).map(|command| *command)? {
+            Command::Close(frame) => Some(frame),
+            Command::Ping => None,
         }
     }
 

@@ -2,7 +2,7 @@
 
 use std::{mem, sync::Arc, task::Context};
 
-use super::{Link, Order, State, uncompressed::Uncompressed};
+use super::{Command, Link, State, uncompressed::Uncompressed};
 use crate::{
     codec::{Event, Outgoing, Rules},
     config::Config,
@@ -62,8 +62,8 @@ pub(in crate::socket) enum Next {
     Yield,
     /// Handle a control frame or a violation.
     Handle(Found),
-    /// Do what this side has requested.
-    Obey(Box<Order>),
+    /// Run a command of the application.
+    Run(Box<Command>),
 }
 
 /// One step of decoding.
@@ -75,7 +75,7 @@ enum Step {
     Wait,
     Yield,
     Handle(Found),
-    Obey(Box<Order>),
+    Run(Box<Command>),
 }
 
 impl Link {
@@ -108,7 +108,7 @@ impl Link {
         let Some(receiver) = state.receiver.as_deref_mut() else {
             return FastPath::NotTaken;
         };
-        if state.order.is_some() || !receiver.is_idle() {
+        if state.command.is_some() || !receiver.is_idle() {
             return FastPath::NotTaken;
         }
         if new.is_none() {
@@ -170,8 +170,8 @@ impl Link {
                 receiver.put_input(input);
             }
             let step = loop {
-                if let Some(order) = state.order.take() {
-                    break Step::Obey(order);
+                if let Some(command) = state.command.take() {
+                    break Step::Run(command);
                 }
                 match self.step(&mut state, &mut receiver, is_new, now, cx) {
                     Step::Deliver(message) => {
@@ -199,7 +199,7 @@ impl Link {
                         Step::Receive => Next::Receive,
                         Step::Wait => Next::Wait,
                         Step::Handle(found) => Next::Handle(found),
-                        Step::Obey(order) => Next::Obey(order),
+                        Step::Run(command) => Next::Run(command),
                         Step::Yield | Step::Inflate | Step::Deliver(_) => Next::Yield,
                     }
                 }

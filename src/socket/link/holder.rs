@@ -6,7 +6,7 @@ use std::{
     time::Duration,
 };
 
-use super::{Link, Order, Stage, State, register};
+use super::{Command, Link, Stage, State, register};
 use crate::{
     codec::Load,
     socket::{RecvError, SendError, TryRecvError, sync::MutexGuard, timer::now},
@@ -158,7 +158,7 @@ impl Link {
         }
         state.stage = Stage::Closing;
         state.note_close(frame.as_ref());
-        state.order = Some(Box::new(Order::Close(frame)));
+        state.command = Some(Box::new(Command::Close(frame)));
         state.input_over = true;
         let discarded = mem::take(&mut state.inbox);
         let wakers = state.take_wakers();
@@ -199,12 +199,14 @@ impl Link {
         drop(discarded);
     }
 
-    /// Adds a part to the holder's end. Each part has to be [abandoned](Self::abandon).
+    /// Adds a part to the holder's end. Each part calls [`abandon`](Self::abandon) when it is
+    /// dropped.
     pub(in crate::socket) fn add_part(&self) {
         self.lock().further_parts += 1;
     }
 
-    /// Records that the holder has dropped a part of its end. The last part counts.
+    /// Records that the holder has dropped a part of its end. It has dropped its end with the last
+    /// part.
     pub(in crate::socket) fn abandon(&self, panicking: bool) {
         let mut state = self.lock();
         state.part_panicked |= panicking;

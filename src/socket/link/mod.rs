@@ -14,7 +14,7 @@
 //! | `rooms` | memberships in rooms of a hub, and what rooms send |
 //! | `uncompressed` | the queue of messages that are not compressed yet |
 //! | `ending` | waiting for the end |
-//! | `pings` | pings of this side, and waiting for their pongs |
+//! | `pings` | the application's pings, and waiting for their pongs |
 
 mod connection;
 mod decode;
@@ -99,9 +99,9 @@ struct State {
     inbox_full: bool,
     /// A message was decoded since the connection last checked.
     message_decoded: bool,
-    /// `Some` once the holder has dropped its end, with whether it did so in a panic.
+    /// `Some` once the holder has dropped its end: `true` if a part was dropped in a panic.
     abandoned: Option<bool>,
-    /// The number of parts of the holder's end besides the first: a socket may be split.
+    /// The number of parts of the holder's end, without the first. A split socket has one more.
     further_parts: u8,
     /// A part was dropped in a panic.
     part_panicked: bool,
@@ -132,14 +132,14 @@ struct State {
     has_yielded: bool,
 
     stage: Stage,
-    /// What this side has requested of the connection.
-    order: Option<Box<Order>>,
+    /// The command that the connection has to run next.
+    command: Option<Box<Command>>,
     /// The first Close of the connection. The inner value is `None` if it had no code, or if the
     /// connection has ended without a Close.
     first_close: Option<Box<Option<CloseFrame>>>,
     closed: Option<Box<Closed>>,
     round_trip: Option<Duration>,
-    /// The pings of this side. Boxed because most connections have none.
+    /// The application's pings. Boxed because most connections have none.
     pings: Option<Box<Pings>>,
     traffic: Traffic,
     /// The handler returned while its `WebSocket` lived on elsewhere.
@@ -163,9 +163,9 @@ struct State {
     counted: u32,
 }
 
-/// A request of this side to the connection.
+/// A command of the application to its connection.
 #[derive(Debug)]
-pub(in crate::socket) enum Order {
+pub(in crate::socket) enum Command {
     /// Close. Without a frame, the Close has no code.
     Close(Option<CloseFrame>),
     /// Send a ping.

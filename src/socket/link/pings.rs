@@ -1,4 +1,4 @@
-//! Pings of this side: one at a time, shared by all who ask while it is pending.
+//! The application's pings. At most one is pending, and all callers share it.
 
 use std::{
     collections::hash_map::RandomState,
@@ -7,20 +7,20 @@ use std::{
     mem,
     pin::Pin,
     sync::Arc,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
     time::Duration,
 };
 
-use super::{Link, Order, Stage, State, ending::Watchers};
+use super::{Command, Link, Stage, State, ending::Watchers};
 use crate::{
     socket::{SendError, waiters::Ticket},
     time::Moment,
 };
 
-/// The payload of a ping. It is longer than that of the keepalive, so the pongs cannot be mistaken.
+/// The payload of a ping. It is longer than that of the keepalive, so their pongs cannot be confused.
 type Payload = [u8; 9];
 
-/// The pings of this side.
+/// The pings of one connection.
 #[derive(Debug, Default)]
 pub(super) struct Pings {
     /// The number of the pending ping, or of the last one.
@@ -28,7 +28,7 @@ pub(super) struct Pings {
     pending: Option<Pending>,
     /// The round-trip time of the last answered ping.
     round_trip: Duration,
-    /// The number of futures that have asked and not returned.
+    /// The number of futures that wait for a ping.
     futures: usize,
     watchers: Watchers,
 }
@@ -56,10 +56,6 @@ impl Pings {
     fn is_answered(&self, number: u64) -> bool {
         number < self.number || self.pending.is_none()
     }
-
-    fn is_needed(&self) -> bool {
-        self.futures > 0 || self.pending.is_some()
-    }
 }
 
 /// The future of a ping.
@@ -81,6 +77,7 @@ impl Ping {
         }
     }
 
+    /// Stops waiting.
     fn leave(&mut self) {
         let Some(number) = self.number.take() else {
             return;
@@ -92,15 +89,10 @@ impl Ping {
         };
         pings.futures -= 1;
         // Once the ping is answered, the ticket may belong to a future that waits for the next one.
-        let waker = match pings.is_answered(number) {
-            true => None,
-            false => ticket.and_then(|ticket| pings.watchers.remove(ticket)),
-        };
-        let is_over = state.stage == Stage::Closed;
-        let unneeded = match is_over {
-            true => state.take_unneeded_pings(),
-            false => state.pings.take_if(|pings| !pings.is_needed()),
-        };
+        let waker = ticket
+            .filter(|_| !pings.is_answered(number))
+            .and_then(|ticket| pings.watchers.remove(ticket));
+        let unneeded = state.take_unneeded_pings();
         drop(state);
         drop((waker, unneeded));
     }
@@ -111,10 +103,7 @@ impl Future for Ping {
 
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Self::Output> {
         let this = &mut *self;
-        let result = match this.link.poll_ping(&mut this.number, &mut this.ticket, cx) {
-            Poll::Ready(result) => result,
-            Poll::Pending => return Poll::Pending,
-        };
+        let result = ready!(this.link.poll_ping(&mut this.number, &mut this.ticket, cx));
         this.leave();
         Poll::Ready(result)
     }
@@ -147,7 +136,7 @@ impl Link {
             if pings.pending.is_none() {
                 pings.number += 1;
                 pings.pending = Some(Pending::Requested);
-                state.order = Some(Box::new(Order::Ping));
+                state.command = Some(Box::new(Command::Ping));
                 is_new = true;
             }
             pings.number
@@ -167,10 +156,9 @@ impl Link {
         Poll::Pending
     }
 
-    /// Begins the requested ping, and returns its payload. The keepalive has this `mark` now.
+    /// Begins the requested ping, and returns its payload. `mark` is the current mark of the keepalive.
     pub(in crate::socket) fn begin_ping(&self, mark: u64, now: Moment) -> Payload {
-        // Unguessable, so that no peer can answer before the ping arrives: the keys come from the system's random
-        // numbers.
+        // The keys of the hash come from the system's random numbers, so no peer can answer before the ping arrives.
         let random = RandomState::new().hash_one(());
         let mut payload = Payload::default();
         payload[1..].copy_from_slice(&random.to_be_bytes());
@@ -186,8 +174,8 @@ impl Link {
 
     /// Records a pong, and wakes the tasks that wait for it. Returns the ping that it answers.
     ///
-    /// `is_later` returns whether the pong answers a ping of the keepalive that was sent after a mark. A peer may answer
-    /// only the newest of several pings (RFC 6455 §5.5.3).
+    /// `is_later` returns whether the pong answers a ping of the keepalive that was sent after a mark. Such a pong
+    /// answers our ping as well: a peer may answer only the newest of several pings (RFC 6455 §5.5.3).
     pub(in crate::socket) fn note_pong(
         &self,
         payload: &[u8],
@@ -212,7 +200,7 @@ impl Link {
         pings.pending = None;
         pings.round_trip = round_trip;
         let watchers = state.take_ping_wakers();
-        let unneeded = state.pings.take_if(|pings| !pings.is_needed());
+        let unneeded = state.take_unneeded_pings();
         drop(state);
         drop(unneeded);
         self.wake_other_tasks(watchers.into_wakers(), cx);
@@ -226,8 +214,10 @@ impl State {
         pings.map_or_else(Watchers::default, |pings| mem::take(&mut pings.watchers))
     }
 
-    /// Takes the pings out after the end of the connection, unless a future waits for one.
+    /// Takes the pings out, to be dropped without the lock, unless a future or a pong still needs them.
     pub(super) fn take_unneeded_pings(&mut self) -> Option<Box<Pings>> {
-        self.pings.take_if(|pings| pings.futures == 0)
+        let is_over = self.stage == Stage::Closed;
+        self.pings
+            .take_if(|pings| pings.futures == 0 && (is_over || pings.pending.is_none()))
     }
 }

@@ -112,15 +112,13 @@ impl SendFuture<'_> {
         if state.stage != Stage::Open {
             return Poll::Ready(Err(SendError::Closed));
         }
+        let len = this.message.len();
         // Dropped after the lock is released.
-        let _left = match link.claim_room(&mut state, &mut this.place, this.message.len(), cx) {
-            Ok(left) => left,
-            Err(replaced) => {
-                drop(state);
-                drop(replaced);
-                return Poll::Pending;
-            }
-        };
+        let (room, _unneeded) = link.claim_room(&mut state, &mut this.place, len, cx);
+        if room.is_pending() {
+            drop(state);
+            return Poll::Pending;
+        }
         let _empty_waiters = state.take_empty_waiters();
         if this.caller == Caller::Holder {
             state.flush_target = None;
@@ -164,18 +162,6 @@ impl Drop for SendFuture<'_> {
         if let Some(ticket) = self.place {
             self.link.leave_queue(ticket);
         }
-    }
-}
-
-/// The result of claiming room: whether there is room, with a waker to drop without the lock.
-type Claim = Result<Option<Waker>, Option<Waker>>;
-
-/// Converts a claim for a sink. Call it without the lock.
-fn room_of(room: &Result<Claim, SendError>) -> Poll<Result<(), SendError>> {
-    match room {
-        Ok(Ok(_)) => Poll::Ready(Ok(())),
-        Ok(Err(_)) => Poll::Pending,
-        Err(error) => Poll::Ready(Err(*error)),
     }
 }
 
@@ -262,10 +248,10 @@ impl Link {
         self.wake_connection(state, Ok(()))
     }
 
-    /// Waits for room for `len` bytes, which the next [`push`](Self::push) takes.
+    /// Waits for room for a message of `len` bytes, for the next [`push`](Self::push).
     ///
-    /// A sink does not know the size of its message yet, so it asks for one byte, and one message
-    /// may exceed the bound.
+    /// A sink does not know the length of its next message. It asks for one byte, so one message may
+    /// exceed the bound.
     pub(in crate::socket) fn poll_room(
         &self,
         len: usize,
@@ -273,10 +259,11 @@ impl Link {
     ) -> Poll<Result<(), SendError>> {
         let mut state = self.lock();
         let mut place = state.sink_ticket;
-        let room = self.poll_room_in(&mut state, &mut place, len, cx);
+        let (room, unneeded) = self.poll_room_in(&mut state, &mut place, len, cx);
         state.sink_ticket = place;
         drop(state);
-        room_of(&room)
+        drop(unneeded);
+        room
     }
 
     /// Waits for room for the next [`push_from`](Self::push_from) of a [`Sender`](crate::Sender).
@@ -287,35 +274,36 @@ impl Link {
     ) -> Poll<Result<(), SendError>> {
         let budget = ready!(coop::poll_proceed(cx));
         let mut state = self.lock();
-        let room = self.poll_room_in(&mut state, place, 1, cx);
+        let (room, unneeded) = self.poll_room_in(&mut state, place, 1, cx);
         drop(state);
-        let room = room_of(&room);
+        drop(unneeded);
         if room.is_ready() {
             budget.made_progress();
         }
         room
     }
 
-    /// Returns whether there is room: `Ok(Ok(_))`, or a `place` in the queue has to be kept:
-    /// `Ok(Err(_))`. Returns a waker to drop without the lock in both cases.
+    /// Waits for room for a sink, which keeps its `place` in the queue until it sends. Also returns
+    /// a waker to drop without the lock.
     fn poll_room_in(
         &self,
         state: &mut State,
         place: &mut Option<Ticket>,
         len: usize,
         cx: &Context<'_>,
-    ) -> Result<Claim, SendError> {
+    ) -> (Poll<Result<(), SendError>>, Option<Waker>) {
         if state.stage != Stage::Open {
-            return Err(SendError::Closed);
+            return (Poll::Ready(Err(SendError::Closed)), None);
         }
-        Ok(match *place {
+        let (room, unneeded) = match *place {
             // The room stays reserved until the message comes, if it comes.
             Some(ticket) if self.is_turn(state, ticket, len) => {
                 let waiters = state.waiters.get_or_insert_default();
-                Ok(waiters.reserve(ticket, len))
+                (Poll::Ready(()), waiters.reserve(ticket, len))
             }
             _ => self.claim_room(state, place, len, cx),
-        })
+        };
+        (room.map(Ok), unneeded)
     }
 
     /// Waits until all messages are written that were sent before the first poll.
@@ -335,7 +323,7 @@ impl Link {
         wait(state, cx)
     }
 
-    /// Removes a future, or a sink, that is dropped from the queue.
+    /// Removes the place of a dropped future or sink from the queue.
     pub(in crate::socket) fn leave_queue(&self, ticket: Ticket) {
         let mut state = self.lock();
         let left = state.waiters.as_mut().map(|waiters| waiters.leave(ticket));
@@ -386,29 +374,29 @@ impl Link {
     }
 
     /// Claims room for `len` bytes, or a `place` in the queue if there is no room or others wait.
-    /// Returns a waker to drop without the lock in both cases.
+    /// Also returns a waker to drop without the lock.
     fn claim_room(
         &self,
         state: &mut State,
         place: &mut Option<Ticket>,
         len: usize,
         cx: &Context<'_>,
-    ) -> Claim {
+    ) -> (Poll<()>, Option<Waker>) {
         let Some(ticket) = *place else {
             if self.may_send_now(state, len) {
-                return Ok(None);
+                return (Poll::Ready(()), None);
             }
             let waiters = state.waiters.get_or_insert_default();
             *place = Some(waiters.join(len, cx.waker().clone()));
-            return Err(None);
+            return (Poll::Pending, None);
         };
         let is_turn = self.is_turn(state, ticket, len);
         let waiters = state.waiters.get_or_insert_default();
         if !is_turn {
-            return Err(waiters.keep_waiting(ticket, len, cx.waker()));
+            return (Poll::Pending, waiters.keep_waiting(ticket, len, cx.waker()));
         }
         *place = None;
-        Ok(waiters.leave(ticket))
+        (Poll::Ready(()), waiters.leave(ticket))
     }
 }
 

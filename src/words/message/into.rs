@@ -1,4 +1,4 @@
-//! What a function that sends takes as a message.
+//! The types that functions for sending take as a message.
 
 use super::Message;
 

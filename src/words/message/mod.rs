@@ -166,10 +166,10 @@ impl fmt::Debug for Message {
     }
 }
 
-/// A message is binary, and text was expected, as by [`Message::into_text`](crate::Message::into_text).
+/// A message is binary, but text was expected, for example by [`Message::into_text`](crate::Message::into_text).
 ///
-/// A handler that returns it, or an error whose source it is, closes the connection with 1003: the peer sent the wrong
-/// kind of message.
+/// A handler that returns this error, also as the source of another error, closes the connection with 1003: the peer
+/// sent the wrong kind of message.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 #[non_exhaustive]
 pub struct NotText;

@@ -1,4 +1,4 @@
-//! What one client says reaches all, over HTTP/1.1 and HTTP/2.
+//! Sends each text of a client to all clients, over HTTP/1.1 and HTTP/2.
 
 use axum::{Router, extract::State, http::Version, response::Response, routing::any};
 use tokio::sync::broadcast;

@@ -1,4 +1,4 @@
-//! One room. The first text is a name, which nobody else may have.
+//! A chat room. The first text of a client is its name, which must be unique.
 
 use std::{
     collections::HashSet,

@@ -1,4 +1,4 @@
-//! A greeting, then both directions at once, each in a task of its own.
+//! Sends greetings. Then one task sends and another one receives.
 
 use std::{net::SocketAddr, ops::ControlFlow, time::Duration};
 

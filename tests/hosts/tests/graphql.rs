@@ -2,16 +2,18 @@
 
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "../../support/client.rs"]
+mod client;
 #[path = "../examples/graphql.rs"]
 #[allow(dead_code, reason = "main is not called")]
 mod example;
 
+use std::time::Duration;
+
+use client::{code, text};
 use serde_json::{Value, json};
-use tokio::time::Instant;
-use tower_websocket::{
-    CloseCode,
-    testing::{Client, Request, connect},
-};
+use tokio::time::{Instant, sleep};
+use tower_websocket::testing::{Client, Request, connect};
 
 fn request() -> Request {
     Request::new("/graphql").subprotocol("graphql-transport-ws")
@@ -31,14 +33,7 @@ async fn answer(client: &mut Client, message: Value) -> Value {
 }
 
 async fn next(client: &mut Client) -> Value {
-    let message = client.recv().await.unwrap().expect("a message");
-    serde_json::from_str(message.as_text().unwrap()).unwrap()
-}
-
-/// Receives until the end, and returns the close code.
-async fn code(client: &mut Client) -> Option<u16> {
-    while client.recv().await.unwrap().is_some() {}
-    client.closed().await.code().map(CloseCode::get)
+    serde_json::from_str(&text(client).await).unwrap()
 }
 
 fn subscribe(query: &str) -> Value {
@@ -90,6 +85,8 @@ async fn a_complete_stops_the_countdown() {
     assert_eq!(answer(&mut client, first).await["type"], "next");
     let complete = json!({ "type": "complete", "id": "1" });
     assert_eq!(answer(&mut client, complete.clone()).await, complete);
+    // In this time there would be more events.
+    sleep(Duration::from_secs(10)).await;
     let pong = answer(&mut client, json!({ "type": "ping" })).await;
     assert_eq!(pong, json!({ "type": "pong" }));
 }

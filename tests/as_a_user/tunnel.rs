@@ -1,4 +1,4 @@
-//! The example `tunnel`.
+//! Tests of `examples/tunnel.rs`.
 
 #[path = "../../examples/tunnel.rs"]
 #[allow(dead_code, reason = "main is not called")]
@@ -17,7 +17,7 @@ use tokio::{
 };
 use tower_websocket::testing::{Request, Wire, connect};
 
-use super::{SECOND, code};
+use super::{SECOND, client::code};
 
 /// Returns a tunnel to the other end of the returned stream, which stands for the TCP server.
 fn tunnel() -> (Router, DuplexStream) {

@@ -6,9 +6,9 @@ use super::{link::Link, sender::Sender};
 
 /// A part of a socket. The connection is open until its last part is dropped.
 #[derive(Debug)]
-pub(super) struct Held(Arc<Link>);
+pub(super) struct Part(Arc<Link>);
 
-impl Held {
+impl Part {
     /// Makes the first part of the socket of a connection.
     pub(super) const fn new(link: Arc<Link>) -> Self {
         Self(link)
@@ -26,7 +26,7 @@ impl Held {
     }
 }
 
-impl Deref for Held {
+impl Deref for Part {
     type Target = Arc<Link>;
 
     fn deref(&self) -> &Arc<Link> {
@@ -34,7 +34,7 @@ impl Deref for Held {
     }
 }
 
-impl Drop for Held {
+impl Drop for Part {
     fn drop(&mut self) {
         self.0.abandon(thread::panicking());
     }

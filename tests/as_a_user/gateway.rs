@@ -1,4 +1,4 @@
-//! The example `gateway`.
+//! Tests of `examples/gateway.rs`.
 
 #[path = "../../examples/gateway.rs"]
 #[allow(dead_code, reason = "main is not called")]
@@ -29,7 +29,10 @@ use tower_websocket::{
     with_state,
 };
 
-use super::{SECOND, code, text};
+use super::{
+    SECOND,
+    client::{code, text},
+};
 
 /// Makes a gateway to an upstream in memory, and the wires of its upstream connections.
 fn gateway_with_wires(upstream: impl Handler) -> (Router, Arc<Mutex<Vec<Wire>>>) {

@@ -1,16 +1,17 @@
-//! The example `axum`.
+//! Tests of `examples/axum.rs`.
 
 #[path = "../../examples/axum.rs"]
 #[allow(dead_code, reason = "main is not called")]
 mod example;
 
-use axum::{Router, body::Body};
-use http::Request;
-use http_body_util::BodyExt;
-use tower::ServiceExt;
+use axum::Router;
 use tower_websocket::testing::{Client, connect};
 
-use super::{SECOND, code, text};
+use super::{
+    SECOND,
+    client::{code, text},
+    get,
+};
 
 fn app() -> Router {
     example::app().0
@@ -77,10 +78,7 @@ async fn the_count_answers_plain_requests_and_sockets_of_all_paths() {
     let mut open = connect(app.clone(), "/api/open").await.unwrap();
     open.send("?").await.unwrap();
     assert_eq!(text(&mut open).await, "3 open\n");
-    let request = Request::get("/api/open").body(Body::empty()).unwrap();
-    let response = app.oneshot(request).await.unwrap();
-    let body = response.into_body().collect().await.unwrap().to_bytes();
-    assert_eq!(body, "3 open\n");
+    assert_eq!(get(&app, "/api/open").await, "3 open\n");
 }
 
 #[tokio::test(start_paused = true)]
