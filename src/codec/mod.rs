@@ -73,4 +73,4 @@ use mask::Mask;
 pub(crate) use outgoing::Outgoing;
 pub(crate) use rules::{HasLimits, Limits, Role, Violation};
 #[cfg(feature = "hub")]
-pub(crate) use shared::SharedMessage;
+pub(crate) use shared::{SharedFrames, SharedMessage};

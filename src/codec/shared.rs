@@ -1,7 +1,8 @@
-//! A message that many connections send. The head of its frame is made once.
+//! Messages that many connections send. The head of a frame is made once, and so are the bytes of several frames.
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, BytesMut};
 
+use super::{Load, frames::LARGE};
 use crate::words::Message;
 
 /// The length of the longest head without a mask: two bytes, and eight of length.
@@ -59,5 +60,53 @@ impl SharedMessage {
     /// Returns a handle of the payload, without copying it.
     pub(super) fn payload(&self) -> Bytes {
         self.message.clone().into_bytes()
+    }
+}
+
+/// From this payload on, sharing the bytes of one frame costs less than copying them.
+const SHARED: usize = 512;
+
+/// The frames of several messages in one buffer, which connections write without a copy.
+#[derive(Debug)]
+pub(crate) struct SharedFrames {
+    frames: Bytes,
+    /// The messages, and the bytes of their payloads.
+    load: Load,
+}
+
+impl SharedFrames {
+    /// Encodes messages. Returns `None` if copying them costs less, or if their payloads are shared already.
+    pub(crate) fn new(messages: &[&SharedMessage]) -> Option<Self> {
+        let is_large = |message: &&SharedMessage| message.len() >= LARGE;
+        if messages.iter().any(is_large) {
+            return None;
+        }
+        let bytes: usize = messages.iter().map(|message| message.len()).sum();
+        if messages.len() < 2 && bytes < SHARED {
+            return None;
+        }
+        let mut frames = BytesMut::with_capacity(bytes + HEAD * messages.len());
+        for message in messages {
+            frames.put_slice(message.head());
+            frames.put_slice(message.message.as_bytes());
+        }
+        let load = Load {
+            messages: messages.len(),
+            bytes,
+        };
+        Some(Self {
+            frames: frames.freeze(),
+            load,
+        })
+    }
+
+    /// Returns the number of messages, and the bytes of their payloads.
+    pub(crate) const fn load(&self) -> Load {
+        self.load
+    }
+
+    /// Returns a handle of the encoded frames.
+    pub(super) fn frames(&self) -> Bytes {
+        self.frames.clone()
     }
 }

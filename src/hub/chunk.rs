@@ -1,6 +1,7 @@
 //! A chunk: up to 128 members of a room, to whom one task delivers.
 
 use std::{
+    cell::OnceCell,
     mem,
     sync::{Arc, PoisonError, atomic::Ordering},
     task::Waker,
@@ -14,7 +15,7 @@ use super::{
     names::MemberId,
 };
 use crate::{
-    codec::SharedMessage,
+    codec::{SharedFrames, SharedMessage},
     socket::{
         Link, Offered, Turn,
         sync::{AtomicBool, Mutex, MutexGuard},
@@ -195,6 +196,7 @@ impl<T: Send + Sync + 'static> Seats<T> {
             .iter()
             .map(|logged| logged.entry.shared().filter(|_| is_plain(logged)))
             .collect();
+        let frames = OnceCell::new();
         let mut own = Picked::default();
         let before = self.iter_mut().filter(|seat| seat.is_behind).count();
         let mut behind = 0;
@@ -204,7 +206,8 @@ impl<T: Send + Sync + 'static> Seats<T> {
             } else if let (Some(all), true) = (&all, seat.next <= first) {
                 let count = all.len() as u64;
                 after.tally.addressed += count;
-                let taken = seat.offer(all, Turn::Live, after);
+                let frames = frames.get_or_init(|| SharedFrames::new(all));
+                let taken = seat.offer(all, frames.as_ref(), Turn::Live, after);
                 if let Some(taken) = taken.filter(|taken| *taken < all.len()) {
                     seat.fall_behind(&entries[taken..], overflow, &mut after.tally);
                 }
@@ -212,7 +215,7 @@ impl<T: Send + Sync + 'static> Seats<T> {
                 own.pick(seat, entries);
                 after.tally.addressed += own.count(0..own.entries.len());
                 let messages = mem::take(&mut own.messages);
-                let taken = seat.offer(&messages, Turn::Live, after);
+                let taken = seat.offer(&messages, None, Turn::Live, after);
                 if taken.is_none() {
                     after.tally.unsent -= own.others(0..own.entries.len());
                 }
@@ -432,6 +435,7 @@ impl<T: Send + Sync + 'static> Seat<T> {
     fn offer(
         &self,
         messages: &[&SharedMessage],
+        frames: Option<&SharedFrames>,
         turn: Turn,
         after: &mut After<T>,
     ) -> Option<usize> {
@@ -440,7 +444,7 @@ impl<T: Send + Sync + 'static> Seat<T> {
         }
         let member = &self.member;
         let link: &Link = member.link();
-        match link.offer(messages, turn, || Arc::clone(member).into()) {
+        match link.offer(messages, frames, turn, || Arc::clone(member).into()) {
             Offered::Taken { count, connection } => {
                 after.wakers.extend(connection);
                 after.tally.delivered += count as u64;
@@ -504,7 +508,7 @@ impl<T: Send + Sync + 'static> Seat<T> {
                 messages.push(message);
             }
         }
-        let Some(mut taken) = self.offer(&messages, Turn::Behind, after) else {
+        let Some(mut taken) = self.offer(&messages, None, Turn::Behind, after) else {
             // It is removed, which counts what waits.
             after.tally.unsent -= messages.len() as u64;
             return false;

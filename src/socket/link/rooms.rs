@@ -8,7 +8,7 @@
 use std::task::Waker;
 
 use super::{Link, Stage, State};
-use crate::codec::{Bound, Load, SharedMessage};
+use crate::codec::{Bound, Load, SharedFrames, SharedMessage};
 
 /// The share of rooms in the outbox of a connection.
 const SHARE: Bound = Bound {
@@ -114,10 +114,11 @@ impl Link {
     }
 
     /// Queues as many messages, from the first on, as the share of rooms has room for. If not all, `membership` is
-    /// woken later.
+    /// woken later. `frames` has all the messages encoded, if connections may share that.
     pub(crate) fn offer(
         &self,
         messages: &[&SharedMessage],
+        frames: Option<&SharedFrames>,
         turn: Turn,
         membership: impl FnOnce() -> Waker,
     ) -> Offered {
@@ -145,7 +146,19 @@ impl Link {
         };
         let (mut queued, mut own) = (rooms.queued, Load::default());
         let mut count = 0;
-        for message in messages {
+        if let Some(frames) = frames {
+            let load = frames.load();
+            let fits = queued.messages + load.messages <= share.messages
+                && queued.bytes + load.bytes <= share.bytes
+                && load.messages <= own_share.messages
+                && load.bytes <= own_share.bytes;
+            if fits && state.push_shared_frames(frames) {
+                queued.messages += load.messages;
+                queued.bytes += load.bytes;
+                count = messages.len();
+            }
+        }
+        for message in &messages[count..] {
             let len = message.len();
             let fits = share.takes(queued, Load::default(), len)
                 && own_share.takes(own, Load::default(), len);
@@ -215,11 +228,30 @@ impl State {
             }
         }
         self.count_sent(len);
+        self.acquire_memory_to_share();
+        self.outbox.push_shared(shared);
+    }
+
+    /// Returns `false` if the messages have to be queued one by one.
+    fn push_shared_frames(&mut self, frames: &SharedFrames) -> bool {
+        if self.uncompressed.is_some() {
+            return false;
+        }
+        self.acquire_memory_to_share();
+        if !self.outbox.push_shared_frames(frames) {
+            return false;
+        }
+        let load = frames.load();
+        self.traffic.messages_sent += load.messages as u64;
+        self.traffic.bytes_sent += load.bytes as u64;
+        true
+    }
+
+    fn acquire_memory_to_share(&mut self) {
         if self.writing.is_empty() {
             // Only while output flows, as for other messages.
             self.outbox.acquire_memory();
         }
-        self.outbox.push_shared(shared);
     }
 
     const fn count_sent(&mut self, len: usize) {
