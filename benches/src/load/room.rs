@@ -99,6 +99,18 @@ fn read_to(stream: &mut net::TcpStream, end: u8) -> Result<Vec<u8>, BoxError> {
     Ok(read)
 }
 
+/// Discards the first ping of Engine.IO, which may come before or after the answer that opens the connection.
+fn discard_pings(streams: &mut [net::TcpStream]) -> Result<(), BoxError> {
+    for stream in streams {
+        stream.set_nonblocking(true)?;
+        match stream.read(&mut [0; 64]) {
+            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error.into()),
+            _ => stream.set_nonblocking(false)?,
+        }
+    }
+    Ok(())
+}
+
 struct Member {
     stream: TcpStream,
     received: usize,
@@ -151,6 +163,9 @@ impl<'a> Session<'a> {
         }
         // Then all handlers have joined.
         server.wait_until_idle()?;
+        if protocol == Protocol::SocketIo {
+            discard_pings(&mut streams)?;
+        }
         let poll = Poll::new()?;
         if let Some(first) = streams.first_mut() {
             first.write_all(&request)?;

@@ -52,11 +52,11 @@ async fn member(socket: WebSocket, room: broadcast::Sender<Message>) {
 
 /// Serves events of Socket.IO, which go to all members of a room.
 pub(super) async fn socketioxide(listener: TcpListener) -> Result<(), BoxError> {
-    const MINUTE: Duration = Duration::from_secs(60);
-    // Clients do not answer pings, and are idle while other servers are measured.
+    const HOUR: Duration = Duration::from_secs(60 * 60);
+    // Clients do not answer pings.
     let (layer, io) = SocketIo::builder()
-        .ping_interval(60 * MINUTE)
-        .ping_timeout(MINUTE)
+        .ping_interval(HOUR)
+        .ping_timeout(HOUR)
         .build_layer();
     io.ns("/", async |socket: SocketRef| {
         socket.join("room");
