@@ -222,6 +222,10 @@ pub fn serve(serve: &Serve) -> Result<(), BoxError> {
         tokio::spawn(obey(zeros));
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        if engine == Engine::Room(Room::DropOldest) {
+            // Otherwise the kernel keeps megabytes for each member that has stopped reading.
+            socket.set_send_buffer_size(64 * 1024)?;
+        }
         // With a smaller backlog, thousands of clients at once would have to repeat their SYN.
         let listener = socket.listen(4096)?;
         println!("listening on {}", listener.local_addr()?);
