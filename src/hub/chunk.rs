@@ -227,7 +227,8 @@ impl<T: Send + Sync + 'static> Seats<T> {
                 }
             }
             if !seat.is_behind {
-                seat.next = end;
+                // It may have joined behind these entries.
+                seat.next = seat.next.max(end);
             }
             behind += usize::from(seat.is_behind);
         }
