@@ -477,15 +477,22 @@ impl<T: Send + Sync + 'static> Seat<T> {
     }
 
     /// Offers what waits for a member that is behind. `left` has the entries that are left for it, up to `end`; `gap`
-    /// makes the message for a number of lost ones. Returns whether it has caught up.
+    /// makes the message for a number of lost ones. Returns whether it has caught up. With [`Overflow::Disconnect`], a
+    /// member that has missed a message is not offered what came after it: its connection is closed.
     pub(super) fn catch_up(
         &mut self,
         left: &[Logged<T>],
         end: u64,
+        overflow: Overflow,
         gap: impl FnOnce(u64) -> Option<SharedMessage>,
         after: &mut After<T>,
     ) -> bool {
         let (superseded, lost) = self.missed(left.iter());
+        if let (Overflow::Disconnect(code), true) = (overflow, lost > 0) {
+            // No task of the chunk has looked at it since. What waits is counted when it leaves.
+            after.left.push((Arc::clone(&self.member), Some(code)));
+            return false;
+        }
         self.waiting_with_key -= superseded as u32;
         self.waiting -= lost as u32;
         after.tally.superseded += superseded;

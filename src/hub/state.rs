@@ -421,7 +421,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             let message = self.config.form.gap(&self.name, lost)?;
             Some(SharedMessage::new(message))
         };
-        if seat.catch_up(&left, end, gap, &mut after) && self.keeps() {
+        if seat.catch_up(&left, end, self.config.overflow, gap, &mut after) && self.keeps() {
             let mut log = self.log();
             log.behind -= 1;
             log.trim(self.limits(), &mut removed);
