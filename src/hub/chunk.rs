@@ -265,8 +265,7 @@ impl<'a, T> Picked<'a, T> {
                 continue;
             }
             if let Kind::News { news, .. } = &logged.entry.kind {
-                let is_roster = news.is_roster();
-                if is_roster != needs_roster {
+                if !news.is_for(needs_roster) {
                     continue;
                 }
                 needs_roster = false;

@@ -54,6 +54,7 @@ impl Plain {
 /// | after the join, and after having been behind | `{"room":"a","members":[{"id":"100002","key":"ann","value":…}]}` |
 /// | members have come, changed or gone | `{"room":"a","joined":[…],"updated":[…],"left":[{"id":"100002","key":"ann"}]}`, without empty lists |
 /// | the same in a room of more than [`max_listed`](super::RoomConfig::max_listed) members | `{"room":"a","count":1234}` |
+/// | the room has become smaller again | `{"room":"a","members":[…]}` |
 /// | messages were lost | `{"room":"a","gap":{"lost":12,"reason":"slow"}}` |
 ///
 /// `data` is the text of the message, which has to be JSON ([`PublishError::NotJson`]). A binary message is passed on
@@ -167,7 +168,7 @@ impl<T> Form<T> {
         begin(&mut out, room);
         match news {
             News::Number { members, .. } => out.push_str(&format!(",\"count\":{members}")),
-            News::Roster { members } => json.list(&mut out, "members", members),
+            News::Roster { members, .. } => json.list(&mut out, "members", members),
             News::Changes {
                 joined,
                 updated,
