@@ -12,7 +12,7 @@ use support::{
     wire::{FIN, Frame, TEXT, read_frame},
     within,
 };
-use tokio::io::DuplexStream;
+use tokio::{io::DuplexStream, task::yield_now};
 use tower_websocket::{
     CloseCode, Config, WebSocket,
     hub::{Hub, HubConfig, HubCounts, Overflow, Publication, RoomConfig},
@@ -171,6 +171,47 @@ async fn the_smallest_backlogs_lose_what_they_say_and_hurt_nobody_else() {
             }
             drop(member);
             assert_eq!(hub.counts().backlog_bytes, 0, "{case}");
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_largest_numbers_are_no_limits() {
+    for overflow in POLICIES {
+        let config = HubConfig::new()
+            .max_rooms(usize::MAX)
+            .max_rooms_per_connection(usize::MAX)
+            .max_backlog(usize::MAX)
+            .rooms(move |_| {
+                RoomConfig::new()
+                    .overflow(overflow)
+                    .max_backlog(usize::MAX, usize::MAX)
+                    .max_members(usize::MAX)
+                    .max_message_size(usize::MAX)
+            });
+        let hub: Hub = Hub::with(config);
+        let room = hub.room("a");
+        let (socket, mut client) = socket(Config::new(), 1);
+        let _member = room.join(&socket, ()).await.unwrap();
+        let mut expected = Vec::new();
+        for number in 0..1000 {
+            let publication = Publication::new(number.to_string());
+            // Two of three have a key of their own.
+            let publication = match number % 3 {
+                0 => publication,
+                _ => publication.latest(number.to_string()),
+            };
+            room.publish(publication).unwrap();
+            for _ in 0..3 {
+                yield_now().await;
+            }
+            if overflow != Overflow::DropNewest || number < 64 {
+                expected.push(number);
+            }
+        }
+        for number in expected {
+            let got = frame(&mut client).await.payload;
+            assert_eq!(got, number.to_string().as_bytes(), "{overflow:?}");
         }
     }
 }

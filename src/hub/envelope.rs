@@ -78,7 +78,8 @@ pub struct Json<T> {
 }
 
 impl<T> Json<T> {
-    /// Makes the envelope. `value` turns a member's value into JSON.
+    /// Makes the envelope. `value` turns a member's value into JSON. It is called without a lock, once for each message
+    /// that names the member, and may use the hub.
     pub fn new(value: impl Fn(&T) -> String + Send + Sync + 'static) -> Self {
         Self {
             value: Arc::new(value),

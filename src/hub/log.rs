@@ -313,8 +313,8 @@ impl<T> Log<T> {
     }
 
     fn is_over(&self, limits: Limits<'_>) -> bool {
-        self.entries.len() > limits.messages + self.keys()
-            || self.bytes > limits.bytes + self.keyed_bytes()
+        self.entries.len() > limits.messages.saturating_add(self.keys())
+            || self.bytes > limits.bytes.saturating_add(self.keyed_bytes())
             || limits.all.load(Ordering::Relaxed) > limits.max_all
     }
 
