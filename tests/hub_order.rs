@@ -124,3 +124,36 @@ async fn disconnect_closes_a_member_that_reads_again_just_after_it_has_missed_a_
     assert_eq!(hub.counts().lost, 1);
     drop(slow.member);
 }
+
+#[tokio::test(start_paused = true)]
+async fn a_chunk_has_one_task_however_long_it_is_busy() {
+    let config = |_: &str| RoomConfig::new().max_backlog(1_000_000, 1 << 30);
+    let hub = Hub::with(HubConfig::new().rooms(config));
+    let mut client = join(&hub, 1024 * 1024).await;
+    settle().await;
+    let alive = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    let before = alive();
+    let mut sent = 0;
+    let mut send = |count| {
+        for _ in 0..count {
+            hub.room("a").send(sent.to_string()).unwrap();
+            sent += 1;
+        }
+        sent
+    };
+    for _ in 0..50 {
+        send(500);
+        // The task delivers 64 of them, and has more to do.
+        tokio::task::yield_now().await;
+        assert!(hub.counts().backlog_bytes > 0);
+        assert!(alive() <= before + 2, "{} tasks", alive() - before);
+    }
+    for number in 0..send(0) {
+        assert_eq!(client.text().await, number.to_string());
+    }
+    assert_eq!(alive(), before);
+}

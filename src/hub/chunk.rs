@@ -142,6 +142,12 @@ impl<T> Chunk<T> {
     pub(super) fn begin(&self) {
         self.scheduled.store(false, Ordering::SeqCst);
     }
+
+    /// Returns whether a task that has found entries goes on, and [begins](Self::begin) again. It does not if there is
+    /// nothing more, or if a new task was spawned since it began: then that one goes on.
+    pub(super) fn goes_on(&self, is_more: bool) -> bool {
+        is_more && self.schedule()
+    }
 }
 
 impl<T> Seats<T> {
