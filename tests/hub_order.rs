@@ -16,7 +16,7 @@ use support::{
 use tokio::{io::DuplexStream, time::timeout};
 use tower_websocket::{
     CloseCode, Config, WebSocket,
-    hub::{Hub, HubConfig, Membership, Overflow, RoomConfig},
+    hub::{Hub, HubConfig, Json, Membership, Overflow, RoomConfig},
 };
 
 struct Client {
@@ -155,5 +155,31 @@ async fn a_chunk_has_one_task_however_long_it_is_busy() {
     for number in 0..send(0) {
         assert_eq!(client.text().await, number.to_string());
     }
+    assert_eq!(alive(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_ends_leaves_no_task_that_would_tell_of_changes() {
+    let config = |_: &str| {
+        RoomConfig::new()
+            .presence_interval(Duration::from_secs(3600))
+            .envelope(Json::without_values())
+    };
+    let hub = Hub::with(HubConfig::new().rooms(config));
+    let (socket, _stream) = pipe::socket(Config::new().without_keepalive(), 4096);
+    settle().await;
+    let alive = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    let before = alive();
+    let first = hub.room("a").join(&socket, ()).await.unwrap();
+    settle().await;
+    let second = hub.room("a").join(&socket, ()).await.unwrap();
+    settle().await;
+    assert_eq!(alive(), before + 1);
+    drop((first, second));
+    settle().await;
     assert_eq!(alive(), before);
 }
