@@ -229,8 +229,11 @@ async fn keys_that_were_delivered_to_all_take_no_room_of_others() {
     // The log is never empty: a turn of the task delivers 64 of 100 messages, then of 64 more.
     let mut publish = |count: usize, keys: Option<usize>| {
         for _ in 0..count {
-            let key = sent % keys.unwrap_or(usize::MAX);
-            let publication = Publication::new(sent.to_string()).latest(key.to_string());
+            let key = match keys {
+                Some(keys) => format!("again {}", sent % keys),
+                None => sent.to_string(),
+            };
+            let publication = Publication::new(sent.to_string()).latest(key);
             room.publish(publication).unwrap();
             sent += 1;
         }
