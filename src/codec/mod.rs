@@ -69,4 +69,4 @@ pub(crate) use deflate::{Compression, Deflation};
 pub(crate) use load::{Bound, Load};
 use mask::Mask;
 pub(crate) use outgoing::Outgoing;
-pub(crate) use rules::{HasLimits, Limits, Role, Violation};
+pub(crate) use rules::{Limits, Role, Violation};
