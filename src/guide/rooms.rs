@@ -59,7 +59,7 @@
 //! two does not leave. `silent()` receives without being seen.
 //!
 //! With the envelope `Json` the members hear of each other: who joins gets a list, and changes are gathered for 200 ms.
-//! In a room of more than 1,000 members, only their number is sent.
+//! In a room of more than 1,000 members, only their number is sent; once it is smaller, all get a list.
 //!
 //! # What it holds
 //!
