@@ -21,7 +21,7 @@ use tower_websocket::{
 
 struct Client {
     member: Membership,
-    socket: WebSocket,
+    _socket: WebSocket,
     stream: DuplexStream,
 }
 
@@ -31,7 +31,7 @@ async fn join(hub: &Hub, capacity: usize) -> Client {
     let member = hub.room("a").join(&socket, ()).await.unwrap();
     Client {
         member,
-        socket,
+        _socket: socket,
         stream,
     }
 }
