@@ -94,8 +94,9 @@ impl<T> Entry<T> {
 #[derive(Debug)]
 pub(super) struct Logged<T> {
     pub(super) offset: u64,
-    /// It has a key that counts: a newer entry may take its place.
-    has_key: bool,
+    /// It has a key that counts, so a newer entry may supersede it. This is the offset of the first entry with the key
+    /// since none was in the log.
+    place: Option<u64>,
     /// It is the newest one with its key, and is kept until a newer one comes.
     is_newest: bool,
     pub(super) entry: Arc<Entry<T>>,
@@ -105,7 +106,7 @@ impl<T> Clone for Logged<T> {
     fn clone(&self) -> Self {
         Self {
             offset: self.offset,
-            has_key: self.has_key,
+            place: self.place,
             is_newest: self.is_newest,
             entry: Arc::clone(&self.entry),
         }
@@ -113,14 +114,19 @@ impl<T> Clone for Logged<T> {
 }
 
 impl<T> Logged<T> {
-    /// Returns whether a newer entry may take the place of this one.
+    /// Returns whether a newer entry may supersede this one.
     pub(super) const fn has_key(&self) -> bool {
-        self.has_key
+        self.place.is_some()
+    }
+
+    /// Returns a number that entries with the same key have in common, and no others.
+    pub(super) const fn place(&self) -> Option<u64> {
+        self.place
     }
 
     /// Returns whether a newer entry has taken its place.
     pub(super) const fn is_superseded(&self) -> bool {
-        self.has_key && !self.is_newest
+        self.has_key() && !self.is_newest
     }
 }
 
@@ -217,23 +223,23 @@ impl<T> Log<T> {
         let offset = self.next;
         self.next += 1;
         let bytes = entry.bytes();
-        let has_key = match &entry.key {
+        let place = match &entry.key {
             Some(key) if limits.overflow == Overflow::Latest => {
                 self.supersede(key, offset, bytes, limits, &mut removed)
             }
-            _ => false,
+            _ => None,
         };
         self.add_bytes(bytes, limits);
         self.entries.push_back(Logged {
             offset,
-            has_key,
-            is_newest: has_key,
+            place,
+            is_newest: place.is_some(),
             entry,
         });
         removed
     }
 
-    /// Removes the older entry with this key. Returns whether the new one is kept as the latest.
+    /// Removes the older entry with this key. Returns the place of the new one, if that is kept as the latest.
     fn supersede(
         &mut self,
         key: &Key,
@@ -241,13 +247,15 @@ impl<T> Log<T> {
         bytes: usize,
         limits: Limits<'_>,
         removed: &mut Removed<T>,
-    ) -> bool {
+    ) -> Option<u64> {
+        let mut place = offset;
         let delivered = self.delivered();
         let latest = self.latest.get_or_insert_default();
         let old = latest.offsets.remove(key);
         if let Some(at) = old.and_then(|old| find(&self.entries, old)) {
             latest.bytes -= self.entries[at].entry.bytes();
             self.entries[at].is_newest = false;
+            place = self.entries[at].place.unwrap_or(offset);
             // Members that keep up get both.
             if self.entries[at].offset < delivered {
                 removed.0.extend(self.entries.remove(at));
@@ -262,7 +270,7 @@ impl<T> Log<T> {
             self.bytes -= entry.bytes();
             limits.all.fetch_sub(entry.bytes(), Ordering::Relaxed);
         }
-        has_room
+        has_room.then_some(place)
     }
 
     fn add_bytes(&mut self, bytes: usize, limits: Limits<'_>) {
