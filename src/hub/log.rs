@@ -22,7 +22,7 @@ use super::{
 use crate::codec::SharedMessage;
 
 /// The most keys of a room with [`Overflow::Latest`].
-const MAX_KEYS: usize = 1024;
+pub(super) const MAX_KEYS: usize = 1024;
 /// What an entry counts in addition to its payload.
 const ENTRY: usize = 128;
 /// The capacity that an empty log keeps.

@@ -4,7 +4,7 @@
 //! took the message that was sent first, a key with frequent updates might never be that one. So there are rounds: in
 //! each of them, every key that waits is taken once.
 
-use super::log::Logged;
+use super::log::{Logged, MAX_KEYS};
 
 /// What a member has got while it is behind.
 #[derive(Debug, Default)]
@@ -57,7 +57,7 @@ impl Turns {
         waiting.sort_by_key(|logged| self.is_of_next_round(logged));
     }
 
-    /// Records what was taken. `left` are all entries, among which only the newest ones of their keys matter.
+    /// Records what was taken. `left` has the entries of the log.
     pub(super) fn take<T>(&mut self, taken: &[&Logged<T>], left: &[Logged<T>]) {
         for logged in taken {
             let Some(place) = logged.place() else {
@@ -73,9 +73,12 @@ impl Turns {
                 Err(at) => self.served.insert(at, served),
             }
         }
-        let mut live: Vec<u64> = left.iter().filter_map(Logged::place).collect();
-        live.sort_unstable();
-        self.served
-            .retain(|served| live.binary_search(&served.place).is_ok());
+        // A key that is not in the log may be again: the entry that supersedes it may not be among `left` yet.
+        if self.served.len() > MAX_KEYS {
+            let mut live: Vec<u64> = left.iter().filter_map(Logged::place).collect();
+            live.sort_unstable();
+            self.served
+                .retain(|served| live.binary_search(&served.place).is_ok());
+        }
     }
 }
