@@ -20,7 +20,7 @@ use crate::{
         Link, Offered, Turn,
         sync::{AtomicBool, Mutex, MutexGuard},
     },
-    words::{CloseCode, CloseFrame},
+    words::{CloseCode, CloseFrame, catch_panic},
 };
 
 /// The members of a chunk.
@@ -102,7 +102,10 @@ impl<T> Default for After<T> {
 impl<T: Send + Sync + 'static> After<T> {
     /// Wakes connections, and removes members that are gone or too slow.
     pub(super) fn run(&mut self) {
-        self.wakers.drain(..).for_each(Waker::wake);
+        for waker in self.wakers.drain(..) {
+            // One that panics must not keep the others asleep.
+            let _ = catch_panic(|| waker.wake());
+        }
         for (member, code) in self.left.drain(..) {
             let has_left = member.leave(LeaveReason::Closed);
             if let (Some(code), true) = (code, has_left) {
@@ -230,7 +233,8 @@ impl<T: Send + Sync + 'static> Seats<T> {
                 }
             }
             if !seat.is_behind {
-                seat.next = end;
+                // It may have joined behind these entries.
+                seat.next = seat.next.max(end);
             }
             behind += usize::from(seat.is_behind);
         }
@@ -267,8 +271,7 @@ impl<'a, T> Picked<'a, T> {
                 continue;
             }
             if let Kind::News { news, .. } = &logged.entry.kind {
-                let is_roster = news.is_roster();
-                if is_roster != needs_roster {
+                if !news.is_for(needs_roster) {
                     continue;
                 }
                 needs_roster = false;
@@ -482,15 +485,22 @@ impl<T: Send + Sync + 'static> Seat<T> {
     }
 
     /// Offers what waits for a member that is behind. `left` has the entries that are left for it, up to `end`; `gap`
-    /// makes the message for a number of lost ones. Returns whether it has caught up.
+    /// makes the message for a number of lost ones. Returns whether it has caught up. With [`Overflow::Disconnect`], a
+    /// member that has missed a message is not offered what came after it: its connection is closed.
     pub(super) fn catch_up(
         &mut self,
         left: &[Logged<T>],
         end: u64,
+        overflow: Overflow,
         gap: impl FnOnce(u64) -> Option<SharedMessage>,
         after: &mut After<T>,
     ) -> bool {
         let (superseded, lost) = self.missed(left.iter());
+        if let (Overflow::Disconnect(code), true) = (overflow, lost > 0) {
+            // No task of the chunk has looked at it since. What waits is counted when it leaves.
+            after.left.push((Arc::clone(&self.member), Some(code)));
+            return false;
+        }
         self.waiting_with_key -= superseded as u32;
         self.waiting -= lost as u32;
         after.tally.superseded += superseded;

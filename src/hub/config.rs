@@ -55,7 +55,7 @@ impl<T: 'static> HubConfig<T> {
         self
     }
 
-    /// Sets the largest number of rooms with members. Default: 100,000.
+    /// Sets the largest number of rooms with members or watches. Default: 100,000.
     #[must_use]
     pub const fn max_rooms(mut self, rooms: usize) -> Self {
         self.max_rooms = rooms;

@@ -19,7 +19,7 @@ use super::{
     names::{Key, MemberId},
     presence::News,
 };
-use crate::codec::SharedMessage;
+use crate::{codec::SharedMessage, words::catch_panic};
 
 /// The most keys of a room with [`Overflow::Latest`].
 pub(super) const MAX_KEYS: usize = 1024;
@@ -44,6 +44,17 @@ pub(super) enum Kind<T> {
         news: News<T>,
         message: OnceLock<Option<SharedMessage>>,
     },
+    /// It is being dropped.
+    Gone,
+}
+
+/// Payloads and values may run code of the user when they are dropped, in the task that is the last to have the entry.
+/// If that code panics, the task goes on.
+impl<T> Drop for Entry<T> {
+    fn drop(&mut self) {
+        let kind = mem::replace(&mut self.kind, Kind::Gone);
+        let _ = catch_panic(|| drop(kind));
+    }
 }
 
 impl<T> Entry<T> {
@@ -75,6 +86,7 @@ impl<T> Entry<T> {
         match &self.kind {
             Kind::Message(message) => Some(message),
             Kind::News { message, .. } => message.get()?.as_ref(),
+            Kind::Gone => None,
         }
     }
 
@@ -86,6 +98,7 @@ impl<T> Entry<T> {
         match &self.kind {
             Kind::Message(message) => message.len() + ENTRY,
             Kind::News { news, .. } => news.len() * ENTRY + ENTRY,
+            Kind::Gone => 0,
         }
     }
 }
@@ -308,8 +321,8 @@ impl<T> Log<T> {
     }
 
     fn is_over(&self, limits: Limits<'_>) -> bool {
-        self.entries.len() > limits.messages + self.keys()
-            || self.bytes > limits.bytes + self.keyed_bytes()
+        self.entries.len() > limits.messages.saturating_add(self.keys())
+            || self.bytes > limits.bytes.saturating_add(self.keyed_bytes())
             || limits.all.load(Ordering::Relaxed) > limits.max_all
     }
 

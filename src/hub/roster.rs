@@ -14,7 +14,7 @@ use super::{
     presence::{News, Presence, Roster},
     watch::{Event, Queue},
 };
-use crate::time::Moment;
+use crate::{time::Moment, words::catch_panic};
 
 /// Everything that a room knows about its members. One lock guards it.
 pub(super) struct Members<T> {
@@ -40,6 +40,8 @@ pub(super) struct Gathered {
     changed: HashMap<Who, (bool, MemberId)>,
     /// Somebody needs a list of all members.
     pub(super) wants_roster: bool,
+    /// The members were told of changes by the number of members only: their lists are not true any more.
+    is_only_number: bool,
     /// A task will tell the members.
     pub(super) is_due: bool,
     last: Option<Moment>,
@@ -74,9 +76,14 @@ impl<T> Default for Aside<T> {
 }
 
 impl<T> Aside<T> {
+    /// One waker or value that panics does not harm the others.
     pub(super) fn run(self) {
-        self.wakers.into_iter().for_each(Waker::wake);
-        drop(self.events);
+        for waker in self.wakers {
+            let _ = catch_panic(|| waker.wake());
+        }
+        for event in self.events.into_iter().flatten() {
+            let _ = catch_panic(|| drop(event));
+        }
     }
 }
 
@@ -302,16 +309,23 @@ impl<T> Members<T> {
         let mut news = Vec::new();
         if self.listed > max_listed {
             let members = self.listed;
+            self.gathered.is_only_number = true;
             for is_roster in [false, true] {
                 if is_roster && wants_roster || !is_roster && !changed.is_empty() {
                     news.push(News::Number { members, is_roster });
                 }
             }
         } else {
-            news.extend(self.changes(changed));
-            if wants_roster {
+            let is_for_all = std::mem::take(&mut self.gathered.is_only_number);
+            if !is_for_all {
+                news.extend(self.changes(changed));
+            }
+            if wants_roster || is_for_all {
                 let members = self.roster().into_members();
-                news.push(News::Roster { members });
+                news.push(News::Roster {
+                    members,
+                    is_for_all,
+                });
             }
         }
         if !news.is_empty() {
