@@ -30,7 +30,7 @@ use tokio::{
     runtime::Builder,
     task::{LocalSet, spawn_local, yield_now},
 };
-use tower_websocket::{BoxError, Connections, WebSocket, WebSocketLayer, hub::Hub};
+use tower_websocket::{BoxError, Config, Connections, WebSocket, WebSocketLayer, hub::Hub};
 
 #[global_allocator]
 static ALLOCATOR: &StatsAlloc<System> = &INSTRUMENTED_SYSTEM;
@@ -92,7 +92,10 @@ fn app(part: &'static str, hub: Hub) -> Router {
         }
     };
     let connections = Connections::new().max_connections(usize::MAX);
+    // The clients answer no pings.
+    let hour = Duration::from_secs(3600);
     let layer = WebSocketLayer::new(handler)
+        .config(Config::new().keepalive(hour, hour))
         .connections_in(&connections)
         .without_request();
     Router::new().route_service("/", layer.into_service())
