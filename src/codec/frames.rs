@@ -168,12 +168,11 @@ impl Frames {
             let head = shared.head();
             self.tail.extend_from_slice(head);
             self.tail.extend_from_slice(message.as_bytes());
-            self.tail_messages += 1;
+            self.load.messages += 1;
+            self.load.bytes += head.len() + len;
             if self.tail.len() >= SEGMENT {
                 self.seal();
             }
-            self.load.messages += 1;
-            self.load.bytes += head.len() + len;
         }
     }
 
