@@ -11,8 +11,8 @@
 //! | the server's CPU time for all members | 97 ms |
 //! | the last member has it after | 995 ms, while other programs kept the machine's two cores busy ten times over |
 //!
-//! Most of that time is the kernel's: each member is a write to a socket. Messages that come in a burst share the
-//! writes. How many messages a second a core delivers, and how other servers compare, is in `benches/README.md`.
+//! Each member is a write to a socket. Messages that come in a burst share the writes. How many messages a second a core
+//! delivers is in `benches/README.md`.
 //!
 //! # Memory of idle connections
 //!
@@ -25,9 +25,8 @@
 //! | ten rooms with all others | 4,057 | 4,427 |
 //! | a room of its own | 2,972 | 3,284 |
 //!
-//! So a membership costs 232 bytes, and a room 817: a MiB holds 999 rooms with a member each. The value
-//! `T` of a member comes on top, and so does the state of the handler: it is a future, whose size is that of all it holds
-//! across an `.await`.
+//! So a membership costs 232 bytes, and a room 817: a MiB holds 999 rooms with a member each. The value of a member
+//! comes on top, and so does what the handler holds across an `.await`.
 //!
 //! The kernel needs another 4.5 KB for each connection. It is not a part of the process: `Slab` in `/proc/meminfo` has
 //! it.
