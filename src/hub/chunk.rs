@@ -17,6 +17,7 @@ use super::{
     log::{Entry, Kind, Logged},
     member::{LeaveReason, Member},
     names::MemberId,
+    turns::Turns,
 };
 use crate::{
     codec::{SharedMessage, Sharing},
@@ -63,12 +64,14 @@ pub(super) struct Seat<T> {
     /// Messages that it has missed.
     lost: u64,
     /// Those among them of which it was not told yet.
-    untold: u64,
+    untold: u32,
     pub(super) is_behind: bool,
     /// It gets the list of members instead of the next news.
     pub(super) needs_roster: bool,
     /// The compressed messages that its connection shares.
     pub(super) sharing: Option<Sharing>,
+    /// While it is behind, in a room with keys.
+    turns: Option<Box<Turns>>,
 }
 
 /// How far a member is behind.
@@ -347,6 +350,7 @@ impl<T> Seat<T> {
             is_behind: false,
             needs_roster,
             sharing,
+            turns: None,
         }
     }
 
@@ -358,12 +362,14 @@ impl<T> Seat<T> {
     /// Returns whether the member may get an entry.
     fn is_for(&self, logged: &Logged<T>) -> bool {
         let entry: &Entry<T> = &logged.entry;
-        logged.offset >= self.next && entry.except != Some(self.member.id())
+        let is_after = logged.offset >= self.next && entry.except != Some(self.member.id());
+        is_after && !self.turns.as_ref().is_some_and(|turns| turns.has(logged))
     }
 
     fn lose(&mut self, count: u64, tally: &mut Tally) {
         self.lost += count;
-        self.untold += count;
+        let untold = u32::try_from(count).unwrap_or(u32::MAX);
+        self.untold = self.untold.saturating_add(untold);
         tally.lost += count;
     }
 
@@ -538,19 +544,20 @@ impl<T: Send + Sync + 'static> Seat<T> {
         self.lose(lost, &mut after.tally);
         let gap = match self.untold {
             0 => None,
-            untold => gap(untold),
+            untold => gap(untold.into()),
         };
-        let mut entries = Vec::new();
-        let mut messages: Vec<&SharedMessage> = gap.iter().collect();
-        for logged in left {
-            let Kind::Message(message) = &logged.entry.kind else {
-                continue;
-            };
-            if self.is_for(logged) && !logged.is_superseded() {
-                entries.push(logged);
-                messages.push(message);
-            }
+        let mut waiting: Vec<&Logged<T>> = left
+            .iter()
+            .filter(|logged| {
+                logged.entry.is_message() && self.is_for(logged) && !logged.is_superseded()
+            })
+            .collect();
+        if waiting.iter().any(|logged| logged.has_key()) {
+            let turns = self.turns.get_or_insert_default();
+            turns.sort(&mut waiting, end);
         }
+        let messages = waiting.iter().filter_map(|logged| logged.entry.shared());
+        let messages: Vec<&SharedMessage> = gap.iter().chain(messages).collect();
         let Some(mut taken) = self.offer(&messages, Turn::Behind, after) else {
             // It is removed, which counts what waits.
             after.tally.unsent -= messages.len() as u64;
@@ -564,15 +571,20 @@ impl<T: Send + Sync + 'static> Seat<T> {
             after.tally.delivered -= 1;
             after.tally.gaps_told += 1;
         }
-        for logged in &entries[..taken] {
+        let (taken, rest) = waiting.split_at(taken);
+        for logged in taken {
             match logged.has_key() {
                 true => self.waiting_with_key -= 1,
                 false => self.waiting -= 1,
             }
         }
-        self.next = entries.get(taken).map_or(end, |logged| logged.offset);
+        self.next = rest.iter().map(|logged| logged.offset).min().unwrap_or(end);
+        if let Some(turns) = &mut self.turns {
+            turns.take(taken, left);
+        }
         self.is_behind = !is_all;
         if is_all {
+            self.turns = None;
             after.wants_roster |= self.needs_roster;
         }
         is_all

@@ -109,9 +109,10 @@ pub enum Overflow {
     DropOldest,
     /// Nothing is kept for it: while it is behind, it misses what is sent.
     DropNewest,
-    /// Of messages with the same key ([`Publication::latest`](super::Publication::latest)) it gets the newest one, in
-    /// the order in which these were sent. Up to 1,024 keys are kept, and as many bytes as the backlog may have. Other
-    /// messages are treated as by [`DropOldest`](Self::DropOldest).
+    /// Of messages with the same key ([`Publication::latest`](super::Publication::latest)) it gets the newest one. The
+    /// keys take turns: on a slow link, none of them waits for more than a round, and messages with different keys may
+    /// come in another order than they were sent. Up to 1,024 keys are kept, and as many bytes as the backlog may have.
+    /// Other messages are treated as by [`DropOldest`](Self::DropOldest).
     Latest,
 }
 

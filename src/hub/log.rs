@@ -22,7 +22,7 @@ use super::{
 use crate::{codec::SharedMessage, words::catch_panic};
 
 /// The most keys of a room with [`Overflow::Latest`].
-const MAX_KEYS: usize = 1024;
+pub(super) const MAX_KEYS: usize = 1024;
 /// What an entry counts in addition to its payload.
 const ENTRY: usize = 128;
 /// The capacity that an empty log keeps.
@@ -107,8 +107,9 @@ impl<T> Entry<T> {
 #[derive(Debug)]
 pub(super) struct Logged<T> {
     pub(super) offset: u64,
-    /// It has a key that counts: a newer entry may take its place.
-    has_key: bool,
+    /// It has a key that counts, so a newer entry may supersede it. This is the offset of the first entry with the key
+    /// since none was in the log.
+    place: Option<u64>,
     /// It is the newest one with its key, and is kept until a newer one comes.
     is_newest: bool,
     /// The bytes of its compressed forms. Kept up to date in the log only.
@@ -120,7 +121,7 @@ impl<T> Clone for Logged<T> {
     fn clone(&self) -> Self {
         Self {
             offset: self.offset,
-            has_key: self.has_key,
+            place: self.place,
             is_newest: self.is_newest,
             compressed: self.compressed,
             entry: Arc::clone(&self.entry),
@@ -133,14 +134,19 @@ impl<T> Logged<T> {
         self.entry.bytes() + self.compressed as usize
     }
 
-    /// Returns whether a newer entry may take the place of this one.
+    /// Returns whether a newer entry may supersede this one.
     pub(super) const fn has_key(&self) -> bool {
-        self.has_key
+        self.place.is_some()
+    }
+
+    /// Returns a number that entries with the same key have in common, and no others.
+    pub(super) const fn place(&self) -> Option<u64> {
+        self.place
     }
 
     /// Returns whether a newer entry has taken its place.
     pub(super) const fn is_superseded(&self) -> bool {
-        self.has_key && !self.is_newest
+        self.has_key() && !self.is_newest
     }
 }
 
@@ -237,24 +243,24 @@ impl<T> Log<T> {
         let offset = self.next;
         self.next += 1;
         let bytes = entry.bytes();
-        let has_key = match &entry.key {
+        let place = match &entry.key {
             Some(key) if limits.overflow == Overflow::Latest => {
                 self.supersede(key, offset, bytes, limits, &mut removed)
             }
-            _ => false,
+            _ => None,
         };
         self.add_bytes(bytes, limits);
         self.entries.push_back(Logged {
             offset,
-            has_key,
-            is_newest: has_key,
+            place,
+            is_newest: place.is_some(),
             compressed: 0,
             entry,
         });
         removed
     }
 
-    /// Removes the older entry with this key. Returns whether the new one is kept as the latest.
+    /// Removes the older entry with this key. Returns the place of the new one, if that is kept as the latest.
     fn supersede(
         &mut self,
         key: &Key,
@@ -262,13 +268,15 @@ impl<T> Log<T> {
         bytes: usize,
         limits: Limits<'_>,
         removed: &mut Removed<T>,
-    ) -> bool {
+    ) -> Option<u64> {
+        let mut place = offset;
         let delivered = self.delivered();
         let latest = self.latest.get_or_insert_default();
         let old = latest.offsets.remove(key);
         if let Some(at) = old.and_then(|old| find(&self.entries, old)) {
             latest.bytes -= self.entries[at].bytes();
             self.entries[at].is_newest = false;
+            place = self.entries[at].place.unwrap_or(offset);
             // Members that keep up get both.
             if self.entries[at].offset < delivered {
                 removed.0.extend(self.entries.remove(at));
@@ -281,7 +289,7 @@ impl<T> Log<T> {
         }
         let removed = removed.0.iter().map(Logged::bytes).sum();
         self.remove_bytes(removed, limits);
-        has_room
+        has_room.then_some(place)
     }
 
     /// Counts the compressed forms that an entry got, if it has not left.

@@ -39,6 +39,7 @@
 //! | `log` | the entries that members have not got yet |
 //! | `chunk` | up to 128 members, and where in the log each of them is |
 //! | `compression` | messages that members share compressed |
+//! | `turns` | what a member that is behind gets first |
 //! | `member` | a connection in a room, which its connection wakes |
 //! | `tasks` | delivering, and telling members of changes |
 //! | `roster`, `presence`, `watch` | who is there |
@@ -72,6 +73,7 @@ mod state;
 mod tasks;
 #[cfg(all(test, tower_websocket_loom))]
 use self::loom::tasks;
+mod turns;
 mod watch;
 
 use std::{fmt, sync::Arc};
