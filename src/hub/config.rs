@@ -115,6 +115,31 @@ pub enum Overflow {
     Latest,
 }
 
+/// What a room keeps of its settings, in as few bytes as possible.
+#[derive(Debug)]
+pub(super) struct Settings<T> {
+    pub(super) overflow: Overflow,
+    pub(super) max_messages: u32,
+    pub(super) max_bytes: usize,
+    pub(super) max_members: u32,
+    pub(super) max_message_size: u32,
+    pub(super) form: Form<T>,
+}
+
+impl<T> Settings<T> {
+    pub(super) fn new(config: RoomConfig<T>) -> Self {
+        let limit = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
+        Self {
+            overflow: config.overflow,
+            max_messages: limit(config.backlog.0),
+            max_bytes: config.backlog.1,
+            max_members: limit(config.max_members),
+            max_message_size: limit(config.max_message_size),
+            form: config.form,
+        }
+    }
+}
+
 /// The settings of a [`Room`](super::Room).
 pub struct RoomConfig<T = ()> {
     pub(super) overflow: Overflow,

@@ -10,11 +10,12 @@ use std::{
 
 use super::{
     Room,
-    chunk::Lag,
     error::{JoinError, PublishError},
     member::{LeaveReason, Member},
     names::{Key, MemberId},
+    presence::Card,
     publication::{Publication, Sent},
+    seat::Lag,
     shared::Shared,
 };
 use crate::{
@@ -144,7 +145,8 @@ impl<T: Send + Sync + 'static> Future for Joining<T> {
             key,
             is_silent,
         } = join;
-        let member = hub.join(&name, &link, Arc::new(value), key, is_silent);
+        let card = (!is_silent).then(|| Arc::new(Card { key, value }));
+        let member = hub.join(&name, &link, card);
         Poll::Ready(member.map(|member| Membership {
             member,
             is_kept: false,
@@ -213,7 +215,7 @@ impl<T: Send + Sync + 'static> Membership<T> {
     /// Sets the member's value, and tells others of it. Returns whether it still is a member. The old value is dropped
     /// once nobody uses it.
     pub fn set(&self, value: T) -> bool {
-        self.member.room().set(self.id(), Arc::new(value))
+        self.member.room().set(self.id(), value)
     }
 
     /// Returns how far the member is behind, and how many messages it has missed. Both are 0 once it has left.
@@ -236,7 +238,7 @@ impl<T: Send + Sync + 'static> Membership<T> {
 impl<T: Send + Sync + 'static> Drop for Membership<T> {
     fn drop(&mut self) {
         if !self.is_kept {
-            self.member.leave(LeaveReason::Left);
+            self.member.leave(LeaveReason::Left, false);
         }
     }
 }

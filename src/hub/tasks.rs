@@ -1,9 +1,6 @@
 //! The tasks of a room: they end when there is nothing to do.
 
-use std::{
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     runtime::Handle,
@@ -11,15 +8,21 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Chunk, RoomState};
-use crate::socket::sync::Mutex;
+use super::RoomState;
 
 /// Spawns the tasks of a room on the runtime of its first member.
 #[derive(Debug)]
-pub(super) struct Tasks {
-    runtime: Handle,
-    /// The task that will tell the members of changes.
-    telling: Mutex<Option<AbortHandle>>,
+pub(super) struct Tasks(Handle);
+
+/// A task that will tell the members of changes.
+#[derive(Debug)]
+pub(super) struct Telling(AbortHandle);
+
+impl Telling {
+    /// Ends the task: there is nobody to tell.
+    pub(super) fn cancel(&self) {
+        self.0.abort();
+    }
 }
 
 impl Tasks {
@@ -27,46 +30,32 @@ impl Tasks {
     ///
     /// Outside of a runtime.
     pub(super) fn here() -> Self {
-        Self {
-            runtime: Handle::current(),
-            telling: Mutex::new(None),
-        }
+        Self(Handle::current())
     }
 
-    /// Delivers until there is nothing new.
-    pub(super) fn deliver<T: Send + Sync + 'static>(
-        &self,
-        room: &Arc<RoomState<T>>,
-        chunk: &Arc<Chunk<T>>,
-    ) {
-        let (room, chunk) = (Arc::clone(room), Arc::clone(chunk));
-        self.runtime.spawn(async move {
-            chunk.begin();
-            while room.deliver(&chunk) {
+    /// Delivers to the members of a chunk until there is nothing new.
+    pub(super) fn deliver<T: Send + Sync + 'static>(&self, room: &Arc<RoomState<T>>, chunk: usize) {
+        let room = Arc::clone(room);
+        self.0.spawn(async move {
+            room.begin(chunk);
+            while room.deliver(chunk) {
                 yield_now().await;
             }
         });
     }
 
     /// Tells the members of changes after a while.
-    pub(super) fn tell<T: Send + Sync + 'static>(&self, room: Arc<RoomState<T>>, wait: Duration) {
-        let task = self.runtime.spawn(async move {
+    pub(super) fn tell<T: Send + Sync + 'static>(
+        &self,
+        room: Arc<RoomState<T>>,
+        wait: Duration,
+    ) -> Telling {
+        let task = self.0.spawn(async move {
             if !wait.is_zero() {
                 sleep(wait).await;
             }
             room.tell();
         });
-        let mut telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
-        *telling = Some(task.abort_handle());
-    }
-
-    /// Ends the task that would tell the members of changes: there are none.
-    pub(super) fn cancel(&self) {
-        let mut telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
-        let task = telling.take();
-        drop(telling);
-        if let Some(task) = task {
-            task.abort();
-        }
+        Telling(task.abort_handle())
     }
 }

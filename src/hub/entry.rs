@@ -1,0 +1,108 @@
+//! What is in the log of a room: messages, and news about members.
+
+use std::sync::{Arc, OnceLock};
+
+use super::{
+    names::{Key, MemberId},
+    presence::News,
+};
+use crate::codec::SharedMessage;
+
+/// What an entry counts in addition to its payload.
+const ENTRY: usize = 128;
+
+/// What members get.
+#[derive(Debug)]
+pub(super) struct Entry<T> {
+    pub(super) kind: Kind<T>,
+    pub(super) except: Option<MemberId>,
+    pub(super) key: Option<Key>,
+}
+
+#[derive(Debug)]
+pub(super) enum Kind<T> {
+    Message(SharedMessage),
+    /// News about members. The message is made without a lock, by the first who needs it.
+    News {
+        news: News<T>,
+        message: OnceLock<Option<SharedMessage>>,
+    },
+}
+
+impl<T> Entry<T> {
+    pub(super) const fn message(
+        message: SharedMessage,
+        except: Option<MemberId>,
+        key: Option<Key>,
+    ) -> Self {
+        Self {
+            kind: Kind::Message(message),
+            except,
+            key,
+        }
+    }
+
+    pub(super) const fn news(news: News<T>) -> Self {
+        Self {
+            kind: Kind::News {
+                news,
+                message: OnceLock::new(),
+            },
+            except: None,
+            key: None,
+        }
+    }
+
+    /// Returns what is written, or `None` if it is nothing or was not made yet.
+    pub(super) fn shared(&self) -> Option<&SharedMessage> {
+        match &self.kind {
+            Kind::Message(message) => Some(message),
+            Kind::News { message, .. } => message.get()?.as_ref(),
+        }
+    }
+
+    pub(super) const fn is_message(&self) -> bool {
+        matches!(self.kind, Kind::Message(_))
+    }
+
+    pub(super) fn bytes(&self) -> usize {
+        match &self.kind {
+            Kind::Message(message) => message.len() + ENTRY,
+            Kind::News { news, .. } => news.len() * ENTRY + ENTRY,
+        }
+    }
+}
+
+/// An entry in its place.
+#[derive(Debug)]
+pub(super) struct Logged<T> {
+    pub(super) offset: u64,
+    /// It has a key that counts: a newer entry may take its place.
+    pub(super) has_key: bool,
+    /// It is the newest one with its key, and is kept until a newer one comes.
+    pub(super) is_newest: bool,
+    pub(super) entry: Arc<Entry<T>>,
+}
+
+impl<T> Clone for Logged<T> {
+    fn clone(&self) -> Self {
+        Self {
+            offset: self.offset,
+            has_key: self.has_key,
+            is_newest: self.is_newest,
+            entry: Arc::clone(&self.entry),
+        }
+    }
+}
+
+impl<T> Logged<T> {
+    /// Returns whether a newer entry may take the place of this one.
+    pub(super) const fn has_key(&self) -> bool {
+        self.has_key
+    }
+
+    /// Returns whether a newer entry has taken its place.
+    pub(super) const fn is_superseded(&self) -> bool {
+        self.has_key && !self.is_newest
+    }
+}
