@@ -20,7 +20,8 @@
 //! # }
 //! ```
 //!
-//! The membership ends when the handler returns, and at the latest when the connection ends.
+//! The membership ends when the handler returns, and at the latest when the connection ends. So keep it in a variable:
+//! `let _ = room.join(..).await?` leaves at once.
 //! `hub.room("lobby").send(..)` works from any task and thread, also outside of a handler. Joining and sending never
 //! wait for a socket.
 //!
@@ -62,6 +63,6 @@
 //!
 //! # What it holds
 //!
-//! Measured by a test with a counting allocator: 232 bytes for a member beside its connection, 820 bytes for a room
-//! with it. One stalled member among 200, at 5,000 messages of 100 bytes a second for a minute: 334 KiB. 300 stopped
+//! Measured by a test with a counting allocator: 156 bytes for a member beside its connection, and its value; 364 bytes
+//! for a room beside its members. One stalled member among 200, at 5,000 messages of 100 bytes a second for a minute: 334 KiB. 300 stopped
 //! ones among 1,000, with messages of 1 KiB: 21 MiB, of which 19 MiB are in their outboxes.

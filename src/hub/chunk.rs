@@ -20,7 +20,7 @@ use crate::{
         Turn,
         sync::{AtomicBool, Mutex, MutexGuard},
     },
-    words::{CloseCode, CloseFrame},
+    words::{CloseCode, CloseFrame, catch_panic},
 };
 
 /// The members of a chunk.
@@ -71,7 +71,10 @@ impl<T> Default for After<T> {
 impl<T: Send + Sync + 'static> After<T> {
     /// Wakes connections, and removes members that are gone or too slow.
     pub(super) fn run(&mut self) {
-        self.wakers.drain(..).for_each(Waker::wake);
+        for waker in self.wakers.drain(..) {
+            // One that panics must not keep the others asleep.
+            let _ = catch_panic(|| waker.wake());
+        }
         for (member, code) in self.left.drain(..) {
             let has_left = member.leave(LeaveReason::Closed, code.is_some());
             if let (Some(code), true) = (code, has_left) {
@@ -235,8 +238,7 @@ impl<'a, T> Picked<'a, T> {
                 continue;
             }
             if let Kind::News { news, .. } = &logged.entry.kind {
-                let is_roster = news.is_roster();
-                if is_roster != needs_roster {
+                if !news.is_for(needs_roster) {
                     continue;
                 }
                 needs_roster = false;

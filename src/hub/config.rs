@@ -55,7 +55,7 @@ impl<T: 'static> HubConfig<T> {
         self
     }
 
-    /// Sets the largest number of rooms with members. Default: 100,000.
+    /// Sets the largest number of rooms with members or watches. Default: 100,000.
     #[must_use]
     pub const fn max_rooms(mut self, rooms: usize) -> Self {
         self.max_rooms = rooms;
@@ -69,8 +69,9 @@ impl<T: 'static> HubConfig<T> {
         self
     }
 
-    /// Caps the backlogs of all rooms together, in bytes. Past it, each room with a backlog that gets another message
-    /// applies its [`Overflow`] early. Default: 64 MiB.
+    /// Caps the backlogs of all rooms together, in bytes. A room in which nobody is behind counts only with what exceeds
+    /// 16 KiB. Past the cap, each room with a backlog that gets another message applies its [`Overflow`] early.
+    /// Default: 64 MiB.
     #[must_use]
     pub const fn max_backlog(mut self, bytes: usize) -> Self {
         self.max_backlog = bytes;

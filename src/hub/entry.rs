@@ -1,12 +1,15 @@
 //! What is in the log of a room: messages, and news about members.
 
-use std::sync::{Arc, OnceLock};
+use std::{
+    mem,
+    sync::{Arc, OnceLock},
+};
 
 use super::{
     names::{Key, MemberId},
     presence::News,
 };
-use crate::codec::SharedMessage;
+use crate::{codec::SharedMessage, words::catch_panic};
 
 /// What an entry counts in addition to its payload.
 const ENTRY: usize = 128;
@@ -27,6 +30,17 @@ pub(super) enum Kind<T> {
         news: News<T>,
         message: OnceLock<Option<SharedMessage>>,
     },
+    /// It is being dropped.
+    Gone,
+}
+
+/// Payloads and values may run code of the user when they are dropped, in the task that is the last to have the entry.
+/// If that code panics, the task goes on.
+impl<T> Drop for Entry<T> {
+    fn drop(&mut self) {
+        let kind = mem::replace(&mut self.kind, Kind::Gone);
+        let _ = catch_panic(|| drop(kind));
+    }
 }
 
 impl<T> Entry<T> {
@@ -58,6 +72,7 @@ impl<T> Entry<T> {
         match &self.kind {
             Kind::Message(message) => Some(message),
             Kind::News { message, .. } => message.get()?.as_ref(),
+            Kind::Gone => None,
         }
     }
 
@@ -69,6 +84,7 @@ impl<T> Entry<T> {
         match &self.kind {
             Kind::Message(message) => message.len() + ENTRY,
             Kind::News { news, .. } => news.len() * ENTRY + ENTRY,
+            Kind::Gone => 0,
         }
     }
 }

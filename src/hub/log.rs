@@ -345,8 +345,8 @@ impl<T> Log<T> {
         let latest = self.latest();
         let (keys, keyed_bytes) =
             latest.map_or((0, 0), |latest| (latest.offsets.len(), latest.bytes));
-        self.entries.len() > limits.messages + keys
-            || self.bytes > limits.bytes + keyed_bytes
+        self.entries.len() > limits.messages.saturating_add(keys)
+            || self.bytes > limits.bytes.saturating_add(keyed_bytes)
             || limits.all.load(Ordering::Relaxed) > limits.max_all
     }
 

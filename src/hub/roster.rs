@@ -3,6 +3,7 @@
 use std::{
     cmp::Reverse,
     collections::{BinaryHeap, HashMap, VecDeque},
+    mem,
     sync::Arc,
     task::Waker,
     time::Duration,
@@ -15,7 +16,7 @@ use super::{
     tasks::Telling,
     watch::{Event, Queue},
 };
-use crate::time::Moment;
+use crate::{time::Moment, words::catch_panic};
 
 /// Everything that a room knows about its members. One lock guards it.
 pub(super) struct Members<T> {
@@ -47,7 +48,10 @@ pub(super) struct Gathered {
     changed: HashMap<Who, (bool, MemberId)>,
     /// Somebody needs a list of all members.
     pub(super) wants_roster: bool,
-    /// The task that will tell the members.
+    /// The members were told of changes by the number of members only: their lists are not true any more.
+    is_only_number: bool,
+    /// A task will tell the members.
+    pub(super) is_due: bool,
     pub(super) telling: Option<Telling>,
     last: Option<Moment>,
     /// The shortest time between two messages.
@@ -94,9 +98,14 @@ impl<T> Default for Aside<T> {
 }
 
 impl<T> Aside<T> {
+    /// One waker or value that panics does not harm the others.
     pub(super) fn run(self) {
-        self.wakers.into_iter().for_each(Waker::wake);
-        drop(self.events);
+        for waker in self.wakers {
+            let _ = catch_panic(|| waker.wake());
+        }
+        for event in self.events.into_iter().flatten() {
+            let _ = catch_panic(|| drop(event));
+        }
     }
 }
 
@@ -116,6 +125,8 @@ impl Gathered {
         Self {
             changed: HashMap::new(),
             wants_roster: false,
+            is_only_number: false,
+            is_due: false,
             telling: None,
             last: None,
             interval,
@@ -310,7 +321,7 @@ impl<T> Members<T> {
         if let Some(card) = Arc::get_mut(&mut card) {
             card.key.clone_from(&old.key);
         }
-        let old = std::mem::replace(old, card);
+        let old = mem::replace(old, card);
         let oldest = old.key.as_ref().and_then(|key| self.oldest(key));
         if oldest.is_none_or(|oldest| oldest == at) {
             self.tell(at, true, Event::Updated, aside);
@@ -390,23 +401,34 @@ impl<T> Members<T> {
         let Some(gathered) = &mut self.gathered else {
             return Vec::new();
         };
+        gathered.is_due = false;
         gathered.telling = None;
         let max_listed = gathered.max_listed;
-        let changed = std::mem::take(&mut gathered.changed);
-        let wants_roster = std::mem::take(&mut gathered.wants_roster);
+        let changed = mem::take(&mut gathered.changed);
+        let wants_roster = mem::take(&mut gathered.wants_roster);
         let mut news = Vec::new();
         let members = self.listed();
-        if members > max_listed {
+        let is_only_number = members > max_listed;
+        let is_for_all = self.gathered.as_mut().is_some_and(|gathered| {
+            let was_only_number = mem::replace(&mut gathered.is_only_number, is_only_number);
+            was_only_number && !is_only_number
+        });
+        if is_only_number {
             for is_roster in [false, true] {
                 if is_roster && wants_roster || !is_roster && !changed.is_empty() {
                     news.push(News::Number { members, is_roster });
                 }
             }
         } else {
-            news.extend(self.changes(changed));
-            if wants_roster {
+            if !is_for_all {
+                news.extend(self.changes(changed));
+            }
+            if wants_roster || is_for_all {
                 let members = self.roster().into_members();
-                news.push(News::Roster { members });
+                news.push(News::Roster {
+                    members,
+                    is_for_all,
+                });
             }
         }
         if let (Some(gathered), false) = (&mut self.gathered, news.is_empty()) {

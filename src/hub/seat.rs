@@ -111,8 +111,9 @@ impl<T> Seat<T> {
         let Some(progress) = self.progress.as_mut().filter(|own| !own.is_behind) else {
             return;
         };
-        progress.next = end;
-        if progress.lost == 0 && !progress.needs_roster {
+        // It may have joined behind these entries.
+        progress.next = progress.next.max(end);
+        if progress.next == end && progress.lost == 0 && !progress.needs_roster {
             self.progress = None;
         }
     }
@@ -288,15 +289,22 @@ impl<T: Send + Sync + 'static> Seat<T> {
     }
 
     /// Offers what waits for a member that is behind. `left` has the entries that are left for it, up to `end`; `gap`
-    /// makes the message for a number of lost ones. Returns whether it has caught up.
+    /// makes the message for a number of lost ones. Returns whether it has caught up. With [`Overflow::Disconnect`], a
+    /// member that has missed a message is not offered what came after it: its connection is closed.
     pub(super) fn catch_up(
         &mut self,
         left: &[Logged<T>],
         end: u64,
+        overflow: Overflow,
         gap: impl FnOnce(u64) -> Option<SharedMessage>,
         after: &mut After<T>,
     ) -> bool {
         let (superseded, lost) = self.missed(left.iter());
+        if let (Overflow::Disconnect(code), true) = (overflow, lost > 0) {
+            // No task of the chunk has looked at it since. What waits is counted when it leaves.
+            after.left.push((Arc::clone(&self.member), Some(code)));
+            return false;
+        }
         let progress = self.progress.get_or_insert_default();
         progress.waiting_with_key -= superseded as u32;
         progress.waiting -= lost as u32;

@@ -83,7 +83,7 @@ impl<T> Rooms<T> {
             return None;
         }
         let Named(room) = self.by_name.take(&**room.name())?;
-        let (counts, line) = room.end();
+        let (counts, line) = room.take_done();
         self.ended += counts;
         Some(Removed { room, line })
     }

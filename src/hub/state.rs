@@ -6,7 +6,8 @@
 mod joins;
 
 use std::{
-    fmt,
+    cell::Cell,
+    fmt, mem,
     sync::{Arc, PoisonError},
 };
 
@@ -34,6 +35,12 @@ use crate::{
         sync::{Mutex, MutexGuard},
     },
 };
+
+thread_local! {
+    /// The user's code runs in this thread and makes a part of a message. It may send, but then must not wait for
+    /// messages to be made.
+    static IS_PREPARING: Cell<bool> = const { Cell::new(false) };
+}
 
 pub(super) struct RoomState<T> {
     pub(super) hub: Arc<Shared<T>>,
@@ -156,7 +163,7 @@ impl<T> RoomState<T> {
     }
 
     /// Takes what the room has done, because it has ended, and what is still to be logged.
-    pub(super) fn end(&self) -> (HubCounts, Option<Line>) {
+    pub(super) fn take_done(&self) -> (HubCounts, Option<Line>) {
         self.log().end(self.settings.overflow)
     }
 
@@ -225,7 +232,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         let waits_for_chunks = log.trim(self.limits(), &mut removed);
         drop(log);
         drop(removed);
-        if waits_for_chunks {
+        if waits_for_chunks && !IS_PREPARING.get() {
             // This task is faster than those of the chunks, so it does their work.
             for number in 0..chunks.iter().count() {
                 while self.deliver(number) {}
@@ -333,7 +340,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             let message = self.settings.form.gap(&self.name, lost)?;
             Some(SharedMessage::new(message))
         };
-        let has_caught_up = seat.catch_up(&left, end, gap, &mut after);
+        let has_caught_up = seat.catch_up(&left, end, self.settings.overflow, gap, &mut after);
         let mut log = self.log();
         let line = self.count(&mut log, &after.tally);
         if has_caught_up && self.keeps() {
@@ -356,7 +363,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             if let Some(gathered) = &mut members.gathered {
                 gathered.wants_roster = true;
             }
-            self.tell_later(&mut members);
+            self.tell_later(members);
         }
     }
 
@@ -364,20 +371,31 @@ impl<T: Send + Sync + 'static> RoomState<T> {
     fn prepare(&self, entry: &Entry<T>) {
         if let Kind::News { news, message } = &entry.kind {
             message.get_or_init(|| {
-                let message = self.settings.form.news(&self.name, news)?;
-                Some(SharedMessage::new(message))
+                let was_preparing = IS_PREPARING.replace(true);
+                let message = self.settings.form.news(&self.name, news);
+                IS_PREPARING.set(was_preparing);
+                Some(SharedMessage::new(message?))
             });
         }
     }
 
-    /// Has the members told of changes once it is time.
-    fn tell_later(self: &Arc<Self>, members: &mut Members<T>) {
+    /// Has the members told of changes once it is time. Releases the lock: a runtime that has ended drops the task at
+    /// once, which then tells them.
+    fn tell_later(self: &Arc<Self>, mut members: MutexGuard<'_, Members<T>>) {
         let Some(gathered) = &mut members.gathered else {
             return;
         };
-        if gathered.has_news() && gathered.telling.is_none() {
+        if gathered.has_news() && !mem::replace(&mut gathered.is_due, true) {
             let wait = gathered.wait(now());
-            gathered.telling = Some(self.tasks.tell(Arc::clone(self), wait));
+            drop(members);
+            let telling = self.tasks.tell(Arc::clone(self), wait);
+            let mut members = self.members();
+            if members.is_gone {
+                drop(members);
+                telling.cancel();
+            } else if let Some(gathered) = &mut members.gathered {
+                gathered.telling = gathered.is_due.then_some(telling);
+            }
         }
     }
 

@@ -1,4 +1,7 @@
 //! The tasks of a room: they end when there is nothing to do.
+//!
+//! A runtime that ends drops its tasks, also those that are spawned on it later. The members of the room may have other
+//! runtimes, so a task that is dropped does its work at once.
 
 use std::{sync::Arc, time::Duration};
 
@@ -19,7 +22,7 @@ pub(super) struct Tasks(Handle);
 pub(super) struct Telling(AbortHandle);
 
 impl Telling {
-    /// Ends the task: there is nobody to tell.
+    /// Ends the task: there is nobody to tell. The caller has no lock of the room.
     pub(super) fn cancel(&self) {
         self.0.abort();
     }
@@ -35,27 +38,62 @@ impl Tasks {
 
     /// Delivers to the members of a chunk until there is nothing new.
     pub(super) fn deliver<T: Send + Sync + 'static>(&self, room: &Arc<RoomState<T>>, chunk: usize) {
-        let room = Arc::clone(room);
-        self.0.spawn(async move {
-            room.begin(chunk);
-            while room.deliver(chunk) {
-                yield_now().await;
-            }
-        });
+        let delivery = Delivery {
+            room: Arc::clone(room),
+            chunk,
+            is_complete: false,
+        };
+        self.0.spawn(delivery.run());
     }
 
-    /// Tells the members of changes after a while.
+    /// Tells the members of changes after a while. The caller has no lock of the room.
     pub(super) fn tell<T: Send + Sync + 'static>(
         &self,
         room: Arc<RoomState<T>>,
         wait: Duration,
     ) -> Telling {
+        let news = News(room);
         let task = self.0.spawn(async move {
             if !wait.is_zero() {
                 sleep(wait).await;
             }
-            room.tell();
+            drop(news);
         });
         Telling(task.abort_handle())
+    }
+}
+
+/// The work of a task that delivers. The publishers rely on it once it is spawned.
+struct Delivery<T: Send + Sync + 'static> {
+    room: Arc<RoomState<T>>,
+    chunk: usize,
+    is_complete: bool,
+}
+
+impl<T: Send + Sync + 'static> Delivery<T> {
+    async fn run(mut self) {
+        self.room.begin(self.chunk);
+        while self.room.deliver(self.chunk) {
+            yield_now().await;
+        }
+        self.is_complete = true;
+    }
+}
+
+impl<T: Send + Sync + 'static> Drop for Delivery<T> {
+    fn drop(&mut self) {
+        if !self.is_complete {
+            self.room.begin(self.chunk);
+            while self.room.deliver(self.chunk) {}
+        }
+    }
+}
+
+/// Tells the members of changes when it is dropped. Does nothing in a room that is gone.
+struct News<T: Send + Sync + 'static>(Arc<RoomState<T>>);
+
+impl<T: Send + Sync + 'static> Drop for News<T> {
+    fn drop(&mut self) {
+        self.0.tell();
     }
 }

@@ -1,6 +1,6 @@
 //! Members and watches that come and go.
 
-use std::{sync::Arc, task::Waker};
+use std::{mem, sync::Arc, task::Waker};
 
 use super::{
     super::{
@@ -18,7 +18,10 @@ use super::{
     },
     RoomState,
 };
-use crate::socket::{Entered, Link};
+use crate::{
+    socket::{Entered, Link},
+    words::catch_panic,
+};
 
 /// The result of joining a room that may just have been removed.
 pub(in crate::hub) enum Joining<T> {
@@ -60,8 +63,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         if let Some(gathered) = &mut members.gathered {
             gathered.wants_roster = true;
         }
-        self.tell_later(&mut members);
-        drop(members);
+        self.tell_later(members);
         aside.run();
         Ok(Joining::Joined(member))
     }
@@ -112,21 +114,23 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             Some(chunk) => self.unseat(chunk, id, is_too_slow, &mut removed),
             None => (None, None),
         };
-        let is_gone = self.end_if_unused(&mut members);
-        if !is_gone {
-            self.tell_later(&mut members);
+        let is_gone = Self::end_if_unused(&mut members);
+        match is_gone {
+            true => drop(members),
+            false => self.tell_later(members),
         }
-        drop(members);
         let link = Arc::clone(member.link());
         link.leave_room(&Waker::from(member));
+        if is_gone {
+            self.end();
+        }
         aside.run();
         if let Some(line) = line {
             self.log_line(line);
         }
-        drop((removed, seat, card));
-        if is_gone {
-            self.hub.remove(self);
-        }
+        drop((removed, seat));
+        // The connection may have to leave other rooms, too.
+        let _ = catch_panic(|| drop(card));
         true
     }
 
@@ -165,8 +169,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         let mut members = self.members();
         let is_member = members.has(id);
         let old = members.set(id, card, &mut aside);
-        self.tell_later(&mut members);
-        drop(members);
+        self.tell_later(members);
         aside.run();
         drop(old);
         is_member
@@ -186,34 +189,37 @@ impl<T> RoomState<T> {
     pub(in crate::hub) fn remove_watch(&self, queue: &Arc<Queue<T>>) {
         let mut members = self.members();
         let watch = members.remove_watch(queue);
-        let is_gone = self.end_if_unused(&mut members);
+        let is_gone = Self::end_if_unused(&mut members);
         drop(members);
         drop(watch);
         if is_gone {
-            self.hub.remove(self);
+            self.end();
         }
     }
 
     /// Removes a room that nobody has joined from the hub.
     pub(in crate::hub) fn release(&self) {
         let mut members = self.members();
-        let is_gone = self.end_if_unused(&mut members);
+        let is_gone = Self::end_if_unused(&mut members);
         drop(members);
         if is_gone {
-            self.hub.remove(self);
+            self.end();
         }
     }
 
-    /// Marks a room that nobody needs. Returns whether it has to be removed from the hub.
-    fn end_if_unused(&self, members: &mut Members<T>) -> bool {
-        if !members.is_unused() || members.is_gone {
-            return false;
-        }
-        members.is_gone = true;
+    /// Marks a room that nobody needs. Returns whether it has to [end](Self::end).
+    fn end_if_unused(members: &mut Members<T>) -> bool {
+        members.is_unused() && !mem::replace(&mut members.is_gone, true)
+    }
+
+    /// Removes the room from the hub.
+    fn end(&self) {
+        let mut members = self.members();
         let telling = members.gathered.as_mut().and_then(|own| own.telling.take());
+        drop(members);
         if let Some(telling) = telling {
             telling.cancel();
         }
-        true
+        self.hub.remove(self);
     }
 }

@@ -174,9 +174,11 @@ impl Link {
             let own = waiters.behind.iter().position(is_it)?;
             Some(waiters.behind.remove(own))
         });
+        // What rooms have queued counts until it is written, also for later memberships.
+        let written = state.sent() - state.unwritten().messages as u64;
         let all = state
             .rooms
-            .take_if(|rooms| rooms.memberships.len() == 0 && Load::from(rooms.queued).is_empty());
+            .take_if(|rooms| rooms.memberships.len() == 0 && rooms.last <= written);
         drop(state);
         drop((left, behind, all));
     }
