@@ -5,8 +5,9 @@
 //! it meanwhile end their tasks, and are scheduled again when it is made.
 
 use super::{
-    chunk::{Chunk, Seats},
-    log::Logged,
+    chunk::Chunk,
+    entry::Logged,
+    member::Member,
     names::MemberId,
 };
 use crate::codec::{Compressing, Sharing};
@@ -16,7 +17,7 @@ const BUDGET: usize = 128 * 1024;
 
 /// A way in which members of a chunk share compressed messages.
 #[derive(Clone, Copy, Debug)]
-struct Wanted {
+pub(super) struct Wanted {
     sharing: Sharing,
     /// The member, if it is the only one.
     only: Option<MemberId>,
@@ -42,7 +43,7 @@ pub(super) fn compress<T>(chunk: &Chunk<T>, entries: &[Logged<T>]) -> Compressed
         result.ready = entries.len();
         return result;
     }
-    let wanted = wanted(&chunk.lock());
+    let wanted: Box<[Wanted]> = chunk.lock().wanted().into();
     let mut budget = BUDGET;
     for logged in entries {
         for wanted in &wanted {
@@ -90,19 +91,20 @@ fn compress_one<T>(
     }
 }
 
-fn wanted<T>(seats: &Seats<T>) -> Vec<Wanted> {
+/// Returns the forms in which members share compressed messages.
+pub(super) fn wanted<'a, T: 'a>(members: impl Iterator<Item = &'a Member<T>>) -> Box<[Wanted]> {
     let mut all: Vec<Wanted> = Vec::new();
-    for seat in seats.iter() {
-        let Some(sharing) = seat.sharing else {
+    for member in members {
+        let Some(sharing) = member.link().sharing() else {
             continue;
         };
         match all.iter_mut().find(|wanted| wanted.sharing == sharing) {
             Some(wanted) => wanted.only = None,
             None => all.push(Wanted {
                 sharing,
-                only: Some(seat.member.id()),
+                only: Some(member.id()),
             }),
         }
     }
-    all
+    all.into()
 }

@@ -69,8 +69,9 @@ impl<T: 'static> HubConfig<T> {
         self
     }
 
-    /// Caps the backlogs of all rooms together, in bytes. Past it, each room with a backlog that gets another message
-    /// applies its [`Overflow`] early. Default: 64 MiB.
+    /// Caps the backlogs of all rooms together, in bytes. A room in which nobody is behind counts only with what exceeds
+    /// 16 KiB. Past the cap, each room with a backlog that gets another message applies its [`Overflow`] early.
+    /// Default: 64 MiB.
     #[must_use]
     pub const fn max_backlog(mut self, bytes: usize) -> Self {
         self.max_backlog = bytes;
@@ -114,6 +115,31 @@ pub enum Overflow {
     /// come in another order than they were sent. Up to 1,024 keys are kept, and as many bytes as the backlog may have.
     /// Other messages are treated as by [`DropOldest`](Self::DropOldest).
     Latest,
+}
+
+/// What a room keeps of its settings, in as few bytes as possible.
+#[derive(Debug)]
+pub(super) struct Settings<T> {
+    pub(super) overflow: Overflow,
+    pub(super) max_messages: u32,
+    pub(super) max_bytes: usize,
+    pub(super) max_members: u32,
+    pub(super) max_message_size: u32,
+    pub(super) form: Form<T>,
+}
+
+impl<T> Settings<T> {
+    pub(super) fn new(config: RoomConfig<T>) -> Self {
+        let limit = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
+        Self {
+            overflow: config.overflow,
+            max_messages: limit(config.backlog.0),
+            max_bytes: config.backlog.1,
+            max_members: limit(config.max_members),
+            max_message_size: limit(config.max_message_size),
+            form: config.form,
+        }
+    }
 }
 
 /// The settings of a [`Room`](super::Room).

@@ -10,11 +10,12 @@ use std::{
 
 use super::{
     Room,
-    chunk::Lag,
     error::{JoinError, PublishError},
     member::{LeaveReason, Member},
     names::{Key, MemberId},
+    presence::Card,
     publication::{Publication, Sent},
+    seat::Lag,
     shared::Shared,
 };
 use crate::{
@@ -144,7 +145,8 @@ impl<T: Send + Sync + 'static> Future for Joining<T> {
             key,
             is_silent,
         } = join;
-        let member = hub.join(&name, &link, Arc::new(value), key, is_silent);
+        let card = (!is_silent).then(|| Arc::new(Card { key, value }));
+        let member = hub.join(&name, &link, card);
         Poll::Ready(member.map(|member| Membership {
             member,
             is_kept: false,
@@ -219,7 +221,7 @@ impl<T: Send + Sync + 'static> Membership<T> {
     /// Of members with the same [key](Join::key), others see the value of the oldest one. That of another one is seen
     /// once the older ones have left.
     pub fn set(&self, value: T) -> bool {
-        self.member.room().set(self.id(), Arc::new(value))
+        self.member.room().set(self.id(), value)
     }
 
     /// Returns how far the member is behind, and how many messages it has missed. Both are 0 once it has left.
@@ -242,7 +244,7 @@ impl<T: Send + Sync + 'static> Membership<T> {
 impl<T: Send + Sync + 'static> Drop for Membership<T> {
     fn drop(&mut self) {
         if !self.is_kept {
-            self.member.leave(LeaveReason::Left);
+            self.member.leave(LeaveReason::Left, false);
         }
     }
 }

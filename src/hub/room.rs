@@ -123,7 +123,7 @@ impl<T: Send + Sync + 'static> Room<T> {
     #[expect(clippy::must_use_candidate, reason = "most callers do not care")]
     pub fn remove(&self, member: MemberId) -> bool {
         let room = self.hub.find(&self.name);
-        room.is_some_and(|room| room.leave(member, LeaveReason::Removed))
+        room.is_some_and(|room| room.leave(member, LeaveReason::Removed, false))
     }
 
     /// Returns the counts of the room since it came into being.

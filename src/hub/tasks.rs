@@ -3,10 +3,7 @@
 //! A runtime that ends drops its tasks, also those that are spawned on it later. The members of the room may have other
 //! runtimes, so a task that is dropped does its work at once.
 
-use std::{
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     runtime::Handle,
@@ -14,15 +11,21 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Chunk, RoomState};
-use crate::socket::sync::Mutex;
+use super::RoomState;
 
 /// Spawns the tasks of a room on the runtime of its first member.
 #[derive(Debug)]
-pub(super) struct Tasks {
-    runtime: Handle,
-    /// The task that will tell the members of changes.
-    telling: Mutex<Option<AbortHandle>>,
+pub(super) struct Tasks(Handle);
+
+/// A task that will tell the members of changes.
+#[derive(Debug)]
+pub(super) struct Telling(AbortHandle);
+
+impl Telling {
+    /// Ends the task: there is nobody to tell. The caller has no lock of the room.
+    pub(super) fn cancel(&self) {
+        self.0.abort();
+    }
 }
 
 impl Tasks {
@@ -30,63 +33,49 @@ impl Tasks {
     ///
     /// Outside of a runtime.
     pub(super) fn here() -> Self {
-        Self {
-            runtime: Handle::current(),
-            telling: Mutex::new(None),
-        }
+        Self(Handle::current())
     }
 
-    /// Delivers until there is nothing new.
-    pub(super) fn deliver<T: Send + Sync + 'static>(
-        &self,
-        room: &Arc<RoomState<T>>,
-        chunk: &Arc<Chunk<T>>,
-    ) {
+    /// Delivers to the members of a chunk until there is nothing new.
+    pub(super) fn deliver<T: Send + Sync + 'static>(&self, room: &Arc<RoomState<T>>, chunk: usize) {
         let delivery = Delivery {
             room: Arc::clone(room),
-            chunk: Arc::clone(chunk),
+            chunk,
             is_complete: false,
         };
-        self.runtime.spawn(delivery.run());
+        self.0.spawn(delivery.run());
     }
 
     /// Tells the members of changes after a while. The caller has no lock of the room.
-    pub(super) fn tell<T: Send + Sync + 'static>(&self, room: Arc<RoomState<T>>, wait: Duration) {
-        let telling = Telling(room);
-        let task = self.runtime.spawn(async move {
+    pub(super) fn tell<T: Send + Sync + 'static>(
+        &self,
+        room: Arc<RoomState<T>>,
+        wait: Duration,
+    ) -> Telling {
+        let news = News(room);
+        let task = self.0.spawn(async move {
             if !wait.is_zero() {
                 sleep(wait).await;
             }
-            drop(telling);
+            drop(news);
         });
-        let mut telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
-        *telling = Some(task.abort_handle());
-    }
-
-    /// Ends the task that would tell the members of changes: there are none.
-    pub(super) fn cancel(&self) {
-        let mut telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
-        let task = telling.take();
-        drop(telling);
-        if let Some(task) = task {
-            task.abort();
-        }
+        Telling(task.abort_handle())
     }
 }
 
 /// The work of a task that delivers. The publishers rely on it once it is spawned.
 struct Delivery<T: Send + Sync + 'static> {
     room: Arc<RoomState<T>>,
-    chunk: Arc<Chunk<T>>,
+    chunk: usize,
     is_complete: bool,
 }
 
 impl<T: Send + Sync + 'static> Delivery<T> {
     async fn run(mut self) {
         loop {
-            self.chunk.begin();
-            let is_more = self.room.deliver(&self.chunk);
-            if !self.chunk.goes_on(is_more) {
+            self.room.begin(self.chunk);
+            let is_more = self.room.deliver(self.chunk);
+            if !self.room.goes_on(self.chunk, is_more) {
                 break;
             }
             yield_now().await;
@@ -98,16 +87,16 @@ impl<T: Send + Sync + 'static> Delivery<T> {
 impl<T: Send + Sync + 'static> Drop for Delivery<T> {
     fn drop(&mut self) {
         if !self.is_complete {
-            self.chunk.begin();
-            while self.room.deliver(&self.chunk) {}
+            self.room.begin(self.chunk);
+            while self.room.deliver(self.chunk) {}
         }
     }
 }
 
 /// Tells the members of changes when it is dropped. Does nothing in a room that is gone.
-struct Telling<T: Send + Sync + 'static>(Arc<RoomState<T>>);
+struct News<T: Send + Sync + 'static>(Arc<RoomState<T>>);
 
-impl<T: Send + Sync + 'static> Drop for Telling<T> {
+impl<T: Send + Sync + 'static> Drop for News<T> {
     fn drop(&mut self) {
         self.0.tell();
     }

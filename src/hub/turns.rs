@@ -4,7 +4,7 @@
 //! took the message that was sent first, a key with frequent updates might never be that one. So there are rounds: in
 //! each of them, every key that waits is taken once.
 
-use super::log::{Logged, MAX_KEYS};
+use super::{entry::Logged, log::MAX_KEYS};
 
 /// What a member has got while it is behind.
 #[derive(Debug, Default)]
