@@ -7,9 +7,9 @@
 //! | | |
 //! | --- | --- |
 //! | memory of the process | 24 MiB |
-//! | `send` of 100 bytes returns after | 2.0 ms |
-//! | the server's CPU time for all members | 97 ms |
-//! | the last member has it after | 995 ms, while other programs kept the machine's two cores busy ten times over |
+//! | `send` of 100 bytes returns after | 2.4 ms |
+//! | the server's CPU time for all members | 100 ms |
+//! | the last member has it after | 387 ms, while ten other tasks wanted the machine's two cores |
 //!
 //! Each member is a write to a socket. Messages that come in a burst share the writes. How many messages a second a core
 //! delivers is in `benches/README.md`.
