@@ -29,6 +29,7 @@ const MIB: usize = 1024 * KIB;
 fn main() {
     run("a message", allocations_of_a_message());
     run("members and rooms", members_and_rooms());
+    run("parts", parts());
     run("one of 200 stalled", one_of_200_is_stalled());
     run("300 of 1,000 stopped", three_hundred_of_1000_are_stopped());
 }
@@ -98,7 +99,7 @@ async fn members_and_rooms() {
     }
     let member = in_use(&region) / MEMBERS as isize;
     println!("- {member} bytes for a member");
-    assert!(member <= 240, "{member} bytes for a member");
+    assert!(member <= 160, "{member} bytes for a member");
     joined.clear();
     settle().await;
     let left = in_use(&region);
@@ -109,12 +110,54 @@ async fn members_and_rooms() {
     }
     let room = in_use(&region) / MEMBERS as isize - member;
     println!("- {room} bytes for a room");
-    assert!(room <= 1000, "{room} bytes for a room");
+    assert!(room <= 400, "{room} bytes for a room");
     joined.clear();
     settle().await;
     let left = in_use(&region);
     println!("- {left} bytes after all rooms have ended");
     assert!(left <= 64 * 1024, "{left} bytes");
+}
+
+/// The parts of [`members_and_rooms`], one by one.
+async fn parts() {
+    let hub: Hub<[u64; 4]> = Hub::new();
+    let room = hub.room("one");
+    let (first, _client) = connect(16, false).await;
+    let (second, _client) = connect(16, false).await;
+    settle().await;
+    // The tables of the hub and of the runtime are there.
+    drop(room.join(&first, [0; 4]).await.unwrap());
+    let mut region = Region::new(ALLOCATOR);
+    let mut part = |name: &str, most: (usize, isize)| {
+        let (allocations, bytes) = (region.change().allocations, in_use(&region));
+        println!("- {name}: {bytes} bytes, {allocations} allocations");
+        assert!(
+            allocations <= most.0 && bytes <= most.1,
+            "more than {most:?}"
+        );
+        region.reset();
+    };
+    let one = room.join(&first, [0; 4]).await.unwrap();
+    // Its pointer in the table of the hub is not counted here.
+    part(
+        "a room and its first member with a value of 32 bytes",
+        (6, 512),
+    );
+    let two = room.join(&second, [0; 4]).await.unwrap();
+    part("the second member", (3, 160 + 32));
+    let silent = room.join(&first, [0; 4]).silent().await.unwrap();
+    part(
+        "a silent member of a connection that is one already",
+        (3, 208),
+    );
+    drop(silent);
+    region.reset();
+    let again = room.join(&second, [0; 4]).await.unwrap();
+    drop(again);
+    let allocations = region.change().allocations;
+    println!("- {allocations} allocations for a join and a leave");
+    assert!(allocations <= 3, "{allocations}");
+    drop((one, two));
 }
 
 fn hub(overflow: Overflow) -> Hub {

@@ -50,6 +50,8 @@ mod rules;
 mod segments;
 #[cfg(feature = "hub")]
 mod shared;
+#[cfg(feature = "hub")]
+mod shared_frames;
 #[cfg(test)]
 mod tests;
 mod utf8;
@@ -65,12 +67,16 @@ pub(crate) use decoder::{Decoder, Event, Rules};
 pub(crate) use deflate::Deflate;
 #[cfg(feature = "deflate")]
 pub use deflate::Deflate;
+#[cfg(feature = "hub")]
+pub(crate) use deflate::Sharing;
 #[cfg(all(test, feature = "deflate"))]
 pub(crate) use deflate::counted;
 pub(crate) use deflate::{Compression, Deflation};
 pub(crate) use load::{Bound, Load};
 use mask::Mask;
 pub(crate) use outgoing::Outgoing;
-pub(crate) use rules::{HasLimits, Limits, Role, Violation};
+pub(crate) use rules::{Limits, Role, Violation};
 #[cfg(feature = "hub")]
-pub(crate) use shared::{SharedFrames, SharedMessage};
+pub(crate) use shared::{Compressing, SharedMessage};
+#[cfg(feature = "hub")]
+pub(crate) use shared_frames::SharedFrames;

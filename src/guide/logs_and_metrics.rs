@@ -36,7 +36,7 @@
 //! | error | A handler or an observer panicked. The server hands out no connections, or a layer replaces the 101. No address for `max_per_peer`. |
 //! | warn | A handler returned an error of its own, went on after its connection was over, or took no messages. No key for `max_per_key`. A layer has `insecure_run_behind_any_response`. |
 //! | info | A refused handshake, and a handshake that a proxy has damaged: once a minute for each cause. |
-//! | debug | All other refusals. `websocket opened`, and `websocket closed` with `code`, `by`, `clean`, `reason`, `duration_ms`, `messages_received`, `bytes_received`, `messages_sent`, `bytes_sent`. Errors that the peer causes. |
+//! | debug | All other refusals. `websocket opened`, and `websocket closed` with `code`, `by`, `clean`, `reason`, `duration_ms`, `messages_received`, `bytes_received`, `messages_sent`, `bytes_sent`. Errors that the peer causes. `members of a room are too slow`, once a second and room, with `room`, `policy`, and what the room has `lost` and `disconnected` since the last such line. |
 //!
 //! - Events that clients cause are at debug level, or at info level once a minute. But the crate cannot know the cause
 //!   of an error of your code, such as a parser's. If the client is at fault, return a

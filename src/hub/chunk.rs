@@ -3,24 +3,31 @@
 use std::{
     cell::OnceCell,
     mem,
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{
+        Arc,
+        PoisonError,
+        // Not modelled: models have no compression.
+        atomic::{AtomicBool as Flag, Ordering},
+    },
     task::Waker,
 };
 
 use super::{
+    compression::{Wanted, wanted},
     config::Overflow,
     counts::Tally,
-    log::{Entry, Kind, Logged},
+    entry::{Kind, Logged},
     member::{LeaveReason, Member},
     names::MemberId,
+    seat::Seat,
 };
 use crate::{
     codec::{SharedFrames, SharedMessage},
     socket::{
-        Link, Offered, Turn,
+        Turn,
         sync::{AtomicBool, Mutex, MutexGuard},
     },
-    words::{CloseCode, CloseFrame},
+    words::{CloseCode, CloseFrame, catch_panic},
 };
 
 /// The members of a chunk.
@@ -30,11 +37,11 @@ pub(super) const BATCH: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Chunk<T> {
-    /// Its number in its room.
-    pub(super) number: usize,
     seats: Mutex<Seats<T>>,
     /// A task was spawned that has not looked for entries yet.
     scheduled: AtomicBool,
+    /// A member shares compressed messages, or did.
+    shares: Flag,
 }
 
 #[derive(Debug)]
@@ -43,41 +50,16 @@ pub(super) struct Seats<T> {
     pub(super) next: u64,
     seats: Vec<Option<Seat<T>>>,
     pub(super) members: u32,
-}
-
-/// A member's place in the log.
-#[derive(Debug)]
-pub(super) struct Seat<T> {
-    pub(super) member: Arc<Member<T>>,
-    /// The first offset that it has to get.
-    next: u64,
-    /// Messages that wait for it in the log, with and without a key.
-    waiting_with_key: u32,
-    waiting: u32,
-    /// Messages that it has missed.
-    lost: u64,
-    /// Those among them of which it was not told yet.
-    untold: u64,
-    pub(super) is_behind: bool,
-    /// It gets the list of members instead of the next news.
-    pub(super) needs_roster: bool,
-}
-
-/// How far a member is behind.
-#[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
-#[non_exhaustive]
-pub struct Lag {
-    /// The messages that wait for the member in the room's backlog.
-    pub behind: u64,
-    /// The messages that the member has missed since it joined, because it was too slow.
-    pub lost: u64,
+    /// The forms in which members share compressed messages. `None` if it has to be computed.
+    wanted: Option<Box<[Wanted]>>,
 }
 
 /// What has to be done without the locks.
 #[derive(Debug)]
 pub(super) struct After<T> {
-    wakers: Vec<Waker>,
-    left: Vec<(Arc<Member<T>>, Option<CloseCode>)>,
+    pub(super) wakers: Vec<Waker>,
+    /// Members whose connections are gone, or are to be closed because they are too slow.
+    pub(super) left: Vec<(Arc<Member<T>>, Option<CloseCode>)>,
     /// Payloads may run code of the user when they are dropped.
     pub(super) entries: Vec<Logged<T>>,
     pub(super) tally: Tally,
@@ -100,11 +82,13 @@ impl<T> Default for After<T> {
 impl<T: Send + Sync + 'static> After<T> {
     /// Wakes connections, and removes members that are gone or too slow.
     pub(super) fn run(&mut self) {
-        self.wakers.drain(..).for_each(Waker::wake);
+        for waker in self.wakers.drain(..) {
+            // One that panics must not keep the others asleep.
+            let _ = catch_panic(|| waker.wake());
+        }
         for (member, code) in self.left.drain(..) {
-            let has_left = member.leave(LeaveReason::Closed);
+            let has_left = member.leave(LeaveReason::Closed, code.is_some());
             if let (Some(code), true) = (code, has_left) {
-                self.tally.disconnected += 1;
                 let frame = CloseFrame::truncated(code, "too slow");
                 member.link().close(frame);
             }
@@ -113,17 +97,31 @@ impl<T: Send + Sync + 'static> After<T> {
     }
 }
 
-impl<T> Chunk<T> {
-    pub(super) fn new(number: usize) -> Self {
+impl<T> Default for Chunk<T> {
+    fn default() -> Self {
         Self {
-            number,
             seats: Mutex::new(Seats {
                 next: 0,
                 seats: Vec::new(),
                 members: 0,
+                wanted: None,
             }),
             scheduled: AtomicBool::new(false),
+            shares: Flag::new(false),
         }
+    }
+}
+
+impl<T> Chunk<T> {
+    /// Notes that a member will enter that shares compressed messages. Call this before its place in the log is
+    /// determined.
+    pub(super) fn expect_sharing(&self) {
+        self.shares.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether a member may share compressed messages.
+    pub(super) fn shares(&self) -> bool {
+        self.shares.load(Ordering::Relaxed)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Seats<T>> {
@@ -140,6 +138,12 @@ impl<T> Chunk<T> {
     pub(super) fn begin(&self) {
         self.scheduled.store(false, Ordering::SeqCst);
     }
+
+    /// Returns whether a task that has found entries goes on, and [begins](Self::begin) again. It does not if there is
+    /// nothing more, or if a new task was spawned since it began: then that one goes on.
+    pub(super) fn goes_on(&self, is_more: bool) -> bool {
+        is_more && self.schedule()
+    }
 }
 
 impl<T> Seats<T> {
@@ -155,6 +159,7 @@ impl<T> Seats<T> {
         }
         self.seats[at] = Some(seat);
         self.members += 1;
+        self.wanted = None;
     }
 
     pub(super) fn seat(&mut self, id: MemberId) -> Option<&mut Seat<T>> {
@@ -166,10 +171,18 @@ impl<T> Seats<T> {
         self.seat(id)?;
         let left = self.seats[id.place() % SEATS].take();
         self.members -= 1;
+        self.wanted = None;
         if self.members == 0 {
             self.seats = Vec::new();
         }
         left
+    }
+
+    /// Returns the forms in which members share compressed messages.
+    pub(super) fn wanted(&mut self) -> &[Wanted] {
+        let seats = self.seats.iter().flatten();
+        self.wanted
+            .get_or_insert_with(|| wanted(seats.map(|seat| &*seat.member)))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Seat<T>> {
@@ -198,12 +211,13 @@ impl<T: Send + Sync + 'static> Seats<T> {
             .collect();
         let frames = OnceCell::new();
         let mut own = Picked::default();
-        let before = self.iter_mut().filter(|seat| seat.is_behind).count();
         let mut behind = 0;
         for seat in self.seats.iter_mut().flatten() {
-            if seat.is_behind {
+            if seat.is_behind() {
                 seat.miss(entries, overflow, &mut after.tally);
-            } else if let (Some(all), true) = (&all, seat.next <= first) {
+                continue;
+            }
+            if let (Some(all), true) = (&all, seat.next() <= first) {
                 let count = all.len() as u64;
                 after.tally.addressed += count;
                 let frames = frames.get_or_init(|| SharedFrames::new(all));
@@ -221,7 +235,7 @@ impl<T: Send + Sync + 'static> Seats<T> {
                 }
                 if let Some(taken) = taken {
                     if own.entries[..taken].iter().any(|logged| logged.is_roster()) {
-                        seat.needs_roster = false;
+                        seat.has_got_roster();
                     }
                     after.tally.delivered -= own.others(0..taken);
                     if let Some(at) = own.places.get(taken) {
@@ -229,13 +243,11 @@ impl<T: Send + Sync + 'static> Seats<T> {
                     }
                 }
             }
-            if !seat.is_behind {
-                seat.next = end;
-            }
-            behind += usize::from(seat.is_behind);
+            seat.delivered_up_to(end);
+            behind += usize::from(seat.is_behind());
         }
         self.next = end;
-        behind - before
+        behind
     }
 }
 
@@ -261,14 +273,13 @@ impl<'a, T> Picked<'a, T> {
         self.places.clear();
         self.entries.clear();
         self.messages.clear();
-        let mut needs_roster = seat.needs_roster;
+        let mut needs_roster = seat.needs_roster();
         for (at, logged) in entries.iter().enumerate() {
             if !seat.is_for(logged) {
                 continue;
             }
             if let Kind::News { news, .. } = &logged.entry.kind {
-                let is_roster = news.is_roster();
-                if is_roster != needs_roster {
+                if !news.is_for(needs_roster) {
                     continue;
                 }
                 needs_roster = false;
@@ -296,242 +307,5 @@ impl<'a, T> Picked<'a, T> {
 impl<T> Logged<T> {
     fn is_roster(&self) -> bool {
         matches!(&self.entry.kind, Kind::News { news, .. } if news.is_roster())
-    }
-}
-
-impl<T> Seat<T> {
-    pub(super) const fn new(member: Arc<Member<T>>, next: u64, needs_roster: bool) -> Self {
-        Self {
-            member,
-            next,
-            waiting_with_key: 0,
-            waiting: 0,
-            lost: 0,
-            untold: 0,
-            is_behind: false,
-            needs_roster,
-        }
-    }
-
-    /// Returns the messages that wait for the member.
-    fn waiting(&self) -> u64 {
-        u64::from(self.waiting) + u64::from(self.waiting_with_key)
-    }
-
-    /// Returns whether the member may get an entry.
-    fn is_for(&self, logged: &Logged<T>) -> bool {
-        let entry: &Entry<T> = &logged.entry;
-        logged.offset >= self.next && entry.except != Some(self.member.id())
-    }
-
-    fn lose(&mut self, count: u64, tally: &mut Tally) {
-        self.lost += count;
-        self.untold += count;
-        tally.lost += count;
-    }
-
-    /// Records entries for a member that is behind.
-    fn miss(&mut self, entries: &[Logged<T>], overflow: Overflow, tally: &mut Tally) {
-        for logged in entries {
-            if !self.is_for(logged) {
-                continue;
-            }
-            if !logged.entry.is_message() {
-                self.needs_roster = true;
-                continue;
-            }
-            tally.addressed += 1;
-            self.wait_for(logged, overflow, tally);
-        }
-        self.skip_lost(entries, overflow);
-    }
-
-    /// Moves a member on for which nothing is kept.
-    fn skip_lost(&mut self, entries: &[Logged<T>], overflow: Overflow) {
-        if let (Some(last), Overflow::DropNewest) = (entries.last(), overflow) {
-            self.next = self.next.max(last.offset + 1);
-        }
-    }
-
-    fn wait_for(&mut self, logged: &Logged<T>, overflow: Overflow, tally: &mut Tally) {
-        match overflow {
-            Overflow::DropNewest => self.lose(1, tally),
-            _ if logged.has_key() => self.waiting_with_key += 1,
-            _ => self.waiting += 1,
-        }
-    }
-
-    /// Records that the member has not taken these entries, which were addressed to it.
-    fn fall_behind(&mut self, entries: &[Logged<T>], overflow: Overflow, tally: &mut Tally) {
-        if let Some(first) = entries.first() {
-            self.next = self.next.max(first.offset);
-        }
-        for logged in entries {
-            if !self.is_for(logged) {
-                continue;
-            }
-            match logged.entry.is_message() {
-                true => self.wait_for(logged, overflow, tally),
-                false => self.needs_roster = true,
-            }
-        }
-        self.skip_lost(entries, overflow);
-        self.is_behind = true;
-    }
-
-    /// Returns the messages that the member has missed because they left the log.
-    fn missed<'a>(&self, left: impl Iterator<Item = &'a Logged<T>>) -> (u64, u64)
-    where
-        T: 'a,
-    {
-        let (mut with_key, mut without) = (0, 0);
-        for logged in left {
-            if self.is_for(logged) && logged.entry.is_message() && !logged.is_superseded() {
-                match logged.has_key() {
-                    true => with_key += 1,
-                    false => without += 1,
-                }
-            }
-        }
-        (
-            u64::from(self.waiting_with_key).saturating_sub(with_key),
-            u64::from(self.waiting).saturating_sub(without),
-        )
-    }
-
-    /// Returns what became of the messages that waited for a member that has left. `left` has the entries that are left
-    /// for it.
-    pub(super) fn end<'a>(&self, left: impl Iterator<Item = &'a Logged<T>>) -> Tally
-    where
-        T: 'a,
-    {
-        let (superseded, lost) = self.missed(left);
-        Tally {
-            superseded,
-            lost,
-            unsent: self.waiting() - superseded - lost,
-            ..Tally::default()
-        }
-    }
-
-    /// Returns how far the member is behind. `left` has the entries that are left for it.
-    pub(super) fn lag<'a>(&self, left: impl Iterator<Item = &'a Logged<T>>) -> Lag
-    where
-        T: 'a,
-    {
-        let (superseded, lost) = match self.is_behind {
-            true => self.missed(left),
-            false => (0, 0),
-        };
-        Lag {
-            behind: self.waiting() - superseded - lost,
-            lost: self.lost + lost,
-        }
-    }
-}
-
-impl<T: Send + Sync + 'static> Seat<T> {
-    /// Offers messages to the connection. Returns how many it took, or `None` if it is gone.
-    fn offer(
-        &self,
-        messages: &[&SharedMessage],
-        frames: Option<&SharedFrames>,
-        turn: Turn,
-        after: &mut After<T>,
-    ) -> Option<usize> {
-        if messages.is_empty() {
-            return Some(0);
-        }
-        let member = &self.member;
-        let link: &Link = member.link();
-        match link.offer(messages, frames, turn, || Arc::clone(member).into()) {
-            Offered::Taken { count, connection } => {
-                after.wakers.extend(connection);
-                after.tally.delivered += count as u64;
-                Some(count)
-            }
-            Offered::Closed => {
-                after.tally.unsent += messages.len() as u64;
-                after.left.push((Arc::clone(member), None));
-                None
-            }
-        }
-    }
-
-    /// Closes the connection of a member that has missed a message.
-    pub(super) fn disconnect(
-        &mut self,
-        code: CloseCode,
-        evicted_below: u64,
-        left: impl Fn(u64) -> Vec<Logged<T>>,
-        after: &mut After<T>,
-    ) {
-        if !self.is_behind || self.next >= evicted_below {
-            return;
-        }
-        let left = left(self.next);
-        let (_, lost) = self.missed(left.iter());
-        after.entries.extend(left);
-        if lost > 0 {
-            after.left.push((Arc::clone(&self.member), Some(code)));
-        }
-        // It is judged again when the next entry leaves.
-        self.next = evicted_below;
-    }
-
-    /// Offers what waits for a member that is behind. `left` has the entries that are left for it, up to `end`; `gap`
-    /// makes the message for a number of lost ones. Returns whether it has caught up.
-    pub(super) fn catch_up(
-        &mut self,
-        left: &[Logged<T>],
-        end: u64,
-        gap: impl FnOnce(u64) -> Option<SharedMessage>,
-        after: &mut After<T>,
-    ) -> bool {
-        let (superseded, lost) = self.missed(left.iter());
-        self.waiting_with_key -= superseded as u32;
-        self.waiting -= lost as u32;
-        after.tally.superseded += superseded;
-        self.lose(lost, &mut after.tally);
-        let gap = match self.untold {
-            0 => None,
-            untold => gap(untold),
-        };
-        let mut entries = Vec::new();
-        let mut messages: Vec<&SharedMessage> = gap.iter().collect();
-        for logged in left {
-            let Kind::Message(message) = &logged.entry.kind else {
-                continue;
-            };
-            if self.is_for(logged) && !logged.is_superseded() {
-                entries.push(logged);
-                messages.push(message);
-            }
-        }
-        let Some(mut taken) = self.offer(&messages, None, Turn::Behind, after) else {
-            // It is removed, which counts what waits.
-            after.tally.unsent -= messages.len() as u64;
-            return false;
-        };
-        let all = messages.len();
-        let is_all = taken == all;
-        if gap.is_some() && taken > 0 {
-            self.untold = 0;
-            taken -= 1;
-            after.tally.delivered -= 1;
-            after.tally.gaps_told += 1;
-        }
-        for logged in &entries[..taken] {
-            match logged.has_key() {
-                true => self.waiting_with_key -= 1,
-                false => self.waiting -= 1,
-            }
-        }
-        self.next = entries.get(taken).map_or(end, |logged| logged.offset);
-        self.is_behind = !is_all;
-        if is_all {
-            after.wants_roster |= self.needs_roster;
-        }
-        is_all
     }
 }

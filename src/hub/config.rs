@@ -55,7 +55,7 @@ impl<T: 'static> HubConfig<T> {
         self
     }
 
-    /// Sets the largest number of rooms with members. Default: 100,000.
+    /// Sets the largest number of rooms with members or watches. Default: 100,000.
     #[must_use]
     pub const fn max_rooms(mut self, rooms: usize) -> Self {
         self.max_rooms = rooms;
@@ -69,8 +69,9 @@ impl<T: 'static> HubConfig<T> {
         self
     }
 
-    /// Caps the backlogs of all rooms together, in bytes. Past it, each room with a backlog that gets another message
-    /// applies its [`Overflow`] early. Default: 64 MiB.
+    /// Caps the backlogs of all rooms together, in bytes. A room in which nobody is behind counts only with what exceeds
+    /// 16 KiB. Past the cap, each room with a backlog that gets another message applies its [`Overflow`] early.
+    /// Default: 64 MiB.
     #[must_use]
     pub const fn max_backlog(mut self, bytes: usize) -> Self {
         self.max_backlog = bytes;
@@ -109,10 +110,36 @@ pub enum Overflow {
     DropOldest,
     /// Nothing is kept for it: while it is behind, it misses what is sent.
     DropNewest,
-    /// Of messages with the same key ([`Publication::latest`](super::Publication::latest)) it gets the newest one, in
-    /// the order in which these were sent. Up to 1,024 keys are kept, and as many bytes as the backlog may have. Other
-    /// messages are treated as by [`DropOldest`](Self::DropOldest).
+    /// Of messages with the same key ([`Publication::latest`](super::Publication::latest)) it gets the newest one. The
+    /// keys take turns: on a slow link, none of them waits for more than a round, and messages with different keys may
+    /// come in another order than they were sent. Up to 1,024 keys are kept, and as many bytes as the backlog may have.
+    /// Other messages are treated as by [`DropOldest`](Self::DropOldest).
     Latest,
+}
+
+/// What a room keeps of its settings, in as few bytes as possible.
+#[derive(Debug)]
+pub(super) struct Settings<T> {
+    pub(super) overflow: Overflow,
+    pub(super) max_messages: u32,
+    pub(super) max_bytes: usize,
+    pub(super) max_members: u32,
+    pub(super) max_message_size: u32,
+    pub(super) form: Form<T>,
+}
+
+impl<T> Settings<T> {
+    pub(super) fn new(config: RoomConfig<T>) -> Self {
+        let limit = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
+        Self {
+            overflow: config.overflow,
+            max_messages: limit(config.backlog.0),
+            max_bytes: config.backlog.1,
+            max_members: limit(config.max_members),
+            max_message_size: limit(config.max_message_size),
+            form: config.form,
+        }
+    }
 }
 
 /// The settings of a [`Room`](super::Room).
@@ -148,8 +175,8 @@ impl<T: 'static> RoomConfig<T> {
         self
     }
 
-    /// Caps what is kept for members that are behind, in messages and in bytes of payload. The members of a room
-    /// share one backlog. Default: 1,024 messages and 1 MiB.
+    /// Caps what is kept for members that are behind, in messages and in bytes of payload. A message that was compressed
+    /// for members counts with its compressed payload as well. The members of a room share one backlog. Default: 1,024 messages and 1 MiB.
     #[must_use]
     pub const fn max_backlog(mut self, messages: usize, bytes: usize) -> Self {
         self.backlog = (messages, bytes);

@@ -54,10 +54,11 @@ impl Plain {
 /// | after the join, and after having been behind | `{"room":"a","members":[{"id":"100002","key":"ann","value":…}]}` |
 /// | members have come, changed or gone | `{"room":"a","joined":[…],"updated":[…],"left":[{"id":"100002","key":"ann"}]}`, without empty lists |
 /// | the same in a room of more than [`max_listed`](super::RoomConfig::max_listed) members | `{"room":"a","count":1234}` |
+/// | the room has become smaller again | `{"room":"a","members":[…]}` |
 /// | messages were lost | `{"room":"a","gap":{"lost":12,"reason":"slow"}}` |
 ///
-/// `data` is the text of the message, which has to be JSON ([`PublishError::NotJson`]). A binary message is passed on
-/// as it is. `key` is left out if there is none. `value` is what the function makes of a member's value; if that is no
+/// `data` is the text of the message, which has to be JSON, with at most 124 lists and objects in each other
+/// ([`PublishError::NotJson`]). A binary message is passed on as it is. `key` is left out if there is none. `value` is what the function makes of a member's value; if that is no
 /// JSON, or the function panics, it is `null`.
 ///
 /// What members hear about each other is gathered for [`presence_interval`](super::RoomConfig::presence_interval): a
@@ -77,7 +78,8 @@ pub struct Json<T> {
 }
 
 impl<T> Json<T> {
-    /// Makes the envelope. `value` turns a member's value into JSON.
+    /// Makes the envelope. `value` turns a member's value into JSON. It is called without a lock, once for each message
+    /// that names the member, and may use the hub.
     pub fn new(value: impl Fn(&T) -> String + Send + Sync + 'static) -> Self {
         Self {
             value: Arc::new(value),
@@ -167,7 +169,7 @@ impl<T> Form<T> {
         begin(&mut out, room);
         match news {
             News::Number { members, .. } => out.push_str(&format!(",\"count\":{members}")),
-            News::Roster { members } => json.list(&mut out, "members", members),
+            News::Roster { members, .. } => json.list(&mut out, "members", members),
             News::Changes {
                 joined,
                 updated,

@@ -8,7 +8,7 @@ use std::{
     collections::{HashMap, VecDeque},
     mem,
     sync::{
-        Arc, OnceLock,
+        Arc,
         atomic::{AtomicUsize, Ordering},
     },
 };
@@ -16,129 +16,57 @@ use std::{
 use super::{
     Chunk,
     config::Overflow,
-    names::{Key, MemberId},
-    presence::News,
+    counts::{Counters, HubCounts, RareCounters, Tally},
+    entry::{Entry, Logged},
+    names::Key,
+    report::{Line, Missed},
 };
-use crate::codec::SharedMessage;
+use crate::time::Moment;
 
 /// The most keys of a room with [`Overflow::Latest`].
-const MAX_KEYS: usize = 1024;
-/// What an entry counts in addition to its payload.
-const ENTRY: usize = 128;
+pub(super) const MAX_KEYS: usize = 1024;
+/// What a room without members that are behind has in its log before the hub counts it, in bytes. So rooms whose members
+/// keep up do not share a counter.
+const UNCOUNTED: usize = 16 * 1024;
 /// The capacity that an empty log keeps.
 const KEPT: usize = 4;
-
-/// What members get.
-#[derive(Debug)]
-pub(super) struct Entry<T> {
-    pub(super) kind: Kind<T>,
-    pub(super) except: Option<MemberId>,
-    key: Option<Key>,
-}
-
-#[derive(Debug)]
-pub(super) enum Kind<T> {
-    Message(SharedMessage),
-    /// News about members. The message is made without a lock, by the first who needs it.
-    News {
-        news: News<T>,
-        message: OnceLock<Option<SharedMessage>>,
-    },
-}
-
-impl<T> Entry<T> {
-    pub(super) const fn message(
-        message: SharedMessage,
-        except: Option<MemberId>,
-        key: Option<Key>,
-    ) -> Self {
-        Self {
-            kind: Kind::Message(message),
-            except,
-            key,
-        }
-    }
-
-    pub(super) const fn news(news: News<T>) -> Self {
-        Self {
-            kind: Kind::News {
-                news,
-                message: OnceLock::new(),
-            },
-            except: None,
-            key: None,
-        }
-    }
-
-    /// Returns what is written, or `None` if it is nothing or was not made yet.
-    pub(super) fn shared(&self) -> Option<&SharedMessage> {
-        match &self.kind {
-            Kind::Message(message) => Some(message),
-            Kind::News { message, .. } => message.get()?.as_ref(),
-        }
-    }
-
-    pub(super) const fn is_message(&self) -> bool {
-        matches!(self.kind, Kind::Message(_))
-    }
-
-    fn bytes(&self) -> usize {
-        match &self.kind {
-            Kind::Message(message) => message.len() + ENTRY,
-            Kind::News { news, .. } => news.len() * ENTRY + ENTRY,
-        }
-    }
-}
-
-/// An entry in its place.
-#[derive(Debug)]
-pub(super) struct Logged<T> {
-    pub(super) offset: u64,
-    /// It has a key that counts: a newer entry may take its place.
-    has_key: bool,
-    /// It is the newest one with its key, and is kept until a newer one comes.
-    is_newest: bool,
-    pub(super) entry: Arc<Entry<T>>,
-}
-
-impl<T> Clone for Logged<T> {
-    fn clone(&self) -> Self {
-        Self {
-            offset: self.offset,
-            has_key: self.has_key,
-            is_newest: self.is_newest,
-            entry: Arc::clone(&self.entry),
-        }
-    }
-}
-
-impl<T> Logged<T> {
-    /// Returns whether a newer entry may take the place of this one.
-    pub(super) const fn has_key(&self) -> bool {
-        self.has_key
-    }
-
-    /// Returns whether a newer entry has taken its place.
-    pub(super) const fn is_superseded(&self) -> bool {
-        self.has_key && !self.is_newest
-    }
-}
 
 #[derive(Debug)]
 pub(super) struct Log<T> {
     next: u64,
     entries: VecDeque<Logged<T>>,
     bytes: usize,
+    /// The first offset that the first chunk has not delivered; `u64::MAX` if it is empty.
+    cursor: u64,
+    /// The chunks after the first one. Most rooms have none.
+    further: Option<Box<Further<T>>>,
+    /// The members of the room.
+    pub(super) members: u32,
+    counters: Counters,
+    /// What only rooms need in which something went wrong.
+    rare: Option<Box<Rare>>,
+}
+
+/// The chunks of a room after its first one.
+#[derive(Debug)]
+struct Further<T> {
+    chunks: FurtherChunks<T>,
+    /// Their cursors, as that of the first one.
+    cursors: Vec<u64>,
+}
+
+pub(super) type FurtherChunks<T> = Arc<Vec<Arc<Chunk<T>>>>;
+
+/// What a log knows about members that are or were slow.
+#[derive(Debug, Default)]
+struct Rare {
+    /// The members that are behind and for whom entries are kept.
+    behind: usize,
     /// An entry below this offset may have left although somebody was behind.
     evicted_below: u64,
-    /// For each chunk the first offset that it has not delivered; `u64::MAX` if it is empty.
-    cursors: Vec<u64>,
-    pub(super) chunks: Arc<Vec<Arc<Chunk<T>>>>,
-    /// The members of the room.
-    pub(super) members: usize,
-    /// The members that are behind and for whom entries are kept.
-    pub(super) behind: usize,
-    latest: Option<Box<Latest>>,
+    latest: Option<Latest>,
+    counters: RareCounters,
+    missed: Missed,
 }
 
 /// The newest entries by key.
@@ -176,12 +104,11 @@ impl<T> Default for Log<T> {
             next: 0,
             entries: VecDeque::new(),
             bytes: 0,
-            evicted_below: 0,
-            cursors: Vec::new(),
-            chunks: Arc::default(),
+            cursor: u64::MAX,
+            further: None,
             members: 0,
-            behind: 0,
-            latest: None,
+            counters: Counters::default(),
+            rare: None,
         }
     }
 }
@@ -196,44 +123,160 @@ impl<T> Log<T> {
         self.bytes
     }
 
-    pub(super) const fn evicted_below(&self) -> u64 {
-        self.evicted_below
+    pub(super) fn evicted_below(&self) -> u64 {
+        self.rare.as_ref().map_or(0, |rare| rare.evicted_below)
     }
 
-    /// Adds a chunk without members.
-    pub(super) fn add_chunk(&mut self, chunk: Arc<Chunk<T>>) {
-        Arc::make_mut(&mut self.chunks).push(chunk);
-        self.cursors.push(u64::MAX);
+    /// Returns the chunks after the first one.
+    pub(super) fn further(&self) -> Option<FurtherChunks<T>> {
+        let further = self.further.as_ref()?;
+        Some(Arc::clone(&further.chunks))
+    }
+
+    /// Adds chunks without members until there is one with this number.
+    pub(super) fn add_chunks(&mut self, number: usize) {
+        if number == 0 {
+            return;
+        }
+        let further = self.further.get_or_insert_with(|| {
+            Box::new(Further {
+                chunks: Arc::default(),
+                cursors: Vec::new(),
+            })
+        });
+        while further.cursors.len() < number {
+            Arc::make_mut(&mut further.chunks).push(Arc::default());
+            further.cursors.push(u64::MAX);
+        }
+    }
+
+    fn cursor(&self, chunk: usize) -> u64 {
+        let further = self.further.as_ref().filter(|_| chunk > 0);
+        further.map_or(self.cursor, |further| further.cursors[chunk - 1])
+    }
+
+    fn cursor_mut(&mut self, chunk: usize) -> &mut u64 {
+        match (&mut self.further, chunk) {
+            (Some(further), 1..) => &mut further.cursors[chunk - 1],
+            _ => &mut self.cursor,
+        }
     }
 
     /// Records that a chunk has its first member.
     pub(super) fn begin_chunk(&mut self, chunk: usize) {
-        self.cursors[chunk] = self.next;
+        *self.cursor_mut(chunk) = self.next;
+    }
+
+    /// Records that a member has come.
+    pub(super) const fn join(&mut self) {
+        self.members += 1;
+        self.counters.joined += 1;
+    }
+
+    /// Records that more members are behind, for whom entries are kept.
+    pub(super) fn add_behind(&mut self, members: usize, limits: Limits<'_>) {
+        if members > 0 {
+            let counted = self.counted();
+            self.rare.get_or_insert_default().behind += members;
+            self.settle(counted, limits);
+        }
+    }
+
+    /// Records that a member is not behind any more.
+    pub(super) fn remove_behind(&mut self, limits: Limits<'_>) {
+        let counted = self.counted();
+        if let Some(rare) = &mut self.rare {
+            rare.behind -= 1;
+        }
+        self.settle(counted, limits);
+    }
+
+    fn behind(&self) -> usize {
+        self.rare.as_ref().map_or(0, |rare| rare.behind)
+    }
+
+    /// Returns the bytes that are in the count of the hub.
+    fn counted(&self) -> usize {
+        match self.behind() {
+            0 => self.bytes.saturating_sub(UNCOUNTED),
+            _ => self.bytes,
+        }
+    }
+
+    /// Has the hub count this room again, after it counted `before`.
+    fn settle(&self, before: usize, limits: Limits<'_>) {
+        let counted = self.counted();
+        if counted > before {
+            limits.all.fetch_add(counted - before, Ordering::Relaxed);
+        } else if counted < before {
+            limits.all.fetch_sub(before - counted, Ordering::Relaxed);
+        }
+    }
+
+    /// Counts what was done.
+    pub(super) fn count(&mut self, tally: &Tally) {
+        self.counters.add(tally);
+        if tally.is_rare() {
+            let rare = self.rare.get_or_insert_default();
+            rare.counters.add(tally);
+            rare.missed.add(tally.lost, tally.disconnected);
+        }
+    }
+
+    pub(super) const fn count_sent(&mut self) {
+        self.counters.sent += 1;
+    }
+
+    /// Returns the counters of what happens in few rooms.
+    pub(super) fn rare_counters(&mut self) -> &mut RareCounters {
+        &mut self.rare.get_or_insert_default().counters
+    }
+
+    /// Returns the next line of the log about slow members, if it is due.
+    pub(super) fn line(&mut self, now: impl FnOnce() -> Moment) -> Option<Line> {
+        let rare = self.rare.as_mut()?;
+        rare.missed.due(now)
+    }
+
+    pub(super) fn counts(&self, overflow: Overflow) -> HubCounts {
+        let rare = self.rare.as_ref().map(|rare| &rare.counters);
+        self.counters.read(rare, overflow)
+    }
+
+    /// Takes the counts and the last line, because the room has ended: nothing will be counted any more.
+    pub(super) fn end(&mut self, overflow: Overflow) -> (HubCounts, Option<Line>) {
+        let counts = self.counts(overflow);
+        self.counters = Counters::default();
+        let line = self.rare.take().and_then(|mut rare| rare.missed.rest());
+        (counts, line)
     }
 
     /// Appends an entry.
     pub(super) fn push(&mut self, entry: Arc<Entry<T>>, limits: Limits<'_>) -> Removed<T> {
         let mut removed = Removed::default();
+        let counted = self.counted();
         let offset = self.next;
         self.next += 1;
         let bytes = entry.bytes();
-        let has_key = match &entry.key {
+        let place = match &entry.key {
             Some(key) if limits.overflow == Overflow::Latest => {
                 self.supersede(key, offset, bytes, limits, &mut removed)
             }
-            _ => false,
+            _ => None,
         };
-        self.add_bytes(bytes, limits);
+        self.bytes += bytes;
         self.entries.push_back(Logged {
             offset,
-            has_key,
-            is_newest: has_key,
+            place,
+            is_newest: place.is_some(),
+            compressed: 0,
             entry,
         });
+        self.settle(counted, limits);
         removed
     }
 
-    /// Removes the older entry with this key. Returns whether the new one is kept as the latest.
+    /// Removes the older entry with this key. Returns the place of the new one, if that is kept as the latest.
     fn supersede(
         &mut self,
         key: &Key,
@@ -241,13 +284,16 @@ impl<T> Log<T> {
         bytes: usize,
         limits: Limits<'_>,
         removed: &mut Removed<T>,
-    ) -> bool {
+    ) -> Option<u64> {
+        let mut place = offset;
         let delivered = self.delivered();
-        let latest = self.latest.get_or_insert_default();
+        let rare = self.rare.get_or_insert_default();
+        let latest = rare.latest.get_or_insert_default();
         let old = latest.offsets.remove(key);
         if let Some(at) = old.and_then(|old| find(&self.entries, old)) {
-            latest.bytes -= self.entries[at].entry.bytes();
+            latest.bytes -= self.entries[at].bytes();
             self.entries[at].is_newest = false;
+            place = self.entries[at].place.unwrap_or(offset);
             // Members that keep up get both.
             if self.entries[at].offset < delivered {
                 removed.0.extend(self.entries.remove(at));
@@ -258,30 +304,45 @@ impl<T> Log<T> {
             latest.offsets.insert(key.clone(), offset);
             latest.bytes += bytes;
         }
-        for Logged { entry, .. } in &removed.0 {
-            self.bytes -= entry.bytes();
-            limits.all.fetch_sub(entry.bytes(), Ordering::Relaxed);
-        }
-        has_room
+        self.bytes -= removed.0.iter().map(Logged::bytes).sum::<usize>();
+        has_room.then_some(place)
     }
 
-    fn add_bytes(&mut self, bytes: usize, limits: Limits<'_>) {
-        self.bytes += bytes;
-        limits.all.fetch_add(bytes, Ordering::Relaxed);
+    /// Counts the compressed forms that an entry got, if it has not left.
+    pub(super) fn add_compressed(&mut self, offset: u64, bytes: usize, limits: Limits<'_>) {
+        self.rare_counters().compressions += 1;
+        let counted = self.counted();
+        let Some(at) = find(&self.entries, offset) else {
+            return;
+        };
+        let logged = &mut self.entries[at];
+        let before = logged.compressed;
+        let added = u32::try_from(bytes).unwrap_or(u32::MAX);
+        logged.compressed = before.saturating_add(added);
+        let added = (logged.compressed - before) as usize;
+        let latest = self.rare.as_mut().and_then(|rare| rare.latest.as_mut());
+        if let (Some(latest), true) = (latest, logged.is_newest) {
+            latest.bytes += added;
+        }
+        self.bytes += added;
+        self.settle(counted, limits);
     }
 
     /// Returns the first offset that a chunk has not delivered.
     fn delivered(&self) -> u64 {
-        let slowest = self.cursors.iter().copied().min();
-        slowest.unwrap_or(u64::MAX).min(self.next)
+        let further = self.further.iter().flat_map(|further| &further.cursors);
+        let slowest = further.copied().fold(self.cursor, u64::min);
+        slowest.min(self.next)
     }
 
     /// Removes what nobody needs, and what exceeds the backlog. Returns whether it still exceeds the backlog because
     /// of a chunk that has not delivered.
     pub(super) fn trim(&mut self, limits: Limits<'_>, removed: &mut Removed<T>) -> bool {
         let delivered = self.delivered();
-        if self.behind == 0 {
-            self.remove_front(delivered, limits, removed);
+        if self.behind() == 0 {
+            let counted = self.counted();
+            self.remove_front(delivered, removed);
+            self.settle(counted, limits);
             return self.is_over(limits);
         }
         while self.is_over(limits) {
@@ -291,8 +352,10 @@ impl<T> Log<T> {
                 return self.delivered() < self.next;
             };
             if let Some(logged) = self.entries.remove(first) {
-                self.evicted_below = logged.offset + 1;
-                self.remove_bytes(logged.entry.bytes(), limits);
+                self.rare.get_or_insert_default().evicted_below = logged.offset + 1;
+                let counted = self.counted();
+                self.bytes -= logged.bytes();
+                self.settle(counted, limits);
                 removed.0.push_back(logged);
             }
         }
@@ -300,25 +363,25 @@ impl<T> Log<T> {
     }
 
     fn is_over(&self, limits: Limits<'_>) -> bool {
-        self.entries.len() > limits.messages + self.keys()
-            || self.bytes > limits.bytes + self.keyed_bytes()
+        let latest = self.latest();
+        let (keys, keyed_bytes) =
+            latest.map_or((0, 0), |latest| (latest.offsets.len(), latest.bytes));
+        self.entries.len() > limits.messages.saturating_add(keys)
+            || self.bytes > limits.bytes.saturating_add(keyed_bytes)
             || limits.all.load(Ordering::Relaxed) > limits.max_all
     }
 
-    fn keys(&self) -> usize {
-        let latest = self.latest.as_ref();
-        latest.map_or(0, |latest| latest.offsets.len())
-    }
-
-    fn keyed_bytes(&self) -> usize {
-        self.latest.as_ref().map_or(0, |latest| latest.bytes)
+    fn latest(&self) -> Option<&Latest> {
+        self.rare.as_ref()?.latest.as_ref()
     }
 
     /// Removes all entries below an offset.
-    fn remove_front(&mut self, below: u64, limits: Limits<'_>, removed: &mut Removed<T>) {
+    fn remove_front(&mut self, below: u64, removed: &mut Removed<T>) {
         if below == self.next {
-            self.remove_bytes(self.bytes, limits);
-            self.latest = None;
+            self.bytes = 0;
+            if let Some(rare) = &mut self.rare {
+                rare.latest = None;
+            }
             let entries = mem::take(&mut self.entries);
             match removed.0.is_empty() {
                 true => removed.0 = entries,
@@ -327,7 +390,7 @@ impl<T> Log<T> {
             return;
         }
         while let Some(logged) = self.entries.pop_front_if_below(below) {
-            self.remove_bytes(logged.entry.bytes(), limits);
+            self.bytes -= logged.bytes();
             self.forget_key(&logged);
             removed.0.push_back(logged);
         }
@@ -336,25 +399,18 @@ impl<T> Log<T> {
         }
     }
 
-    fn remove_bytes(&mut self, bytes: usize, limits: Limits<'_>) {
-        self.bytes -= bytes;
-        limits.all.fetch_sub(bytes, Ordering::Relaxed);
-    }
-
     fn forget_key(&mut self, logged: &Logged<T>) {
-        let (Some(latest), Some(key), true) =
-            (&mut self.latest, &logged.entry.key, logged.is_newest)
-        else {
+        let latest = self.rare.as_mut().and_then(|rare| rare.latest.as_mut());
+        let (Some(latest), Some(key), true) = (latest, &logged.entry.key, logged.is_newest) else {
             return;
         };
         latest.offsets.remove(key);
-        latest.bytes -= logged.entry.bytes();
+        latest.bytes -= logged.bytes();
     }
 
     /// Returns up to `max` entries that the chunk has to deliver.
     pub(super) fn undelivered(&self, chunk: usize, max: usize) -> Vec<Logged<T>> {
-        let cursor = self.cursors[chunk];
-        let entries = self.after(cursor);
+        let entries = self.after(self.cursor(chunk));
         entries.take(max).cloned().collect()
     }
 
@@ -368,15 +424,16 @@ impl<T> Log<T> {
 
     /// Moves the cursor of a chunk. Returns whether there is more to deliver.
     pub(super) fn delivered_up_to(&mut self, chunk: usize, offset: u64) -> bool {
-        if self.cursors[chunk] != u64::MAX {
-            self.cursors[chunk] = offset;
+        let cursor = self.cursor_mut(chunk);
+        if *cursor != u64::MAX {
+            *cursor = offset;
         }
         offset < self.next
     }
 
     /// Records that a chunk has no member any more.
     pub(super) fn end_chunk(&mut self, chunk: usize) {
-        self.cursors[chunk] = u64::MAX;
+        *self.cursor_mut(chunk) = u64::MAX;
     }
 }
 
@@ -395,5 +452,49 @@ impl<T> PopFront<T> for VecDeque<Logged<T>> {
     fn pop_front_if_below(&mut self, offset: u64) -> Option<Logged<T>> {
         self.front().filter(|logged| logged.offset < offset)?;
         self.pop_front()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::codec::SharedMessage;
+
+    fn push(log: &mut Log<()>, len: usize, limits: Limits<'_>) {
+        let message = SharedMessage::new(vec![0; len].into());
+        drop(log.push(Arc::new(Entry::message(message, None, None)), limits));
+    }
+
+    #[test]
+    fn the_hub_counts_only_rooms_with_members_behind_or_much_in_their_logs() {
+        let all = AtomicUsize::new(0);
+        let counted = || all.load(Ordering::Relaxed);
+        let limits = Limits {
+            overflow: Overflow::DropOldest,
+            messages: 1024,
+            bytes: 1024 * 1024,
+            all: &all,
+            max_all: usize::MAX,
+        };
+        let mut log = Log::default();
+        log.begin_chunk(0);
+        log.join();
+        for _ in 0..10 {
+            push(&mut log, 1000, limits);
+            assert_eq!(counted(), 0);
+        }
+        log.add_behind(2, limits);
+        assert_eq!(counted(), log.bytes());
+        push(&mut log, 1000, limits);
+        assert_eq!(counted(), 11 * 1128);
+        log.remove_behind(limits);
+        assert_eq!(counted(), 11 * 1128);
+        log.remove_behind(limits);
+        assert_eq!(counted(), 0);
+        push(&mut log, 100_000, limits);
+        assert_eq!(counted(), log.bytes() - UNCOUNTED);
+        log.delivered_up_to(0, log.next());
+        assert!(!log.trim(limits, &mut Removed::default()));
+        assert_eq!((counted(), log.bytes()), (0, 0));
     }
 }

@@ -1,13 +1,6 @@
 //! A member: one connection in one room, until it leaves.
 
-use std::{
-    fmt,
-    sync::{
-        Arc,
-        atomic::{AtomicU32, Ordering},
-    },
-    task::Wake,
-};
+use std::{fmt, sync::Arc, task::Wake};
 
 use super::{RoomState, names::MemberId};
 use crate::socket::Link;
@@ -26,55 +19,32 @@ pub enum LeaveReason {
 
 pub(super) struct Member<T> {
     id: MemberId,
-    pub(super) is_silent: bool,
-    /// Its ticket in the connection; 0 before there is one.
-    ticket: AtomicU32,
     link: Arc<Link>,
     room: Arc<RoomState<T>>,
 }
 
 impl<T> Member<T> {
-    pub(super) const fn new(
-        id: MemberId,
-        is_silent: bool,
-        link: Arc<Link>,
-        room: Arc<RoomState<T>>,
-    ) -> Self {
-        Self {
-            id,
-            is_silent,
-            ticket: AtomicU32::new(0),
-            link,
-            room,
-        }
+    pub(super) const fn new(id: MemberId, link: Arc<Link>, room: Arc<RoomState<T>>) -> Self {
+        Self { id, link, room }
     }
 
     pub(super) const fn id(&self) -> MemberId {
         self.id
     }
 
-    pub(super) fn link(&self) -> &Link {
+    pub(super) const fn link(&self) -> &Arc<Link> {
         &self.link
     }
 
     pub(super) const fn room(&self) -> &Arc<RoomState<T>> {
         &self.room
     }
-
-    /// Sets the ticket. The lock of the room's roster is held: nobody can remove the member before.
-    pub(super) fn set_ticket(&self, ticket: u32) {
-        self.ticket.store(ticket, Ordering::Relaxed);
-    }
-
-    pub(super) fn ticket(&self) -> u32 {
-        self.ticket.load(Ordering::Relaxed)
-    }
 }
 
 impl<T: Send + Sync + 'static> Member<T> {
-    /// Removes the member. Returns whether it was still one.
-    pub(super) fn leave(&self, reason: LeaveReason) -> bool {
-        self.room.leave(self.id, reason)
+    /// Removes the member, perhaps because it is too slow. Returns whether it was still one.
+    pub(super) fn leave(&self, reason: LeaveReason, is_too_slow: bool) -> bool {
+        self.room.leave(self.id, reason, is_too_slow)
     }
 }
 
@@ -83,7 +53,7 @@ impl<T: Send + Sync + 'static> Wake for Member<T> {
     fn wake(self: Arc<Self>) {
         match self.link.is_over() {
             true => {
-                self.leave(LeaveReason::Closed);
+                self.leave(LeaveReason::Closed, false);
             }
             false => self.room.catch_up(self.id),
         }

@@ -10,11 +10,12 @@ use std::{
 
 use super::{
     Room,
-    chunk::Lag,
     error::{JoinError, PublishError},
     member::{LeaveReason, Member},
     names::{Key, MemberId},
+    presence::Card,
     publication::{Publication, Sent},
+    seat::Lag,
     shared::Shared,
 };
 use crate::{
@@ -59,7 +60,7 @@ impl AsSender for Sender {}
 ///
 /// # Panics
 ///
-/// Outside of a tokio runtime.
+/// Outside of a tokio runtime, if the room has no member and no watch yet. Nothing has changed then.
 #[must_use = "it joins when it is awaited"]
 pub struct Join<T = ()> {
     hub: Arc<Shared<T>>,
@@ -144,7 +145,8 @@ impl<T: Send + Sync + 'static> Future for Joining<T> {
             key,
             is_silent,
         } = join;
-        let member = hub.join(&name, &link, Arc::new(value), key, is_silent);
+        let card = (!is_silent).then(|| Arc::new(Card { key, value }));
+        let member = hub.join(&name, &link, card);
         Poll::Ready(member.map(|member| Membership {
             member,
             is_kept: false,
@@ -159,6 +161,9 @@ impl<T> fmt::Debug for Joining<T> {
 }
 
 /// A connection's membership in a room. Dropping it leaves the room.
+///
+/// Keep it in a variable: `let _lobby = room.join(&socket, ()).await?` stays until the end of the scope, but
+/// `let _ = room.join(&socket, ()).await?` leaves at once. [`keep`](Self::keep) needs no variable.
 ///
 /// A membership also ends with its connection, even if the handler still runs; by [`Room::remove`]; and by
 /// [`Overflow::Disconnect`](super::Overflow::Disconnect). Whichever comes first counts, and the guard then does nothing.
@@ -212,8 +217,11 @@ impl<T: Send + Sync + 'static> Membership<T> {
 
     /// Sets the member's value, and tells others of it. Returns whether it still is a member. The old value is dropped
     /// once nobody uses it.
+    ///
+    /// Of members with the same [key](Join::key), others see the value of the oldest one. That of another one is seen
+    /// once the older ones have left.
     pub fn set(&self, value: T) -> bool {
-        self.member.room().set(self.id(), Arc::new(value))
+        self.member.room().set(self.id(), value)
     }
 
     /// Returns how far the member is behind, and how many messages it has missed. Both are 0 once it has left.
@@ -236,7 +244,7 @@ impl<T: Send + Sync + 'static> Membership<T> {
 impl<T: Send + Sync + 'static> Drop for Membership<T> {
     fn drop(&mut self) {
         if !self.is_kept {
-            self.member.leave(LeaveReason::Left);
+            self.member.leave(LeaveReason::Left, false);
         }
     }
 }

@@ -35,13 +35,16 @@
 //! | `room`, `membership`, `publication` | what handlers use |
 //! | `config`, `error`, `names`, `counts` | settings, errors, names, counts |
 //! | `shared` | the rooms by name |
-//! | `state` | a room, and the ways through its locks |
-//! | `log` | the entries that members have not got yet |
-//! | `chunk` | up to 128 members, and where in the log each of them is |
+//! | `state`, `state/joins` | a room, and the ways through its locks |
+//! | `log`, `entry` | the entries that members have not got yet |
+//! | `chunk`, `seat` | up to 128 members, and where in the log each of them is |
+//! | `compression` | messages that members share compressed |
+//! | `turns` | what a member that is behind gets first |
 //! | `member` | a connection in a room, which its connection wakes |
 //! | `tasks` | delivering, and telling members of changes |
 //! | `roster`, `presence`, `watch` | who is there |
 //! | `envelope`, `json` | how members see all of that |
+//! | `report` | what is logged about slow members |
 
 #![cfg_attr(
     all(test, tower_websocket_loom),
@@ -49,8 +52,10 @@
 )]
 
 mod chunk;
+mod compression;
 mod config;
 mod counts;
+mod entry;
 mod envelope;
 mod error;
 mod json;
@@ -62,22 +67,26 @@ mod membership;
 mod names;
 mod presence;
 mod publication;
+mod report;
 mod room;
 mod roster;
+mod seat;
 mod shared;
+#[cfg(all(test, not(tower_websocket_loom), target_pointer_width = "64"))]
+mod sizes;
 mod state;
 #[cfg(not(all(test, tower_websocket_loom)))]
 mod tasks;
 #[cfg(all(test, tower_websocket_loom))]
 use self::loom::tasks;
+mod turns;
 mod watch;
 
 use std::{fmt, sync::Arc};
 
 pub use self::{
-    chunk::Lag,
     config::{HubConfig, Overflow, RoomConfig},
-    counts::HubCounts,
+    counts::{HubCounts, LostBy, RefusedBy},
     envelope::{Envelope, Json, Plain},
     error::{JoinError, PublishError},
     member::LeaveReason,
@@ -86,6 +95,7 @@ pub use self::{
     presence::{Presence, Roster},
     publication::{Publication, Sent},
     room::Room,
+    seat::Lag,
     watch::{Event, Watch},
 };
 // A room, its chunks and its members name each other: they do so through these names, as parts of one type.
@@ -146,15 +156,7 @@ impl<T: Send + Sync + 'static> Hub<T> {
     /// Returns what the hub has done so far, and what it holds. It takes time in proportion to the number of members.
     #[must_use]
     pub fn counts(&self) -> HubCounts {
-        let mut counts = self.shared.counts.read();
-        for room in self.shared.all() {
-            let room = room.counts();
-            counts.rooms += room.rooms;
-            counts.members += room.members;
-            counts.behind += room.behind;
-            counts.backlog_bytes += room.backlog_bytes;
-        }
-        counts
+        self.shared.counts()
     }
 }
 

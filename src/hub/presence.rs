@@ -7,13 +7,19 @@ use super::names::{Key, MemberId};
 /// Who is in a room: a member, or all members with the same key.
 pub struct Presence<T> {
     id: MemberId,
-    key: Option<Key>,
-    value: Arc<T>,
+    card: Arc<Card<T>>,
+}
+
+/// What others see of a member.
+#[derive(Debug)]
+pub(super) struct Card<T> {
+    pub(super) key: Option<Key>,
+    pub(super) value: T,
 }
 
 impl<T> Presence<T> {
-    pub(super) const fn new(id: MemberId, key: Option<Key>, value: Arc<T>) -> Self {
-        Self { id, key, value }
+    pub(super) const fn new(id: MemberId, card: Arc<Card<T>>) -> Self {
+        Self { id, card }
     }
 
     /// Returns the member. With a key, this is the oldest one that is still there.
@@ -24,14 +30,14 @@ impl<T> Presence<T> {
 
     /// Returns the key with which it joined ([`Join::key`](super::Join::key)).
     #[must_use]
-    pub const fn key(&self) -> Option<&Key> {
-        self.key.as_ref()
+    pub fn key(&self) -> Option<&Key> {
+        self.card.key.as_ref()
     }
 
     /// Returns its value: that of its join, or of the last [`Membership::set`](super::Membership::set).
     #[must_use]
     pub fn value(&self) -> &T {
-        &self.value
+        &self.card.value
     }
 }
 
@@ -39,8 +45,7 @@ impl<T> Clone for Presence<T> {
     fn clone(&self) -> Self {
         Self {
             id: self.id,
-            key: self.key.clone(),
-            value: Arc::clone(&self.value),
+            card: Arc::clone(&self.card),
         }
     }
 }
@@ -49,8 +54,8 @@ impl<T: fmt::Debug> fmt::Debug for Presence<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Presence")
             .field("id", &self.id)
-            .field("key", &self.key)
-            .field("value", &self.value)
+            .field("key", &self.card.key)
+            .field("value", &self.card.value)
             .finish()
     }
 }
@@ -118,8 +123,11 @@ pub(super) enum News<T> {
         updated: Vec<Presence<T>>,
         left: Vec<(MemberId, Option<Key>)>,
     },
-    /// All members.
-    Roster { members: Vec<Presence<T>> },
+    /// All members. `is_for_all`: also for members that had a list, which is not true any more.
+    Roster {
+        members: Vec<Presence<T>>,
+        is_for_all: bool,
+    },
     /// The number of members of a room that is too large for more.
     Number { members: usize, is_roster: bool },
 }
@@ -133,12 +141,24 @@ impl<T> News<T> {
                 updated,
                 left,
             } => joined.len() + updated.len() + left.len(),
-            Self::Roster { members } => members.len(),
+            Self::Roster { members, .. } => members.len(),
             Self::Number { .. } => 0,
         }
     }
 
-    /// Returns whether this is for members that need all members, not for those that know them.
+    /// Returns whether this is for a member that does, or does not, need all members.
+    pub(super) const fn is_for(&self, needs_roster: bool) -> bool {
+        let is_for_all = matches!(
+            self,
+            Self::Roster {
+                is_for_all: true,
+                ..
+            }
+        );
+        is_for_all || self.is_roster() == needs_roster
+    }
+
+    /// Returns whether this says all that a member has to know.
     pub(super) const fn is_roster(&self) -> bool {
         matches!(
             self,

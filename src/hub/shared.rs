@@ -1,8 +1,9 @@
 //! What the clones of a hub share: its rooms by name.
 
 use std::{
-    collections::{HashMap, hash_map::RandomState},
-    hash::BuildHasher,
+    borrow::Borrow,
+    collections::{HashSet, hash_map::RandomState},
+    hash::{BuildHasher, Hash, Hasher},
     sync::{
         Arc, PoisonError,
         atomic::{AtomicU64, AtomicUsize, Ordering},
@@ -11,10 +12,12 @@ use std::{
 
 use super::{
     config::{ByName, HubConfig},
-    counts::{Counters, add},
+    counts::HubCounts,
     error::JoinError,
     member::Member,
-    names::{Key, is_name},
+    names::is_name,
+    presence::Card,
+    report::Line,
     state::{Joining, RoomState},
     tasks::Tasks,
     watch::Watch,
@@ -32,35 +35,104 @@ const SHARDS: usize = if cfg!(all(test, tower_websocket_loom)) {
     64
 };
 
-type Rooms<T> = HashMap<Arc<str>, Arc<RoomState<T>>, RandomState>;
+/// A part of the table of rooms. It has cache lines of its own, so that publishers of other rooms do not wait for them.
+#[repr(align(128))]
+struct Shard<T>(Mutex<Rooms<T>>);
+
+struct Rooms<T> {
+    by_name: HashSet<Named<T>, RandomState>,
+    /// The counts of the rooms that have ended, and of joins for which there was no room.
+    ended: HubCounts,
+}
+
+/// A room in the table, found by its name.
+struct Named<T>(Arc<RoomState<T>>);
+
+impl<T> Borrow<str> for Named<T> {
+    fn borrow(&self) -> &str {
+        self.0.name()
+    }
+}
+
+impl<T> Hash for Named<T> {
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        str::hash(self.0.name(), state);
+    }
+}
+
+impl<T> PartialEq for Named<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.0.name() == other.0.name()
+    }
+}
+
+impl<T> Eq for Named<T> {}
+
+/// A room that was removed from the table.
+#[must_use = "it is dropped, and its last line is logged, without a lock"]
+struct Removed<T> {
+    room: Arc<RoomState<T>>,
+    line: Option<Line>,
+}
+
+impl<T> Rooms<T> {
+    /// Removes a room that is gone, and keeps its counts.
+    fn remove(&mut self, room: &RoomState<T>) -> Option<Removed<T>> {
+        let found = self.by_name.get(&**room.name())?;
+        if !std::ptr::eq(&raw const *found.0, room) {
+            return None;
+        }
+        let Named(room) = self.by_name.take(&**room.name())?;
+        let (counts, line) = room.take_done();
+        self.ended += counts;
+        Some(Removed { room, line })
+    }
+}
+
+impl<T> Removed<T> {
+    fn finish(self) {
+        if let Some(line) = self.line {
+            self.room.log_line(line);
+        }
+    }
+}
 
 pub(super) struct Shared<T> {
-    shards: [Mutex<Rooms<T>>; SHARDS],
+    shards: [Shard<T>; SHARDS],
     hasher: RandomState,
-    rooms: AtomicUsize,
     config: ByName<T>,
     max_rooms: usize,
     pub(super) max_rooms_per_connection: usize,
     pub(super) max_backlog: usize,
-    /// The bytes in the backlogs of all rooms.
-    pub(super) backlog: AtomicUsize,
-    pub(super) counts: Counters,
+    pub(super) backlog: Backlog,
+    rooms: AtomicUsize,
     serial: AtomicU64,
 }
+
+/// The bytes in the backlogs of all rooms, without what a room in which nobody is behind may have. All publishers read
+/// it, so it has a cache line of its own.
+#[derive(Debug, Default)]
+#[repr(align(128))]
+pub(super) struct Backlog(pub(super) AtomicUsize);
 
 impl<T> Shared<T> {
     pub(super) fn new(config: HubConfig<T>) -> Self {
         let hasher = RandomState::new();
+        let shard = |_| {
+            Shard(Mutex::new(Rooms {
+                by_name: HashSet::with_hasher(hasher.clone()),
+                ended: HubCounts::default(),
+            }))
+        };
         Self {
-            shards: std::array::from_fn(|_| Mutex::new(HashMap::with_hasher(hasher.clone()))),
+            shards: std::array::from_fn(shard),
             hasher,
-            rooms: AtomicUsize::new(0),
             config: config.rooms,
             max_rooms: config.max_rooms,
             max_rooms_per_connection: config.max_rooms_per_connection,
             max_backlog: config.max_backlog,
-            backlog: AtomicUsize::new(0),
-            counts: Counters::default(),
+            backlog: Backlog::default(),
+            rooms: AtomicUsize::new(0),
             serial: AtomicU64::new(0),
         }
     }
@@ -72,38 +144,57 @@ impl<T> Shared<T> {
 
     fn shard(&self, name: &str) -> MutexGuard<'_, Rooms<T>> {
         let shard = self.hasher.hash_one(name) as usize % SHARDS;
-        let shard = self.shards[shard].lock();
+        let Shard(shard) = &self.shards[shard];
         // No code of others runs under the lock.
-        shard.unwrap_or_else(PoisonError::into_inner)
+        shard.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(super) fn find(&self, name: &str) -> Option<Arc<RoomState<T>>> {
-        self.shard(name).get(name).map(Arc::clone)
+        let rooms = self.shard(name);
+        let Named(room) = rooms.by_name.get(name)?;
+        Some(Arc::clone(room))
     }
 
     /// Removes a room that is gone, unless a new one has its name already.
     pub(super) fn remove(&self, room: &RoomState<T>) {
         let mut rooms = self.shard(room.name());
-        let found = rooms.get(&**room.name());
-        let is_same = found.is_some_and(|found| std::ptr::eq(&raw const **found, room));
-        let removed = is_same.then(|| rooms.remove_entry(&**room.name()));
-        if rooms.capacity() > 4 * rooms.len().max(8) {
-            rooms.shrink_to_fit();
+        let removed = rooms.remove(room);
+        let (len, capacity) = (rooms.by_name.len(), rooms.by_name.capacity());
+        if capacity > 4 * len.max(8) {
+            rooms.by_name.shrink_to_fit();
         }
         drop(rooms);
-        if removed.is_some() {
+        if let Some(removed) = removed {
             self.rooms.fetch_sub(1, Ordering::Relaxed);
+            removed.finish();
         }
     }
 
     /// Returns all rooms.
     pub(super) fn all(&self) -> Vec<Arc<RoomState<T>>> {
-        let mut all = Vec::new();
-        for shard in &self.shards {
+        self.counted().1
+    }
+
+    /// Returns what all rooms have done, and those that there are. A room is counted either as one of these or as ended.
+    fn counted(&self) -> (HubCounts, Vec<Arc<RoomState<T>>>) {
+        let (mut counts, mut all) = (HubCounts::default(), Vec::new());
+        for Shard(shard) in &self.shards {
             let rooms = shard.lock().unwrap_or_else(PoisonError::into_inner);
-            all.extend(rooms.values().map(Arc::clone));
+            counts += rooms.ended;
+            for Named(room) in &rooms.by_name {
+                counts += room.done();
+                all.push(Arc::clone(room));
+            }
         }
-        all
+        (counts, all)
+    }
+
+    pub(super) fn counts(&self) -> HubCounts {
+        let (mut counts, all) = self.counted();
+        for room in all {
+            room.add_present(&mut counts);
+        }
+        counts.totalled()
     }
 }
 
@@ -123,13 +214,13 @@ impl<T: Send + Sync + 'static> Shared<T> {
         let made = RoomState::new(Arc::clone(self), Arc::clone(name), config, Tasks::here());
         let made = Arc::new(made);
         let mut rooms = self.shard(name);
-        let replaced = match rooms.get(name) {
-            Some(room) if !is_gone(room) => {
-                let room = Arc::clone(room);
+        let found = rooms.by_name.get(&**name);
+        let replaced = match found.map(|Named(room)| Arc::clone(room)) {
+            Some(room) if !is_gone(&room) => {
                 drop(rooms);
                 return Ok(room);
             }
-            Some(_) => rooms.remove(name),
+            Some(room) => rooms.remove(&room),
             None => {
                 let was = self.rooms.fetch_add(1, Ordering::Relaxed);
                 if was >= self.max_rooms {
@@ -140,45 +231,34 @@ impl<T: Send + Sync + 'static> Shared<T> {
                 None
             }
         };
-        rooms.insert(Arc::clone(name), Arc::clone(&made));
+        rooms.by_name.insert(Named(Arc::clone(&made)));
         drop(rooms);
-        drop(replaced);
+        if let Some(replaced) = replaced {
+            replaced.finish();
+        }
         Ok(made)
     }
 
+    /// Has a connection join a room. Without a card it is silent.
     pub(super) fn join(
         self: &Arc<Self>,
         name: &Arc<str>,
         link: &Arc<Link>,
-        value: Arc<T>,
-        key: Option<Key>,
-        is_silent: bool,
-    ) -> Result<Arc<Member<T>>, JoinError> {
-        let joined = self.try_join(name, link, value, key, is_silent);
-        if joined.is_err() {
-            add(&self.counts.refused, 1);
-        }
-        joined
-    }
-
-    fn try_join(
-        self: &Arc<Self>,
-        name: &Arc<str>,
-        link: &Arc<Link>,
-        mut value: Arc<T>,
-        mut key: Option<Key>,
-        is_silent: bool,
+        mut card: Option<Arc<Card<T>>>,
     ) -> Result<Arc<Member<T>>, JoinError> {
         if !is_name(name) {
-            return Err(JoinError::Name);
+            return Err(self.refuse(name, JoinError::Name));
         }
         let mut gone = None;
         loop {
-            let room = self.room(name, gone.as_ref())?;
-            match room.join(link, value, key, is_silent) {
+            let room = match self.room(name, gone.as_ref()) {
+                Ok(room) => room,
+                Err(error) => return Err(self.refuse(name, error)),
+            };
+            match room.join(link, card) {
                 Ok(Joining::Joined(member)) => return Ok(member),
-                Ok(Joining::Gone(own_value, own_key)) => {
-                    (value, key) = (own_value, own_key);
+                Ok(Joining::Gone(own)) => {
+                    card = own;
                     gone = Some(room);
                 }
                 Err(error) => {
@@ -187,6 +267,12 @@ impl<T: Send + Sync + 'static> Shared<T> {
                 }
             }
         }
+    }
+
+    /// Counts a join for which there is no room.
+    fn refuse(&self, name: &str, error: JoinError) -> JoinError {
+        self.shard(name).ended.refused_by.add(&error);
+        error
     }
 
     pub(super) fn watch(self: &Arc<Self>, name: &Arc<str>) -> Result<Watch<T>, JoinError> {

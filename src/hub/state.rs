@@ -3,50 +3,88 @@
 //! Locks are taken in this order: members, chunk, log, connection. No code of the user runs under one: wakers are
 //! called, and payloads and values are dropped, after all are released.
 
+mod joins;
+
 use std::{
+    cell::Cell,
     fmt, mem,
     sync::{Arc, PoisonError},
-    task::Waker,
 };
 
+pub(super) use self::joins::Joining;
 use super::{
     Shared,
-    chunk::{After, BATCH, Chunk, Lag, SEATS, Seat},
-    config::{Overflow, RoomConfig},
-    counts::{Counters, HubCounts, add},
-    error::{JoinError, PublishError},
-    log::{Entry, Kind, Limits, Log, Removed},
-    member::{LeaveReason, Member},
-    names::{Key, MemberId},
+    chunk::{After, BATCH, Chunk, SEATS},
+    compression::{Compressed, compress},
+    config::{Overflow, RoomConfig, Settings},
+    counts::{HubCounts, Tally},
+    entry::{Entry, Kind},
+    error::PublishError,
+    log::{FurtherChunks, Limits, Log, Removed},
+    names::MemberId,
     presence::Roster,
     publication::{Publication, Sent},
-    roster::{Aside, Members},
+    report::Line,
+    roster::{Gathered, Members},
+    seat::Lag,
     tasks::Tasks,
-    watch::Queue,
 };
 use crate::{
     codec::SharedMessage,
     socket::{
-        Entered, Link, now,
+        now,
         sync::{Mutex, MutexGuard},
     },
 };
 
+thread_local! {
+    /// The user's code runs in this thread and makes a part of a message. It may send, but then must not wait for
+    /// messages to be made.
+    static IS_PREPARING: Cell<bool> = const { Cell::new(false) };
+}
+
 pub(super) struct RoomState<T> {
     pub(super) hub: Arc<Shared<T>>,
     name: Arc<str>,
-    config: RoomConfig<T>,
+    settings: Settings<T>,
     members: Mutex<Members<T>>,
     log: Mutex<Log<T>>,
-    counts: Counters,
+    /// The first members. Most rooms have no others.
+    first: Chunk<T>,
     tasks: Tasks,
 }
 
-/// The result of joining a room that may just have been removed.
-pub(super) enum Joining<T> {
-    Joined(Arc<Member<T>>),
-    /// The room was removed. The value comes back.
-    Gone(Arc<T>, Option<Key>),
+/// What is left to deliver to a chunk.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Delivered {
+    All,
+    Some,
+    /// Another task compresses the next entry, and schedules the chunk then.
+    Busy,
+}
+
+/// The chunks of a room at one moment.
+struct Chunks<'a, T> {
+    first: &'a Chunk<T>,
+    further: Option<FurtherChunks<T>>,
+}
+
+impl<T> Chunks<'_, T> {
+    fn get(&self, number: usize) -> Option<&Chunk<T>> {
+        match number {
+            0 => Some(self.first),
+            _ => Some(self.further.as_ref()?.get(number - 1)?),
+        }
+    }
+
+    fn of(&self, id: MemberId) -> Option<&Chunk<T>> {
+        self.get(id.place() / SEATS)
+    }
+
+    fn iter(&self) -> impl Iterator<Item = &Chunk<T>> {
+        let further = self.further.iter().flat_map(|further| further.iter());
+        std::iter::once(self.first).chain(further.map(|chunk| &**chunk))
+    }
 }
 
 impl<T> RoomState<T> {
@@ -56,13 +94,16 @@ impl<T> RoomState<T> {
         config: RoomConfig<T>,
         tasks: Tasks,
     ) -> Self {
+        let has_news = config.form.has_news();
+        let gathered =
+            has_news.then(|| Gathered::new(config.presence_interval, config.max_listed).into());
         Self {
             hub,
             name,
-            config,
-            members: Mutex::new(Members::default()),
+            settings: Settings::new(config),
+            members: Mutex::new(Members::new(gathered)),
             log: Mutex::new(Log::default()),
-            counts: Counters::default(),
+            first: Chunk::default(),
             tasks,
         }
     }
@@ -85,15 +126,34 @@ impl<T> RoomState<T> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn chunks<'a>(&'a self, log: &Log<T>) -> Chunks<'a, T> {
+        Chunks {
+            first: &self.first,
+            further: log.further(),
+        }
+    }
+
     fn limits(&self) -> Limits<'_> {
-        let (messages, bytes) = self.config.backlog;
         Limits {
-            overflow: self.config.overflow,
-            messages,
-            bytes,
-            all: &self.hub.backlog,
+            overflow: self.settings.overflow,
+            messages: self.settings.max_messages as usize,
+            bytes: self.settings.max_bytes,
+            all: &self.hub.backlog.0,
             max_all: self.hub.max_backlog,
         }
+    }
+
+    /// Counts what was done, and returns what is to be logged.
+    fn count(&self, log: &mut Log<T>, tally: &Tally) -> Option<Line> {
+        log.count(tally);
+        match tally.lost | tally.disconnected {
+            0 => None,
+            _ => log.line(now),
+        }
+    }
+
+    pub(super) fn log_line(&self, line: Line) {
+        line.log(&self.name, self.settings.overflow);
     }
 
     pub(super) fn len(&self) -> usize {
@@ -107,191 +167,42 @@ impl<T> RoomState<T> {
         members.roster()
     }
 
+    /// Returns what the room has done so far.
+    pub(super) fn done(&self) -> HubCounts {
+        self.log().counts(self.settings.overflow)
+    }
+
+    /// Takes what the room has done, because it has ended, and what is still to be logged.
+    pub(super) fn take_done(&self) -> (HubCounts, Option<Line>) {
+        self.log().end(self.settings.overflow)
+    }
+
     pub(super) fn counts(&self) -> HubCounts {
-        let mut counts = self.counts.read();
-        counts.members = self.len();
-        counts.rooms = usize::from(counts.members > 0);
-        let log = self.log();
-        counts.backlog_bytes = log.bytes();
-        let chunks = Arc::clone(&log.chunks);
-        drop(log);
-        for chunk in chunks.iter() {
-            let mut seats = chunk.lock();
-            counts.behind += seats.iter_mut().filter(|seat| seat.is_behind).count();
-        }
+        let mut counts = self.done();
+        self.add_present(&mut counts);
         counts
     }
 
-    pub(super) fn remove_watch(&self, queue: &Arc<Queue<T>>) {
-        let mut members = self.members();
-        let watch = members.remove_watch(queue);
-        let is_gone = self.end_if_unused(&mut members);
-        drop(members);
-        drop(watch);
-        if is_gone {
-            self.hub.remove(self);
+    /// Adds what the room holds.
+    pub(super) fn add_present(&self, counts: &mut HubCounts) {
+        let members = self.len();
+        counts.members += members;
+        counts.rooms += usize::from(members > 0);
+        let log = self.log();
+        counts.backlog_bytes += log.bytes();
+        let chunks = self.chunks(&log);
+        drop(log);
+        for chunk in chunks.iter() {
+            let mut seats = chunk.lock();
+            counts.behind += seats.iter_mut().filter(|seat| seat.is_behind()).count();
         }
-    }
-
-    /// Removes a room that nobody has joined from the hub.
-    pub(super) fn release(&self) {
-        let mut members = self.members();
-        let is_gone = self.end_if_unused(&mut members);
-        drop(members);
-        if is_gone {
-            self.hub.remove(self);
-        }
-    }
-
-    /// Marks a room that nobody needs. Returns whether it has to be removed from the hub.
-    fn end_if_unused(&self, members: &mut Members<T>) -> bool {
-        if !members.is_unused() || mem::replace(&mut members.is_gone, true) {
-            return false;
-        }
-        self.tasks.cancel();
-        true
     }
 }
 
 impl<T: Send + Sync + 'static> RoomState<T> {
-    pub(super) fn join(
-        self: &Arc<Self>,
-        link: &Arc<Link>,
-        value: Arc<T>,
-        key: Option<Key>,
-        is_silent: bool,
-    ) -> Result<Joining<T>, JoinError> {
-        let mut aside = Aside::default();
-        let mut members = self.members();
-        if members.is_gone {
-            return Ok(Joining::Gone(value, key));
-        }
-        if members.count() >= self.config.max_members {
-            return Err(JoinError::RoomFull);
-        }
-        let place = members.next_place();
-        let id = MemberId::new(self.hub.next_serial(), place);
-        let member = Arc::new(Member::new(
-            id,
-            is_silent,
-            Arc::clone(link),
-            Arc::clone(self),
-        ));
-        let waker = Waker::from(Arc::clone(&member));
-        let ticket = match link.enter_room(self.hub.max_rooms_per_connection, waker) {
-            Entered::Ticket(ticket) => ticket,
-            refused => {
-                drop(members);
-                return Err(match refused {
-                    Entered::TooMany => JoinError::TooManyMemberships,
-                    Entered::Ticket(_) | Entered::Closed => JoinError::Closed,
-                });
-            }
-        };
-        member.set_ticket(ticket);
-        let has_news = self.config.form.has_news();
-        self.seat(&member, has_news);
-        members.join(Arc::clone(&member), key, value, &mut aside);
-        if has_news {
-            members.gathered.wants_roster = true;
-        }
-        self.tell_later(&mut members);
-        drop(members);
-        aside.run();
-        add(&self.counts.joined, 1);
-        add(&self.hub.counts.joined, 1);
-        Ok(Joining::Joined(member))
-    }
-
-    /// Gives a member its place in the log: it gets what comes from now on.
-    fn seat(&self, member: &Arc<Member<T>>, needs_roster: bool) {
-        let number = member.id().place() / SEATS;
-        let mut log = self.log();
-        while log.chunks.len() <= number {
-            let chunk = Chunk::new(log.chunks.len());
-            log.add_chunk(Arc::new(chunk));
-        }
-        let chunk = Arc::clone(&log.chunks[number]);
-        drop(log);
-        let mut seats = chunk.lock();
-        let mut log = self.log();
-        if seats.members == 0 {
-            log.begin_chunk(number);
-            seats.next = log.next();
-        }
-        log.members += 1;
-        let seat = Seat::new(Arc::clone(member), log.next(), needs_roster);
-        drop(log);
-        seats.enter(seat);
-    }
-
-    /// Removes a member. Returns whether it was one.
-    pub(super) fn leave(self: &Arc<Self>, id: MemberId, reason: LeaveReason) -> bool {
-        let mut aside = Aside::default();
-        let mut removed = Removed::default();
-        let mut members = self.members();
-        let Some((member, value)) = members.leave(id, reason, &mut aside) else {
-            return false;
-        };
-        let number = id.place() / SEATS;
-        let chunk = Arc::clone(&self.log().chunks[number]);
-        let mut seats = chunk.lock();
-        let seat = seats.leave(id);
-        let mut log = self.log();
-        log.members -= 1;
-        if seats.members == 0 {
-            log.end_chunk(number);
-        }
-        if let Some(seat) = seat.as_ref().filter(|seat| seat.is_behind) {
-            if self.keeps() {
-                log.behind -= 1;
-            }
-            let left = log.after(0);
-            let tally = seat.end(left.take_while(|logged| logged.offset < seats.next));
-            self.counts.add(&tally);
-            self.hub.counts.add(&tally);
-        }
-        log.trim(self.limits(), &mut removed);
-        drop(log);
-        drop(seats);
-        let is_gone = self.end_if_unused(&mut members);
-        if !is_gone {
-            self.tell_later(&mut members);
-        }
-        drop(members);
-        member.link().leave_room(member.ticket());
-        aside.run();
-        drop((removed, seat, value));
-        if is_gone {
-            self.hub.remove(self);
-        }
-        true
-    }
-
     /// Returns whether the log keeps entries for members that are behind.
     fn keeps(&self) -> bool {
-        self.config.overflow != Overflow::DropNewest
-    }
-
-    pub(super) fn set(self: &Arc<Self>, id: MemberId, value: Arc<T>) -> bool {
-        let mut aside = Aside::default();
-        let mut members = self.members();
-        let is_member = members.has(id);
-        let old = members.set(id, value, &mut aside);
-        self.tell_later(&mut members);
-        drop(members);
-        aside.run();
-        drop(old);
-        is_member
-    }
-
-    pub(super) fn add_watch(&self, queue: &Arc<Queue<T>>) -> bool {
-        let mut members = self.members();
-        if members.is_gone {
-            return false;
-        }
-        members.add_watch(Arc::clone(queue));
-        true
+        self.settings.overflow != Overflow::DropNewest
     }
 
     pub(super) fn publish(
@@ -304,18 +215,14 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             except,
             key,
         } = publication;
-        let (len, max) = (message.len(), self.config.max_message_size);
+        let (len, max) = (message.len(), self.settings.max_message_size as usize);
         if len > max {
             return Err(PublishError::TooLarge { len, max });
         }
-        let message = self.config.form.message(&self.name, by, message)?;
+        let message = self.settings.form.message(&self.name, by, message)?;
         let is_left_out = except.is_some_and(|except| self.members().has(except));
         let entry = Entry::message(SharedMessage::new(message), except, key);
         let members = self.append(Arc::new(entry));
-        if members > 0 {
-            add(&self.counts.sent, 1);
-            add(&self.hub.counts.sent, 1);
-        }
         Ok(Sent {
             members_here: members.saturating_sub(usize::from(is_left_out)),
         })
@@ -324,20 +231,21 @@ impl<T: Send + Sync + 'static> RoomState<T> {
     /// Appends an entry to the log, and has it delivered. Returns the number of members.
     fn append(self: &Arc<Self>, entry: Arc<Entry<T>>) -> usize {
         let mut log = self.log();
-        let members = log.members;
+        let members = log.members as usize;
         if members == 0 {
             drop(log);
             return 0;
         }
+        log.count_sent();
         let mut removed = log.push(entry, self.limits());
-        let chunks = Arc::clone(&log.chunks);
+        let chunks = self.chunks(&log);
         let waits_for_chunks = log.trim(self.limits(), &mut removed);
         drop(log);
         drop(removed);
-        if waits_for_chunks {
+        if waits_for_chunks && !IS_PREPARING.get() {
             // This task is faster than those of the chunks, so it does their work.
-            for chunk in chunks.iter() {
-                while self.deliver(chunk) {}
+            for number in 0..chunks.iter().count() {
+                self.deliver_all(number);
             }
             let mut removed = Removed::default();
             let mut log = self.log();
@@ -345,35 +253,87 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             drop(log);
             drop(removed);
         }
-        for chunk in chunks.iter() {
-            if chunk.schedule() {
-                self.tasks.deliver(self, chunk);
-            }
-        }
+        self.schedule(&chunks);
         members
     }
 
-    /// Delivers what is new to the members of a chunk, up to 64 entries. Returns whether there is more.
-    pub(super) fn deliver(self: &Arc<Self>, chunk: &Chunk<T>) -> bool {
-        let entries = self.log().undelivered(chunk.number, BATCH);
+    /// Spawns a task for each chunk that has none yet.
+    fn schedule(self: &Arc<Self>, chunks: &Chunks<'_, T>) {
+        for (number, chunk) in chunks.iter().enumerate() {
+            if chunk.schedule() {
+                self.tasks.deliver(self, number);
+            }
+        }
+    }
+
+    /// Call this before delivering: an entry that comes later schedules a new task.
+    pub(super) fn begin(&self, number: usize) {
+        let chunks = self.chunks(&self.log());
+        if let Some(chunk) = chunks.get(number) {
+            chunk.begin();
+        }
+    }
+
+    /// Call this after delivering. Returns whether the task of the chunk goes on, and [begins](Self::begin) again.
+    pub(super) fn goes_on(&self, number: usize, is_more: bool) -> bool {
+        let chunks = self.chunks(&self.log());
+        let chunk = chunks.get(number);
+        chunk.is_some_and(|chunk| chunk.goes_on(is_more))
+    }
+
+    /// Delivers everything, and waits for other tasks that compress for the same members.
+    fn deliver_all(self: &Arc<Self>, number: usize) {
+        loop {
+            match self.deliver_some(number) {
+                Delivered::All => return,
+                Delivered::Some => {}
+                Delivered::Busy => std::thread::yield_now(),
+            }
+        }
+    }
+
+    /// Delivers what is new to the members of a chunk, up to 64 entries. Returns whether its task has more to do.
+    pub(super) fn deliver(self: &Arc<Self>, number: usize) -> bool {
+        self.deliver_some(number) == Delivered::Some
+    }
+
+    fn deliver_some(self: &Arc<Self>, number: usize) -> Delivered {
+        let log = self.log();
+        let mut entries = log.undelivered(number, BATCH);
+        let chunks = self.chunks(&log);
+        drop(log);
+        let Some(chunk) = chunks.get(number) else {
+            return Delivered::All;
+        };
         for logged in &entries {
             self.prepare(&logged.entry);
         }
+        let compressed = compress(chunk, &entries);
+        self.note_compressed(&compressed);
+        let more = match compressed.is_busy {
+            true => Delivered::Busy,
+            false => Delivered::Some,
+        };
+        if compressed.ready == 0 && !entries.is_empty() {
+            return more;
+        }
+        entries.truncate(compressed.ready);
         let mut after = After::default();
         let mut removed = Removed::default();
         let mut seats = chunk.lock();
         // Another task may have delivered the first ones.
         let is_new = entries.partition_point(|logged| logged.offset < seats.next);
         let new = &entries[is_new..];
-        let behind = seats.deliver(new, self.config.overflow, &mut after);
+        let behind = seats.deliver(new, self.settings.overflow, &mut after);
         let next = seats.next;
         let mut log = self.log();
+        let line = self.count(&mut log, &after.tally);
         if self.keeps() {
-            log.behind += behind;
+            log.add_behind(behind, self.limits());
         }
-        let is_more = log.delivered_up_to(chunk.number, next);
+        let is_more = log.delivered_up_to(number, next);
         log.trim(self.limits(), &mut removed);
-        if let Overflow::Disconnect(code) = self.config.overflow {
+        if let Overflow::Disconnect(code) = self.settings.overflow {
             let evicted_below = log.evicted_below();
             let left = |from| {
                 let left = log.after(from);
@@ -389,8 +349,27 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         drop(log);
         drop(seats);
         drop(removed);
-        self.finish(after);
-        is_more
+        self.finish(after, line);
+        match is_more {
+            true => more,
+            false => Delivered::All,
+        }
+    }
+
+    /// Counts what was compressed, and schedules the chunks that wait for it.
+    fn note_compressed(self: &Arc<Self>, compressed: &Compressed) {
+        if compressed.made.is_empty() {
+            return;
+        }
+        let mut log = self.log();
+        for (offset, bytes) in &compressed.made {
+            log.add_compressed(*offset, *bytes, self.limits());
+        }
+        let chunks = self.chunks(&log);
+        drop(log);
+        if compressed.is_awaited {
+            self.schedule(&chunks);
+        }
     }
 
     /// Offers what waits for a member that was behind.
@@ -398,13 +377,14 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         let mut after = After::default();
         let mut removed = Removed::default();
         let log = self.log();
-        let Some(chunk) = log.chunks.get(id.place() / SEATS).map(Arc::clone) else {
+        let chunks = self.chunks(&log);
+        drop(log);
+        let Some(chunk) = chunks.of(id) else {
             return;
         };
-        drop(log);
         let mut seats = chunk.lock();
         let end = seats.next;
-        let Some(seat) = seats.seat(id).filter(|seat| seat.is_behind) else {
+        let Some(seat) = seats.seat(id).filter(|seat| seat.is_behind()) else {
             return;
         };
         let left: Vec<_> = match self.keeps() {
@@ -418,27 +398,33 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             }
         };
         let gap = |lost| {
-            let message = self.config.form.gap(&self.name, lost)?;
+            let message = self.settings.form.gap(&self.name, lost)?;
             Some(SharedMessage::new(message))
         };
-        if seat.catch_up(&left, end, gap, &mut after) && self.keeps() {
-            let mut log = self.log();
-            log.behind -= 1;
+        let has_caught_up = seat.catch_up(&left, end, self.settings.overflow, gap, &mut after);
+        let mut log = self.log();
+        let line = self.count(&mut log, &after.tally);
+        if has_caught_up && self.keeps() {
+            log.remove_behind(self.limits());
             log.trim(self.limits(), &mut removed);
         }
+        drop(log);
         drop(seats);
         drop((left, removed));
-        self.finish(after);
+        self.finish(after, line);
     }
 
-    fn finish(self: &Arc<Self>, mut after: After<T>) {
+    fn finish(self: &Arc<Self>, mut after: After<T>, line: Option<Line>) {
         after.run();
-        self.counts.add(&after.tally);
-        self.hub.counts.add(&after.tally);
+        if let Some(line) = line {
+            self.log_line(line);
+        }
         if after.wants_roster {
             let mut members = self.members();
-            members.gathered.wants_roster = true;
-            self.tell_later(&mut members);
+            if let Some(gathered) = &mut members.gathered {
+                gathered.wants_roster = true;
+            }
+            self.tell_later(members);
         }
     }
 
@@ -446,23 +432,31 @@ impl<T: Send + Sync + 'static> RoomState<T> {
     fn prepare(&self, entry: &Entry<T>) {
         if let Kind::News { news, message } = &entry.kind {
             message.get_or_init(|| {
-                let message = self.config.form.news(&self.name, news)?;
-                add(&self.counts.presence_messages, 1);
-                add(&self.hub.counts.presence_messages, 1);
-                Some(SharedMessage::new(message))
+                let was_preparing = IS_PREPARING.replace(true);
+                let message = self.settings.form.news(&self.name, news);
+                IS_PREPARING.set(was_preparing);
+                Some(SharedMessage::new(message?))
             });
         }
     }
 
-    /// Has the members told of changes once it is time.
-    fn tell_later(self: &Arc<Self>, members: &mut Members<T>) {
-        if !self.config.form.has_news() {
-            members.forget_changes();
+    /// Has the members told of changes once it is time. Releases the lock: a runtime that has ended drops the task at
+    /// once, which then tells them.
+    fn tell_later(self: &Arc<Self>, mut members: MutexGuard<'_, Members<T>>) {
+        let Some(gathered) = &mut members.gathered else {
             return;
-        }
-        if members.has_news() && !mem::replace(&mut members.gathered.is_due, true) {
-            let wait = members.wait(self.config.presence_interval, now());
-            self.tasks.tell(Arc::clone(self), wait);
+        };
+        if gathered.has_news() && !mem::replace(&mut gathered.is_due, true) {
+            let wait = gathered.wait(now());
+            drop(members);
+            let telling = self.tasks.tell(Arc::clone(self), wait);
+            let mut members = self.members();
+            if members.is_gone {
+                drop(members);
+                telling.cancel();
+            } else if let Some(gathered) = &mut members.gathered {
+                gathered.telling = gathered.is_due.then_some(telling);
+            }
         }
     }
 
@@ -472,33 +466,30 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         if members.is_gone {
             return;
         }
-        let news = members.take_news(self.config.max_listed, now());
+        let news = members.take_news(now());
         let entries = news.into_iter().map(|news| Arc::new(Entry::news(news)));
         let entries: Vec<_> = entries.collect();
         let mut removed = Vec::new();
         let mut log = self.log();
-        if log.members > 0 {
+        if log.members > 0 && !entries.is_empty() {
+            log.rare_counters().presence_messages += entries.len() as u64;
             for entry in &entries {
                 removed.push(log.push(Arc::clone(entry), self.limits()));
             }
         }
-        let chunks = Arc::clone(&log.chunks);
+        let chunks = self.chunks(&log);
         drop(log);
         drop(members);
         drop(removed);
         for entry in &entries {
             self.prepare(entry);
         }
-        for chunk in chunks.iter() {
-            if chunk.schedule() {
-                self.tasks.deliver(self, chunk);
-            }
-        }
+        self.schedule(&chunks);
     }
 
     pub(super) fn lag(&self, id: MemberId) -> Lag {
-        let chunk = self.log().chunks.get(id.place() / SEATS).map(Arc::clone);
-        let Some(chunk) = chunk else {
+        let chunks = self.chunks(&self.log());
+        let Some(chunk) = chunks.of(id) else {
             return Lag::default();
         };
         let mut seats = chunk.lock();

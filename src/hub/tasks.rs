@@ -1,9 +1,9 @@
 //! The tasks of a room: they end when there is nothing to do.
+//!
+//! A runtime that ends drops its tasks, also those that are spawned on it later. The members of the room may have other
+//! runtimes, so a task that is dropped does its work at once.
 
-use std::{
-    sync::{Arc, PoisonError},
-    time::Duration,
-};
+use std::{sync::Arc, time::Duration};
 
 use tokio::{
     runtime::Handle,
@@ -11,15 +11,21 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Chunk, RoomState};
-use crate::socket::sync::Mutex;
+use super::RoomState;
 
 /// Spawns the tasks of a room on the runtime of its first member.
 #[derive(Debug)]
-pub(super) struct Tasks {
-    runtime: Handle,
-    /// The task that will tell the members of changes.
-    telling: Mutex<Option<AbortHandle>>,
+pub(super) struct Tasks(Handle);
+
+/// A task that will tell the members of changes.
+#[derive(Debug)]
+pub(super) struct Telling(AbortHandle);
+
+impl Telling {
+    /// Ends the task: there is nobody to tell. The caller has no lock of the room.
+    pub(super) fn cancel(&self) {
+        self.0.abort();
+    }
 }
 
 impl Tasks {
@@ -27,46 +33,71 @@ impl Tasks {
     ///
     /// Outside of a runtime.
     pub(super) fn here() -> Self {
-        Self {
-            runtime: Handle::current(),
-            telling: Mutex::new(None),
-        }
+        Self(Handle::current())
     }
 
-    /// Delivers until there is nothing new.
-    pub(super) fn deliver<T: Send + Sync + 'static>(
+    /// Delivers to the members of a chunk until there is nothing new.
+    pub(super) fn deliver<T: Send + Sync + 'static>(&self, room: &Arc<RoomState<T>>, chunk: usize) {
+        let delivery = Delivery {
+            room: Arc::clone(room),
+            chunk,
+            is_complete: false,
+        };
+        self.0.spawn(delivery.run());
+    }
+
+    /// Tells the members of changes after a while. The caller has no lock of the room.
+    pub(super) fn tell<T: Send + Sync + 'static>(
         &self,
-        room: &Arc<RoomState<T>>,
-        chunk: &Arc<Chunk<T>>,
-    ) {
-        let (room, chunk) = (Arc::clone(room), Arc::clone(chunk));
-        self.runtime.spawn(async move {
-            chunk.begin();
-            while room.deliver(&chunk) {
-                yield_now().await;
-            }
-        });
-    }
-
-    /// Tells the members of changes after a while.
-    pub(super) fn tell<T: Send + Sync + 'static>(&self, room: Arc<RoomState<T>>, wait: Duration) {
-        let task = self.runtime.spawn(async move {
+        room: Arc<RoomState<T>>,
+        wait: Duration,
+    ) -> Telling {
+        let news = News(room);
+        let task = self.0.spawn(async move {
             if !wait.is_zero() {
                 sleep(wait).await;
             }
-            room.tell();
+            drop(news);
         });
-        let mut telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
-        *telling = Some(task.abort_handle());
+        Telling(task.abort_handle())
     }
+}
 
-    /// Ends the task that would tell the members of changes: there are none.
-    pub(super) fn cancel(&self) {
-        let mut telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
-        let task = telling.take();
-        drop(telling);
-        if let Some(task) = task {
-            task.abort();
+/// The work of a task that delivers. The publishers rely on it once it is spawned.
+struct Delivery<T: Send + Sync + 'static> {
+    room: Arc<RoomState<T>>,
+    chunk: usize,
+    is_complete: bool,
+}
+
+impl<T: Send + Sync + 'static> Delivery<T> {
+    async fn run(mut self) {
+        loop {
+            self.room.begin(self.chunk);
+            let is_more = self.room.deliver(self.chunk);
+            if !self.room.goes_on(self.chunk, is_more) {
+                break;
+            }
+            yield_now().await;
         }
+        self.is_complete = true;
+    }
+}
+
+impl<T: Send + Sync + 'static> Drop for Delivery<T> {
+    fn drop(&mut self) {
+        if !self.is_complete {
+            self.room.begin(self.chunk);
+            while self.room.deliver(self.chunk) {}
+        }
+    }
+}
+
+/// Tells the members of changes when it is dropped. Does nothing in a room that is gone.
+struct News<T: Send + Sync + 'static>(Arc<RoomState<T>>);
+
+impl<T: Send + Sync + 'static> Drop for News<T> {
+    fn drop(&mut self) {
+        self.0.tell();
     }
 }

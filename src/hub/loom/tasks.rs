@@ -7,10 +7,17 @@ use std::{
 
 use ::loom::thread::{self, JoinHandle};
 
-use crate::hub::{chunk::Chunk, state::RoomState};
+use crate::hub::state::RoomState;
 
 #[derive(Debug, Default)]
 pub(in crate::hub) struct Tasks(StdMutex<Vec<JoinHandle<()>>>);
+
+#[derive(Debug)]
+pub(in crate::hub) struct Telling;
+
+impl Telling {
+    pub(in crate::hub) fn cancel(&self) {}
+}
 
 impl Tasks {
     pub(in crate::hub) fn here() -> Self {
@@ -20,12 +27,17 @@ impl Tasks {
     pub(in crate::hub) fn deliver<T: Send + Sync + 'static>(
         &self,
         room: &Arc<RoomState<T>>,
-        chunk: &Arc<Chunk<T>>,
+        chunk: usize,
     ) {
-        let (room, chunk) = (Arc::clone(room), Arc::clone(chunk));
+        let room = Arc::clone(room);
         let task = thread::spawn(move || {
-            chunk.begin();
-            while room.deliver(&chunk) {}
+            loop {
+                room.begin(chunk);
+                let is_more = room.deliver(chunk);
+                if !room.goes_on(chunk, is_more) {
+                    break;
+                }
+            }
         });
         self.running().push(task);
     }
@@ -46,7 +58,7 @@ impl Tasks {
     }
 
     /// The rooms of models have no news.
-    pub(in crate::hub) fn tell<T>(&self, _: Arc<RoomState<T>>, _: Duration) {}
-
-    pub(in crate::hub) fn cancel(&self) {}
+    pub(in crate::hub) fn tell<T>(&self, _: Arc<RoomState<T>>, _: Duration) -> Telling {
+        Telling
+    }
 }

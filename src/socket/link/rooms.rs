@@ -5,10 +5,10 @@
 //! is a [`Waker`]: it is called when the share is free again, and when the connection ends. It is called without the
 //! lock.
 
-use std::task::Waker;
+use std::{mem, task::Waker};
 
-use super::{Link, Stage, State};
-use crate::codec::{Bound, Load, SharedFrames, SharedMessage};
+use super::{Link, Stage, State, uncompressed::Shape};
+use crate::codec::{Bound, Load, SharedFrames, SharedMessage, Sharing};
 
 /// The share of rooms in the outbox of a connection.
 const SHARE: Bound = Bound {
@@ -16,24 +16,106 @@ const SHARE: Bound = Bound {
     bytes: 64 * 1024,
 };
 
-/// The memberships of one connection.
+/// The memberships of one connection, and what rooms have queued.
 #[derive(Debug, Default)]
 pub(super) struct Rooms {
-    memberships: Vec<(u32, Waker)>,
-    entered: u32,
+    memberships: Memberships,
+    /// What rooms have queued since all of that was written.
+    queued: Queued,
     /// The number of memberships that were woken together to offer more.
     turns: u32,
-    /// What rooms have queued since all of that was written.
-    queued: Load,
     /// The number of the last message that a room has queued.
     last: u64,
+}
+
+/// Most connections are in one room, and then need no further memory for it.
+#[derive(Debug, Default)]
+enum Memberships {
+    #[default]
+    None,
+    One(Waker),
+    Many(Vec<Waker>),
+}
+
+impl Memberships {
+    fn len(&self) -> usize {
+        match self {
+            Self::None => 0,
+            Self::One(_) => 1,
+            Self::Many(all) => all.len(),
+        }
+    }
+
+    fn push(&mut self, membership: Waker) {
+        *self = match mem::take(self) {
+            Self::None => Self::One(membership),
+            Self::One(first) => Self::Many(vec![first, membership]),
+            Self::Many(mut all) => {
+                all.push(membership);
+                Self::Many(all)
+            }
+        };
+    }
+
+    fn remove(&mut self, membership: &Waker) -> Option<Waker> {
+        // A membership is an `Arc`, and `will_wake` may also compare tables of functions, which are not unique.
+        let is_it = |own: &Waker| own.data() == membership.data();
+        match self {
+            Self::One(own) if is_it(own) => match mem::take(self) {
+                Self::One(own) => Some(own),
+                _ => None,
+            },
+            Self::Many(all) => {
+                let at = all.iter().position(is_it)?;
+                let removed = all.swap_remove(at);
+                if all.is_empty() {
+                    *self = Self::None;
+                }
+                Some(removed)
+            }
+            _ => None,
+        }
+    }
+
+    fn into_wakers(self) -> impl Iterator<Item = Waker> {
+        let (one, many) = match self {
+            Self::None => (None, Vec::new()),
+            Self::One(one) => (Some(one), Vec::new()),
+            Self::Many(all) => (None, all),
+        };
+        one.into_iter().chain(many)
+    }
+}
+
+/// A load in half of the bytes. Messages of rooms are far below 4 GiB.
+#[derive(Clone, Copy, Debug, Default)]
+struct Queued {
+    messages: u32,
+    bytes: u32,
+}
+
+impl From<Load> for Queued {
+    fn from(load: Load) -> Self {
+        Self {
+            messages: u32::try_from(load.messages).unwrap_or(u32::MAX),
+            bytes: u32::try_from(load.bytes).unwrap_or(u32::MAX),
+        }
+    }
+}
+
+impl From<Queued> for Load {
+    fn from(queued: Queued) -> Self {
+        Self {
+            messages: queued.messages as usize,
+            bytes: queued.bytes as usize,
+        }
+    }
 }
 
 /// The result of entering a room.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Entered {
-    /// The ticket of the membership, for [`Link::leave_room`].
-    Ticket(u32),
+    Member,
     /// The connection is in as many rooms as it may be.
     TooMany,
     Closed,
@@ -76,34 +158,34 @@ impl Link {
             drop(state);
             return Entered::TooMany;
         }
-        rooms.entered = rooms.entered.wrapping_add(1);
-        let ticket = rooms.entered;
-        if rooms.memberships.capacity() == 0 {
-            // Most connections are in one room.
-            rooms.memberships.reserve_exact(1);
-        }
-        rooms.memberships.push((ticket, membership));
-        Entered::Ticket(ticket)
+        rooms.memberships.push(membership);
+        Entered::Member
+    }
+
+    /// Returns how the connection shares compressed messages with others, if it does.
+    pub(crate) fn sharing(&self) -> Option<Sharing> {
+        let state = self.lock();
+        let uncompressed = state.uncompressed.as_ref();
+        uncompressed.and_then(|uncompressed| uncompressed.sharing())
     }
 
     /// Removes a membership. A call of its waker that has begun may still come.
-    pub(crate) fn leave_room(&self, ticket: u32) {
+    pub(crate) fn leave_room(&self, membership: &Waker) {
         let mut state = self.lock();
         let Some(rooms) = &mut state.rooms else {
             return;
         };
-        let found = rooms.memberships.iter().position(|(own, _)| *own == ticket);
-        let left = found.map(|at| rooms.memberships.swap_remove(at).1);
-        let behind = match (&left, &mut state.waiters) {
-            (Some(left), Some(waiters)) => {
-                let own = waiters.behind.iter().position(|own| own.will_wake(left));
-                own.map(|at| waiters.behind.remove(at))
-            }
-            _ => None,
-        };
+        let left = rooms.memberships.remove(membership);
+        let behind = state.waiters.as_mut().and_then(|waiters| {
+            let is_it = |own: &Waker| own.data() == membership.data();
+            let own = waiters.behind.iter().position(is_it)?;
+            Some(waiters.behind.remove(own))
+        });
+        // What rooms have queued counts until it is written, also for later memberships.
+        let written = state.sent() - state.unwritten().messages as u64;
         let all = state
             .rooms
-            .take_if(|rooms| rooms.memberships.is_empty() && rooms.queued.is_empty());
+            .take_if(|rooms| rooms.memberships.len() == 0 && rooms.last <= written);
         drop(state);
         drop((left, behind, all));
     }
@@ -129,7 +211,7 @@ impl Link {
         let written = state.sent() - state.unwritten().messages as u64;
         let rooms = state.rooms.get_or_insert_default();
         if written >= rooms.last {
-            rooms.queued = Load::default();
+            rooms.queued = Queued::default();
         }
         let turns = match turn {
             Turn::Live => 1,
@@ -144,7 +226,7 @@ impl Link {
             messages: (share.messages / turns).max(1),
             bytes: share.bytes / turns,
         };
-        let (mut queued, mut own) = (rooms.queued, Load::default());
+        let (mut queued, mut own) = (Load::from(rooms.queued), Load::default());
         let mut count = 0;
         if let Some(frames) = frames {
             let load = frames.load();
@@ -159,13 +241,17 @@ impl Link {
             }
         }
         for message in &messages[count..] {
-            let len = message.len();
+            let shape = state.shape(message);
+            let len = match shape {
+                Shape::Shared(compressed) => compressed.len(),
+                Shape::Plain | Shape::Own => message.len(),
+            };
             let fits = share.takes(queued, Load::default(), len)
                 && own_share.takes(own, Load::default(), len);
             if !fits {
                 break;
             }
-            state.push_shared(message);
+            state.push_shared(message, shape);
             for load in [&mut queued, &mut own] {
                 load.messages += 1;
                 load.bytes += len;
@@ -174,7 +260,7 @@ impl Link {
         }
         let last = state.sent();
         if let (Some(rooms), true) = (&mut state.rooms, count > 0) {
-            rooms.queued = queued;
+            rooms.queued = queued.into();
             rooms.last = last;
         }
         if count < messages.len() {
@@ -188,7 +274,7 @@ impl Link {
             };
         }
         state.dirty = true;
-        let connection = match std::mem::take(&mut state.asleep) {
+        let connection = match mem::take(&mut state.asleep) {
             true => state.connection.take(),
             false => None,
         };
@@ -208,28 +294,41 @@ impl State {
             return Vec::new();
         }
         rooms.turns = u32::try_from(waiters.behind.len()).unwrap_or(u32::MAX);
-        std::mem::take(&mut waiters.behind)
+        mem::take(&mut waiters.behind)
     }
 
     /// Takes all memberships, because the connection ends.
     pub(super) fn take_memberships(&mut self) -> impl Iterator<Item = Waker> + use<> {
         let rooms = self.rooms.take();
         let memberships = rooms.map(|rooms| rooms.memberships).unwrap_or_default();
-        memberships.into_iter().map(|(_, waker)| waker)
+        memberships.into_wakers()
     }
 
-    fn push_shared(&mut self, shared: &SharedMessage) {
-        let len = shared.len();
+    /// Returns how a message is sent.
+    fn shape<'a>(&self, shared: &'a SharedMessage) -> Shape<'a> {
+        let uncompressed = self.uncompressed.as_ref();
+        uncompressed.map_or(Shape::Plain, |uncompressed| uncompressed.shape(shared))
+    }
+
+    fn push_shared(&mut self, shared: &SharedMessage, shape: Shape<'_>) {
+        self.traffic.messages_sent += 1;
+        self.traffic.bytes_sent += shared.len() as u64;
+        let message = shared.message();
         if let Some(uncompressed) = &mut self.uncompressed {
-            let mut message = shared.message().clone();
-            if uncompressed.push(&mut message, true) {
-                self.count_sent(len);
+            let is_queued = match shape {
+                Shape::Shared(payload) => uncompressed.push_compressed(message.is_text(), payload),
+                Shape::Plain => uncompressed.push(&mut message.clone(), false),
+                Shape::Own => uncompressed.push(&mut message.clone(), true),
+            };
+            if is_queued {
                 return;
             }
         }
-        self.count_sent(len);
         self.acquire_memory_to_share();
-        self.outbox.push_shared(shared);
+        match shape {
+            Shape::Shared(payload) => self.outbox.push_compressed(message.is_text(), payload),
+            Shape::Plain | Shape::Own => self.outbox.push_shared(shared),
+        }
     }
 
     /// Returns `false` if the messages have to be queued one by one.
@@ -252,10 +351,5 @@ impl State {
             // Only while output flows, as for other messages.
             self.outbox.acquire_memory();
         }
-    }
-
-    const fn count_sent(&mut self, len: usize) {
-        self.traffic.messages_sent += 1;
-        self.traffic.bytes_sent += len as u64;
     }
 }

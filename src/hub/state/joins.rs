@@ -1,0 +1,228 @@
+//! Members and watches that come and go.
+
+use std::{mem, sync::Arc, task::Waker};
+
+use super::{
+    super::{
+        chunk::{Chunk, SEATS},
+        counts::Tally,
+        error::JoinError,
+        log::Removed,
+        member::{LeaveReason, Member},
+        names::MemberId,
+        presence::Card,
+        report::Line,
+        roster::{Aside, Members},
+        seat::Seat,
+        watch::Queue,
+    },
+    RoomState,
+};
+use crate::{
+    socket::{Entered, Link},
+    words::catch_panic,
+};
+
+/// The result of joining a room that may just have been removed.
+pub(in crate::hub) enum Joining<T> {
+    Joined(Arc<Member<T>>),
+    /// The room was removed. The card comes back.
+    Gone(Option<Arc<Card<T>>>),
+}
+
+impl<T: Send + Sync + 'static> RoomState<T> {
+    pub(in crate::hub) fn join(
+        self: &Arc<Self>,
+        link: &Arc<Link>,
+        card: Option<Arc<Card<T>>>,
+    ) -> Result<Joining<T>, JoinError> {
+        let mut aside = Aside::default();
+        let mut members = self.members();
+        if members.is_gone {
+            return Ok(Joining::Gone(card));
+        }
+        if members.count() >= self.settings.max_members as usize {
+            return Err(self.refuse(JoinError::RoomFull));
+        }
+        let place = members.next_place();
+        let id = MemberId::new(self.hub.next_serial(), place);
+        let member = Arc::new(Member::new(id, Arc::clone(link), Arc::clone(self)));
+        let waker = Waker::from(Arc::clone(&member));
+        let refused = match link.enter_room(self.hub.max_rooms_per_connection, waker) {
+            Entered::Member => None,
+            Entered::TooMany => Some(JoinError::TooManyMemberships),
+            Entered::Closed => Some(JoinError::Closed),
+        };
+        if let Some(error) = refused {
+            let error = self.refuse(error);
+            drop(members);
+            return Err(error);
+        }
+        self.seat(&member, members.gathered.is_some());
+        members.join(Arc::clone(&member), card, &mut aside);
+        if let Some(gathered) = &mut members.gathered {
+            gathered.wants_roster = true;
+        }
+        self.tell_later(members);
+        aside.run();
+        Ok(Joining::Joined(member))
+    }
+
+    /// Counts a join that fails. The lock of the members is held: the room has not ended.
+    fn refuse(&self, error: JoinError) -> JoinError {
+        self.log().rare_counters().refused_by.add(&error);
+        error
+    }
+
+    /// Gives a member its place in the log: it gets what comes from now on.
+    fn seat(&self, member: &Arc<Member<T>>, needs_roster: bool) {
+        let number = member.id().place() / SEATS;
+        let mut log = self.log();
+        log.add_chunks(number);
+        let chunks = self.chunks(&log);
+        drop(log);
+        let Some(chunk) = chunks.get(number) else {
+            return;
+        };
+        if member.link().sharing().is_some() {
+            chunk.expect_sharing();
+        }
+        let mut seats = chunk.lock();
+        let mut log = self.log();
+        if seats.members == 0 {
+            log.begin_chunk(number);
+            seats.next = log.next();
+        }
+        log.join();
+        let seat = Seat::new(Arc::clone(member), log.next(), seats.next, needs_roster);
+        drop(log);
+        seats.enter(seat);
+    }
+
+    /// Removes a member, perhaps because it is too slow. Returns whether it was one.
+    pub(in crate::hub) fn leave(
+        self: &Arc<Self>,
+        id: MemberId,
+        reason: LeaveReason,
+        is_too_slow: bool,
+    ) -> bool {
+        let mut aside = Aside::default();
+        let mut removed = Removed::default();
+        let mut members = self.members();
+        let Some((member, card)) = members.leave(id, reason, &mut aside) else {
+            return false;
+        };
+        let chunks = self.chunks(&self.log());
+        let (seat, line) = match chunks.of(id) {
+            Some(chunk) => self.unseat(chunk, id, is_too_slow, &mut removed),
+            None => (None, None),
+        };
+        let is_gone = Self::end_if_unused(&mut members);
+        match is_gone {
+            true => drop(members),
+            false => self.tell_later(members),
+        }
+        let link = Arc::clone(member.link());
+        link.leave_room(&Waker::from(member));
+        if is_gone {
+            self.end();
+        }
+        aside.run();
+        if let Some(line) = line {
+            self.log_line(line);
+        }
+        drop((removed, seat));
+        // The connection may have to leave other rooms, too.
+        let _ = catch_panic(|| drop(card));
+        true
+    }
+
+    /// Takes a member's place in the log from it.
+    fn unseat(
+        &self,
+        chunk: &Chunk<T>,
+        id: MemberId,
+        is_too_slow: bool,
+        removed: &mut Removed<T>,
+    ) -> (Option<Seat<T>>, Option<Line>) {
+        let mut seats = chunk.lock();
+        let seat = seats.leave(id);
+        let mut log = self.log();
+        log.members -= 1;
+        if seats.members == 0 {
+            log.end_chunk(id.place() / SEATS);
+        }
+        let mut tally = Tally::default();
+        if let Some(seat) = seat.as_ref().filter(|seat| seat.is_behind()) {
+            if self.keeps() {
+                log.remove_behind(self.limits());
+            }
+            let left = log.after(0);
+            tally = seat.end(left.take_while(|logged| logged.offset < seats.next));
+        }
+        tally.disconnected += u64::from(is_too_slow);
+        let line = self.count(&mut log, &tally);
+        log.trim(self.limits(), removed);
+        (seat, line)
+    }
+
+    pub(in crate::hub) fn set(self: &Arc<Self>, id: MemberId, value: T) -> bool {
+        let card = Arc::new(Card { key: None, value });
+        let mut aside = Aside::default();
+        let mut members = self.members();
+        let is_member = members.has(id);
+        let old = members.set(id, card, &mut aside);
+        self.tell_later(members);
+        aside.run();
+        drop(old);
+        is_member
+    }
+
+    pub(in crate::hub) fn add_watch(&self, queue: &Arc<Queue<T>>) -> bool {
+        let mut members = self.members();
+        if members.is_gone {
+            return false;
+        }
+        members.add_watch(Arc::clone(queue));
+        true
+    }
+}
+
+impl<T> RoomState<T> {
+    pub(in crate::hub) fn remove_watch(&self, queue: &Arc<Queue<T>>) {
+        let mut members = self.members();
+        let watch = members.remove_watch(queue);
+        let is_gone = Self::end_if_unused(&mut members);
+        drop(members);
+        drop(watch);
+        if is_gone {
+            self.end();
+        }
+    }
+
+    /// Removes a room that nobody has joined from the hub.
+    pub(in crate::hub) fn release(&self) {
+        let mut members = self.members();
+        let is_gone = Self::end_if_unused(&mut members);
+        drop(members);
+        if is_gone {
+            self.end();
+        }
+    }
+
+    /// Marks a room that nobody needs. Returns whether it has to [end](Self::end).
+    fn end_if_unused(members: &mut Members<T>) -> bool {
+        members.is_unused() && !mem::replace(&mut members.is_gone, true)
+    }
+
+    /// Removes the room from the hub.
+    fn end(&self) {
+        let mut members = self.members();
+        let telling = members.gathered.as_mut().and_then(|own| own.telling.take());
+        drop(members);
+        if let Some(telling) = telling {
+            telling.cancel();
+        }
+        self.hub.remove(self);
+    }
+}
