@@ -4,12 +4,7 @@
 //! The first chunk that needs a form makes it, without a lock, before it delivers the message. Other chunks that need
 //! it meanwhile end their tasks, and are scheduled again when it is made.
 
-use super::{
-    chunk::Chunk,
-    entry::Logged,
-    member::Member,
-    names::MemberId,
-};
+use super::{chunk::Chunk, entry::Logged, member::Member, names::MemberId};
 use crate::codec::{Compressing, Sharing};
 
 /// The bytes that a chunk compresses before it lets other tasks run.
