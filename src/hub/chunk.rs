@@ -2,7 +2,12 @@
 
 use std::{
     mem,
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{
+        Arc,
+        PoisonError,
+        // Not modelled: models have no compression.
+        atomic::{AtomicBool as Flag, Ordering},
+    },
     task::Waker,
 };
 
@@ -14,7 +19,7 @@ use super::{
     names::MemberId,
 };
 use crate::{
-    codec::SharedMessage,
+    codec::{SharedMessage, Sharing},
     socket::{
         Link, Offered, Turn,
         sync::{AtomicBool, Mutex, MutexGuard},
@@ -34,6 +39,8 @@ pub(super) struct Chunk<T> {
     seats: Mutex<Seats<T>>,
     /// A task was spawned that has not looked for entries yet.
     scheduled: AtomicBool,
+    /// A member shares compressed messages, or did.
+    shares: Flag,
 }
 
 #[derive(Debug)]
@@ -60,6 +67,8 @@ pub(super) struct Seat<T> {
     pub(super) is_behind: bool,
     /// It gets the list of members instead of the next news.
     pub(super) needs_roster: bool,
+    /// The compressed messages that its connection shares.
+    pub(super) sharing: Option<Sharing>,
 }
 
 /// How far a member is behind.
@@ -125,7 +134,19 @@ impl<T> Chunk<T> {
                 members: 0,
             }),
             scheduled: AtomicBool::new(false),
+            shares: Flag::new(false),
         }
+    }
+
+    /// Notes that a member will enter that shares compressed messages. Call this before its place in the log is
+    /// determined.
+    pub(super) fn expect_sharing(&self) {
+        self.shares.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether a member may share compressed messages.
+    pub(super) fn shares(&self) -> bool {
+        self.shares.load(Ordering::Relaxed)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Seats<T>> {
@@ -178,6 +199,10 @@ impl<T> Seats<T> {
             self.seats = Vec::new();
         }
         left
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Seat<T>> {
+        self.seats.iter().flatten()
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Seat<T>> {
@@ -306,7 +331,12 @@ impl<T> Logged<T> {
 }
 
 impl<T> Seat<T> {
-    pub(super) const fn new(member: Arc<Member<T>>, next: u64, needs_roster: bool) -> Self {
+    pub(super) const fn new(
+        member: Arc<Member<T>>,
+        next: u64,
+        needs_roster: bool,
+        sharing: Option<Sharing>,
+    ) -> Self {
         Self {
             member,
             next,
@@ -316,6 +346,7 @@ impl<T> Seat<T> {
             untold: 0,
             is_behind: false,
             needs_roster,
+            sharing,
         }
     }
 

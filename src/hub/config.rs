@@ -148,8 +148,8 @@ impl<T: 'static> RoomConfig<T> {
         self
     }
 
-    /// Caps what is kept for members that are behind, in messages and in bytes of payload. The members of a room
-    /// share one backlog. Default: 1,024 messages and 1 MiB.
+    /// Caps what is kept for members that are behind, in messages and in bytes of payload. A message that was compressed
+    /// for members counts with its compressed payload as well. The members of a room share one backlog. Default: 1,024 messages and 1 MiB.
     #[must_use]
     pub const fn max_backlog(mut self, messages: usize, bytes: usize) -> Self {
         self.backlog = (messages, bytes);

@@ -111,6 +111,8 @@ pub(super) struct Logged<T> {
     has_key: bool,
     /// It is the newest one with its key, and is kept until a newer one comes.
     is_newest: bool,
+    /// The bytes of its compressed forms. Kept up to date in the log only.
+    compressed: u32,
     pub(super) entry: Arc<Entry<T>>,
 }
 
@@ -120,12 +122,17 @@ impl<T> Clone for Logged<T> {
             offset: self.offset,
             has_key: self.has_key,
             is_newest: self.is_newest,
+            compressed: self.compressed,
             entry: Arc::clone(&self.entry),
         }
     }
 }
 
 impl<T> Logged<T> {
+    fn bytes(&self) -> usize {
+        self.entry.bytes() + self.compressed as usize
+    }
+
     /// Returns whether a newer entry may take the place of this one.
     pub(super) const fn has_key(&self) -> bool {
         self.has_key
@@ -241,6 +248,7 @@ impl<T> Log<T> {
             offset,
             has_key,
             is_newest: has_key,
+            compressed: 0,
             entry,
         });
         removed
@@ -259,7 +267,7 @@ impl<T> Log<T> {
         let latest = self.latest.get_or_insert_default();
         let old = latest.offsets.remove(key);
         if let Some(at) = old.and_then(|old| find(&self.entries, old)) {
-            latest.bytes -= self.entries[at].entry.bytes();
+            latest.bytes -= self.entries[at].bytes();
             self.entries[at].is_newest = false;
             // Members that keep up get both.
             if self.entries[at].offset < delivered {
@@ -271,11 +279,25 @@ impl<T> Log<T> {
             latest.offsets.insert(key.clone(), offset);
             latest.bytes += bytes;
         }
-        for Logged { entry, .. } in &removed.0 {
-            self.bytes -= entry.bytes();
-            limits.all.fetch_sub(entry.bytes(), Ordering::Relaxed);
-        }
+        let removed = removed.0.iter().map(Logged::bytes).sum();
+        self.remove_bytes(removed, limits);
         has_room
+    }
+
+    /// Counts the compressed forms that an entry got, if it has not left.
+    pub(super) fn add_compressed(&mut self, offset: u64, bytes: usize, limits: Limits<'_>) {
+        let Some(at) = find(&self.entries, offset) else {
+            return;
+        };
+        let logged = &mut self.entries[at];
+        let before = logged.compressed;
+        let added = u32::try_from(bytes).unwrap_or(u32::MAX);
+        logged.compressed = before.saturating_add(added);
+        let added = (logged.compressed - before) as usize;
+        if let (Some(latest), true) = (&mut self.latest, logged.is_newest) {
+            latest.bytes += added;
+        }
+        self.add_bytes(added, limits);
     }
 
     fn add_bytes(&mut self, bytes: usize, limits: Limits<'_>) {
@@ -305,7 +327,7 @@ impl<T> Log<T> {
             };
             if let Some(logged) = self.entries.remove(first) {
                 self.evicted_below = logged.offset + 1;
-                self.remove_bytes(logged.entry.bytes(), limits);
+                self.remove_bytes(logged.bytes(), limits);
                 removed.0.push_back(logged);
             }
         }
@@ -340,7 +362,7 @@ impl<T> Log<T> {
             return;
         }
         while let Some(logged) = self.entries.pop_front_if_below(below) {
-            self.remove_bytes(logged.entry.bytes(), limits);
+            self.remove_bytes(logged.bytes(), limits);
             self.forget_key(&logged);
             removed.0.push_back(logged);
         }
@@ -361,7 +383,7 @@ impl<T> Log<T> {
             return;
         };
         latest.offsets.remove(key);
-        latest.bytes -= logged.entry.bytes();
+        latest.bytes -= logged.bytes();
     }
 
     /// Returns up to `max` entries that the chunk has to deliver.

@@ -38,6 +38,7 @@
 //! | `state` | a room, and the ways through its locks |
 //! | `log` | the entries that members have not got yet |
 //! | `chunk` | up to 128 members, and where in the log each of them is |
+//! | `compression` | messages that members share compressed |
 //! | `member` | a connection in a room, which its connection wakes |
 //! | `tasks` | delivering, and telling members of changes |
 //! | `roster`, `presence`, `watch` | who is there |
@@ -49,6 +50,7 @@
 )]
 
 mod chunk;
+mod compression;
 mod config;
 mod counts;
 mod envelope;

@@ -13,6 +13,7 @@ use std::{
 use super::{
     Shared,
     chunk::{After, BATCH, Chunk, Lag, SEATS, Seat},
+    compression::{Compressed, compress},
     config::{Overflow, RoomConfig},
     counts::{Counters, HubCounts, add},
     error::{JoinError, PublishError},
@@ -26,7 +27,7 @@ use super::{
     watch::Queue,
 };
 use crate::{
-    codec::SharedMessage,
+    codec::{SharedMessage, Sharing},
     socket::{
         Entered, Link, now,
         sync::{Mutex, MutexGuard},
@@ -48,6 +49,15 @@ pub(super) struct RoomState<T> {
     log: Mutex<Log<T>>,
     counts: Counters,
     tasks: Tasks,
+}
+
+/// What is left to deliver to a chunk.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Delivered {
+    All,
+    Some,
+    /// Another task compresses the next entry, and schedules the chunk then.
+    Busy,
 }
 
 /// The result of joining a room that may just have been removed.
@@ -188,19 +198,19 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             Arc::clone(self),
         ));
         let waker = Waker::from(Arc::clone(&member));
-        let ticket = match link.enter_room(self.hub.max_rooms_per_connection, waker) {
-            Entered::Ticket(ticket) => ticket,
+        let (ticket, sharing) = match link.enter_room(self.hub.max_rooms_per_connection, waker) {
+            Entered::Ticket { ticket, sharing } => (ticket, sharing),
             refused => {
                 drop(members);
                 return Err(match refused {
                     Entered::TooMany => JoinError::TooManyMemberships,
-                    Entered::Ticket(_) | Entered::Closed => JoinError::Closed,
+                    Entered::Ticket { .. } | Entered::Closed => JoinError::Closed,
                 });
             }
         };
         member.set_ticket(ticket);
         let has_news = self.config.form.has_news();
-        self.seat(&member, has_news);
+        self.seat(&member, has_news, sharing);
         members.join(Arc::clone(&member), key, value, &mut aside);
         if has_news {
             members.gathered.wants_roster = true;
@@ -213,7 +223,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
     }
 
     /// Gives a member its place in the log: it gets what comes from now on.
-    fn seat(&self, member: &Arc<Member<T>>, needs_roster: bool) {
+    fn seat(&self, member: &Arc<Member<T>>, needs_roster: bool, sharing: Option<Sharing>) {
         let number = member.id().place() / SEATS;
         let mut log = self.log();
         while log.chunks.len() <= number {
@@ -222,6 +232,9 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         }
         let chunk = Arc::clone(&log.chunks[number]);
         drop(log);
+        if sharing.is_some() {
+            chunk.expect_sharing();
+        }
         let mut seats = chunk.lock();
         let mut log = self.log();
         if seats.members == 0 {
@@ -229,7 +242,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             seats.next = log.next();
         }
         log.members += 1;
-        let seat = Seat::new(Arc::clone(member), log.next(), needs_roster);
+        let seat = Seat::new(Arc::clone(member), log.next(), needs_roster, sharing);
         drop(log);
         seats.enter(seat);
     }
@@ -347,7 +360,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         if waits_for_chunks && !IS_PREPARING.get() {
             // This task is faster than those of the chunks, so it does their work.
             for chunk in chunks.iter() {
-                while self.deliver(chunk) {}
+                self.deliver_all(chunk);
             }
             let mut removed = Removed::default();
             let mut log = self.log();
@@ -355,20 +368,41 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             drop(log);
             drop(removed);
         }
-        for chunk in chunks.iter() {
-            if chunk.schedule() {
-                self.tasks.deliver(self, chunk);
-            }
-        }
+        self.schedule(&chunks);
         members
     }
 
-    /// Delivers what is new to the members of a chunk, up to 64 entries. Returns whether there is more.
+    /// Delivers everything, and waits for other tasks that compress for the same members.
+    fn deliver_all(self: &Arc<Self>, chunk: &Chunk<T>) {
+        loop {
+            match self.deliver_some(chunk) {
+                Delivered::All => return,
+                Delivered::Some => {}
+                Delivered::Busy => std::thread::yield_now(),
+            }
+        }
+    }
+
+    /// Delivers what is new to the members of a chunk, up to 64 entries. Returns whether its task has more to do.
     pub(super) fn deliver(self: &Arc<Self>, chunk: &Chunk<T>) -> bool {
-        let entries = self.log().undelivered(chunk.number, BATCH);
+        self.deliver_some(chunk) == Delivered::Some
+    }
+
+    fn deliver_some(self: &Arc<Self>, chunk: &Chunk<T>) -> Delivered {
+        let mut entries = self.log().undelivered(chunk.number, BATCH);
         for logged in &entries {
             self.prepare(&logged.entry);
         }
+        let compressed = compress(chunk, &entries);
+        self.note_compressed(&compressed);
+        let more = match compressed.is_busy {
+            true => Delivered::Busy,
+            false => Delivered::Some,
+        };
+        if compressed.ready == 0 && !entries.is_empty() {
+            return more;
+        }
+        entries.truncate(compressed.ready);
         let mut after = After::default();
         let mut removed = Removed::default();
         let mut seats = chunk.lock();
@@ -400,7 +434,38 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         drop(seats);
         drop(removed);
         self.finish(after);
-        is_more
+        match is_more {
+            true => more,
+            false => Delivered::All,
+        }
+    }
+
+    /// Counts what was compressed, and schedules the chunks that wait for it.
+    fn note_compressed(self: &Arc<Self>, compressed: &Compressed) {
+        if compressed.made.is_empty() {
+            return;
+        }
+        let number = compressed.made.len() as u64;
+        add(&self.counts.compressions, number);
+        add(&self.hub.counts.compressions, number);
+        let mut log = self.log();
+        for (offset, bytes) in &compressed.made {
+            log.add_compressed(*offset, *bytes, self.limits());
+        }
+        let chunks = Arc::clone(&log.chunks);
+        drop(log);
+        if compressed.is_awaited {
+            self.schedule(&chunks);
+        }
+    }
+
+    /// Has each chunk deliver what is new.
+    fn schedule(self: &Arc<Self>, chunks: &[Arc<Chunk<T>>]) {
+        for chunk in chunks {
+            if chunk.schedule() {
+                self.tasks.deliver(self, chunk);
+            }
+        }
     }
 
     /// Offers what waits for a member that was behind.
@@ -508,11 +573,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         for entry in &entries {
             self.prepare(entry);
         }
-        for chunk in chunks.iter() {
-            if chunk.schedule() {
-                self.tasks.deliver(self, chunk);
-            }
-        }
+        self.schedule(&chunks);
     }
 
     pub(super) fn lag(&self, id: MemberId) -> Lag {
