@@ -2,11 +2,17 @@
 
 use std::{
     mem,
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{
+        Arc,
+        PoisonError,
+        // Not modelled: models have no compression.
+        atomic::{AtomicBool as Flag, Ordering},
+    },
     task::Waker,
 };
 
 use super::{
+    compression::{Wanted, wanted},
     config::Overflow,
     counts::Tally,
     entry::{Kind, Logged},
@@ -33,6 +39,8 @@ pub(super) struct Chunk<T> {
     seats: Mutex<Seats<T>>,
     /// A task was spawned that has not looked for entries yet.
     scheduled: AtomicBool,
+    /// A member shares compressed messages, or did.
+    shares: Flag,
 }
 
 #[derive(Debug)]
@@ -41,6 +49,8 @@ pub(super) struct Seats<T> {
     pub(super) next: u64,
     seats: Vec<Option<Seat<T>>>,
     pub(super) members: u32,
+    /// The forms in which members share compressed messages. `None` if it has to be computed.
+    wanted: Option<Box<[Wanted]>>,
 }
 
 /// What has to be done without the locks.
@@ -93,13 +103,26 @@ impl<T> Default for Chunk<T> {
                 next: 0,
                 seats: Vec::new(),
                 members: 0,
+                wanted: None,
             }),
             scheduled: AtomicBool::new(false),
+            shares: Flag::new(false),
         }
     }
 }
 
 impl<T> Chunk<T> {
+    /// Notes that a member will enter that shares compressed messages. Call this before its place in the log is
+    /// determined.
+    pub(super) fn expect_sharing(&self) {
+        self.shares.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether a member may share compressed messages.
+    pub(super) fn shares(&self) -> bool {
+        self.shares.load(Ordering::Relaxed)
+    }
+
     pub(super) fn lock(&self) -> MutexGuard<'_, Seats<T>> {
         // No code of others runs under the lock.
         self.seats.lock().unwrap_or_else(PoisonError::into_inner)
@@ -113,6 +136,12 @@ impl<T> Chunk<T> {
     /// Call this before looking for entries: one that comes later schedules a new task.
     pub(super) fn begin(&self) {
         self.scheduled.store(false, Ordering::SeqCst);
+    }
+
+    /// Returns whether a task that has found entries goes on, and [begins](Self::begin) again. It does not if there is
+    /// nothing more, or if a new task was spawned since it began: then that one goes on.
+    pub(super) fn goes_on(&self, is_more: bool) -> bool {
+        is_more && self.schedule()
     }
 }
 
@@ -129,6 +158,7 @@ impl<T> Seats<T> {
         }
         self.seats[at] = Some(seat);
         self.members += 1;
+        self.wanted = None;
     }
 
     pub(super) fn seat(&mut self, id: MemberId) -> Option<&mut Seat<T>> {
@@ -140,10 +170,18 @@ impl<T> Seats<T> {
         self.seat(id)?;
         let left = self.seats[id.place() % SEATS].take();
         self.members -= 1;
+        self.wanted = None;
         if self.members == 0 {
             self.seats = Vec::new();
         }
         left
+    }
+
+    /// Returns the forms in which members share compressed messages.
+    pub(super) fn wanted(&mut self) -> &[Wanted] {
+        let seats = self.seats.iter().flatten();
+        self.wanted
+            .get_or_insert_with(|| wanted(seats.map(|seat| &*seat.member)))
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Seat<T>> {

@@ -18,7 +18,7 @@ pub struct HubCounts {
     pub members: usize,
     /// Members that are behind.
     pub behind: usize,
-    /// Bytes in the backlogs: payloads, and 128 for each message.
+    /// Bytes in the backlogs: payloads, also in their compressed forms, and 128 for each message.
     pub backlog_bytes: usize,
     /// Messages sent to rooms with members.
     pub sent: u64,
@@ -52,6 +52,10 @@ pub struct HubCounts {
     pub gaps_told: u64,
     /// Messages about members, each once for its room.
     pub presence_messages: u64,
+    /// Compressions for all members that share them: those without context takeover
+    /// ([`Deflate`](crate::Deflate)). Each message counts once for each window and level that such members have
+    /// agreed on, whatever their number. Members with context takeover compress for themselves, which is not counted.
+    pub compressions: u64,
 }
 
 /// Messages that members missed, by the [`Overflow`] of their rooms.
@@ -158,6 +162,7 @@ impl AddAssign for HubCounts {
         self.disconnected += other.disconnected;
         self.gaps_told += other.gaps_told;
         self.presence_messages += other.presence_messages;
+        self.compressions += other.compressions;
     }
 }
 
@@ -179,6 +184,7 @@ pub(super) struct RareCounters {
     disconnected: u64,
     gaps_told: u64,
     pub(super) presence_messages: u64,
+    pub(super) compressions: u64,
     pub(super) refused_by: RefusedBy,
 }
 
@@ -223,6 +229,7 @@ impl Counters {
             counts.disconnected = rare.disconnected;
             counts.gaps_told = rare.gaps_told;
             counts.presence_messages = rare.presence_messages;
+            counts.compressions = rare.compressions;
             counts.refused_by = rare.refused_by;
         }
         counts.totalled()

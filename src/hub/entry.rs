@@ -93,10 +93,13 @@ impl<T> Entry<T> {
 #[derive(Debug)]
 pub(super) struct Logged<T> {
     pub(super) offset: u64,
-    /// It has a key that counts: a newer entry may take its place.
-    pub(super) has_key: bool,
+    /// It has a key that counts, so a newer entry may supersede it. This is the offset of the first entry with the key
+    /// since none was in the log.
+    pub(super) place: Option<u64>,
     /// It is the newest one with its key, and is kept until a newer one comes.
     pub(super) is_newest: bool,
+    /// The bytes of its compressed forms. Kept up to date in the log only.
+    pub(super) compressed: u32,
     pub(super) entry: Arc<Entry<T>>,
 }
 
@@ -104,21 +107,31 @@ impl<T> Clone for Logged<T> {
     fn clone(&self) -> Self {
         Self {
             offset: self.offset,
-            has_key: self.has_key,
+            place: self.place,
             is_newest: self.is_newest,
+            compressed: self.compressed,
             entry: Arc::clone(&self.entry),
         }
     }
 }
 
 impl<T> Logged<T> {
-    /// Returns whether a newer entry may take the place of this one.
+    pub(super) fn bytes(&self) -> usize {
+        self.entry.bytes() + self.compressed as usize
+    }
+
+    /// Returns whether a newer entry may supersede this one.
     pub(super) const fn has_key(&self) -> bool {
-        self.has_key
+        self.place.is_some()
+    }
+
+    /// Returns a number that entries with the same key have in common, and no others.
+    pub(super) const fn place(&self) -> Option<u64> {
+        self.place
     }
 
     /// Returns whether a newer entry has taken its place.
     pub(super) const fn is_superseded(&self) -> bool {
-        self.has_key && !self.is_newest
+        self.has_key() && !self.is_newest
     }
 }

@@ -24,7 +24,7 @@ use super::{
 use crate::time::Moment;
 
 /// The most keys of a room with [`Overflow::Latest`].
-const MAX_KEYS: usize = 1024;
+pub(super) const MAX_KEYS: usize = 1024;
 /// What a room without members that are behind has in its log before the hub counts it, in bytes. So rooms whose members
 /// keep up do not share a counter.
 const UNCOUNTED: usize = 16 * 1024;
@@ -258,24 +258,25 @@ impl<T> Log<T> {
         let offset = self.next;
         self.next += 1;
         let bytes = entry.bytes();
-        let has_key = match &entry.key {
+        let place = match &entry.key {
             Some(key) if limits.overflow == Overflow::Latest => {
                 self.supersede(key, offset, bytes, limits, &mut removed)
             }
-            _ => false,
+            _ => None,
         };
         self.bytes += bytes;
         self.entries.push_back(Logged {
             offset,
-            has_key,
-            is_newest: has_key,
+            place,
+            is_newest: place.is_some(),
+            compressed: 0,
             entry,
         });
         self.settle(counted, limits);
         removed
     }
 
-    /// Removes the older entry with this key. Returns whether the new one is kept as the latest.
+    /// Removes the older entry with this key. Returns the place of the new one, if that is kept as the latest.
     fn supersede(
         &mut self,
         key: &Key,
@@ -283,14 +284,16 @@ impl<T> Log<T> {
         bytes: usize,
         limits: Limits<'_>,
         removed: &mut Removed<T>,
-    ) -> bool {
+    ) -> Option<u64> {
+        let mut place = offset;
         let delivered = self.delivered();
         let rare = self.rare.get_or_insert_default();
         let latest = rare.latest.get_or_insert_default();
         let old = latest.offsets.remove(key);
         if let Some(at) = old.and_then(|old| find(&self.entries, old)) {
-            latest.bytes -= self.entries[at].entry.bytes();
+            latest.bytes -= self.entries[at].bytes();
             self.entries[at].is_newest = false;
+            place = self.entries[at].place.unwrap_or(offset);
             // Members that keep up get both.
             if self.entries[at].offset < delivered {
                 removed.0.extend(self.entries.remove(at));
@@ -301,10 +304,28 @@ impl<T> Log<T> {
             latest.offsets.insert(key.clone(), offset);
             latest.bytes += bytes;
         }
-        for Logged { entry, .. } in &removed.0 {
-            self.bytes -= entry.bytes();
+        self.bytes -= removed.0.iter().map(Logged::bytes).sum::<usize>();
+        has_room.then_some(place)
+    }
+
+    /// Counts the compressed forms that an entry got, if it has not left.
+    pub(super) fn add_compressed(&mut self, offset: u64, bytes: usize, limits: Limits<'_>) {
+        self.rare_counters().compressions += 1;
+        let counted = self.counted();
+        let Some(at) = find(&self.entries, offset) else {
+            return;
+        };
+        let logged = &mut self.entries[at];
+        let before = logged.compressed;
+        let added = u32::try_from(bytes).unwrap_or(u32::MAX);
+        logged.compressed = before.saturating_add(added);
+        let added = (logged.compressed - before) as usize;
+        let latest = self.rare.as_mut().and_then(|rare| rare.latest.as_mut());
+        if let (Some(latest), true) = (latest, logged.is_newest) {
+            latest.bytes += added;
         }
-        has_room
+        self.bytes += added;
+        self.settle(counted, limits);
     }
 
     /// Returns the first offset that a chunk has not delivered.
@@ -333,7 +354,7 @@ impl<T> Log<T> {
             if let Some(logged) = self.entries.remove(first) {
                 self.rare.get_or_insert_default().evicted_below = logged.offset + 1;
                 let counted = self.counted();
-                self.bytes -= logged.entry.bytes();
+                self.bytes -= logged.bytes();
                 self.settle(counted, limits);
                 removed.0.push_back(logged);
             }
@@ -369,7 +390,7 @@ impl<T> Log<T> {
             return;
         }
         while let Some(logged) = self.entries.pop_front_if_below(below) {
-            self.bytes -= logged.entry.bytes();
+            self.bytes -= logged.bytes();
             self.forget_key(&logged);
             removed.0.push_back(logged);
         }
@@ -384,7 +405,7 @@ impl<T> Log<T> {
             return;
         };
         latest.offsets.remove(key);
-        latest.bytes -= logged.entry.bytes();
+        latest.bytes -= logged.bytes();
     }
 
     /// Returns up to `max` entries that the chunk has to deliver.

@@ -38,6 +38,8 @@
 //! | `state`, `state/joins` | a room, and the ways through its locks |
 //! | `log`, `entry` | the entries that members have not got yet |
 //! | `chunk`, `seat` | up to 128 members, and where in the log each of them is |
+//! | `compression` | messages that members share compressed |
+//! | `turns` | what a member that is behind gets first |
 //! | `member` | a connection in a room, which its connection wakes |
 //! | `tasks` | delivering, and telling members of changes |
 //! | `roster`, `presence`, `watch` | who is there |
@@ -50,6 +52,7 @@
 )]
 
 mod chunk;
+mod compression;
 mod config;
 mod counts;
 mod entry;
@@ -76,6 +79,7 @@ mod state;
 mod tasks;
 #[cfg(all(test, tower_websocket_loom))]
 use self::loom::tasks;
+mod turns;
 mod watch;
 
 use std::{fmt, sync::Arc};

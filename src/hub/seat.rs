@@ -9,8 +9,9 @@ use super::{
     chunk::After,
     config::Overflow,
     counts::Tally,
-    entry::{Entry, Kind, Logged},
+    entry::{Entry, Logged},
     member::Member,
+    turns::Turns,
 };
 use crate::{
     codec::SharedMessage,
@@ -36,10 +37,12 @@ struct Progress {
     /// Messages that it has missed.
     lost: u64,
     /// Those among them of which it was not told yet.
-    untold: u64,
+    untold: u32,
     is_behind: bool,
     /// It gets the list of members instead of the next news.
     needs_roster: bool,
+    /// While it is behind, in a room with keys.
+    turns: Option<Box<Turns>>,
 }
 
 /// How far a member is behind.
@@ -103,7 +106,14 @@ impl<T> Seat<T> {
     /// Returns whether the member may get an entry.
     pub(super) fn is_for(&self, logged: &Logged<T>) -> bool {
         let entry: &Entry<T> = &logged.entry;
-        logged.offset >= self.next() && entry.except != Some(self.member.id())
+        let is_after = logged.offset >= self.next() && entry.except != Some(self.member.id());
+        is_after && !self.has_taken(logged)
+    }
+
+    /// Returns whether the member got this entry ahead of older ones.
+    fn has_taken(&self, logged: &Logged<T>) -> bool {
+        let turns = self.progress.as_ref().and_then(|own| own.turns.as_ref());
+        turns.is_some_and(|turns| turns.has(logged))
     }
 
     /// Records that all up to `end` was delivered, if the member is not behind.
@@ -225,7 +235,8 @@ impl Progress {
 
     fn lose(&mut self, count: u64, tally: &mut Tally) {
         self.lost += count;
-        self.untold += count;
+        let untold = u32::try_from(count).unwrap_or(u32::MAX);
+        self.untold = self.untold.saturating_add(untold);
         tally.lost += count;
     }
 
@@ -312,19 +323,21 @@ impl<T: Send + Sync + 'static> Seat<T> {
         progress.lose(lost, &mut after.tally);
         let gap = match progress.untold {
             0 => None,
-            untold => gap(untold),
+            untold => gap(untold.into()),
         };
-        let mut entries = Vec::new();
-        let mut messages: Vec<&SharedMessage> = gap.iter().collect();
-        for logged in left {
-            let Kind::Message(message) = &logged.entry.kind else {
-                continue;
-            };
-            if self.is_for(logged) && !logged.is_superseded() {
-                entries.push(logged);
-                messages.push(message);
-            }
+        let mut waiting: Vec<&Logged<T>> = left
+            .iter()
+            .filter(|logged| {
+                logged.entry.is_message() && self.is_for(logged) && !logged.is_superseded()
+            })
+            .collect();
+        let progress = self.progress.get_or_insert_default();
+        if waiting.iter().any(|logged| logged.has_key()) {
+            let turns = progress.turns.get_or_insert_default();
+            turns.sort(&mut waiting, end);
         }
+        let messages = waiting.iter().filter_map(|logged| logged.entry.shared());
+        let messages: Vec<&SharedMessage> = gap.iter().chain(messages).collect();
         let Some(mut taken) = self.offer(&messages, Turn::Behind, after) else {
             // It is removed, which counts what waits.
             after.tally.unsent -= messages.len() as u64;
@@ -339,15 +352,20 @@ impl<T: Send + Sync + 'static> Seat<T> {
             after.tally.delivered -= 1;
             after.tally.gaps_told += 1;
         }
-        for logged in &entries[..taken] {
+        let (taken, rest) = waiting.split_at(taken);
+        for logged in taken {
             match logged.has_key() {
                 true => progress.waiting_with_key -= 1,
                 false => progress.waiting -= 1,
             }
         }
-        progress.next = entries.get(taken).map_or(end, |logged| logged.offset);
+        progress.next = rest.iter().map(|logged| logged.offset).min().unwrap_or(end);
+        if let Some(turns) = &mut progress.turns {
+            turns.take(taken, left);
+        }
         progress.is_behind = !is_all;
         if is_all {
+            progress.turns = None;
             after.wants_roster |= progress.needs_roster;
             self.delivered_up_to(end);
         }

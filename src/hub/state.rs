@@ -15,6 +15,7 @@ pub(super) use self::joins::Joining;
 use super::{
     Shared,
     chunk::{After, BATCH, Chunk, SEATS},
+    compression::{Compressed, compress},
     config::{Overflow, RoomConfig, Settings},
     counts::{HubCounts, Tally},
     entry::{Entry, Kind},
@@ -51,6 +52,15 @@ pub(super) struct RoomState<T> {
     /// The first members. Most rooms have no others.
     first: Chunk<T>,
     tasks: Tasks,
+}
+
+/// What is left to deliver to a chunk.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Delivered {
+    All,
+    Some,
+    /// Another task compresses the next entry, and schedules the chunk then.
+    Busy,
 }
 
 /// The chunks of a room at one moment.
@@ -235,7 +245,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         if waits_for_chunks && !IS_PREPARING.get() {
             // This task is faster than those of the chunks, so it does their work.
             for number in 0..chunks.iter().count() {
-                while self.deliver(number) {}
+                self.deliver_all(number);
             }
             let mut removed = Removed::default();
             let mut log = self.log();
@@ -264,18 +274,50 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         }
     }
 
-    /// Delivers what is new to the members of a chunk, up to 64 entries. Returns whether there is more.
+    /// Call this after delivering. Returns whether the task of the chunk goes on, and [begins](Self::begin) again.
+    pub(super) fn goes_on(&self, number: usize, is_more: bool) -> bool {
+        let chunks = self.chunks(&self.log());
+        let chunk = chunks.get(number);
+        chunk.is_some_and(|chunk| chunk.goes_on(is_more))
+    }
+
+    /// Delivers everything, and waits for other tasks that compress for the same members.
+    fn deliver_all(self: &Arc<Self>, number: usize) {
+        loop {
+            match self.deliver_some(number) {
+                Delivered::All => return,
+                Delivered::Some => {}
+                Delivered::Busy => std::thread::yield_now(),
+            }
+        }
+    }
+
+    /// Delivers what is new to the members of a chunk, up to 64 entries. Returns whether its task has more to do.
     pub(super) fn deliver(self: &Arc<Self>, number: usize) -> bool {
+        self.deliver_some(number) == Delivered::Some
+    }
+
+    fn deliver_some(self: &Arc<Self>, number: usize) -> Delivered {
         let log = self.log();
-        let entries = log.undelivered(number, BATCH);
+        let mut entries = log.undelivered(number, BATCH);
         let chunks = self.chunks(&log);
         drop(log);
         let Some(chunk) = chunks.get(number) else {
-            return false;
+            return Delivered::All;
         };
         for logged in &entries {
             self.prepare(&logged.entry);
         }
+        let compressed = compress(chunk, &entries);
+        self.note_compressed(&compressed);
+        let more = match compressed.is_busy {
+            true => Delivered::Busy,
+            false => Delivered::Some,
+        };
+        if compressed.ready == 0 && !entries.is_empty() {
+            return more;
+        }
+        entries.truncate(compressed.ready);
         let mut after = After::default();
         let mut removed = Removed::default();
         let mut seats = chunk.lock();
@@ -308,7 +350,26 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         drop(seats);
         drop(removed);
         self.finish(after, line);
-        is_more
+        match is_more {
+            true => more,
+            false => Delivered::All,
+        }
+    }
+
+    /// Counts what was compressed, and schedules the chunks that wait for it.
+    fn note_compressed(self: &Arc<Self>, compressed: &Compressed) {
+        if compressed.made.is_empty() {
+            return;
+        }
+        let mut log = self.log();
+        for (offset, bytes) in &compressed.made {
+            log.add_compressed(*offset, *bytes, self.limits());
+        }
+        let chunks = self.chunks(&log);
+        drop(log);
+        if compressed.is_awaited {
+            self.schedule(&chunks);
+        }
     }
 
     /// Offers what waits for a member that was behind.

@@ -72,8 +72,12 @@ struct Delivery<T: Send + Sync + 'static> {
 
 impl<T: Send + Sync + 'static> Delivery<T> {
     async fn run(mut self) {
-        self.room.begin(self.chunk);
-        while self.room.deliver(self.chunk) {
+        loop {
+            self.room.begin(self.chunk);
+            let is_more = self.room.deliver(self.chunk);
+            if !self.room.goes_on(self.chunk, is_more) {
+                break;
+            }
             yield_now().await;
         }
         self.is_complete = true;

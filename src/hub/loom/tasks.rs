@@ -31,8 +31,13 @@ impl Tasks {
     ) {
         let room = Arc::clone(room);
         let task = thread::spawn(move || {
-            room.begin(chunk);
-            while room.deliver(chunk) {}
+            loop {
+                room.begin(chunk);
+                let is_more = room.deliver(chunk);
+                if !room.goes_on(chunk, is_more) {
+                    break;
+                }
+            }
         });
         self.running().push(task);
     }

@@ -84,6 +84,9 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         let Some(chunk) = chunks.get(number) else {
             return;
         };
+        if member.link().sharing().is_some() {
+            chunk.expect_sharing();
+        }
         let mut seats = chunk.lock();
         let mut log = self.log();
         if seats.members == 0 {
