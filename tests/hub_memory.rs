@@ -141,7 +141,7 @@ async fn parts() {
     // Its pointer in the table of the hub is not counted here.
     part(
         "a room and its first member with a value of 32 bytes",
-        (6, 512),
+        (6, 528),
     );
     let two = room.join(&second, [0; 4]).await.unwrap();
     part("the second member", (3, 160 + 32));

@@ -21,6 +21,10 @@ pub(super) struct Missed {
 /// What is to be logged without a lock.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "it has to be logged"]
+#[cfg_attr(
+    not(feature = "tracing"),
+    allow(dead_code, reason = "used only in the log")
+)]
 pub(super) struct Line {
     lost: u64,
     disconnected: u64,

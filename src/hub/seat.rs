@@ -334,7 +334,7 @@ impl<T: Send + Sync + 'static> Seat<T> {
             .collect();
         let progress = self.progress.get_or_insert_default();
         if waiting.iter().any(|logged| logged.has_key()) {
-            let turns = progress.turns.get_or_insert_default();
+            let turns = progress.turns.get_or_insert_with(|| Turns::new(end).into());
             turns.sort(&mut waiting, end);
         }
         let messages = waiting.iter().filter_map(|logged| logged.entry.shared());

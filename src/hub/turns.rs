@@ -7,7 +7,7 @@
 use super::{entry::Logged, log::MAX_KEYS};
 
 /// What a member has got while it is behind.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Turns {
     /// Messages from this offset on belong to the next round, unless they have a key that was not served in this one.
     round: u64,
@@ -24,6 +24,14 @@ struct Served {
 }
 
 impl Turns {
+    /// Begins with a round of everything that waits now. `end` is after the last offset.
+    pub(super) const fn new(end: u64) -> Self {
+        Self {
+            round: end,
+            served: Vec::new(),
+        }
+    }
+
     fn find(&self, place: u64) -> Result<usize, usize> {
         self.served
             .binary_search_by_key(&place, |served| served.place)
