@@ -119,9 +119,12 @@ impl<T> Chunk<T> {
         self.shares.store(true, Ordering::Relaxed);
     }
 
-    /// Returns whether a member may share compressed messages.
-    pub(super) fn shares(&self) -> bool {
-        self.shares.load(Ordering::Relaxed)
+    /// Returns the forms in which members share compressed messages.
+    pub(super) fn wanted(&self) -> Box<[Wanted]> {
+        match self.shares.load(Ordering::Relaxed) {
+            true => self.lock().wanted().into(),
+            false => Box::default(),
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Seats<T>> {
@@ -178,8 +181,7 @@ impl<T> Seats<T> {
         left
     }
 
-    /// Returns the forms in which members share compressed messages.
-    pub(super) fn wanted(&mut self) -> &[Wanted] {
+    fn wanted(&mut self) -> &[Wanted] {
         let seats = self.seats.iter().flatten();
         self.wanted
             .get_or_insert_with(|| wanted(seats.map(|seat| &*seat.member)))
