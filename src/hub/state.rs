@@ -259,10 +259,15 @@ impl<T: Send + Sync + 'static> RoomState<T> {
 
     /// Spawns a task for each chunk that has none yet.
     fn schedule(self: &Arc<Self>, chunks: &Chunks<'_, T>) {
-        for (number, chunk) in chunks.iter().enumerate() {
-            if chunk.schedule() {
-                self.tasks.deliver(self, number);
-            }
+        let due = chunks.iter().enumerate();
+        let mut due = due.filter(|(_, chunk)| chunk.schedule());
+        let Some((first, _)) = due.next() else { return };
+        let others: Vec<_> = due.map(|(number, _)| number).collect();
+        self.tasks.deliver(self, first);
+        match others[..] {
+            [] => {}
+            [second] => self.tasks.deliver(self, second),
+            _ => self.tasks.deliver_to_all(self, others),
         }
     }
 

@@ -38,12 +38,23 @@ impl Tasks {
 
     /// Delivers to the members of a chunk until there is nothing new.
     pub(super) fn deliver<T: Send + Sync + 'static>(&self, room: &Arc<RoomState<T>>, chunk: usize) {
-        let delivery = Delivery {
-            room: Arc::clone(room),
-            chunk,
-            is_complete: false,
-        };
-        self.0.spawn(delivery.run());
+        self.0.spawn(Delivery::new(room, chunk).run());
+    }
+
+    /// Delivers to the members of several chunks. The caller spawns one task, which spawns the others: sending takes no
+    /// time in proportion to the members.
+    pub(super) fn deliver_to_all<T: Send + Sync + 'static>(
+        &self,
+        room: &Arc<RoomState<T>>,
+        chunks: Vec<usize>,
+    ) {
+        let chunks = chunks.into_iter();
+        let deliveries: Vec<_> = chunks.map(|chunk| Delivery::new(room, chunk)).collect();
+        self.0.spawn(async move {
+            for delivery in deliveries {
+                tokio::spawn(delivery.run());
+            }
+        });
     }
 
     /// Tells the members of changes after a while. The caller has no lock of the room.
@@ -71,6 +82,14 @@ struct Delivery<T: Send + Sync + 'static> {
 }
 
 impl<T: Send + Sync + 'static> Delivery<T> {
+    fn new(room: &Arc<RoomState<T>>, chunk: usize) -> Self {
+        Self {
+            room: Arc::clone(room),
+            chunk,
+            is_complete: false,
+        }
+    }
+
     async fn run(mut self) {
         loop {
             self.room.begin(self.chunk);

@@ -42,6 +42,16 @@ impl Tasks {
         self.running().push(task);
     }
 
+    pub(in crate::hub) fn deliver_to_all<T: Send + Sync + 'static>(
+        &self,
+        room: &Arc<RoomState<T>>,
+        chunks: Vec<usize>,
+    ) {
+        for chunk in chunks {
+            self.deliver(room, chunk);
+        }
+    }
+
     fn running(&self) -> std::sync::MutexGuard<'_, Vec<JoinHandle<()>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
