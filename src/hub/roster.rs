@@ -119,6 +119,11 @@ impl<T> Members<T> {
         self.get(id).is_some()
     }
 
+    /// Returns the key of a member; `None` if it is not one.
+    pub(super) fn key_of(&self, id: MemberId) -> Option<Option<Key>> {
+        self.get(id).map(|place| place.key.clone())
+    }
+
     fn get(&self, id: MemberId) -> Option<&Place<T>> {
         let place = self.places.get(id.place())?.as_ref();
         place.filter(|place| place.member.id() == id)
