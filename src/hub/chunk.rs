@@ -112,11 +112,14 @@ pub struct Lag {
     pub lost: u64,
 }
 
+/// Why a member is closed.
+type Closing = (CloseCode, &'static str);
+
 /// What has to be done without the locks.
 #[derive(Debug)]
 pub(super) struct After<T> {
     wakers: Vec<Waker>,
-    left: Vec<(Arc<Member<T>>, Option<(CloseCode, &'static str)>)>,
+    left: Vec<(Arc<Member<T>>, Option<Closing>)>,
     /// Payloads may run code of the user when they are dropped.
     pub(super) entries: Vec<Logged<T>>,
     pub(super) tally: Tally,

@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc};
 use super::{
     counts::HubCounts,
     error::{HistoryError, JoinError, PublishError},
+    join::{AsSender, Join},
     member::LeaveReason,
-    membership::{AsSender, Join},
     names::{MemberId, is_name},
     past::Past,
     position::Position,
