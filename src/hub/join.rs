@@ -57,7 +57,7 @@ impl AsSender for Sender {}
 ///
 /// # Panics
 ///
-/// Outside of a tokio runtime.
+/// Outside of a tokio runtime, if the room has no member and no watch yet. Nothing has changed then.
 #[must_use = "it joins when it is awaited"]
 pub struct Join<T = ()> {
     hub: Arc<Shared<T>>,
@@ -232,7 +232,7 @@ impl<T> fmt::Debug for Joining<T> {
 ///
 /// # Panics
 ///
-/// Outside of a tokio runtime.
+/// Outside of a tokio runtime, if the room has no member and no watch yet. Nothing has changed then.
 #[must_use = "it joins when it is awaited"]
 pub struct PausedJoin<T = ()>(Join<T>);
 

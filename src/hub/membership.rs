@@ -17,6 +17,9 @@ use crate::words::IntoMessage;
 
 /// A connection's membership in a room. Dropping it leaves the room.
 ///
+/// Keep it in a variable: `let _lobby = room.join(&socket, ()).await?` stays until the end of the scope, but
+/// `let _ = room.join(&socket, ()).await?` leaves at once. [`keep`](Self::keep) needs no variable.
+///
 /// A membership also ends with its connection, even if the handler still runs; by [`Room::remove`]; and by
 /// [`Overflow::Disconnect`](super::Overflow::Disconnect). Whichever comes first counts, and the guard then does nothing.
 #[must_use = "dropping it leaves the room"]
@@ -101,6 +104,9 @@ impl<T: Send + Sync + 'static> Membership<T> {
 
     /// Sets the member's value, and tells others of it. Returns whether it still is a member. The old value is dropped
     /// once nobody uses it.
+    ///
+    /// Of members with the same [key](Join::key), others see the value of the oldest one. That of another one is seen
+    /// once the older ones have left.
     pub fn set(&self, value: T) -> bool {
         self.member.room().set(self.id(), Arc::new(value))
     }
