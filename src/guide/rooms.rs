@@ -36,6 +36,7 @@
 //!
 //! | Messages | [`Overflow`](crate::hub::Overflow) | What a slow client gets |
 //! | --- | --- | --- |
+//! | with a [`history`](super::history) | `CatchUp` (the default there) | all that the history still has, then what is new |
 //! | of which none may be missed | `Disconnect` (the default) | a Close with 1013 and "too slow"; it connects again |
 //! | a log, of which the end matters | `DropOldest` | the newest 1,024 |
 //! | of the moment, such as a pointer | `DropNewest` | what is sent once it reads again; nothing is kept |

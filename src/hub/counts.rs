@@ -18,7 +18,7 @@ pub struct HubCounts {
     pub behind: usize,
     /// Bytes in the backlogs: payloads, and 128 for each message.
     pub backlog_bytes: usize,
-    /// Bytes in the histories: payloads, and 256 for each message.
+    /// Bytes in the histories: payloads, and 320 for each message.
     pub history_bytes: usize,
     /// Messages sent to rooms with members.
     pub sent: u64,

@@ -53,7 +53,7 @@ impl History {
         self
     }
 
-    /// Sets the most bytes: the payloads, and 256 for each message. Default: 256 KiB.
+    /// Sets the most bytes: the payloads, and 320 for each message. Default: 256 KiB.
     #[must_use]
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.bytes = bytes;
