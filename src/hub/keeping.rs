@@ -20,7 +20,7 @@ use crate::{codec::SharedMessage, socket::now, time::Moment};
 const KEPT: usize = 192;
 
 impl<T> RoomState<T> {
-    fn budget(&self) -> Budget<'_> {
+    pub(super) fn budget(&self) -> Budget<'_> {
         Budget {
             used: &self.hub.history,
             max: self.hub.max_history,
