@@ -38,6 +38,8 @@ struct More<T> {
     keys: HashMap<Key, Vec<u32>>,
     /// Members that are not listed: silent ones, and those whose key another one has.
     unlisted: u32,
+    /// The keys of silent members by their places, in a room with history: a replay asks whom a message has left out.
+    silent_keys: Option<Box<HashMap<usize, Key>>>,
     watches: Vec<Arc<Queue<T>>>,
 }
 
@@ -115,6 +117,7 @@ impl<T> Default for More<T> {
             free: BinaryHeap::new(),
             keys: HashMap::new(),
             unlisted: 0,
+            silent_keys: None,
             watches: Vec::new(),
         }
     }
@@ -210,6 +213,22 @@ impl<T> Members<T> {
         self.get(id).is_some()
     }
 
+    /// Returns the key of a member; `None` if it is not one.
+    pub(super) fn key_of(&self, id: MemberId) -> Option<Option<Key>> {
+        let place = self.get(id)?;
+        let silent = || {
+            let keys = self.more.as_ref()?.silent_keys.as_ref()?;
+            keys.get(&id.place())
+        };
+        Some(place.key().or_else(silent).cloned())
+    }
+
+    /// Records the key of a silent member, which has no card.
+    pub(super) fn set_silent_key(&mut self, id: MemberId, key: Key) {
+        let keys = self.more().silent_keys.get_or_insert_default();
+        keys.insert(id.place(), key);
+    }
+
     fn get(&self, id: MemberId) -> Option<&Place<T>> {
         let place = self.places.get(id.place())?.as_ref();
         place.filter(|place| place.member.id() == id)
@@ -274,7 +293,11 @@ impl<T> Members<T> {
             }
         }
         let Some(card) = &place.card else {
-            self.more().unlisted -= 1;
+            let more = self.more();
+            more.unlisted -= 1;
+            if let Some(keys) = &mut more.silent_keys {
+                keys.remove(&at);
+            }
             return Some((place.member, None));
         };
         if let (Some(key), Some(more)) = (&card.key, &mut self.more) {
