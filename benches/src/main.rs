@@ -14,10 +14,12 @@ MODES  separated by commas, by default all groups.
        A mode is CONNECTIONSxSIZE[xDEPTH], such as 100x32, 10x1m or 1x1kx64. With /N, all
        WebSockets share N connections of HTTP/2, such as 100x32/1.
        Groups are pingpong, pipelined, shapes, h2, upgrades, http, workers, memory,
-       instructions and in-memory.
+       instructions, in-memory and rooms, which is rooms-broadcast, rooms-stopped, rooms-send,
+       rooms-publishers and rooms-joins.
 NAMES  separated by commas: raw axum hyper axum-ws hyper-tungstenite fastwebsockets
        tokio-websockets yawc sockudo-ws bun uwebsockets; most peers also with the suffix
        -batched; for messages also axum-h2 axum-ws-h2 yawc-h2; and shape-1 to shape-8.
+       For rooms-broadcast: room-bare room room-axum-ws room-socketioxide room-bun room-uwebsockets.
        --shape 1,7 is short for --peers raw,shape-1,shape-7.
 FILE   the file whose tables are replaced. A table is between <!-- table:NAME --> and
        <!-- /table -->.

@@ -23,6 +23,10 @@ const BUN: &str = "bun";
 /// The name of µWebSockets, which is an external program.
 const UWEBSOCKETS: &str = "uwebsockets";
 
+/// The names of the same with a room.
+const BUN_ROOM: &str = "room-bun";
+const UWEBSOCKETS_ROOM: &str = "room-uwebsockets";
+
 /// A running server, which is killed when this value is dropped.
 #[derive(Debug)]
 pub struct Process {
@@ -40,10 +44,12 @@ impl Process {
     pub fn start(name: &str, threads: Threads, cores: &Cores) -> Result<Self, BoxError> {
         let command = if let Some(program) = external_program(name) {
             let mut command = cores.pinned_for_server(&program);
-            if name == BUN {
-                let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers/bun.js");
-                command.arg(script);
-            }
+            let script = match name {
+                BUN => Some("peers/bun.js"),
+                BUN_ROOM => Some("peers/bun-room.js"),
+                _ => None,
+            };
+            command.args(script.map(|script| Path::new(env!("CARGO_MANIFEST_DIR")).join(script)));
             command
         } else {
             let mut command = cores.pinned_for_server(&env::current_exe()?.display().to_string());
@@ -236,10 +242,13 @@ pub fn is_available(name: &str) -> bool {
 /// Returns the external program of the server called `name`, or `None` for an engine of this binary.
 fn external_program(name: &str) -> Option<String> {
     match name {
-        BUN => Some(env::var("BUN").unwrap_or_else(|_| "bun".to_owned())),
+        BUN | BUN_ROOM => Some(env::var("BUN").unwrap_or_else(|_| "bun".to_owned())),
         UWEBSOCKETS => Some(env::var("UWEBSOCKETS").unwrap_or_else(|_| {
             // The output of `peers/uwebsockets/build`.
             concat!(env!("CARGO_MANIFEST_DIR"), "/../target/uwebsockets/echo").to_owned()
+        })),
+        UWEBSOCKETS_ROOM => Some(env::var("UWEBSOCKETS_ROOM").unwrap_or_else(|_| {
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../target/uwebsockets/room").to_owned()
         })),
         _ => None,
     }

@@ -171,6 +171,19 @@ impl Frames {
         }
     }
 
+    /// Queues messages that other connections send, too, without a copy.
+    #[cfg(feature = "hub")]
+    pub(super) fn push_shared_frames(&mut self, shared: &super::SharedFrames) {
+        let collected = self.tail.len() - self.tail_written;
+        let messages_before = self.tail_messages();
+        let (frames, messages) = (shared.frames(), shared.load().messages);
+        self.load.messages += messages;
+        self.before_tail = self.load.messages;
+        self.load.bytes += frames.len();
+        self.segments
+            .push_encoded(collected, messages_before, frames, messages as u32);
+    }
+
     /// Returns whether a payload is written without a copy.
     fn is_kept(&self, len: usize, contiguous: bool) -> bool {
         len >= LARGE && !contiguous && self.role == Role::Server

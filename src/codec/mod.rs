@@ -50,6 +50,8 @@ mod rules;
 mod segments;
 #[cfg(feature = "hub")]
 mod shared;
+#[cfg(feature = "hub")]
+mod shared_frames;
 #[cfg(test)]
 mod tests;
 mod utf8;
@@ -76,3 +78,5 @@ pub(crate) use outgoing::Outgoing;
 pub(crate) use rules::{Limits, Role, Violation};
 #[cfg(feature = "hub")]
 pub(crate) use shared::{Compressing, SharedMessage};
+#[cfg(feature = "hub")]
+pub(crate) use shared_frames::SharedFrames;

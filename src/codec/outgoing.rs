@@ -46,6 +46,16 @@ impl Outgoing {
         self.frames().push_shared(shared, contiguous);
     }
 
+    /// Queues messages that other connections send, too, without a copy. Returns `false` if the stream needs one.
+    #[cfg(feature = "hub")]
+    pub(crate) fn push_shared_frames(&mut self, shared: &super::SharedFrames) -> bool {
+        if self.contiguous || self.role != Role::Server {
+            return false;
+        }
+        self.frames().push_shared_frames(shared);
+        true
+    }
+
     /// Queues a message by its `compressed` payload (RFC 7692 §6.1). A large payload is shared.
     pub(crate) fn push_compressed(&mut self, is_text: bool, compressed: &Bytes) {
         let contiguous = self.contiguous;
@@ -123,8 +133,14 @@ impl Outgoing {
     #[inline]
     pub(crate) fn only_slice(&self) -> Option<&[u8]> {
         let frames = self.frames.as_ref()?;
-        let is_all = frames.segments.is_empty();
-        is_all.then(|| frames.unwritten_tail())
+        let tail = frames.unwritten_tail();
+        if frames.segments.is_empty() {
+            return Some(tail);
+        }
+        match tail.is_empty() {
+            true => frames.segments.only_slice(),
+            false => None,
+        }
     }
 
     /// Removes `written` bytes, and returns the amount of data that is no longer queued.
@@ -261,6 +277,45 @@ mod tests {
                 assert_eq!(drain(&mut own, 999), drain(&mut outgoing, 777));
             }
         }
+    }
+
+    #[cfg(feature = "hub")]
+    #[test]
+    fn shared_frames_have_the_same_bytes_as_single_messages() {
+        use super::super::{SharedFrames, SharedMessage};
+
+        for len in [0, 1, 125, 126, LARGE - 1] {
+            let message = SharedMessage::new(Message::text("x".repeat(len)));
+            let messages = [&message; 3];
+            let frames = SharedFrames::new(&messages).unwrap();
+            let (mut single, mut shared) = (Outgoing::default(), Outgoing::default());
+            for _ in 0..2 {
+                single.push_ping(b"before");
+                shared.push_ping(b"before");
+                for message in messages {
+                    single.push_shared(message);
+                }
+                assert!(shared.push_shared_frames(&frames));
+            }
+            assert_eq!(single.load(), shared.load(), "length {len}");
+            assert_eq!(drain(&mut single, 999), drain(&mut shared, 777));
+        }
+    }
+
+    #[cfg(feature = "hub")]
+    #[test]
+    fn shared_frames_are_written_without_a_copy() {
+        use super::super::{SharedFrames, SharedMessage};
+
+        let message = SharedMessage::new(Message::text("x".repeat(64)));
+        let frames = SharedFrames::new(&[&message, &message]).unwrap();
+        let mut outgoing = Outgoing::default();
+        assert!(outgoing.push_shared_frames(&frames));
+        let whole = outgoing.only_slice().map(<[u8]>::as_ptr);
+        assert_eq!(whole, Some(frames.frames().as_ptr()));
+        // One small message is copied, as are frames for a stream that writes one buffer at a time.
+        assert!(SharedFrames::new(&[&message]).is_none());
+        assert!(!contiguous().push_shared_frames(&frames));
     }
 
     #[cfg(feature = "hub")]

@@ -74,6 +74,32 @@ impl Segments {
         len
     }
 
+    /// Appends encoded frames in which this many messages end. For the other arguments see [`push`](Self::push).
+    #[cfg(feature = "hub")]
+    pub(super) fn push_encoded(
+        &mut self,
+        collected: usize,
+        messages_before: u32,
+        frames: Bytes,
+        messages: u32,
+    ) {
+        let before = collected - self.before;
+        self.before = collected;
+        self.segments.push_back(Segment {
+            before: before as u32,
+            messages_before,
+            ..Segment::sealed(frames, messages)
+        });
+    }
+
+    /// Returns the bytes to write if they are in one buffer. There must be no collected bytes.
+    pub(super) fn only_slice(&self) -> Option<&[u8]> {
+        match self.segments.len() {
+            1 => self.segments.front()?.only_slice(),
+            _ => None,
+        }
+    }
+
     /// Makes segments of the `collected` bytes, between the segments and after them. `messages` is the number
     /// of messages that end after the last segment.
     pub(super) fn seal(&mut self, mut collected: Bytes, messages: u32) {
@@ -147,6 +173,10 @@ impl Segment {
             payload,
             messages,
         }
+    }
+
+    fn only_slice(&self) -> Option<&[u8]> {
+        self.head.as_bytes().is_empty().then_some(&*self.payload)
     }
 
     /// Subtracts the bytes of this segment from `left`, and returns whether the segment is written completely.

@@ -18,7 +18,7 @@ use crate::words::Message;
 const PART: usize = 32 * 1024;
 
 /// The length of the longest head without a mask: two bytes, and eight of length.
-const HEAD: usize = 10;
+pub(super) const HEAD: usize = 10;
 
 /// A message with the head of its unmasked, uncompressed frame.
 #[derive(Debug)]
@@ -43,7 +43,7 @@ struct Compressed {
 struct Progress {
     stage: Stage,
     /// A task that found the form busy waits for the result.
-    awaited: bool,
+    is_awaited: bool,
 }
 
 #[derive(Debug)]
@@ -64,7 +64,7 @@ pub(crate) enum Compressing {
         /// The bytes that the form adds to the message.
         bytes: usize,
         /// Another task has found it [`Busy`](Self::Busy).
-        awaited: bool,
+        is_awaited: bool,
     },
     Paused,
     /// Another task compresses a part. The task that finishes learns that this one waits.
@@ -75,7 +75,7 @@ pub(crate) enum Compressing {
 struct Part<'a> {
     form: &'a Compressed,
     next: Stage,
-    awaited: &'a mut bool,
+    is_awaited: &'a mut bool,
 }
 
 impl Drop for Part<'_> {
@@ -87,7 +87,7 @@ impl Drop for Part<'_> {
         }
         let mut progress = self.form.lock();
         progress.stage = next;
-        *self.awaited = progress.awaited;
+        *self.is_awaited = progress.is_awaited;
     }
 }
 
@@ -97,7 +97,7 @@ impl Compressed {
             form,
             progress: Mutex::new(Progress {
                 stage: Stage::Paused(Compression::in_form(form)),
-                awaited: false,
+                is_awaited: false,
             }),
             payload: OnceLock::new(),
             next: OnceLock::new(),
@@ -117,7 +117,7 @@ impl Compressed {
         let mut compression = match mem::replace(&mut progress.stage, Stage::Busy) {
             Stage::Paused(compression) => compression,
             Stage::Busy => {
-                progress.awaited = true;
+                progress.is_awaited = true;
                 return Compressing::Busy;
             }
             Stage::Done => {
@@ -126,11 +126,11 @@ impl Compressed {
             }
         };
         drop(progress);
-        let mut awaited = false;
+        let mut is_awaited = false;
         let mut part = Part {
             form: self,
             next: Stage::Done,
-            awaited: &mut awaited,
+            is_awaited: &mut is_awaited,
         };
         let mut left = PART.min(*budget);
         *budget -= left;
@@ -143,7 +143,7 @@ impl Compressed {
         let bytes = mem::size_of::<Self>() + payload.as_ref().map_or(0, Bytes::len);
         self.payload.get_or_init(|| payload);
         drop(part);
-        Compressing::Finished { bytes, awaited }
+        Compressing::Finished { bytes, is_awaited }
     }
 }
 
@@ -299,11 +299,11 @@ mod tests {
                 assert_eq!(budget, 128 * 1024 - part * PART);
                 assert_eq!(shared.compressed(form), None);
             }
-            let Compressing::Finished { bytes, awaited } = shared.compress(form, &mut budget)
+            let Compressing::Finished { bytes, is_awaited } = shared.compress(form, &mut budget)
             else {
                 panic!("it has more parts");
             };
-            assert_eq!((budget, awaited), (128 * 1024 - text.len(), false));
+            assert_eq!((budget, is_awaited), (128 * 1024 - text.len(), false));
             let payload = shared.compressed(form).unwrap().unwrap().clone();
             assert!((payload.len()..payload.len() + 256).contains(&bytes));
             assert!(payload.len() < text.len());
@@ -356,7 +356,7 @@ mod tests {
             let finished: Vec<bool> = results
                 .iter()
                 .filter_map(|result| match result {
-                    Compressing::Finished { awaited, .. } => Some(*awaited),
+                    Compressing::Finished { is_awaited, .. } => Some(*is_awaited),
                     _ => None,
                 })
                 .collect();
@@ -371,11 +371,11 @@ mod tests {
         let compressed = Compressed::new(form);
         let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
             compressed.lock().stage = Stage::Busy;
-            let mut awaited = false;
+            let mut is_awaited = false;
             let _part = Part {
                 form: &compressed,
                 next: Stage::Done,
-                awaited: &mut awaited,
+                is_awaited: &mut is_awaited,
             };
             panic!("while it compresses");
         }));

@@ -1,6 +1,7 @@
 //! A chunk: up to 128 members of a room, to whom one task delivers.
 
 use std::{
+    cell::OnceCell,
     mem,
     sync::{
         Arc,
@@ -21,7 +22,7 @@ use super::{
     seat::Seat,
 };
 use crate::{
-    codec::SharedMessage,
+    codec::{SharedFrames, SharedMessage},
     socket::{
         Turn,
         sync::{AtomicBool, Mutex, MutexGuard},
@@ -121,9 +122,12 @@ impl<T> Chunk<T> {
         self.shares.store(true, Ordering::Relaxed);
     }
 
-    /// Returns whether a member may share compressed messages.
-    pub(super) fn shares(&self) -> bool {
-        self.shares.load(Ordering::Relaxed)
+    /// Returns the forms in which members share compressed messages.
+    pub(super) fn wanted(&self) -> Box<[Wanted]> {
+        match self.shares.load(Ordering::Relaxed) {
+            true => self.lock().wanted().into(),
+            false => Box::default(),
+        }
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Seats<T>> {
@@ -180,8 +184,7 @@ impl<T> Seats<T> {
         left
     }
 
-    /// Returns the forms in which members share compressed messages.
-    pub(super) fn wanted(&mut self) -> &[Wanted] {
+    fn wanted(&mut self) -> &[Wanted] {
         let seats = self.seats.iter().flatten();
         self.wanted
             .get_or_insert_with(|| wanted(seats.map(|seat| &*seat.member)))
@@ -211,6 +214,7 @@ impl<T: Send + Sync + 'static> Seats<T> {
             .iter()
             .map(|logged| logged.entry.shared().filter(|_| is_plain(logged)))
             .collect();
+        let frames = OnceCell::new();
         let mut own = Picked::default();
         let mut behind = 0;
         for seat in self.seats.iter_mut().flatten() {
@@ -227,7 +231,8 @@ impl<T: Send + Sync + 'static> Seats<T> {
             if let (Some(all), true) = (&all, seat.next() <= first) {
                 let count = all.len() as u64;
                 after.tally.addressed += count;
-                let taken = seat.offer(all, Turn::Live, after);
+                let frames = frames.get_or_init(|| SharedFrames::new(all));
+                let taken = seat.offer(all, frames.as_ref(), Turn::Live, after);
                 if let Some(taken) = taken.filter(|taken| *taken < all.len()) {
                     seat.fall_behind(&entries[taken..], overflow, &mut after.tally);
                 }
@@ -235,7 +240,7 @@ impl<T: Send + Sync + 'static> Seats<T> {
                 own.pick(seat, entries);
                 after.tally.addressed += own.count(0..own.entries.len());
                 let messages = mem::take(&mut own.messages);
-                let taken = seat.offer(&messages, Turn::Live, after);
+                let taken = seat.offer(&messages, None, Turn::Live, after);
                 if taken.is_none() {
                     after.tally.unsent -= own.others(0..own.entries.len());
                 }

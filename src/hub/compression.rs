@@ -4,7 +4,7 @@
 //! The first chunk that needs a form makes it, without a lock, before it delivers the message. Other chunks that need
 //! it meanwhile end their tasks, and are scheduled again when it is made.
 
-use super::{chunk::Chunk, entry::Logged, member::Member, names::MemberId};
+use super::{entry::Logged, member::Member, names::MemberId};
 use crate::codec::{Compressing, Sharing};
 
 /// The bytes that a chunk compresses before it lets other tasks run.
@@ -31,17 +31,12 @@ pub(super) struct Compressed {
     pub(super) is_awaited: bool,
 }
 
-/// Compresses entries in the forms that members of the chunk need.
-pub(super) fn compress<T>(chunk: &Chunk<T>, entries: &[Logged<T>]) -> Compressed {
+/// Compresses entries in the forms that are wanted.
+pub(super) fn compress<T>(wanted: &[Wanted], entries: &[Logged<T>]) -> Compressed {
     let mut result = Compressed::default();
-    if !chunk.shares() {
-        result.ready = entries.len();
-        return result;
-    }
-    let wanted: Box<[Wanted]> = chunk.lock().wanted().into();
     let mut budget = BUDGET;
     for logged in entries {
-        for wanted in &wanted {
+        for wanted in wanted {
             if !compress_one(logged, *wanted, &mut budget, &mut result) {
                 return result;
             }
@@ -73,9 +68,9 @@ fn compress_one<T>(
         match message.compress(form, budget) {
             Compressing::Done => return true,
             Compressing::Paused => {}
-            Compressing::Finished { bytes, awaited } => {
+            Compressing::Finished { bytes, is_awaited } => {
                 result.made.push((logged.offset, bytes));
-                result.is_awaited |= awaited;
+                result.is_awaited |= is_awaited;
                 return true;
             }
             Compressing::Busy => {

@@ -18,7 +18,7 @@ use super::{
     turns::Turns,
 };
 use crate::{
-    codec::SharedMessage,
+    codec::{SharedFrames, SharedMessage},
     socket::{Link, Offered, Turn},
 };
 
@@ -275,10 +275,11 @@ impl Progress {
 }
 
 impl<T: Send + Sync + 'static> Seat<T> {
-    /// Offers messages to the connection. Returns how many it took, or `None` if it is gone.
+    /// Offers messages to the connection, with their encoded `frames` if it may share these. Returns how many it took, or `None` if it is gone.
     pub(super) fn offer(
         &self,
         messages: &[&SharedMessage],
+        frames: Option<&SharedFrames>,
         turn: Turn,
         after: &mut After<T>,
     ) -> Option<usize> {
@@ -287,7 +288,7 @@ impl<T: Send + Sync + 'static> Seat<T> {
         }
         let member = &self.member;
         let link: &Link = member.link();
-        match link.offer(messages, turn, || Arc::clone(member).into()) {
+        match link.offer(messages, frames, turn, || Arc::clone(member).into()) {
             Offered::Taken { count, connection } => {
                 after.wakers.extend(connection);
                 after.tally.delivered += count as u64;

@@ -333,7 +333,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         for logged in &entries {
             self.prepare(&logged.entry);
         }
-        let compressed = compress(chunk, &entries);
+        let compressed = compress(&chunk.wanted(), &entries);
         self.note_compressed(&compressed);
         let more = match compressed.is_busy {
             true => Delivered::Busy,

@@ -38,7 +38,25 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 ///
 /// If the connection fails.
 pub fn connect(server: SocketAddr, number: usize) -> Result<TcpStream, BoxError> {
+    connect_from(
+        Socket::new(Domain::IPV4, Type::STREAM, None)?,
+        server,
+        number,
+    )
+}
+
+/// Connects a client that will not read. The kernel keeps little for it.
+///
+/// # Errors
+///
+/// If the connection fails.
+pub fn connect_to_stop(server: SocketAddr, number: usize) -> Result<TcpStream, BoxError> {
     let socket = Socket::new(Domain::IPV4, Type::STREAM, None)?;
+    socket.set_recv_buffer_size(4096)?;
+    connect_from(socket, server, number)
+}
+
+fn connect_from(socket: Socket, server: SocketAddr, number: usize) -> Result<TcpStream, BoxError> {
     let address = u8::try_from(number / PORTS)?;
     if address > 0 {
         let source = Ipv4Addr::new(127, 0, 0, 1 + address);
@@ -78,6 +96,25 @@ pub fn ask(stream: &mut TcpStream) -> Result<Vec<u8>, BoxError> {
     match answer.starts_with(b"HTTP/1.1 200 ") {
         true => Ok(answer),
         false => Err("a plain request is refused".into()),
+    }
+}
+
+/// Returns the body of a `GET` on a connection of its own.
+///
+/// # Errors
+///
+/// If the answer is not a 200.
+pub fn get(server: SocketAddr, path: &str) -> Result<String, BoxError> {
+    let mut stream = connect(server, 0)?;
+    write!(
+        stream,
+        "GET {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n"
+    )?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    match answer.split_once("\r\n\r\n") {
+        Some((head, body)) if head.starts_with("HTTP/1.1 200 ") => Ok(body.to_owned()),
+        _ => Err(format!("{path} is refused: {answer}").into()),
     }
 }
 

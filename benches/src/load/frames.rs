@@ -66,11 +66,7 @@ impl Shape {
     /// Returns the masked frame of the message.
     #[must_use]
     pub fn request(self) -> Vec<u8> {
-        let mut frame = self.head(0x80);
-        frame.extend(MASK);
-        let masked = iter::zip(self.payload(), MASK.iter().cycle());
-        frame.extend(masked.map(|(byte, mask)| byte ^ mask));
-        frame
+        masked(self.text, &payload(self.size))
     }
 
     /// Returns the bytes of the answer.
@@ -79,35 +75,54 @@ impl Shape {
         if !self.websocket {
             return self.request();
         }
-        let mut frame = self.head(0);
-        frame.extend(self.payload().map(|byte| match self.answer {
+        let answer = |byte: u8| match self.answer {
             Answer::Same => byte,
             Answer::UpperCase => byte.to_ascii_uppercase(),
             Answer::Another => ANOTHER,
-        }));
-        frame
+        };
+        let payload = payload(self.size).into_iter().map(answer);
+        unmasked(self.text, &payload.collect::<Vec<_>>())
     }
+}
 
-    fn head(self, masked: u8) -> Vec<u8> {
-        let mut head = vec![0x80 | if self.text { 1 } else { 2 }];
-        // The match arms ensure that the casts are lossless.
-        match self.size {
-            size @ ..126 => head.push(masked | size as u8),
-            size @ 126..0x1_0000 => {
-                head.push(masked | 126);
-                head.extend((size as u16).to_be_bytes());
-            }
-            size => {
-                head.push(masked | 127);
-                head.extend((size as u64).to_be_bytes());
-            }
+/// Returns the payload of this size that clients send.
+#[must_use]
+pub fn payload(size: usize) -> Vec<u8> {
+    (b'a'..=b'z').cycle().take(size).collect()
+}
+
+/// Returns a client's frame.
+#[must_use]
+pub fn masked(text: bool, payload: &[u8]) -> Vec<u8> {
+    let mut frame = head(text, 0x80, payload.len());
+    frame.extend(MASK);
+    frame.extend(iter::zip(payload, MASK.iter().cycle()).map(|(byte, mask)| byte ^ mask));
+    frame
+}
+
+/// Returns a server's frame.
+#[must_use]
+pub fn unmasked(text: bool, payload: &[u8]) -> Vec<u8> {
+    let mut frame = head(text, 0, payload.len());
+    frame.extend(payload);
+    frame
+}
+
+fn head(text: bool, masked: u8, size: usize) -> Vec<u8> {
+    let mut head = vec![0x80 | if text { 1 } else { 2 }];
+    // The match arms ensure that the casts are lossless.
+    match size {
+        size @ ..126 => head.push(masked | size as u8),
+        size @ 126..0x1_0000 => {
+            head.push(masked | 126);
+            head.extend((size as u16).to_be_bytes());
         }
-        head
+        size => {
+            head.push(masked | 127);
+            head.extend((size as u64).to_be_bytes());
+        }
     }
-
-    fn payload(self) -> impl Iterator<Item = u8> {
-        (b'a'..=b'z').cycle().take(self.size)
-    }
+    head
 }
 
 #[cfg(test)]

@@ -5,13 +5,14 @@ use std::time::Duration;
 /// The number of buckets for each doubling of the time.
 const STEPS: f64 = 32.0;
 
-pub(super) struct Histogram {
+#[derive(Debug)]
+pub(crate) struct Histogram {
     counts: Vec<u64>,
     slowest: Duration,
 }
 
 impl Histogram {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         Self {
             // Up to 2⁴⁰ ns, or 18 minutes.
             counts: vec![0; 40 * STEPS as usize],
@@ -19,7 +20,7 @@ impl Histogram {
         }
     }
 
-    pub(super) fn add(&mut self, took: Duration, answers: usize) {
+    pub(crate) fn add(&mut self, took: Duration, answers: usize) {
         let step = ((took.as_nanos().max(1) as f64).log2() * STEPS) as usize;
         let step = step.min(self.counts.len() - 1);
         self.counts[step] += answers as u64;
@@ -27,8 +28,8 @@ impl Histogram {
     }
 
     /// Returns the time within which the given share of the answers arrived: 0.5 for the median.
-    pub(super) fn quantile(&self, share: f64) -> Duration {
-        let all: u64 = self.counts.iter().sum();
+    pub(crate) fn quantile(&self, share: f64) -> Duration {
+        let all = self.count();
         let mut seen = 0;
         for (step, count) in self.counts.iter().enumerate() {
             seen += count;
@@ -40,7 +41,12 @@ impl Histogram {
         self.slowest
     }
 
-    pub(super) fn slowest(&self) -> Duration {
+    /// Returns the number of answers.
+    pub(crate) fn count(&self) -> u64 {
+        self.counts.iter().sum()
+    }
+
+    pub(crate) fn slowest(&self) -> Duration {
         self.slowest
     }
 }

@@ -4,7 +4,8 @@
 pub mod client;
 pub mod frames;
 mod http2;
-mod latency;
+pub(crate) mod latency;
+pub mod room;
 mod single;
 pub mod upgrades;
 

@@ -5,6 +5,7 @@ pub mod echo;
 pub mod in_memory;
 mod instructions;
 mod others;
+pub mod rooms;
 mod shapes;
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
@@ -30,6 +31,8 @@ pub enum Mode {
     Instructions,
     /// The instructions of an engine per message, without a network.
     InMemory,
+    /// Rooms.
+    Rooms(rooms::Rooms),
 }
 
 /// The options of the command line.
@@ -95,7 +98,7 @@ impl Plan {
 
 impl Mode {
     /// The groups of modes. A run without `--mode` measures all of them.
-    const ALL: [&'static str; 10] = [
+    const ALL: [&'static str; 11] = [
         "pingpong",
         "pipelined",
         "shapes",
@@ -106,6 +109,7 @@ impl Mode {
         "memory",
         "instructions",
         "in-memory",
+        "rooms",
     ];
 
     /// Parses modes and groups of modes, separated by commas.
@@ -119,6 +123,11 @@ impl Mode {
             match name {
                 "all" => modes.extend(Self::ALL.iter().flat_map(|group| Self::group(group))),
                 group if Self::ALL.contains(&group) => modes.extend(Self::group(group)),
+                name if name.starts_with("rooms-") => {
+                    let found = rooms::MODES.iter().find(|(known, _)| *known == name);
+                    let (_, rooms) = found.ok_or_else(|| format!("there is no mode {name}"))?;
+                    modes.push(Self::Rooms(*rooms));
+                }
                 echo => modes.push(Self::Echo(echo.parse()?)),
             }
         }
@@ -165,6 +174,7 @@ impl Mode {
             "shapes" => vec![Self::Shapes],
             "instructions" => vec![Self::Instructions],
             "in-memory" => vec![Self::InMemory],
+            "rooms" => rooms::MODES.map(|(_, rooms)| Self::Rooms(rooms)).to_vec(),
             _ => Vec::new(),
         }
     }
@@ -193,6 +203,7 @@ pub fn run(plan: &Plan) -> Result<(), BoxError> {
             Mode::Shapes => shapes::run(plan, &cores)?,
             Mode::Instructions => instructions::run(plan, &cores)?,
             Mode::InMemory => in_memory::run(plan)?,
+            Mode::Rooms(rooms) => rooms::run(*rooms, plan, &cores)?,
         }
     }
     Ok(())

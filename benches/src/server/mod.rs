@@ -5,6 +5,7 @@ mod ours;
 mod peers;
 mod plain;
 mod raw;
+pub mod rooms;
 pub mod shapes;
 pub(crate) mod sinks;
 
@@ -24,7 +25,7 @@ use tokio::{
 };
 
 pub use self::ours::Observed;
-use self::shapes::Shape;
+use self::{rooms::Room, shapes::Shape};
 use crate::BoxError;
 
 /// The server of the connections.
@@ -56,6 +57,8 @@ pub enum Engine {
     Batched(Peer),
     /// A server that speaks only HTTP/2.
     Http2(Stack),
+    /// A server of one room.
+    Room(Room),
 }
 
 /// A server of plain requests only.
@@ -101,7 +104,7 @@ pub enum Peer {
 
 /// All engines of this binary, with their names in arguments and tables. The shapes of handler are in
 /// [`shapes::SHAPES`].
-pub const ENGINES: [(&str, Engine); 28] = [
+pub const ENGINES: [(&str, Engine); 33] = [
     ("raw", Engine::Raw),
     ("raw-xor", Engine::RawXor),
     ("axum", Engine::Axum),
@@ -139,6 +142,11 @@ pub const ENGINES: [(&str, Engine); 28] = [
     ("axum-h2", Engine::Http2(Stack::Axum)),
     ("axum-ws-h2", Engine::Http2(Stack::AxumWs)),
     ("yawc-h2", Engine::Http2(Stack::Yawc)),
+    ("room-bare", Engine::Room(Room::Bare)),
+    ("room", Engine::Room(Room::Ours)),
+    ("room-drop-oldest", Engine::Room(Room::DropOldest)),
+    ("room-axum-ws", Engine::Room(Room::AxumWs)),
+    ("room-socketioxide", Engine::Room(Room::Socketioxide)),
 ];
 
 impl FromStr for Engine {
@@ -214,6 +222,10 @@ pub fn serve(serve: &Serve) -> Result<(), BoxError> {
         tokio::spawn(obey(zeros));
         let socket = TcpSocket::new_v4()?;
         socket.bind(SocketAddr::from(([127, 0, 0, 1], 0)))?;
+        if engine == Engine::Room(Room::DropOldest) {
+            // Otherwise the kernel keeps megabytes for each member that has stopped reading.
+            socket.set_send_buffer_size(64 * 1024)?;
+        }
         // With a smaller backlog, thousands of clients at once would have to repeat their SYN.
         let listener = socket.listen(4096)?;
         println!("listening on {}", listener.local_addr()?);
@@ -268,5 +280,6 @@ async fn accept(engine: Engine, listener: TcpListener) -> Result<(), BoxError> {
         Engine::Batched(Peer::Yawc) => peers::yawc(&listener, true).await,
         Engine::Batched(Peer::Sockudo) => peers::sockudo(&listener, true).await,
         Engine::Http2(stack) => http2::serve(&listener, stack).await,
+        Engine::Room(room) => rooms::serve(room, listener).await,
     }
 }

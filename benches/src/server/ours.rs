@@ -30,7 +30,7 @@ fn config() -> Config {
 }
 
 /// Configures a layer. Some measurements exceed the default limit on connections, so it is off.
-fn configured<H: Handler>(layer: WebSocketLayer<H>) -> WebSocketLayer<H> {
+pub(super) fn configured<H: Handler>(layer: WebSocketLayer<H>) -> WebSocketLayer<H> {
     in_registry(layer, Connections::new())
 }
 

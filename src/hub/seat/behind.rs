@@ -225,7 +225,7 @@ impl<T: Send + Sync + 'static> Seat<T> {
         }
         let messages = waiting.iter().filter_map(|logged| logged.entry.shared());
         let messages: Vec<&SharedMessage> = gap.iter().chain(messages).collect();
-        let Some(mut taken) = self.offer(&messages, Turn::Behind, after) else {
+        let Some(mut taken) = self.offer(&messages, None, Turn::Behind, after) else {
             // It is removed, which counts what waits.
             after.tally.unsent -= messages.len() as u64;
             return Outcome::Behind;

@@ -8,7 +8,7 @@
 use std::{mem, task::Waker};
 
 use super::{Link, Stage, State, uncompressed::Shape};
-use crate::codec::{Bound, Load, SharedMessage, Sharing};
+use crate::codec::{Bound, Load, SharedFrames, SharedMessage, Sharing};
 
 /// The share of rooms in the outbox of a connection.
 const SHARE: Bound = Bound {
@@ -196,10 +196,11 @@ impl Link {
     }
 
     /// Queues as many messages, from the first on, as the share of rooms has room for. If not all, `membership` is
-    /// woken later.
+    /// woken later. `frames` has all the messages encoded, if connections may share that.
     pub(crate) fn offer(
         &self,
         messages: &[&SharedMessage],
+        frames: Option<&SharedFrames>,
         turn: Turn,
         membership: impl FnOnce() -> Waker,
     ) -> Offered {
@@ -227,7 +228,19 @@ impl Link {
         };
         let (mut queued, mut own) = (Load::from(rooms.queued), Load::default());
         let mut count = 0;
-        for message in messages {
+        if let Some(frames) = frames {
+            let load = frames.load();
+            let fits = queued.messages + load.messages <= share.messages
+                && queued.bytes + load.bytes <= share.bytes
+                && load.messages <= own_share.messages
+                && load.bytes <= own_share.bytes;
+            if fits && state.push_shared_frames(frames) {
+                queued.messages += load.messages;
+                queued.bytes += load.bytes;
+                count = messages.len();
+            }
+        }
+        for message in &messages[count..] {
             let shape = state.shape(message);
             let len = match shape {
                 Shape::Shared(compressed) => compressed.len(),
@@ -311,13 +324,32 @@ impl State {
                 return;
             }
         }
-        if self.writing.is_empty() {
-            // Only while output flows, as for other messages.
-            self.outbox.acquire_memory();
-        }
+        self.acquire_memory_to_share();
         match shape {
             Shape::Shared(payload) => self.outbox.push_compressed(message.is_text(), payload),
             Shape::Plain | Shape::Own => self.outbox.push_shared(shared),
+        }
+    }
+
+    /// Returns `false` if the messages have to be queued one by one.
+    fn push_shared_frames(&mut self, frames: &SharedFrames) -> bool {
+        if self.uncompressed.is_some() {
+            return false;
+        }
+        self.acquire_memory_to_share();
+        if !self.outbox.push_shared_frames(frames) {
+            return false;
+        }
+        let load = frames.load();
+        self.traffic.messages_sent += load.messages as u64;
+        self.traffic.bytes_sent += load.bytes as u64;
+        true
+    }
+
+    fn acquire_memory_to_share(&mut self) {
+        if self.writing.is_empty() {
+            // Only while output flows, as for other messages.
+            self.outbox.acquire_memory();
         }
     }
 }
