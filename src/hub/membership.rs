@@ -16,7 +16,7 @@ use super::{
     names::{Key, MemberId},
     paused::PausedJoin,
     position::Position,
-    publication::{Publication, Sent},
+    publication::{By, Publication, Sent},
     recovery::{Recovery, Resume},
     shared::Shared,
     state::{Joined, Manner},
@@ -121,7 +121,8 @@ impl<T> Join<T> {
     /// what was meant for all but it.
     ///
     /// Without `was`, a message that had left out a member is only replayed to a member that has another
-    /// [`key`](Self::key) than that one. Others are not replayed, and counted in [`Recovery::Recovered`].
+    /// [`key`](Self::key) than that one. Others are not replayed, and counted in [`Recovery::Recovered`]. With the
+    /// envelope [`Json`](super::Json), those that only left out their own sender are replayed to all: `by` names it.
     ///
     /// At most 300 messages and 1 MiB of payload are replayed.
     pub fn resume(mut self, position: impl Into<Position>, was: Option<MemberId>) -> Self {
@@ -212,6 +213,7 @@ impl<T> fmt::Debug for Joining<T> {
 #[must_use = "dropping it leaves the room"]
 pub struct Membership<T: Send + Sync + 'static = ()> {
     pub(super) member: Arc<Member<T>>,
+    key: Option<Key>,
     is_kept: bool,
     /// How it has joined, if the room has history or it wanted to resume.
     arrival: Option<Box<(Option<Position>, Recovery)>>,
@@ -221,6 +223,7 @@ impl<T: Send + Sync + 'static> Membership<T> {
     pub(super) fn new(joined: Joined<T>) -> Self {
         let Joined {
             member,
+            key,
             position,
             recovery,
             ..
@@ -228,6 +231,7 @@ impl<T: Send + Sync + 'static> Membership<T> {
         let is_plain = position.is_none() && recovery == Recovery::Fresh;
         Self {
             member,
+            key,
             is_kept: false,
             arrival: (!is_plain).then(|| Box::new((position, recovery))),
         }
@@ -279,13 +283,16 @@ impl<T: Send + Sync + 'static> Membership<T> {
         self.publish(Publication::new(message).except(self.id()))
     }
 
-    /// Sends a publication as this member, whose id the envelope [`Json`](super::Json) adds.
+    /// Sends a publication as this member, whose id and key the envelope [`Json`](super::Json) adds.
     ///
     /// # Errors
     ///
     /// [`PublishError`].
     pub fn publish(&self, mut publication: Publication) -> Result<Sent, PublishError> {
-        publication.by = Some(self.id());
+        publication.by = Some(By {
+            member: self.id(),
+            key: self.key.clone(),
+        });
         self.member.room().publish(publication)
     }
 
@@ -299,6 +306,36 @@ impl<T: Send + Sync + 'static> Membership<T> {
     #[must_use]
     pub fn lag(&self) -> Lag {
         self.member.room().lag(self.id())
+    }
+
+    /// Returns why the member has left, or `None` while it is one. It leaves before its guard is dropped if its
+    /// connection ends, by [`Room::remove`], and if it is too slow.
+    #[must_use]
+    pub fn has_left(&self) -> Option<LeaveReason> {
+        self.member.left()
+    }
+
+    /// Waits until the member has left, and returns why. The future does not borrow the guard, and does not keep the
+    /// member in the room.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe in `select!`.
+    pub fn left(&self) -> impl Future<Output = LeaveReason> + Send + use<T> {
+        let member = Arc::clone(&self.member);
+        async move {
+            loop {
+                if let Some(reason) = member.left() {
+                    return reason;
+                }
+                if let Some(end) = member.room().end(&member) {
+                    let ending = end.notified();
+                    if member.left().is_none() {
+                        ending.await;
+                    }
+                }
+            }
+        }
     }
 
     /// Stays in the room until the connection ends.

@@ -12,6 +12,7 @@ use std::{
 use super::{
     config::{ByName, HubConfig},
     counts::{Counters, add},
+    envelope::Form,
     error::JoinError,
     names::is_name,
     state::{Joined, Joining, Manner, RoomState},
@@ -39,6 +40,7 @@ pub(super) struct Shared<T> {
     hasher: RandomState,
     rooms: AtomicUsize,
     config: ByName<T>,
+    form: Option<Form<T>>,
     max_rooms: usize,
     pub(super) max_rooms_per_connection: usize,
     pub(super) max_backlog: usize,
@@ -63,6 +65,7 @@ impl<T> Shared<T> {
             hasher,
             rooms: AtomicUsize::new(0),
             config: config.rooms,
+            form: config.form,
             max_rooms: config.max_rooms,
             max_rooms_per_connection: config.max_rooms_per_connection,
             max_backlog: config.max_backlog,
@@ -137,7 +140,10 @@ impl<T: Send + Sync + 'static> Shared<T> {
             return Ok(room);
         }
         // The user's code runs without a lock.
-        let config = (self.config)(name);
+        let mut config = (self.config)(name);
+        if let Some(form) = &self.form {
+            config.form = form.clone();
+        }
         let made = RoomState::new(Arc::clone(self), Arc::clone(name), config, Tasks::here());
         let made = Arc::new(made);
         let mut rooms = self.shard(name);

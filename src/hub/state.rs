@@ -4,10 +4,13 @@
 //! called, and payloads and values are dropped, after all are released.
 
 use std::{
+    collections::HashMap,
     fmt, mem,
     sync::{Arc, PoisonError},
     task::Waker,
 };
+
+use tokio::sync::Notify;
 
 use super::{
     Shared,
@@ -44,6 +47,8 @@ pub(super) struct RoomState<T> {
     log: Mutex<Log<T>>,
     pub(super) counts: Counters,
     pub(super) tasks: Tasks,
+    /// Who waits for the end of a membership.
+    ends: Ends,
 }
 
 /// Closes a member that cannot be told that it has missed messages.
@@ -61,12 +66,18 @@ pub(super) struct Manner {
 /// A member that has just joined.
 pub(super) struct Joined<T> {
     pub(super) member: Arc<Member<T>>,
+    pub(super) key: Option<Key>,
     /// In a room with history.
     pub(super) position: Option<Position>,
     pub(super) recovery: Recovery,
+    /// How many messages of the past it gets.
+    pub(super) replayed: usize,
     /// Who is there, if it is paused.
     pub(super) roster: Option<Roster<T>>,
 }
+
+/// Notified when the member leaves. The lock is taken without any other one.
+type Ends = std::sync::Mutex<HashMap<MemberId, Arc<Notify>>>;
 
 /// The result of joining a room that may just have been removed.
 pub(super) enum Joining<T> {
@@ -95,6 +106,7 @@ impl<T> RoomState<T> {
             log: Mutex::new(log),
             counts: Counters::default(),
             tasks,
+            ends: Ends::default(),
         }
     }
 
@@ -114,6 +126,18 @@ impl<T> RoomState<T> {
 
     pub(super) fn log(&self) -> MutexGuard<'_, Log<T>> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ends(&self) -> std::sync::MutexGuard<'_, HashMap<MemberId, Arc<Notify>>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what is notified when the member leaves, or `None` if it has left.
+    pub(super) fn end(&self, member: &Member<T>) -> Option<Arc<Notify>> {
+        // The reason is set before the lock is taken to notify.
+        let mut ends = self.ends();
+        let is_member = member.left().is_none();
+        is_member.then(|| Arc::clone(ends.entry(member.id()).or_default()))
     }
 
     fn limits(&self) -> Limits<'_> {
@@ -234,15 +258,17 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         drop(removed);
         add(&self.counts.joined, 1);
         add(&self.hub.counts.joined, 1);
-        let is_replayed = cut.as_ref().is_some_and(|cut| cut.messages > 0);
-        if is_replayed && !manner.is_paused {
+        let replayed = cut.as_ref().map_or(0, |cut| cut.messages);
+        if replayed > 0 && !manner.is_paused {
             self.catch_up(id);
         }
         let recovery = self.count_recovery(cut.as_ref(), &manner.resume);
         Ok(Joining::Joined(Joined {
             member,
+            key: manner.key.clone(),
             position: cut.map(|cut| cut.position),
             recovery,
+            replayed,
             roster,
         }))
     }
@@ -275,6 +301,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         let listener = Listener {
             was: manner.resume.was,
             key: manner.key.clone(),
+            sees_senders: self.config.form.names_senders(),
         };
         let cut = self.cut(&mut log, &manner.resume, &listener, &mut removed);
         if let Some((cut, from)) = cut.filter(|(cut, _)| cut.messages > 0) {
@@ -354,6 +381,11 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         }
         drop(members);
         member.link().leave_room(member.ticket());
+        member.set_left(reason);
+        let end = self.ends().remove(&id);
+        if let Some(end) = end {
+            end.notify_waiters();
+        }
         aside.run();
         drop((removed, seat, value, replay));
         if is_gone {
@@ -406,7 +438,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             key,
             ..
         } = publication;
-        let message = self.config.form.message(&self.name, by, message)?;
+        let message = self.config.form.message(&self.name, by.as_ref(), message)?;
         let is_left_out = except.is_some_and(|except| self.members().has(except));
         let mut entry = Entry::message(SharedMessage::new(message), except, key);
         if self.config.history.is_some() {
