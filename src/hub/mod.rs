@@ -64,6 +64,8 @@ mod envelope;
 mod error;
 mod history;
 mod json;
+#[cfg(feature = "json")]
+mod json_rooms;
 mod keeping;
 mod log;
 #[cfg(all(test, tower_websocket_loom))]
@@ -90,6 +92,8 @@ mod watch;
 
 use std::{fmt, sync::Arc};
 
+#[cfg(feature = "json")]
+pub use self::json_rooms::{Admission, Denied, JsonRooms};
 pub use self::{
     chunk::Lag,
     config::{HubConfig, Overflow, RoomConfig},
