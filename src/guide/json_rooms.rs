@@ -119,8 +119,8 @@
 //!
 //! A client that wants to resume keeps one position for each room:
 //!
-//! 1. With a welcome: if `messages` is missing, its `at`. Otherwise it keeps the old one until that many messages have
-//!    come, or their number in gaps.
+//! 1. With a welcome: if `messages` is missing, its `at`. Otherwise it keeps the old one, and the messages that follow
+//!    bring theirs.
 //! 2. With each message: its `at`, if it has one.
 //! 3. When it joins again: `"after"` with the position that it has kept.
 //!

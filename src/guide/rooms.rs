@@ -60,6 +60,11 @@
 //! With the envelope `Json` the members hear of each other: who joins gets a list, and changes are gathered for 200 ms.
 //! In a room of more than 1,000 members, only their number is sent.
 //!
+//! # Rooms for pages
+//!
+//! A page or an app needs a protocol: to join, to send, to resume. [`json_rooms`](super::json_rooms) is one, with its
+//! handler.
+//!
 //! # What it holds
 //!
 //! Measured by a test with a counting allocator: 232 bytes for a member beside its connection, 820 bytes for a room

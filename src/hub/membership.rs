@@ -328,7 +328,7 @@ impl<T: Send + Sync + 'static> Membership<T> {
                 if let Some(reason) = member.left() {
                     return reason;
                 }
-                if let Some(end) = member.room().end(&member) {
+                if let Some(end) = member.room().ends.of(&member) {
                     let ending = end.notified();
                     if member.left().is_none() {
                         ending.await;

@@ -4,19 +4,17 @@
 //! called, and payloads and values are dropped, after all are released.
 
 use std::{
-    collections::HashMap,
     fmt, mem,
     sync::{Arc, PoisonError},
     task::Waker,
 };
-
-use tokio::sync::Notify;
 
 use super::{
     Shared,
     chunk::{After, BATCH, Chunk, Lag, Notice, Progress, SEATS, Seat},
     config::{Overflow, RoomConfig},
     counts::{Counters, HubCounts, add},
+    ends::Ends,
     error::{JoinError, PublishError},
     history::{Cut, Window},
     log::{Entry, Kind, Limits, Log, Reach, Removed, Replay},
@@ -47,8 +45,7 @@ pub(super) struct RoomState<T> {
     log: Mutex<Log<T>>,
     pub(super) counts: Counters,
     pub(super) tasks: Tasks,
-    /// Who waits for the end of a membership.
-    ends: Ends,
+    pub(super) ends: Ends,
 }
 
 /// Closes a member that cannot be told that it has missed messages.
@@ -75,9 +72,6 @@ pub(super) struct Joined<T> {
     /// Who is there, if it is paused.
     pub(super) roster: Option<Roster<T>>,
 }
-
-/// Notified when the member leaves. The lock is taken without any other one.
-type Ends = std::sync::Mutex<HashMap<MemberId, Arc<Notify>>>;
 
 /// The result of joining a room that may just have been removed.
 pub(super) enum Joining<T> {
@@ -126,18 +120,6 @@ impl<T> RoomState<T> {
 
     pub(super) fn log(&self) -> MutexGuard<'_, Log<T>> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn ends(&self) -> std::sync::MutexGuard<'_, HashMap<MemberId, Arc<Notify>>> {
-        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns what is notified when the member leaves, or `None` if it has left.
-    pub(super) fn end(&self, member: &Member<T>) -> Option<Arc<Notify>> {
-        // The reason is set before the lock is taken to notify.
-        let mut ends = self.ends();
-        let is_member = member.left().is_none();
-        is_member.then(|| Arc::clone(ends.entry(member.id()).or_default()))
     }
 
     fn limits(&self) -> Limits<'_> {
@@ -382,10 +364,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         drop(members);
         member.link().leave_room(member.ticket());
         member.set_left(reason);
-        let end = self.ends().remove(&id);
-        if let Some(end) = end {
-            end.notify_waiters();
-        }
+        self.ends.notify(id);
         aside.run();
         drop((removed, seat, value, replay));
         if is_gone {
