@@ -20,7 +20,8 @@
 //! # }
 //! ```
 //!
-//! The membership ends when the handler returns, and at the latest when the connection ends.
+//! The membership ends when the handler returns, and at the latest when the connection ends. So keep it in a variable:
+//! `let _ = room.join(..).await?` leaves at once.
 //! `hub.room("lobby").send(..)` works from any task and thread, also outside of a handler. Joining and sending never
 //! wait for a socket.
 //!

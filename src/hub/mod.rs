@@ -43,8 +43,7 @@
 //!
 //! | File | Holds |
 //! | --- | --- |
-//! | `room`, `membership`, `publication` | what handlers use |
-//! | `paused` | joining without getting anything yet |
+//! | `room`, `join`, `membership`, `paused`, `publication` | what handlers use |
 //! | `config`, `error`, `names`, `counts` | settings, errors, names, counts |
 //! | `shared` | the rooms by name |
 //! | `state` | a room, and the ways through its locks |
@@ -70,6 +69,7 @@ mod ends;
 mod envelope;
 mod error;
 mod history;
+mod join;
 mod json;
 #[cfg(feature = "json")]
 mod json_rooms;
@@ -108,11 +108,12 @@ pub use self::{
     envelope::{Envelope, Json, Plain},
     error::{HistoryError, JoinError, PublishError},
     history::History,
+    join::{AsSender, Join, Joining, PausedJoin, PausedJoining},
     member::LeaveReason,
-    membership::{AsSender, Join, Joining, Membership},
+    membership::Membership,
     names::{Key, MemberId},
     past::Past,
-    paused::{Paused, PausedJoin, PausedJoining},
+    paused::Paused,
     position::Position,
     presence::{Presence, Roster},
     publication::{Publication, Sent},
