@@ -1,7 +1,6 @@
 //! The end of a membership, as its handler learns of it.
 
 #![cfg(feature = "hub")]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
 
