@@ -6,6 +6,9 @@
 
 #[path = "as_a_user/auth.rs"]
 mod auth;
+#[cfg(feature = "hub")]
+#[path = "as_a_user/board.rs"]
+mod board;
 #[path = "support/client.rs"]
 mod client;
 #[path = "../examples/echo.rs"]
@@ -33,6 +36,9 @@ mod limits;
 #[path = "../examples/many_paths.rs"]
 #[allow(dead_code, reason = "main is not called")]
 mod many_paths;
+#[cfg(feature = "hub")]
+#[path = "as_a_user/rooms.rs"]
+mod rooms;
 #[cfg(feature = "json")]
 #[path = "as_a_user/tokens.rs"]
 mod tokens;
@@ -53,7 +59,7 @@ use tower_websocket::{
 const SECOND: Duration = Duration::from_secs(1);
 
 /// Sends a plain GET, and returns the text of the answer.
-#[cfg(any(feature = "axum", feature = "json"))]
+#[cfg(any(feature = "axum", feature = "hub", feature = "json"))]
 async fn get(app: &axum::Router, path: &str) -> String {
     use http_body_util::BodyExt;
     use tower::ServiceExt;

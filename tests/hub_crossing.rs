@@ -7,12 +7,13 @@ mod support;
 
 use std::{collections::BTreeSet, time::Duration};
 
+use futures_util::{FutureExt, StreamExt};
 use serde_json::Value;
 use support::{pipe, schedule::Random, settle, wire::read_frame};
 use tokio::{io::DuplexStream, time::timeout};
 use tower_websocket::{
     Config, WebSocket,
-    hub::{Hub, HubConfig, Json, Membership, Room, RoomConfig},
+    hub::{Event, Hub, HubConfig, Json, Membership, Room, RoomConfig},
 };
 
 const MAX_LISTED: usize = 10;
@@ -133,4 +134,22 @@ async fn a_client_knows_who_is_there_after_a_room_was_large_for_a_while() {
             }
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_value_of_a_second_tab_is_seen_once_the_first_one_has_left() {
+    let hub: Hub<u8> = Hub::new();
+    let room = hub.room("a");
+    let (socket, _stream) = socket(4096);
+    let first = room.join(&socket, 1).key("ann").await.unwrap();
+    let second = room.join(&socket, 2).key("ann").await.unwrap();
+    let mut watch = room.watch().unwrap();
+    let first_event = watch.next().await;
+    assert!(matches!(first_event, Some(Event::Snapshot(roster)) if roster.len() == 1));
+    second.set(3);
+    assert!(watch.next().now_or_never().is_none());
+    assert_eq!(*room.members_here().by_key("ann").unwrap().value(), 1);
+    drop(first);
+    let event = watch.next().await;
+    assert!(matches!(event, Some(Event::Updated(ann)) if *ann.value() == 3));
 }

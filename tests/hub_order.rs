@@ -16,12 +16,12 @@ use support::{
 use tokio::{io::DuplexStream, time::timeout};
 use tower_websocket::{
     CloseCode, Config, WebSocket,
-    hub::{Hub, HubConfig, Membership, Overflow, RoomConfig},
+    hub::{Hub, HubConfig, Json, Membership, Overflow, RoomConfig},
 };
 
 struct Client {
     member: Membership,
-    socket: WebSocket,
+    _socket: WebSocket,
     stream: DuplexStream,
 }
 
@@ -31,7 +31,7 @@ async fn join(hub: &Hub, capacity: usize) -> Client {
     let member = hub.room("a").join(&socket, ()).await.unwrap();
     Client {
         member,
-        socket,
+        _socket: socket,
         stream,
     }
 }
@@ -123,4 +123,63 @@ async fn disconnect_closes_a_member_that_reads_again_just_after_it_has_missed_a_
     assert_eq!(hub.counts().disconnected, 1);
     assert_eq!(hub.counts().lost, 1);
     drop(slow.member);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chunk_has_one_task_however_long_it_is_busy() {
+    let config = |_: &str| RoomConfig::new().max_backlog(1_000_000, 1 << 30);
+    let hub = Hub::with(HubConfig::new().rooms(config));
+    let mut client = join(&hub, 1024 * 1024).await;
+    settle().await;
+    let alive = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    let before = alive();
+    let mut sent = 0;
+    let mut send = |count| {
+        for _ in 0..count {
+            hub.room("a").send(sent.to_string()).unwrap();
+            sent += 1;
+        }
+        sent
+    };
+    for _ in 0..50 {
+        send(500);
+        // The task delivers 64 of them, and has more to do.
+        tokio::task::yield_now().await;
+        assert!(hub.counts().backlog_bytes > 0);
+        assert!(alive() <= before + 2, "{} tasks", alive() - before);
+    }
+    for number in 0..send(0) {
+        assert_eq!(client.text().await, number.to_string());
+    }
+    assert_eq!(alive(), before);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_that_ends_leaves_no_task_that_would_tell_of_changes() {
+    let config = |_: &str| {
+        RoomConfig::new()
+            .presence_interval(Duration::from_secs(3600))
+            .envelope(Json::without_values())
+    };
+    let hub = Hub::with(HubConfig::new().rooms(config));
+    let (socket, _stream) = pipe::socket(Config::new().without_keepalive(), 4096);
+    settle().await;
+    let alive = || {
+        tokio::runtime::Handle::current()
+            .metrics()
+            .num_alive_tasks()
+    };
+    let before = alive();
+    let first = hub.room("a").join(&socket, ()).await.unwrap();
+    settle().await;
+    let second = hub.room("a").join(&socket, ()).await.unwrap();
+    settle().await;
+    assert_eq!(alive(), before + 1);
+    drop((first, second));
+    settle().await;
+    assert_eq!(alive(), before);
 }

@@ -33,14 +33,24 @@ const STEPS: usize = 100_000;
 /// Keys of a room with `Latest`.
 const KEYS: usize = 5;
 
+/// Returns the key of a message, if it has one.
+const fn key(number: usize) -> Option<usize> {
+    let key = number * 7919 % 101 % (2 * KEYS);
+    if key < KEYS { Some(key) } else { None }
+}
+
 struct Member {
     room: usize,
     membership: Option<Membership>,
     _socket: WebSocket,
     stream: DuplexStream,
     unread: Vec<u8>,
+    /// The first number after the join.
+    start: usize,
     /// The next number that may come.
     next: usize,
+    /// The same with `Latest`: for those without a key, and then for each key.
+    latest: [usize; 1 + KEYS],
     /// No number from here on may come.
     end: usize,
     received: usize,
@@ -98,15 +108,19 @@ impl Member {
         } else if let Some(number) = number("\"data\":") {
             assert!(number < self.end, "{number} after the end");
             match POLICIES[self.room] {
-                // Superseded ones are not told.
-                Overflow::Latest => assert!(number >= self.next + self.gap, "{number}"),
+                // Superseded ones are not told, and each key has its own order.
+                Overflow::Latest => {
+                    let next = &mut self.latest[key(number).map_or(0, |key| key + 1)];
+                    assert!(number >= *next, "{number}");
+                    *next = number + 1;
+                }
                 _ => assert_eq!(number, self.next + self.gap),
             }
             if let Some((_, at)) = text.split_once("\"at\":\"") {
                 self.at = at.split('"').next().map(Into::into);
             }
             self.gap = 0;
-            self.next = number + 1;
+            self.next = self.next.max(number + 1);
             self.received += 1;
         }
     }
@@ -194,7 +208,9 @@ async fn run(seed: u64) {
                     _socket: socket,
                     stream,
                     unread: Vec::new(),
+                    start: next,
                     next,
+                    latest: [next; 1 + KEYS],
                     end: usize::MAX,
                     received: 0,
                     lost: 0,
@@ -234,8 +250,8 @@ async fn run(seed: u64) {
             _ => {
                 let text = sent[room].to_string();
                 let mut publication = Publication::new(text);
-                if random.below(2) == 0 {
-                    publication = publication.latest(random.below(KEYS).to_string());
+                if let Some(key) = key(sent[room]) {
+                    publication = publication.latest(key.to_string());
                 }
                 let result = hub.room(room.to_string()).publish(publication);
                 assert!(result.is_ok());
@@ -252,6 +268,16 @@ async fn run(seed: u64) {
             let lost = member.membership.as_ref().unwrap().lag();
             assert_eq!((lost.behind, lost.lost as usize), (0, member.lost));
             assert_eq!(member.next + member.gap, sent[member.room]);
+            if POLICIES[member.room] == Overflow::Latest {
+                // The newest message of each key has come, unless it is from before the join.
+                for (at, next) in member.latest.into_iter().enumerate().skip(1) {
+                    let newest = (member.start..sent[member.room]).rev();
+                    let newest = newest
+                        .into_iter()
+                        .find(|number| key(*number) == Some(at - 1));
+                    assert_eq!(next, newest.map_or(member.start, |number| number + 1));
+                }
+            }
         }
         let counts = &mut done[member.room];
         counts.0 += member.received;

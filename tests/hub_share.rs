@@ -7,6 +7,8 @@ mod support;
 
 use std::sync::Arc;
 
+use futures_util::FutureExt;
+
 use support::{
     pipe, settle,
     wire::{FIN, Frame, TEXT, read_frame},
@@ -15,7 +17,7 @@ use support::{
 use tokio::{io::DuplexStream, task::yield_now};
 use tower_websocket::{
     CloseCode, Config, WebSocket,
-    hub::{Hub, HubConfig, HubCounts, Overflow, Publication, RoomConfig},
+    hub::{Hub, HubConfig, HubCounts, Json, Overflow, Publication, RoomConfig},
 };
 
 const POLICIES: [Overflow; 4] = [
@@ -214,4 +216,176 @@ async fn the_largest_numbers_are_no_limits() {
             assert_eq!(got, number.to_string().as_bytes(), "{overflow:?}");
         }
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn keys_that_were_delivered_to_all_take_no_room_of_others() {
+    let config = HubConfig::new().rooms(|_| RoomConfig::new().overflow(Overflow::Latest));
+    let hub: Hub = Hub::with(config);
+    let room = hub.room("a");
+    let (fast, mut fast_client) = socket(Config::new(), 1024 * 1024);
+    let _fast = room.join(&fast, ()).await.unwrap();
+    let mut sent = 0;
+    // The log is never empty: a turn of the task delivers 64 of 100 messages, then of 64 more.
+    let mut publish = |count: usize, keys: Option<usize>| {
+        for _ in 0..count {
+            let key = match keys {
+                Some(keys) => format!("again {}", sent % keys),
+                None => sent.to_string(),
+            };
+            let publication = Publication::new(sent.to_string()).latest(key);
+            room.publish(publication).unwrap();
+            sent += 1;
+        }
+    };
+    publish(100, None);
+    for _ in 0..40 {
+        yield_now().await;
+        assert!(hub.counts().backlog_bytes > 0);
+        publish(64, None);
+    }
+    let (slow, mut client) = socket(Config::new(), 1);
+    let member = room.join(&slow, ()).await.unwrap();
+    for _ in 0..100 {
+        yield_now().await;
+        assert!(hub.counts().backlog_bytes > 0);
+        publish(64, Some(10));
+    }
+    settle().await;
+    assert_eq!(member.lag().lost, 0);
+    assert_eq!(member.lag().behind, 10);
+    for number in 0..sent {
+        let got = frame(&mut fast_client).await.payload;
+        assert_eq!(got, number.to_string().as_bytes());
+    }
+    for _ in 0..64 {
+        frame(&mut client).await;
+    }
+    for number in sent - 10..sent {
+        let got = frame(&mut client).await.payload;
+        assert_eq!(got, number.to_string().as_bytes());
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_burst_without_a_pause_stays_within_the_backlog() {
+    for overflow in POLICIES {
+        let config = HubConfig::new().rooms(move |_| {
+            RoomConfig::new()
+                .overflow(overflow)
+                .max_backlog(10, 1 << 20)
+        });
+        let hub: Hub = Hub::with(config);
+        let room = hub.room("a");
+        let (fast, mut client) = socket(Config::new().max_outbox(10_000, 1 << 20), 1 << 20);
+        let _fast = room.join(&fast, ()).await.unwrap();
+        for is_behind in [false, true] {
+            let (slow, _client) = socket(Config::new(), 1);
+            let _slow = match is_behind {
+                true => Some(room.join(&slow, ()).await.unwrap()),
+                false => None,
+            };
+            while is_behind && hub.counts().behind == 0 {
+                room.send("x").unwrap();
+                settle().await;
+                frame(&mut client).await;
+            }
+            // As many as the share of a connection that does not run in between.
+            for number in 0..60 {
+                room.send(number.to_string()).unwrap();
+                let counts = hub.counts();
+                assert!(counts.backlog_bytes <= 11 * 130, "{overflow:?} {counts:?}");
+            }
+            for number in 0..60 {
+                let got = frame(&mut client).await.payload;
+                assert_eq!(got, number.to_string().as_bytes(), "{overflow:?}");
+            }
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_counts_of_a_room_are_those_of_its_hub() {
+    for overflow in POLICIES {
+        let config = HubConfig::new().rooms(move |_| {
+            RoomConfig::new()
+                .overflow(overflow)
+                .max_backlog(20, 1 << 20)
+                .envelope(Json::without_values())
+        });
+        let hub: Hub = Hub::with(config);
+        let room = hub.room("a");
+        let (fast, _fast_client) = socket(Config::new(), 1 << 20);
+        let _fast = room.join(&fast, ()).await.unwrap();
+        for round in 0..4 {
+            let (slow, mut client) = socket(Config::new(), 1);
+            let member = room.join(&slow, ()).await.unwrap();
+            for number in 0..100 {
+                let publication = Publication::new(number.to_string()).latest("key");
+                room.publish(publication).unwrap();
+                settle().await;
+            }
+            if round % 2 == 0 {
+                for _ in 0..70 {
+                    if read_frame(&mut client).now_or_never().is_none() {
+                        settle().await;
+                    }
+                }
+            }
+            if round > 1 {
+                drop((slow, client));
+            }
+            drop(member);
+            settle().await;
+            assert_eq!(room.counts(), hub.counts(), "{overflow:?} {round}");
+            assert_eq!(hub.counts().waiting, 0, "{overflow:?} {round}");
+            assert_conserved(room.counts());
+        }
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn latest_delivers_the_newest_of_a_burst_without_a_pause() {
+    let config = HubConfig::new().rooms(|_| RoomConfig::new().overflow(Overflow::Latest));
+    let hub: Hub = Hub::with(config);
+    let room = hub.room("a");
+    let (slow, mut client) = socket(Config::new(), 1);
+    let _slow = room.join(&slow, ()).await.unwrap();
+    for _ in 0..70 {
+        room.send("first").unwrap();
+        settle().await;
+    }
+    for number in 0..60 {
+        let key = (number % 3).to_string();
+        let publication = Publication::new(number.to_string()).latest(key);
+        room.publish(publication).unwrap();
+    }
+    for _ in 0..70 {
+        assert_eq!(frame(&mut client).await.payload, b"first");
+    }
+    for number in 57..60 {
+        let got = frame(&mut client).await.payload;
+        assert_eq!(got, number.to_string().as_bytes());
+    }
+    settle().await;
+    assert_eq!((hub.counts().superseded, hub.counts().waiting), (57, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_chunk_without_members_keeps_no_message() {
+    let hub: Hub = Hub::new();
+    let room = hub.room("a");
+    let mut members = Vec::new();
+    for _ in 0..129 {
+        let (socket, client) = socket(Config::new(), 4096);
+        members.push((room.join(&socket, ()).await.unwrap(), socket, client));
+    }
+    room.send("x").unwrap();
+    settle().await;
+    members.pop();
+    for _ in 0..200 {
+        room.send("x").unwrap();
+    }
+    settle().await;
+    assert_eq!(hub.counts().backlog_bytes, 0);
 }

@@ -276,6 +276,38 @@ async fn latest_delivers_the_newest_message_of_each_key_in_order() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn latest_gives_each_key_its_turn_on_a_slow_link() {
+    const KEYS: usize = 50;
+    let hub = hub(Overflow::Latest);
+    let config = Config::new().without_keepalive().max_outbox(16, 64 * 1024);
+    let (socket, mut stream) = pipe::socket(config, 1);
+    let _member = hub.room("a").join(&socket, ()).await.unwrap();
+    let mut got = [0; KEYS];
+    // Each key is sent once for ten messages that are read, so the newest ones always are of the same keys.
+    for number in 0..2500 {
+        let publication = Publication::new(number.to_string()).latest((number % KEYS).to_string());
+        hub.room("a").publish(publication).unwrap();
+        settle().await;
+        if number % 5 == 4 {
+            let frame = within(read_frame(&mut stream)).await.unwrap();
+            let read: usize = String::from_utf8(frame.payload).unwrap().parse().unwrap();
+            assert!(
+                got[read % KEYS] <= read,
+                "{read} after {}",
+                got[read % KEYS]
+            );
+            got[read % KEYS] = read;
+        }
+        // 50 messages of a round take the time of 250, the 8 of the outbox that of 40, and a message that is being
+        // sent is older by up to a round.
+        let oldest = got.iter().min().unwrap();
+        assert!(number < oldest + 600, "{number}: {got:?}");
+    }
+    assert_eq!(hub.counts().lost, 0);
+    assert_conserved(hub.counts());
+}
+
+#[tokio::test(start_paused = true)]
 async fn latest_counts_more_keys_than_it_keeps_as_lost() {
     let hub = hub(Overflow::Latest);
     let room = hub.room("a");

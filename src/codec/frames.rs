@@ -133,15 +133,10 @@ impl Frames {
         }
     }
 
-    pub(super) fn push_compressed(
-        &mut self,
-        message: &Message,
-        compressed: &Bytes,
-        contiguous: bool,
-    ) {
+    pub(super) fn push_compressed(&mut self, is_text: bool, compressed: &Bytes, contiguous: bool) {
         let header = FrameHeader {
             rsv1: true,
-            ..data_header(message.is_text())
+            ..data_header(is_text)
         };
         if self.is_kept(compressed.len(), contiguous) {
             self.push_large(&header, compressed.clone());

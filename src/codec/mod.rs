@@ -65,6 +65,8 @@ pub(crate) use decoder::{Decoder, Event, Rules};
 pub(crate) use deflate::Deflate;
 #[cfg(feature = "deflate")]
 pub use deflate::Deflate;
+#[cfg(feature = "hub")]
+pub(crate) use deflate::Sharing;
 #[cfg(all(test, feature = "deflate"))]
 pub(crate) use deflate::counted;
 pub(crate) use deflate::{Compression, Deflation};
@@ -73,4 +75,4 @@ use mask::Mask;
 pub(crate) use outgoing::Outgoing;
 pub(crate) use rules::{Limits, Role, Violation};
 #[cfg(feature = "hub")]
-pub(crate) use shared::SharedMessage;
+pub(crate) use shared::{Compressing, SharedMessage};

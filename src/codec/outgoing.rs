@@ -46,11 +46,11 @@ impl Outgoing {
         self.frames().push_shared(shared, contiguous);
     }
 
-    /// Queues a message with its `compressed` payload (RFC 7692 §6.1).
-    pub(crate) fn push_compressed(&mut self, message: &Message, compressed: &Bytes) {
+    /// Queues a message by its `compressed` payload (RFC 7692 §6.1). A large payload is shared.
+    pub(crate) fn push_compressed(&mut self, is_text: bool, compressed: &Bytes) {
         let contiguous = self.contiguous;
         self.frames()
-            .push_compressed(message, compressed, contiguous);
+            .push_compressed(is_text, compressed, contiguous);
     }
 
     /// Queues a ping.
@@ -273,6 +273,12 @@ mod tests {
             outgoing.push_shared(&shared);
             let mut slices = [IoSlice::new(&[]); 4];
             assert_eq!(outgoing.slices(&mut slices)[1].as_ptr(), payload.as_ptr());
+            let mut outgoing = Outgoing::default();
+            outgoing.push_compressed(true, &payload);
+            let mut slices = [IoSlice::new(&[]); 4];
+            let slices = outgoing.slices(&mut slices);
+            assert_eq!(slices[0][..2], [0x80 | 0x40 | 0x1, 126]);
+            assert_eq!(slices[1].as_ptr(), payload.as_ptr());
         }
     }
 

@@ -1,6 +1,8 @@
 //! Replaces the module `deflate` when the feature `deflate` is off. Its types have the same methods, but no values.
 //! So the other modules need no `cfg`.
 
+#[cfg(feature = "hub")]
+use std::convert::Infallible;
 use std::task::Poll;
 
 use bytes::Bytes;
@@ -29,7 +31,31 @@ impl Deflate {
 #[derive(Clone, Copy, Debug)]
 pub(crate) enum Deflation {}
 
+#[cfg(feature = "hub")]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Form(Infallible);
+
+#[cfg(feature = "hub")]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) enum Sharing {}
+
+#[cfg(feature = "hub")]
+impl Sharing {
+    pub(crate) const fn form(self) -> Form {
+        match self {}
+    }
+
+    pub(crate) const fn applies_to(self, _: usize) -> bool {
+        match self {}
+    }
+}
+
 impl Deflation {
+    #[cfg(feature = "hub")]
+    pub(crate) fn sharing(&self) -> Option<Sharing> {
+        match *self {}
+    }
+
     pub(crate) fn applies_to(&self, _: usize) -> bool {
         match *self {}
     }
@@ -88,6 +114,11 @@ pub(crate) enum Compression {}
 impl Compression {
     pub(crate) fn new(deflation: Deflation) -> Self {
         match deflation {}
+    }
+
+    #[cfg(feature = "hub")]
+    pub(crate) fn in_form(form: Form) -> Box<Self> {
+        match form.0 {}
     }
 
     pub(crate) fn compress(&mut self, _: &[u8], _: &mut usize) -> Poll<Option<Bytes>> {

@@ -1,7 +1,8 @@
 //! The guide: one page for each task. Its code is tested.
 //!
 //! - Begin: [`start`], [`handlers`], [`authentication`].
-//! - Send and receive: [`messages`], [`sending`], [`push_only`], [`rooms`], [`json_rooms`], [`ends`].
+//! - Send and receive: [`messages`], [`sending`], [`push_only`], [`ends`].
+//! - Rooms: [`rooms`], [`slow_members`], [`presence`], [`history`], [`json_rooms`], [`capacity`].
 //! - In production: [`limits`], [`layers`], [`http2`], [`proxies`], [`shutdown`], [`logs_and_metrics`], [`security`].
 //! - Tests, and failures: [`testing`], [`when_it_does_not_connect`].
 //! - From another crate: [`from_axum`], [`from_tungstenite`], [`from_ws`].
@@ -29,23 +30,27 @@
 )]
 
 pub mod authentication;
+pub mod capacity;
 pub mod ends;
 pub mod from_axum;
 pub mod from_tungstenite;
 pub mod from_ws;
 pub mod handlers;
+pub mod history;
 pub mod http2;
 pub mod json_rooms;
 pub mod layers;
 pub mod limits;
 pub mod logs_and_metrics;
 pub mod messages;
+pub mod presence;
 pub mod proxies;
 pub mod push_only;
 pub mod rooms;
 pub mod security;
 pub mod sending;
 pub mod shutdown;
+pub mod slow_members;
 pub mod start;
 pub mod testing;
 pub mod when_it_does_not_connect;

@@ -1,11 +1,14 @@
-//! Rooms: sending to many connections, slow members, and who is there (feature `hub`).
+//! Rooms: a message for many connections (feature `hub`).
 //!
-//! # A chat
+//! A [`Hub`](crate::hub::Hub) has rooms by name. A handler joins its connection to a room, and the hub delivers to it
+//! until the connection ends:
 //!
 //! ```
-//! # #[cfg(feature = "hub")] {
+//! # #[cfg(all(feature = "hub", feature = "test-util"))] {
+//! use axum::Router;
 //! use tower_websocket::{BoxError, WebSocket, WebSocketLayer, hub::Hub, with_state};
 //!
+//! /// The first message of a client is its name, and the others go to everybody.
 //! async fn chat(mut socket: WebSocket, hub: Hub<String>) -> Result<(), BoxError> {
 //!     let Some(name) = socket.recv().await? else { return Ok(()) };
 //!     let name = name.into_text()?.to_string();
@@ -16,58 +19,107 @@
 //!     Ok(())
 //! }
 //!
-//! let layer = WebSocketLayer::new(with_state(Hub::<String>::new(), chat)).path("/chat");
+//! fn app(hub: Hub<String>) -> Router {
+//!     let layer = WebSocketLayer::new(with_state(hub, chat));
+//!     Router::new().route_service("/chat", layer.into_service())
+//! }
+//!
+//! async fn serve() -> std::io::Result<()> {
+//!     let listener = tokio::net::TcpListener::bind("127.0.0.1:3000").await?;
+//!     axum::serve(listener, app(Hub::new())).await
+//! }
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), BoxError> {
+//! #     let hub = Hub::new();
+//! #     let mut ada = tower_websocket::testing::connect(app(hub.clone()), "/chat").await?;
+//! #     ada.send("Ada").await?;
+//! #     ada.send("hello").await?;
+//! #     assert_eq!(ada.recv().await?.unwrap().as_text(), Some("Ada: hello"));
+//! #     assert_eq!(hub.room("lobby").len_here(), 1);
+//! #     Ok(())
+//! # }
+//! # main().unwrap();
 //! # }
 //! ```
 //!
-//! The membership ends when the handler returns, and at the latest when the connection ends. So keep it in a variable:
-//! `let _ = room.join(..).await?` leaves at once.
-//! `hub.room("lobby").send(..)` works from any task and thread, also outside of a handler. Joining and sending never
-//! wait for a socket.
+//! `T` of a `Hub<T>` is the value of a member, which [others see](super::presence). Without one, write `Hub` and join
+//! with `()`.
 //!
-//! What a handler sends before it joins comes before anything of the room. Later, its own messages may overtake
-//! messages of rooms that wait for a slow client.
+//! # Sending
 //!
-//! # Slow members
+//! | To | Call |
+//! | --- | --- |
+//! | all members | [`membership.send(message)`](crate::hub::Membership::send) |
+//! | all others | [`membership.send_others(message)`](crate::hub::Membership::send_others) |
+//! | a room, from any task or thread | [`hub.room("lobby").send(message)`](crate::hub::Room::send) |
+//! | one connection | [`socket.send`](crate::WebSocket::send), or its [`Sender`](super::sending) |
 //!
-//! A room queues at most 64 messages or 64 KiB in a connection, and at most half of its
-//! [`max_outbox`](crate::Config::max_outbox). What comes then waits in the room, once for all slow members: up to 1,024
-//! messages and 1 MiB. Choose by the kind of messages what happens next:
+//! Sending to a room is not async. It waits for no socket, and returns to how many members the message goes. An error
+//! never means that a member is slow: the room's [policy](super::slow_members) decides about those.
 //!
-//! | Messages | [`Overflow`](crate::hub::Overflow) | What a slow client gets |
+//! All members get the messages of a room in one order, each at most once. What a handler sends before it joins comes
+//! before anything of the room. Later, its own messages may overtake messages of rooms that wait for a slow client.
+//!
+//! A task that sends more than 1,024 messages without a pause makes all members slow. Call `tokio::task::yield_now` in
+//! such a loop.
+//!
+//! # The end of a membership
+//!
+//! It ends with the first of these:
+//!
+//! - The [`Membership`](crate::hub::Membership) is dropped, for example because the handler returns. So keep it in a
+//!   variable: `let _ = room.join(..).await?` leaves at once. [`keep`](crate::hub::Membership::keep) stays until the
+//!   connection ends.
+//! - The connection ends, even if the handler goes on.
+//! - [`Room::remove`](crate::hub::Room::remove), which leaves the connection open.
+//! - The member is too slow, and the room disconnects those.
+//!
+//! A room comes into being with its first member, and ends with its last one. A handle, `hub.room("lobby")`, makes
+//! nothing.
+//!
+//! # Settings
+//!
+//! A function of the name returns the settings of a room:
+//!
+//! ```
+//! # #[cfg(feature = "hub")] {
+//! use tower_websocket::hub::{Hub, HubConfig, Overflow, RoomConfig};
+//!
+//! let config = HubConfig::new()
+//!     .max_rooms_per_connection(20)
+//!     .rooms(|name| match name.split_once('/') {
+//!         Some(("prices", _)) => RoomConfig::new().overflow(Overflow::Latest),
+//!         Some(("private", _)) => RoomConfig::new().max_members(2),
+//!         _ => RoomConfig::new(),
+//!     });
+//! let hub: Hub = Hub::with(config);
+//! # assert_eq!(hub.rooms(), []);
+//! # }
+//! ```
+//!
+//! | Limit | Default | Past it |
 //! | --- | --- | --- |
-//! | of which none may be missed | `Disconnect` (the default) | a Close with 1013 and "too slow"; it connects again |
-//! | a log, of which the end matters | `DropOldest` | the newest 1,024 |
-//! | of the moment, such as a pointer | `DropNewest` | what is sent once it reads again; nothing is kept |
-//! | states by key, such as prices | `Latest` | the newest message of each key, in order |
+//! | [`HubConfig::max_rooms`](crate::hub::HubConfig::max_rooms) | 100,000 | the join fails |
+//! | [`HubConfig::max_rooms_per_connection`](crate::hub::HubConfig::max_rooms_per_connection) | 128 | the join fails |
+//! | [`RoomConfig::max_members`](crate::hub::RoomConfig::max_members) | 100,000 | the join fails |
+//! | [`RoomConfig::max_message_size`](crate::hub::RoomConfig::max_message_size) | 256 KiB | `send` fails |
+//! | [`RoomConfig::max_backlog`](crate::hub::RoomConfig::max_backlog) | 1,024 messages, 1 MiB | the [policy](super::slow_members) decides |
+//! | [`HubConfig::max_backlog`](crate::hub::HubConfig::max_backlog) of all rooms | 64 MiB | the policy decides |
 //!
-//! The envelope [`Json`](crate::hub::Json) tells a client how many messages it has missed, in their place. With
-//! [`Plain`](crate::hub::Plain), which sends messages as they are, [`Membership::lag`](crate::hub::Membership::lag) and
-//! [`Hub::counts`](crate::hub::Hub::counts) have the numbers. Whatever the policy, a connection that takes nothing for
-//! [`write_timeout`](crate::Config::write_timeout) ends.
+//! Names that clients choose make rooms: check them before the join.
 //!
-//! A task that sends more than a backlog without a pause makes everybody slow: call `tokio::task::yield_now` in such a
-//! loop.
+//! # Compression
 //!
-//! # Who is there
-//!
-//! [`Room::members_here`](crate::hub::Room::members_here) lists the members and their values.
-//! [`Room::watch`](crate::hub::Room::watch) is a stream: first all members, then each change. A watch that is not read
-//! gets a new list in the place of more than 1,024 changes.
-//!
-//! `join(..).key(user_id)` makes the connections of a user one: a second tab does not join again, and closing one of
-//! two does not leave. `silent()` receives without being seen.
-//!
-//! With the envelope `Json` the members hear of each other: who joins gets a list, and changes are gathered for 200 ms.
-//! In a room of more than 1,000 members, only their number is sent.
+//! With [`Config::deflate`](crate::Config::deflate), a message is compressed once for all members, not once for each.
+//! This holds for members without context takeover, the default. Those that have agreed on another window, or whose
+//! layer has another level, share another compression. Members with context takeover compress for themselves.
+//! [`HubCounts::compressions`](crate::hub::HubCounts::compressions) has the number. Compressed payloads count in the
+//! backlog, as long as a message waits there.
 //!
 //! # Rooms for pages
 //!
 //! A page or an app needs a protocol: to join, to send, to resume. [`json_rooms`](super::json_rooms) is one, with its
 //! handler.
 //!
-//! # What it holds
-//!
-//! Measured by a test with a counting allocator: 232 bytes for a member beside its connection, 820 bytes for a room
-//! with it. One stalled member among 200, at 5,000 messages of 100 bytes a second for a minute: 334 KiB. 300 stopped
-//! ones among 1,000, with messages of 1 KiB: 21 MiB, of which 19 MiB are in their outboxes.
+//! Next: [slow members](super::slow_members), [who is there](super::presence), [how many a machine
+//! holds](super::capacity), [tests of rooms](super::testing#rooms).

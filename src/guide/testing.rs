@@ -49,6 +49,61 @@
 //! | a client that stops reading, reads slowly, vanishes or sends garbage | [the faults of `testing`](crate::testing#faults) |
 //! | TLS, HTTP/2, real clients | a listener on `127.0.0.1:0` |
 //!
+//! # Rooms
+//!
+//! Give the application its hub, so that the test can look into it. Several clients are several calls of `connect`, and
+//! each has its own faults. Here one of three stops reading, until the room sends it away:
+//!
+//! ```
+//! # #[cfg(all(feature = "hub", feature = "test-util"))] {
+//! use std::time::Duration;
+//! use axum::Router;
+//! use tower_websocket::{
+//!     BoxError, CloseCode, WebSocket, WebSocketLayer, hub::Hub, testing::connect, with_state,
+//! };
+//!
+//! async fn chat(mut socket: WebSocket, hub: Hub) -> Result<(), BoxError> {
+//!     let room = hub.room("tea").join(&socket, ()).await?;
+//!     while let Some(message) = socket.recv().await? {
+//!         room.send(message)?;
+//!     }
+//!     Ok(())
+//! }
+//!
+//! # #[tokio::main(flavor = "current_thread", start_paused = true)]
+//! # async fn main() -> Result<(), BoxError> {
+//! let hub = Hub::new();
+//! let chat = WebSocketLayer::new(with_state(hub.clone(), chat)).into_service();
+//! let app = Router::new().route_service("/chat", chat);
+//! let mut ada = connect(app.clone(), "/chat").await?;
+//! let mut grace = connect(app.clone(), "/chat").await?;
+//! let slow = connect(app, "/chat").await?;
+//! // The handlers join. The clock is paused: it advances when all tasks wait.
+//! tokio::time::sleep(Duration::from_millis(1)).await;
+//! assert_eq!(hub.room("tea").len_here(), 3);
+//!
+//! slow.wire().pause_reading();
+//! while hub.room("tea").len_here() == 3 {
+//!     ada.send("x".repeat(1000)).await?;
+//!     for client in [&mut ada, &mut grace] {
+//!         assert!(client.recv().await?.is_some());
+//!     }
+//! }
+//! slow.wire().resume_reading();
+//! assert_eq!(slow.closed().await.code(), Some(CloseCode::TRY_AGAIN_LATER));
+//!
+//! grace.wire().cut();
+//! tokio::time::sleep(Duration::from_millis(1)).await;
+//! assert_eq!(hub.room("tea").len_here(), 1);
+//! # Ok(())
+//! # }
+//! # main().unwrap();
+//! # }
+//! ```
+//!
+//! Code that only needs a hub and sockets needs no application: join with the server's socket of
+//! [`WebSocket::pair`](crate::WebSocket::pair).
+//!
 //! # A decision alone
 //!
 //! This needs no feature and no server. [`Accept`](crate::Accept) and [`Refusal`](crate::Refusal) return what was

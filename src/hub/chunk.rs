@@ -2,7 +2,12 @@
 
 use std::{
     mem,
-    sync::{Arc, PoisonError, atomic::Ordering},
+    sync::{
+        Arc,
+        PoisonError,
+        // Not modelled: models have no compression.
+        atomic::{AtomicBool as Flag, Ordering},
+    },
     task::Waker,
 };
 
@@ -12,9 +17,10 @@ use super::{
     log::{Entry, Kind, Logged, Replay},
     member::{LeaveReason, Member},
     names::MemberId,
+    turns::Turns,
 };
 use crate::{
-    codec::SharedMessage,
+    codec::{SharedMessage, Sharing},
     socket::{
         Link, Offered, Turn,
         sync::{AtomicBool, Mutex, MutexGuard},
@@ -34,6 +40,8 @@ pub(super) struct Chunk<T> {
     seats: Mutex<Seats<T>>,
     /// A task was spawned that has not looked for entries yet.
     scheduled: AtomicBool,
+    /// A member shares compressed messages, or did.
+    shares: Flag,
 }
 
 #[derive(Debug)]
@@ -58,7 +66,7 @@ pub(super) struct Seat<T> {
     /// Messages that it has missed.
     lost: u64,
     /// Those among them of which it was not told yet.
-    untold: u64,
+    untold: u32,
     pub(super) is_behind: bool,
     /// It gets the list of members instead of the next news.
     pub(super) needs_roster: bool,
@@ -66,12 +74,16 @@ pub(super) struct Seat<T> {
     pub(super) is_replaying: bool,
     /// It gets nothing until it is started.
     pub(super) is_paused: bool,
+    /// The compressed messages that its connection shares.
+    pub(super) sharing: Option<Sharing>,
+    /// While it is behind, in a room with keys.
+    turns: Option<Box<Turns>>,
 }
 
 /// What is left for a member that is behind.
 #[derive(Debug)]
 pub(super) struct Left<T> {
-    /// The first messages that it gets.
+    /// The first messages that it gets, in the order of sending; all entries if it takes turns.
     entries: Vec<Logged<T>>,
     /// The offset of the next one, if there are more.
     more: Option<u64>,
@@ -169,7 +181,19 @@ impl<T> Chunk<T> {
                 replays: Vec::new(),
             }),
             scheduled: AtomicBool::new(false),
+            shares: Flag::new(false),
         }
+    }
+
+    /// Notes that a member will enter that shares compressed messages. Call this before its place in the log is
+    /// determined.
+    pub(super) fn expect_sharing(&self) {
+        self.shares.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns whether a member may share compressed messages.
+    pub(super) fn shares(&self) -> bool {
+        self.shares.load(Ordering::Relaxed)
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, Seats<T>> {
@@ -185,6 +209,12 @@ impl<T> Chunk<T> {
     /// Call this before looking for entries: one that comes later schedules a new task.
     pub(super) fn begin(&self) {
         self.scheduled.store(false, Ordering::SeqCst);
+    }
+
+    /// Returns whether a task that has found entries goes on, and [begins](Self::begin) again. It does not if there is
+    /// nothing more, or if a new task was spawned since it began: then that one goes on.
+    pub(super) fn goes_on(&self, is_more: bool) -> bool {
+        is_more && self.schedule()
     }
 }
 
@@ -237,6 +267,10 @@ impl<T> Seats<T> {
         if self.replays.is_empty() {
             self.replays = Vec::new();
         }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = &Seat<T>> {
+        self.seats.iter().flatten()
     }
 
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Seat<T>> {
@@ -376,7 +410,12 @@ impl<T> Logged<T> {
 }
 
 impl<T> Seat<T> {
-    pub(super) const fn new(member: Arc<Member<T>>, next: u64, needs_roster: bool) -> Self {
+    pub(super) const fn new(
+        member: Arc<Member<T>>,
+        next: u64,
+        needs_roster: bool,
+        sharing: Option<Sharing>,
+    ) -> Self {
         Self {
             member,
             next,
@@ -388,6 +427,8 @@ impl<T> Seat<T> {
             needs_roster,
             is_replaying: false,
             is_paused: false,
+            sharing,
+            turns: None,
         }
     }
 
@@ -423,7 +464,8 @@ impl<T> Seat<T> {
     /// Returns whether the member may get an entry.
     fn is_for(&self, logged: &Logged<T>) -> bool {
         let entry: &Entry<T> = &logged.entry;
-        logged.offset >= self.next && entry.except != Some(self.member.id())
+        let is_after = logged.offset >= self.next && entry.except != Some(self.member.id());
+        is_after && !self.turns.as_ref().is_some_and(|turns| turns.has(logged))
     }
 
     /// Returns whether the member, which is behind, may get an entry.
@@ -434,7 +476,8 @@ impl<T> Seat<T> {
 
     fn lose(&mut self, count: u64, tally: &mut Tally) {
         self.lost += count;
-        self.untold += count;
+        let untold = u32::try_from(count).unwrap_or(u32::MAX);
+        self.untold = self.untold.saturating_add(untold);
         tally.lost += count;
     }
 
@@ -529,12 +572,13 @@ impl<T> Seat<T> {
     }
 
     /// Returns what is left for it. `all` has the entries that are left, from its place up to `end`; `is_whole` if
-    /// none of them is missing.
+    /// none of them is missing. With `takes_turns` it may get them in another order, so it needs all.
     pub(super) fn left<'a, I: Iterator<Item = &'a Logged<T>>>(
         &self,
         all: impl Fn() -> I,
         end: u64,
         is_whole: bool,
+        takes_turns: bool,
     ) -> Left<T>
     where
         T: 'a,
@@ -543,6 +587,15 @@ impl<T> Seat<T> {
             true => (0, 0),
             false => self.missed(all()),
         };
+        if takes_turns {
+            return Left {
+                entries: all().cloned().collect(),
+                more: None,
+                end,
+                superseded,
+                lost,
+            };
+        }
         let mut waiting = all().filter(|logged| self.waits(logged));
         let entries = waiting.by_ref().take(BATCH).cloned().collect();
         Left {
@@ -640,7 +693,7 @@ impl<T: Send + Sync + 'static> Seat<T> {
         self.miss_left(left, &mut after.tally);
         let gap = match self.untold {
             0 => None,
-            untold => match gap(untold) {
+            untold => match gap(untold.into()) {
                 Notice::Message(message) => Some(message),
                 Notice::Nothing => None,
                 Notice::Close(code, reason) => {
@@ -650,12 +703,14 @@ impl<T: Send + Sync + 'static> Seat<T> {
                 }
             },
         };
-        let mut messages: Vec<&SharedMessage> = gap.iter().collect();
-        for logged in &left.entries {
-            if let Kind::Message(message) = &logged.entry.kind {
-                messages.push(message);
-            }
+        let waiting = left.entries.iter().filter(|logged| self.waits(logged));
+        let mut waiting: Vec<&Logged<T>> = waiting.collect();
+        if waiting.iter().any(|logged| logged.has_key()) {
+            let turns = self.turns.get_or_insert_default();
+            turns.sort(&mut waiting, left.end);
         }
+        let messages = waiting.iter().filter_map(|logged| logged.entry.shared());
+        let messages: Vec<&SharedMessage> = gap.iter().chain(messages).collect();
         let Some(mut taken) = self.offer(&messages, Turn::Behind, after) else {
             // It is removed, which counts what waits.
             after.tally.unsent -= messages.len() as u64;
@@ -668,23 +723,24 @@ impl<T: Send + Sync + 'static> Seat<T> {
             after.tally.delivered -= 1;
             after.tally.gaps_told += 1;
         }
-        self.take(&left.entries[..taken]);
-        let next = left.entries.get(taken).map(|logged| logged.offset);
+        let (taken, rest) = waiting.split_at(taken);
+        self.take(taken);
+        let next = rest.iter().map(|logged| logged.offset).min();
         self.next = next.or(left.more).unwrap_or(left.end).max(self.next);
+        if let Some(turns) = &mut self.turns {
+            turns.take(taken, &left.entries);
+        }
         match (is_all, left.more) {
             (false, _) => Progress::Behind,
             (true, Some(_)) => Progress::More,
             (true, None) => {
-                self.end_behind(after);
+                self.is_behind = false;
+                self.is_replaying = false;
+                self.turns = None;
+                after.wants_roster |= self.needs_roster;
                 Progress::CaughtUp
             }
         }
-    }
-
-    fn end_behind(&mut self, after: &mut After<T>) {
-        self.is_behind = false;
-        self.is_replaying = false;
-        after.wants_roster |= self.needs_roster;
     }
 
     /// Counts what it has missed.
@@ -696,8 +752,8 @@ impl<T: Send + Sync + 'static> Seat<T> {
     }
 
     /// Counts messages that it has got.
-    fn take(&mut self, entries: &[Logged<T>]) {
-        for logged in entries {
+    fn take(&mut self, taken: &[&Logged<T>]) {
+        for logged in taken {
             match logged.has_key() {
                 true => self.waiting_with_key -= 1,
                 false => self.waiting -= 1,

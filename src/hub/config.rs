@@ -132,9 +132,10 @@ pub enum Overflow {
     DropOldest,
     /// Nothing is kept for it: while it is behind, it misses what is sent.
     DropNewest,
-    /// Of messages with the same key ([`Publication::latest`](super::Publication::latest)) it gets the newest one, in
-    /// the order in which these were sent. Up to 1,024 keys are kept, and as many bytes as the backlog may have. Other
-    /// messages are treated as by [`DropOldest`](Self::DropOldest).
+    /// Of messages with the same key ([`Publication::latest`](super::Publication::latest)) it gets the newest one. The
+    /// keys take turns: on a slow link, none of them waits for more than a round, and messages with different keys may
+    /// come in another order than they were sent. Up to 1,024 keys are kept, and as many bytes as the backlog may have.
+    /// Other messages are treated as by [`DropOldest`](Self::DropOldest).
     Latest,
     /// It goes on with the oldest message that is left in the backlog or in the [history](RoomConfig::history), which
     /// is one that it has not missed if either reaches back that far. The default in rooms with history; in others it
@@ -196,8 +197,8 @@ impl<T: 'static> RoomConfig<T> {
         self
     }
 
-    /// Caps what is kept for members that are behind, in messages and in bytes of payload. The members of a room
-    /// share one backlog. Default: 1,024 messages and 1 MiB.
+    /// Caps what is kept for members that are behind, in messages and in bytes of payload. A message that was compressed
+    /// for members counts with its compressed payload as well. The members of a room share one backlog. Default: 1,024 messages and 1 MiB.
     #[must_use]
     pub const fn max_backlog(mut self, messages: usize, bytes: usize) -> Self {
         self.backlog = (messages, bytes);

@@ -16,9 +16,9 @@ pub struct HubCounts {
     pub members: usize,
     /// Members that are behind.
     pub behind: usize,
-    /// Bytes in the backlogs: payloads, and 128 for each message.
+    /// Bytes in the backlogs: payloads, also in their compressed forms, and 128 for each message.
     pub backlog_bytes: usize,
-    /// Bytes in the histories: payloads, and 256 for each message.
+    /// Bytes in the histories: payloads, also in their compressed forms, and 320 for each message.
     pub history_bytes: usize,
     /// Messages sent to rooms with members.
     pub sent: u64,
@@ -56,6 +56,10 @@ pub struct HubCounts {
     pub gaps_told: u64,
     /// Messages about members that were made, each once for its room.
     pub presence_messages: u64,
+    /// Compressions for all members that share them: those without context takeover
+    /// ([`Deflate`](crate::Deflate)). Each message counts once for each window and level that such members have
+    /// agreed on, whatever their number. Members with context takeover compress for themselves, which is not counted.
+    pub compressions: u64,
 }
 
 /// Counts that only grow, and two that go up and down.
@@ -75,6 +79,7 @@ pub(super) struct Counters {
     pub(super) disconnected: AtomicU64,
     pub(super) gaps_told: AtomicU64,
     pub(super) presence_messages: AtomicU64,
+    pub(super) compressions: AtomicU64,
 }
 
 /// What one delivery has done.
@@ -123,6 +128,7 @@ impl Counters {
             disconnected: read(&self.disconnected),
             gaps_told: read(&self.gaps_told),
             presence_messages: read(&self.presence_messages),
+            compressions: read(&self.compressions),
             ..HubCounts::default()
         };
         let done = counts.delivered + counts.lost + counts.superseded + counts.unsent;

@@ -4,6 +4,7 @@
 //! it, because what is before a hole is of no use to a member that comes back.
 
 use std::{
+    cmp,
     collections::VecDeque,
     ops::Range,
     sync::atomic::{AtomicUsize, Ordering},
@@ -53,7 +54,7 @@ impl History {
         self
     }
 
-    /// Sets the most bytes: the payloads, and 256 for each message. Default: 256 KiB.
+    /// Sets the most bytes: the payloads, also in their compressed forms, and 320 for each message. Default: 256 KiB.
     #[must_use]
     pub const fn max_bytes(mut self, bytes: usize) -> Self {
         self.bytes = bytes;
@@ -220,6 +221,32 @@ impl<E> Window<E> {
         self.bytes += kept.bytes;
         self.kept.push_back(kept);
         refused
+    }
+
+    /// Counts more bytes for a message, if it is kept, and removes the oldest ones if these are too many.
+    pub(super) fn grow(
+        &mut self,
+        is_at: impl Fn(&E) -> cmp::Ordering,
+        bytes: usize,
+        budget: Budget<'_>,
+        removed: &mut impl Extend<E>,
+    ) {
+        let Ok(at) = self.kept.binary_search_by(|kept| is_at(&kept.entry)) else {
+            return;
+        };
+        let mut popped = 0;
+        while !budget.take(bytes) {
+            self.pop(budget, removed);
+            popped += 1;
+            if popped > at {
+                return;
+            }
+        }
+        self.kept[at - popped].bytes += bytes;
+        self.bytes += bytes;
+        while self.bytes > self.limits.bytes {
+            self.pop(budget, removed);
+        }
     }
 
     fn pop(&mut self, budget: Budget<'_>, removed: &mut impl Extend<E>) -> bool {
@@ -512,6 +539,38 @@ mod tests {
         let outcomes = positions.into_iter().map(|position| window.after(position));
         let trimmed = Err(GapReason::Trimmed);
         assert!(outcomes.eq([trimmed, trimmed, trimmed, trimmed, Ok(1)]));
+    }
+
+    #[test]
+    fn compressed_forms_count() {
+        let now = Moment::now();
+        for (max, first) in [(1000, Some(1)), (44, Some(2)), (34, Some(3)), (24, None)] {
+            let used = AtomicUsize::new(0);
+            let budget = Budget { used: &used, max };
+            for limits in [History::new(), History::new().max_bytes(max)] {
+                let mut window = window(limits);
+                let mut removed = Vec::new();
+                for number in 1..=3 {
+                    let max = usize::MAX;
+                    let budget = Budget { max, ..budget };
+                    window.push(kept(number, 10, now), budget, &mut removed);
+                }
+                // The third one is at its place for as long as it is kept.
+                let budget = match limits == History::new() {
+                    true => budget,
+                    false => Budget {
+                        max: usize::MAX,
+                        ..budget
+                    },
+                };
+                window.grow(|entry| entry.cmp(&3), 15, budget, &mut removed);
+                assert_eq!(window.get(0).map(|kept| kept.entry), first, "{max}");
+                assert_eq!(used.load(Ordering::Relaxed), window.bytes());
+                window.grow(|entry| entry.cmp(&7), 15, budget, &mut removed);
+                window.clear(3, budget, &mut removed);
+                assert_eq!((used.load(Ordering::Relaxed), window.bytes()), (0, 0));
+            }
+        }
     }
 
     #[test]

@@ -17,10 +17,10 @@ use super::{
 use crate::{codec::SharedMessage, socket::now, time::Moment};
 
 /// What a message in a history counts in addition to what its entry counts.
-const KEPT: usize = 128;
+const KEPT: usize = 192;
 
 impl<T> RoomState<T> {
-    fn budget(&self) -> Budget<'_> {
+    pub(super) fn budget(&self) -> Budget<'_> {
         Budget {
             used: &self.hub.history,
             max: self.hub.max_history,

@@ -24,7 +24,7 @@ use super::{
 use crate::{codec::SharedMessage, words::catch_panic};
 
 /// The most keys of a room with [`Overflow::Latest`].
-const MAX_KEYS: usize = 1024;
+pub(super) const MAX_KEYS: usize = 1024;
 /// What an entry counts in addition to its payload.
 const ENTRY: usize = 128;
 /// The capacity that an empty log keeps.
@@ -118,10 +118,13 @@ impl<T> Entry<T> {
 #[derive(Debug)]
 pub(super) struct Logged<T> {
     pub(super) offset: u64,
-    /// It has a key that counts: a newer entry may take its place.
-    has_key: bool,
+    /// It has a key that counts, so a newer entry may supersede it. This is the offset of the first entry with the key
+    /// since none was in the log.
+    place: Option<u64>,
     /// It is the newest one with its key, and is kept until a newer one comes.
     is_newest: bool,
+    /// The bytes of its compressed forms. Kept up to date in the log only.
+    compressed: u32,
     pub(super) entry: Arc<Entry<T>>,
 }
 
@@ -129,8 +132,9 @@ impl<T> Clone for Logged<T> {
     fn clone(&self) -> Self {
         Self {
             offset: self.offset,
-            has_key: self.has_key,
+            place: self.place,
             is_newest: self.is_newest,
+            compressed: self.compressed,
             entry: Arc::clone(&self.entry),
         }
     }
@@ -140,20 +144,30 @@ impl<T> Logged<T> {
     const fn plain(offset: u64, entry: Arc<Entry<T>>) -> Self {
         Self {
             offset,
-            has_key: false,
+            place: None,
             is_newest: false,
+            compressed: 0,
             entry,
         }
     }
 
-    /// Returns whether a newer entry may take the place of this one.
+    fn bytes(&self) -> usize {
+        self.entry.bytes() + self.compressed as usize
+    }
+
+    /// Returns whether a newer entry may supersede this one.
     pub(super) const fn has_key(&self) -> bool {
-        self.has_key
+        self.place.is_some()
+    }
+
+    /// Returns a number that entries with the same key have in common, and no others.
+    pub(super) const fn place(&self) -> Option<u64> {
+        self.place
     }
 
     /// Returns whether a newer entry has taken its place.
     pub(super) const fn is_superseded(&self) -> bool {
-        self.has_key && !self.is_newest
+        self.has_key() && !self.is_newest
     }
 }
 
@@ -280,6 +294,19 @@ impl<T> Log<T> {
         history.push(kept, budget, removed)
     }
 
+    /// Counts the compressed forms that an entry got, if it is in the history.
+    pub(super) fn grow_kept(
+        &mut self,
+        offset: u64,
+        bytes: usize,
+        budget: Budget<'_>,
+        removed: &mut Removed<T>,
+    ) {
+        if let Some(history) = &mut self.history {
+            history.grow(|logged| logged.offset.cmp(&offset), bytes, budget, removed);
+        }
+    }
+
     /// Leaves out an offset: nobody is there who would get the entry.
     pub(super) fn skip(&mut self) {
         self.next += 1;
@@ -362,23 +389,24 @@ impl<T> Log<T> {
         let offset = self.next;
         self.next += 1;
         let bytes = entry.bytes();
-        let has_key = match &entry.key {
+        let place = match &entry.key {
             Some(key) if limits.overflow == Overflow::Latest => {
                 self.supersede(key, offset, bytes, limits, &mut removed)
             }
-            _ => false,
+            _ => None,
         };
         self.add_bytes(bytes, limits);
         self.entries.push_back(Logged {
             offset,
-            has_key,
-            is_newest: has_key,
+            place,
+            is_newest: place.is_some(),
+            compressed: 0,
             entry,
         });
         removed
     }
 
-    /// Removes the older entry with this key. Returns whether the new one is kept as the latest.
+    /// Removes the older entry with this key. Returns the place of the new one, if that is kept as the latest.
     fn supersede(
         &mut self,
         key: &Key,
@@ -386,13 +414,15 @@ impl<T> Log<T> {
         bytes: usize,
         limits: Limits<'_>,
         removed: &mut Removed<T>,
-    ) -> bool {
+    ) -> Option<u64> {
+        let mut place = offset;
         let delivered = self.delivered();
         let latest = self.latest.get_or_insert_default();
         let old = latest.offsets.remove(key);
         if let Some(at) = old.and_then(|old| find(&self.entries, old)) {
-            latest.bytes -= self.entries[at].entry.bytes();
+            latest.bytes -= self.entries[at].bytes();
             self.entries[at].is_newest = false;
+            place = self.entries[at].place.unwrap_or(offset);
             // Members that keep up get both.
             if self.entries[at].offset < delivered {
                 removed.0.extend(self.entries.remove(at));
@@ -403,11 +433,25 @@ impl<T> Log<T> {
             latest.offsets.insert(key.clone(), offset);
             latest.bytes += bytes;
         }
-        for Logged { entry, .. } in &removed.0 {
-            self.bytes -= entry.bytes();
-            limits.all.fetch_sub(entry.bytes(), Ordering::Relaxed);
+        let removed = removed.0.iter().map(Logged::bytes).sum();
+        self.remove_bytes(removed, limits);
+        has_room.then_some(place)
+    }
+
+    /// Counts the compressed forms that an entry got, if it has not left.
+    pub(super) fn add_compressed(&mut self, offset: u64, bytes: usize, limits: Limits<'_>) {
+        let Some(at) = find(&self.entries, offset) else {
+            return;
+        };
+        let logged = &mut self.entries[at];
+        let before = logged.compressed;
+        let added = u32::try_from(bytes).unwrap_or(u32::MAX);
+        logged.compressed = before.saturating_add(added);
+        let added = (logged.compressed - before) as usize;
+        if let (Some(latest), true) = (&mut self.latest, logged.is_newest) {
+            latest.bytes += added;
         }
-        has_room
+        self.add_bytes(added, limits);
     }
 
     fn add_bytes(&mut self, bytes: usize, limits: Limits<'_>) {
@@ -437,7 +481,7 @@ impl<T> Log<T> {
             };
             if let Some(logged) = self.entries.remove(first) {
                 self.evicted_below = logged.offset + 1;
-                self.remove_bytes(logged.entry.bytes(), limits);
+                self.remove_bytes(logged.bytes(), limits);
                 removed.0.push_back(logged);
             }
         }
@@ -472,7 +516,7 @@ impl<T> Log<T> {
             return;
         }
         while let Some(logged) = self.entries.pop_front_if_below(below) {
-            self.remove_bytes(logged.entry.bytes(), limits);
+            self.remove_bytes(logged.bytes(), limits);
             self.forget_key(&logged);
             removed.0.push_back(logged);
         }
@@ -493,7 +537,7 @@ impl<T> Log<T> {
             return;
         };
         latest.offsets.remove(key);
-        latest.bytes -= logged.entry.bytes();
+        latest.bytes -= logged.bytes();
     }
 
     /// Returns up to `max` entries that the chunk has to deliver.

@@ -51,6 +51,8 @@
 //! | `chunk` | up to 128 members, and where in the log each of them is |
 //! | `history`, `position`, `recovery`, `past` | what is kept for members that come back |
 //! | `keeping`, `sweep` | keeping it in rooms, and forgetting it |
+//! | `compression` | messages that members share compressed |
+//! | `turns` | what a member that is behind gets first |
 //! | `member`, `ends` | a connection in a room, which its connection wakes; who waits for its end |
 //! | `tasks` | delivering, and telling members of changes |
 //! | `roster`, `presence`, `watch` | who is there |
@@ -66,6 +68,7 @@
 #[path = "../../fuzz/checks/positions.rs"]
 pub(crate) mod checks;
 mod chunk;
+mod compression;
 mod config;
 mod counts;
 mod ends;
@@ -98,6 +101,7 @@ mod sweep;
 mod tasks;
 #[cfg(all(test, tower_websocket_loom))]
 use self::loom::tasks;
+mod turns;
 mod watch;
 
 use std::{fmt, sync::Arc};

@@ -25,7 +25,6 @@ pub enum Recovery {
         withheld: usize,
     },
     /// It may have missed messages that it does not get.
-    #[non_exhaustive]
     Gap {
         /// Why.
         reason: GapReason,

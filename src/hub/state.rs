@@ -13,6 +13,7 @@ use std::{
 use super::{
     Shared,
     chunk::{After, BATCH, Chunk, Lag, Notice, Progress, SEATS, Seat},
+    compression::{Compressed, compress},
     config::{Overflow, RoomConfig},
     counts::{Counters, HubCounts, add},
     ends::Ends,
@@ -30,7 +31,7 @@ use super::{
     watch::Queue,
 };
 use crate::{
-    codec::SharedMessage,
+    codec::{SharedMessage, Sharing},
     socket::{
         Entered, Link, now,
         sync::{Mutex, MutexGuard},
@@ -78,6 +79,15 @@ pub(super) struct Joined<T> {
     pub(super) replayed: usize,
     /// Who is there, if it is paused.
     pub(super) roster: Option<Roster<T>>,
+}
+
+/// What is left to deliver to a chunk.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Delivered {
+    All,
+    Some,
+    /// Another task compresses the next entry, and schedules the chunk then.
+    Busy,
 }
 
 /// The result of joining a room that may just have been removed.
@@ -228,19 +238,19 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             Arc::clone(self),
         ));
         let waker = Waker::from(Arc::clone(&member));
-        let ticket = match link.enter_room(self.hub.max_rooms_per_connection, waker) {
-            Entered::Ticket(ticket) => ticket,
+        let (ticket, sharing) = match link.enter_room(self.hub.max_rooms_per_connection, waker) {
+            Entered::Ticket { ticket, sharing } => (ticket, sharing),
             refused => {
                 drop(members);
                 return Err(match refused {
                     Entered::TooMany => JoinError::TooManyMemberships,
-                    Entered::Ticket(_) | Entered::Closed => JoinError::Closed,
+                    Entered::Ticket { .. } | Entered::Closed => JoinError::Closed,
                 });
             }
         };
         member.set_ticket(ticket);
         let has_news = self.config.form.has_news();
-        let (cut, removed) = self.seat(&member, has_news, manner);
+        let (cut, removed) = self.seat(&member, has_news, sharing, manner);
         members.join(Arc::clone(&member), manner.key.clone(), value, &mut aside);
         let roster = manner.is_paused.then(|| members.roster());
         if has_news {
@@ -271,6 +281,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         &self,
         member: &Arc<Member<T>>,
         needs_roster: bool,
+        sharing: Option<Sharing>,
         manner: &Manner,
     ) -> (Option<Cut>, Removed<T>) {
         let mut removed = Removed::default();
@@ -282,6 +293,9 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         }
         let chunk = Arc::clone(&log.chunks[number]);
         drop(log);
+        if sharing.is_some() {
+            chunk.expect_sharing();
+        }
         let mut seats = chunk.lock();
         let mut log = self.log();
         if seats.members == 0 {
@@ -290,7 +304,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         }
         log.members += 1;
         let end = log.next();
-        let mut seat = Seat::new(Arc::clone(member), end, needs_roster);
+        let mut seat = Seat::new(Arc::clone(member), end, needs_roster, sharing);
         let listener = Listener {
             was: manner.resume.was,
             key: manner.key.clone(),
@@ -475,7 +489,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         if waits_for_chunks && !IS_PREPARING.get() {
             // This task is faster than those of the chunks, so it does their work.
             for chunk in chunks.iter() {
-                while self.deliver(chunk) {}
+                self.deliver_all(chunk);
             }
             let mut removed = Removed::default();
             let mut log = self.log();
@@ -483,20 +497,41 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             drop(log);
             drop(removed);
         }
-        for chunk in chunks.iter() {
-            if chunk.schedule() {
-                self.tasks.deliver(self, chunk);
-            }
-        }
+        self.schedule(&chunks);
         members
     }
 
-    /// Delivers what is new to the members of a chunk, up to 64 entries. Returns whether there is more.
+    /// Delivers everything, and waits for other tasks that compress for the same members.
+    fn deliver_all(self: &Arc<Self>, chunk: &Chunk<T>) {
+        loop {
+            match self.deliver_some(chunk) {
+                Delivered::All => return,
+                Delivered::Some => {}
+                Delivered::Busy => std::thread::yield_now(),
+            }
+        }
+    }
+
+    /// Delivers what is new to the members of a chunk, up to 64 entries. Returns whether its task has more to do.
     pub(super) fn deliver(self: &Arc<Self>, chunk: &Chunk<T>) -> bool {
-        let entries = self.log().undelivered(chunk.number, BATCH);
+        self.deliver_some(chunk) == Delivered::Some
+    }
+
+    fn deliver_some(self: &Arc<Self>, chunk: &Chunk<T>) -> Delivered {
+        let mut entries = self.log().undelivered(chunk.number, BATCH);
         for logged in &entries {
             self.prepare(&logged.entry);
         }
+        let compressed = compress(chunk, &entries);
+        self.note_compressed(&compressed);
+        let more = match compressed.is_busy {
+            true => Delivered::Busy,
+            false => Delivered::Some,
+        };
+        if compressed.ready == 0 && !entries.is_empty() {
+            return more;
+        }
+        entries.truncate(compressed.ready);
         let mut after = After::default();
         let mut removed = Removed::default();
         let mut seats = chunk.lock();
@@ -528,7 +563,41 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         drop(seats);
         drop(removed);
         self.finish(after);
-        is_more
+        match is_more {
+            true => more,
+            false => Delivered::All,
+        }
+    }
+
+    /// Counts what was compressed, and schedules the chunks that wait for it.
+    fn note_compressed(self: &Arc<Self>, compressed: &Compressed) {
+        if compressed.made.is_empty() {
+            return;
+        }
+        let number = compressed.made.len() as u64;
+        add(&self.counts.compressions, number);
+        add(&self.hub.counts.compressions, number);
+        let mut removed = Removed::default();
+        let mut log = self.log();
+        for (offset, bytes) in &compressed.made {
+            log.add_compressed(*offset, *bytes, self.limits());
+            log.grow_kept(*offset, *bytes, self.budget(), &mut removed);
+        }
+        let chunks = Arc::clone(&log.chunks);
+        drop(log);
+        drop(removed);
+        if compressed.is_awaited {
+            self.schedule(&chunks);
+        }
+    }
+
+    /// Has each chunk deliver what is new.
+    fn schedule(self: &Arc<Self>, chunks: &[Arc<Chunk<T>>]) {
+        for chunk in chunks {
+            if chunk.schedule() {
+                self.tasks.deliver(self, chunk);
+            }
+        }
     }
 
     /// Offers what waits for a member that was behind.
@@ -561,7 +630,8 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             log.left(from, reach)
                 .take_while(|logged| logged.offset < end)
         };
-        let left = seat.left(all, end, log.is_whole_from(from, reach));
+        let takes_turns = self.config.overflow == Overflow::Latest && replay.is_none();
+        let left = seat.left(all, end, log.is_whole_from(from, reach), takes_turns);
         drop(log);
         let gap = |lost| match self.config.form.gap(&self.name, lost) {
             Some(message) => Notice::Message(SharedMessage::new(message)),
@@ -652,11 +722,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         for entry in &entries {
             self.prepare(entry);
         }
-        for chunk in chunks.iter() {
-            if chunk.schedule() {
-                self.tasks.deliver(self, chunk);
-            }
-        }
+        self.schedule(&chunks);
     }
 
     pub(super) fn lag(&self, id: MemberId) -> Lag {

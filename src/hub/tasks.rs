@@ -88,8 +88,12 @@ struct Delivery<T: Send + Sync + 'static> {
 
 impl<T: Send + Sync + 'static> Delivery<T> {
     async fn run(mut self) {
-        self.chunk.begin();
-        while self.room.deliver(&self.chunk) {
+        loop {
+            self.chunk.begin();
+            let is_more = self.room.deliver(&self.chunk);
+            if !self.chunk.goes_on(is_more) {
+                break;
+            }
             yield_now().await;
         }
         self.is_complete = true;

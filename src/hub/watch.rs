@@ -69,8 +69,9 @@ impl<T: fmt::Debug> fmt::Debug for Event<T> {
 
 /// A stream of the changes of a room's members, from [`Room::watch`](super::Room::watch).
 ///
-/// The first item is a [`Event::Snapshot`], and the events that follow are exactly what has changed since. A watch
-/// that is not read holds at most 1,024 events; then its next item is a new snapshot. It never ends.
+/// The first item is a [`Event::Snapshot`] of the moment in which it is received, and the events that follow are exactly
+/// what has changed since. A watch that is not read holds at most 1,024 events; then its next item is a new snapshot. It
+/// never ends.
 ///
 /// # Cancel safety
 ///

@@ -216,7 +216,7 @@ impl Peer {
             .unwrap();
         compressed.truncate(compressed.len() - 4);
         let mut outgoing = Outgoing::new(Role::Client, true);
-        outgoing.push_compressed(message, &compressed.into());
+        outgoing.push_compressed(message.is_text(), &compressed.into());
         while !outgoing.is_empty() {
             let mut slices = [std::io::IoSlice::new(&[])];
             let bytes = outgoing.slices(&mut slices)[0].to_vec();

@@ -6,6 +6,8 @@ use bytes::Bytes;
 use flate2::{Compress, FlushCompress, Status};
 
 use super::{Deflation, TAIL, pool::Pool};
+#[cfg(feature = "hub")]
+use crate::handshake::extension::deflate::{Direction, Terms};
 
 /// The minimum capacity for the output.
 const MIN_CAPACITY: usize = 64;
@@ -25,6 +27,23 @@ impl Compression {
             deflation,
             compressor: None,
         }
+    }
+
+    /// Makes one for messages in this form.
+    #[cfg(feature = "hub")]
+    pub(crate) fn in_form(form: super::Form) -> Box<Self> {
+        let direction = Direction {
+            window_bits: form.window_bits.get(),
+            context_takeover: false,
+        };
+        Box::new(Self::new(Deflation {
+            terms: Terms {
+                send: direction,
+                receive: direction,
+            },
+            level: form.level.into(),
+            min_size: 0,
+        }))
     }
 
     /// Compresses up to `budget` more bytes of a message, and subtracts them from the budget. The caller has to

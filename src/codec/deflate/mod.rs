@@ -35,6 +35,9 @@ mod short;
 #[cfg(test)]
 mod tests;
 
+#[cfg(feature = "hub")]
+use std::num::NonZeroU8;
+
 pub(crate) use self::compress::Compression;
 pub(super) use self::inflate::Inflation;
 pub use self::settings::Deflate;
@@ -51,7 +54,53 @@ pub(crate) struct Deflation {
     min_size: usize,
 }
 
+/// The parameters that decide the compressed bytes of a message that refers to no earlier one.
+#[cfg(feature = "hub")]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Form {
+    window_bits: NonZeroU8,
+    level: u8,
+}
+
+/// The compressed messages that a connection shares with others: those that refer to no earlier message.
+#[cfg(feature = "hub")]
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(crate) struct Sharing {
+    form: Form,
+    /// The bytes of a number, so that an `Option` of this has 6 bytes: each member of a room has one.
+    min_size: [u8; 4],
+}
+
+#[cfg(feature = "hub")]
+impl Sharing {
+    pub(crate) const fn form(self) -> Form {
+        self.form
+    }
+
+    /// Returns whether the connection has a message of `len` bytes compressed.
+    pub(crate) const fn applies_to(self, len: usize) -> bool {
+        len > 0 && len >= u32::from_ne_bytes(self.min_size) as usize
+    }
+}
+
 impl Deflation {
+    /// Returns what the connection shares, or `None` with context takeover.
+    #[cfg(feature = "hub")]
+    pub(crate) fn sharing(&self) -> Option<Sharing> {
+        let send = self.terms.send;
+        if send.context_takeover {
+            return None;
+        }
+        let min_size = u32::try_from(self.min_size).unwrap_or(u32::MAX);
+        Some(Sharing {
+            form: Form {
+                window_bits: NonZeroU8::new(send.window_bits)?,
+                level: self.level as u8,
+            },
+            min_size: min_size.to_ne_bytes(),
+        })
+    }
+
     /// Returns whether a message of `len` bytes should be compressed.
     pub(crate) const fn applies_to(&self, len: usize) -> bool {
         len > 0 && len >= self.min_size

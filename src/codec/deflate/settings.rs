@@ -54,6 +54,9 @@ use crate::handshake::extension::{
 /// tasks can run during a large message. `send` and `try_send` do not wait for the compression. JSON of 16 KiB
 /// takes about half a millisecond at the default level, and shrinks to a quarter.
 ///
+/// A message of a room (feature `hub`) is compressed once for all members without context takeover that have the same
+/// window and level. A task of the room does that, also 128 KiB at a time.
+///
 /// In [`Config::max_outbox`](crate::Config::max_outbox), a message counts with its length until it is
 /// compressed, and with its compressed length after that.
 ///

@@ -24,8 +24,13 @@ impl Tasks {
     ) {
         let (room, chunk) = (Arc::clone(room), Arc::clone(chunk));
         let task = thread::spawn(move || {
-            chunk.begin();
-            while room.deliver(&chunk) {}
+            loop {
+                chunk.begin();
+                let is_more = room.deliver(&chunk);
+                if !chunk.goes_on(is_more) {
+                    break;
+                }
+            }
         });
         self.running().push(task);
     }

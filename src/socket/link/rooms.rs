@@ -7,8 +7,8 @@
 
 use std::task::Waker;
 
-use super::{Link, Stage, State};
-use crate::codec::{Bound, Load, SharedMessage};
+use super::{Link, Stage, State, uncompressed::Shape};
+use crate::codec::{Bound, Load, SharedMessage, Sharing};
 
 /// The share of rooms in the outbox of a connection.
 const SHARE: Bound = Bound {
@@ -32,8 +32,12 @@ pub(super) struct Rooms {
 /// The result of entering a room.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Entered {
-    /// The ticket of the membership, for [`Link::leave_room`].
-    Ticket(u32),
+    Ticket {
+        /// The ticket of the membership, for [`Link::leave_room`].
+        ticket: u32,
+        /// What the connection shares with others that compress.
+        sharing: Option<Sharing>,
+    },
     /// The connection is in as many rooms as it may be.
     TooMany,
     Closed,
@@ -71,6 +75,8 @@ impl Link {
             drop(state);
             return Entered::Closed;
         }
+        let uncompressed = state.uncompressed.as_ref();
+        let sharing = uncompressed.and_then(|uncompressed| uncompressed.sharing());
         let rooms = state.rooms.get_or_insert_default();
         if rooms.memberships.len() >= max {
             drop(state);
@@ -83,7 +89,7 @@ impl Link {
             rooms.memberships.reserve_exact(1);
         }
         rooms.memberships.push((ticket, membership));
-        Entered::Ticket(ticket)
+        Entered::Ticket { ticket, sharing }
     }
 
     /// Removes a membership. A call of its waker that has begun may still come.
@@ -148,13 +154,17 @@ impl Link {
         let (mut queued, mut own) = (rooms.queued, Load::default());
         let mut count = 0;
         for message in messages {
-            let len = message.len();
+            let shape = state.shape(message);
+            let len = match shape {
+                Shape::Shared(compressed) => compressed.len(),
+                Shape::Plain | Shape::Own => message.len(),
+            };
             let fits = share.takes(queued, Load::default(), len)
                 && own_share.takes(own, Load::default(), len);
             if !fits {
                 break;
             }
-            state.push_shared(message);
+            state.push_shared(message, shape);
             for load in [&mut queued, &mut own] {
                 load.messages += 1;
                 load.bytes += len;
@@ -207,25 +217,33 @@ impl State {
         memberships.into_iter().map(|(_, waker)| waker)
     }
 
-    fn push_shared(&mut self, shared: &SharedMessage) {
-        let len = shared.len();
+    /// Returns how a message is sent.
+    fn shape<'a>(&self, shared: &'a SharedMessage) -> Shape<'a> {
+        let uncompressed = self.uncompressed.as_ref();
+        uncompressed.map_or(Shape::Plain, |uncompressed| uncompressed.shape(shared))
+    }
+
+    fn push_shared(&mut self, shared: &SharedMessage, shape: Shape<'_>) {
+        self.traffic.messages_sent += 1;
+        self.traffic.bytes_sent += shared.len() as u64;
+        let message = shared.message();
         if let Some(uncompressed) = &mut self.uncompressed {
-            let mut message = shared.message().clone();
-            if uncompressed.push(&mut message, true) {
-                self.count_sent(len);
+            let is_queued = match shape {
+                Shape::Shared(payload) => uncompressed.push_compressed(message.is_text(), payload),
+                Shape::Plain => uncompressed.push(&mut message.clone(), false),
+                Shape::Own => uncompressed.push(&mut message.clone(), true),
+            };
+            if is_queued {
                 return;
             }
         }
-        self.count_sent(len);
         if self.writing.is_empty() {
             // Only while output flows, as for other messages.
             self.outbox.acquire_memory();
         }
-        self.outbox.push_shared(shared);
-    }
-
-    const fn count_sent(&mut self, len: usize) {
-        self.traffic.messages_sent += 1;
-        self.traffic.bytes_sent += len as u64;
+        match shape {
+            Shape::Shared(payload) => self.outbox.push_compressed(message.is_text(), payload),
+            Shape::Plain | Shape::Own => self.outbox.push_shared(shared),
+        }
     }
 }

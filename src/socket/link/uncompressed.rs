@@ -8,6 +8,8 @@ use std::{collections::VecDeque, mem, task::Poll};
 
 use bytes::Bytes;
 
+#[cfg(feature = "hub")]
+use crate::codec::{SharedMessage, Sharing};
 use crate::{
     codec::{Compression, Deflation, Load, Outgoing},
     socket::budget::Budget,
@@ -40,7 +42,29 @@ pub(in crate::socket) struct Batch {
 #[derive(Debug)]
 struct Queued {
     message: Message,
-    compresses: bool,
+    state: Compressing,
+}
+
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+enum Compressing {
+    No,
+    Waits,
+    /// The message is the compressed payload.
+    #[cfg(feature = "hub")]
+    Done {
+        is_text: bool,
+    },
+}
+
+/// How a message of a room is sent.
+#[cfg(feature = "hub")]
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Shape<'a> {
+    Plain,
+    /// Compressed once for all connections that share it.
+    Shared(&'a Bytes),
+    /// The connection compresses it.
+    Own,
 }
 
 impl Queued {
@@ -73,11 +97,48 @@ impl Uncompressed {
         self.load.messages += load.messages;
         self.load.bytes += load.bytes;
         let message = mem::replace(message, Message::Binary(Bytes::new()));
+        let state = match compresses {
+            true => Compressing::Waits,
+            false => Compressing::No,
+        };
+        self.queue.push_back(Queued { message, state });
+        true
+    }
+
+    /// Queues a compressed message behind others. Returns false, and does nothing, if the queue is empty.
+    #[cfg(feature = "hub")]
+    pub(super) fn push_compressed(&mut self, is_text: bool, compressed: &Bytes) -> bool {
+        if self.is_empty() {
+            return false;
+        }
+        let load = Queued::load(compressed.len());
+        self.load.messages += load.messages;
+        self.load.bytes += load.bytes;
         self.queue.push_back(Queued {
-            message,
-            compresses,
+            message: Message::Binary(compressed.clone()),
+            state: Compressing::Done { is_text },
         });
         true
+    }
+
+    /// Returns what the connection shares with others, or `None` with context takeover.
+    #[cfg(feature = "hub")]
+    pub(super) fn sharing(&self) -> Option<Sharing> {
+        self.deflation.sharing()
+    }
+
+    /// Returns how a message of a room is sent.
+    #[cfg(feature = "hub")]
+    pub(super) fn shape<'a>(&self, shared: &'a SharedMessage) -> Shape<'a> {
+        if !self.deflation.applies_to(shared.len()) {
+            return Shape::Plain;
+        }
+        let sharing = self.sharing();
+        match sharing.and_then(|sharing| shared.compressed(sharing.form())) {
+            None => Shape::Own,
+            Some(None) => Shape::Plain,
+            Some(Some(compressed)) => Shape::Shared(compressed),
+        }
     }
 
     pub(super) const fn load(&self) -> Load {
@@ -121,18 +182,16 @@ impl Batch {
         budget: &mut Budget,
     ) -> bool {
         let mut left = budget.left();
-        while let Some(Queued {
-            message,
-            compresses,
-        }) = self.queue.front_mut()
-        {
-            let compressed = match compresses {
-                false => None,
-                true if left == 0 => break,
-                true => match self.compression.compress(message.as_bytes(), &mut left) {
-                    Poll::Pending => break,
-                    Poll::Ready(compressed) => compressed,
-                },
+        while let Some(Queued { message, state }) = self.queue.front_mut() {
+            let compressed = match state {
+                Compressing::Waits if left == 0 => break,
+                Compressing::Waits => {
+                    match self.compression.compress(message.as_bytes(), &mut left) {
+                        Poll::Pending => break,
+                        Poll::Ready(compressed) => compressed,
+                    }
+                }
+                _ => None,
             };
             let load = Queued::load(message.len());
             self.done.messages += load.messages;
@@ -140,9 +199,14 @@ impl Batch {
             if output.is_empty() {
                 output.acquire_memory();
             }
-            match compressed {
-                None => output.push(message),
-                Some(compressed) => output.push_compressed(message, &compressed),
+            match (compressed, state) {
+                (Some(compressed), _) => output.push_compressed(message.is_text(), &compressed),
+                #[cfg(feature = "hub")]
+                (None, Compressing::Done { is_text }) => {
+                    let payload = mem::replace(message, Message::Binary(Bytes::new()));
+                    output.push_compressed(*is_text, &payload.into_bytes());
+                }
+                (None, _) => output.push(message),
             }
             self.queue.pop_front();
         }

@@ -1,0 +1,67 @@
+//! Capacity: how many connections and rooms one machine holds (feature `hub`).
+//!
+//! All figures were measured on Linux, with a server of one thread. The commands are below.
+//!
+//! # 10,000 members in one room
+//!
+//! | | |
+//! | --- | --- |
+//! | memory of the process | 24 MiB |
+//! | `send` of 100 bytes returns after | 2.0 ms |
+//! | the server's CPU time for all members | 97 ms |
+//! | the last member has it after | 995 ms, while other programs kept the machine's two cores busy ten times over |
+//!
+//! Each member is a write to a socket. Messages that come in a burst share the writes. How many messages a second a core
+//! delivers is in `benches/README.md`.
+//!
+//! # Memory of idle connections
+//!
+//! Each is a TCP connection under axum, with [`without_request`](crate::WebSocketLayer::without_request), in bytes:
+//!
+//! | A connection in | Allocated | Resident |
+//! | --- | ---: | ---: |
+//! | no room | 1,914 | 2,282 |
+//! | a room with all others | 2,165 | 2,487 |
+//! | ten rooms with all others | 4,057 | 4,427 |
+//! | a room of its own | 2,972 | 3,284 |
+//!
+//! So a membership costs 232 bytes, and a room 817: a MiB holds 999 rooms with a member each. The value of a member
+//! comes on top, and so does what the handler holds across an `.await`.
+//!
+//! The kernel needs another 4.5 KB for each connection. It is not a part of the process: `Slab` in `/proc/meminfo` has
+//! it.
+//!
+//! # Memory of slow members
+//!
+//! A room keeps its backlog once, and each slow member has at most 64 KiB in its own outbox. Measured in memory, on
+//! connections that hold 4 KiB:
+//!
+//! | | At most |
+//! | --- | ---: |
+//! | one of 200 members is stopped, 5,000 messages of 100 bytes a second for a minute | 366 KiB |
+//! | 300 of 1,000 members are stopped, messages of 1 KiB | 21 MiB, 19 MiB of it in outboxes |
+//!
+//! The memory of many slow clients is that of their outboxes. A smaller [`max_outbox`](crate::Config::max_outbox) or
+//! [`Connections::max_buffered`](crate::Connections::max_buffered) bounds it.
+//!
+//! # What ends first
+//!
+//! | Limit | Usual value | To see and to raise it |
+//! | --- | --- | --- |
+//! | [`Connections::max_connections`](crate::Connections::max_connections) | 10,000 | the 10,001st gets a 503 |
+//! | open files of a process | 1,024 | `ulimit -n`, `LimitNOFILE=` of systemd; `accept` fails with "too many open files" |
+//! | connections that wait for `accept` | 4,096 | `sysctl net.core.somaxconn`, and the argument of `listen`; `ss -ltn`, column `Recv-Q` |
+//! | ports of one client, or of a proxy, to one address of the server | 28,232 | `sysctl net.ipv4.ip_local_port_range`; more addresses or ports of the server |
+//! | memory of TCP, in pages of 4 KiB | a share of all memory | `sysctl net.ipv4.tcp_mem`; `/proc/net/sockstat`, field `mem` |
+//!
+//! A server's port is no limit: all its connections share it. An idle connection has empty buffers in the kernel. A slow
+//! one fills its send buffer, up to 4 MiB (`sysctl net.ipv4.tcp_wmem`). `ss -tm` shows it for each connection: `t` in
+//! `skmem` is what waits, and `tb` is the limit.
+//!
+//! # Measure it yourself
+//!
+//! ```text
+//! ulimit -n 20000
+//! cargo test --release --features hub --test hub_capacity -- 10000
+//! cargo test --release --features hub --test hub_memory
+//! ```
