@@ -73,6 +73,7 @@ pub fn position(data: &[u8]) {
     let listener = Listener {
         was: None,
         key: None,
+        sees_senders: false,
     };
     let resume = Resume {
         position: Some(position),

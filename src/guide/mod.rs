@@ -2,7 +2,7 @@
 //!
 //! - Begin: [`start`], [`handlers`], [`authentication`].
 //! - Send and receive: [`messages`], [`sending`], [`push_only`], [`ends`].
-//! - Rooms: [`rooms`], [`slow_members`], [`presence`], [`history`], [`capacity`].
+//! - Rooms: [`rooms`], [`slow_members`], [`presence`], [`history`], [`json_rooms`], [`capacity`].
 //! - In production: [`limits`], [`layers`], [`http2`], [`proxies`], [`shutdown`], [`logs_and_metrics`], [`security`].
 //! - Tests, and failures: [`testing`], [`when_it_does_not_connect`].
 //! - From another crate: [`from_axum`], [`from_tungstenite`], [`from_ws`].
@@ -38,6 +38,7 @@ pub mod from_ws;
 pub mod handlers;
 pub mod history;
 pub mod http2;
+pub mod json_rooms;
 pub mod layers;
 pub mod limits;
 pub mod logs_and_metrics;

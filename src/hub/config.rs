@@ -28,6 +28,7 @@ pub(super) type ByName<T> = Arc<dyn Fn(&str) -> RoomConfig<T> + Send + Sync>;
 /// ```
 pub struct HubConfig<T = ()> {
     pub(super) rooms: ByName<T>,
+    pub(super) form: Option<Form<T>>,
     pub(super) max_rooms: usize,
     pub(super) max_rooms_per_connection: usize,
     pub(super) max_backlog: usize,
@@ -40,6 +41,7 @@ impl<T: 'static> HubConfig<T> {
     pub fn new() -> Self {
         Self {
             rooms: Arc::new(|_| RoomConfig::new()),
+            form: None,
             max_rooms: 100_000,
             max_rooms_per_connection: 128,
             max_backlog: 64 * KIB * KIB,
@@ -55,6 +57,14 @@ impl<T: 'static> HubConfig<T> {
         settings: impl Fn(&str) -> RoomConfig<T> + Send + Sync + 'static,
     ) -> Self {
         self.rooms = Arc::new(settings);
+        self
+    }
+
+    /// Sets how the members of all rooms see what happens in them. It takes the place of
+    /// [`RoomConfig::envelope`], whatever the order of the calls. Default: that of each room.
+    #[must_use]
+    pub fn envelope(mut self, envelope: impl Into<Envelope<T>>) -> Self {
+        self.form = Some(envelope.into().0);
         self
     }
 

@@ -5,9 +5,9 @@ use std::{fmt, ops::Range, sync::Arc};
 use super::{
     error::PublishError,
     json,
-    names::MemberId,
     position::Position,
     presence::{News, Presence},
+    publication::By,
 };
 use crate::words::{Message, catch_panic};
 
@@ -53,7 +53,7 @@ impl Plain {
 ///
 /// | When | Object |
 /// | --- | --- |
-/// | a message | `{"room":"a","by":"100002","data":…,"at":"3e1v-c-9qk0"}`; `by` is left out if no member has sent it, and `at`, its [`Position`], in a room without history and with [`fleeting`](super::Publication::fleeting) |
+/// | a message | `{"room":"a","by":"100002","key":"ann","data":…,"at":"3e1v-c-9qk0"}`; `by` and its key are left out if no member has sent it, and `at`, its [`Position`], in a room without history and with [`fleeting`](super::Publication::fleeting) |
 /// | after the join, and after having been behind | `{"room":"a","members":[{"id":"100002","key":"ann","value":…}]}` |
 /// | members have come, changed or gone | `{"room":"a","joined":[…],"updated":[…],"left":[{"id":"100002","key":"ann"}]}`, without empty lists |
 /// | the same in a room of more than [`max_listed`](super::RoomConfig::max_listed) members | `{"room":"a","count":1234}` |
@@ -89,6 +89,17 @@ impl<T> Json<T> {
         }
     }
 
+    /// Makes the envelope, in which serde writes the values of members.
+    #[cfg(feature = "json")]
+    #[must_use]
+    pub fn serialized() -> Self
+    where
+        T: serde::Serialize,
+    {
+        // A value that cannot be JSON becomes `null`.
+        Self::new(|value| serde_json::to_string(value).unwrap_or_default())
+    }
+
     /// Makes the envelope, in which the values of members are `null`.
     #[must_use]
     pub fn without_values() -> Self {
@@ -115,6 +126,15 @@ pub(super) enum Form<T> {
     Json(Json<T>),
 }
 
+impl<T> Clone for Form<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Plain => Self::Plain,
+            Self::Json(json) => Self::Json(json.clone()),
+        }
+    }
+}
+
 impl<T> fmt::Debug for Form<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -130,11 +150,16 @@ impl<T> Form<T> {
         matches!(self, Self::Json(_))
     }
 
+    /// Returns whether members see who has sent a message.
+    pub(super) const fn names_senders(&self) -> bool {
+        matches!(self, Self::Json(_))
+    }
+
     /// Makes what members get of a message.
     pub(super) fn message(
         &self,
         room: &str,
-        by: Option<MemberId>,
+        by: Option<&By>,
         message: Message,
     ) -> Result<Message, PublishError> {
         Ok(self.draft(room, by, message)?.finish(None).0)
@@ -144,7 +169,7 @@ impl<T> Form<T> {
     pub(super) fn draft(
         &self,
         room: &str,
-        by: Option<MemberId>,
+        by: Option<&By>,
         message: Message,
     ) -> Result<Draft, PublishError> {
         let (Self::Json(_), Message::Text(text)) = (self, &message) else {
@@ -156,7 +181,8 @@ impl<T> Form<T> {
         let mut out = String::with_capacity(room.len() + text.len() + 112);
         begin(&mut out, room);
         if let Some(by) = by {
-            out.push_str(&format!(",\"by\":\"{by}\""));
+            out.push_str(&format!(",\"by\":\"{}\"", by.member));
+            push_key(&mut out, by.key.as_ref().map(super::names::Key::as_str));
         }
         out.push_str(",\"data\":");
         let payload = out.len()..out.len() + text.len();

@@ -433,6 +433,7 @@ mod tests {
     const ANYBODY: Listener = Listener {
         was: None,
         key: None,
+        sees_senders: false,
     };
 
     fn kept(entry: u64, len: usize, at: Moment) -> Kept<u64> {

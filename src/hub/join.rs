@@ -119,7 +119,8 @@ impl<T> Join<T> {
     ///
     /// Without `was`, a message that had left out a member is only replayed to a member that has another
     /// [`key`](Self::key) than that one. Others are not replayed, and counted in
-    /// [`Recovery::Recovered`](super::Recovery::Recovered).
+    /// [`Recovery::Recovered`](super::Recovery::Recovered). With the envelope [`Json`](super::Json), those that only left
+    /// out their own sender are replayed to all: `by` names it.
     ///
     /// At most 300 messages and 1 MiB of payload are replayed.
     ///

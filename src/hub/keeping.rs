@@ -176,7 +176,10 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             key,
             ..
         } = publication;
-        let draft = self.settings.form.draft(self.name(), by, message)?;
+        let draft = self
+            .settings
+            .form
+            .draft(self.name(), by.as_ref(), message)?;
         let left_out = except.and_then(|except| self.members().key_of(except));
         let is_left_out = left_out.is_some();
         let at = now();
@@ -190,7 +193,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             bytes: entry.bytes() + KEPT,
             entry: Arc::clone(&entry),
             parties: Parties {
-                by,
+                by: by.map(|by| by.member),
                 except,
                 except_key: left_out.flatten(),
             },

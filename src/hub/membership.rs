@@ -6,9 +6,9 @@ use super::{
     Room,
     error::PublishError,
     member::{LeaveReason, Member},
-    names::MemberId,
+    names::{Key, MemberId},
     position::Position,
-    publication::{Publication, Sent},
+    publication::{By, Publication, Sent},
     recovery::Recovery,
     seat::Lag,
     state::Joined,
@@ -25,6 +25,7 @@ use crate::words::IntoMessage;
 #[must_use = "dropping it leaves the room"]
 pub struct Membership<T: Send + Sync + 'static = ()> {
     pub(super) member: Arc<Member<T>>,
+    key: Option<Key>,
     is_kept: bool,
     /// How it has joined, if the room has history or it wanted to resume.
     arrival: Option<Box<(Option<Position>, Recovery)>>,
@@ -34,6 +35,7 @@ impl<T: Send + Sync + 'static> Membership<T> {
     pub(super) fn new(joined: Joined<T>) -> Self {
         let Joined {
             member,
+            key,
             position,
             recovery,
             ..
@@ -41,6 +43,7 @@ impl<T: Send + Sync + 'static> Membership<T> {
         let is_plain = position.is_none() && recovery == Recovery::Fresh;
         Self {
             member,
+            key,
             is_kept: false,
             arrival: (!is_plain).then(|| Box::new((position, recovery))),
         }
@@ -92,13 +95,16 @@ impl<T: Send + Sync + 'static> Membership<T> {
         self.publish(Publication::new(message).except(self.id()))
     }
 
-    /// Sends a publication as this member, whose id the envelope [`Json`](super::Json) adds.
+    /// Sends a publication as this member, whose id and key the envelope [`Json`](super::Json) adds.
     ///
     /// # Errors
     ///
     /// [`PublishError`].
     pub fn publish(&self, mut publication: Publication) -> Result<Sent, PublishError> {
-        publication.by = Some(self.id());
+        publication.by = Some(By {
+            member: self.id(),
+            key: self.key.clone(),
+        });
         self.member.room().publish(publication)
     }
 
@@ -115,6 +121,36 @@ impl<T: Send + Sync + 'static> Membership<T> {
     #[must_use]
     pub fn lag(&self) -> Lag {
         self.member.room().lag(self.id())
+    }
+
+    /// Returns why the member has left, or `None` while it is one. It leaves before its guard is dropped if its
+    /// connection ends, by [`Room::remove`], and if it is too slow.
+    #[must_use]
+    pub fn has_left(&self) -> Option<LeaveReason> {
+        self.member.left()
+    }
+
+    /// Waits until the member has left, and returns why. The future does not borrow the guard, and does not keep the
+    /// member in the room.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe in `select!`.
+    pub fn left(&self) -> impl Future<Output = LeaveReason> + Send + use<T> {
+        let member = Arc::clone(&self.member);
+        async move {
+            loop {
+                if let Some(reason) = member.left() {
+                    return reason;
+                }
+                if let Some(end) = member.room().hub.ends.of(&member) {
+                    let ending = end.notified();
+                    if member.left().is_none() {
+                        ending.await;
+                    }
+                }
+            }
+        }
     }
 
     /// Stays in the room until the connection ends.

@@ -34,6 +34,11 @@
 //! away [resumes](Join::resume) at the last one that it knows, and gets either exactly what it has missed, or is told
 //! that it may have missed something, and why: [`Recovery`].
 //!
+//! # Rooms for pages
+//!
+//! With the feature `json`, `JsonRooms` is a complete handler: clients join rooms and send to them in JSON, and two
+//! functions of the application decide on who may. Its protocol is a page of the guide.
+//!
 //! # Files
 //!
 //! | File | Holds |
@@ -48,11 +53,12 @@
 //! | `keeping`, `log/reach`, `sweep` | keeping it in rooms, reading it together with the log, and forgetting it |
 //! | `compression` | messages that members share compressed |
 //! | `turns` | what a member that is behind gets first |
-//! | `member` | a connection in a room, which its connection wakes |
+//! | `member`, `ends` | a connection in a room, which its connection wakes; who waits for its end |
 //! | `tasks` | delivering, and telling members of changes |
 //! | `roster`, `presence`, `watch` | who is there |
 //! | `envelope`, `json` | how members see all of that |
 //! | `report` | what is logged about slow members |
+//! | `json_rooms` | the handler, made of the public items: `request` reads, `session` does, `answer` writes |
 
 #![cfg_attr(
     all(test, tower_websocket_loom),
@@ -66,12 +72,15 @@ mod chunk;
 mod compression;
 mod config;
 mod counts;
+mod ends;
 mod entry;
 mod envelope;
 mod error;
 mod history;
 mod join;
 mod json;
+#[cfg(feature = "json")]
+mod json_rooms;
 mod keeping;
 mod log;
 #[cfg(all(test, tower_websocket_loom))]
@@ -103,6 +112,8 @@ mod watch;
 
 use std::{fmt, sync::Arc};
 
+#[cfg(feature = "json")]
+pub use self::json_rooms::{Admission, Denied, JsonRooms};
 pub use self::{
     config::{HubConfig, Overflow, RoomConfig},
     counts::{HubCounts, LostBy, RefusedBy},

@@ -40,6 +40,7 @@ use super::{
 pub struct Paused<T: Send + Sync + 'static = ()> {
     membership: Membership<T>,
     roster: Roster<T>,
+    replayed: usize,
 }
 
 impl<T: Send + Sync + 'static> Paused<T> {
@@ -47,6 +48,7 @@ impl<T: Send + Sync + 'static> Paused<T> {
         let roster = joined.roster.take();
         Self {
             roster: roster.unwrap_or_else(|| Roster::new(Vec::new())),
+            replayed: joined.replayed,
             membership: Membership::new(joined),
         }
     }
@@ -79,6 +81,13 @@ impl<T: Send + Sync + 'static> Paused<T> {
     #[must_use]
     pub fn recovery(&self) -> Recovery {
         self.membership.recovery()
+    }
+
+    /// Returns how many messages of the past it gets when it is started: those that it has missed, or the newest ones
+    /// by [`Join::with_history`]. [`replay`](Self::replay) does not change it.
+    #[must_use]
+    pub const fn replayed(&self) -> usize {
+        self.replayed
     }
 
     /// Takes the messages that it would get again, the oldest first: what it has missed, or the newest ones by

@@ -24,10 +24,17 @@ use crate::words::{IntoMessage, Message};
 #[must_use = "a publication does nothing until it is published"]
 pub struct Publication {
     pub(super) message: Message,
-    pub(super) by: Option<MemberId>,
+    pub(super) by: Option<By>,
     pub(super) except: Option<MemberId>,
     pub(super) key: Option<Key>,
     pub(super) is_fleeting: bool,
+}
+
+/// The member that has sent a message.
+#[derive(Clone, Debug)]
+pub(super) struct By {
+    pub(super) member: MemberId,
+    pub(super) key: Option<Key>,
 }
 
 impl Publication {

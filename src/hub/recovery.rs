@@ -96,6 +96,8 @@ pub(super) struct Listener {
     /// The member that it was, by the word of the handler.
     pub(super) was: Option<MemberId>,
     pub(super) key: Option<Key>,
+    /// It sees who has sent a message, and so recognizes its own ones.
+    pub(super) sees_senders: bool,
 }
 
 impl Listener {
@@ -105,6 +107,10 @@ impl Listener {
                 true => Replayed::No,
                 false => Replayed::Yes,
             };
+        }
+        if self.sees_senders && parties.except.is_some() && parties.except == parties.by {
+            // It was for everybody but its sender, so it is no secret.
+            return Replayed::Yes;
         }
         match (parties.except, &parties.except_key, &self.key) {
             (None, _, _) => Replayed::Yes,

@@ -13,6 +13,8 @@ use std::{
 use super::{
     config::{ByName, HubConfig},
     counts::HubCounts,
+    ends::Ends,
+    envelope::Form,
     error::JoinError,
     names::is_name,
     presence::Card,
@@ -101,6 +103,7 @@ pub(super) struct Shared<T> {
     shards: [Shard<T>; SHARDS],
     hasher: RandomState,
     config: ByName<T>,
+    form: Option<Form<T>>,
     max_rooms: usize,
     pub(super) max_rooms_per_connection: usize,
     pub(super) max_backlog: usize,
@@ -112,6 +115,7 @@ pub(super) struct Shared<T> {
     /// A random number for this hub, and those of its epochs.
     pub(super) boot: u64,
     epochs: AtomicU64,
+    pub(super) ends: Ends,
     rooms: AtomicUsize,
     serial: AtomicU64,
 }
@@ -135,6 +139,7 @@ impl<T> Shared<T> {
             shards: std::array::from_fn(shard),
             hasher,
             config: config.rooms,
+            form: config.form,
             max_rooms: config.max_rooms,
             max_rooms_per_connection: config.max_rooms_per_connection,
             max_backlog: config.max_backlog,
@@ -144,6 +149,7 @@ impl<T> Shared<T> {
             sweep: Sweep::default(),
             boot: RandomState::new().hash_one(0),
             epochs: AtomicU64::new(0),
+            ends: Ends::default(),
             rooms: AtomicUsize::new(0),
             serial: AtomicU64::new(0),
         }
@@ -228,7 +234,10 @@ impl<T: Send + Sync + 'static> Shared<T> {
             return Ok(room);
         }
         // The user's code runs without a lock.
-        let config = (self.config)(name);
+        let mut config = (self.config)(name);
+        if let Some(form) = &self.form {
+            config.form = form.clone();
+        }
         let history = config.history;
         let made = RoomState::new(Arc::clone(self), Arc::clone(name), config, Tasks::here());
         let made = Arc::new(made);

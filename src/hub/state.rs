@@ -233,7 +233,8 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             key,
             ..
         } = publication;
-        let message = self.settings.form.message(&self.name, by, message)?;
+        let form = &self.settings.form;
+        let message = form.message(&self.name, by.as_ref(), message)?;
         let is_left_out = except.is_some_and(|except| self.members().has(except));
         let mut entry = Entry::message(SharedMessage::new(message), except, key);
         if has_history {

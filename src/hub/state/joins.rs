@@ -39,9 +39,12 @@ pub(in crate::hub) struct Manner {
 /// A member that has just joined.
 pub(in crate::hub) struct Joined<T> {
     pub(in crate::hub) member: Arc<Member<T>>,
+    pub(in crate::hub) key: Option<Key>,
     /// In a room with history.
     pub(in crate::hub) position: Option<Position>,
     pub(in crate::hub) recovery: Recovery,
+    /// How many messages of the past it gets.
+    pub(in crate::hub) replayed: usize,
     /// Who is there, if it is paused.
     pub(in crate::hub) roster: Option<Roster<T>>,
 }
@@ -95,14 +98,16 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         self.tell_later(members);
         aside.run();
         drop(removed);
-        let is_replayed = cut.as_ref().is_some_and(|cut| cut.messages > 0);
-        if is_replayed && !manner.is_paused {
+        let replayed = cut.as_ref().map_or(0, |cut| cut.messages);
+        if replayed > 0 && !manner.is_paused {
             self.catch_up(id);
         }
         Ok(Joining::Joined(Joined {
             member,
+            key: manner.key.clone(),
             position: cut.map(|cut| cut.position),
             recovery,
+            replayed,
             roster,
         }))
     }
@@ -144,6 +149,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         let listener = Listener {
             was: manner.resume.was,
             key: manner.key.clone(),
+            sees_senders: self.settings.form.names_senders(),
         };
         let cut = self.cut(&mut log, &manner.resume, &listener, &mut removed);
         let recovery =
@@ -198,8 +204,12 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             true => drop(members),
             false => self.tell_later(members),
         }
-        let link = Arc::clone(member.link());
-        link.leave_room(&Waker::from(member));
+        let waker = Waker::from(Arc::clone(&member));
+        member.link().leave_room(&waker);
+        if member.set_left(reason) {
+            // It wakes tasks of the user.
+            let _ = catch_panic(|| self.hub.ends.notify(id));
+        }
         if is_gone {
             self.end();
         }
