@@ -246,7 +246,9 @@ function makeRoom(name, options, link) {
   /** Positions of own messages that were answered before they came. */
   const answered = new Set();
   let at = options.after;
-  let me, ended, generation = 0;
+  let me, ended;
+  let generation = 0;
+  let refusals = 0;
   let isJoined = false;
   let wasJoined = false;
   /** How many messages of the past are still to come. */
@@ -268,11 +270,11 @@ function makeRoom(name, options, link) {
     link.request({ join: name, after: at, last, silent }, (answer) => {
       if (!answer || ended) return;
       if (answer.welcome) return welcomed(answer.welcome);
-      // The connection that was lost may still have its place.
-      if (answer.error === "room_full" && wasJoined) {
-        return setTimeout(() => mine === generation && open(), link.minDelay * 10 * (1 + Math.random()));
-      }
-      end(answer.error, true);
+      // Some refusals pass: the connection that was lost may still have its place.
+      const passes = answer.error === "unavailable" || (answer.error === "room_full" && wasJoined);
+      if (!passes) return end(answer.error, true);
+      const delay = link.minDelay * 10 * 2 ** Math.min(refusals++, 5) * (1 + Math.random());
+      setTimeout(() => mine === generation && open(), delay);
     });
   };
 
@@ -280,6 +282,7 @@ function makeRoom(name, options, link) {
     const { recovery, reason, messages = 0 } = welcome;
     const isLost = wasJoined && recovery === "fresh" && welcome.at === undefined;
     isJoined = wasJoined = true;
+    refusals = 0;
     me = welcome.me;
     own.add(me);
     past = messages;

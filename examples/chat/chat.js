@@ -3,6 +3,8 @@
 import { connect } from "./rooms.js";
 
 const LAST = 50;
+/** The most lines of a room in the page. */
+const MAX_LINES = 500;
 /** How long somebody types after the last sign, in milliseconds. Half of it passes between two signs. */
 const TYPING = 4000;
 const GAPS = {
@@ -187,6 +189,7 @@ const gapText = ({ reason, lost }) =>
 function append(state, item) {
   state.log.querySelector(".empty")?.remove();
   state.log.insertBefore(item, state.log.querySelector(".pending"));
+  if (state.log.children.length > MAX_LINES) state.log.firstChild.remove();
   if (state.isAtEnd || item.matches(".own")) toEnd(state);
   else if (state === shown) $("down").hidden = false;
 }

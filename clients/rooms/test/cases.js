@@ -378,6 +378,23 @@ export const ending = {
     await world.welcome("tea", { at: "p0", recovery: "recovered" });
     equal([room.joined, world.told()], [true, [["welcome", "recovered"]]]);
   },
+  "a server that cannot decide is asked again, less and less often": async (world) => {
+    const connection = await world.connect();
+    const room = world.join(connection, "tea");
+    await world.accept();
+    for (let second = 0; second < 600; second++) {
+      if (world.last().id !== world.answered && world.last().join) {
+        world.answered = world.last().id;
+        await world.answer({ room: "tea", error: "unavailable" });
+      } else if (world.last().ping) {
+        await world.answer({ pong: true });
+      }
+      await world.clock.advance(1000);
+    }
+    const joins = world.socket.sent.filter(({ join }) => join).length;
+    if (joins < 10 || joins > 25) throw new Error(`${joins} joins in ten minutes`);
+    equal([room.joined, world.told()], [false, []]);
+  },
   "the server ends a membership": async (world) => {
     const { room } = await inRoom(world);
     await world.say({ room: "tea", left_room: "removed" }, message("p1", 1));
