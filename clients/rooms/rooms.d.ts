@@ -100,9 +100,10 @@ export interface Welcome {
 /**
  * Why messages are missing. `"slow"`: this client read too slowly. `"no_history"`: the room keeps none, and the
  * connection was away. The others are told by the server when a room is resumed: `"epoch"` (the server was restarted),
- * `"trimmed"` and `"too_much"` (away for too long), `"unknown"` and `"diverged"` (the position is not in the history).
+ * `"trimmed"` and `"too_much"` (away for too long), `"unknown"` and `"diverged"` (the position is not in the history), `"withheld"` (messages with `others`
+ * are not replayed, because they may have left out this member).
  */
-export type GapReason = "slow" | "no_history" | "epoch" | "trimmed" | "unknown" | "diverged" | "too_much" | (string & {});
+export type GapReason = "slow" | "no_history" | "withheld" | "epoch" | "trimmed" | "unknown" | "diverged" | "too_much" | (string & {});
 
 export interface Gap {
   reason: GapReason;
@@ -139,7 +140,7 @@ export interface JoinOptions<Data = unknown, Value = unknown> {
 }
 
 export interface SendOptions {
-  /** Not to this member. */
+  /** Not to this member. For fleeting messages: a replay may withhold others, which is told as a gap. */
   others?: boolean;
   /** Not kept in the history, and never queued: for what is over in a moment, such as typing. */
   fleeting?: boolean;

@@ -279,7 +279,7 @@ function makeRoom(name, options, link) {
   };
 
   const welcomed = (welcome) => {
-    const { recovery, reason, messages = 0 } = welcome;
+    const { recovery, reason, messages = 0, withheld } = welcome;
     const isLost = wasJoined && recovery === "fresh" && welcome.at === undefined;
     isJoined = wasJoined = true;
     refusals = 0;
@@ -291,6 +291,7 @@ function makeRoom(name, options, link) {
     ready.resolve();
     call(onWelcome, { me, recovery, reason, messages });
     if (recovery === "gap") call(onGap, { reason });
+    else if (withheld) call(onGap, { reason: "withheld" });
     else if (isLost) call(onGap, { reason: "no_history" });
     if (!past) settle();
     queue.splice(0).forEach(transmit);

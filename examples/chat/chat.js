@@ -35,6 +35,8 @@ const tinted = (made, name) => {
 
 const list = new Intl.ListFormat("en");
 const clock = new Intl.DateTimeFormat(undefined, { hour: "2-digit", minute: "2-digit" });
+const calendar = new Intl.DateTimeFormat(undefined, { day: "numeric", month: "short", hour: "2-digit", minute: "2-digit" });
+const isToday = (date) => date.toDateString() === new Date(Date.now()).toDateString();
 
 // ---- The connection ----
 
@@ -50,16 +52,15 @@ function start(name) {
   addEventListener("hashchange", show);
 }
 
-let countdown;
 function showState(state, { delay, code }) {
-  clearInterval(countdown);
   const status = $("status");
   status.dataset.state = state;
   $("retry").hidden = state !== "waiting";
   status.textContent = { connecting: "Connecting", open: "Connected", closed: "Closed" }[state] ?? "Not connected";
+  status.title = state === "waiting" ? `Close code ${code}. The next attempt is in ${Math.ceil(delay / 1000)} s.` : "";
   if (state !== "waiting") return;
-  // A screen reader hears of the state, and not of each second.
-  status.title = `The connection ended with ${code}. The next attempt is in ${Math.ceil(delay / 1000)} s.`;
+  for (const one of rooms.values()) [...one.typing.keys()].forEach((author) => stopsTyping(one, author));
+  if (shown) showMembers();
 }
 
 $("retry").addEventListener("click", () => connection.wake());
@@ -169,7 +170,7 @@ function message(state, author, { text, time }, own) {
   const bubble = element("div", { className: "bubble" }, element("span", { className: "text" }, text));
   const at = new Date(time);
   if (Number.isFinite(at.getTime())) {
-    bubble.append(element("time", { dateTime: at.toISOString(), title: at.toLocaleString() }, clock.format(at)));
+    bubble.append(element("time", { dateTime: at.toISOString(), title: at.toLocaleString() }, (isToday(at) ? clock : calendar).format(at)));
   }
   item.append(name, bubble);
   return item;
@@ -303,7 +304,7 @@ function showTyping() {
 // ---- Who is here ----
 
 function showMembers() {
-  const { members, count } = shown.room;
+  const { members, count, joined } = shown.room;
   const mine = localStorage.getItem("name");
   const names = members.map(({ key, value }) => key ?? value?.name ?? "somebody").sort((a, b) => a.localeCompare(b));
   const items = names.map((name) => {
@@ -313,8 +314,9 @@ function showMembers() {
     return item;
   });
   $("members").replaceChildren(...items);
-  $("who").textContent = `${count} here`;
-  $("people-title").textContent = `Who is here (${count})`;
+  // Without a connection, the list is that of the past.
+  $("who").textContent = joined ? `${count} here` : "not here";
+  $("people-title").textContent = joined ? `Who is here (${count})` : "Who was here";
 }
 
 $("who").addEventListener("click", () => {

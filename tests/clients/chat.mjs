@@ -121,6 +121,24 @@ const checks = {
     assert.deepEqual(program.texts, ["from the tunnel", "and again"]);
     program.end();
   },
+  "a message whose answer was lost is found in the history": async () => {
+    const program = await Program.enter(chat, folder, "Cleo");
+    chat.isMute = true;
+    await ann.say("did you hear me?");
+    while (program.texts.at(-1) !== "did you hear me?") await new Promise(setImmediate);
+    assert.equal((await ann.all(".pending")).length, 1);
+    chat.cut();
+    chat.mend();
+    await ann.reconnect();
+    await ann.reads("did you hear me?");
+    await ann.until(`!document.querySelector(".pending")`);
+    await program.say("yes");
+    await ann.reads("yes");
+    const texts = await ann.texts();
+    assert.equal(texts.filter((text) => text === "did you hear me?").length, 1);
+    assert.deepEqual(program.texts, ["did you hear me?", "yes"]);
+    program.end();
+  },
   "a page that stalls is told what it has missed": async () => {
     const program = await Program.enter(chat, folder, "Cleo");
     const stalled = ann.browser.evaluate(`(() => { const end = Date.now() + 6000; while (Date.now() < end); })()`);

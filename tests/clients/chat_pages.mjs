@@ -17,6 +17,8 @@ export class Chat {
   #pairs = new Set();
   /** Whether the proxy refuses connections. */
   isCut = false;
+  /** Whether the proxy swallows what the server sends. */
+  isMute = false;
 
   constructor(program) {
     this.#program = program;
@@ -42,7 +44,8 @@ export class Chat {
     };
     this.#pairs.add(end);
     for (const socket of [client, upstream]) socket.on("error", end).on("close", end);
-    client.pipe(upstream).pipe(client);
+    client.pipe(upstream);
+    upstream.on("data", (chunk) => this.isMute || client.write(chunk));
   }
 
   /** Cuts all connections of pages. New ones are refused until `mend`. */
@@ -52,7 +55,7 @@ export class Chat {
   }
 
   mend() {
-    this.isCut = false;
+    this.isCut = this.isMute = false;
   }
 
   async kill() {

@@ -304,6 +304,12 @@ export const resuming = {
     await world.welcome("tea", { at: "e2-0", recovery: "gap", reason: "epoch" });
     equal([room.at, world.told()], ["e2-0", [["welcome", "gap"], ["gap", "epoch"]]]);
   },
+  "messages that a replay withholds are a gap": async (world) => {
+    await inRoom(world);
+    await reconnect(world);
+    await world.welcome("tea", { at: "p9", recovery: "recovered", withheld: 2 });
+    equal(world.told(), [["welcome", "recovered"], ["gap", "withheld"]]);
+  },
   "a gap of a slow client is told": async (world) => {
     const gaps = [];
     await inRoom(world, { onGap: (gap) => gaps.push(gap) });
