@@ -317,7 +317,7 @@ function makeRoom(name, options, link) {
       if (isOwn && !isKnown) isKnown = confirm(by, position, data);
     }
     if (!isKnown) call(onMessage, { data, by, key, at: position, own: isOwn, past: isPast });
-    if (isPast && past > 0 && !--past) settle();
+    if (isPast && !--past) settle();
   };
 
   /** An own message has come: it was sent. Returns whether the page shows it already. */
@@ -327,20 +327,16 @@ function makeRoom(name, options, link) {
     const entry = flight.find((entry) => entry.by === by && entry.json === json && entry.at === undefined);
     if (!entry) return false;
     entry.at = position;
-    if (!entry.isLost) return false;
-    flight = flight.filter((other) => other !== entry);
-    entry.resolve({ at: position });
-    return entry.others;
+    if (entry.isLost) entry.resolve({ at: position });
+    return entry.isLost && entry.others;
   };
 
-  /** All of the past has come: what is not in it has an unknown outcome. */
+  /** All of the past has come. The outcome of what is not in it is unknown. To reject a fulfilled promise does nothing. */
   const settle = () => {
     flight = flight.filter((entry) => !(entry.isLost && (entry.reject(new RoomsError("unknown")), true)));
   };
 
   const transmit = (entry) => {
-    // A callback may have left the room.
-    if (ended) return entry.reject(ended);
     if (entry.fleeting) {
       link.write(entry.text);
       return entry.resolve({});
@@ -353,7 +349,7 @@ function makeRoom(name, options, link) {
       flight = flight.filter((other) => other !== entry);
       if (!answer.sent) return entry.reject(new RoomsError(answer.error));
       const { at: position } = answer.sent;
-      if (position !== undefined && entry.at === undefined) remember(entry.others ? seen : answered, position);
+      if (position !== undefined) remember(entry.others ? seen : answered, position);
       entry.resolve(answer.sent);
     });
   };
@@ -361,7 +357,6 @@ function makeRoom(name, options, link) {
   const lost = () => {
     generation++;
     isJoined = false;
-    past = 0;
     const unsettled = flight;
     flight = [];
     for (const entry of unsettled) {

@@ -108,6 +108,19 @@ export const connecting = {
     await world.drop();
     equal(world.taken(), [["waiting", 550]]);
   },
+  "attempts that fail after a good connection become rare": async (world) => {
+    await world.connect();
+    await world.accept();
+    await world.clock.advance(11_000);
+    const delays = [];
+    for (let attempt = 0; attempt < 3; attempt++) {
+      world.taken();
+      await world.drop();
+      delays.push(world.taken()[0][1]);
+      await world.clock.advance(delays.at(-1));
+    }
+    equal(delays, [550, 1050, 2050]);
+  },
   "nothing happens after close": async (world) => {
     const { connection, room } = await inRoom(world);
     const sent = outcome(room.send("x"));
@@ -126,6 +139,34 @@ export const connecting = {
     connection.close();
     await world.clock.advance(1e6);
     equal([world.sockets.length, world.clock.timers], [1, 0]);
+  },
+  "close leaves no listener in the page": async (world) => {
+    const connection = await world.connect();
+    equal(world.page.listeners, 2);
+    connection.close();
+    equal(world.page.listeners, 0);
+  },
+  "close in the first listener holds": async (world) => {
+    const connection = await world.connect({ onState: () => world.closeLast() });
+    equal([connection.state, world.sockets.length, world.clock.timers], ["closed", 0, 0]);
+  },
+  "a URL that comes too late is not used": async (world) => {
+    const given = [];
+    const connection = await world.connect({}, () => new Promise((...both) => given.push(both)));
+    // The first attempt takes too long, the second one begins.
+    await world.clock.advance(11_000);
+    given[0][0]("ws://late.example");
+    await settled();
+    equal([given.length, world.sockets.length], [2, 0]);
+    given[1][0]("ws://second.example");
+    await settled();
+    equal(world.sockets.map(({ url }) => url), ["ws://second.example/"]);
+    await world.drop();
+    await world.clock.advance(5000);
+    connection.close();
+    given[2][1](new Error("too late"));
+    await settled();
+    equal([connection.state, world.clock.timers], ["closed", 0]);
   },
   "close in a listener holds": async (world) => {
     const connection = await world.connect({ onState: (state) => state === "waiting" && connection.close() });
@@ -156,23 +197,34 @@ export const connecting = {
     equal(world.sockets.length, 8 + 5);
   },
   "a page that is seen again connects at once, and a hidden one waits": async (world) => {
-    const connection = await world.connect({ minDelay: 20_000 });
+    await world.connect();
     await world.clock.advance(5000);
+    world.clock.chance = 0.999;
     await world.drop();
     world.page.hidden = true;
     world.page.event("visibilitychange");
     world.page.event("online");
     await world.clock.advance(0);
     equal(world.sockets.length, 1);
-    connection.close();
-    await world.connect();
-    await world.clock.advance(5000);
-    world.clock.chance = 0.999;
-    await world.drop();
     world.page.hidden = false;
     world.page.event("visibilitychange");
     await world.clock.advance(0);
-    equal(world.sockets.length, 3);
+    equal(world.sockets.length, 2);
+  },
+  "after a wake, delays are short again": async (world) => {
+    const connection = await world.connect();
+    world.clock.chance = 0;
+    for (let attempt = 0; attempt < 8; attempt++) {
+      await world.drop();
+      await world.clock.advance(100);
+    }
+    world.clock.chance = 0.5;
+    await world.drop();
+    connection.wake();
+    await world.clock.advance(1000);
+    world.taken();
+    await world.drop();
+    equal(world.taken(), [["waiting", 550]]);
   },
   "wake does not put a near attempt off": async (world) => {
     const connection = await world.connect();
@@ -220,6 +272,20 @@ export const dead = {
     outcome(room.send("x"));
     await world.clock.advance(10_000);
     equal(world.taken(), [["waiting", 550]]);
+  },
+  "more requests do not put the end off": async (world) => {
+    const { connection, room } = await inRoom(world);
+    for (let second = 0; second < 10; second++) {
+      outcome(room.send(second));
+      await world.clock.advance(1000);
+    }
+    equal(connection.state, "waiting");
+  },
+  "an infinite heartbeat asks never": async (world) => {
+    const connection = await world.connect({ heartbeat: Infinity });
+    await world.accept();
+    await world.clock.advance(1e9);
+    equal([connection.state, world.socket.sent, world.clock.timers], ["open", [], 0]);
   },
   "a slow answer on a busy connection is waited for": async (world) => {
     const { room } = await inRoom(world);
@@ -297,6 +363,13 @@ export const resuming = {
     equal(world.told(), [
       ["message", 1], ["welcome", "gap"], ["gap", "too_much"], ["message", 9], ["message", 10],
     ]);
+  },
+  "what is remembered of positions is bounded": async (world) => {
+    await inRoom(world);
+    for (let index = 0; index <= 1000; index++) await world.say(message(`p${index}`, index));
+    world.taken();
+    await world.say(message("p0", 0), message("p1000", 1000));
+    equal(world.told(), [["message", 0]]);
   },
   "a gap without messages goes on at the new position": async (world) => {
     const { room } = await inRoom(world);
@@ -422,6 +495,21 @@ export const ending = {
     equal([world.told(), again.me], [[["welcome", "fresh"], ["message", 2]], "a2"]);
     equal(await outcome(room.send("x")), "left");
   },
+  "leaving is done when the connection is lost": async (world) => {
+    const { room } = await inRoom(world);
+    const left = outcome(room.leave());
+    await reconnect(world);
+    equal([await left, world.socket.sent], [null, []]);
+  },
+  "a full room is not joined twice after another reconnect": async (world) => {
+    await inRoom(world);
+    await reconnect(world);
+    await world.answer({ room: "tea", error: "room_full" });
+    world.clock.chance = 0;
+    await reconnect(world);
+    await world.clock.advance(9000);
+    equal(world.socket.sent.length, 1);
+  },
   "leaving without a connection is done at once": async (world) => {
     const connection = await world.connect();
     const room = world.join(connection, "tea");
@@ -504,6 +592,20 @@ export const sending = {
     await world.welcome("tea", { at: "p0", recovery: "recovered" });
     equal(world.socket.sent.slice(1).map(({ data }) => data), [1, 2]);
   },
+  "what has waited is sent once": async (world) => {
+    const { room } = await inRoom(world);
+    await world.drop();
+    const sent = outcome(room.send("x"));
+    equal(await outcome(room.send(0, { fleeting: true })), "offline");
+    for (const after of [1, 2]) {
+      await world.clock.advance(5000);
+      await world.accept();
+      await world.welcome("tea", { me: `b${after}`, at: "p0", recovery: "recovered" });
+      equal(world.socket.sent.length, 3 - after);
+      await world.drop();
+    }
+    equal(await sent, "unknown");
+  },
   "what waits is what was given": async (world) => {
     const { room } = await inRoom(world);
     await world.drop();
@@ -558,6 +660,35 @@ export const sending = {
     await world.welcome("tea", { me: "a2", at: "p3", recovery: "recovered", messages: 3 });
     await world.say(message("p1", "answered", "a1"), message("p2", "lost", "a1"), message("p3", "x"));
     equal([await sent, world.told()], [{ at: "p2" }, [["welcome", "recovered"], ["message", "x"]]]);
+  },
+  "an answered send is forgotten": async (world) => {
+    const { room } = await inRoom(world);
+    outcome(room.send("x"));
+    await world.answer({ room: "tea", sent: { at: "p1", members: 1 } });
+    await world.say(message("p1", "x", "a1"));
+    const sent = outcome(room.send("x"));
+    await world.say(message("p2", "x", "a1"));
+    await world.drop();
+    equal(await sent, { at: "p2" });
+  },
+  "two echoes answer two sends": async (world) => {
+    const { room } = await inRoom(world);
+    const sent = [outcome(room.send("x")), outcome(room.send("x"))];
+    await world.say(message("p1", "x", "a1"), message("p2", "x", "a1"));
+    await world.drop();
+    equal(await Promise.all(sent), [{ at: "p1" }, { at: "p2" }]);
+  },
+  "a late message of the connection before does not vouch for a new one": async (world) => {
+    const { room } = await inRoom(world);
+    const first = outcome(room.send("x"));
+    await reconnect(world);
+    await world.welcome("tea", { me: "a2", at: "p0", recovery: "recovered" });
+    equal(await first, "unknown");
+    const second = outcome(room.send("x"));
+    await world.say(message("p1", "x", "a1"));
+    await reconnect(world);
+    await world.welcome("tea", { me: "a3", at: "p1", recovery: "recovered" });
+    equal(await second, "unknown");
   },
   "without a history, a send without an answer is unknown at once": async (world) => {
     const connection = await world.connect();

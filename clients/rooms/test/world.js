@@ -61,13 +61,18 @@ class Clock {
 /** Has the events of a page, also in Node. */
 class Page {
   hidden = false;
+  listeners = 0;
   #kept = [];
 
   constructor() {
     const target = new EventTarget();
     const page = this;
-    this.#replace(globalThis, "addEventListener", (...values) => target.addEventListener(...values));
-    this.#replace(globalThis, "removeEventListener", (...values) => target.removeEventListener(...values));
+    const counted = (name, change) => (...values) => {
+      this.listeners += change;
+      target[name](...values);
+    };
+    this.#replace(globalThis, "addEventListener", counted("addEventListener", 1));
+    this.#replace(globalThis, "removeEventListener", counted("removeEventListener", -1));
     if (!globalThis.document) this.#replace(globalThis, "document", {});
     const { document } = globalThis;
     for (const name of ["addEventListener", "removeEventListener"]) this.#replace(document, name, globalThis[name]);
@@ -143,6 +148,10 @@ export class World {
       onError: note("error", ({ code }) => code),
       ...options,
     });
+  }
+
+  closeLast() {
+    this.#connections.at(-1).close();
   }
 
   /** The server accepts the connection. */
