@@ -95,10 +95,10 @@ function add(name) {
 
 /** Shows the room that the address names. */
 function show() {
-  const name = decodeURIComponent(location.hash.slice(1)) || "lobby";
+  const name = location.hash.slice(1);
   if (/^[a-z0-9-]{1,32}$/.test(name) && !rooms.has(name)) {
     add(name);
-    localStorage.setItem("rooms", JSON.stringify([...rooms.keys()]));
+    keepRooms();
   }
   const next = rooms.get(name) ?? rooms.values().next().value;
   if (shown && shown !== next) {
@@ -112,6 +112,7 @@ function show() {
   shown.link.setAttribute("aria-current", "page");
   shown.link.scrollIntoView({ block: "nearest", inline: "nearest" });
   $("title").textContent = shown.name;
+  $("leave").hidden = rooms.size < 2;
   $("down").hidden = true;
   toEnd(shown);
   shown.log.querySelector(".new")?.scrollIntoView({ behavior: "instant", block: "center" });
@@ -121,6 +122,17 @@ function show() {
   // The focus goes with the reader, but not to a keyboard that covers half of a phone.
   if (!isFirst) (matchMedia("(hover: hover)").matches ? $("text") : $("title")).focus();
 }
+
+const keepRooms = () => localStorage.setItem("rooms", JSON.stringify([...rooms.keys()]));
+
+$("leave").addEventListener("click", () => {
+  shown.room.leave();
+  shown.log.remove();
+  shown.link.parentElement.remove();
+  rooms.delete(shown.name);
+  keepRooms();
+  location.hash = rooms.keys().next().value;
+});
 
 $("add").addEventListener("submit", (event) => {
   event.preventDefault();
@@ -225,7 +237,7 @@ document.addEventListener("visibilitychange", read);
 async function send(state, text) {
   const data = { text, time: Date.now(), ref: crypto.getRandomValues(new Uint32Array(2)).join("-") };
   const item = message(state, localStorage.getItem("name"), data, true);
-  const note = element("div", { className: "note", role: "status" });
+  const note = element("div", { className: "note" });
   item.classList.add("pending");
   item.append(note);
   state.log.querySelector(".empty")?.remove();

@@ -89,6 +89,19 @@ const checks = {
     await ann.until(`document.title === "lobby – Chat"`);
     program.end();
   },
+  "rooms can be added and left": async () => {
+    await ann.browser.type("#add-name", "kitchen");
+    await ann.press("Enter");
+    await ann.until(`document.title === "kitchen – Chat" && document.querySelector("#members").childElementCount`);
+    assert.equal((await ann.all("#rooms a")).length, 4);
+    await ann.browser.click("#leave");
+    await ann.until(`document.title === "lobby – Chat"`);
+    assert.equal((await ann.all("#rooms a")).length, 3);
+    const program = await Program.enter(chat, folder, "Cleo", "kitchen");
+    while (!program.room.count) await new Promise(setImmediate);
+    assert.deepEqual(program.room.members.map(({ key }) => key), ["Cleo"]);
+    program.end();
+  },
   "a connection that is cut is resumed: nothing is missing, nothing is there twice": async () => {
     const program = await Program.enter(chat, folder, "Cleo");
     const before = await ann.texts();
@@ -176,8 +189,8 @@ const checks = {
     }
   },
   "the keyboard reaches everything, in the order of the page": async () => {
-    assert.deepEqual(await focusOrder(ann, 1280), ["#lobby", "#garden", "#workshop", "add-name", "Join this room", "Messages in lobby", "text", "Send", "rename"]);
-    assert.deepEqual(await focusOrder(ann, 390), ["#lobby", "#garden", "#workshop", "add-name", "Join this room", "who", "Messages in lobby", "text", "Send"]);
+    assert.deepEqual(await focusOrder(ann, 1280), ["#lobby", "#garden", "#workshop", "add-name", "Join this room", "leave", "Messages in lobby", "text", "Send", "rename"]);
+    assert.deepEqual(await focusOrder(ann, 390), ["#lobby", "#garden", "#workshop", "add-name", "Join this room", "leave", "who", "Messages in lobby", "text", "Send"]);
   },
   "all controls have names, and messages are a live log": async () => {
     const { nameless, log } = await namelessControls(ann.browser);
