@@ -9,7 +9,7 @@ use std::{
 use super::{
     config::Overflow,
     counts::Tally,
-    log::{Entry, Kind, Logged},
+    log::{Entry, Kind, Logged, Replay},
     member::{LeaveReason, Member},
     names::MemberId,
 };
@@ -42,6 +42,8 @@ pub(super) struct Seats<T> {
     pub(super) next: u64,
     seats: Vec<Option<Seat<T>>>,
     pub(super) members: u32,
+    /// What is replayed to members that came back.
+    replays: Vec<(MemberId, Arc<Replay>)>,
 }
 
 /// A member's place in the log.
@@ -60,7 +62,45 @@ pub(super) struct Seat<T> {
     pub(super) is_behind: bool,
     /// It gets the list of members instead of the next news.
     pub(super) needs_roster: bool,
+    /// It is behind because it came back, and gets what it has missed.
+    pub(super) is_replaying: bool,
+    /// It gets nothing until it is started.
+    pub(super) is_paused: bool,
 }
+
+/// What is left for a member that is behind.
+#[derive(Debug)]
+pub(super) struct Left<T> {
+    /// The first messages that it gets.
+    entries: Vec<Logged<T>>,
+    /// The offset of the next one, if there are more.
+    more: Option<u64>,
+    /// The end of what was delivered to its chunk.
+    end: u64,
+    superseded: u64,
+    lost: u64,
+}
+
+/// How a member is told that it has missed messages.
+#[derive(Debug)]
+pub(super) enum Notice {
+    Message(SharedMessage),
+    Close(CloseCode, &'static str),
+    Nothing,
+}
+
+/// How far a member that was behind has got.
+#[derive(Clone, Copy, Debug, Eq, PartialEq)]
+pub(super) enum Progress {
+    CaughtUp,
+    /// It is woken when there is room for more, or it has left.
+    Behind,
+    /// There is room for more.
+    More,
+}
+
+/// Why a member that is too slow is closed.
+const TOO_SLOW: &str = "too slow";
 
 /// How far a member is behind.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
@@ -76,7 +116,7 @@ pub struct Lag {
 #[derive(Debug)]
 pub(super) struct After<T> {
     wakers: Vec<Waker>,
-    left: Vec<(Arc<Member<T>>, Option<CloseCode>)>,
+    left: Vec<(Arc<Member<T>>, Option<(CloseCode, &'static str)>)>,
     /// Payloads may run code of the user when they are dropped.
     pub(super) entries: Vec<Logged<T>>,
     pub(super) tally: Tally,
@@ -100,11 +140,11 @@ impl<T: Send + Sync + 'static> After<T> {
     /// Wakes connections, and removes members that are gone or too slow.
     pub(super) fn run(&mut self) {
         self.wakers.drain(..).for_each(Waker::wake);
-        for (member, code) in self.left.drain(..) {
+        for (member, close) in self.left.drain(..) {
             let has_left = member.leave(LeaveReason::Closed);
-            if let (Some(code), true) = (code, has_left) {
+            if let (Some((code, reason)), true) = (close, has_left) {
                 self.tally.disconnected += 1;
-                let frame = CloseFrame::truncated(code, "too slow");
+                let frame = CloseFrame::truncated(code, reason);
                 member.link().close(frame);
             }
         }
@@ -120,6 +160,7 @@ impl<T> Chunk<T> {
                 next: 0,
                 seats: Vec::new(),
                 members: 0,
+                replays: Vec::new(),
             }),
             scheduled: AtomicBool::new(false),
         }
@@ -163,6 +204,7 @@ impl<T> Seats<T> {
 
     pub(super) fn leave(&mut self, id: MemberId) -> Option<Seat<T>> {
         self.seat(id)?;
+        self.end_replay(id);
         let left = self.seats[id.place() % SEATS].take();
         self.members -= 1;
         if self.members == 0 {
@@ -171,9 +213,34 @@ impl<T> Seats<T> {
         left
     }
 
+    pub(super) fn begin_replay(&mut self, id: MemberId, replay: Replay) {
+        self.replays.push((id, Arc::new(replay)));
+    }
+
+    pub(super) fn replay(&self, id: MemberId) -> Option<Arc<Replay>> {
+        find_replay(&self.replays, id).map(Arc::clone)
+    }
+
+    /// Returns the end of what a member has to get, or may get by a replay.
+    pub(super) fn end(&self, replay: Option<&Arc<Replay>>) -> u64 {
+        self.next.max(replay.map_or(0, |replay| replay.end))
+    }
+
+    pub(super) fn end_replay(&mut self, id: MemberId) {
+        self.replays.retain(|(own, _)| *own != id);
+        if self.replays.is_empty() {
+            self.replays = Vec::new();
+        }
+    }
+
     pub(super) fn iter_mut(&mut self) -> impl Iterator<Item = &mut Seat<T>> {
         self.seats.iter_mut().flatten()
     }
+}
+
+fn find_replay(replays: &[(MemberId, Arc<Replay>)], id: MemberId) -> Option<&Arc<Replay>> {
+    let found = replays.iter().find(|(own, _)| *own == id);
+    found.map(|(_, replay)| replay)
 }
 
 impl<T: Send + Sync + 'static> Seats<T> {
@@ -199,7 +266,13 @@ impl<T: Send + Sync + 'static> Seats<T> {
         let before = self.iter_mut().filter(|seat| seat.is_behind).count();
         let mut behind = 0;
         for seat in self.seats.iter_mut().flatten() {
-            if seat.is_behind {
+            if seat.is_replaying {
+                // What was there when it joined is replayed.
+                let replay = find_replay(&self.replays, seat.member.id());
+                let joined = replay.map_or(0, |replay| replay.end);
+                let new = entries.partition_point(|logged| logged.offset < joined);
+                seat.miss(&entries[new..], Overflow::CatchUp, &mut after.tally);
+            } else if seat.is_behind {
                 seat.miss(entries, overflow, &mut after.tally);
             } else if let (Some(all), true) = (&all, seat.next <= first) {
                 let count = all.len() as u64;
@@ -227,7 +300,8 @@ impl<T: Send + Sync + 'static> Seats<T> {
                 }
             }
             if !seat.is_behind {
-                seat.next = end;
+                // It may have joined behind these entries.
+                seat.next = seat.next.max(end);
             }
             behind += usize::from(seat.is_behind);
         }
@@ -264,8 +338,7 @@ impl<'a, T> Picked<'a, T> {
                 continue;
             }
             if let Kind::News { news, .. } = &logged.entry.kind {
-                let is_roster = news.is_roster();
-                if is_roster != needs_roster {
+                if !news.is_for(needs_roster) {
                     continue;
                 }
                 needs_roster = false;
@@ -307,7 +380,33 @@ impl<T> Seat<T> {
             untold: 0,
             is_behind: false,
             needs_roster,
+            is_replaying: false,
+            is_paused: false,
         }
+    }
+
+    /// Makes it wait for the messages of a replay.
+    pub(super) fn replay(&mut self, from: u64, messages: usize) {
+        self.next = from;
+        self.waiting = messages as u32;
+        self.is_behind = true;
+        self.is_replaying = true;
+    }
+
+    /// Records that `taken` messages of a replay that has not begun were taken out, and that the others are lost.
+    pub(super) fn skip_replay(&mut self, replay: &Replay, taken: usize) -> Tally {
+        let mut tally = Tally {
+            delivered: taken as u64,
+            ..Tally::default()
+        };
+        self.waiting -= replay.messages as u32;
+        self.lose((replay.messages - taken) as u64, &mut tally);
+        self.next = replay.end;
+        tally
+    }
+
+    pub(super) const fn next(&self) -> u64 {
+        self.next
     }
 
     /// Returns the messages that wait for the member.
@@ -319,6 +418,12 @@ impl<T> Seat<T> {
     fn is_for(&self, logged: &Logged<T>) -> bool {
         let entry: &Entry<T> = &logged.entry;
         logged.offset >= self.next && entry.except != Some(self.member.id())
+    }
+
+    /// Returns whether the member, which is behind, may get an entry.
+    fn waits(&self, logged: &Logged<T>) -> bool {
+        let entry: &Entry<T> = &logged.entry;
+        self.is_for(logged) && entry.is_message() && !entry.is_fleeting && !logged.is_superseded()
     }
 
     fn lose(&mut self, count: u64, tally: &mut Tally) {
@@ -352,6 +457,10 @@ impl<T> Seat<T> {
 
     fn wait_for(&mut self, logged: &Logged<T>, overflow: Overflow, tally: &mut Tally) {
         match overflow {
+            _ if logged.entry.is_fleeting => {
+                self.lost += 1;
+                tally.lost += 1;
+            }
             Overflow::DropNewest => self.lose(1, tally),
             _ if logged.has_key() => self.waiting_with_key += 1,
             _ => self.waiting += 1,
@@ -383,7 +492,7 @@ impl<T> Seat<T> {
     {
         let (mut with_key, mut without) = (0, 0);
         for logged in left {
-            if self.is_for(logged) && logged.entry.is_message() && !logged.is_superseded() {
+            if self.waits(logged) {
                 match logged.has_key() {
                     true => with_key += 1,
                     false => without += 1,
@@ -408,6 +517,32 @@ impl<T> Seat<T> {
             lost,
             unsent: self.waiting() - superseded - lost,
             ..Tally::default()
+        }
+    }
+
+    /// Returns what is left for it. `all` has the entries that are left, from its place up to `end`; `is_whole` if
+    /// none of them is missing.
+    pub(super) fn left<'a, I: Iterator<Item = &'a Logged<T>>>(
+        &self,
+        all: impl Fn() -> I,
+        end: u64,
+        is_whole: bool,
+    ) -> Left<T>
+    where
+        T: 'a,
+    {
+        let (superseded, lost) = match is_whole {
+            true => (0, 0),
+            false => self.missed(all()),
+        };
+        let mut waiting = all().filter(|logged| self.waits(logged));
+        let entries = waiting.by_ref().take(BATCH).cloned().collect();
+        Left {
+            entries,
+            more: waiting.next().map(|logged| logged.offset),
+            end,
+            superseded,
+            lost,
         }
     }
 
@@ -462,72 +597,103 @@ impl<T: Send + Sync + 'static> Seat<T> {
         left: impl Fn(u64) -> Vec<Logged<T>>,
         after: &mut After<T>,
     ) {
-        if !self.is_behind || self.next >= evicted_below {
+        // A replay does not come from the backlog.
+        if !self.is_behind || self.is_replaying || self.next >= evicted_below {
             return;
         }
         let left = left(self.next);
         let (_, lost) = self.missed(left.iter());
         after.entries.extend(left);
         if lost > 0 {
-            after.left.push((Arc::clone(&self.member), Some(code)));
+            let member = Arc::clone(&self.member);
+            after.left.push((member, Some((code, TOO_SLOW))));
         }
         // It is judged again when the next entry leaves.
         self.next = evicted_below;
     }
 
-    /// Offers what waits for a member that is behind. `left` has the entries that are left for it, up to `end`; `gap`
-    /// makes the message for a number of lost ones. Returns whether it has caught up.
+    /// Offers what is left for a member that is behind. `gap` makes the notice for a number of lost messages.
+    ///
+    /// With [`Overflow::Disconnect`], a member that has missed a message is not offered what came after it: its
+    /// connection is closed.
     pub(super) fn catch_up(
         &mut self,
-        left: &[Logged<T>],
-        end: u64,
-        gap: impl FnOnce(u64) -> Option<SharedMessage>,
+        left: &Left<T>,
+        overflow: Overflow,
+        gap: impl FnOnce(u64) -> Notice,
         after: &mut After<T>,
-    ) -> bool {
-        let (superseded, lost) = self.missed(left.iter());
-        self.waiting_with_key -= superseded as u32;
-        self.waiting -= lost as u32;
-        after.tally.superseded += superseded;
-        self.lose(lost, &mut after.tally);
+    ) -> Progress {
+        if let (Overflow::Disconnect(code), true) = (overflow, left.lost > 0) {
+            // No task of the chunk has looked at it since. What waits is counted when it leaves.
+            let member = Arc::clone(&self.member);
+            after.left.push((member, Some((code, TOO_SLOW))));
+            return Progress::Behind;
+        }
+        self.miss_left(left, &mut after.tally);
         let gap = match self.untold {
             0 => None,
-            untold => gap(untold),
+            untold => match gap(untold) {
+                Notice::Message(message) => Some(message),
+                Notice::Nothing => None,
+                Notice::Close(code, reason) => {
+                    let member = Arc::clone(&self.member);
+                    after.left.push((member, Some((code, reason))));
+                    return Progress::Behind;
+                }
+            },
         };
-        let mut entries = Vec::new();
         let mut messages: Vec<&SharedMessage> = gap.iter().collect();
-        for logged in left {
-            let Kind::Message(message) = &logged.entry.kind else {
-                continue;
-            };
-            if self.is_for(logged) && !logged.is_superseded() {
-                entries.push(logged);
+        for logged in &left.entries {
+            if let Kind::Message(message) = &logged.entry.kind {
                 messages.push(message);
             }
         }
         let Some(mut taken) = self.offer(&messages, Turn::Behind, after) else {
             // It is removed, which counts what waits.
             after.tally.unsent -= messages.len() as u64;
-            return false;
+            return Progress::Behind;
         };
-        let all = messages.len();
-        let is_all = taken == all;
+        let is_all = taken == messages.len();
         if gap.is_some() && taken > 0 {
             self.untold = 0;
             taken -= 1;
             after.tally.delivered -= 1;
             after.tally.gaps_told += 1;
         }
-        for logged in &entries[..taken] {
+        self.take(&left.entries[..taken]);
+        let next = left.entries.get(taken).map(|logged| logged.offset);
+        self.next = next.or(left.more).unwrap_or(left.end).max(self.next);
+        match (is_all, left.more) {
+            (false, _) => Progress::Behind,
+            (true, Some(_)) => Progress::More,
+            (true, None) => {
+                self.end_behind(after);
+                Progress::CaughtUp
+            }
+        }
+    }
+
+    fn end_behind(&mut self, after: &mut After<T>) {
+        self.is_behind = false;
+        self.is_replaying = false;
+        after.wants_roster |= self.needs_roster;
+    }
+
+    /// Counts what it has missed.
+    fn miss_left(&mut self, left: &Left<T>, tally: &mut Tally) {
+        self.waiting_with_key -= left.superseded as u32;
+        self.waiting -= left.lost as u32;
+        tally.superseded += left.superseded;
+        self.lose(left.lost, tally);
+    }
+
+    /// Counts messages that it has got.
+    fn take(&mut self, entries: &[Logged<T>]) {
+        for logged in entries {
             match logged.has_key() {
                 true => self.waiting_with_key -= 1,
                 false => self.waiting -= 1,
             }
         }
-        self.next = entries.get(taken).map_or(end, |logged| logged.offset);
-        self.is_behind = !is_all;
-        if is_all {
-            after.wants_roster |= self.needs_roster;
-        }
-        is_all
     }
 }

@@ -18,6 +18,8 @@ pub struct HubCounts {
     pub behind: usize,
     /// Bytes in the backlogs: payloads, and 128 for each message.
     pub backlog_bytes: usize,
+    /// Bytes in the histories: payloads, and 256 for each message.
+    pub history_bytes: usize,
     /// Messages sent to rooms with members.
     pub sent: u64,
     /// Messages for members: each counts once for each member.
@@ -37,7 +39,15 @@ pub struct HubCounts {
     pub joined: u64,
     /// Joins that failed.
     pub refused: u64,
-    /// Members whose connections were closed because they were too slow ([`Overflow::Disconnect`]).
+    /// Joins that resumed, and got all that they had missed.
+    pub recovered: u64,
+    /// Joins that resumed, and were told of a gap.
+    pub not_recovered: u64,
+    /// Messages that histories have not kept, or no longer, because of
+    /// [`HubConfig::max_history`](super::HubConfig::max_history).
+    pub history_refused: u64,
+    /// Members whose connections were closed because they had missed messages: by [`Overflow::Disconnect`], or in a
+    /// room with history and the envelope [`Plain`](super::Plain).
     ///
     /// [`Overflow::Disconnect`]: super::Overflow::Disconnect
     pub disconnected: u64,
@@ -58,6 +68,9 @@ pub(super) struct Counters {
     pub(super) unsent: AtomicU64,
     pub(super) joined: AtomicU64,
     pub(super) refused: AtomicU64,
+    pub(super) recovered: AtomicU64,
+    pub(super) not_recovered: AtomicU64,
+    pub(super) history_refused: AtomicU64,
     pub(super) disconnected: AtomicU64,
     pub(super) gaps_told: AtomicU64,
     pub(super) presence_messages: AtomicU64,
@@ -103,6 +116,9 @@ impl Counters {
             unsent: read(&self.unsent),
             joined: read(&self.joined),
             refused: read(&self.refused),
+            recovered: read(&self.recovered),
+            not_recovered: read(&self.not_recovered),
+            history_refused: read(&self.history_refused),
             disconnected: read(&self.disconnected),
             gaps_told: read(&self.gaps_told),
             presence_messages: read(&self.presence_messages),

@@ -16,8 +16,10 @@ use std::{
 use super::{
     Chunk,
     config::Overflow,
+    history::{Budget, Kept, Window},
     names::{Key, MemberId},
     presence::News,
+    recovery::{Listener, Replayed},
 };
 use crate::codec::SharedMessage;
 
@@ -34,6 +36,8 @@ pub(super) struct Entry<T> {
     pub(super) kind: Kind<T>,
     pub(super) except: Option<MemberId>,
     key: Option<Key>,
+    /// It is not kept for members that are behind.
+    pub(super) is_fleeting: bool,
 }
 
 #[derive(Debug)]
@@ -56,6 +60,14 @@ impl<T> Entry<T> {
             kind: Kind::Message(message),
             except,
             key,
+            is_fleeting: false,
+        }
+    }
+
+    pub(super) fn fleeting(self) -> Self {
+        Self {
+            is_fleeting: true,
+            ..self
         }
     }
 
@@ -67,6 +79,7 @@ impl<T> Entry<T> {
             },
             except: None,
             key: None,
+            is_fleeting: false,
         }
     }
 
@@ -82,7 +95,7 @@ impl<T> Entry<T> {
         matches!(self.kind, Kind::Message(_))
     }
 
-    fn bytes(&self) -> usize {
+    pub(super) fn bytes(&self) -> usize {
         match &self.kind {
             Kind::Message(message) => message.len() + ENTRY,
             Kind::News { news, .. } => news.len() * ENTRY + ENTRY,
@@ -113,6 +126,15 @@ impl<T> Clone for Logged<T> {
 }
 
 impl<T> Logged<T> {
+    const fn plain(offset: u64, entry: Arc<Entry<T>>) -> Self {
+        Self {
+            offset,
+            has_key: false,
+            is_newest: false,
+            entry,
+        }
+    }
+
     /// Returns whether a newer entry may take the place of this one.
     pub(super) const fn has_key(&self) -> bool {
         self.has_key
@@ -139,6 +161,30 @@ pub(super) struct Log<T> {
     /// The members that are behind and for whom entries are kept.
     pub(super) behind: usize,
     latest: Option<Box<Latest>>,
+    pub(super) history: Option<Box<Window<Logged<T>>>>,
+}
+
+/// Where the entries are that are left for a member that is behind.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Reach<'a> {
+    /// In the backlog.
+    Backlog,
+    /// In the history, as far as it reaches back further than the backlog, and in the backlog.
+    Both,
+    /// In the history, for a member that came back.
+    Replay(&'a Replay),
+}
+
+/// The messages that are replayed to a member: those that were there when it joined.
+#[derive(Clone, Debug)]
+pub(super) struct Replay {
+    pub(super) listener: Listener,
+    /// The offset of the log at its join.
+    pub(super) end: u64,
+    /// How many they were.
+    pub(super) messages: usize,
+    /// What comes after that may be in the backlog, too.
+    pub(super) uses_backlog: bool,
 }
 
 /// The newest entries by key.
@@ -152,6 +198,12 @@ struct Latest {
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Removed<T>(VecDeque<Logged<T>>);
+
+impl<T> Extend<Logged<T>> for Removed<T> {
+    fn extend<I: IntoIterator<Item = Logged<T>>>(&mut self, entries: I) {
+        self.0.extend(entries);
+    }
+}
 
 impl<T> Default for Removed<T> {
     fn default() -> Self {
@@ -182,11 +234,93 @@ impl<T> Default for Log<T> {
             members: 0,
             behind: 0,
             latest: None,
+            history: None,
         }
     }
 }
 
 impl<T> Log<T> {
+    /// Adds a message to the history, if there is one, as the entry that is appended next. Returns how many messages
+    /// the limit over all rooms has cost.
+    pub(super) fn keep(
+        &mut self,
+        kept: Kept<Arc<Entry<T>>>,
+        budget: Budget<'_>,
+        removed: &mut Removed<T>,
+    ) -> u64 {
+        let Some(history) = &mut self.history else {
+            return 0;
+        };
+        let Kept {
+            entry,
+            parties,
+            payload,
+            bytes,
+            at,
+        } = kept;
+        let entry = Logged::plain(self.next, entry);
+        let kept = Kept {
+            entry,
+            parties,
+            payload,
+            bytes,
+            at,
+        };
+        history.push(kept, budget, removed)
+    }
+
+    /// Leaves out an offset: nobody is there who would get the entry.
+    pub(super) fn skip(&mut self) {
+        self.next += 1;
+    }
+
+    /// Returns the offset from which on the backlog takes the place of the history.
+    fn backlog_from(&self, reach: Reach<'_>) -> u64 {
+        let first = self.entries.front().map_or(self.next, |front| front.offset);
+        match reach {
+            Reach::Backlog => 0,
+            Reach::Both => first,
+            Reach::Replay(replay) if replay.uses_backlog => first.max(replay.end),
+            Reach::Replay(_) => u64::MAX,
+        }
+    }
+
+    /// Returns the entries from an offset on that are left for a member that is behind.
+    pub(super) fn left<'a>(
+        &'a self,
+        offset: u64,
+        reach: Reach<'a>,
+    ) -> Box<dyn Iterator<Item = &'a Logged<T>> + 'a> {
+        let backlog_from = self.backlog_from(reach);
+        let backlog = self.after(offset.max(backlog_from));
+        let (Some(history), true) = (&self.history, backlog_from > 0) else {
+            return Box::new(backlog);
+        };
+        let is_replayed = move |kept: &&Kept<Logged<T>>| match reach {
+            Reach::Replay(replay) if kept.entry.offset < replay.end => {
+                replay.listener.gets(&kept.parties) == Replayed::Yes
+            }
+            _ => true,
+        };
+        let kept = history.from(move |logged| logged.offset < offset);
+        let kept = kept.map(|(_, kept)| kept);
+        let kept = kept.take_while(move |kept| kept.entry.offset < backlog_from);
+        let kept = kept.filter(is_replayed).map(|kept| &kept.entry);
+        Box::new(kept.chain(backlog))
+    }
+
+    /// Returns whether all entries from an offset on are certainly left. False is no statement.
+    pub(super) fn is_whole_from(&self, offset: u64, reach: Reach<'_>) -> bool {
+        let history = self.history.as_ref();
+        let kept = history.and_then(|history| history.get(0));
+        let is_kept = kept.is_some_and(|kept| kept.entry.offset <= offset);
+        match reach {
+            // Entries with keys leave from the middle.
+            Reach::Backlog => false,
+            Reach::Both | Reach::Replay(_) => is_kept || self.backlog_from(reach) <= offset,
+        }
+    }
+
     /// Returns the offset of the next entry.
     pub(super) const fn next(&self) -> u64 {
         self.next

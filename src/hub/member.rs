@@ -4,7 +4,7 @@ use std::{
     fmt,
     sync::{
         Arc,
-        atomic::{AtomicU32, Ordering},
+        atomic::{AtomicU8, AtomicU32, Ordering},
     },
     task::Wake,
 };
@@ -27,6 +27,8 @@ pub enum LeaveReason {
 pub(super) struct Member<T> {
     id: MemberId,
     pub(super) is_silent: bool,
+    /// Why it has left: 0, or a [`LeaveReason`] and 1.
+    left: AtomicU8,
     /// Its ticket in the connection; 0 before there is one.
     ticket: AtomicU32,
     link: Arc<Link>,
@@ -43,6 +45,7 @@ impl<T> Member<T> {
         Self {
             id,
             is_silent,
+            left: AtomicU8::new(0),
             ticket: AtomicU32::new(0),
             link,
             room,
@@ -64,6 +67,18 @@ impl<T> Member<T> {
     /// Sets the ticket. The lock of the room's roster is held: nobody can remove the member before.
     pub(super) fn set_ticket(&self, ticket: u32) {
         self.ticket.store(ticket, Ordering::Relaxed);
+    }
+
+    pub(super) fn set_left(&self, reason: LeaveReason) {
+        self.left.store(reason as u8 + 1, Ordering::Release);
+    }
+
+    /// Returns why it has left, or `None` while it is a member.
+    pub(super) fn left(&self) -> Option<LeaveReason> {
+        const REASONS: [LeaveReason; 3] =
+            [LeaveReason::Left, LeaveReason::Closed, LeaveReason::Removed];
+        let left = self.left.load(Ordering::Acquire);
+        REASONS.into_iter().find(|reason| *reason as u8 + 1 == left)
     }
 
     pub(super) fn ticket(&self) -> u32 {

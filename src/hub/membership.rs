@@ -14,8 +14,12 @@ use super::{
     error::{JoinError, PublishError},
     member::{LeaveReason, Member},
     names::{Key, MemberId},
-    publication::{Publication, Sent},
+    paused::PausedJoin,
+    position::Position,
+    publication::{By, Publication, Sent},
+    recovery::{Recovery, Resume},
     shared::Shared,
+    state::{Joined, Manner},
 };
 use crate::{
     socket::{Link, Sender, WebSocket},
@@ -66,8 +70,7 @@ pub struct Join<T = ()> {
     name: Arc<str>,
     link: Arc<Link>,
     value: T,
-    key: Option<Key>,
-    is_silent: bool,
+    manner: Manner,
 }
 
 impl<T> Join<T> {
@@ -82,22 +85,78 @@ impl<T> Join<T> {
             name,
             link,
             value,
-            key: None,
-            is_silent: false,
+            manner: Manner {
+                key: None,
+                is_silent: false,
+                is_paused: false,
+                resume: Resume {
+                    position: None,
+                    was: None,
+                    last: 0,
+                },
+            },
         }
     }
 
     /// Sets the key of the user. Members with the same key are one to others: the first one comes, the last one goes.
     /// So a second tab is no second user.
     pub fn key(mut self, key: impl Into<Key>) -> Self {
-        self.key = Some(key.into());
+        self.manner.key = Some(key.into());
         self
     }
 
     /// Joins without being seen: the member receives, and nobody hears of it.
     pub fn silent(mut self) -> Self {
-        self.is_silent = true;
+        self.manner.is_silent = true;
         self
+    }
+
+    /// Asks for what came after a position, of a member that was in the room before. The member gets either exactly
+    /// that, in order, or [`Membership::recovery`] is a [`Recovery::Gap`]. Never fails by what the position is, so it
+    /// may come from a client as it is. Rooms need [`RoomConfig::history`](super::RoomConfig::history).
+    ///
+    /// `was` is the member that it was before. Its own messages are left out, and those that had left it out
+    /// ([`Publication::except`], [`Membership::send_others`]). Pass an id only if the handler knows by its own
+    /// authentication that this is the same user, never because the client says so: a client that may choose could read
+    /// what was meant for all but it.
+    ///
+    /// Without `was`, a message that had left out a member is only replayed to a member that has another
+    /// [`key`](Self::key) than that one. Others are not replayed, and counted in [`Recovery::Recovered`]. With the
+    /// envelope [`Json`](super::Json), those that only left out their own sender are replayed to all: `by` names it.
+    ///
+    /// At most 300 messages and 1 MiB of payload are replayed.
+    pub fn resume(mut self, position: impl Into<Position>, was: Option<MemberId>) -> Self {
+        self.manner.resume.position = Some(position.into());
+        self.manner.resume.was = was;
+        self
+    }
+
+    /// Asks for the newest messages of the [history](super::RoomConfig::history) before the new ones: up to `last`, 300,
+    /// and 1 MiB. Together with [`resume`](Self::resume), it counts if that finds a gap.
+    pub fn with_history(mut self, last: usize) -> Self {
+        self.manner.resume.last = last;
+        self
+    }
+
+    /// Joins, but delivers nothing yet: the handler first says something to its client.
+    pub fn paused(self) -> PausedJoin<T> {
+        PausedJoin::new(self)
+    }
+
+    /// Joins now.
+    pub(super) fn now(self, is_paused: bool) -> Result<Joined<T>, JoinError>
+    where
+        T: Send + Sync + 'static,
+    {
+        let Self {
+            hub,
+            name,
+            link,
+            value,
+            mut manner,
+        } = self;
+        manner.is_paused = is_paused;
+        hub.join(&name, &link, Arc::new(value), &manner)
     }
 }
 
@@ -114,8 +173,9 @@ impl<T> fmt::Debug for Join<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Join")
             .field("room", &self.name)
-            .field("key", &self.key)
-            .field("silent", &self.is_silent)
+            .field("key", &self.manner.key)
+            .field("silent", &self.manner.is_silent)
+            .field("resume", &self.manner.resume.position)
             .finish_non_exhaustive()
     }
 }
@@ -136,19 +196,7 @@ impl<T: Send + Sync + 'static> Future for Joining<T> {
         let Some(join) = self.join.take() else {
             return Poll::Pending;
         };
-        let Join {
-            hub,
-            name,
-            link,
-            value,
-            key,
-            is_silent,
-        } = join;
-        let member = hub.join(&name, &link, Arc::new(value), key, is_silent);
-        Poll::Ready(member.map(|member| Membership {
-            member,
-            is_kept: false,
-        }))
+        Poll::Ready(join.now(false).map(Membership::new))
     }
 }
 
@@ -165,10 +213,45 @@ impl<T> fmt::Debug for Joining<T> {
 #[must_use = "dropping it leaves the room"]
 pub struct Membership<T: Send + Sync + 'static = ()> {
     pub(super) member: Arc<Member<T>>,
+    key: Option<Key>,
     is_kept: bool,
+    /// How it has joined, if the room has history or it wanted to resume.
+    arrival: Option<Box<(Option<Position>, Recovery)>>,
 }
 
 impl<T: Send + Sync + 'static> Membership<T> {
+    pub(super) fn new(joined: Joined<T>) -> Self {
+        let Joined {
+            member,
+            key,
+            position,
+            recovery,
+            ..
+        } = joined;
+        let is_plain = position.is_none() && recovery == Recovery::Fresh;
+        Self {
+            member,
+            key,
+            is_kept: false,
+            arrival: (!is_plain).then(|| Box::new((position, recovery))),
+        }
+    }
+
+    /// Returns the position of the newest message when it joined; `None` in a room without
+    /// [history](super::RoomConfig::history). What is [replayed](Join::resume) comes before that, what is new comes
+    /// after.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        self.arrival.as_ref().and_then(|arrival| arrival.0)
+    }
+
+    /// Returns whether it gets what it has missed before it joined.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        let arrival = self.arrival.as_ref();
+        arrival.map_or(Recovery::Fresh, |arrival| arrival.1)
+    }
+
     /// Returns the member.
     #[must_use]
     pub fn id(&self) -> MemberId {
@@ -200,13 +283,16 @@ impl<T: Send + Sync + 'static> Membership<T> {
         self.publish(Publication::new(message).except(self.id()))
     }
 
-    /// Sends a publication as this member, whose id the envelope [`Json`](super::Json) adds.
+    /// Sends a publication as this member, whose id and key the envelope [`Json`](super::Json) adds.
     ///
     /// # Errors
     ///
     /// [`PublishError`].
     pub fn publish(&self, mut publication: Publication) -> Result<Sent, PublishError> {
-        publication.by = Some(self.id());
+        publication.by = Some(By {
+            member: self.id(),
+            key: self.key.clone(),
+        });
         self.member.room().publish(publication)
     }
 
@@ -220,6 +306,36 @@ impl<T: Send + Sync + 'static> Membership<T> {
     #[must_use]
     pub fn lag(&self) -> Lag {
         self.member.room().lag(self.id())
+    }
+
+    /// Returns why the member has left, or `None` while it is one. It leaves before its guard is dropped if its
+    /// connection ends, by [`Room::remove`], and if it is too slow.
+    #[must_use]
+    pub fn has_left(&self) -> Option<LeaveReason> {
+        self.member.left()
+    }
+
+    /// Waits until the member has left, and returns why. The future does not borrow the guard, and does not keep the
+    /// member in the room.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe in `select!`.
+    pub fn left(&self) -> impl Future<Output = LeaveReason> + Send + use<T> {
+        let member = Arc::clone(&self.member);
+        async move {
+            loop {
+                if let Some(reason) = member.left() {
+                    return reason;
+                }
+                if let Some(end) = member.room().end(&member) {
+                    let ending = end.notified();
+                    if member.left().is_none() {
+                        ending.await;
+                    }
+                }
+            }
+        }
     }
 
     /// Stays in the room until the connection ends.

@@ -28,16 +28,25 @@
 //! [`Room::members_here`] lists the members with their values, and [`Room::watch`] adds what changes from then on. With
 //! [`Join::key`] all connections of a user are one. The envelope [`Json`] tells the members about each other.
 //!
+//! # Coming back
+//!
+//! With [`RoomConfig::history`] a room keeps its newest messages, each of which has a [`Position`]. A client that was
+//! away [resumes](Join::resume) at the last one that it knows, and gets either exactly what it has missed, or is told
+//! that it may have missed something, and why: [`Recovery`].
+//!
 //! # Files
 //!
 //! | File | Holds |
 //! | --- | --- |
 //! | `room`, `membership`, `publication` | what handlers use |
+//! | `paused` | joining without getting anything yet |
 //! | `config`, `error`, `names`, `counts` | settings, errors, names, counts |
 //! | `shared` | the rooms by name |
 //! | `state` | a room, and the ways through its locks |
 //! | `log` | the entries that members have not got yet |
 //! | `chunk` | up to 128 members, and where in the log each of them is |
+//! | `history`, `position`, `recovery`, `past` | what is kept for members that come back |
+//! | `keeping`, `sweep` | keeping it in rooms, and forgetting it |
 //! | `member` | a connection in a room, which its connection wakes |
 //! | `tasks` | delivering, and telling members of changes |
 //! | `roster`, `presence`, `watch` | who is there |
@@ -53,19 +62,28 @@ mod config;
 mod counts;
 mod envelope;
 mod error;
+mod history;
 mod json;
+#[cfg(feature = "json")]
+mod json_rooms;
+mod keeping;
 mod log;
 #[cfg(all(test, tower_websocket_loom))]
 mod loom;
 mod member;
 mod membership;
 mod names;
+mod past;
+mod paused;
+mod position;
 mod presence;
 mod publication;
+mod recovery;
 mod room;
 mod roster;
 mod shared;
 mod state;
+mod sweep;
 #[cfg(not(all(test, tower_websocket_loom)))]
 mod tasks;
 #[cfg(all(test, tower_websocket_loom))]
@@ -74,17 +92,24 @@ mod watch;
 
 use std::{fmt, sync::Arc};
 
+#[cfg(feature = "json")]
+pub use self::json_rooms::{Admission, Denied, JsonRooms};
 pub use self::{
     chunk::Lag,
     config::{HubConfig, Overflow, RoomConfig},
     counts::HubCounts,
     envelope::{Envelope, Json, Plain},
-    error::{JoinError, PublishError},
+    error::{HistoryError, JoinError, PublishError},
+    history::History,
     member::LeaveReason,
     membership::{AsSender, Join, Joining, Membership},
     names::{Key, MemberId},
+    past::Past,
+    paused::{Paused, PausedJoin, PausedJoining},
+    position::Position,
     presence::{Presence, Roster},
     publication::{Publication, Sent},
+    recovery::{GapReason, Recovery},
     room::Room,
     watch::{Event, Watch},
 };
@@ -153,6 +178,7 @@ impl<T: Send + Sync + 'static> Hub<T> {
             counts.members += room.members;
             counts.behind += room.behind;
             counts.backlog_bytes += room.backlog_bytes;
+            counts.history_bytes += room.history_bytes;
         }
         counts
     }

@@ -118,8 +118,11 @@ pub(super) enum News<T> {
         updated: Vec<Presence<T>>,
         left: Vec<(MemberId, Option<Key>)>,
     },
-    /// All members.
-    Roster { members: Vec<Presence<T>> },
+    /// All members. `is_for_all`: also for members that had a list, which is not true any more.
+    Roster {
+        members: Vec<Presence<T>>,
+        is_for_all: bool,
+    },
     /// The number of members of a room that is too large for more.
     Number { members: usize, is_roster: bool },
 }
@@ -133,12 +136,24 @@ impl<T> News<T> {
                 updated,
                 left,
             } => joined.len() + updated.len() + left.len(),
-            Self::Roster { members } => members.len(),
+            Self::Roster { members, .. } => members.len(),
             Self::Number { .. } => 0,
         }
     }
 
-    /// Returns whether this is for members that need all members, not for those that know them.
+    /// Returns whether this is for a member that does, or does not, need all members.
+    pub(super) const fn is_for(&self, needs_roster: bool) -> bool {
+        let is_for_all = matches!(
+            self,
+            Self::Roster {
+                is_for_all: true,
+                ..
+            }
+        );
+        is_for_all || self.is_roster() == needs_roster
+    }
+
+    /// Returns whether this says all that a member has to know.
     pub(super) const fn is_roster(&self) -> bool {
         matches!(
             self,

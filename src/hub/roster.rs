@@ -40,6 +40,8 @@ pub(super) struct Gathered {
     changed: HashMap<Who, (bool, MemberId)>,
     /// Somebody needs a list of all members.
     pub(super) wants_roster: bool,
+    /// The members were told of changes by the number of members only: their lists are not true any more.
+    is_only_number: bool,
     /// A task will tell the members.
     pub(super) is_due: bool,
     last: Option<Moment>,
@@ -115,6 +117,11 @@ impl<T> Members<T> {
 
     pub(super) fn has(&self, id: MemberId) -> bool {
         self.get(id).is_some()
+    }
+
+    /// Returns the key of a member; `None` if it is not one.
+    pub(super) fn key_of(&self, id: MemberId) -> Option<Option<Key>> {
+        self.get(id).map(|place| place.key.clone())
     }
 
     fn get(&self, id: MemberId) -> Option<&Place<T>> {
@@ -302,16 +309,23 @@ impl<T> Members<T> {
         let mut news = Vec::new();
         if self.listed > max_listed {
             let members = self.listed;
+            self.gathered.is_only_number = true;
             for is_roster in [false, true] {
                 if is_roster && wants_roster || !is_roster && !changed.is_empty() {
                     news.push(News::Number { members, is_roster });
                 }
             }
         } else {
-            news.extend(self.changes(changed));
-            if wants_roster {
+            let is_for_all = std::mem::take(&mut self.gathered.is_only_number);
+            if !is_for_all {
+                news.extend(self.changes(changed));
+            }
+            if wants_roster || is_for_all {
                 let members = self.roster().into_members();
-                news.push(News::Roster { members });
+                news.push(News::Roster {
+                    members,
+                    is_for_all,
+                });
             }
         }
         if !news.is_empty() {

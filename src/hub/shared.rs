@@ -12,10 +12,11 @@ use std::{
 use super::{
     config::{ByName, HubConfig},
     counts::{Counters, add},
+    envelope::Form,
     error::JoinError,
-    member::Member,
-    names::{Key, is_name},
-    state::{Joining, RoomState},
+    names::is_name,
+    state::{Joined, Joining, Manner, RoomState},
+    sweep::Sweep,
     tasks::Tasks,
     watch::Watch,
 };
@@ -39,9 +40,17 @@ pub(super) struct Shared<T> {
     hasher: RandomState,
     rooms: AtomicUsize,
     config: ByName<T>,
+    form: Option<Form<T>>,
     max_rooms: usize,
     pub(super) max_rooms_per_connection: usize,
     pub(super) max_backlog: usize,
+    pub(super) max_history: usize,
+    /// The bytes in the histories of all rooms.
+    pub(super) history: AtomicUsize,
+    pub(super) sweep: Sweep<T>,
+    /// A random number for this hub, and those of its epochs.
+    pub(super) boot: u64,
+    epochs: AtomicU64,
     /// The bytes in the backlogs of all rooms.
     pub(super) backlog: AtomicUsize,
     pub(super) counts: Counters,
@@ -56,9 +65,15 @@ impl<T> Shared<T> {
             hasher,
             rooms: AtomicUsize::new(0),
             config: config.rooms,
+            form: config.form,
             max_rooms: config.max_rooms,
             max_rooms_per_connection: config.max_rooms_per_connection,
             max_backlog: config.max_backlog,
+            max_history: config.max_history,
+            history: AtomicUsize::new(0),
+            sweep: Sweep::default(),
+            boot: RandomState::new().hash_one(0),
+            epochs: AtomicU64::new(0),
             backlog: AtomicUsize::new(0),
             counts: Counters::default(),
             serial: AtomicU64::new(0),
@@ -68,6 +83,12 @@ impl<T> Shared<T> {
     /// Returns the next number of a member.
     pub(super) fn next_serial(&self) -> u64 {
         self.serial.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Returns a random number for a history, which is never 0.
+    pub(super) fn next_epoch(&self) -> u64 {
+        let number = self.epochs.fetch_add(1, Ordering::Relaxed);
+        RandomState::new().hash_one(number).max(1)
     }
 
     fn shard(&self, name: &str) -> MutexGuard<'_, Rooms<T>> {
@@ -119,7 +140,10 @@ impl<T: Send + Sync + 'static> Shared<T> {
             return Ok(room);
         }
         // The user's code runs without a lock.
-        let config = (self.config)(name);
+        let mut config = (self.config)(name);
+        if let Some(form) = &self.form {
+            config.form = form.clone();
+        }
         let made = RoomState::new(Arc::clone(self), Arc::clone(name), config, Tasks::here());
         let made = Arc::new(made);
         let mut rooms = self.shard(name);
@@ -143,6 +167,11 @@ impl<T: Send + Sync + 'static> Shared<T> {
         rooms.insert(Arc::clone(name), Arc::clone(&made));
         drop(rooms);
         drop(replaced);
+        if let Some(history) = made.config.history {
+            if self.sweep.add(&made, history.age()) {
+                made.tasks.sweep(Arc::clone(self));
+            }
+        }
         Ok(made)
     }
 
@@ -151,10 +180,9 @@ impl<T: Send + Sync + 'static> Shared<T> {
         name: &Arc<str>,
         link: &Arc<Link>,
         value: Arc<T>,
-        key: Option<Key>,
-        is_silent: bool,
-    ) -> Result<Arc<Member<T>>, JoinError> {
-        let joined = self.try_join(name, link, value, key, is_silent);
+        manner: &Manner,
+    ) -> Result<Joined<T>, JoinError> {
+        let joined = self.try_join(name, link, value, manner);
         if joined.is_err() {
             add(&self.counts.refused, 1);
         }
@@ -166,19 +194,18 @@ impl<T: Send + Sync + 'static> Shared<T> {
         name: &Arc<str>,
         link: &Arc<Link>,
         mut value: Arc<T>,
-        mut key: Option<Key>,
-        is_silent: bool,
-    ) -> Result<Arc<Member<T>>, JoinError> {
+        manner: &Manner,
+    ) -> Result<Joined<T>, JoinError> {
         if !is_name(name) {
             return Err(JoinError::Name);
         }
         let mut gone = None;
         loop {
             let room = self.room(name, gone.as_ref())?;
-            match room.join(link, value, key, is_silent) {
-                Ok(Joining::Joined(member)) => return Ok(member),
-                Ok(Joining::Gone(own_value, own_key)) => {
-                    (value, key) = (own_value, own_key);
+            match room.join(link, value, manner) {
+                Ok(Joining::Joined(joined)) => return Ok(joined),
+                Ok(Joining::Gone(own)) => {
+                    value = own;
                     gone = Some(room);
                 }
                 Err(error) => {

@@ -4,22 +4,28 @@
 //! called, and payloads and values are dropped, after all are released.
 
 use std::{
+    collections::HashMap,
     fmt, mem,
     sync::{Arc, PoisonError},
     task::Waker,
 };
 
+use tokio::sync::Notify;
+
 use super::{
     Shared,
-    chunk::{After, BATCH, Chunk, Lag, SEATS, Seat},
+    chunk::{After, BATCH, Chunk, Lag, Notice, Progress, SEATS, Seat},
     config::{Overflow, RoomConfig},
     counts::{Counters, HubCounts, add},
     error::{JoinError, PublishError},
-    log::{Entry, Kind, Limits, Log, Removed},
+    history::{Cut, Window},
+    log::{Entry, Kind, Limits, Log, Reach, Removed, Replay},
     member::{LeaveReason, Member},
     names::{Key, MemberId},
+    position::Position,
     presence::Roster,
     publication::{Publication, Sent},
+    recovery::{Listener, Recovery, Resume},
     roster::{Aside, Members},
     tasks::Tasks,
     watch::Queue,
@@ -30,23 +36,54 @@ use crate::{
         Entered, Link, now,
         sync::{Mutex, MutexGuard},
     },
+    words::CloseCode,
 };
 
 pub(super) struct RoomState<T> {
     pub(super) hub: Arc<Shared<T>>,
     name: Arc<str>,
-    config: RoomConfig<T>,
+    pub(super) config: RoomConfig<T>,
     members: Mutex<Members<T>>,
     log: Mutex<Log<T>>,
-    counts: Counters,
-    tasks: Tasks,
+    pub(super) counts: Counters,
+    pub(super) tasks: Tasks,
+    /// Who waits for the end of a membership.
+    ends: Ends,
 }
+
+/// Closes a member that cannot be told that it has missed messages.
+const MISSED: CloseCode = CloseCode::of::<4000>();
+
+/// How a connection joins.
+#[derive(Debug, Default)]
+pub(super) struct Manner {
+    pub(super) key: Option<Key>,
+    pub(super) is_silent: bool,
+    pub(super) is_paused: bool,
+    pub(super) resume: Resume,
+}
+
+/// A member that has just joined.
+pub(super) struct Joined<T> {
+    pub(super) member: Arc<Member<T>>,
+    pub(super) key: Option<Key>,
+    /// In a room with history.
+    pub(super) position: Option<Position>,
+    pub(super) recovery: Recovery,
+    /// How many messages of the past it gets.
+    pub(super) replayed: usize,
+    /// Who is there, if it is paused.
+    pub(super) roster: Option<Roster<T>>,
+}
+
+/// Notified when the member leaves. The lock is taken without any other one.
+type Ends = std::sync::Mutex<HashMap<MemberId, Arc<Notify>>>;
 
 /// The result of joining a room that may just have been removed.
 pub(super) enum Joining<T> {
-    Joined(Arc<Member<T>>),
+    Joined(Joined<T>),
     /// The room was removed. The value comes back.
-    Gone(Arc<T>, Option<Key>),
+    Gone(Arc<T>),
 }
 
 impl<T> RoomState<T> {
@@ -56,14 +93,20 @@ impl<T> RoomState<T> {
         config: RoomConfig<T>,
         tasks: Tasks,
     ) -> Self {
+        let mut log = Log::default();
+        if let Some(limits) = config.history {
+            let epoch = hub.next_epoch();
+            log.history = Some(Box::new(Window::new(limits, hub.boot, epoch)));
+        }
         Self {
             hub,
             name,
             config,
             members: Mutex::new(Members::default()),
-            log: Mutex::new(Log::default()),
+            log: Mutex::new(log),
             counts: Counters::default(),
             tasks,
+            ends: Ends::default(),
         }
     }
 
@@ -76,13 +119,25 @@ impl<T> RoomState<T> {
         &self.tasks
     }
 
-    fn members(&self) -> MutexGuard<'_, Members<T>> {
+    pub(super) fn members(&self) -> MutexGuard<'_, Members<T>> {
         // No code of others runs under the locks.
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn log(&self) -> MutexGuard<'_, Log<T>> {
+    pub(super) fn log(&self) -> MutexGuard<'_, Log<T>> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn ends(&self) -> std::sync::MutexGuard<'_, HashMap<MemberId, Arc<Notify>>> {
+        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Returns what is notified when the member leaves, or `None` if it has left.
+    pub(super) fn end(&self, member: &Member<T>) -> Option<Arc<Notify>> {
+        // The reason is set before the lock is taken to notify.
+        let mut ends = self.ends();
+        let is_member = member.left().is_none();
+        is_member.then(|| Arc::clone(ends.entry(member.id()).or_default()))
     }
 
     fn limits(&self) -> Limits<'_> {
@@ -113,6 +168,7 @@ impl<T> RoomState<T> {
         counts.rooms = usize::from(counts.members > 0);
         let log = self.log();
         counts.backlog_bytes = log.bytes();
+        counts.history_bytes = log.history.as_ref().map_or(0, |history| history.bytes());
         let chunks = Arc::clone(&log.chunks);
         drop(log);
         for chunk in chunks.iter() {
@@ -144,10 +200,11 @@ impl<T> RoomState<T> {
     }
 
     /// Marks a room that nobody needs. Returns whether it has to be removed from the hub.
-    fn end_if_unused(&self, members: &mut Members<T>) -> bool {
-        if !members.is_unused() || mem::replace(&mut members.is_gone, true) {
+    pub(super) fn end_if_unused(&self, members: &mut Members<T>) -> bool {
+        if !members.is_unused() || members.is_gone || !self.end_history() {
             return false;
         }
+        members.is_gone = true;
         self.tasks.cancel();
         true
     }
@@ -158,13 +215,12 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         self: &Arc<Self>,
         link: &Arc<Link>,
         value: Arc<T>,
-        key: Option<Key>,
-        is_silent: bool,
+        manner: &Manner,
     ) -> Result<Joining<T>, JoinError> {
         let mut aside = Aside::default();
         let mut members = self.members();
         if members.is_gone {
-            return Ok(Joining::Gone(value, key));
+            return Ok(Joining::Gone(value));
         }
         if members.count() >= self.config.max_members {
             return Err(JoinError::RoomFull);
@@ -173,7 +229,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         let id = MemberId::new(self.hub.next_serial(), place);
         let member = Arc::new(Member::new(
             id,
-            is_silent,
+            manner.is_silent,
             Arc::clone(link),
             Arc::clone(self),
         ));
@@ -190,21 +246,41 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         };
         member.set_ticket(ticket);
         let has_news = self.config.form.has_news();
-        self.seat(&member, has_news);
-        members.join(Arc::clone(&member), key, value, &mut aside);
+        let (cut, removed) = self.seat(&member, has_news, manner);
+        members.join(Arc::clone(&member), manner.key.clone(), value, &mut aside);
+        let roster = manner.is_paused.then(|| members.roster());
         if has_news {
             members.gathered.wants_roster = true;
         }
         self.tell_later(&mut members);
         drop(members);
         aside.run();
+        drop(removed);
         add(&self.counts.joined, 1);
         add(&self.hub.counts.joined, 1);
-        Ok(Joining::Joined(member))
+        let replayed = cut.as_ref().map_or(0, |cut| cut.messages);
+        if replayed > 0 && !manner.is_paused {
+            self.catch_up(id);
+        }
+        let recovery = self.count_recovery(cut.as_ref(), &manner.resume);
+        Ok(Joining::Joined(Joined {
+            member,
+            key: manner.key.clone(),
+            position: cut.map(|cut| cut.position),
+            recovery,
+            replayed,
+            roster,
+        }))
     }
 
-    /// Gives a member its place in the log: it gets what comes from now on.
-    fn seat(&self, member: &Arc<Member<T>>, needs_roster: bool) {
+    /// Gives a member its place in the log: it gets what comes from now on, and what is replayed to it.
+    fn seat(
+        &self,
+        member: &Arc<Member<T>>,
+        needs_roster: bool,
+        manner: &Manner,
+    ) -> (Option<Cut>, Removed<T>) {
+        let mut removed = Removed::default();
         let number = member.id().place() / SEATS;
         let mut log = self.log();
         while log.chunks.len() <= number {
@@ -220,9 +296,49 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             seats.next = log.next();
         }
         log.members += 1;
-        let seat = Seat::new(Arc::clone(member), log.next(), needs_roster);
+        let end = log.next();
+        let mut seat = Seat::new(Arc::clone(member), end, needs_roster);
+        let listener = Listener {
+            was: manner.resume.was,
+            key: manner.key.clone(),
+            sees_senders: self.config.form.names_senders(),
+        };
+        let cut = self.cut(&mut log, &manner.resume, &listener, &mut removed);
+        if let Some((cut, from)) = cut.filter(|(cut, _)| cut.messages > 0) {
+            seat.replay(from, cut.messages);
+            let replay = Replay {
+                listener,
+                end,
+                messages: cut.messages,
+                uses_backlog: !matches!(
+                    self.config.overflow,
+                    Overflow::DropNewest | Overflow::Latest
+                ),
+            };
+            seats.begin_replay(member.id(), replay);
+            let addressed = cut.messages as u64;
+            add(&self.counts.addressed, addressed);
+            add(&self.hub.counts.addressed, addressed);
+        }
+        if manner.is_paused {
+            seat.is_behind = true;
+            seat.is_paused = true;
+        }
+        if seat.is_behind && self.keeps() {
+            log.behind += 1;
+        }
         drop(log);
         seats.enter(seat);
+        (cut.map(|(cut, _)| cut), removed)
+    }
+
+    /// Returns where the entries are for a member that is behind.
+    fn reach<'a>(&self, replay: Option<&'a Arc<Replay>>) -> Reach<'a> {
+        match (replay, self.config.overflow) {
+            (Some(replay), _) => Reach::Replay(replay),
+            (None, Overflow::CatchUp) => Reach::Both,
+            (None, _) => Reach::Backlog,
+        }
     }
 
     /// Removes a member. Returns whether it was one.
@@ -236,9 +352,13 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         let number = id.place() / SEATS;
         let chunk = Arc::clone(&self.log().chunks[number]);
         let mut seats = chunk.lock();
+        let replay = seats.replay(id);
         let seat = seats.leave(id);
         let mut log = self.log();
         log.members -= 1;
+        if let (0, Some(history)) = (log.members, &mut log.history) {
+            history.touch(now());
+        }
         if seats.members == 0 {
             log.end_chunk(number);
         }
@@ -246,8 +366,9 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             if self.keeps() {
                 log.behind -= 1;
             }
-            let left = log.after(0);
-            let tally = seat.end(left.take_while(|logged| logged.offset < seats.next));
+            let left = log.left(seat.next(), self.reach(replay.as_ref()));
+            let end = seats.end(replay.as_ref());
+            let tally = seat.end(left.take_while(|logged| logged.offset < end));
             self.counts.add(&tally);
             self.hub.counts.add(&tally);
         }
@@ -260,8 +381,13 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         }
         drop(members);
         member.link().leave_room(member.ticket());
+        member.set_left(reason);
+        let end = self.ends().remove(&id);
+        if let Some(end) = end {
+            end.notify_waiters();
+        }
         aside.run();
-        drop((removed, seat, value));
+        drop((removed, seat, value, replay));
         if is_gone {
             self.hub.remove(self);
         }
@@ -298,32 +424,52 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         self: &Arc<Self>,
         publication: Publication,
     ) -> Result<Sent, PublishError> {
+        let (len, max) = (publication.message.len(), self.config.max_message_size);
+        if len > max {
+            return Err(PublishError::TooLarge { len, max });
+        }
+        if self.config.history.is_some() && !publication.is_fleeting {
+            return self.publish_kept(publication);
+        }
         let Publication {
             message,
             by,
             except,
             key,
+            ..
         } = publication;
-        let (len, max) = (message.len(), self.config.max_message_size);
-        if len > max {
-            return Err(PublishError::TooLarge { len, max });
-        }
-        let message = self.config.form.message(&self.name, by, message)?;
+        let message = self.config.form.message(&self.name, by.as_ref(), message)?;
         let is_left_out = except.is_some_and(|except| self.members().has(except));
-        let entry = Entry::message(SharedMessage::new(message), except, key);
-        let members = self.append(Arc::new(entry));
+        let mut entry = Entry::message(SharedMessage::new(message), except, key);
+        if self.config.history.is_some() {
+            entry = entry.fleeting();
+        }
+        let members = self.append(self.log(), Arc::new(entry));
+        Ok(self.sent(members, is_left_out, None))
+    }
+
+    pub(super) fn sent(
+        &self,
+        members: usize,
+        is_left_out: bool,
+        position: Option<Position>,
+    ) -> Sent {
         if members > 0 {
             add(&self.counts.sent, 1);
             add(&self.hub.counts.sent, 1);
         }
-        Ok(Sent {
+        Sent {
             members_here: members.saturating_sub(usize::from(is_left_out)),
-        })
+            position,
+        }
     }
 
     /// Appends an entry to the log, and has it delivered. Returns the number of members.
-    fn append(self: &Arc<Self>, entry: Arc<Entry<T>>) -> usize {
-        let mut log = self.log();
+    pub(super) fn append(
+        self: &Arc<Self>,
+        mut log: MutexGuard<'_, Log<T>>,
+        entry: Arc<Entry<T>>,
+    ) -> usize {
         let members = log.members;
         if members == 0 {
             drop(log);
@@ -395,40 +541,56 @@ impl<T: Send + Sync + 'static> RoomState<T> {
 
     /// Offers what waits for a member that was behind.
     pub(super) fn catch_up(self: &Arc<Self>, id: MemberId) {
+        let Some(chunk) = self.chunk(id) else {
+            return;
+        };
+        while self.catch_up_once(id, &chunk) == Progress::More {}
+    }
+
+    pub(super) fn chunk(&self, id: MemberId) -> Option<Arc<Chunk<T>>> {
+        let log = self.log();
+        log.chunks.get(id.place() / SEATS).map(Arc::clone)
+    }
+
+    fn catch_up_once(self: &Arc<Self>, id: MemberId, chunk: &Chunk<T>) -> Progress {
         let mut after = After::default();
         let mut removed = Removed::default();
-        let log = self.log();
-        let Some(chunk) = log.chunks.get(id.place() / SEATS).map(Arc::clone) else {
-            return;
-        };
-        drop(log);
         let mut seats = chunk.lock();
-        let end = seats.next;
-        let Some(seat) = seats.seat(id).filter(|seat| seat.is_behind) else {
-            return;
+        let replay = seats.replay(id);
+        let end = seats.end(replay.as_ref());
+        let seat = seats.seat(id);
+        let Some(seat) = seat.filter(|seat| seat.is_behind && !seat.is_paused) else {
+            return Progress::CaughtUp;
         };
-        let left: Vec<_> = match self.keeps() {
-            false => Vec::new(),
-            true => {
-                let log = self.log();
-                let left = log.after(0);
-                left.take_while(|logged| logged.offset < end)
-                    .cloned()
-                    .collect()
+        let reach = self.reach(replay.as_ref());
+        let log = self.log();
+        let from = seat.next();
+        let all = || {
+            log.left(from, reach)
+                .take_while(|logged| logged.offset < end)
+        };
+        let left = seat.left(all, end, log.is_whole_from(from, reach));
+        drop(log);
+        let gap = |lost| match self.config.form.gap(&self.name, lost) {
+            Some(message) => Notice::Message(SharedMessage::new(message)),
+            None if self.config.history.is_some() => Notice::Close(MISSED, "messages were missed"),
+            None => Notice::Nothing,
+        };
+        let progress = seat.catch_up(&left, self.config.overflow, gap, &mut after);
+        if progress == Progress::CaughtUp {
+            if replay.is_some() {
+                seats.end_replay(id);
             }
-        };
-        let gap = |lost| {
-            let message = self.config.form.gap(&self.name, lost)?;
-            Some(SharedMessage::new(message))
-        };
-        if seat.catch_up(&left, end, gap, &mut after) && self.keeps() {
-            let mut log = self.log();
-            log.behind -= 1;
-            log.trim(self.limits(), &mut removed);
+            if self.keeps() {
+                let mut log = self.log();
+                log.behind -= 1;
+                log.trim(self.limits(), &mut removed);
+            }
         }
         drop(seats);
-        drop((left, removed));
+        drop((left, removed, replay));
         self.finish(after);
+        progress
     }
 
     fn finish(self: &Arc<Self>, mut after: After<T>) {
@@ -497,17 +659,17 @@ impl<T: Send + Sync + 'static> RoomState<T> {
     }
 
     pub(super) fn lag(&self, id: MemberId) -> Lag {
-        let chunk = self.log().chunks.get(id.place() / SEATS).map(Arc::clone);
-        let Some(chunk) = chunk else {
+        let Some(chunk) = self.chunk(id) else {
             return Lag::default();
         };
         let mut seats = chunk.lock();
-        let end = seats.next;
+        let replay = seats.replay(id);
+        let end = seats.end(replay.as_ref());
         let Some(seat) = seats.seat(id) else {
             return Lag::default();
         };
         let log = self.log();
-        let left = log.after(0);
+        let left = log.left(seat.next(), self.reach(replay.as_ref()));
         seat.lag(left.take_while(|logged| logged.offset < end))
     }
 }

@@ -11,7 +11,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{Chunk, RoomState};
+use super::{Chunk, RoomState, Shared, sweep::sweep};
 use crate::socket::sync::Mutex;
 
 /// Spawns the tasks of a room on the runtime of its first member.
@@ -58,6 +58,11 @@ impl Tasks {
         });
         let mut telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
         *telling = Some(task.abort_handle());
+    }
+
+    /// Forgets old messages while there is a room with history.
+    pub(super) fn sweep<T: Send + Sync + 'static>(&self, hub: Arc<Shared<T>>) {
+        self.runtime.spawn(sweep(hub));
     }
 
     /// Ends the task that would tell the members of changes: there are none.

@@ -7,7 +7,7 @@ use std::{
 
 use ::loom::thread::{self, JoinHandle};
 
-use crate::hub::{chunk::Chunk, state::RoomState};
+use crate::hub::{Shared, chunk::Chunk, state::RoomState};
 
 #[derive(Debug, Default)]
 pub(in crate::hub) struct Tasks(StdMutex<Vec<JoinHandle<()>>>);
@@ -47,6 +47,9 @@ impl Tasks {
 
     /// The rooms of models have no news.
     pub(in crate::hub) fn tell<T>(&self, _: Arc<RoomState<T>>, _: Duration) {}
+
+    /// The rooms of models have no history.
+    pub(in crate::hub) fn sweep<T>(&self, _: Arc<Shared<T>>) {}
 
     pub(in crate::hub) fn cancel(&self) {}
 }
