@@ -15,6 +15,8 @@ export class Chat {
   #server;
   #proxy;
   #pairs = new Set();
+  #upstreams = new Set();
+  #isStalled = false;
   /** Whether the proxy refuses connections. */
   isCut = false;
   /** Whether the proxy swallows what the server sends. */
@@ -45,7 +47,11 @@ export class Chat {
     this.#pairs.add(end);
     for (const socket of [client, upstream]) socket.on("error", end).on("close", end);
     client.pipe(upstream);
-    upstream.on("data", (chunk) => this.isMute || client.write(chunk));
+    // A page that does not read slows the server down, as without a proxy.
+    upstream.on("data", (chunk) => this.isMute || client.write(chunk) || upstream.pause());
+    client.on("drain", () => this.#isStalled || upstream.resume());
+    this.#upstreams.add(upstream);
+    upstream.on("close", () => this.#upstreams.delete(upstream));
   }
 
   /** Cuts all connections of pages. New ones are refused until `mend`. */
@@ -56,6 +62,12 @@ export class Chat {
 
   mend() {
     this.isCut = this.isMute = false;
+  }
+
+  /** Takes nothing from the server any more, or again. So the buffers on the way to a page that stalls are small. */
+  stall(isStalled) {
+    this.#isStalled = isStalled;
+    for (const upstream of this.#upstreams) isStalled ? upstream.pause() : upstream.resume();
   }
 
   async kill() {
