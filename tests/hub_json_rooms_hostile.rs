@@ -1,7 +1,6 @@
 //! `JsonRooms` and clients that send what they should not.
 
 #![cfg(all(feature = "hub", feature = "json", feature = "test-util"))]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 #[path = "support/rooms.rs"]
 mod rooms;

@@ -100,8 +100,8 @@ export interface Welcome {
 /**
  * Why messages are missing. `"slow"`: this client read too slowly. `"no_history"`: the room keeps none, and the
  * connection was away. The others are told by the server when a room is resumed: `"epoch"` (the server was restarted),
- * `"trimmed"` and `"too_much"` (away for too long), `"unknown"` and `"diverged"` (the position is not in the history), `"withheld"` (messages with `others`
- * are not replayed, because they may have left out this member).
+ * `"trimmed"` and `"too_much"` (away for too long), `"unknown"` and `"diverged"` (the position is not in the history), `"withheld"` (the server sent
+ * messages to all but one member, and may have left out this one).
  */
 export type GapReason = "slow" | "no_history" | "withheld" | "epoch" | "trimmed" | "unknown" | "diverged" | "too_much" | (string & {});
 
@@ -140,7 +140,7 @@ export interface JoinOptions<Data = unknown, Value = unknown> {
 }
 
 export interface SendOptions {
-  /** Not to this member. For fleeting messages: a replay may withhold others, which is told as a gap. */
+  /** Not to this member: for a page that shows its own messages by itself. A replay does not bring them, either. */
   others?: boolean;
   /** Not kept in the history, and never queued: for what is over in a moment, such as typing. */
   fleeting?: boolean;

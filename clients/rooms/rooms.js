@@ -300,7 +300,7 @@ function makeRoom(name, options, link) {
   const take = (message) => {
     if (!isJoined) return;
     if ("data" in message) receive(message);
-    else if (message.gap) call(onGap, message.gap);
+    else if (message.gap) gap(message.gap);
     else if (message.left_room) end(message.left_room, true);
     else if (message.error) call(onError, new RoomsError(message.error));
     else roster(message);
@@ -317,7 +317,18 @@ function makeRoom(name, options, link) {
       if (isOwn && !isKnown) isKnown = confirm(by, position, data);
     }
     if (!isKnown) call(onMessage, { data, by, key, at: position, own: isOwn, past: isPast });
-    if (isPast && !--past) settle();
+    if (isPast) passed(1);
+  };
+
+  const gap = (told) => {
+    call(onGap, told);
+    // It stands in the place of messages that were announced.
+    if (past > 0) passed(told.lost);
+  };
+
+  const passed = (messages) => {
+    past = Math.max(0, past - messages);
+    if (!past) settle();
   };
 
   /** An own message has come: it was sent. Returns whether the page shows it already. */

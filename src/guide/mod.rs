@@ -1,7 +1,7 @@
 //! The guide: one page for each task. Its code is tested.
 //!
 //! - Begin: [`start`], [`handlers`], [`authentication`].
-//! - Send and receive: [`messages`], [`sending`], [`push_only`], [`rooms`], [`pages`], [`ends`].
+//! - Send and receive: [`messages`], [`sending`], [`push_only`], [`rooms`], [`json_rooms`], [`pages`], [`ends`].
 //! - In production: [`limits`], [`layers`], [`http2`], [`proxies`], [`shutdown`], [`logs_and_metrics`], [`security`].
 //! - Tests, and failures: [`testing`], [`when_it_does_not_connect`].
 //! - From another crate: [`from_axum`], [`from_tungstenite`], [`from_ws`].
@@ -35,6 +35,7 @@ pub mod from_tungstenite;
 pub mod from_ws;
 pub mod handlers;
 pub mod http2;
+pub mod json_rooms;
 pub mod layers;
 pub mod limits;
 pub mod logs_and_metrics;

@@ -20,7 +20,8 @@
 //! # }
 //! ```
 //!
-//! The membership ends when the handler returns, and at the latest when the connection ends.
+//! The membership ends when the handler returns, and at the latest when the connection ends. So keep it in a variable:
+//! `let _ = room.join(..).await?` leaves at once.
 //! `hub.room("lobby").send(..)` works from any task and thread, also outside of a handler. Joining and sending never
 //! wait for a socket.
 //!
@@ -59,6 +60,11 @@
 //!
 //! With the envelope `Json` the members hear of each other: who joins gets a list, and changes are gathered for 200 ms.
 //! In a room of more than 1,000 members, only their number is sent.
+//!
+//! # Rooms for pages
+//!
+//! A page or an app needs a protocol: to join, to send, to resume. [`json_rooms`](super::json_rooms) is one, with its
+//! handler.
 //!
 //! # What it holds
 //!

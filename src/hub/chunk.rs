@@ -19,7 +19,7 @@ use crate::{
         Link, Offered, Turn,
         sync::{AtomicBool, Mutex, MutexGuard},
     },
-    words::{CloseCode, CloseFrame},
+    words::{CloseCode, CloseFrame, catch_panic},
 };
 
 /// The members of a chunk.
@@ -112,11 +112,14 @@ pub struct Lag {
     pub lost: u64,
 }
 
+/// Why a member is closed.
+type Closing = (CloseCode, &'static str);
+
 /// What has to be done without the locks.
 #[derive(Debug)]
 pub(super) struct After<T> {
     wakers: Vec<Waker>,
-    left: Vec<(Arc<Member<T>>, Option<(CloseCode, &'static str)>)>,
+    left: Vec<(Arc<Member<T>>, Option<Closing>)>,
     /// Payloads may run code of the user when they are dropped.
     pub(super) entries: Vec<Logged<T>>,
     pub(super) tally: Tally,
@@ -139,7 +142,10 @@ impl<T> Default for After<T> {
 impl<T: Send + Sync + 'static> After<T> {
     /// Wakes connections, and removes members that are gone or too slow.
     pub(super) fn run(&mut self) {
-        self.wakers.drain(..).for_each(Waker::wake);
+        for waker in self.wakers.drain(..) {
+            // One that panics must not keep the others asleep.
+            let _ = catch_panic(|| waker.wake());
+        }
         for (member, close) in self.left.drain(..) {
             let has_left = member.leave(LeaveReason::Closed);
             if let (Some((code, reason)), true) = (close, has_left) {

@@ -33,7 +33,8 @@ pub struct HubCounts {
     pub superseded: u64,
     /// Messages that still waited when their member left.
     pub unsent: u64,
-    /// Messages that wait for members that are behind.
+    /// Messages that wait for members that are behind, and those that such members have missed and that are not in
+    /// `lost` yet.
     pub waiting: u64,
     /// Members that joined.
     pub joined: u64,

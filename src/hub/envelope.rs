@@ -60,8 +60,8 @@ impl Plain {
 /// | the room has become smaller again | `{"room":"a","members":[…]}` |
 /// | messages were lost | `{"room":"a","gap":{"lost":12,"reason":"slow"}}` |
 ///
-/// `data` is the text of the message, which has to be JSON ([`PublishError::NotJson`]). A binary message is passed on
-/// as it is. `key` is left out if there is none. `value` is what the function makes of a member's value; if that is no
+/// `data` is the text of the message, which has to be JSON, with at most 124 lists and objects in each other
+/// ([`PublishError::NotJson`]). A binary message is passed on as it is. `key` is left out if there is none. `value` is what the function makes of a member's value; if that is no
 /// JSON, or the function panics, it is `null`.
 ///
 /// What members hear about each other is gathered for [`presence_interval`](super::RoomConfig::presence_interval): a
@@ -81,7 +81,8 @@ pub struct Json<T> {
 }
 
 impl<T> Json<T> {
-    /// Makes the envelope. `value` turns a member's value into JSON.
+    /// Makes the envelope. `value` turns a member's value into JSON. It is called without a lock, once for each message
+    /// that names the member, and may use the hub.
     pub fn new(value: impl Fn(&T) -> String + Send + Sync + 'static) -> Self {
         Self {
             value: Arc::new(value),

@@ -47,8 +47,8 @@ pub enum PublishError {
         /// The largest length in bytes.
         max: usize,
     },
-    /// The room's envelope is [`Json`](super::Json), and the text is not JSON. Inserted as it is, it could forge the
-    /// fields of the envelope.
+    /// The room's envelope is [`Json`](super::Json), and the text is not JSON, or too deep. Inserted as it is, it could
+    /// forge the fields of the envelope.
     NotJson,
 }
 

@@ -3,8 +3,9 @@
 //! What a room inserts into its objects is checked: otherwise a text of a client could end the object and forge its
 //! fields.
 
-/// How deep lists and objects may be in each other.
-const MAX_DEPTH: usize = 128;
+/// How deep lists and objects may be in each other. With the three around a value this is 127, the most that
+/// `serde_json` reads: a text must not make the message around it unreadable.
+const MAX_DEPTH: usize = 124;
 
 /// Returns whether a text is one JSON value.
 pub(super) fn is_json(text: &str) -> bool {
@@ -44,11 +45,14 @@ impl Rest<'_> {
                 _ => None,
             };
             if let Some(end) = begun {
+                if open.len() == MAX_DEPTH {
+                    return false;
+                }
                 self.0 = &self.0[1..];
                 self.spaces();
                 if !self.byte(end) {
                     open.push(end);
-                    if open.len() > MAX_DEPTH || (end == b'}' && !self.name()) {
+                    if end == b'}' && !self.name() {
                         return false;
                     }
                     continue;
@@ -239,5 +243,94 @@ mod tests {
         push_string(&mut out, "a\"b\\c\n\u{1}é");
         assert_eq!(out, "\"a\\\"b\\\\c\\u000a\\u0001é\"");
         assert!(is_json(&out));
+    }
+
+    /// A number of xorshift.
+    fn next(random: &mut u64) -> usize {
+        *random ^= *random << 13;
+        *random ^= *random >> 7;
+        *random ^= *random << 17;
+        (*random >> 33) as usize
+    }
+
+    /// Appends a random value.
+    fn push_value(out: &mut String, random: &mut u64, depth: usize) {
+        const SCALARS: [&str; 14] = [
+            "null",
+            "true",
+            "false",
+            "0",
+            "-0",
+            "-12.5e-3",
+            "1E+999",
+            "123456789012345678901234567890",
+            "\"\"",
+            "\"a\u{2028}\"",
+            "\"\\ud800\"",
+            "\"\\u00e9\\/\"",
+            "\"\u{7f}ü\"",
+            "\"\\\"}\"",
+        ];
+        const SPACES: [&str; 5] = ["", "", " ", "\n\t", "\r"];
+        let space = |out: &mut String, random: &mut u64| out.push_str(SPACES[next(random) % 5]);
+        space(out, random);
+        match next(random) % if depth == 0 { 1 } else { 3 } {
+            0 => out.push_str(SCALARS[next(random) % SCALARS.len()]),
+            kind => {
+                out.push(if kind == 1 { '[' } else { '{' });
+                space(out, random);
+                for at in 0..next(random) % 4 {
+                    if at > 0 {
+                        out.push(',');
+                    }
+                    if kind == 2 {
+                        out.push_str(["\"a\":", " \"\" : ", "\"\\n\":"][next(random) % 3]);
+                    }
+                    push_value(out, random, depth - 1);
+                }
+                out.push(if kind == 1 { ']' } else { '}' });
+            }
+        }
+        space(out, random);
+    }
+
+    #[test]
+    fn agrees_with_serde_json() {
+        const PIECES: [&str; 32] = [
+            "{", "}", "[", "]", ",", ":", "\"", "\\", "u", "d800", "n", "0", "1", "-", "+", ".",
+            "e", "E", " ", "\n", "\u{1}", "\u{1f}", "\u{7f}", "ü", "\u{2028}", "null", "true",
+            "\u{feff}", "\u{a0}", "\u{c}", "/", "\"a\":",
+        ];
+        let mut random = 7;
+        let mut valid = 0;
+        for _ in 0..200_000 {
+            let mut text = String::new();
+            push_value(&mut text, &mut random, 4);
+            for _ in 0..next(&mut random) % 3 {
+                // Another piece in the place of up to two characters, or between two.
+                let piece = PIECES[next(&mut random) % PIECES.len()];
+                let from = next(&mut random) % (text.len() + 1);
+                let to = (from + next(&mut random) % 3).min(text.len());
+                if text.is_char_boundary(from) && text.is_char_boundary(to) {
+                    text.replace_range(from..to, piece);
+                }
+            }
+            let expected = serde_json::from_str::<serde::de::IgnoredAny>(&text).is_ok();
+            assert_eq!(is_json(&text), expected, "{text:?}");
+            valid += usize::from(expected);
+        }
+        assert!(
+            (50_000..150_000).contains(&valid),
+            "{valid} of 200,000 are valid"
+        );
+    }
+
+    #[test]
+    fn the_deepest_text_that_is_sent_can_be_read_by_serde_json() {
+        // An object around a list of members around an object with a value.
+        let value = "[".repeat(MAX_DEPTH) + &"]".repeat(MAX_DEPTH);
+        assert!(is_json(&value));
+        let message = format!("{{\"members\":[{{\"value\":{value}}}]}}");
+        serde_json::from_str::<serde_json::Value>(&message).unwrap();
     }
 }

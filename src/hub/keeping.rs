@@ -58,7 +58,7 @@ impl<T> RoomState<T> {
         let is_unused = members.is_unused();
         drop(members);
         if is_gone {
-            self.hub.remove(self);
+            self.end();
         }
         let mut removed = Removed::default();
         let mut log = self.log();
@@ -70,6 +70,19 @@ impl<T> RoomState<T> {
         drop(log);
         drop(removed);
         next
+    }
+
+    /// Ends the room if it is only there for its history. Returns whether it has ended.
+    pub(super) fn abandon(&self) -> bool {
+        let mut members = self.members();
+        let removed = members.is_unused().then(|| self.forget(None));
+        let is_gone = self.end_if_unused(&mut members);
+        drop(members);
+        drop(removed);
+        if is_gone {
+            self.end();
+        }
+        is_gone
     }
 
     /// Determines where a member begins, and the offset of the log at which its replay begins.
@@ -134,14 +147,21 @@ impl<T> RoomState<T> {
     }
 
     pub(super) fn clear_history(&self) {
-        let epoch = self.hub.next_epoch();
+        let removed = self.forget(Some(self.hub.next_epoch()));
+        drop(removed);
+    }
+
+    /// Removes all messages, and begins a new epoch, or ends the history.
+    fn forget(&self, epoch: Option<u64>) -> Removed<T> {
         let mut removed = Removed::default();
         let mut log = self.log();
         if let Some(history) = &mut log.history {
-            history.clear(epoch, self.budget(), &mut removed);
+            history.clear(epoch.unwrap_or(1), self.budget(), &mut removed);
         }
-        drop(log);
-        drop(removed);
+        if epoch.is_none() {
+            log.history = None;
+        }
+        removed
     }
 }
 

@@ -21,7 +21,7 @@ use super::{
     presence::News,
     recovery::{Listener, Replayed},
 };
-use crate::codec::SharedMessage;
+use crate::{codec::SharedMessage, words::catch_panic};
 
 /// The most keys of a room with [`Overflow::Latest`].
 const MAX_KEYS: usize = 1024;
@@ -48,6 +48,17 @@ pub(super) enum Kind<T> {
         news: News<T>,
         message: OnceLock<Option<SharedMessage>>,
     },
+    /// It is being dropped.
+    Gone,
+}
+
+/// Payloads and values may run code of the user when they are dropped, in the task that is the last to have the entry.
+/// If that code panics, the task goes on.
+impl<T> Drop for Entry<T> {
+    fn drop(&mut self) {
+        let kind = mem::replace(&mut self.kind, Kind::Gone);
+        let _ = catch_panic(|| drop(kind));
+    }
 }
 
 impl<T> Entry<T> {
@@ -64,11 +75,9 @@ impl<T> Entry<T> {
         }
     }
 
-    pub(super) fn fleeting(self) -> Self {
-        Self {
-            is_fleeting: true,
-            ..self
-        }
+    pub(super) const fn fleeting(mut self) -> Self {
+        self.is_fleeting = true;
+        self
     }
 
     pub(super) const fn news(news: News<T>) -> Self {
@@ -88,6 +97,7 @@ impl<T> Entry<T> {
         match &self.kind {
             Kind::Message(message) => Some(message),
             Kind::News { message, .. } => message.get()?.as_ref(),
+            Kind::Gone => None,
         }
     }
 
@@ -99,6 +109,7 @@ impl<T> Entry<T> {
         match &self.kind {
             Kind::Message(message) => message.len() + ENTRY,
             Kind::News { news, .. } => news.len() * ENTRY + ENTRY,
+            Kind::Gone => 0,
         }
     }
 }
@@ -434,8 +445,8 @@ impl<T> Log<T> {
     }
 
     fn is_over(&self, limits: Limits<'_>) -> bool {
-        self.entries.len() > limits.messages + self.keys()
-            || self.bytes > limits.bytes + self.keyed_bytes()
+        self.entries.len() > limits.messages.saturating_add(self.keys())
+            || self.bytes > limits.bytes.saturating_add(self.keyed_bytes())
             || limits.all.load(Ordering::Relaxed) > limits.max_all
     }
 

@@ -1,212 +1,24 @@
-//! Joining a room, and the guard that a handler holds while it is a member.
+//! The guard that a handler holds while it is a member.
 
-use std::{
-    fmt,
-    future::{Future, IntoFuture},
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{fmt, sync::Arc};
 
 use super::{
     Room,
     chunk::Lag,
-    error::{JoinError, PublishError},
+    error::PublishError,
     member::{LeaveReason, Member},
     names::{Key, MemberId},
-    paused::PausedJoin,
     position::Position,
     publication::{By, Publication, Sent},
-    recovery::{Recovery, Resume},
-    shared::Shared,
-    state::{Joined, Manner},
+    recovery::Recovery,
+    state::Joined,
 };
-use crate::{
-    socket::{Link, Sender, WebSocket},
-    words::IntoMessage,
-};
-
-/// A connection that can join rooms: a [`WebSocket`] or a [`Sender`]. It cannot be implemented outside of this crate.
-pub trait AsSender: sealed::AsSender {}
-
-mod sealed {
-    #[expect(unnameable_types, reason = "the trait is sealed")]
-    pub trait AsSender {
-        fn as_sender(&self) -> super::Sender;
-    }
-}
-
-impl sealed::AsSender for WebSocket {
-    fn as_sender(&self) -> Sender {
-        self.sender()
-    }
-}
-
-impl sealed::AsSender for Sender {
-    fn as_sender(&self) -> Sender {
-        self.clone()
-    }
-}
-
-impl AsSender for WebSocket {}
-impl AsSender for Sender {}
-
-/// A connection that is about to join a room, from [`Room::join`]. It joins when it is awaited.
-///
-/// # Errors
-///
-/// [`JoinError`]. Nothing has changed then.
-///
-/// # Cancel safety
-///
-/// A future that is dropped before it is ready has joined nothing.
-///
-/// # Panics
-///
-/// Outside of a tokio runtime.
-#[must_use = "it joins when it is awaited"]
-pub struct Join<T = ()> {
-    hub: Arc<Shared<T>>,
-    name: Arc<str>,
-    link: Arc<Link>,
-    value: T,
-    manner: Manner,
-}
-
-impl<T> Join<T> {
-    pub(super) const fn new(
-        hub: Arc<Shared<T>>,
-        name: Arc<str>,
-        link: Arc<Link>,
-        value: T,
-    ) -> Self {
-        Self {
-            hub,
-            name,
-            link,
-            value,
-            manner: Manner {
-                key: None,
-                is_silent: false,
-                is_paused: false,
-                resume: Resume {
-                    position: None,
-                    was: None,
-                    last: 0,
-                },
-            },
-        }
-    }
-
-    /// Sets the key of the user. Members with the same key are one to others: the first one comes, the last one goes.
-    /// So a second tab is no second user.
-    pub fn key(mut self, key: impl Into<Key>) -> Self {
-        self.manner.key = Some(key.into());
-        self
-    }
-
-    /// Joins without being seen: the member receives, and nobody hears of it.
-    pub fn silent(mut self) -> Self {
-        self.manner.is_silent = true;
-        self
-    }
-
-    /// Asks for what came after a position, of a member that was in the room before. The member gets either exactly
-    /// that, in order, or [`Membership::recovery`] is a [`Recovery::Gap`]. Never fails by what the position is, so it
-    /// may come from a client as it is. Rooms need [`RoomConfig::history`](super::RoomConfig::history).
-    ///
-    /// `was` is the member that it was before. Its own messages are left out, and those that had left it out
-    /// ([`Publication::except`], [`Membership::send_others`]). Pass an id only if the handler knows by its own
-    /// authentication that this is the same user, never because the client says so: a client that may choose could read
-    /// what was meant for all but it.
-    ///
-    /// Without `was`, a message that had left out a member is only replayed to a member that has another
-    /// [`key`](Self::key) than that one. Others are not replayed, and counted in [`Recovery::Recovered`]. With the
-    /// envelope [`Json`](super::Json), those that only left out their own sender are replayed to all: `by` names it.
-    ///
-    /// At most 300 messages and 1 MiB of payload are replayed.
-    pub fn resume(mut self, position: impl Into<Position>, was: Option<MemberId>) -> Self {
-        self.manner.resume.position = Some(position.into());
-        self.manner.resume.was = was;
-        self
-    }
-
-    /// Asks for the newest messages of the [history](super::RoomConfig::history) before the new ones: up to `last`, 300,
-    /// and 1 MiB. Together with [`resume`](Self::resume), it counts if that finds a gap.
-    pub fn with_history(mut self, last: usize) -> Self {
-        self.manner.resume.last = last;
-        self
-    }
-
-    /// Joins, but delivers nothing yet: the handler first says something to its client.
-    pub fn paused(self) -> PausedJoin<T> {
-        PausedJoin::new(self)
-    }
-
-    /// Joins now.
-    pub(super) fn now(self, is_paused: bool) -> Result<Joined<T>, JoinError>
-    where
-        T: Send + Sync + 'static,
-    {
-        let Self {
-            hub,
-            name,
-            link,
-            value,
-            mut manner,
-        } = self;
-        manner.is_paused = is_paused;
-        hub.join(&name, &link, Arc::new(value), &manner)
-    }
-}
-
-impl<T: Send + Sync + 'static> IntoFuture for Join<T> {
-    type Output = Result<Membership<T>, JoinError>;
-    type IntoFuture = Joining<T>;
-
-    fn into_future(self) -> Joining<T> {
-        Joining { join: Some(self) }
-    }
-}
-
-impl<T> fmt::Debug for Join<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Join")
-            .field("room", &self.name)
-            .field("key", &self.manner.key)
-            .field("silent", &self.manner.is_silent)
-            .field("resume", &self.manner.resume.position)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The future of a [`Join`].
-#[must_use = "futures do nothing unless they are polled"]
-pub struct Joining<T> {
-    join: Option<Join<T>>,
-}
-
-// The value is never pinned.
-impl<T> Unpin for Joining<T> {}
-
-impl<T: Send + Sync + 'static> Future for Joining<T> {
-    type Output = Result<Membership<T>, JoinError>;
-
-    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(join) = self.join.take() else {
-            return Poll::Pending;
-        };
-        Poll::Ready(join.now(false).map(Membership::new))
-    }
-}
-
-impl<T> fmt::Debug for Joining<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Joining").finish_non_exhaustive()
-    }
-}
+use crate::words::IntoMessage;
 
 /// A connection's membership in a room. Dropping it leaves the room.
+///
+/// Keep it in a variable: `let _lobby = room.join(&socket, ()).await?` stays until the end of the scope, but
+/// `let _ = room.join(&socket, ()).await?` leaves at once. [`keep`](Self::keep) needs no variable.
 ///
 /// A membership also ends with its connection, even if the handler still runs; by [`Room::remove`]; and by
 /// [`Overflow::Disconnect`](super::Overflow::Disconnect). Whichever comes first counts, and the guard then does nothing.
@@ -298,6 +110,9 @@ impl<T: Send + Sync + 'static> Membership<T> {
 
     /// Sets the member's value, and tells others of it. Returns whether it still is a member. The old value is dropped
     /// once nobody uses it.
+    ///
+    /// Of members with the same [key](Join::key), others see the value of the oldest one. That of another one is seen
+    /// once the older ones have left.
     pub fn set(&self, value: T) -> bool {
         self.member.room().set(self.id(), Arc::new(value))
     }
@@ -328,7 +143,7 @@ impl<T: Send + Sync + 'static> Membership<T> {
                 if let Some(reason) = member.left() {
                     return reason;
                 }
-                if let Some(end) = member.room().end(&member) {
+                if let Some(end) = member.room().ends.of(&member) {
                     let ending = end.notified();
                     if member.left().is_none() {
                         ending.await;

@@ -34,12 +34,16 @@
 //! away [resumes](Join::resume) at the last one that it knows, and gets either exactly what it has missed, or is told
 //! that it may have missed something, and why: [`Recovery`].
 //!
+//! # Rooms for pages
+//!
+//! With the feature `json`, `JsonRooms` is a complete handler: clients join rooms and send to them in JSON, and two
+//! functions of the application decide on who may. Its protocol is a page of the guide.
+//!
 //! # Files
 //!
 //! | File | Holds |
 //! | --- | --- |
-//! | `room`, `membership`, `publication` | what handlers use |
-//! | `paused` | joining without getting anything yet |
+//! | `room`, `join`, `membership`, `paused`, `publication` | what handlers use |
 //! | `config`, `error`, `names`, `counts` | settings, errors, names, counts |
 //! | `shared` | the rooms by name |
 //! | `state` | a room, and the ways through its locks |
@@ -47,10 +51,11 @@
 //! | `chunk` | up to 128 members, and where in the log each of them is |
 //! | `history`, `position`, `recovery`, `past` | what is kept for members that come back |
 //! | `keeping`, `sweep` | keeping it in rooms, and forgetting it |
-//! | `member` | a connection in a room, which its connection wakes |
+//! | `member`, `ends` | a connection in a room, which its connection wakes; who waits for its end |
 //! | `tasks` | delivering, and telling members of changes |
 //! | `roster`, `presence`, `watch` | who is there |
 //! | `envelope`, `json` | how members see all of that |
+//! | `json_rooms` | the handler, made of the public items: `request` reads, `session` does, `answer` writes |
 
 #![cfg_attr(
     all(test, tower_websocket_loom),
@@ -60,9 +65,11 @@
 mod chunk;
 mod config;
 mod counts;
+mod ends;
 mod envelope;
 mod error;
 mod history;
+mod join;
 mod json;
 #[cfg(feature = "json")]
 mod json_rooms;
@@ -101,11 +108,12 @@ pub use self::{
     envelope::{Envelope, Json, Plain},
     error::{HistoryError, JoinError, PublishError},
     history::History,
+    join::{AsSender, Join, Joining, PausedJoin, PausedJoining},
     member::LeaveReason,
-    membership::{AsSender, Join, Joining, Membership},
+    membership::Membership,
     names::{Key, MemberId},
     past::Past,
-    paused::{Paused, PausedJoin, PausedJoining},
+    paused::Paused,
     position::Position,
     presence::{Presence, Roster},
     publication::{Publication, Sent},

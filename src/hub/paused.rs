@@ -1,91 +1,11 @@
 //! A member that gets nothing until it is started.
 
-use std::{
-    fmt,
-    future::{Future, IntoFuture},
-    pin::Pin,
-    task::{Context, Poll},
-};
+use std::fmt;
 
 use super::{
-    error::JoinError,
-    membership::{Join, Membership},
-    names::MemberId,
-    past::Past,
-    position::Position,
-    presence::Roster,
-    recovery::Recovery,
-    room::Room,
+    Room, membership::Membership, names::MemberId, past::Past, position::Position,
+    presence::Roster, recovery::Recovery, state::Joined,
 };
-
-/// A connection that is about to join a room, from [`Join::paused`]. It joins when it is awaited.
-///
-/// # Errors
-///
-/// [`JoinError`]. Nothing has changed then.
-///
-/// # Cancel safety
-///
-/// A future that is dropped before it is ready has joined nothing.
-///
-/// # Panics
-///
-/// Outside of a tokio runtime.
-#[must_use = "it joins when it is awaited"]
-pub struct PausedJoin<T = ()>(Join<T>);
-
-impl<T> PausedJoin<T> {
-    pub(super) const fn new(join: Join<T>) -> Self {
-        Self(join)
-    }
-}
-
-impl<T: Send + Sync + 'static> IntoFuture for PausedJoin<T> {
-    type Output = Result<Paused<T>, JoinError>;
-    type IntoFuture = PausedJoining<T>;
-
-    fn into_future(self) -> PausedJoining<T> {
-        PausedJoining(Some(self.0))
-    }
-}
-
-impl<T> fmt::Debug for PausedJoin<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("PausedJoin").field(&self.0).finish()
-    }
-}
-
-/// The future of a [`PausedJoin`].
-#[must_use = "futures do nothing unless they are polled"]
-pub struct PausedJoining<T>(Option<Join<T>>);
-
-// The value is never pinned.
-impl<T> Unpin for PausedJoining<T> {}
-
-impl<T: Send + Sync + 'static> Future for PausedJoining<T> {
-    type Output = Result<Paused<T>, JoinError>;
-
-    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(join) = self.0.take() else {
-            return Poll::Pending;
-        };
-        let joined = join.now(true);
-        Poll::Ready(joined.map(|mut joined| {
-            let roster = joined.roster.take();
-            Paused {
-                roster: roster.unwrap_or_else(|| Roster::new(Vec::new())),
-                replayed: joined.replayed,
-                membership: Membership::new(joined),
-            }
-        }))
-    }
-}
-
-impl<T> fmt::Debug for PausedJoining<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("PausedJoining").finish_non_exhaustive()
-    }
-}
 
 /// A member that gets nothing until it is [started](Self::start). What the handler sends meanwhile comes first.
 ///
@@ -124,6 +44,15 @@ pub struct Paused<T: Send + Sync + 'static = ()> {
 }
 
 impl<T: Send + Sync + 'static> Paused<T> {
+    pub(super) fn new(mut joined: Joined<T>) -> Self {
+        let roster = joined.roster.take();
+        Self {
+            roster: roster.unwrap_or_else(|| Roster::new(Vec::new())),
+            replayed: joined.replayed,
+            membership: Membership::new(joined),
+        }
+    }
+
     /// Returns the member.
     #[must_use]
     pub fn id(&self) -> MemberId {
@@ -162,7 +91,7 @@ impl<T: Send + Sync + 'static> Paused<T> {
     }
 
     /// Takes the messages that it would get again, the oldest first: what it has missed, or the newest ones by
-    /// [`Join::with_history`]. [`start`](Self::start) then goes on with what came after the join. For a handler that
+    /// [`Join::with_history`](super::Join::with_history). [`start`](Self::start) then goes on with what came after the join. For a handler that
     /// sends them in another form.
     ///
     /// If some of them have left the history since the join, these are lost, and the member is told when it is started.

@@ -5,8 +5,8 @@ use std::{fmt, sync::Arc};
 use super::{
     counts::HubCounts,
     error::{HistoryError, JoinError, PublishError},
+    join::{AsSender, Join},
     member::LeaveReason,
-    membership::{AsSender, Join},
     names::{MemberId, is_name},
     past::Past,
     position::Position,
@@ -21,6 +21,9 @@ use crate::words::IntoMessage;
 /// A room of a [`Hub`](super::Hub), by its name. Cheap to clone.
 ///
 /// A room comes into being when somebody joins or watches it, and ends when nobody does. A handle makes nothing.
+///
+/// The tasks that deliver run on the tokio runtime of the first member or watch. After that runtime has ended, those who
+/// send, join and leave do their work.
 pub struct Room<T = ()> {
     hub: Arc<Shared<T>>,
     name: Arc<str>,
@@ -114,7 +117,7 @@ impl<T: Send + Sync + 'static> Room<T> {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime.
+    /// Outside of a tokio runtime, if the room has no member and no watch yet.
     pub fn watch(&self) -> Result<Watch<T>, JoinError> {
         self.hub.watch(&self.name)
     }

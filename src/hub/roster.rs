@@ -14,7 +14,7 @@ use super::{
     presence::{News, Presence, Roster},
     watch::{Event, Queue},
 };
-use crate::time::Moment;
+use crate::{time::Moment, words::catch_panic};
 
 /// Everything that a room knows about its members. One lock guards it.
 pub(super) struct Members<T> {
@@ -76,9 +76,14 @@ impl<T> Default for Aside<T> {
 }
 
 impl<T> Aside<T> {
+    /// One waker or value that panics does not harm the others.
     pub(super) fn run(self) {
-        self.wakers.into_iter().for_each(Waker::wake);
-        drop(self.events);
+        for waker in self.wakers {
+            let _ = catch_panic(|| waker.wake());
+        }
+        for event in self.events.into_iter().flatten() {
+            let _ = catch_panic(|| drop(event));
+        }
     }
 }
 

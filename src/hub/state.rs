@@ -4,19 +4,18 @@
 //! called, and payloads and values are dropped, after all are released.
 
 use std::{
-    collections::HashMap,
+    cell::Cell,
     fmt, mem,
     sync::{Arc, PoisonError},
     task::Waker,
 };
-
-use tokio::sync::Notify;
 
 use super::{
     Shared,
     chunk::{After, BATCH, Chunk, Lag, Notice, Progress, SEATS, Seat},
     config::{Overflow, RoomConfig},
     counts::{Counters, HubCounts, add},
+    ends::Ends,
     error::{JoinError, PublishError},
     history::{Cut, Window},
     log::{Entry, Kind, Limits, Log, Reach, Removed, Replay},
@@ -36,8 +35,14 @@ use crate::{
         Entered, Link, now,
         sync::{Mutex, MutexGuard},
     },
-    words::CloseCode,
+    words::{CloseCode, catch_panic},
 };
+
+thread_local! {
+    /// The user's code runs in this thread and makes a part of a message. It may send, but then must not wait for
+    /// messages to be made.
+    static IS_PREPARING: Cell<bool> = const { Cell::new(false) };
+}
 
 pub(super) struct RoomState<T> {
     pub(super) hub: Arc<Shared<T>>,
@@ -47,8 +52,7 @@ pub(super) struct RoomState<T> {
     log: Mutex<Log<T>>,
     pub(super) counts: Counters,
     pub(super) tasks: Tasks,
-    /// Who waits for the end of a membership.
-    ends: Ends,
+    pub(super) ends: Ends,
 }
 
 /// Closes a member that cannot be told that it has missed messages.
@@ -75,9 +79,6 @@ pub(super) struct Joined<T> {
     /// Who is there, if it is paused.
     pub(super) roster: Option<Roster<T>>,
 }
-
-/// Notified when the member leaves. The lock is taken without any other one.
-type Ends = std::sync::Mutex<HashMap<MemberId, Arc<Notify>>>;
 
 /// The result of joining a room that may just have been removed.
 pub(super) enum Joining<T> {
@@ -128,18 +129,6 @@ impl<T> RoomState<T> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn ends(&self) -> std::sync::MutexGuard<'_, HashMap<MemberId, Arc<Notify>>> {
-        self.ends.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// Returns what is notified when the member leaves, or `None` if it has left.
-    pub(super) fn end(&self, member: &Member<T>) -> Option<Arc<Notify>> {
-        // The reason is set before the lock is taken to notify.
-        let mut ends = self.ends();
-        let is_member = member.left().is_none();
-        is_member.then(|| Arc::clone(ends.entry(member.id()).or_default()))
-    }
-
     fn limits(&self) -> Limits<'_> {
         let (messages, bytes) = self.config.backlog;
         Limits {
@@ -185,7 +174,7 @@ impl<T> RoomState<T> {
         drop(members);
         drop(watch);
         if is_gone {
-            self.hub.remove(self);
+            self.end();
         }
     }
 
@@ -195,18 +184,23 @@ impl<T> RoomState<T> {
         let is_gone = self.end_if_unused(&mut members);
         drop(members);
         if is_gone {
-            self.hub.remove(self);
+            self.end();
         }
     }
 
-    /// Marks a room that nobody needs. Returns whether it has to be removed from the hub.
+    /// Marks a room that nobody needs. Returns whether it has to [end](Self::end).
     pub(super) fn end_if_unused(&self, members: &mut Members<T>) -> bool {
         if !members.is_unused() || members.is_gone || !self.end_history() {
             return false;
         }
         members.is_gone = true;
-        self.tasks.cancel();
         true
+    }
+
+    /// Removes the room from the hub.
+    pub(super) fn end(&self) {
+        self.tasks.cancel();
+        self.hub.remove(self);
     }
 }
 
@@ -252,8 +246,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         if has_news {
             members.gathered.wants_roster = true;
         }
-        self.tell_later(&mut members);
-        drop(members);
+        self.tell_later(members);
         aside.run();
         drop(removed);
         add(&self.counts.joined, 1);
@@ -376,21 +369,20 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         drop(log);
         drop(seats);
         let is_gone = self.end_if_unused(&mut members);
-        if !is_gone {
-            self.tell_later(&mut members);
+        match is_gone {
+            true => drop(members),
+            false => self.tell_later(members),
         }
-        drop(members);
         member.link().leave_room(member.ticket());
         member.set_left(reason);
-        let end = self.ends().remove(&id);
-        if let Some(end) = end {
-            end.notify_waiters();
+        let _ = catch_panic(|| self.ends.notify(id));
+        if is_gone {
+            self.end();
         }
         aside.run();
-        drop((removed, seat, value, replay));
-        if is_gone {
-            self.hub.remove(self);
-        }
+        drop((removed, seat, replay));
+        // The connection may have to leave other rooms, too.
+        let _ = catch_panic(|| drop(value));
         true
     }
 
@@ -404,8 +396,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         let mut members = self.members();
         let is_member = members.has(id);
         let old = members.set(id, value, &mut aside);
-        self.tell_later(&mut members);
-        drop(members);
+        self.tell_later(members);
         aside.run();
         drop(old);
         is_member
@@ -480,7 +471,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         let waits_for_chunks = log.trim(self.limits(), &mut removed);
         drop(log);
         drop(removed);
-        if waits_for_chunks {
+        if waits_for_chunks && !IS_PREPARING.get() {
             // This task is faster than those of the chunks, so it does their work.
             for chunk in chunks.iter() {
                 while self.deliver(chunk) {}
@@ -600,7 +591,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         if after.wants_roster {
             let mut members = self.members();
             members.gathered.wants_roster = true;
-            self.tell_later(&mut members);
+            self.tell_later(members);
         }
     }
 
@@ -608,7 +599,10 @@ impl<T: Send + Sync + 'static> RoomState<T> {
     fn prepare(&self, entry: &Entry<T>) {
         if let Kind::News { news, message } = &entry.kind {
             message.get_or_init(|| {
-                let message = self.config.form.news(&self.name, news)?;
+                let was_preparing = IS_PREPARING.replace(true);
+                let message = self.config.form.news(&self.name, news);
+                IS_PREPARING.set(was_preparing);
+                let message = message?;
                 add(&self.counts.presence_messages, 1);
                 add(&self.hub.counts.presence_messages, 1);
                 Some(SharedMessage::new(message))
@@ -616,15 +610,21 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         }
     }
 
-    /// Has the members told of changes once it is time.
-    fn tell_later(self: &Arc<Self>, members: &mut Members<T>) {
+    /// Has the members told of changes once it is time. Releases the lock: a runtime that has ended drops the task at
+    /// once, which then tells them.
+    fn tell_later(self: &Arc<Self>, mut members: MutexGuard<'_, Members<T>>) {
         if !self.config.form.has_news() {
             members.forget_changes();
             return;
         }
         if members.has_news() && !mem::replace(&mut members.gathered.is_due, true) {
             let wait = members.wait(self.config.presence_interval, now());
+            drop(members);
             self.tasks.tell(Arc::clone(self), wait);
+            let is_gone = self.members().is_gone;
+            if is_gone {
+                self.tasks.cancel();
+            }
         }
     }
 

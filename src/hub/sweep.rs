@@ -109,21 +109,38 @@ impl<T> Sweep<T> {
 
 /// Sweeps until there is no room with history.
 pub(super) async fn sweep<T>(shared: Arc<Shared<T>>) {
-    let _running = Running(&shared.sweep);
+    let mut running = Running {
+        sweep: &shared.sweep,
+        is_complete: false,
+    };
     while let Some(next) = shared.sweep.run() {
         let next = Instant::from(next).into();
         let _ = timeout_at(next, shared.sweep.earlier.notified()).await;
     }
+    running.is_complete = true;
 }
 
-/// Lets the next room spawn a task if this one is dropped with its runtime.
-struct Running<'a, T>(&'a Sweep<T>);
+/// The task. If it is dropped with its runtime, the rooms end that nobody would sweep any more. Those with members are
+/// swept by the task that the next room spawns.
+struct Running<'a, T> {
+    sweep: &'a Sweep<T>,
+    is_complete: bool,
+}
 
 impl<T> Drop for Running<'_, T> {
     fn drop(&mut self) {
-        let mut rooms = self.0.rooms();
-        if !rooms.due.is_empty() {
-            rooms.is_running = false;
+        if self.is_complete {
+            return;
+        }
+        let mut rooms = self.sweep.rooms();
+        rooms.is_running = false;
+        let due = std::mem::take(&mut rooms.due);
+        drop(rooms);
+        for due in due {
+            let room = due.0.room.upgrade();
+            if room.is_some_and(|room| !room.abandon()) {
+                self.sweep.rooms().due.push(due);
+            }
         }
     }
 }

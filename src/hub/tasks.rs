@@ -1,4 +1,7 @@
 //! The tasks of a room: they end when there is nothing to do.
+//!
+//! A runtime that ends drops its tasks, also those that are spawned on it later. The members of the room may have other
+//! runtimes, so a task that is dropped does its work at once.
 
 use std::{
     sync::{Arc, PoisonError},
@@ -39,22 +42,22 @@ impl Tasks {
         room: &Arc<RoomState<T>>,
         chunk: &Arc<Chunk<T>>,
     ) {
-        let (room, chunk) = (Arc::clone(room), Arc::clone(chunk));
-        self.runtime.spawn(async move {
-            chunk.begin();
-            while room.deliver(&chunk) {
-                yield_now().await;
-            }
-        });
+        let delivery = Delivery {
+            room: Arc::clone(room),
+            chunk: Arc::clone(chunk),
+            is_complete: false,
+        };
+        self.runtime.spawn(delivery.run());
     }
 
-    /// Tells the members of changes after a while.
+    /// Tells the members of changes after a while. The caller has no lock of the room.
     pub(super) fn tell<T: Send + Sync + 'static>(&self, room: Arc<RoomState<T>>, wait: Duration) {
+        let telling = Telling(room);
         let task = self.runtime.spawn(async move {
             if !wait.is_zero() {
                 sleep(wait).await;
             }
-            room.tell();
+            drop(telling);
         });
         let mut telling = self.telling.lock().unwrap_or_else(PoisonError::into_inner);
         *telling = Some(task.abort_handle());
@@ -73,5 +76,40 @@ impl Tasks {
         if let Some(task) = task {
             task.abort();
         }
+    }
+}
+
+/// The work of a task that delivers. The publishers rely on it once it is spawned.
+struct Delivery<T: Send + Sync + 'static> {
+    room: Arc<RoomState<T>>,
+    chunk: Arc<Chunk<T>>,
+    is_complete: bool,
+}
+
+impl<T: Send + Sync + 'static> Delivery<T> {
+    async fn run(mut self) {
+        self.chunk.begin();
+        while self.room.deliver(&self.chunk) {
+            yield_now().await;
+        }
+        self.is_complete = true;
+    }
+}
+
+impl<T: Send + Sync + 'static> Drop for Delivery<T> {
+    fn drop(&mut self) {
+        if !self.is_complete {
+            self.chunk.begin();
+            while self.room.deliver(&self.chunk) {}
+        }
+    }
+}
+
+/// Tells the members of changes when it is dropped. Does nothing in a room that is gone.
+struct Telling<T: Send + Sync + 'static>(Arc<RoomState<T>>);
+
+impl<T: Send + Sync + 'static> Drop for Telling<T> {
+    fn drop(&mut self) {
+        self.0.tell();
     }
 }

@@ -377,6 +377,19 @@ export const resuming = {
     await world.welcome("tea", { at: "e2-0", recovery: "gap", reason: "epoch" });
     equal([room.at, world.told()], ["e2-0", [["welcome", "gap"], ["gap", "epoch"]]]);
   },
+  "a gap takes the place of messages in a replay": async (world) => {
+    const seen = [];
+    const { room } = await inRoom(world, { onMessage: ({ data, past }) => seen.push([data, past]) });
+    const sent = outcome(room.send("x"));
+    await reconnect(world);
+    await world.welcome("tea", { at: "p4", recovery: "recovered", messages: 4 });
+    await world.say(message("p1", 1), { room: "tea", gap: { lost: 2, reason: "slow" } }, message("p4", 4), message("p5", 5));
+    equal([seen, await sent], [[[1, true], [4, true], [5, false]], "unknown"]);
+    await reconnect(world);
+    await world.welcome("tea", { at: "p9", recovery: "recovered", messages: 1 });
+    await world.say({ room: "tea", gap: { lost: 3, reason: "slow" } }, message("p10", 10));
+    equal(seen.at(-1), [10, false]);
+  },
   "messages that a replay withholds are a gap": async (world) => {
     await inRoom(world);
     await reconnect(world);

@@ -101,9 +101,11 @@ impl Link {
             }
             _ => None,
         };
+        // What rooms have queued counts until it is written, also for later memberships.
+        let written = state.sent() - state.unwritten().messages as u64;
         let all = state
             .rooms
-            .take_if(|rooms| rooms.memberships.is_empty() && rooms.queued.is_empty());
+            .take_if(|rooms| rooms.memberships.is_empty() && rooms.last <= written);
         drop(state);
         drop((left, behind, all));
     }
