@@ -1,11 +1,11 @@
 //! The limits and timeouts of a connection.
 
-use std::{fmt, sync::Arc, time::Duration};
+use std::{fmt, time::Duration};
 
 use http::{HeaderMap, HeaderValue, header::SEC_WEBSOCKET_EXTENSIONS};
 
 use crate::{
-    codec::{Bound, Deflate, Deflation, HasLimits, Limits},
+    codec::{Bound, Deflate, Deflation, Limits},
     handshake::extension::Unacceptable,
     time::{
         Moment,
@@ -438,6 +438,10 @@ impl Config {
         self.inbox
     }
 
+    pub(crate) const fn limits(&self) -> Limits {
+        self.limits
+    }
+
     pub(crate) const fn outbox(&self) -> Bound {
         self.outbox
     }
@@ -468,13 +472,6 @@ impl Config {
 
     pub(crate) const fn close_limit(&self) -> Duration {
         self.close_timeout
-    }
-}
-
-// A decoder shares the configuration instead of copying its limits.
-impl HasLimits for Arc<Config> {
-    fn limits(&self) -> &Limits {
-        &self.limits
     }
 }
 
@@ -544,7 +541,7 @@ mod tests {
 
     #[test]
     fn as_ref_of_a_shared_configuration_needs_no_type() {
-        let shared = Arc::new(Config::new());
+        let shared = std::sync::Arc::new(Config::new());
         // This does not compile if the crate implements `AsRef` of another type for `Arc<Config>`.
         let own = shared.as_ref().clone().max_inbox(1, 1);
         assert_eq!(own.inbox.messages, 1);

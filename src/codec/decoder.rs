@@ -8,7 +8,7 @@ use crate::{
 };
 
 use super::{
-    Control, HasLimits, Limits, Mask, Role, Violation,
+    Control, Limits, Mask, Role, Violation,
     assembly::{Assembly, WholeMessage},
     buffers::CHUNK,
     chunks::ReadBuffers,
@@ -34,21 +34,19 @@ pub(crate) enum Event {
     Close(Option<CloseFrame>),
 }
 
-/// The rules for the peer of a connection. `L` owns or shares the limits.
+/// The rules for the peer of a connection.
 #[derive(Clone, Copy, Debug)]
-pub(crate) struct Rules<L = Limits> {
+pub(crate) struct Rules {
     pub(crate) role: Role,
-    pub(crate) limits: L,
+    pub(crate) limits: Limits,
     /// The terms of compression, if it was agreed on.
     pub(crate) deflation: Option<Deflation>,
 }
 
 /// The receiving half of a connection.
-///
-/// `L` owns or shares the limits, so that each connection needs no copy of them.
-pub(crate) struct Decoder<L = Limits> {
+pub(crate) struct Decoder {
     role: Role,
-    limits: L,
+    limits: Limits,
     /// The message in progress.
     message: Option<Box<Assembly>>,
     stage: Stage,
@@ -83,9 +81,9 @@ impl Default for Stage {
     }
 }
 
-impl<L: HasLimits> Decoder<L> {
+impl Decoder {
     /// Makes the decoder of a new connection.
-    pub(crate) fn new(rules: Rules<L>) -> Self {
+    pub(crate) fn new(rules: Rules) -> Self {
         Self {
             role: rules.role,
             limits: rules.limits,
@@ -128,17 +126,12 @@ impl<L: HasLimits> Decoder<L> {
         if self.role != Role::Server || !self.is_between_messages() {
             return None;
         }
-        let limits = self.limits();
+        let limits = &self.limits;
         let limit = limits.message.min(limits.frame);
         let (kind, mask, start, len) = head::parse_fast(input)?;
         let payload = input.get(start..start + len).filter(|_| len <= limit)?;
         *input = &input[start + len..];
         Some(WholeMessage::new(kind, payload, mask))
-    }
-
-    #[inline]
-    pub(super) fn limits(&self) -> &Limits {
-        self.limits.limits()
     }
 
     /// Returns whether messages may be compressed.
@@ -192,7 +185,7 @@ impl<L: HasLimits> Decoder<L> {
         if self.is_between_messages() {
             self.deadline = None;
         } else if self.deadline.is_none() {
-            self.deadline = Some(now + self.limits().assembly);
+            self.deadline = Some(now + self.limits.assembly);
         }
     }
 
@@ -224,7 +217,7 @@ impl<L: HasLimits> Decoder<L> {
                     let message = self.message.as_ref().map(|message| message.progress());
                     let rules = HeadRules {
                         role: self.role,
-                        limits: self.limits.limits(),
+                        limits: &self.limits,
                         compression: self.inflation.is_some(),
                     };
                     let Some(head) = partial.take(input, rules, message)? else {
@@ -302,7 +295,7 @@ impl<L: HasLimits> Decoder<L> {
         else {
             return self.join();
         };
-        let limits = self.limits.limits();
+        let limits = &self.limits;
         // A message is compressed only if that was agreed on.
         match &mut self.inflation {
             Some(inflation) if message.is_compressed() => {
@@ -464,10 +457,10 @@ fn split_front<'a>(input: &mut &'a [u8], len: usize) -> &'a [u8] {
 }
 
 // Payloads must not appear in logs, so the message in progress is not shown.
-impl<L: HasLimits> fmt::Debug for Decoder<L> {
+impl fmt::Debug for Decoder {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Decoder")
-            .field("limits", self.limits.limits())
+            .field("limits", &self.limits)
             .field("between_messages", &self.is_between_messages())
             .field("deadline", &self.deadline)
             .finish_non_exhaustive()

@@ -35,8 +35,8 @@ pub(super) struct Frames {
     pub(super) segments: Segments,
     /// The collected small frames. Parts of it are written before and between the segments.
     pub(super) tail: Vec<u8>,
-    /// Messages that end in the tail after the last segment.
-    tail_messages: u32,
+    /// Queued messages that end in the segments, or in the tail before a segment. The others end in the tail behind them.
+    before_tail: usize,
     /// The number of bytes of the tail that are written.
     tail_written: usize,
     load: Load,
@@ -78,11 +78,16 @@ impl Frames {
         &self.tail[self.tail_written..]
     }
 
+    /// Returns the number of messages that end in the tail after the last segment.
+    const fn tail_messages(&self) -> u32 {
+        (self.load.messages - self.before_tail) as u32
+    }
+
     /// Drops all queued frames, and keeps the collecting buffer.
     pub(super) fn clear(&mut self) {
         self.tail.clear();
         self.segments = Segments::default();
-        (self.tail_messages, self.tail_written) = (0, 0);
+        (self.before_tail, self.tail_written) = (0, 0);
         self.load = Load::default();
     }
 
@@ -110,7 +115,6 @@ impl Frames {
                 4
             };
             self.tail.extend_from_slice(payload);
-            self.tail_messages += 1;
             self.load.messages += 1;
             self.load.bytes += head + len;
             return;
@@ -164,12 +168,11 @@ impl Frames {
             let head = shared.head();
             self.tail.extend_from_slice(head);
             self.tail.extend_from_slice(message.as_bytes());
-            self.tail_messages += 1;
+            self.load.messages += 1;
+            self.load.bytes += head.len() + len;
             if self.tail.len() >= SEGMENT {
                 self.seal();
             }
-            self.load.messages += 1;
-            self.load.bytes += head.len() + len;
         }
     }
 
@@ -180,10 +183,11 @@ impl Frames {
 
     fn push_large(&mut self, header: &FrameHeader, payload: Bytes) {
         let collected = self.tail.len() - self.tail_written;
-        let messages = mem::take(&mut self.tail_messages);
+        let messages = self.tail_messages();
         let len = payload.len();
         let head = self.segments.push(collected, messages, header, payload);
         self.load.messages += 1;
+        self.before_tail = self.load.messages;
         self.load.bytes += head + len;
     }
 
@@ -191,12 +195,11 @@ impl Frames {
         self.reserve(payload.len(), contiguous);
         let mask = self.push_data_header(header, payload.len());
         self.push_payload(payload, mask);
-        self.tail_messages += 1;
+        self.load.messages += 1;
+        self.load.bytes += payload.len();
         if self.tail.len() >= SEGMENT {
             self.seal();
         }
-        self.load.messages += 1;
-        self.load.bytes += payload.len();
     }
 
     pub(super) fn push_control(&mut self, code: ControlCode, payload: &[u8]) {
@@ -265,7 +268,8 @@ impl Frames {
         self.segments.append(&mut other.segments);
         self.load.messages += other.load.messages;
         self.load.bytes += other.load.bytes;
-        other.load = Load::default();
+        self.before_tail = self.load.messages;
+        (other.load, other.before_tail) = (Load::default(), 0);
     }
 
     /// Reserves capacity in the tail for a message. A large tail gets exactly the capacity of a segment,
@@ -300,23 +304,26 @@ impl Frames {
         }
         let mut sealed = Bytes::from(tail);
         sealed.advance(mem::take(&mut self.tail_written));
-        let messages = mem::take(&mut self.tail_messages);
+        let messages = self.tail_messages();
+        self.before_tail = self.load.messages;
         self.segments.seal(sealed, messages);
     }
 
     #[inline]
     pub(super) fn advance(&mut self, written: usize) -> Load {
+        let tail_messages = self.tail_messages();
         let mut messages = 0;
         if self.segments.is_empty() {
             self.tail_written += written;
         } else {
             let done = self.segments.advance(written);
             messages = done.messages;
+            self.before_tail -= messages;
             self.tail_written += done.collected;
         }
         if self.tail_written == self.tail.len() {
             // All collected bytes are written, so the remaining segments have none before them.
-            messages += mem::take(&mut self.tail_messages) as usize;
+            messages += tail_messages as usize;
             self.tail_written = 0;
             self.tail.clear();
         }

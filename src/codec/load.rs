@@ -26,7 +26,6 @@ impl Bound {
     pub(crate) const fn takes(self, one: Load, other: Load, len: usize) -> bool {
         let messages = one.messages + other.messages;
         let bytes = one.bytes + other.bytes;
-        (messages == 0 && bytes == 0)
-            || (messages < self.messages && bytes.saturating_add(len) <= self.bytes)
+        (messages == 0 && bytes == 0) || (messages < self.messages && bytes + len <= self.bytes)
     }
 }

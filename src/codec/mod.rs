@@ -71,6 +71,6 @@ pub(crate) use deflate::{Compression, Deflation};
 pub(crate) use load::{Bound, Load};
 use mask::Mask;
 pub(crate) use outgoing::Outgoing;
-pub(crate) use rules::{HasLimits, Limits, Role, Violation};
+pub(crate) use rules::{Limits, Role, Violation};
 #[cfg(feature = "hub")]
 pub(crate) use shared::SharedMessage;

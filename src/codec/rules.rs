@@ -21,18 +21,6 @@ pub(crate) struct Limits {
     pub(crate) assembly: Duration,
 }
 
-/// A value that owns or shares limits.
-// Not `AsRef`: a second implementation for `Arc<Config>` would make the type of `config.as_ref()` ambiguous for users.
-pub(crate) trait HasLimits {
-    fn limits(&self) -> &Limits;
-}
-
-impl HasLimits for Limits {
-    fn limits(&self) -> &Limits {
-        self
-    }
-}
-
 /// The role of this side of a connection.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub(crate) enum Role {

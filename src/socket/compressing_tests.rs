@@ -136,12 +136,11 @@ struct Peer {
     compress: Compress,
     decompress: Decompress,
     takeover: bool,
-    decoder: Decoder<Arc<Config>>,
+    decoder: Decoder,
 }
 
 impl Peer {
     fn new(io: DuplexStream, takeover: bool) -> Self {
-        let limits = Arc::new(Config::new().max_message_size(64 * MIB));
         Self {
             io,
             compress: Compress::new(flate2::Compression::new(6), false),
@@ -149,7 +148,7 @@ impl Peer {
             takeover,
             decoder: Decoder::new(Rules {
                 role: Role::Client,
-                limits,
+                limits: Config::new().max_message_size(64 * MIB).limits(),
                 deflation: Some(deflation(takeover)),
             }),
         }

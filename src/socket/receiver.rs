@@ -1,6 +1,6 @@
 //! The receiving half of a connection: the bytes that were read, and their decoder.
 
-use std::{mem, sync::Arc};
+use std::mem;
 
 use super::{
     budget::{Budget, Spent},
@@ -9,7 +9,6 @@ use super::{
 };
 use crate::{
     codec::{Assembly, Decoder, Event, ReadBuffers, Rules, Violation},
-    config::Config,
     time::{Moment, rate::Allowance},
     words::Message,
 };
@@ -17,7 +16,7 @@ use crate::{
 /// The receiving half of a connection, without its stream.
 #[derive(Debug)]
 pub(super) struct Receiver {
-    decoder: Decoder<Arc<Config>>,
+    decoder: Decoder,
     /// `None` while nothing is left to decode.
     input: Option<Box<Input>>,
     next: Next,
@@ -25,7 +24,7 @@ pub(super) struct Receiver {
     spent: Spent,
     /// The peer's rate limits. Boxed because few configurations have any.
     allowance: Option<Box<Allowance>>,
-    _spacing: Spacing,
+    _spacing: Spacing<2>,
 }
 
 const _: () = assert!(is_too_large_for_a_gap::<Receiver>());
@@ -64,18 +63,14 @@ impl Found {
 
 impl Receiver {
     /// Makes the receiver of a stream from which `early` was read before.
-    pub(super) fn new(
-        rules: Rules<Arc<Config>>,
-        early: &[u8],
-        allowance: Option<Box<Allowance>>,
-    ) -> Self {
+    pub(super) fn new(rules: Rules, early: &[u8], allowance: Option<Box<Allowance>>) -> Self {
         Self {
             decoder: Decoder::new(rules),
             input: Input::from_bytes(early),
             next: Next::Decode,
             spent: Spent::default(),
             allowance,
-            _spacing: Spacing::default(),
+            _spacing: Spacing::NEW,
         }
     }
 

@@ -7,10 +7,16 @@
 /// The largest block that fits into a gap, in bytes, on 64-bit targets.
 const LARGEST_IN_A_GAP: usize = 136;
 
-/// Fills up a block.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Spacing {
-    _unused: [u64; 6],
+/// Fills up a block by `WORDS` times eight bytes.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Spacing<const WORDS: usize> {
+    _unused: [u64; WORDS],
+}
+
+impl<const WORDS: usize> Spacing<WORDS> {
+    pub(super) const NEW: Self = Self {
+        _unused: [0; WORDS],
+    };
 }
 
 /// Returns whether the block of a `T` is too large for a gap. Always true on other than 64-bit targets, where blocks and

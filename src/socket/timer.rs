@@ -41,7 +41,7 @@ pin_project! {
     struct Spaced {
         #[pin]
         sleep: Sleep,
-        spacing: Spacing,
+        spacing: Spacing<6>,
     }
 }
 
@@ -51,7 +51,7 @@ impl Spaced {
     fn until(deadline: Moment) -> Self {
         Self {
             sleep: sleep_until(instant(deadline)),
-            spacing: Spacing::default(),
+            spacing: Spacing::NEW,
         }
     }
 }

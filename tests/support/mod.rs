@@ -2,7 +2,7 @@
 //!
 //! | To | use |
 //! | --- | --- |
-//! | serve in memory, where the clock can be stopped | [`pipe::serve`], [`pipe::serve_on`] for a stream of one's own |
+//! | serve in memory, where the clock can be stopped | [`pipe::serve`], [`pipe::serve_on`] for a given stream |
 //! | serve on a port of the loopback interface | [`tcp::serve`], which takes an axum `Router` as well |
 //! | make both sides of TLS | [`tls`] |
 //! | serve over HTTP/2 | [`http2::serve`] |
@@ -12,7 +12,7 @@
 //! | read and write frames as bytes | [`wire`] |
 //! | break a rule of the protocol | [`violations`] |
 //! | connect this crate's client to any service | `tower_websocket::testing`, as users do, with `client` |
-//! | connect this crate's client to a server that is played | `server` |
+//! | connect this crate's client to a scripted server | `server` |
 //! | script a stream, and count its calls | [`script`] |
 //! | interfere with a stream that works | [`tap`] |
 //! | hand out handlers | [`handlers`] |

@@ -170,7 +170,7 @@ impl<IO: Io> Driver<IO> {
         let now = timer::now();
         let rules = Rules {
             role: link.role(),
-            limits: Arc::clone(&config),
+            limits: config.limits(),
             deflation,
         };
         let mut engine = Engine::new(io, rules.role);

@@ -88,7 +88,7 @@ impl Link {
         let waiters = state.waiters.as_ref();
         let waits = |ticket| waiters.is_some_and(|waiters| waiters.has(ticket));
         let is_sending = state.sink_ticket.is_some_and(waits);
-        (state.end_delivered && !is_sending) || state.ignores_incoming || state.abandoned.is_some()
+        (state.end_delivered && !is_sending) || state.ignores_incoming
     }
 
     /// Returns whether a task waits for the peer to read: for room to send, or for a flush.

@@ -1,11 +1,10 @@
 //! Decoding: which step the connection takes next.
 
-use std::{mem, sync::Arc, task::Context};
+use std::{mem, task::Context};
 
 use super::{Command, Link, State, uncompressed::Uncompressed};
 use crate::{
     codec::{Event, Outgoing, Rules},
-    config::Config,
     socket::{
         input::Input,
         receiver::{Found, Receiver},
@@ -83,7 +82,7 @@ impl Link {
     /// writes one buffer at a time.
     pub(in crate::socket) fn begin(
         &self,
-        rules: Rules<Arc<Config>>,
+        rules: Rules,
         early: &[u8],
         contiguous: bool,
         now: Moment,

@@ -215,6 +215,7 @@ impl Link {
             return;
         }
         state.abandoned = Some(state.part_panicked);
+        state.ignores_incoming = true;
         let discarded = mem::take(&mut state.inbox);
         self.wake_connection(state, ());
         drop(discarded);

@@ -107,7 +107,7 @@ struct State {
     part_panicked: bool,
     /// The peer has sent the first Close.
     peer_closed: bool,
-    /// The holder receives nothing: messages that arrive are discarded.
+    /// The holder receives nothing, or has dropped its end: messages that arrive are discarded.
     ignores_incoming: bool,
 
     /// Encoded messages that the connection has not taken yet.
@@ -262,7 +262,7 @@ impl Link {
 impl State {
     /// Returns whether messages that arrive are discarded.
     const fn discards(&self) -> bool {
-        self.input_over || self.ignores_incoming || self.abandoned.is_some()
+        self.input_over || self.ignores_incoming
     }
 
     /// Records a Close, unless there was one before.

@@ -158,6 +158,7 @@ impl Future for SendTimeout<'_> {
 }
 
 impl Drop for SendFuture<'_> {
+    #[inline]
     fn drop(&mut self) {
         if let Some(ticket) = self.place {
             self.link.leave_queue(ticket);
