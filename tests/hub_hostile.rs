@@ -181,7 +181,7 @@ impl<T: Send + Sync + 'static> NextEvent for tower_websocket::hub::Watch<T> {
 /// A value that sends to its room when it is written for the first time.
 #[derive(Default)]
 struct Sends {
-    room: Mutex<Option<Room<Arc<Sends>>>>,
+    room: Mutex<Option<Room<Arc<Self>>>>,
     has_sent: AtomicBool,
 }
 

@@ -17,8 +17,8 @@ use super::{
 };
 use crate::{
     BoxError, Message, WebSocket,
-    error::RecvError,
     hub::{LeaveReason, MemberId, Membership, Publication, Sent},
+    socket::RecvError,
 };
 
 /// The end of a membership.
