@@ -468,6 +468,8 @@ impl<T> Seat<T> {
                 tally.lost += 1;
             }
             Overflow::DropNewest => self.lose(1, tally),
+            // In the history there are no newest ones by key.
+            Overflow::CatchUp => self.waiting += 1,
             _ if logged.has_key() => self.waiting_with_key += 1,
             _ => self.waiting += 1,
         }

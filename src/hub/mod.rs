@@ -62,6 +62,9 @@
     allow(dead_code, reason = "the rooms of models have no news")
 )]
 
+#[cfg(tower_websocket_fuzzing)]
+#[path = "../../fuzz/checks/positions.rs"]
+pub(crate) mod checks;
 mod chunk;
 mod config;
 mod counts;

@@ -435,7 +435,8 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         if self.config.history.is_some() {
             entry = entry.fleeting();
         }
-        let members = self.append(self.log(), Arc::new(entry));
+        let entry = Arc::new(entry);
+        let members = self.append(self.log(), entry);
         Ok(self.sent(members, is_left_out, None))
     }
 
