@@ -40,9 +40,14 @@ struct Guest {
 }
 
 /// The paths of the page, their types and texts. They are compiled in.
-const FILES: [(&str, &str, &str); 5] = [
+const FILES: [(&str, &str, &str); 6] = [
     ("/", "text/html", include_str!("chat/index.html")),
     ("/chat.css", "text/css", include_str!("chat/chat.css")),
+    (
+        "/messages.css",
+        "text/css",
+        include_str!("chat/messages.css"),
+    ),
     ("/chat.js", "text/javascript", include_str!("chat/chat.js")),
     ("/icon.svg", "image/svg+xml", include_str!("chat/icon.svg")),
     (
