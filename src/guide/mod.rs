@@ -2,7 +2,7 @@
 //!
 //! - Begin: [`start`], [`handlers`], [`authentication`].
 //! - Send and receive: [`messages`], [`sending`], [`push_only`], [`ends`].
-//! - Rooms: [`rooms`], [`slow_members`], [`presence`], [`history`], [`json_rooms`], [`capacity`].
+//! - Rooms: [`rooms`], [`slow_members`], [`presence`], [`history`], [`json_rooms`], [`pages`], [`capacity`].
 //! - In production: [`limits`], [`layers`], [`http2`], [`proxies`], [`shutdown`], [`logs_and_metrics`], [`security`].
 //! - Tests, and failures: [`testing`], [`when_it_does_not_connect`].
 //! - From another crate: [`from_axum`], [`from_tungstenite`], [`from_ws`].
@@ -43,6 +43,7 @@ pub mod layers;
 pub mod limits;
 pub mod logs_and_metrics;
 pub mod messages;
+pub mod pages;
 pub mod presence;
 pub mod proxies;
 pub mod push_only;

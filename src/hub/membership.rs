@@ -50,7 +50,7 @@ impl<T: Send + Sync + 'static> Membership<T> {
     }
 
     /// Returns the position of the newest message when it joined; `None` in a room without
-    /// [history](super::RoomConfig::history). What is [replayed](Join::resume) comes before that, what is new comes
+    /// [history](super::RoomConfig::history). What is [replayed](super::Join::resume) comes before that, what is new comes
     /// after.
     #[must_use]
     pub fn position(&self) -> Option<Position> {
@@ -111,7 +111,7 @@ impl<T: Send + Sync + 'static> Membership<T> {
     /// Sets the member's value, and tells others of it. Returns whether it still is a member. The old value is dropped
     /// once nobody uses it.
     ///
-    /// Of members with the same [key](Join::key), others see the value of the oldest one. That of another one is seen
+    /// Of members with the same [key](super::Join::key), others see the value of the oldest one. That of another one is seen
     /// once the older ones have left.
     pub fn set(&self, value: T) -> bool {
         self.member.room().set(self.id(), value)

@@ -84,7 +84,7 @@ impl<T: Send + Sync + 'static> Paused<T> {
     }
 
     /// Returns how many messages of the past it gets when it is started: those that it has missed, or the newest ones
-    /// by [`Join::with_history`]. [`replay`](Self::replay) does not change it.
+    /// by [`Join::with_history`](super::Join::with_history). [`replay`](Self::replay) does not change it.
     #[must_use]
     pub const fn replayed(&self) -> usize {
         self.replayed
