@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, VecDeque},
+    collections::{BTreeMap, BinaryHeap, HashMap, VecDeque},
     mem,
     sync::Arc,
     task::Waker,
@@ -39,7 +39,7 @@ struct More<T> {
     /// Members that are not listed: silent ones, and those whose key another one has.
     unlisted: u32,
     /// The keys of silent members by their places, in a room with history: a replay asks whom a message has left out.
-    silent_keys: Option<Box<HashMap<usize, Key>>>,
+    silent_keys: BTreeMap<usize, Key>,
     watches: Vec<Arc<Queue<T>>>,
 }
 
@@ -117,7 +117,7 @@ impl<T> Default for More<T> {
             free: BinaryHeap::new(),
             keys: HashMap::new(),
             unlisted: 0,
-            silent_keys: None,
+            silent_keys: BTreeMap::new(),
             watches: Vec::new(),
         }
     }
@@ -217,16 +217,15 @@ impl<T> Members<T> {
     pub(super) fn key_of(&self, id: MemberId) -> Option<Option<Key>> {
         let place = self.get(id)?;
         let silent = || {
-            let keys = self.more.as_ref()?.silent_keys.as_ref()?;
-            keys.get(&id.place())
+            let more = self.more.as_ref()?;
+            more.silent_keys.get(&id.place())
         };
         Some(place.key().or_else(silent).cloned())
     }
 
     /// Records the key of a silent member, which has no card.
     pub(super) fn set_silent_key(&mut self, id: MemberId, key: Key) {
-        let keys = self.more().silent_keys.get_or_insert_default();
-        keys.insert(id.place(), key);
+        self.more().silent_keys.insert(id.place(), key);
     }
 
     fn get(&self, id: MemberId) -> Option<&Place<T>> {
@@ -295,9 +294,7 @@ impl<T> Members<T> {
         let Some(card) = &place.card else {
             let more = self.more();
             more.unlisted -= 1;
-            if let Some(keys) = &mut more.silent_keys {
-                keys.remove(&at);
-            }
+            more.silent_keys.remove(&at);
             return Some((place.member, None));
         };
         if let (Some(key), Some(more)) = (&card.key, &mut self.more) {
