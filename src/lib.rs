@@ -39,7 +39,7 @@
 //! | `client` | no | module `client`: `connect` and `connect_with` |
 //! | `deflate` | no | compressed messages (RFC 7692), once [`Config`] is given a `Deflate` |
 //! | `http2` | no | WebSockets over HTTP/2 |
-//! | `hub` | no | module `hub`: rooms with policies for slow members, and who is there |
+//! | `hub` | no | module `hub`: rooms with policies for slow members, and who is there; with `json`, a handler for rooms in JSON |
 //! | `json` | no | module `json`: `recv_json`, `send_json` and `Message::json` |
 //! | `metrics` | no | module `metrics`: gauges, counters and histograms through the `metrics` crate |
 //! | `rustls-tls-native-roots` | no | `client`, and `wss://` in its `connect`: rustls with the roots of the system |

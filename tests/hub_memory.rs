@@ -17,7 +17,7 @@ use tokio::{
 };
 use tower_websocket::{
     Config, WebSocket,
-    hub::{Hub, HubConfig, Membership, Overflow, RoomConfig},
+    hub::{History, Hub, HubConfig, Membership, Overflow, RoomConfig},
 };
 
 #[global_allocator]
@@ -32,6 +32,7 @@ fn main() {
     run("parts", parts());
     run("one of 200 stalled", one_of_200_is_stalled());
     run("300 of 1,000 stopped", three_hundred_of_1000_are_stopped());
+    run("history", history());
 }
 
 fn run(name: &str, part: impl Future<Output = ()>) {
@@ -236,4 +237,72 @@ async fn three_hundred_of_1000_are_stopped() {
     settle().await;
     assert_eq!(hub.rooms(), []);
     assert_eq!(hub.counts().backlog_bytes, 0);
+}
+
+/// Rooms with history without members; then members that came back and do not read.
+async fn history() {
+    const ROOMS: usize = 100;
+    let config = HubConfig::new().max_history(8 * MIB).rooms(|_| {
+        let history = History::new().max_messages(1000).max_bytes(10 * MIB);
+        RoomConfig::new().history(history)
+    });
+    let hub: Hub = Hub::with(config);
+    let (socket, _client) = connect(4 * KIB, true).await;
+    let mut positions = Vec::new();
+    for number in 0..ROOMS {
+        let member = hub
+            .room(number.to_string())
+            .join(&socket, ())
+            .await
+            .unwrap();
+        positions.extend(member.position());
+    }
+    settle().await;
+    let region = Region::new(ALLOCATOR);
+    let mut most = 0;
+    for turn in 0..1000 {
+        for number in 0..ROOMS {
+            // Of different lengths.
+            let len = (turn * 31 + number) % 300;
+            hub.room(number.to_string()).send(vec![7; len]).unwrap();
+        }
+        let counted = hub.counts().history_bytes;
+        assert!(counted <= 8 * MIB, "{counted} bytes counted");
+        most = most.max(in_use(&region));
+    }
+    let counts = hub.counts();
+    let kept = counts.history_bytes / KIB;
+    println!("- {} KiB at most, {kept} KiB counted", most / 1024);
+    assert!(counts.history_refused > 0);
+    assert!(most <= 9 * MIB as isize, "{most} bytes");
+
+    // 300 members that came back and read nothing share what is kept.
+    let room = hub.room("0");
+    let mut members = Vec::new();
+    for _ in 0..300 {
+        members.push(connect(16, false).await);
+    }
+    settle().await;
+    let before = in_use(&region);
+    let mut joined = Vec::new();
+    for (socket, _) in &members {
+        joined.push(room.join(socket, ()).with_history(50).await.unwrap());
+    }
+    settle().await;
+    let queued = members
+        .iter()
+        .map(|(socket, _)| socket.sender().buffered().bytes);
+    let queued = queued.sum::<usize>() as isize;
+    let each = (in_use(&region) - before) / 300;
+    println!(
+        "- {each} bytes for a member that came back, {} of them queued",
+        queued / 300
+    );
+    assert!(each <= queued / 300 + 20 * KIB as isize, "{each} bytes");
+    drop((joined, members));
+    tokio::time::sleep(Duration::from_secs(700)).await;
+    assert_eq!(hub.counts().history_bytes, 0);
+    let left = in_use(&region);
+    println!("- {left} bytes after all has expired");
+    assert!(left <= 64 * KIB as isize, "{left} bytes");
 }

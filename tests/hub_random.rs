@@ -18,14 +18,15 @@ use tokio::{
 };
 use tower_websocket::{
     CloseCode, Config, WebSocket,
-    hub::{Hub, HubConfig, Json, Membership, Overflow, Publication, RoomConfig},
+    hub::{History, Hub, HubConfig, Json, Membership, Overflow, Publication, Recovery, RoomConfig},
 };
 
-const POLICIES: [Overflow; 4] = [
+const POLICIES: [Overflow; 5] = [
     Overflow::Disconnect(CloseCode::TRY_AGAIN_LATER),
     Overflow::DropOldest,
     Overflow::DropNewest,
     Overflow::Latest,
+    Overflow::CatchUp,
 ];
 const SEEDS: u64 = 10;
 const STEPS: usize = 100_000;
@@ -57,6 +58,8 @@ struct Member {
     /// The lost ones that are followed by no number yet.
     gap: usize,
     is_closed: bool,
+    /// The position of the last message, in a room with history.
+    at: Option<String>,
 }
 
 impl Member {
@@ -113,6 +116,9 @@ impl Member {
                 }
                 _ => assert_eq!(number, self.next + self.gap),
             }
+            if let Some((_, at)) = text.split_once("\"at\":\"") {
+                self.at = at.split('"').next().map(Into::into);
+            }
             self.gap = 0;
             self.next = self.next.max(number + 1);
             self.received += 1;
@@ -145,15 +151,23 @@ async fn read_all(members: &mut [Member]) {
 async fn run(seed: u64) {
     let mut random = Random::new(seed + 1);
     let config = HubConfig::new().rooms(|name| {
-        RoomConfig::new()
-            .overflow(POLICIES[name.parse::<usize>().unwrap()])
+        let policy = POLICIES[name.parse::<usize>().unwrap()];
+        let config = RoomConfig::new()
+            .overflow(policy)
             .max_backlog(40, 100_000)
-            .envelope(Json::without_values())
+            .envelope(Json::without_values());
+        match policy {
+            Overflow::CatchUp => config.history(History::new().max_messages(60)),
+            _ => config,
+        }
     });
     let hub: Hub = Hub::with(config);
     let mut sent = [0; POLICIES.len()];
     let mut members: Vec<Member> = Vec::new();
     let mut done = [(0, 0); POLICIES.len()];
+    // Where members of the room with history were.
+    let mut gone: Vec<(String, usize)> = Vec::new();
+    let (mut recovered, mut not_recovered) = (0, 0);
     for _ in 0..STEPS {
         let room = random.below(POLICIES.len());
         match random.below(20) {
@@ -161,25 +175,48 @@ async fn run(seed: u64) {
                 let capacity = [20, 200, 4096][random.below(3)];
                 let config = Config::new().without_keepalive();
                 let (socket, stream) = pipe::socket(config, capacity);
-                let join = hub.room(room.to_string()).join(&socket, ());
+                let mut join = hub.room(room.to_string()).join(&socket, ());
+                if random.below(2) == 0 {
+                    join = join.key(random.below(3).to_string());
+                }
+                let mut next = sent[room];
+                let mut was = None;
+                if POLICIES[room] == Overflow::CatchUp && !gone.is_empty() {
+                    let (at, next) = gone.swap_remove(random.below(gone.len()));
+                    was = Some(next);
+                    join = join.resume(at, None);
+                }
                 let membership = match random.below(2) {
-                    0 => join.key(random.below(3).to_string()).await,
-                    _ => join.await,
+                    0 => join.await.unwrap(),
+                    _ => join.paused().await.unwrap().start(),
                 };
+                match membership.recovery() {
+                    Recovery::Recovered { messages, .. } => {
+                        assert_eq!(next - messages, was.unwrap());
+                        next -= messages;
+                        recovered += 1;
+                    }
+                    Recovery::Gap { .. } => {
+                        assert!(next - was.unwrap() > 59);
+                        not_recovered += 1;
+                    }
+                    _ => assert_eq!(was, None),
+                }
                 members.push(Member {
                     room,
-                    membership: Some(membership.unwrap()),
+                    membership: Some(membership),
                     _socket: socket,
                     stream,
                     unread: Vec::new(),
-                    start: sent[room],
-                    next: sent[room],
-                    latest: [sent[room]; 1 + KEYS],
+                    start: next,
+                    next,
+                    latest: [next; 1 + KEYS],
                     end: usize::MAX,
                     received: 0,
                     lost: 0,
                     gap: 0,
                     is_closed: false,
+                    at: None,
                 });
             }
             1 if !members.is_empty() && random.below(5) == 0 => {
@@ -200,6 +237,7 @@ async fn run(seed: u64) {
                 }
                 counts.0 += member.received;
                 counts.1 += member.lost;
+                gone.extend(member.at.map(|at| (at, member.next)));
             }
             2 | 3 if !members.is_empty() => {
                 let at = random.below(members.len());
@@ -262,6 +300,12 @@ async fn run(seed: u64) {
         .iter()
         .fold((0, 0), |sum, counts| (sum.0 + counts.0, sum.1 + counts.1));
     assert!(counts.delivered as usize >= received && counts.lost as usize >= lost);
+    assert_eq!(counts.recovered, recovered);
+    assert_eq!(counts.not_recovered, not_recovered);
+    assert!(
+        recovered > 10 && not_recovered > 10,
+        "{recovered} recovered, {not_recovered} not"
+    );
     assert!(
         received > 1000 && lost > 100,
         "{received} received, {lost} lost"

@@ -83,7 +83,7 @@ fn round_trip(mut data: &[u8]) {
             assert!(shorter, "compressing made it larger");
         }
         match compressed {
-            Some(bytes) => outgoing.push_compressed(&message, &bytes),
+            Some(bytes) => outgoing.push_compressed(message.is_text(), &bytes),
             None => outgoing.push(&mut message.clone()),
         }
         events.push(Event::Message(message));

@@ -16,6 +16,8 @@ pub use self::{
     frames::{Conversation, conversation, frames},
     lists::{contains_token, extensions, origins, subprotocols},
 };
+#[cfg(feature = "hub")]
+pub use crate::hub::checks::position;
 
 /// Takes the first byte, or returns 0 at the end.
 fn byte(data: &mut &[u8]) -> u8 {

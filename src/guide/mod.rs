@@ -2,7 +2,7 @@
 //!
 //! - Begin: [`start`], [`handlers`], [`authentication`].
 //! - Send and receive: [`messages`], [`sending`], [`push_only`], [`ends`].
-//! - Rooms: [`rooms`], [`slow_members`], [`presence`], [`capacity`].
+//! - Rooms: [`rooms`], [`slow_members`], [`presence`], [`history`], [`json_rooms`], [`pages`], [`capacity`].
 //! - In production: [`limits`], [`layers`], [`http2`], [`proxies`], [`shutdown`], [`logs_and_metrics`], [`security`].
 //! - Tests, and failures: [`testing`], [`when_it_does_not_connect`].
 //! - From another crate: [`from_axum`], [`from_tungstenite`], [`from_ws`].
@@ -36,11 +36,14 @@ pub mod from_axum;
 pub mod from_tungstenite;
 pub mod from_ws;
 pub mod handlers;
+pub mod history;
 pub mod http2;
+pub mod json_rooms;
 pub mod layers;
 pub mod limits;
 pub mod logs_and_metrics;
 pub mod messages;
+pub mod pages;
 pub mod presence;
 pub mod proxies;
 pub mod push_only;

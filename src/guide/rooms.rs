@@ -116,5 +116,10 @@
 //! [`HubCounts::compressions`](crate::hub::HubCounts::compressions) has the number. Compressed payloads count in the
 //! backlog, as long as a message waits there.
 //!
+//! # Rooms for pages
+//!
+//! A page or an app needs a protocol: to join, to send, to resume. [`json_rooms`](super::json_rooms) is one, with its
+//! handler.
+//!
 //! Next: [slow members](super::slow_members), [who is there](super::presence), [how many a machine
 //! holds](super::capacity), [tests of rooms](super::testing#rooms).

@@ -54,12 +54,15 @@ pub(super) struct Seats<T> {
     wanted: Option<Box<[Wanted]>>,
 }
 
+/// Why a member is closed.
+type Closing = (CloseCode, &'static str);
+
 /// What has to be done without the locks.
 #[derive(Debug)]
 pub(super) struct After<T> {
     pub(super) wakers: Vec<Waker>,
     /// Members whose connections are gone, or are to be closed because they are too slow.
-    pub(super) left: Vec<(Arc<Member<T>>, Option<CloseCode>)>,
+    pub(super) left: Vec<(Arc<Member<T>>, Option<Closing>)>,
     /// Payloads may run code of the user when they are dropped.
     pub(super) entries: Vec<Logged<T>>,
     pub(super) tally: Tally,
@@ -86,10 +89,10 @@ impl<T: Send + Sync + 'static> After<T> {
             // One that panics must not keep the others asleep.
             let _ = catch_panic(|| waker.wake());
         }
-        for (member, code) in self.left.drain(..) {
-            let has_left = member.leave(LeaveReason::Closed, code.is_some());
-            if let (Some(code), true) = (code, has_left) {
-                let frame = CloseFrame::truncated(code, "too slow");
+        for (member, close) in self.left.drain(..) {
+            let has_left = member.leave(LeaveReason::Closed, close.is_some());
+            if let (Some((code, reason)), true) = (close, has_left) {
+                let frame = CloseFrame::truncated(code, reason);
                 member.link().close(frame);
             }
         }
@@ -215,6 +218,12 @@ impl<T: Send + Sync + 'static> Seats<T> {
         let mut own = Picked::default();
         let mut behind = 0;
         for seat in self.seats.iter_mut().flatten() {
+            if let Some(replay) = seat.replay() {
+                // What was there when it joined is replayed.
+                let new = entries.partition_point(|logged| logged.offset < replay.end);
+                seat.miss(&entries[new..], Overflow::CatchUp, &mut after.tally);
+                continue;
+            }
             if seat.is_behind() {
                 seat.miss(entries, overflow, &mut after.tally);
                 continue;

@@ -4,6 +4,7 @@ use std::{fmt, sync::Arc, time::Duration};
 
 use super::{
     envelope::{Envelope, Form},
+    history::History,
     names::MAX_PLACES,
 };
 use crate::words::CloseCode;
@@ -27,9 +28,11 @@ pub(super) type ByName<T> = Arc<dyn Fn(&str) -> RoomConfig<T> + Send + Sync>;
 /// ```
 pub struct HubConfig<T = ()> {
     pub(super) rooms: ByName<T>,
+    pub(super) form: Option<Form<T>>,
     pub(super) max_rooms: usize,
     pub(super) max_rooms_per_connection: usize,
     pub(super) max_backlog: usize,
+    pub(super) max_history: usize,
 }
 
 impl<T: 'static> HubConfig<T> {
@@ -38,9 +41,11 @@ impl<T: 'static> HubConfig<T> {
     pub fn new() -> Self {
         Self {
             rooms: Arc::new(|_| RoomConfig::new()),
+            form: None,
             max_rooms: 100_000,
             max_rooms_per_connection: 128,
             max_backlog: 64 * KIB * KIB,
+            max_history: 256 * KIB * KIB,
         }
     }
 
@@ -55,7 +60,15 @@ impl<T: 'static> HubConfig<T> {
         self
     }
 
-    /// Sets the largest number of rooms with members or watches. Default: 100,000.
+    /// Sets how the members of all rooms see what happens in them. It takes the place of
+    /// [`RoomConfig::envelope`], whatever the order of the calls. Default: that of each room.
+    #[must_use]
+    pub fn envelope(mut self, envelope: impl Into<Envelope<T>>) -> Self {
+        self.form = Some(envelope.into().0);
+        self
+    }
+
+    /// Sets the largest number of rooms with members, watches or [history](RoomConfig::history). Default: 100,000.
     #[must_use]
     pub const fn max_rooms(mut self, rooms: usize) -> Self {
         self.max_rooms = rooms;
@@ -77,6 +90,15 @@ impl<T: 'static> HubConfig<T> {
         self.max_backlog = bytes;
         self
     }
+
+    /// Caps the [histories](RoomConfig::history) of all rooms together, in bytes. Past it, a room that keeps another
+    /// message forgets its own oldest ones for it, or keeps nothing
+    /// ([`HubCounts::history_refused`](super::HubCounts::history_refused)). Default: 256 MiB.
+    #[must_use]
+    pub const fn max_history(mut self, bytes: usize) -> Self {
+        self.max_history = bytes;
+        self
+    }
 }
 
 impl<T: 'static> Default for HubConfig<T> {
@@ -91,6 +113,7 @@ impl<T> fmt::Debug for HubConfig<T> {
             .field("max_rooms", &self.max_rooms)
             .field("max_rooms_per_connection", &self.max_rooms_per_connection)
             .field("max_backlog", &self.max_backlog)
+            .field("max_history", &self.max_history)
             .finish_non_exhaustive()
     }
 }
@@ -104,7 +127,7 @@ impl<T> fmt::Debug for HubConfig<T> {
 #[non_exhaustive]
 pub enum Overflow {
     /// It leaves the room, and its connection is closed with this code and the reason "too slow". It misses nothing
-    /// without knowing. The default, with 1013.
+    /// without knowing. The default in rooms without history, with 1013.
     Disconnect(CloseCode),
     /// It goes on with the oldest message that is left.
     DropOldest,
@@ -115,7 +138,14 @@ pub enum Overflow {
     /// come in another order than they were sent. Up to 1,024 keys are kept, and as many bytes as the backlog may have.
     /// Other messages are treated as by [`DropOldest`](Self::DropOldest).
     Latest,
+    /// It goes on with the oldest message that is left in the backlog or in the [history](RoomConfig::history), which
+    /// is one that it has not missed if either reaches back that far. The default in rooms with history; in others it
+    /// is [`DropOldest`](Self::DropOldest).
+    CatchUp,
 }
+
+/// The bit of a room with history, next to its largest number of members.
+const HISTORY: u32 = 1 << 31;
 
 /// What a room keeps of its settings, in as few bytes as possible.
 #[derive(Debug)]
@@ -123,7 +153,8 @@ pub(super) struct Settings<T> {
     pub(super) overflow: Overflow,
     pub(super) max_messages: u32,
     pub(super) max_bytes: usize,
-    pub(super) max_members: u32,
+    /// The largest number of members, and [`HISTORY`].
+    members: u32,
     pub(super) max_message_size: u32,
     pub(super) form: Form<T>,
 }
@@ -131,20 +162,31 @@ pub(super) struct Settings<T> {
 impl<T> Settings<T> {
     pub(super) fn new(config: RoomConfig<T>) -> Self {
         let limit = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
+        let history = config.history.map_or(0, |_| HISTORY);
         Self {
             overflow: config.overflow,
             max_messages: limit(config.backlog.0),
             max_bytes: config.backlog.1,
-            max_members: limit(config.max_members),
+            members: config.max_members.min(MAX_PLACES) as u32 | history,
             max_message_size: limit(config.max_message_size),
             form: config.form,
         }
+    }
+
+    pub(super) const fn max_members(&self) -> usize {
+        (self.members & !HISTORY) as usize
+    }
+
+    pub(super) const fn has_history(&self) -> bool {
+        self.members & HISTORY != 0
     }
 }
 
 /// The settings of a [`Room`](super::Room).
 pub struct RoomConfig<T = ()> {
     pub(super) overflow: Overflow,
+    is_overflow_set: bool,
+    pub(super) history: Option<History>,
     pub(super) backlog: (usize, usize),
     pub(super) max_members: usize,
     pub(super) max_message_size: usize,
@@ -159,6 +201,8 @@ impl<T: 'static> RoomConfig<T> {
     pub fn new() -> Self {
         Self {
             overflow: Overflow::Disconnect(CloseCode::TRY_AGAIN_LATER),
+            is_overflow_set: false,
+            history: None,
             backlog: (1024, KIB * KIB),
             max_members: 100_000,
             max_message_size: 256 * KIB,
@@ -168,10 +212,27 @@ impl<T: 'static> RoomConfig<T> {
         }
     }
 
-    /// Sets what happens to a member that is too slow. Default: [`Overflow::Disconnect`] with 1013.
+    /// Sets what happens to a member that is too slow. Default: [`Overflow::Disconnect`] with 1013, and
+    /// [`Overflow::CatchUp`] with [`history`](Self::history).
     #[must_use]
     pub const fn overflow(mut self, overflow: Overflow) -> Self {
         self.overflow = overflow;
+        self.is_overflow_set = true;
+        self
+    }
+
+    /// Keeps messages for members that come back, and gives positions to them: see [`Position`](super::Position) and
+    /// [`Join::resume`](super::Join::resume). Default: nothing is kept.
+    ///
+    /// Messages to a room that nobody has joined or watched are not kept. With the envelope
+    /// [`Plain`](super::Plain), which cannot tell a member that it has missed messages, its connection is then closed
+    /// with 4000 and "messages were missed".
+    #[must_use]
+    pub const fn history(mut self, history: History) -> Self {
+        self.history = Some(history);
+        if !self.is_overflow_set {
+            self.overflow = Overflow::CatchUp;
+        }
         self
     }
 
@@ -232,6 +293,7 @@ impl<T> fmt::Debug for RoomConfig<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RoomConfig")
             .field("overflow", &self.overflow)
+            .field("history", &self.history)
             .field("max_backlog", &self.backlog)
             .field("max_members", &self.max_members)
             .field("max_message_size", &self.max_message_size)

@@ -20,6 +20,8 @@ pub struct HubCounts {
     pub behind: usize,
     /// Bytes in the backlogs: payloads, also in their compressed forms, and 128 for each message.
     pub backlog_bytes: usize,
+    /// Bytes in the histories: payloads, also in their compressed forms, and 320 for each message.
+    pub history_bytes: usize,
     /// Messages sent to rooms with members.
     pub sent: u64,
     /// Messages for members: each counts once for each member.
@@ -44,7 +46,15 @@ pub struct HubCounts {
     pub refused: u64,
     /// The same by their errors.
     pub refused_by: RefusedBy,
-    /// Members whose connections were closed because they were too slow ([`Overflow::Disconnect`]).
+    /// Joins that resumed, and got all that they had missed.
+    pub recovered: u64,
+    /// Joins that resumed, and were told of a gap.
+    pub not_recovered: u64,
+    /// Messages that histories have not kept, or no longer, because of
+    /// [`HubConfig::max_history`](super::HubConfig::max_history).
+    pub history_refused: u64,
+    /// Members whose connections were closed because they had missed messages: by [`Overflow::Disconnect`], or in a
+    /// room with history and the envelope [`Plain`](super::Plain).
     ///
     /// [`Overflow::Disconnect`]: super::Overflow::Disconnect
     pub disconnected: u64,
@@ -70,6 +80,8 @@ pub struct LostBy {
     pub drop_newest: u64,
     /// [`Overflow::Latest`]: messages without a key, or with one too many.
     pub latest: u64,
+    /// [`Overflow::CatchUp`]: what neither the backlog nor the history had any more.
+    pub catch_up: u64,
 }
 
 /// Joins that failed, by their [`JoinError`].
@@ -96,12 +108,14 @@ impl LostBy {
             drop_oldest: 0,
             drop_newest: 0,
             latest: 0,
+            catch_up: 0,
         };
         match overflow {
             Overflow::Disconnect(_) => by.disconnect = lost,
             Overflow::DropOldest => by.drop_oldest = lost,
             Overflow::DropNewest => by.drop_newest = lost,
             Overflow::Latest => by.latest = lost,
+            Overflow::CatchUp => by.catch_up = lost,
         }
         by
     }
@@ -141,6 +155,7 @@ impl AddAssign for HubCounts {
         self.members += other.members;
         self.behind += other.behind;
         self.backlog_bytes += other.backlog_bytes;
+        self.history_bytes += other.history_bytes;
         self.sent += other.sent;
         self.addressed += other.addressed;
         self.delivered += other.delivered;
@@ -149,6 +164,7 @@ impl AddAssign for HubCounts {
         self.lost_by.drop_oldest += other.lost_by.drop_oldest;
         self.lost_by.drop_newest += other.lost_by.drop_newest;
         self.lost_by.latest += other.lost_by.latest;
+        self.lost_by.catch_up += other.lost_by.catch_up;
         self.superseded += other.superseded;
         self.unsent += other.unsent;
         self.waiting += other.waiting;
@@ -159,6 +175,9 @@ impl AddAssign for HubCounts {
         self.refused_by.too_many_rooms += other.refused_by.too_many_rooms;
         self.refused_by.too_many_memberships += other.refused_by.too_many_memberships;
         self.refused_by.closed += other.refused_by.closed;
+        self.recovered += other.recovered;
+        self.not_recovered += other.not_recovered;
+        self.history_refused += other.history_refused;
         self.disconnected += other.disconnected;
         self.gaps_told += other.gaps_told;
         self.presence_messages += other.presence_messages;
@@ -186,6 +205,9 @@ pub(super) struct RareCounters {
     pub(super) presence_messages: u64,
     pub(super) compressions: u64,
     pub(super) refused_by: RefusedBy,
+    pub(super) recovered: u64,
+    pub(super) not_recovered: u64,
+    pub(super) history_refused: u64,
 }
 
 /// What one delivery has done.
@@ -231,6 +253,9 @@ impl Counters {
             counts.presence_messages = rare.presence_messages;
             counts.compressions = rare.compressions;
             counts.refused_by = rare.refused_by;
+            counts.recovered = rare.recovered;
+            counts.not_recovered = rare.not_recovered;
+            counts.history_refused = rare.history_refused;
         }
         counts.totalled()
     }

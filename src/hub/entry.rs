@@ -20,6 +20,8 @@ pub(super) struct Entry<T> {
     pub(super) kind: Kind<T>,
     pub(super) except: Option<MemberId>,
     pub(super) key: Option<Key>,
+    /// It is not kept for members that are behind.
+    pub(super) is_fleeting: bool,
 }
 
 #[derive(Debug)]
@@ -53,7 +55,13 @@ impl<T> Entry<T> {
             kind: Kind::Message(message),
             except,
             key,
+            is_fleeting: false,
         }
+    }
+
+    pub(super) const fn fleeting(mut self) -> Self {
+        self.is_fleeting = true;
+        self
     }
 
     pub(super) const fn news(news: News<T>) -> Self {
@@ -64,6 +72,7 @@ impl<T> Entry<T> {
             },
             except: None,
             key: None,
+            is_fleeting: false,
         }
     }
 
@@ -116,6 +125,17 @@ impl<T> Clone for Logged<T> {
 }
 
 impl<T> Logged<T> {
+    /// Puts an entry into its place, without regard to its key.
+    pub(super) const fn plain(offset: u64, entry: Arc<Entry<T>>) -> Self {
+        Self {
+            offset,
+            place: None,
+            is_newest: false,
+            compressed: 0,
+            entry,
+        }
+    }
+
     pub(super) fn bytes(&self) -> usize {
         self.entry.bytes() + self.compressed as usize
     }

@@ -1,12 +1,13 @@
 //! How members see what happens in a room.
 
-use std::{fmt, sync::Arc};
+use std::{fmt, ops::Range, sync::Arc};
 
 use super::{
     error::PublishError,
     json,
-    names::MemberId,
+    position::Position,
     presence::{News, Presence},
+    publication::By,
 };
 use crate::words::{Message, catch_panic};
 
@@ -33,7 +34,9 @@ impl<T> From<Json<T>> for Envelope<T> {
 
 /// Members get the messages as they were sent, and nothing else. The default.
 ///
-/// They are not told about gaps: those are counted, and [`Membership::lag`](super::Membership::lag) returns them.
+/// They are not told about gaps: those are counted, and [`Membership::lag`](super::Membership::lag) returns them. In a
+/// room with [history](super::RoomConfig::history), the connection of a member that has missed messages is closed with
+/// 4000, so that it comes back and resumes. Members do not see the positions of messages.
 #[derive(Clone, Copy, Debug, Default)]
 #[non_exhaustive]
 pub struct Plain;
@@ -50,7 +53,7 @@ impl Plain {
 ///
 /// | When | Object |
 /// | --- | --- |
-/// | a message | `{"room":"a","by":"100002","data":…}`; `by` is left out if no member has sent it |
+/// | a message | `{"room":"a","by":"100002","key":"ann","data":…,"at":"3e1v-c-9qk0"}`; `by` and its key are left out if no member has sent it, and `at`, its [`Position`], in a room without history and with [`fleeting`](super::Publication::fleeting) |
 /// | after the join, and after having been behind | `{"room":"a","members":[{"id":"100002","key":"ann","value":…}]}` |
 /// | members have come, changed or gone | `{"room":"a","joined":[…],"updated":[…],"left":[{"id":"100002","key":"ann"}]}`, without empty lists |
 /// | the same in a room of more than [`max_listed`](super::RoomConfig::max_listed) members | `{"room":"a","count":1234}` |
@@ -86,6 +89,17 @@ impl<T> Json<T> {
         }
     }
 
+    /// Makes the envelope, in which serde writes the values of members.
+    #[cfg(feature = "json")]
+    #[must_use]
+    pub fn serialized() -> Self
+    where
+        T: serde::Serialize,
+    {
+        // A value that cannot be JSON becomes `null`.
+        Self::new(|value| serde_json::to_string(value).unwrap_or_default())
+    }
+
     /// Makes the envelope, in which the values of members are `null`.
     #[must_use]
     pub fn without_values() -> Self {
@@ -112,6 +126,15 @@ pub(super) enum Form<T> {
     Json(Json<T>),
 }
 
+impl<T> Clone for Form<T> {
+    fn clone(&self) -> Self {
+        match self {
+            Self::Plain => Self::Plain,
+            Self::Json(json) => Self::Json(json.clone()),
+        }
+    }
+}
+
 impl<T> fmt::Debug for Form<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -127,28 +150,44 @@ impl<T> Form<T> {
         matches!(self, Self::Json(_))
     }
 
+    /// Returns whether members see who has sent a message.
+    pub(super) const fn names_senders(&self) -> bool {
+        matches!(self, Self::Json(_))
+    }
+
     /// Makes what members get of a message.
     pub(super) fn message(
         &self,
         room: &str,
-        by: Option<MemberId>,
+        by: Option<&By>,
         message: Message,
     ) -> Result<Message, PublishError> {
+        Ok(self.draft(room, by, message)?.finish(None).0)
+    }
+
+    /// Makes what members get of a message, as far as that does not depend on its position.
+    pub(super) fn draft(
+        &self,
+        room: &str,
+        by: Option<&By>,
+        message: Message,
+    ) -> Result<Draft, PublishError> {
         let (Self::Json(_), Message::Text(text)) = (self, &message) else {
-            return Ok(message);
+            return Ok(Draft::Whole(message));
         };
         if !json::is_json(text) {
             return Err(PublishError::NotJson);
         }
-        let mut out = String::with_capacity(room.len() + text.len() + 64);
+        let mut out = String::with_capacity(room.len() + text.len() + 112);
         begin(&mut out, room);
         if let Some(by) = by {
-            out.push_str(&format!(",\"by\":\"{by}\""));
+            out.push_str(&format!(",\"by\":\"{}\"", by.member));
+            push_key(&mut out, by.key.as_ref().map(super::names::Key::as_str));
         }
         out.push_str(",\"data\":");
+        let payload = out.len()..out.len() + text.len();
         out.push_str(text);
-        out.push('}');
-        Ok(out.into())
+        Ok(Draft::Open { out, payload })
     }
 
     /// Makes the message about lost ones. No code of the user runs.
@@ -195,6 +234,38 @@ impl<T> Form<T> {
         }
         out.push('}');
         Some(out.into())
+    }
+}
+
+/// What members get of a message, before it has its position.
+#[derive(Debug)]
+pub(super) enum Draft {
+    Whole(Message),
+    Open {
+        /// An object without its end. There is room for a position.
+        out: String,
+        payload: Range<usize>,
+    },
+}
+
+impl Draft {
+    /// Returns what members get, and where the payload is in it. It is short enough for the time under a lock.
+    pub(super) fn finish(self, position: Option<&Position>) -> (Message, Range<usize>) {
+        match self {
+            Self::Whole(message) => {
+                let payload = 0..message.len();
+                (message, payload)
+            }
+            Self::Open { mut out, payload } => {
+                if let Some(position) = position {
+                    out.push_str(",\"at\":\"");
+                    position.push_to(&mut out);
+                    out.push('"');
+                }
+                out.push('}');
+                (out.into(), payload)
+            }
+        }
     }
 }
 

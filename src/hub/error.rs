@@ -2,6 +2,8 @@
 
 use std::{error::Error, fmt};
 
+use super::recovery::GapReason;
+
 /// Why a connection did not join a room. Nothing has changed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
@@ -63,3 +65,33 @@ impl fmt::Display for PublishError {
 }
 
 impl Error for PublishError {}
+
+/// Why there is no history after a position.
+#[derive(Clone, Debug, Eq, PartialEq)]
+#[non_exhaustive]
+pub enum HistoryError {
+    /// The name of the room is empty, or longer than 200 bytes.
+    Name,
+    /// Messages after the position are missing.
+    Gap {
+        /// Why.
+        reason: GapReason,
+    },
+}
+
+impl fmt::Display for HistoryError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Name => f.write_str("the name of the room has not 1 to 200 bytes"),
+            Self::Gap { reason } => {
+                write!(
+                    f,
+                    "messages after the position are missing ({})",
+                    reason.as_str()
+                )
+            }
+        }
+    }
+}
+
+impl Error for HistoryError {}

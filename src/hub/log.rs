@@ -4,6 +4,10 @@
 //! Entries that leave are returned to the caller, who drops them without the lock: a payload may run the user's code
 //! when it is dropped.
 
+mod reach;
+#[cfg(test)]
+mod tests;
+
 use std::{
     collections::{HashMap, VecDeque},
     mem,
@@ -13,11 +17,13 @@ use std::{
     },
 };
 
+pub(super) use self::reach::{Reach, Replay};
 use super::{
     Chunk,
     config::Overflow,
     counts::{Counters, HubCounts, RareCounters, Tally},
     entry::{Entry, Logged},
+    history::Window,
     names::Key,
     report::{Line, Missed},
 };
@@ -43,8 +49,8 @@ pub(super) struct Log<T> {
     /// The members of the room.
     pub(super) members: u32,
     counters: Counters,
-    /// What only rooms need in which something went wrong.
-    rare: Option<Box<Rare>>,
+    /// What only rooms need in which something went wrong, or that have history.
+    rare: Option<Box<Rare<T>>>,
 }
 
 /// The chunks of a room after its first one.
@@ -57,16 +63,31 @@ struct Further<T> {
 
 pub(super) type FurtherChunks<T> = Arc<Vec<Arc<Chunk<T>>>>;
 
-/// What a log knows about members that are or were slow.
-#[derive(Debug, Default)]
-struct Rare {
+/// What a log knows about members that are or were slow, and its history.
+#[derive(Debug)]
+struct Rare<T> {
     /// The members that are behind and for whom entries are kept.
     behind: usize,
     /// An entry below this offset may have left although somebody was behind.
     evicted_below: u64,
     latest: Option<Latest>,
+    /// In a room with history.
+    history: Option<Box<Window<Logged<T>>>>,
     counters: RareCounters,
     missed: Missed,
+}
+
+impl<T> Default for Rare<T> {
+    fn default() -> Self {
+        Self {
+            behind: 0,
+            evicted_below: 0,
+            latest: None,
+            history: None,
+            counters: RareCounters::default(),
+            missed: Missed::default(),
+        }
+    }
 }
 
 /// The newest entries by key.
@@ -80,6 +101,12 @@ struct Latest {
 #[derive(Debug)]
 #[must_use]
 pub(super) struct Removed<T>(VecDeque<Logged<T>>);
+
+impl<T> Extend<Logged<T>> for Removed<T> {
+    fn extend<I: IntoIterator<Item = Logged<T>>>(&mut self, entries: I) {
+        self.0.extend(entries);
+    }
+}
 
 impl<T> Default for Removed<T> {
     fn default() -> Self {
@@ -452,49 +479,5 @@ impl<T> PopFront<T> for VecDeque<Logged<T>> {
     fn pop_front_if_below(&mut self, offset: u64) -> Option<Logged<T>> {
         self.front().filter(|logged| logged.offset < offset)?;
         self.pop_front()
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::codec::SharedMessage;
-
-    fn push(log: &mut Log<()>, len: usize, limits: Limits<'_>) {
-        let message = SharedMessage::new(vec![0; len].into());
-        drop(log.push(Arc::new(Entry::message(message, None, None)), limits));
-    }
-
-    #[test]
-    fn the_hub_counts_only_rooms_with_members_behind_or_much_in_their_logs() {
-        let all = AtomicUsize::new(0);
-        let counted = || all.load(Ordering::Relaxed);
-        let limits = Limits {
-            overflow: Overflow::DropOldest,
-            messages: 1024,
-            bytes: 1024 * 1024,
-            all: &all,
-            max_all: usize::MAX,
-        };
-        let mut log = Log::default();
-        log.begin_chunk(0);
-        log.join();
-        for _ in 0..10 {
-            push(&mut log, 1000, limits);
-            assert_eq!(counted(), 0);
-        }
-        log.add_behind(2, limits);
-        assert_eq!(counted(), log.bytes());
-        push(&mut log, 1000, limits);
-        assert_eq!(counted(), 11 * 1128);
-        log.remove_behind(limits);
-        assert_eq!(counted(), 11 * 1128);
-        log.remove_behind(limits);
-        assert_eq!(counted(), 0);
-        push(&mut log, 100_000, limits);
-        assert_eq!(counted(), log.bytes() - UNCOUNTED);
-        log.delivered_up_to(0, log.next());
-        assert!(!log.trim(limits, &mut Removed::default()));
-        assert_eq!((counted(), log.bytes()), (0, 0));
     }
 }

@@ -1,164 +1,19 @@
-//! Joining a room, and the guard that a handler holds while it is a member.
+//! The guard that a handler holds while it is a member.
 
-use std::{
-    fmt,
-    future::{Future, IntoFuture},
-    pin::Pin,
-    sync::Arc,
-    task::{Context, Poll},
-};
+use std::{fmt, sync::Arc};
 
 use super::{
     Room,
-    error::{JoinError, PublishError},
+    error::PublishError,
     member::{LeaveReason, Member},
     names::{Key, MemberId},
-    presence::Card,
-    publication::{Publication, Sent},
+    position::Position,
+    publication::{By, Publication, Sent},
+    recovery::Recovery,
     seat::Lag,
-    shared::Shared,
+    state::Joined,
 };
-use crate::{
-    socket::{Link, Sender, WebSocket},
-    words::IntoMessage,
-};
-
-/// A connection that can join rooms: a [`WebSocket`] or a [`Sender`]. It cannot be implemented outside of this crate.
-pub trait AsSender: sealed::AsSender {}
-
-mod sealed {
-    #[expect(unnameable_types, reason = "the trait is sealed")]
-    pub trait AsSender {
-        fn as_sender(&self) -> super::Sender;
-    }
-}
-
-impl sealed::AsSender for WebSocket {
-    fn as_sender(&self) -> Sender {
-        self.sender()
-    }
-}
-
-impl sealed::AsSender for Sender {
-    fn as_sender(&self) -> Sender {
-        self.clone()
-    }
-}
-
-impl AsSender for WebSocket {}
-impl AsSender for Sender {}
-
-/// A connection that is about to join a room, from [`Room::join`]. It joins when it is awaited.
-///
-/// # Errors
-///
-/// [`JoinError`]. Nothing has changed then.
-///
-/// # Cancel safety
-///
-/// A future that is dropped before it is ready has joined nothing.
-///
-/// # Panics
-///
-/// Outside of a tokio runtime, if the room has no member and no watch yet. Nothing has changed then.
-#[must_use = "it joins when it is awaited"]
-pub struct Join<T = ()> {
-    hub: Arc<Shared<T>>,
-    name: Arc<str>,
-    link: Arc<Link>,
-    value: T,
-    key: Option<Key>,
-    is_silent: bool,
-}
-
-impl<T> Join<T> {
-    pub(super) const fn new(
-        hub: Arc<Shared<T>>,
-        name: Arc<str>,
-        link: Arc<Link>,
-        value: T,
-    ) -> Self {
-        Self {
-            hub,
-            name,
-            link,
-            value,
-            key: None,
-            is_silent: false,
-        }
-    }
-
-    /// Sets the key of the user. Members with the same key are one to others: the first one comes, the last one goes.
-    /// So a second tab is no second user.
-    pub fn key(mut self, key: impl Into<Key>) -> Self {
-        self.key = Some(key.into());
-        self
-    }
-
-    /// Joins without being seen: the member receives, and nobody hears of it.
-    pub fn silent(mut self) -> Self {
-        self.is_silent = true;
-        self
-    }
-}
-
-impl<T: Send + Sync + 'static> IntoFuture for Join<T> {
-    type Output = Result<Membership<T>, JoinError>;
-    type IntoFuture = Joining<T>;
-
-    fn into_future(self) -> Joining<T> {
-        Joining { join: Some(self) }
-    }
-}
-
-impl<T> fmt::Debug for Join<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Join")
-            .field("room", &self.name)
-            .field("key", &self.key)
-            .field("silent", &self.is_silent)
-            .finish_non_exhaustive()
-    }
-}
-
-/// The future of a [`Join`].
-#[must_use = "futures do nothing unless they are polled"]
-pub struct Joining<T> {
-    join: Option<Join<T>>,
-}
-
-// The value is never pinned.
-impl<T> Unpin for Joining<T> {}
-
-impl<T: Send + Sync + 'static> Future for Joining<T> {
-    type Output = Result<Membership<T>, JoinError>;
-
-    fn poll(mut self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<Self::Output> {
-        let Some(join) = self.join.take() else {
-            return Poll::Pending;
-        };
-        let Join {
-            hub,
-            name,
-            link,
-            value,
-            key,
-            is_silent,
-        } = join;
-        let card = (!is_silent).then(|| Arc::new(Card { key, value }));
-        let member = hub.join(&name, &link, card);
-        Poll::Ready(member.map(|member| Membership {
-            member,
-            is_kept: false,
-        }))
-    }
-}
-
-impl<T> fmt::Debug for Joining<T> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Joining").finish_non_exhaustive()
-    }
-}
+use crate::words::IntoMessage;
 
 /// A connection's membership in a room. Dropping it leaves the room.
 ///
@@ -170,10 +25,45 @@ impl<T> fmt::Debug for Joining<T> {
 #[must_use = "dropping it leaves the room"]
 pub struct Membership<T: Send + Sync + 'static = ()> {
     pub(super) member: Arc<Member<T>>,
+    key: Option<Key>,
     is_kept: bool,
+    /// How it has joined, if the room has history or it wanted to resume.
+    arrival: Option<Box<(Option<Position>, Recovery)>>,
 }
 
 impl<T: Send + Sync + 'static> Membership<T> {
+    pub(super) fn new(joined: Joined<T>) -> Self {
+        let Joined {
+            member,
+            key,
+            position,
+            recovery,
+            ..
+        } = joined;
+        let is_plain = position.is_none() && recovery == Recovery::Fresh;
+        Self {
+            member,
+            key,
+            is_kept: false,
+            arrival: (!is_plain).then(|| Box::new((position, recovery))),
+        }
+    }
+
+    /// Returns the position of the newest message when it joined; `None` in a room without
+    /// [history](super::RoomConfig::history). What is [replayed](super::Join::resume) comes before that, what is new comes
+    /// after.
+    #[must_use]
+    pub fn position(&self) -> Option<Position> {
+        self.arrival.as_ref().and_then(|arrival| arrival.0)
+    }
+
+    /// Returns whether it gets what it has missed before it joined.
+    #[must_use]
+    pub fn recovery(&self) -> Recovery {
+        let arrival = self.arrival.as_ref();
+        arrival.map_or(Recovery::Fresh, |arrival| arrival.1)
+    }
+
     /// Returns the member.
     #[must_use]
     pub fn id(&self) -> MemberId {
@@ -205,20 +95,23 @@ impl<T: Send + Sync + 'static> Membership<T> {
         self.publish(Publication::new(message).except(self.id()))
     }
 
-    /// Sends a publication as this member, whose id the envelope [`Json`](super::Json) adds.
+    /// Sends a publication as this member, whose id and key the envelope [`Json`](super::Json) adds.
     ///
     /// # Errors
     ///
     /// [`PublishError`].
     pub fn publish(&self, mut publication: Publication) -> Result<Sent, PublishError> {
-        publication.by = Some(self.id());
+        publication.by = Some(By {
+            member: self.id(),
+            key: self.key.clone(),
+        });
         self.member.room().publish(publication)
     }
 
     /// Sets the member's value, and tells others of it. Returns whether it still is a member. The old value is dropped
     /// once nobody uses it.
     ///
-    /// Of members with the same [key](Join::key), others see the value of the oldest one. That of another one is seen
+    /// Of members with the same [key](super::Join::key), others see the value of the oldest one. That of another one is seen
     /// once the older ones have left.
     pub fn set(&self, value: T) -> bool {
         self.member.room().set(self.id(), value)
@@ -228,6 +121,36 @@ impl<T: Send + Sync + 'static> Membership<T> {
     #[must_use]
     pub fn lag(&self) -> Lag {
         self.member.room().lag(self.id())
+    }
+
+    /// Returns why the member has left, or `None` while it is one. It leaves before its guard is dropped if its
+    /// connection ends, by [`Room::remove`], and if it is too slow.
+    #[must_use]
+    pub fn has_left(&self) -> Option<LeaveReason> {
+        self.member.left()
+    }
+
+    /// Waits until the member has left, and returns why. The future does not borrow the guard, and does not keep the
+    /// member in the room.
+    ///
+    /// # Cancel safety
+    ///
+    /// Safe in `select!`.
+    pub fn left(&self) -> impl Future<Output = LeaveReason> + Send + use<T> {
+        let member = Arc::clone(&self.member);
+        async move {
+            loop {
+                if let Some(reason) = member.left() {
+                    return reason;
+                }
+                if let Some(end) = member.room().hub.ends.of(&member) {
+                    let ending = end.notified();
+                    if member.left().is_none() {
+                        ending.await;
+                    }
+                }
+            }
+        }
     }
 
     /// Stays in the room until the connection ends.

@@ -28,45 +28,72 @@
 //! [`Room::members_here`] lists the members with their values, and [`Room::watch`] adds what changes from then on. With
 //! [`Join::key`] all connections of a user are one. The envelope [`Json`] tells the members about each other.
 //!
+//! # Coming back
+//!
+//! With [`RoomConfig::history`] a room keeps its newest messages, each of which has a [`Position`]. A client that was
+//! away [resumes](Join::resume) at the last one that it knows, and gets either exactly what it has missed, or is told
+//! that it may have missed something, and why: [`Recovery`].
+//!
+//! # Rooms for pages
+//!
+//! With the feature `json`, `JsonRooms` is a complete handler: clients join rooms and send to them in JSON, and two
+//! functions of the application decide on who may. Its protocol is a page of the guide.
+//!
 //! # Files
 //!
 //! | File | Holds |
 //! | --- | --- |
-//! | `room`, `membership`, `publication` | what handlers use |
+//! | `room`, `join`, `membership`, `paused`, `publication` | what handlers use |
 //! | `config`, `error`, `names`, `counts` | settings, errors, names, counts |
 //! | `shared` | the rooms by name |
-//! | `state`, `state/joins` | a room, and the ways through its locks |
+//! | `state`, `state/joins`, `state/behind` | a room, and the ways through its locks |
 //! | `log`, `entry` | the entries that members have not got yet |
-//! | `chunk`, `seat` | up to 128 members, and where in the log each of them is |
+//! | `chunk`, `seat`, `seat/behind` | up to 128 members, and where in the log each of them is |
+//! | `history`, `position`, `recovery`, `past` | what is kept for members that come back |
+//! | `keeping`, `log/reach`, `sweep` | keeping it in rooms, reading it together with the log, and forgetting it |
 //! | `compression` | messages that members share compressed |
 //! | `turns` | what a member that is behind gets first |
-//! | `member` | a connection in a room, which its connection wakes |
+//! | `member`, `ends` | a connection in a room, which its connection wakes; who waits for its end |
 //! | `tasks` | delivering, and telling members of changes |
 //! | `roster`, `presence`, `watch` | who is there |
 //! | `envelope`, `json` | how members see all of that |
 //! | `report` | what is logged about slow members |
+//! | `json_rooms` | the handler, made of the public items: `request` reads, `session` does, `answer` writes |
 
 #![cfg_attr(
     all(test, tower_websocket_loom),
     allow(dead_code, reason = "the rooms of models have no news")
 )]
 
+#[cfg(tower_websocket_fuzzing)]
+#[path = "../../fuzz/checks/positions.rs"]
+pub(crate) mod checks;
 mod chunk;
 mod compression;
 mod config;
 mod counts;
+mod ends;
 mod entry;
 mod envelope;
 mod error;
+mod history;
+mod join;
 mod json;
+#[cfg(feature = "json")]
+mod json_rooms;
+mod keeping;
 mod log;
 #[cfg(all(test, tower_websocket_loom))]
 mod loom;
 mod member;
 mod membership;
 mod names;
+mod past;
+mod paused;
+mod position;
 mod presence;
 mod publication;
+mod recovery;
 mod report;
 mod room;
 mod roster;
@@ -75,6 +102,7 @@ mod shared;
 #[cfg(all(test, not(tower_websocket_loom), target_pointer_width = "64"))]
 mod sizes;
 mod state;
+mod sweep;
 #[cfg(not(all(test, tower_websocket_loom)))]
 mod tasks;
 #[cfg(all(test, tower_websocket_loom))]
@@ -84,16 +112,24 @@ mod watch;
 
 use std::{fmt, sync::Arc};
 
+#[cfg(feature = "json")]
+pub use self::json_rooms::{Admission, Denied, JsonRooms};
 pub use self::{
     config::{HubConfig, Overflow, RoomConfig},
     counts::{HubCounts, LostBy, RefusedBy},
     envelope::{Envelope, Json, Plain},
-    error::{JoinError, PublishError},
+    error::{HistoryError, JoinError, PublishError},
+    history::History,
+    join::{AsSender, Join, Joining, PausedJoin, PausedJoining},
     member::LeaveReason,
-    membership::{AsSender, Join, Joining, Membership},
+    membership::Membership,
     names::{Key, MemberId},
+    past::Past,
+    paused::Paused,
+    position::Position,
     presence::{Presence, Roster},
     publication::{Publication, Sent},
+    recovery::{GapReason, Recovery},
     room::Room,
     seat::Lag,
     watch::{Event, Watch},

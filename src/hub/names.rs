@@ -6,6 +6,9 @@ use std::{fmt, sync::Arc};
 pub(super) const MAX_NAME: usize = 200;
 /// The bits of a [`MemberId`] that are the member's place in its room.
 const PLACE_BITS: u32 = 20;
+/// The bits of a [`MemberId`]. The others are free for what a [`Member`](super::member::Member) has to remember. With a
+/// million members a second, a hub has used them up after 25 days without a pause, and then repeats ids.
+pub(super) const MEMBER_BITS: u32 = 61;
 /// The most members of a room: each has a place.
 pub(super) const MAX_PLACES: usize = 1 << PLACE_BITS;
 
@@ -23,7 +26,16 @@ pub struct MemberId(u64);
 
 impl MemberId {
     pub(super) const fn new(serial: u64, place: u32) -> Self {
-        Self(serial << PLACE_BITS | place as u64)
+        Self::of_bits(serial << PLACE_BITS | place as u64)
+    }
+
+    pub(super) const fn bits(self) -> u64 {
+        self.0
+    }
+
+    /// Reads an id from its bits. There may be others above it.
+    pub(super) const fn of_bits(bits: u64) -> Self {
+        Self(bits & ((1 << MEMBER_BITS) - 1))
     }
 
     /// Returns the member's place in the list of its room.

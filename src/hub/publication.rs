@@ -1,6 +1,9 @@
 //! What to send, and to whom.
 
-use super::names::{Key, MemberId};
+use super::{
+    names::{Key, MemberId},
+    position::Position,
+};
 use crate::words::{IntoMessage, Message};
 
 /// A message, and how a room sends it.
@@ -21,8 +24,16 @@ use crate::words::{IntoMessage, Message};
 #[must_use = "a publication does nothing until it is published"]
 pub struct Publication {
     pub(super) message: Message,
-    pub(super) by: Option<MemberId>,
+    pub(super) by: Option<By>,
     pub(super) except: Option<MemberId>,
+    pub(super) key: Option<Key>,
+    pub(super) is_fleeting: bool,
+}
+
+/// The member that has sent a message.
+#[derive(Clone, Debug)]
+pub(super) struct By {
+    pub(super) member: MemberId,
     pub(super) key: Option<Key>,
 }
 
@@ -34,10 +45,14 @@ impl Publication {
             by: None,
             except: None,
             key: None,
+            is_fleeting: false,
         }
     }
 
     /// Leaves one member out. The last call counts.
+    ///
+    /// In a room with history it is left out of replays to whom it may have left out: see
+    /// [`Join::resume`](super::Join::resume).
     pub const fn except(mut self, member: MemberId) -> Self {
         self.except = Some(member);
         self
@@ -49,6 +64,13 @@ impl Publication {
         self.key = Some(key.into());
         self
     }
+
+    /// Keeps the message out of the room's history: it has no position, and who is behind misses it without being told.
+    /// For what is only true for a moment: who is typing, where a pointer is. Rooms without history ignore it.
+    pub const fn fleeting(mut self) -> Self {
+        self.is_fleeting = true;
+        self
+    }
 }
 
 /// The outcome of sending to a room.
@@ -57,4 +79,6 @@ impl Publication {
 pub struct Sent {
     /// The members to whom the message goes. A member that is too slow may still miss it.
     pub members_here: usize,
+    /// The position of the message, in a room with history.
+    pub position: Option<Position>,
 }

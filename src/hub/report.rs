@@ -70,6 +70,7 @@ impl Line {
                 Overflow::DropOldest => "drop_oldest",
                 Overflow::DropNewest => "drop_newest",
                 Overflow::Latest => "latest",
+                Overflow::CatchUp => "catch_up",
             };
             tracing::debug!(
                 room = %Visible(room.as_bytes()),

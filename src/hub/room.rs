@@ -4,12 +4,15 @@ use std::{fmt, sync::Arc};
 
 use super::{
     counts::HubCounts,
-    error::{JoinError, PublishError},
+    error::{HistoryError, JoinError, PublishError},
+    join::{AsSender, Join},
     member::LeaveReason,
-    membership::{AsSender, Join},
     names::{MemberId, is_name},
+    past::Past,
+    position::Position,
     presence::Roster,
     publication::{Publication, Sent},
+    recovery::GapReason,
     shared::Shared,
     watch::Watch,
 };
@@ -124,6 +127,61 @@ impl<T: Send + Sync + 'static> Room<T> {
     pub fn remove(&self, member: MemberId) -> bool {
         let room = self.hub.find(&self.name);
         room.is_some_and(|room| room.leave(member, LeaveReason::Removed, false))
+    }
+
+    /// Returns messages of the [history](super::RoomConfig::history), the oldest first: up to `limit` that came after a
+    /// position, or the newest `limit`. It does not wait on one node.
+    ///
+    /// This is for the server itself: messages that left out a member are there, with
+    /// [`Past::except`](super::Past::except).
+    ///
+    /// # Errors
+    ///
+    /// [`HistoryError`]. Without a position and without history it succeeds, and there are no messages.
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future changes nothing.
+    pub async fn history(
+        &self,
+        after: Option<&Position>,
+        limit: usize,
+    ) -> Result<Vec<Past>, HistoryError> {
+        if !is_name(&self.name) {
+            return Err(HistoryError::Name);
+        }
+        match (self.hub.find(&self.name), after) {
+            (Some(room), _) => room
+                .history(after.copied(), limit)
+                .map_err(|reason| HistoryError::Gap { reason }),
+            (None, None) => Ok(Vec::new()),
+            (None, Some(position)) => Err(HistoryError::Gap {
+                reason: match position.is_unknown() {
+                    true => GapReason::Unknown,
+                    false => GapReason::Epoch,
+                },
+            }),
+        }
+    }
+
+    /// Forgets the history. All positions of the room are [`GapReason::Epoch`] from then on. Members that are behind
+    /// miss what is not in the backlog.
+    ///
+    /// # Errors
+    ///
+    /// [`HistoryError::Name`].
+    ///
+    /// # Cancel safety
+    ///
+    /// Dropping the future before it is polled changes nothing.
+    pub async fn clear_history(&self) -> Result<(), HistoryError> {
+        if !is_name(&self.name) {
+            return Err(HistoryError::Name);
+        }
+        if let Some(room) = self.hub.find(&self.name) {
+            room.clear_history();
+        }
+        Ok(())
     }
 
     /// Returns the counts of the room since it came into being.

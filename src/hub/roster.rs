@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BinaryHeap, HashMap, VecDeque},
+    collections::{BTreeMap, BinaryHeap, HashMap, VecDeque},
     mem,
     sync::Arc,
     task::Waker,
@@ -38,6 +38,8 @@ struct More<T> {
     keys: HashMap<Key, Vec<u32>>,
     /// Members that are not listed: silent ones, and those whose key another one has.
     unlisted: u32,
+    /// The keys of silent members by their places, in a room with history: a replay asks whom a message has left out.
+    silent_keys: BTreeMap<usize, Key>,
     watches: Vec<Arc<Queue<T>>>,
 }
 
@@ -115,6 +117,7 @@ impl<T> Default for More<T> {
             free: BinaryHeap::new(),
             keys: HashMap::new(),
             unlisted: 0,
+            silent_keys: BTreeMap::new(),
             watches: Vec::new(),
         }
     }
@@ -210,6 +213,21 @@ impl<T> Members<T> {
         self.get(id).is_some()
     }
 
+    /// Returns the key of a member; `None` if it is not one.
+    pub(super) fn key_of(&self, id: MemberId) -> Option<Option<Key>> {
+        let place = self.get(id)?;
+        let silent = || {
+            let more = self.more.as_ref()?;
+            more.silent_keys.get(&id.place())
+        };
+        Some(place.key().or_else(silent).cloned())
+    }
+
+    /// Records the key of a silent member, which has no card.
+    pub(super) fn set_silent_key(&mut self, id: MemberId, key: Key) {
+        self.more().silent_keys.insert(id.place(), key);
+    }
+
     fn get(&self, id: MemberId) -> Option<&Place<T>> {
         let place = self.places.get(id.place())?.as_ref();
         place.filter(|place| place.member.id() == id)
@@ -274,7 +292,9 @@ impl<T> Members<T> {
             }
         }
         let Some(card) = &place.card else {
-            self.more().unlisted -= 1;
+            let more = self.more();
+            more.unlisted -= 1;
+            more.silent_keys.remove(&at);
             return Some((place.member, None));
         };
         if let (Some(key), Some(more)) = (&card.key, &mut self.more) {

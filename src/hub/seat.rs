@@ -3,20 +3,23 @@
 //! A member that gets what is new and has missed nothing has only a pointer to itself here. What else there is to know
 //! about a member is in a box.
 
+mod behind;
+
 use std::sync::Arc;
 
+pub(super) use self::behind::{Ends, Notice, Outcome};
 use super::{
     chunk::After,
     config::Overflow,
     counts::Tally,
     entry::{Entry, Logged},
+    log::Replay,
     member::Member,
     turns::Turns,
 };
 use crate::{
     codec::{SharedFrames, SharedMessage},
     socket::{Link, Offered, Turn},
-    words::CloseCode,
 };
 
 #[derive(Debug)]
@@ -41,6 +44,10 @@ struct Progress {
     is_behind: bool,
     /// It gets the list of members instead of the next news.
     needs_roster: bool,
+    /// It gets nothing until it is started.
+    is_paused: bool,
+    /// It is behind because it came back, and gets what it has missed.
+    replay: Option<Arc<Replay>>,
     /// While it is behind, in a room with keys.
     turns: Option<Box<Turns>>,
 }
@@ -79,6 +86,12 @@ impl<T> Seat<T> {
         progress.is_some_and(|progress| progress.is_behind)
     }
 
+    /// Returns what is replayed to the member.
+    pub(super) fn replay(&self) -> Option<Arc<Replay>> {
+        let progress = self.progress.as_ref()?;
+        progress.replay.clone()
+    }
+
     pub(super) fn needs_roster(&self) -> bool {
         let progress = self.progress.as_ref();
         progress.is_some_and(|progress| progress.needs_roster)
@@ -108,6 +121,12 @@ impl<T> Seat<T> {
         let entry: &Entry<T> = &logged.entry;
         let is_after = logged.offset >= self.next() && entry.except != Some(self.member.id());
         is_after && !self.has_taken(logged)
+    }
+
+    /// Returns whether the member, which is behind, may get an entry.
+    fn waits(&self, logged: &Logged<T>) -> bool {
+        let entry: &Entry<T> = &logged.entry;
+        self.is_for(logged) && entry.is_message() && !entry.is_fleeting && !logged.is_superseded()
     }
 
     /// Returns whether the member got this entry ahead of older ones.
@@ -181,7 +200,7 @@ impl<T> Seat<T> {
         };
         let (mut with_key, mut without) = (0, 0);
         for logged in left {
-            if self.is_for(logged) && logged.entry.is_message() && !logged.is_superseded() {
+            if self.waits(logged) {
                 match logged.has_key() {
                     true => with_key += 1,
                     false => without += 1,
@@ -242,7 +261,13 @@ impl Progress {
 
     fn wait_for<T>(&mut self, logged: &Logged<T>, overflow: Overflow, tally: &mut Tally) {
         match overflow {
+            _ if logged.entry.is_fleeting => {
+                self.lost += 1;
+                tally.lost += 1;
+            }
             Overflow::DropNewest => self.lose(1, tally),
+            // In the history there are no newest ones by key.
+            Overflow::CatchUp => self.waiting += 1,
             _ if logged.has_key() => self.waiting_with_key += 1,
             _ => self.waiting += 1,
         }
@@ -275,101 +300,5 @@ impl<T: Send + Sync + 'static> Seat<T> {
                 None
             }
         }
-    }
-
-    /// Closes the connection of a member that has missed a message.
-    pub(super) fn disconnect(
-        &mut self,
-        code: CloseCode,
-        evicted_below: u64,
-        left: impl Fn(u64) -> Vec<Logged<T>>,
-        after: &mut After<T>,
-    ) {
-        if !self.is_behind() || self.next() >= evicted_below {
-            return;
-        }
-        let left = left(self.next());
-        let (_, lost) = self.missed(left.iter());
-        after.entries.extend(left);
-        if lost > 0 {
-            after.left.push((Arc::clone(&self.member), Some(code)));
-        }
-        // It is judged again when the next entry leaves.
-        if let Some(progress) = &mut self.progress {
-            progress.next = evicted_below;
-        }
-    }
-
-    /// Offers what waits for a member that is behind. `left` has the entries that are left for it, up to `end`; `gap`
-    /// makes the message for a number of lost ones. Returns whether it has caught up. With [`Overflow::Disconnect`], a
-    /// member that has missed a message is not offered what came after it: its connection is closed.
-    pub(super) fn catch_up(
-        &mut self,
-        left: &[Logged<T>],
-        end: u64,
-        overflow: Overflow,
-        gap: impl FnOnce(u64) -> Option<SharedMessage>,
-        after: &mut After<T>,
-    ) -> bool {
-        let (superseded, lost) = self.missed(left.iter());
-        if let (Overflow::Disconnect(code), true) = (overflow, lost > 0) {
-            // No task of the chunk has looked at it since. What waits is counted when it leaves.
-            after.left.push((Arc::clone(&self.member), Some(code)));
-            return false;
-        }
-        let progress = self.progress.get_or_insert_default();
-        progress.waiting_with_key -= superseded as u32;
-        progress.waiting -= lost as u32;
-        after.tally.superseded += superseded;
-        progress.lose(lost, &mut after.tally);
-        let gap = match progress.untold {
-            0 => None,
-            untold => gap(untold.into()),
-        };
-        let mut waiting: Vec<&Logged<T>> = left
-            .iter()
-            .filter(|logged| {
-                logged.entry.is_message() && self.is_for(logged) && !logged.is_superseded()
-            })
-            .collect();
-        let progress = self.progress.get_or_insert_default();
-        if waiting.iter().any(|logged| logged.has_key()) {
-            let turns = progress.turns.get_or_insert_with(|| Turns::new(end).into());
-            turns.sort(&mut waiting, end);
-        }
-        let messages = waiting.iter().filter_map(|logged| logged.entry.shared());
-        let messages: Vec<&SharedMessage> = gap.iter().chain(messages).collect();
-        let Some(mut taken) = self.offer(&messages, None, Turn::Behind, after) else {
-            // It is removed, which counts what waits.
-            after.tally.unsent -= messages.len() as u64;
-            return false;
-        };
-        let all = messages.len();
-        let is_all = taken == all;
-        let progress = self.progress.get_or_insert_default();
-        if gap.is_some() && taken > 0 {
-            progress.untold = 0;
-            taken -= 1;
-            after.tally.delivered -= 1;
-            after.tally.gaps_told += 1;
-        }
-        let (taken, rest) = waiting.split_at(taken);
-        for logged in taken {
-            match logged.has_key() {
-                true => progress.waiting_with_key -= 1,
-                false => progress.waiting -= 1,
-            }
-        }
-        progress.next = rest.iter().map(|logged| logged.offset).min().unwrap_or(end);
-        if let Some(turns) = &mut progress.turns {
-            turns.take(taken, left);
-        }
-        progress.is_behind = !is_all;
-        if is_all {
-            progress.turns = None;
-            after.wants_roster |= progress.needs_roster;
-            self.delivered_up_to(end);
-        }
-        is_all
     }
 }

@@ -13,12 +13,14 @@ use std::{
 use super::{
     config::{ByName, HubConfig},
     counts::HubCounts,
+    ends::Ends,
+    envelope::Form,
     error::JoinError,
-    member::Member,
     names::is_name,
     presence::Card,
     report::Line,
-    state::{Joining, RoomState},
+    state::{Joined, Joining, Manner, RoomState},
+    sweep::Sweep,
     tasks::Tasks,
     watch::Watch,
 };
@@ -101,10 +103,19 @@ pub(super) struct Shared<T> {
     shards: [Shard<T>; SHARDS],
     hasher: RandomState,
     config: ByName<T>,
+    form: Option<Form<T>>,
     max_rooms: usize,
     pub(super) max_rooms_per_connection: usize,
     pub(super) max_backlog: usize,
     pub(super) backlog: Backlog,
+    pub(super) max_history: usize,
+    /// The bytes in the histories of all rooms.
+    pub(super) history: AtomicUsize,
+    pub(super) sweep: Sweep<T>,
+    /// A random number for this hub, and those of its epochs.
+    pub(super) boot: u64,
+    epochs: AtomicU64,
+    pub(super) ends: Ends,
     rooms: AtomicUsize,
     serial: AtomicU64,
 }
@@ -128,10 +139,17 @@ impl<T> Shared<T> {
             shards: std::array::from_fn(shard),
             hasher,
             config: config.rooms,
+            form: config.form,
             max_rooms: config.max_rooms,
             max_rooms_per_connection: config.max_rooms_per_connection,
             max_backlog: config.max_backlog,
             backlog: Backlog::default(),
+            max_history: config.max_history,
+            history: AtomicUsize::new(0),
+            sweep: Sweep::default(),
+            boot: RandomState::new().hash_one(0),
+            epochs: AtomicU64::new(0),
+            ends: Ends::default(),
             rooms: AtomicUsize::new(0),
             serial: AtomicU64::new(0),
         }
@@ -140,6 +158,12 @@ impl<T> Shared<T> {
     /// Returns the next number of a member.
     pub(super) fn next_serial(&self) -> u64 {
         self.serial.fetch_add(1, Ordering::Relaxed) + 1
+    }
+
+    /// Returns a random number for a history, which is never 0.
+    pub(super) fn next_epoch(&self) -> u64 {
+        let number = self.epochs.fetch_add(1, Ordering::Relaxed);
+        RandomState::new().hash_one(number).max(1)
     }
 
     fn shard(&self, name: &str) -> MutexGuard<'_, Rooms<T>> {
@@ -210,7 +234,11 @@ impl<T: Send + Sync + 'static> Shared<T> {
             return Ok(room);
         }
         // The user's code runs without a lock.
-        let config = (self.config)(name);
+        let mut config = (self.config)(name);
+        if let Some(form) = &self.form {
+            config.form = form.clone();
+        }
+        let history = config.history;
         let made = RoomState::new(Arc::clone(self), Arc::clone(name), config, Tasks::here());
         let made = Arc::new(made);
         let mut rooms = self.shard(name);
@@ -236,6 +264,11 @@ impl<T: Send + Sync + 'static> Shared<T> {
         if let Some(replaced) = replaced {
             replaced.finish();
         }
+        if let Some(history) = history {
+            if self.sweep.add(&made, history.age()) {
+                made.tasks.sweep(Arc::clone(self));
+            }
+        }
         Ok(made)
     }
 
@@ -245,7 +278,8 @@ impl<T: Send + Sync + 'static> Shared<T> {
         name: &Arc<str>,
         link: &Arc<Link>,
         mut card: Option<Arc<Card<T>>>,
-    ) -> Result<Arc<Member<T>>, JoinError> {
+        manner: &Manner,
+    ) -> Result<Joined<T>, JoinError> {
         if !is_name(name) {
             return Err(self.refuse(name, JoinError::Name));
         }
@@ -255,8 +289,8 @@ impl<T: Send + Sync + 'static> Shared<T> {
                 Ok(room) => room,
                 Err(error) => return Err(self.refuse(name, error)),
             };
-            match room.join(link, card) {
-                Ok(Joining::Joined(member)) => return Ok(member),
+            match room.join(link, card, manner) {
+                Ok(Joining::Joined(joined)) => return Ok(joined),
                 Ok(Joining::Gone(own)) => {
                     card = own;
                     gone = Some(room);

@@ -3,6 +3,7 @@
 //! Locks are taken in this order: members, chunk, log, connection. No code of the user runs under one: wakers are
 //! called, and payloads and values are dropped, after all are released.
 
+mod behind;
 mod joins;
 
 use std::{
@@ -11,7 +12,7 @@ use std::{
     sync::{Arc, PoisonError},
 };
 
-pub(super) use self::joins::Joining;
+pub(super) use self::joins::{Joined, Joining, Manner};
 use super::{
     Shared,
     chunk::{After, BATCH, Chunk, SEATS},
@@ -20,13 +21,14 @@ use super::{
     counts::{HubCounts, Tally},
     entry::{Entry, Kind},
     error::PublishError,
+    history::Window,
     log::{FurtherChunks, Limits, Log, Removed},
     names::MemberId,
+    position::Position,
     presence::Roster,
     publication::{Publication, Sent},
     report::Line,
     roster::{Gathered, Members},
-    seat::Lag,
     tasks::Tasks,
 };
 use crate::{
@@ -46,12 +48,12 @@ thread_local! {
 pub(super) struct RoomState<T> {
     pub(super) hub: Arc<Shared<T>>,
     name: Arc<str>,
-    settings: Settings<T>,
+    pub(super) settings: Settings<T>,
     members: Mutex<Members<T>>,
     log: Mutex<Log<T>>,
     /// The first members. Most rooms have no others.
     first: Chunk<T>,
-    tasks: Tasks,
+    pub(super) tasks: Tasks,
 }
 
 /// What is left to deliver to a chunk.
@@ -64,7 +66,7 @@ enum Delivered {
 }
 
 /// The chunks of a room at one moment.
-struct Chunks<'a, T> {
+pub(super) struct Chunks<'a, T> {
     first: &'a Chunk<T>,
     further: Option<FurtherChunks<T>>,
 }
@@ -77,7 +79,7 @@ impl<T> Chunks<'_, T> {
         }
     }
 
-    fn of(&self, id: MemberId) -> Option<&Chunk<T>> {
+    pub(super) fn of(&self, id: MemberId) -> Option<&Chunk<T>> {
         self.get(id.place() / SEATS)
     }
 
@@ -97,12 +99,17 @@ impl<T> RoomState<T> {
         let has_news = config.form.has_news();
         let gathered =
             has_news.then(|| Gathered::new(config.presence_interval, config.max_listed).into());
+        let mut log = Log::default();
+        if let Some(limits) = config.history {
+            let epoch = hub.next_epoch();
+            log.set_history(Some(Window::new(limits, hub.boot, epoch)));
+        }
         Self {
             hub,
             name,
             settings: Settings::new(config),
             members: Mutex::new(Members::new(gathered)),
-            log: Mutex::new(Log::default()),
+            log: Mutex::new(log),
             first: Chunk::default(),
             tasks,
         }
@@ -117,16 +124,16 @@ impl<T> RoomState<T> {
         &self.tasks
     }
 
-    fn members(&self) -> MutexGuard<'_, Members<T>> {
+    pub(super) fn members(&self) -> MutexGuard<'_, Members<T>> {
         // No code of others runs under the locks.
         self.members.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn log(&self) -> MutexGuard<'_, Log<T>> {
+    pub(super) fn log(&self) -> MutexGuard<'_, Log<T>> {
         self.log.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn chunks<'a>(&'a self, log: &Log<T>) -> Chunks<'a, T> {
+    pub(super) fn chunks<'a>(&'a self, log: &Log<T>) -> Chunks<'a, T> {
         Chunks {
             first: &self.first,
             further: log.further(),
@@ -144,7 +151,7 @@ impl<T> RoomState<T> {
     }
 
     /// Counts what was done, and returns what is to be logged.
-    fn count(&self, log: &mut Log<T>, tally: &Tally) -> Option<Line> {
+    pub(super) fn count(&self, log: &mut Log<T>, tally: &Tally) -> Option<Line> {
         log.count(tally);
         match tally.lost | tally.disconnected {
             0 => None,
@@ -190,6 +197,7 @@ impl<T> RoomState<T> {
         counts.rooms += usize::from(members > 0);
         let log = self.log();
         counts.backlog_bytes += log.bytes();
+        counts.history_bytes += log.history().map_or(0, Window::bytes);
         let chunks = self.chunks(&log);
         drop(log);
         for chunk in chunks.iter() {
@@ -209,28 +217,46 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         self: &Arc<Self>,
         publication: Publication,
     ) -> Result<Sent, PublishError> {
+        let len = publication.message.len();
+        let max = self.settings.max_message_size as usize;
+        if len > max {
+            return Err(PublishError::TooLarge { len, max });
+        }
+        let has_history = self.settings.has_history();
+        if has_history && !publication.is_fleeting {
+            return self.publish_kept(publication);
+        }
         let Publication {
             message,
             by,
             except,
             key,
+            ..
         } = publication;
-        let (len, max) = (message.len(), self.settings.max_message_size as usize);
-        if len > max {
-            return Err(PublishError::TooLarge { len, max });
-        }
-        let message = self.settings.form.message(&self.name, by, message)?;
+        let form = &self.settings.form;
+        let message = form.message(&self.name, by.as_ref(), message)?;
         let is_left_out = except.is_some_and(|except| self.members().has(except));
-        let entry = Entry::message(SharedMessage::new(message), except, key);
-        let members = self.append(Arc::new(entry));
-        Ok(Sent {
+        let mut entry = Entry::message(SharedMessage::new(message), except, key);
+        if has_history {
+            entry = entry.fleeting();
+        }
+        let members = self.append(self.log(), Arc::new(entry));
+        Ok(Self::sent(members, is_left_out, None))
+    }
+
+    pub(super) fn sent(members: usize, is_left_out: bool, position: Option<Position>) -> Sent {
+        Sent {
             members_here: members.saturating_sub(usize::from(is_left_out)),
-        })
+            position,
+        }
     }
 
     /// Appends an entry to the log, and has it delivered. Returns the number of members.
-    fn append(self: &Arc<Self>, entry: Arc<Entry<T>>) -> usize {
-        let mut log = self.log();
+    pub(super) fn append(
+        self: &Arc<Self>,
+        mut log: MutexGuard<'_, Log<T>>,
+        entry: Arc<Entry<T>>,
+    ) -> usize {
         let members = log.members as usize;
         if members == 0 {
             drop(log);
@@ -366,57 +392,18 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         if compressed.made.is_empty() {
             return;
         }
+        let mut removed = Removed::default();
         let mut log = self.log();
         for (offset, bytes) in &compressed.made {
             log.add_compressed(*offset, *bytes, self.limits());
+            log.grow_kept(*offset, *bytes, self.budget(), &mut removed);
         }
         let chunks = self.chunks(&log);
         drop(log);
+        drop(removed);
         if compressed.is_awaited {
             self.schedule(&chunks);
         }
-    }
-
-    /// Offers what waits for a member that was behind.
-    pub(super) fn catch_up(self: &Arc<Self>, id: MemberId) {
-        let mut after = After::default();
-        let mut removed = Removed::default();
-        let log = self.log();
-        let chunks = self.chunks(&log);
-        drop(log);
-        let Some(chunk) = chunks.of(id) else {
-            return;
-        };
-        let mut seats = chunk.lock();
-        let end = seats.next;
-        let Some(seat) = seats.seat(id).filter(|seat| seat.is_behind()) else {
-            return;
-        };
-        let left: Vec<_> = match self.keeps() {
-            false => Vec::new(),
-            true => {
-                let log = self.log();
-                let left = log.after(0);
-                left.take_while(|logged| logged.offset < end)
-                    .cloned()
-                    .collect()
-            }
-        };
-        let gap = |lost| {
-            let message = self.settings.form.gap(&self.name, lost)?;
-            Some(SharedMessage::new(message))
-        };
-        let has_caught_up = seat.catch_up(&left, end, self.settings.overflow, gap, &mut after);
-        let mut log = self.log();
-        let line = self.count(&mut log, &after.tally);
-        if has_caught_up && self.keeps() {
-            log.remove_behind(self.limits());
-            log.trim(self.limits(), &mut removed);
-        }
-        drop(log);
-        drop(seats);
-        drop((left, removed));
-        self.finish(after, line);
     }
 
     fn finish(self: &Arc<Self>, mut after: After<T>, line: Option<Line>) {
@@ -490,21 +477,6 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             self.prepare(entry);
         }
         self.schedule(&chunks);
-    }
-
-    pub(super) fn lag(&self, id: MemberId) -> Lag {
-        let chunks = self.chunks(&self.log());
-        let Some(chunk) = chunks.of(id) else {
-            return Lag::default();
-        };
-        let mut seats = chunk.lock();
-        let end = seats.next;
-        let Some(seat) = seats.seat(id) else {
-            return Lag::default();
-        };
-        let log = self.log();
-        let left = log.after(0);
-        seat.lag(left.take_while(|logged| logged.offset < end))
     }
 }
 

@@ -11,7 +11,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::RoomState;
+use super::{RoomState, Shared, sweep::sweep};
 
 /// Spawns the tasks of a room on the runtime of its first member.
 #[derive(Debug)]
@@ -71,6 +71,11 @@ impl Tasks {
             drop(news);
         });
         Telling(task.abort_handle())
+    }
+
+    /// Forgets old messages while there is a room with history.
+    pub(super) fn sweep<T: Send + Sync + 'static>(&self, hub: Arc<Shared<T>>) {
+        self.0.spawn(sweep(hub));
     }
 }
 

@@ -7,7 +7,7 @@ use std::{
 
 use ::loom::thread::{self, JoinHandle};
 
-use crate::hub::state::RoomState;
+use crate::hub::{Shared, state::RoomState};
 
 #[derive(Debug, Default)]
 pub(in crate::hub) struct Tasks(StdMutex<Vec<JoinHandle<()>>>);
@@ -71,4 +71,7 @@ impl Tasks {
     pub(in crate::hub) fn tell<T>(&self, _: Arc<RoomState<T>>, _: Duration) -> Telling {
         Telling
     }
+
+    /// The rooms of models have no history.
+    pub(in crate::hub) fn sweep<T>(&self, _: Arc<Shared<T>>) {}
 }

@@ -1,16 +1,20 @@
 //! Members and watches that come and go.
 
-use std::{mem, sync::Arc, task::Waker};
+use std::{sync::Arc, task::Waker};
 
 use super::{
     super::{
         chunk::{Chunk, SEATS},
+        config::Overflow,
         counts::Tally,
         error::JoinError,
-        log::Removed,
+        history::Cut,
+        log::{Removed, Replay},
         member::{LeaveReason, Member},
-        names::MemberId,
-        presence::Card,
+        names::{Key, MemberId},
+        position::Position,
+        presence::{Card, Roster},
+        recovery::{Listener, Recovery, Resume},
         report::Line,
         roster::{Aside, Members},
         seat::Seat,
@@ -19,13 +23,35 @@ use super::{
     RoomState,
 };
 use crate::{
-    socket::{Entered, Link},
+    socket::{Entered, Link, now},
     words::catch_panic,
 };
 
+/// How a connection joins.
+#[derive(Debug, Default)]
+pub(in crate::hub) struct Manner {
+    pub(in crate::hub) key: Option<Key>,
+    pub(in crate::hub) is_silent: bool,
+    pub(in crate::hub) is_paused: bool,
+    pub(in crate::hub) resume: Resume,
+}
+
+/// A member that has just joined.
+pub(in crate::hub) struct Joined<T> {
+    pub(in crate::hub) member: Arc<Member<T>>,
+    pub(in crate::hub) key: Option<Key>,
+    /// In a room with history.
+    pub(in crate::hub) position: Option<Position>,
+    pub(in crate::hub) recovery: Recovery,
+    /// How many messages of the past it gets.
+    pub(in crate::hub) replayed: usize,
+    /// Who is there, if it is paused.
+    pub(in crate::hub) roster: Option<Roster<T>>,
+}
+
 /// The result of joining a room that may just have been removed.
 pub(in crate::hub) enum Joining<T> {
-    Joined(Arc<Member<T>>),
+    Joined(Joined<T>),
     /// The room was removed. The card comes back.
     Gone(Option<Arc<Card<T>>>),
 }
@@ -35,13 +61,14 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         self: &Arc<Self>,
         link: &Arc<Link>,
         card: Option<Arc<Card<T>>>,
+        manner: &Manner,
     ) -> Result<Joining<T>, JoinError> {
         let mut aside = Aside::default();
         let mut members = self.members();
         if members.is_gone {
             return Ok(Joining::Gone(card));
         }
-        if members.count() >= self.settings.max_members as usize {
+        if members.count() >= self.settings.max_members() {
             return Err(self.refuse(JoinError::RoomFull));
         }
         let place = members.next_place();
@@ -58,14 +85,31 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             drop(members);
             return Err(error);
         }
-        self.seat(&member, members.gathered.is_some());
+        let needs_roster = members.gathered.is_some();
+        let (cut, recovery, removed) = self.seat(&member, needs_roster, manner);
         members.join(Arc::clone(&member), card, &mut aside);
+        if let (Some(key), true, Some(_)) = (&manner.key, manner.is_silent, &cut) {
+            members.set_silent_key(id, key.clone());
+        }
+        let roster = manner.is_paused.then(|| members.roster());
         if let Some(gathered) = &mut members.gathered {
             gathered.wants_roster = true;
         }
         self.tell_later(members);
         aside.run();
-        Ok(Joining::Joined(member))
+        drop(removed);
+        let replayed = cut.as_ref().map_or(0, |cut| cut.messages);
+        if replayed > 0 && !manner.is_paused {
+            self.catch_up(id);
+        }
+        Ok(Joining::Joined(Joined {
+            member,
+            key: manner.key.clone(),
+            position: cut.map(|cut| cut.position),
+            recovery,
+            replayed,
+            roster,
+        }))
     }
 
     /// Counts a join that fails. The lock of the members is held: the room has not ended.
@@ -74,15 +118,21 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         error
     }
 
-    /// Gives a member its place in the log: it gets what comes from now on.
-    fn seat(&self, member: &Arc<Member<T>>, needs_roster: bool) {
+    /// Gives a member its place in the log: it gets what comes from now on, and what is replayed to it.
+    fn seat(
+        &self,
+        member: &Arc<Member<T>>,
+        needs_roster: bool,
+        manner: &Manner,
+    ) -> (Option<Cut>, Recovery, Removed<T>) {
+        let mut removed = Removed::default();
         let number = member.id().place() / SEATS;
         let mut log = self.log();
         log.add_chunks(number);
         let chunks = self.chunks(&log);
         drop(log);
         let Some(chunk) = chunks.get(number) else {
-            return;
+            return (None, Recovery::Fresh, removed);
         };
         if member.link().sharing().is_some() {
             chunk.expect_sharing();
@@ -94,9 +144,41 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             seats.next = log.next();
         }
         log.join();
-        let seat = Seat::new(Arc::clone(member), log.next(), seats.next, needs_roster);
+        let end = log.next();
+        let mut seat = Seat::new(Arc::clone(member), end, seats.next, needs_roster);
+        let listener = Listener {
+            was: manner.resume.was,
+            key: manner.key.clone(),
+            sees_senders: self.settings.form.names_senders(),
+        };
+        let cut = self.cut(&mut log, &manner.resume, &listener, &mut removed);
+        let recovery =
+            Self::count_recovery(&mut log, cut.as_ref().map(|(cut, _)| cut), &manner.resume);
+        if let Some((cut, from)) = cut.filter(|(cut, _)| cut.messages > 0) {
+            let replay = Replay {
+                listener,
+                end,
+                messages: cut.messages,
+                uses_backlog: !matches!(
+                    self.settings.overflow,
+                    Overflow::DropNewest | Overflow::Latest
+                ),
+            };
+            seat.begin_replay(from, replay);
+            log.count(&Tally {
+                addressed: cut.messages as u64,
+                ..Tally::default()
+            });
+        }
+        if manner.is_paused {
+            seat.pause(end);
+        }
+        if seat.is_behind() && self.keeps() {
+            log.add_behind(1, self.limits());
+        }
         drop(log);
         seats.enter(seat);
+        (cut.map(|(cut, _)| cut), recovery, removed)
     }
 
     /// Removes a member, perhaps because it is too slow. Returns whether it was one.
@@ -117,13 +199,17 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             Some(chunk) => self.unseat(chunk, id, is_too_slow, &mut removed),
             None => (None, None),
         };
-        let is_gone = Self::end_if_unused(&mut members);
+        let is_gone = self.end_if_unused(&mut members);
         match is_gone {
             true => drop(members),
             false => self.tell_later(members),
         }
-        let link = Arc::clone(member.link());
-        link.leave_room(&Waker::from(member));
+        let waker = Waker::from(Arc::clone(&member));
+        member.link().leave_room(&waker);
+        if member.set_left(reason) {
+            // It wakes tasks of the user.
+            let _ = catch_panic(|| self.hub.ends.notify(id));
+        }
         if is_gone {
             self.end();
         }
@@ -149,6 +235,9 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         let seat = seats.leave(id);
         let mut log = self.log();
         log.members -= 1;
+        if let (0, Some(history)) = (log.members, log.history_mut()) {
+            history.touch(now());
+        }
         if seats.members == 0 {
             log.end_chunk(id.place() / SEATS);
         }
@@ -157,8 +246,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             if self.keeps() {
                 log.remove_behind(self.limits());
             }
-            let left = log.after(0);
-            tally = seat.end(left.take_while(|logged| logged.offset < seats.next));
+            tally = self.end_of(seat, seats.next, &log);
         }
         tally.disconnected += u64::from(is_too_slow);
         let line = self.count(&mut log, &tally);
@@ -192,7 +280,7 @@ impl<T> RoomState<T> {
     pub(in crate::hub) fn remove_watch(&self, queue: &Arc<Queue<T>>) {
         let mut members = self.members();
         let watch = members.remove_watch(queue);
-        let is_gone = Self::end_if_unused(&mut members);
+        let is_gone = self.end_if_unused(&mut members);
         drop(members);
         drop(watch);
         if is_gone {
@@ -203,7 +291,7 @@ impl<T> RoomState<T> {
     /// Removes a room that nobody has joined from the hub.
     pub(in crate::hub) fn release(&self) {
         let mut members = self.members();
-        let is_gone = Self::end_if_unused(&mut members);
+        let is_gone = self.end_if_unused(&mut members);
         drop(members);
         if is_gone {
             self.end();
@@ -211,12 +299,16 @@ impl<T> RoomState<T> {
     }
 
     /// Marks a room that nobody needs. Returns whether it has to [end](Self::end).
-    fn end_if_unused(members: &mut Members<T>) -> bool {
-        members.is_unused() && !mem::replace(&mut members.is_gone, true)
+    pub(in crate::hub) fn end_if_unused(&self, members: &mut Members<T>) -> bool {
+        if !members.is_unused() || members.is_gone || !self.end_history() {
+            return false;
+        }
+        members.is_gone = true;
+        true
     }
 
     /// Removes the room from the hub.
-    fn end(&self) {
+    pub(in crate::hub) fn end(&self) {
         let mut members = self.members();
         let telling = members.gathered.as_mut().and_then(|own| own.telling.take());
         drop(members);

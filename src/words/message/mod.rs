@@ -143,6 +143,20 @@ impl Message {
         }
     }
 
+    /// Returns a part of the message, without copying it. The part of a text has to be a text.
+    #[cfg(feature = "hub")]
+    pub(crate) fn slice(&self, range: std::ops::Range<usize>) -> Self {
+        if range == (0..self.len()) {
+            return self.clone();
+        }
+        let is_text = self.is_text();
+        let bytes = self.clone().into_bytes().slice(range);
+        match is_text {
+            true => Utf8Bytes::try_from(bytes).map_or_else(|_| Self::text(""), Self::Text),
+            false => Self::Binary(bytes),
+        }
+    }
+
     /// Turns the message into its payload, text or binary, without copying it.
     #[must_use]
     pub fn into_bytes(self) -> Bytes {

@@ -1,0 +1,166 @@
+//! Forgetting old messages, and rooms that are only kept for their history.
+//!
+//! One task for a hub does so while there is a room with history. A room is looked at when its oldest message expires,
+//! and at the latest after the age to which its messages are kept.
+
+use std::{
+    cmp::{Ordering, Reverse},
+    collections::BinaryHeap,
+    sync::{Arc, PoisonError, Weak},
+    time::{Duration, Instant},
+};
+
+use tokio::{sync::Notify, time::timeout_at};
+
+use super::{RoomState, Shared};
+use crate::{
+    socket::{
+        now,
+        sync::{Mutex, MutexGuard},
+    },
+    time::Moment,
+};
+
+/// A room is not looked at more often than that.
+const INTERVAL: Duration = Duration::from_secs(1);
+
+/// The rooms with history of a hub.
+pub(super) struct Sweep<T> {
+    rooms: Mutex<Rooms<T>>,
+    /// There is a room that has to be looked at earlier.
+    earlier: Notify,
+}
+
+struct Rooms<T> {
+    due: BinaryHeap<Reverse<Due<T>>>,
+    is_running: bool,
+}
+
+struct Due<T> {
+    at: Moment,
+    room: Weak<RoomState<T>>,
+}
+
+impl<T> Default for Sweep<T> {
+    fn default() -> Self {
+        Self {
+            rooms: Mutex::new(Rooms {
+                due: BinaryHeap::new(),
+                is_running: false,
+            }),
+            earlier: Notify::new(),
+        }
+    }
+}
+
+impl<T> Sweep<T> {
+    fn rooms(&self) -> MutexGuard<'_, Rooms<T>> {
+        // No code of others runs under the lock.
+        self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Adds a room with history. Returns whether a task has to be spawned.
+    pub(super) fn add(&self, room: &Arc<RoomState<T>>, age: Duration) -> bool {
+        let due = Due {
+            at: now() + age,
+            room: Arc::downgrade(room),
+        };
+        let mut rooms = self.rooms();
+        let is_first = rooms
+            .due
+            .peek()
+            .is_none_or(|Reverse(first)| due.at < first.at);
+        rooms.due.push(Reverse(due));
+        let is_new = !std::mem::replace(&mut rooms.is_running, true);
+        drop(rooms);
+        if is_first && !is_new {
+            self.earlier.notify_one();
+        }
+        is_new
+    }
+
+    /// Looks at the rooms that are due. Returns when the next one is, or `None` if there is no room.
+    fn run(&self) -> Option<Moment> {
+        loop {
+            let now = now();
+            let mut rooms = self.rooms();
+            let Some(Reverse(first)) = rooms.due.peek() else {
+                rooms.is_running = false;
+                rooms.due = BinaryHeap::new();
+                return None;
+            };
+            if first.at > now {
+                return Some(first.at);
+            }
+            let due = rooms.due.pop();
+            drop(rooms);
+            let room = due.and_then(|Reverse(due)| due.room.upgrade());
+            let next = room.as_ref().and_then(|room| room.sweep(now));
+            if let (Some(room), Some(next)) = (room, next) {
+                let due = Due {
+                    at: next.max(now + INTERVAL),
+                    room: Arc::downgrade(&room),
+                };
+                self.rooms().due.push(Reverse(due));
+            }
+        }
+    }
+}
+
+/// Sweeps until there is no room with history.
+pub(super) async fn sweep<T>(shared: Arc<Shared<T>>) {
+    let mut running = Running {
+        sweep: &shared.sweep,
+        is_complete: false,
+    };
+    while let Some(next) = shared.sweep.run() {
+        let next = Instant::from(next).into();
+        let _ = timeout_at(next, shared.sweep.earlier.notified()).await;
+    }
+    running.is_complete = true;
+}
+
+/// The task. If it is dropped with its runtime, the rooms end that nobody would sweep any more. Those with members are
+/// swept by the task that the next room spawns.
+struct Running<'a, T> {
+    sweep: &'a Sweep<T>,
+    is_complete: bool,
+}
+
+impl<T> Drop for Running<'_, T> {
+    fn drop(&mut self) {
+        if self.is_complete {
+            return;
+        }
+        let mut rooms = self.sweep.rooms();
+        rooms.is_running = false;
+        let due = std::mem::take(&mut rooms.due);
+        drop(rooms);
+        for due in due {
+            let room = due.0.room.upgrade();
+            if room.is_some_and(|room| !room.abandon()) {
+                self.sweep.rooms().due.push(due);
+            }
+        }
+    }
+}
+
+impl<T> PartialEq for Due<T> {
+    fn eq(&self, other: &Self) -> bool {
+        self.at == other.at
+    }
+}
+
+impl<T> Eq for Due<T> {}
+
+impl<T> PartialOrd for Due<T> {
+    fn partial_cmp(&self, other: &Self) -> Option<Ordering> {
+        Some(self.cmp(other))
+    }
+}
+
+impl<T> Ord for Due<T> {
+    fn cmp(&self, other: &Self) -> Ordering {
+        self.at.cmp(&other.at)
+    }
+}
