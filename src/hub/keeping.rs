@@ -186,6 +186,8 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         let mut removed = Removed::default();
         let mut log = self.log();
         let position = log.history().map(Window::next_position);
+        let silent_key = || log.silent_key(except?);
+        let except_key = left_out.flatten().or_else(silent_key);
         let (message, payload) = draft.finish(position.as_ref());
         let entry = Entry::message(SharedMessage::new(message), except, key);
         let entry = Arc::new(entry);
@@ -195,7 +197,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             parties: Parties {
                 by: by.map(|by| by.member),
                 except,
-                except_key: left_out.flatten(),
+                except_key,
             },
             payload,
             at,

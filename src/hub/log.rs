@@ -9,7 +9,7 @@ mod reach;
 mod tests;
 
 use std::{
-    collections::{HashMap, VecDeque},
+    collections::{BTreeMap, HashMap, VecDeque},
     mem,
     sync::{
         Arc,
@@ -24,7 +24,7 @@ use super::{
     counts::{Counters, HubCounts, RareCounters, Tally},
     entry::{Entry, Logged},
     history::Window,
-    names::Key,
+    names::{Key, MemberId},
     report::{Line, Missed},
 };
 use crate::time::Moment;
@@ -73,6 +73,8 @@ struct Rare<T> {
     latest: Option<Latest>,
     /// In a room with history.
     history: Option<Box<Window<Logged<T>>>>,
+    /// The keys of silent members, in a room with history: a replay asks whom a message has left out.
+    silent_keys: BTreeMap<MemberId, Key>,
     counters: RareCounters,
     missed: Missed,
 }
@@ -84,6 +86,7 @@ impl<T> Default for Rare<T> {
             evicted_below: 0,
             latest: None,
             history: None,
+            silent_keys: BTreeMap::new(),
             counters: RareCounters::default(),
             missed: Missed::default(),
         }

@@ -2,7 +2,7 @@
 
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap, HashMap, VecDeque},
+    collections::{BinaryHeap, HashMap, VecDeque},
     mem,
     sync::Arc,
     task::Waker,
@@ -38,8 +38,6 @@ struct More<T> {
     keys: HashMap<Key, Vec<u32>>,
     /// Members that are not listed: silent ones, and those whose key another one has.
     unlisted: u32,
-    /// The keys of silent members by their places, in a room with history: a replay asks whom a message has left out.
-    silent_keys: BTreeMap<usize, Key>,
     watches: Vec<Arc<Queue<T>>>,
 }
 
@@ -117,7 +115,6 @@ impl<T> Default for More<T> {
             free: BinaryHeap::new(),
             keys: HashMap::new(),
             unlisted: 0,
-            silent_keys: BTreeMap::new(),
             watches: Vec::new(),
         }
     }
@@ -213,19 +210,9 @@ impl<T> Members<T> {
         self.get(id).is_some()
     }
 
-    /// Returns the key of a member; `None` if it is not one.
+    /// Returns the key of a member; `None` if it is not one. The log has those of silent members.
     pub(super) fn key_of(&self, id: MemberId) -> Option<Option<Key>> {
-        let place = self.get(id)?;
-        let silent = || {
-            let more = self.more.as_ref()?;
-            more.silent_keys.get(&id.place())
-        };
-        Some(place.key().or_else(silent).cloned())
-    }
-
-    /// Records the key of a silent member, which has no card.
-    pub(super) fn set_silent_key(&mut self, id: MemberId, key: Key) {
-        self.more().silent_keys.insert(id.place(), key);
+        self.get(id).map(|place| place.key().cloned())
     }
 
     fn get(&self, id: MemberId) -> Option<&Place<T>> {
@@ -292,9 +279,7 @@ impl<T> Members<T> {
             }
         }
         let Some(card) = &place.card else {
-            let more = self.more();
-            more.unlisted -= 1;
-            more.silent_keys.remove(&at);
+            self.more().unlisted -= 1;
             return Some((place.member, None));
         };
         if let (Some(key), Some(more)) = (&card.key, &mut self.more) {

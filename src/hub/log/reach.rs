@@ -6,6 +6,7 @@ use super::{
     super::{
         entry::{Entry, Logged},
         history::{Budget, Kept, Window},
+        names::{Key, MemberId},
         recovery::{Listener, Replayed},
     },
     Log, Removed,
@@ -52,6 +53,23 @@ impl<T> Log<T> {
                     rare.history = None;
                 }
             }
+        }
+    }
+
+    /// Records the key of a silent member.
+    pub(in crate::hub) fn set_silent_key(&mut self, id: MemberId, key: Key) {
+        let rare = self.rare.get_or_insert_default();
+        rare.silent_keys.insert(id, key);
+    }
+
+    pub(in crate::hub) fn silent_key(&self, id: MemberId) -> Option<Key> {
+        self.rare.as_ref()?.silent_keys.get(&id).cloned()
+    }
+
+    /// Forgets the key of a member that leaves.
+    pub(in crate::hub) fn remove_silent_key(&mut self, id: MemberId) {
+        if let Some(rare) = &mut self.rare {
+            rare.silent_keys.remove(&id);
         }
     }
 

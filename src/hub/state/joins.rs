@@ -88,9 +88,6 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         let needs_roster = members.gathered.is_some();
         let (cut, recovery, removed) = self.seat(&member, needs_roster, manner);
         members.join(Arc::clone(&member), card, &mut aside);
-        if let (Some(key), true, Some(_)) = (&manner.key, manner.is_silent, &cut) {
-            members.set_silent_key(id, key.clone());
-        }
         let roster = manner.is_paused.then(|| members.roster());
         if let Some(gathered) = &mut members.gathered {
             gathered.wants_roster = true;
@@ -170,6 +167,9 @@ impl<T: Send + Sync + 'static> RoomState<T> {
                 ..Tally::default()
             });
         }
+        if let (Some(key), true, Some(_)) = (&manner.key, manner.is_silent, &cut) {
+            log.set_silent_key(member.id(), key.clone());
+        }
         if manner.is_paused {
             seat.pause(end);
         }
@@ -235,6 +235,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         let seat = seats.leave(id);
         let mut log = self.log();
         log.members -= 1;
+        log.remove_silent_key(id);
         if let (0, Some(history)) = (log.members, log.history_mut()) {
             history.touch(now());
         }
