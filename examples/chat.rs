@@ -7,8 +7,10 @@
 //! Open <http://127.0.0.1:3000/> in two browsers. For a phone in the same network, give an address:
 //! `cargo run --features hub,json --example chat 0.0.0.0:3000`.
 //!
-//! Cut the network of one, write in the other, and connect it again: it gets exactly what it has missed. Start
-//! this program again: the pages say that messages may be missing, because the histories are in memory.
+//! Cut the network of one, write in the other, and connect it again: it gets exactly what it has missed. A phone in
+//! flight mode does that. The setting "Offline" in Chromium's developer tools may leave open WebSockets alone.
+//!
+//! Start this program again: the pages say that messages may be missing, because the histories are in memory.
 //!
 //! The page is in `examples/chat/`. It uses the module `clients/rooms/rooms.js`, which reconnects and resumes.
 //!

@@ -26,7 +26,7 @@ export interface ConnectOptions {
   WebSocket?: new (url: string, protocols: string[]) => SocketLike;
   /** Subprotocols to offer behind `rooms.v1.json`, such as one that carries a token. */
   protocols?: string[];
-  /** The shortest delay before the next attempt, in milliseconds. Default: 100. */
+  /** The shortest delay before the next attempt, in milliseconds. The longest first delay is ten times as long. Default: 100. */
   minDelay?: number;
   /** The longest delay before the next attempt, in milliseconds. Default: 30,000. */
   maxDelay?: number;
@@ -57,7 +57,10 @@ export interface Connection {
    * @throws RoomsError `"joined_already"` or `"closed"`.
    */
   join<Data = unknown, Value = unknown>(name: string, options?: JoinOptions<Data, Value>): Room<Data, Value>;
-  /** Connects at once instead of at the end of the delay, or asks an open connection whether it lives. */
+  /**
+   * Connects at once instead of at the end of the delay, or asks an open connection whether it lives. The attempt
+   * begins at least ten times `minDelay` after the one before. Does nothing in a hidden page.
+   */
   wake(): void;
   /** Leaves all rooms and closes the connection for good. */
   close(code?: number, reason?: string): void;

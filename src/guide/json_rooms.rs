@@ -14,7 +14,7 @@
 //! let config = HubConfig::new().rooms(|_| RoomConfig::new().history(History::new()));
 //! let rooms = JsonRooms::decide(
 //!     config,
-//!     // Who is it? Once for each connection, before the 101.
+//!     // Who is it? Once for each connection, before the 101. Here a proxy has checked the user and sets the field.
 //!     async |request| {
 //!         let user = request.headers.get("x-user").and_then(|user| user.to_str().ok());
 //!         Ok((Accept::new(), user.ok_or_else(Refusal::unauthorized)?.to_owned()))
@@ -36,18 +36,22 @@
 //! # }
 //! ```
 //!
-//! [`JsonRooms`](crate::hub::JsonRooms) shows how the identity comes from a layer, from axum's extractors, or from
-//! nobody. [Rooms](super::rooms) has the settings for slow members, history and lists of members.
+//! The layer goes into a router like that of any handler: `Router::layer(layer)`, or `route_service` without `path`
+//! ([start](super::start)). A room that nobody has joined needs no setup, and the server may send to it.
+//!
+//! Pages cannot set header fields: for them, take the user from a cookie or a ticket
+//! ([authentication](super::authentication)). [`JsonRooms`](crate::hub::JsonRooms) shows how the identity comes from a
+//! layer, from axum's extractors, or from nobody. [Rooms](super::rooms) has the settings for slow members, history and lists of members.
 //!
 //! # Connecting
 //!
-//! The client offers the subprotocol `rooms.v1.json`. Each message in both directions is text with one JSON object.
+//! The client offers the subprotocol `rooms.v1.json`. The server also accepts a client that does not. Each message in both directions is text with one JSON object.
 //! Both sides ignore fields that they do not know.
 //!
 //! A client asks with an `id` of its choice, a whole number from 0 to 2⁵³−1, and the answer has the same `id`. Answers
 //! come in the order of the requests, but other objects come between them: messages of rooms, and who is there. A
 //! request without `id` has no answer if it succeeds, except that a join is always welcomed; if it fails, the answer
-//! has no `id`.
+//! has no `id`. An `id` that is no such number fails with `bad_request`, also without `id`.
 //!
 //! Ids of members and positions are strings to be kept and compared, not to be read. A position has at most 48 bytes.
 //!
@@ -57,7 +61,7 @@
 //! | --- | --- |
 //! | `{"join":"lobby","id":1}` | to be a member of a room |
 //! | … `"after":"3e1v-c-9qk0"` | and for the messages after this position |
-//! | … `"last":50` | and for the newest 50 messages, unless it gets all after its position. At most 300 |
+//! | … `"last":50` | and for the newest 50 messages, unless it gets all after its position. More than 300 count as 300. Default: none |
 //! | … `"silent":true` | and not to be seen by others. The server may show it nevertheless |
 //! | `{"leave":"lobby","id":2}` | to be a member no more |
 //! | `{"send":"lobby","data":…,"id":3}` | to send any JSON to all members, also to itself |
@@ -95,7 +99,7 @@
 //!
 //! | Field | Holds |
 //! | --- | --- |
-//! | `me` | the id of this member: a new one for each join |
+//! | `me` | the id of this member: a new one for each join. A restarted server begins again, so another client may then have an old id |
 //! | `at` | the position of the newest message of the room. Missing if the room has no history |
 //! | `recovery` | `"fresh"`: the client did not say `after`. `"recovered"`: it gets exactly the messages after its position. `"gap"`: it may have missed messages that it does not get |
 //! | `reason` | with `"gap"`, see below |
@@ -113,7 +117,8 @@
 //! After a gap, a client loads what it shows from where it first came from, or says that something is missing.
 //!
 //! Messages of the past look like others. The client's own ones are among them, also those with `others`: a client
-//! that remembers the positions in its `sent` answers, or its former `me`, recognizes them.
+//! that remembers the positions in its `sent` answers, or its former `me`, recognizes them. It forgets a former `me`
+//! when the welcome has `"reason":"epoch"`, and in a room without history at each join.
 //!
 //! # Positions
 //!
@@ -137,7 +142,7 @@
 //!
 //! | `error` | Means |
 //! | --- | --- |
-//! | `bad_request` | the object is none of the requests, a field has a wrong type or is there twice, or `data` is nested too deep |
+//! | `bad_request` | the object is none of the requests, a field has a wrong type or is there twice, `latest` is longer than 200 bytes, or `data` is nested too deep |
 //! | `name` | the name of the room has not 1 to 200 bytes. The answer has no `room` |
 //! | `forbidden` | the client may not join the room |
 //! | `unavailable` | the server could not decide. Try again later |

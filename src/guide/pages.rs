@@ -28,6 +28,10 @@
 //! # }
 //! ```
 //!
+//! A request without a `String` in its extensions is refused with 401.
+//! [`JsonRooms::decide`](crate::hub::JsonRooms::decide) takes the identity from the request itself, as in
+//! [rooms in JSON](super::json_rooms).
+//!
 //! The server decides who a member is. A message has the **key** of its sender, so pages know the author of old messages
 //! as well, whose members are long gone. A name that the page writes into its messages could be that of anybody.
 //!
@@ -48,6 +52,10 @@
 //! await lobby.send({ text: "hello" });
 //! ```
 //!
+//! Pages of another host or port are refused with 403, and see only 1006. With a development server for the page, let
+//! that server pass `/ws` on, or allow it with [`allow_loopback`](crate::OriginPolicy::allow_loopback)
+//! ([more causes](super::when_it_does_not_connect)).
+//!
 //! All rooms share one connection. What somebody wrote goes into `textContent`, never into `innerHTML`.
 //!
 //! | Show | With |
@@ -56,7 +64,7 @@
 //! | who is here | `lobby.members`, in `onMembers`. In large rooms it is empty, and `lobby.count` has the number |
 //! | who types | `lobby.send({ typing: true }, { fleeting: true, others: true })`, at most every two seconds; readers forget it after four |
 //! | unread messages | `onMessage` while the room is not shown, or `document.hidden` |
-//! | the connection | `onState`: `connecting`, `open`, `waiting` with the `delay`, `closed`. `connection.wake()` is for a button "connect now" |
+//! | the connection | `onState`: `connecting`, `open`, `waiting` with the `delay`, `closed`. `connection.wake()` is for a button "connect now". It connects at most once a second |
 //! | a message being sent | until the promise of `send` is settled |
 //! | missing messages | a line in the log, in `onGap`. It is called in the place where they are missing |
 //!
@@ -109,3 +117,4 @@
 //! # In Node
 //!
 //! Node has `WebSocket` from version 22 on. With older ones, pass that of npm's `ws`: `connect(url, { WebSocket })`.
+//! The URL has to be absolute. The README of the module shows how to send header fields.
