@@ -122,14 +122,16 @@ async fn main() -> Result<(), Box<dyn Error>> {
     println!("listening on http://{}/", listener.local_addr()?);
     let connections = Connections::new().max_connections(10_000);
     let app = app(&connections);
+    let closing = connections.clone();
     let interrupted = async move {
         if signal::ctrl_c().await.is_ok() {
             // Pages connect again, to the next server.
-            connections.close();
+            closing.close();
         }
     };
     axum::serve(listener, app)
         .with_graceful_shutdown(interrupted)
         .await?;
+    connections.shutdown(Duration::from_secs(10)).await;
     Ok(())
 }

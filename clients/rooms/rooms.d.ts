@@ -83,7 +83,7 @@ export interface Message<Data = unknown> {
   key?: string;
   /** The position, in rooms with history. */
   at?: string;
-  /** This connection, or one before it, sent the message. */
+  /** This connection sent the message, or one before it to the same server. */
   own: boolean;
   /** It was sent before this join. */
   past: boolean;

@@ -283,6 +283,8 @@ function makeRoom(name, options, link) {
     const isLost = wasJoined && recovery === "fresh" && welcome.at === undefined;
     isJoined = wasJoined = true;
     refusals = 0;
+    // Another server may give the ids of former members to others.
+    if (welcome.at === undefined || reason === "epoch") own.clear();
     me = welcome.me;
     own.add(me);
     past = messages;

@@ -4,20 +4,17 @@ use std::{
     cell::OnceCell,
     mem,
     sync::{
-        Arc,
         PoisonError,
         // Not modelled: models have no compression.
         atomic::{AtomicBool as Flag, Ordering},
     },
-    task::Waker,
 };
 
 use super::{
+    after::After,
     compression::{Wanted, wanted},
     config::Overflow,
-    counts::Tally,
     entry::{Kind, Logged},
-    member::{LeaveReason, Member},
     names::MemberId,
     seat::Seat,
 };
@@ -27,13 +24,10 @@ use crate::{
         Turn,
         sync::{AtomicBool, Mutex, MutexGuard},
     },
-    words::{CloseCode, CloseFrame, catch_panic},
 };
 
 /// The members of a chunk.
 pub(super) const SEATS: usize = 128;
-/// The most entries that are delivered at once.
-pub(super) const BATCH: usize = 64;
 
 #[derive(Debug)]
 pub(super) struct Chunk<T> {
@@ -52,52 +46,6 @@ pub(super) struct Seats<T> {
     pub(super) members: u32,
     /// The forms in which members share compressed messages. `None` if it has to be computed.
     wanted: Option<Box<[Wanted]>>,
-}
-
-/// Why a member is closed.
-type Closing = (CloseCode, &'static str);
-
-/// What has to be done without the locks.
-#[derive(Debug)]
-pub(super) struct After<T> {
-    pub(super) wakers: Vec<Waker>,
-    /// Members whose connections are gone, or are to be closed because they are too slow.
-    pub(super) left: Vec<(Arc<Member<T>>, Option<Closing>)>,
-    /// Payloads may run code of the user when they are dropped.
-    pub(super) entries: Vec<Logged<T>>,
-    pub(super) tally: Tally,
-    /// A member that was behind has to get the list of members.
-    pub(super) wants_roster: bool,
-}
-
-impl<T> Default for After<T> {
-    fn default() -> Self {
-        Self {
-            wakers: Vec::new(),
-            left: Vec::new(),
-            entries: Vec::new(),
-            tally: Tally::default(),
-            wants_roster: false,
-        }
-    }
-}
-
-impl<T: Send + Sync + 'static> After<T> {
-    /// Wakes connections, and removes members that are gone or too slow.
-    pub(super) fn run(&mut self) {
-        for waker in self.wakers.drain(..) {
-            // One that panics must not keep the others asleep.
-            let _ = catch_panic(|| waker.wake());
-        }
-        for (member, close) in self.left.drain(..) {
-            let has_left = member.leave(LeaveReason::Closed, close.is_some());
-            if let (Some((code, reason)), true) = (close, has_left) {
-                let frame = CloseFrame::truncated(code, reason);
-                member.link().close(frame);
-            }
-        }
-        self.entries.clear();
-    }
 }
 
 impl<T> Default for Chunk<T> {

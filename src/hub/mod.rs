@@ -48,6 +48,7 @@
 //! | `shared` | the rooms by name |
 //! | `state`, `state/joins`, `state/behind` | a room, and the ways through its locks |
 //! | `log`, `entry` | the entries that members have not got yet |
+//! | `after` | what a delivery leaves to be done without the locks |
 //! | `chunk`, `seat`, `seat/behind` | up to 128 members, and where in the log each of them is |
 //! | `history`, `position`, `recovery`, `past` | what is kept for members that come back |
 //! | `keeping`, `log/reach`, `sweep` | keeping it in rooms, reading it together with the log, and forgetting it |
@@ -65,6 +66,7 @@
     allow(dead_code, reason = "the rooms of models have no news")
 )]
 
+mod after;
 #[cfg(tower_websocket_fuzzing)]
 #[path = "../../fuzz/checks/positions.rs"]
 pub(crate) mod checks;

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 pub(super) use self::behind::{Ends, Notice, Outcome};
 use super::{
-    chunk::After,
+    after::After,
     config::Overflow,
     counts::Tally,
     entry::{Entry, Logged},
@@ -275,7 +275,8 @@ impl Progress {
 }
 
 impl<T: Send + Sync + 'static> Seat<T> {
-    /// Offers messages to the connection, with their encoded `frames` if it may share these. Returns how many it took, or `None` if it is gone.
+    /// Offers messages to the connection, with their encoded `frames` if it may share these. Returns how many it took,
+    /// or `None` if it is gone.
     pub(super) fn offer(
         &self,
         messages: &[&SharedMessage],

@@ -15,7 +15,8 @@ use std::{
 pub(super) use self::joins::{Joined, Joining, Manner};
 use super::{
     Shared,
-    chunk::{After, BATCH, Chunk, SEATS},
+    after::{After, BATCH},
+    chunk::{Chunk, SEATS},
     compression::{Compressed, compress},
     config::{Overflow, RoomConfig, Settings},
     counts::{HubCounts, Tally},

@@ -24,6 +24,7 @@
 //! | read metrics | [`samples`] |
 //! | shut down | [`shutdown`] |
 //! | measure memory | [`memory`], with the streams of [`stream`] |
+//! | join rooms with a history | `resume` |
 //! | repeat random sessions | [`schedule`] |
 //!
 //! `host` has clients for tests of a whole server, `outlive` the table of ends.
@@ -42,6 +43,8 @@ pub(crate) mod log;
 pub(crate) mod memory;
 pub(crate) mod pipe;
 pub(crate) mod raw;
+#[cfg(feature = "hub")]
+pub(crate) mod resume;
 pub(crate) mod samples;
 pub(crate) mod schedule;
 pub(crate) mod script;

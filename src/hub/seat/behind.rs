@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use super::{
     super::{
-        chunk::{After, BATCH},
+        after::{After, BATCH},
         config::Overflow,
         counts::Tally,
         entry::Logged,

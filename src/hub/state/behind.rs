@@ -4,7 +4,8 @@ use std::sync::Arc;
 
 use super::{
     super::{
-        chunk::{After, Chunk},
+        after::After,
+        chunk::Chunk,
         config::Overflow,
         counts::Tally,
         log::{Log, Reach, Removed, Replay},
