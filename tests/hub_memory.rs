@@ -33,6 +33,7 @@ fn main() {
     run("one of 200 stalled", one_of_200_is_stalled());
     run("300 of 1,000 stopped", three_hundred_of_1000_are_stopped());
     run("history", history());
+    run("refused joins", refused_joins());
 }
 
 fn run(name: &str, part: impl Future<Output = ()>) {
@@ -304,5 +305,26 @@ async fn history() {
     assert_eq!(hub.counts().history_bytes, 0);
     let left = in_use(&region);
     println!("- {left} bytes after all has expired");
+    assert!(left <= 64 * KIB as isize, "{left} bytes");
+}
+
+/// A connection that is in as many rooms as it may be tries further ones, whose messages would be kept for a day.
+async fn refused_joins() {
+    let config = HubConfig::new().max_rooms_per_connection(1).rooms(|_| {
+        let history = History::new().max_age(Duration::from_secs(86_400));
+        RoomConfig::new().history(history)
+    });
+    let hub: Hub = Hub::with(config);
+    let (socket, _client) = connect(4 * KIB, true).await;
+    let _member = hub.room("a").join(&socket, ()).await.unwrap();
+    settle().await;
+    let region = Region::new(ALLOCATOR);
+    for number in 0..10_000 {
+        let room = hub.room(format!("b{number}"));
+        assert!(room.join(&socket, ()).await.is_err());
+    }
+    settle().await;
+    let left = in_use(&region);
+    println!("- {left} bytes after 10,000 of them");
     assert!(left <= 64 * KIB as isize, "{left} bytes");
 }

@@ -420,6 +420,27 @@ fn rooms_that_are_only_kept_end_with_their_runtime() {
     assert_eq!(std::sync::Arc::strong_count(&dropped), 1);
 }
 
+#[tokio::test(start_paused = true)]
+async fn nothing_holds_a_hub_whose_last_room_has_ended() {
+    let dropped = std::sync::Arc::new(());
+    let own = std::sync::Arc::clone(&dropped);
+    let hub = hub(move || {
+        let _own = &own;
+        json().history(History::new().max_age(Duration::MAX))
+    });
+    // The first one keeps the task for the second one.
+    let first = hub.room("a").watch().unwrap();
+    drop(hub.room("b").watch().unwrap());
+    settle().await;
+    drop(first);
+    settle().await;
+    // A new task is spawned for a new room.
+    drop(hub.room("a").watch().unwrap());
+    settle().await;
+    drop(hub);
+    assert_eq!(std::sync::Arc::strong_count(&dropped), 1);
+}
+
 /// 100 members come back while a task publishes as fast as it can.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn members_that_resume_among_live_messages_get_each_once() {

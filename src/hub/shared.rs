@@ -93,6 +93,9 @@ impl<T> Rooms<T> {
 
 impl<T> Removed<T> {
     fn finish(self) {
+        if self.room.settings.has_history() {
+            self.room.hub.sweep.end();
+        }
         if let Some(line) = self.line {
             self.room.log_line(line);
         }
@@ -259,6 +262,9 @@ impl<T: Send + Sync + 'static> Shared<T> {
                 None
             }
         };
+        if history.is_some() {
+            self.sweep.begin();
+        }
         rooms.by_name.insert(Named(Arc::clone(&made)));
         drop(rooms);
         if let Some(replaced) = replaced {

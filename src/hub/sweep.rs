@@ -6,7 +6,10 @@
 use std::{
     cmp::{Ordering, Reverse},
     collections::BinaryHeap,
-    sync::{Arc, PoisonError, Weak},
+    sync::{
+        Arc, PoisonError, Weak,
+        atomic::{AtomicUsize, Ordering as Atomic},
+    },
     time::{Duration, Instant},
 };
 
@@ -23,16 +26,22 @@ use crate::{
 
 /// A room is not looked at more often than that.
 const INTERVAL: Duration = Duration::from_secs(1);
+/// As many rooms may be in the queue before those that have ended are removed from it.
+const QUEUED: usize = 64;
 
 /// The rooms with history of a hub.
 pub(super) struct Sweep<T> {
     rooms: Mutex<Rooms<T>>,
-    /// There is a room that has to be looked at earlier.
+    /// The rooms that have not ended, also those that are not in the queue yet.
+    live: AtomicUsize,
+    /// There is a room that has to be looked at earlier, or no room is left.
     earlier: Notify,
 }
 
 struct Rooms<T> {
     due: BinaryHeap<Reverse<Due<T>>>,
+    /// At this length, rooms that have ended are removed from the queue.
+    full: usize,
     is_running: bool,
 }
 
@@ -46,8 +55,10 @@ impl<T> Default for Sweep<T> {
         Self {
             rooms: Mutex::new(Rooms {
                 due: BinaryHeap::new(),
+                full: QUEUED,
                 is_running: false,
             }),
+            live: AtomicUsize::new(0),
             earlier: Notify::new(),
         }
     }
@@ -59,13 +70,30 @@ impl<T> Sweep<T> {
         self.rooms.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Adds a room with history. Returns whether a task has to be spawned.
+    /// Counts a room with history. Call this before the room can end.
+    pub(super) fn begin(&self) {
+        self.live.fetch_add(1, Atomic::SeqCst);
+    }
+
+    /// Records that a room with history has ended. The task ends with the last one.
+    pub(super) fn end(&self) {
+        if self.live.fetch_sub(1, Atomic::SeqCst) == 1 {
+            self.earlier.notify_one();
+        }
+    }
+
+    /// Adds a room that was counted. Returns whether a task has to be spawned.
     pub(super) fn add(&self, room: &Arc<RoomState<T>>, age: Duration) -> bool {
         let due = Due {
             at: now() + age,
             room: Arc::downgrade(room),
         };
         let mut rooms = self.rooms();
+        if rooms.due.len() >= rooms.full {
+            // A room may have ended long before it is due.
+            rooms.due.retain(|due| due.0.room.strong_count() > 0);
+            rooms.full = QUEUED.max(2 * rooms.due.len());
+        }
         let is_first = rooms
             .due
             .peek()
@@ -84,7 +112,9 @@ impl<T> Sweep<T> {
         loop {
             let now = now();
             let mut rooms = self.rooms();
-            let Some(Reverse(first)) = rooms.due.peek() else {
+            let first = rooms.due.peek();
+            let first = first.filter(|_| self.live.load(Atomic::SeqCst) > 0);
+            let Some(Reverse(first)) = first else {
                 rooms.is_running = false;
                 rooms.due = BinaryHeap::new();
                 return None;
