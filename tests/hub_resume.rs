@@ -18,8 +18,8 @@ use tokio::{
 use tower_websocket::{
     Message,
     hub::{
-        GapReason, History, HistoryError, Hub, HubConfig, Json, Position, Publication, Recovery,
-        RoomConfig,
+        GapReason, History, HistoryError, Hub, HubConfig, JoinError, Json, Position, Publication,
+        Recovery, RoomConfig,
     },
 };
 /// Every place among 200 messages, and every tenth number of messages that a room keeps, through real joins. The unit
@@ -418,6 +418,34 @@ fn rooms_that_are_only_kept_end_with_their_runtime() {
     drop(hub);
     // Nothing holds the hub any more.
     assert_eq!(std::sync::Arc::strong_count(&dropped), 1);
+}
+
+#[test]
+fn rooms_are_forgotten_although_the_first_runtime_has_ended() {
+    let config = HubConfig::new().max_rooms(1);
+    let hub: Hub = Hub::with(config.rooms(|_| json().history(History::new())));
+    let runtime = || {
+        tokio::runtime::Builder::new_current_thread()
+            .enable_all()
+            .start_paused(true)
+            .build()
+            .unwrap()
+    };
+    let (first, second) = (runtime(), runtime());
+    let one = first.block_on(async { join(&hub.room("a"), |join| join).await });
+    second.block_on(async {
+        let two = join(&hub.room("a"), |join| join).await;
+        drop(one);
+        // The task of the first runtime is dropped while the room has a member.
+        first.shutdown_background();
+        drop(two);
+        sleep(Duration::from_secs(301)).await;
+        let (socket, _stream) = socket();
+        let refused = hub.room("b").join(&socket, ()).await;
+        assert_eq!(refused.err(), Some(JoinError::TooManyRooms));
+        sleep(Duration::from_secs(301)).await;
+        let _member = hub.room("b").join(&socket, ()).await.unwrap();
+    });
 }
 
 #[tokio::test(start_paused = true)]

@@ -232,6 +232,9 @@ impl<T: Send + Sync + 'static> Shared<T> {
         name: &Arc<str>,
         gone: Option<&Arc<RoomState<T>>>,
     ) -> Result<Arc<RoomState<T>>, JoinError> {
+        if self.sweep.takes_over() {
+            Tasks::here().sweep(Arc::clone(self));
+        }
         let is_gone = |room: &Arc<RoomState<T>>| gone.is_some_and(|gone| Arc::ptr_eq(room, gone));
         if let Some(room) = self.find(name).filter(|room| !is_gone(room)) {
             return Ok(room);

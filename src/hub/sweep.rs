@@ -8,7 +8,7 @@ use std::{
     collections::BinaryHeap,
     sync::{
         Arc, PoisonError, Weak,
-        atomic::{AtomicUsize, Ordering as Atomic},
+        atomic::{AtomicBool, AtomicUsize, Ordering as Atomic},
     },
     time::{Duration, Instant},
 };
@@ -34,6 +34,8 @@ pub(super) struct Sweep<T> {
     rooms: Mutex<Rooms<T>>,
     /// The rooms that have not ended, also those that are not in the queue yet.
     live: AtomicUsize,
+    /// The task was dropped with its runtime, and left rooms with members.
+    is_orphaned: AtomicBool,
     /// There is a room that has to be looked at earlier, or no room is left.
     earlier: Notify,
 }
@@ -59,6 +61,7 @@ impl<T> Default for Sweep<T> {
                 is_running: false,
             }),
             live: AtomicUsize::new(0),
+            is_orphaned: AtomicBool::new(false),
             earlier: Notify::new(),
         }
     }
@@ -80,6 +83,13 @@ impl<T> Sweep<T> {
         if self.live.fetch_sub(1, Atomic::SeqCst) == 1 {
             self.earlier.notify_one();
         }
+    }
+
+    /// Returns whether a task has to be spawned in the place of one whose runtime has ended.
+    pub(super) fn takes_over(&self) -> bool {
+        self.is_orphaned.load(Atomic::Relaxed)
+            && self.is_orphaned.swap(false, Atomic::SeqCst)
+            && !std::mem::replace(&mut self.rooms().is_running, true)
     }
 
     /// Adds a room that was counted. Returns whether a task has to be spawned.
@@ -137,39 +147,46 @@ impl<T> Sweep<T> {
     }
 }
 
-/// Sweeps until there is no room with history.
-pub(super) async fn sweep<T>(shared: Arc<Shared<T>>) {
-    let mut running = Running {
-        sweep: &shared.sweep,
-        is_complete: false,
-    };
-    while let Some(next) = shared.sweep.run() {
-        let next = Instant::from(next).into();
-        let _ = timeout_at(next, shared.sweep.earlier.notified()).await;
-    }
-    running.is_complete = true;
-}
-
 /// The task. If it is dropped with its runtime, the rooms end that nobody would sweep any more. Those with members are
-/// swept by the task that the next room spawns.
-struct Running<'a, T> {
-    sweep: &'a Sweep<T>,
+/// swept by the task that the next join spawns.
+pub(super) struct Sweeper<T> {
+    hub: Arc<Shared<T>>,
     is_complete: bool,
 }
 
-impl<T> Drop for Running<'_, T> {
+impl<T> Sweeper<T> {
+    pub(super) const fn new(hub: Arc<Shared<T>>) -> Self {
+        Self {
+            hub,
+            is_complete: false,
+        }
+    }
+
+    /// Sweeps until there is no room with history.
+    pub(super) async fn run(mut self) {
+        while let Some(next) = self.hub.sweep.run() {
+            let next = Instant::from(next).into();
+            let _ = timeout_at(next, self.hub.sweep.earlier.notified()).await;
+        }
+        self.is_complete = true;
+    }
+}
+
+impl<T> Drop for Sweeper<T> {
     fn drop(&mut self) {
         if self.is_complete {
             return;
         }
-        let mut rooms = self.sweep.rooms();
+        let sweep = &self.hub.sweep;
+        let mut rooms = sweep.rooms();
         rooms.is_running = false;
         let due = std::mem::take(&mut rooms.due);
         drop(rooms);
         for due in due {
             let room = due.0.room.upgrade();
             if room.is_some_and(|room| !room.abandon()) {
-                self.sweep.rooms().due.push(due);
+                sweep.rooms().due.push(due);
+                sweep.is_orphaned.store(true, Atomic::SeqCst);
             }
         }
     }

@@ -11,7 +11,7 @@ use tokio::{
     time::sleep,
 };
 
-use super::{RoomState, Shared, sweep::sweep};
+use super::{RoomState, Shared, sweep::Sweeper};
 
 /// Spawns the tasks of a room on the runtime of its first member.
 #[derive(Debug)]
@@ -75,7 +75,7 @@ impl Tasks {
 
     /// Forgets old messages while there is a room with history.
     pub(super) fn sweep<T: Send + Sync + 'static>(&self, hub: Arc<Shared<T>>) {
-        self.0.spawn(sweep(hub));
+        self.0.spawn(Sweeper::new(hub).run());
     }
 }
 
