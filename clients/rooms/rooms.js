@@ -284,7 +284,7 @@ function makeRoom(name, options, link) {
     isJoined = wasJoined = true;
     refusals = 0;
     // Another server may give the ids of former members to others.
-    if (welcome.at === undefined || reason === "epoch") own.clear();
+    if (reason === "epoch" || (recovery === "fresh" && welcome.at === undefined)) own.clear();
     me = welcome.me;
     own.add(me);
     past = messages;

@@ -73,6 +73,18 @@ export const resuming = {
     await world.welcome("tea", { at: "e2-0", recovery: "gap", reason: "epoch" });
     equal([room.at, world.told()], ["e2-0", [["welcome", "gap"], ["gap", "epoch"]]]);
   },
+  "a member id of another server is nobody's own": async (world) => {
+    const own = [];
+    await inRoom(world, { onMessage: (message) => own.push(message.own) });
+    await world.say(message("p1", 1, "a1"));
+    await reconnect(world);
+    await world.welcome("tea", { me: "a2", at: "p2", recovery: "recovered" });
+    await world.say(message("p3", 3, "a1"));
+    await reconnect(world);
+    await world.welcome("tea", { me: "a3", at: "e2-0", recovery: "gap", reason: "epoch" });
+    await world.say(message("e2-1", 4, "a1"), message("e2-2", 5, "a2"), message("e2-3", 6, "a3"));
+    equal(own, [true, true, false, false, true]);
+  },
   "a gap takes the place of messages in a replay": async (world) => {
     const seen = [];
     const { room } = await inRoom(world, { onMessage: ({ data, past }) => seen.push([data, past]) });
