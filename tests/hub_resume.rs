@@ -392,6 +392,19 @@ async fn the_limit_over_all_rooms_is_hard() {
     assert!(kept > 0);
 }
 
+#[tokio::test(start_paused = true)]
+async fn a_short_message_in_a_history_keeps_no_larger_buffer_alive() {
+    let hub = hub(|| RoomConfig::new().history(History::new()));
+    let room = hub.room("a");
+    drop(join(&room, |join| join).await);
+    let buffer = bytes::Bytes::from(vec![b'x'; 1024]);
+    let text = tower_websocket::Utf8Bytes::try_from(buffer.slice(0..128)).unwrap();
+    room.send(Message::Text(text)).unwrap();
+    room.send(Message::Binary(buffer.slice(128..129))).unwrap();
+    assert!(buffer.is_unique());
+    assert_eq!(room.history(None, 10).await.unwrap().len(), 2);
+}
+
 #[test]
 fn rooms_that_are_only_kept_end_with_their_runtime() {
     let dropped = std::sync::Arc::new(());

@@ -19,7 +19,7 @@ const MIN_AHEAD: usize = 1024;
 /// The bytes that are unmasked and then validated at once. They stay in the first-level cache.
 const BLOCK: usize = 4 * 1024;
 /// The maximum size of a small message. Small messages of the same input share a buffer.
-const SMALL: usize = 128;
+pub(crate) const SMALL: usize = 128;
 /// The maximum size of such a shared buffer.
 const SLAB: usize = 1024;
 /// The minimum of received bytes and of missing bytes for a direct read. A shorter rest is read together with

@@ -57,6 +57,8 @@ mod tests;
 mod utf8;
 
 pub(crate) use assembly::Assembly;
+#[cfg(feature = "hub")]
+pub(crate) use assembly::SMALL;
 pub(crate) use begun::Begun;
 #[cfg(any(test, tower_websocket_fuzzing))]
 pub(crate) use buffers::CHUNK;

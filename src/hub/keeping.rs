@@ -2,6 +2,8 @@
 
 use std::sync::Arc;
 
+use bytes::Bytes;
+
 use super::{
     RoomState,
     entry::{Entry, Logged},
@@ -14,10 +16,26 @@ use super::{
     publication::{Publication, Sent},
     recovery::{GapReason, Listener, Parties, Recovery, Replayed, Resume},
 };
-use crate::{codec::SharedMessage, socket::now, time::Moment};
+use crate::{
+    codec::{SMALL, SharedMessage},
+    socket::now,
+    time::Moment,
+    words::Message,
+};
 
 /// What a message in a history counts in addition to what its entry counts.
 const KEPT: usize = 192;
+
+/// Copies a short message. A received one may share its buffer with others, and the history would keep all of it alive.
+fn compact(message: Message) -> Message {
+    match message {
+        Message::Text(text) if text.len() <= SMALL => Message::text(text.as_str().to_owned()),
+        Message::Binary(bytes) if bytes.len() <= SMALL => {
+            Message::Binary(Bytes::copy_from_slice(&bytes))
+        }
+        long => long,
+    }
+}
 
 impl<T> RoomState<T> {
     pub(super) fn budget(&self) -> Budget<'_> {
@@ -176,10 +194,8 @@ impl<T: Send + Sync + 'static> RoomState<T> {
             key,
             ..
         } = publication;
-        let draft = self
-            .settings
-            .form
-            .draft(self.name(), by.as_ref(), message)?;
+        let form = &self.settings.form;
+        let draft = form.draft(self.name(), by.as_ref(), compact(message))?;
         let left_out = except.and_then(|except| self.members().key_of(except));
         let is_left_out = left_out.is_some();
         let at = now();
