@@ -6,10 +6,10 @@
 //!
 //! | | |
 //! | --- | --- |
-//! | memory of the process | 24 MiB |
-//! | `send` of 100 bytes returns after | 2.4 ms |
-//! | the server's CPU time for all members | 100 ms |
-//! | the last member has it after | 387 ms, while ten other tasks wanted the machine's two cores |
+//! | resident memory of the connections and memberships | 23 MiB |
+//! | `send` of 100 bytes returns after | 2.3 ms |
+//! | the server's CPU time for all members | 103 ms |
+//! | the last member has it after | 142 ms, while two other tasks wanted the machine's two cores |
 //!
 //! Each member is a write to a socket. Messages that come in a burst share the writes. How many messages a second a core
 //! delivers is in `benches/README.md`.
@@ -20,12 +20,12 @@
 //!
 //! | A connection in | Allocated | Resident |
 //! | --- | ---: | ---: |
-//! | no room | 1,914 | 2,282 |
-//! | a room with all others | 2,165 | 2,487 |
-//! | ten rooms with all others | 4,057 | 4,427 |
-//! | a room of its own | 2,972 | 3,284 |
+//! | no room | 1,970 | 2,298 |
+//! | a room with all others | 2,128 | 2,437 |
+//! | ten rooms with all others | 3,374 | 3,801 |
+//! | a room of its own | 2,513 | 2,828 |
 //!
-//! So a membership costs 232 bytes, and a room 817: a MiB holds 999 rooms with a member each. The value of a member
+//! So a membership costs about 160 bytes, and a room beside it 380: a MiB holds 1,900 rooms with a member each. The value of a member
 //! comes on top, and so does what the handler holds across an `.await`.
 //!
 //! The kernel needs another 4.5 KB for each connection. It is not a part of the process: `Slab` in `/proc/meminfo` has
@@ -38,10 +38,11 @@
 //!
 //! | | At most |
 //! | --- | ---: |
-//! | one of 200 members is stopped, 5,000 messages of 100 bytes a second for a minute | 366 KiB |
-//! | 300 of 1,000 members are stopped, messages of 1 KiB | 21 MiB, 19 MiB of it in outboxes |
+//! | one of 200 members is stopped, 5,000 messages of 100 bytes a second for a minute | 390 KiB |
+//! | 300 of 1,000 members are stopped, messages of 1 KiB | 3.4 MiB; 19 MiB wait in outboxes, which share their frames |
 //!
-//! The memory of many slow clients is that of their outboxes. A smaller [`max_outbox`](crate::Config::max_outbox) or
+//! Members that stop at different messages share less: the memory of many slow clients is at most that of their
+//! outboxes. A smaller [`max_outbox`](crate::Config::max_outbox) or
 //! [`Connections::max_buffered`](crate::Connections::max_buffered) bounds it.
 //!
 //! # What ends first

@@ -92,7 +92,7 @@
 //!
 //! // The text of a message has to be JSON.
 //! ada.send(json!("hello").to_string())?;
-//! assert_eq!(next().await?, json!({"room": "tea", "by": id, "data": "hello"}));
+//! assert_eq!(next().await?, json!({"room": "tea", "by": id, "key": "7", "data": "hello"}));
 //! # Ok(())
 //! # }
 //! # main().unwrap();
