@@ -1,7 +1,6 @@
 //! Coming back to a room: exactly what was missed, or a gap with its reason.
 
 #![cfg(feature = "hub")]
-#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
 mod support;
 

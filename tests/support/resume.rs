@@ -1,5 +1,7 @@
 //! Members of rooms with a history, in memory.
 
+#![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+
 use tokio::io::DuplexStream;
 use tower_websocket::{
     Config, WebSocket,
