@@ -344,7 +344,7 @@ impl Frames {
     }
 }
 
-fn data_header(is_text: bool) -> FrameHeader {
+pub(super) fn data_header(is_text: bool) -> FrameHeader {
     FrameHeader {
         opcode: OpCode::Data(if is_text { Data::Text } else { Data::Binary }),
         ..FrameHeader::default()

@@ -6,7 +6,7 @@ use bytes::{Buf, Bytes};
 use tokio_tungstenite::tungstenite::protocol::frame::FrameHeader;
 
 /// The length of the longest head without a mask: two bytes, and eight of length.
-const HEAD: usize = 10;
+pub(super) const HEAD: usize = 10;
 
 /// A queue of buffers that are written without a copy, oldest first.
 #[derive(Debug, Default)]
@@ -202,14 +202,14 @@ impl Segment {
 
 /// The head of a frame, partly written.
 #[derive(Debug, Default)]
-struct Head {
+pub(super) struct Head {
     bytes: [u8; HEAD],
     written: u8,
     len: u8,
 }
 
 impl Head {
-    fn new(header: &FrameHeader, len: usize) -> Self {
+    pub(super) fn new(header: &FrameHeader, len: usize) -> Self {
         let mut head = Self::default();
         let mut free = &mut head.bytes[..];
         header
@@ -219,7 +219,7 @@ impl Head {
         head
     }
 
-    fn as_bytes(&self) -> &[u8] {
+    pub(super) fn as_bytes(&self) -> &[u8] {
         &self.bytes[self.written.into()..self.len.into()]
     }
 

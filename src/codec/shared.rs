@@ -11,21 +11,21 @@ use std::{
 
 use bytes::Bytes;
 
-use super::deflate::{Compression, Form};
+use super::{
+    deflate::{Compression, Form},
+    frames::data_header,
+    segments::Head,
+};
 use crate::words::Message;
 
 /// The bytes of a message that are compressed at once.
 const PART: usize = 32 * 1024;
 
-/// The length of the longest head without a mask: two bytes, and eight of length.
-pub(super) const HEAD: usize = 10;
-
 /// A message with the head of its unmasked, uncompressed frame.
 #[derive(Debug)]
 pub(crate) struct SharedMessage {
     message: Message,
-    head: [u8; HEAD],
-    head_len: u8,
+    head: Head,
     compressed: OnceLock<Box<Compressed>>,
 }
 
@@ -149,30 +149,9 @@ impl Compressed {
 
 impl SharedMessage {
     pub(crate) fn new(message: Message) -> Self {
-        let first = if message.is_text() { 0x81 } else { 0x82 };
-        let len = message.len();
-        let mut head = [first, 0, 0, 0, 0, 0, 0, 0, 0, 0];
-        // RFC 6455 §5.2: seven bits, or 126 and 16 bits, or 127 and 64 bits.
-        let head_len = match u16::try_from(len) {
-            Ok(len) if len < 126 => {
-                head[1] = len as u8;
-                2
-            }
-            Ok(len) => {
-                head[1] = 126;
-                head[2..4].copy_from_slice(&len.to_be_bytes());
-                4
-            }
-            Err(_) => {
-                head[1] = 127;
-                head[2..].copy_from_slice(&(len as u64).to_be_bytes());
-                10
-            }
-        };
         Self {
+            head: Head::new(&data_header(message.is_text()), message.len()),
             message,
-            head,
-            head_len,
             compressed: OnceLock::new(),
         }
     }
@@ -186,7 +165,7 @@ impl SharedMessage {
     }
 
     pub(super) fn head(&self) -> &[u8] {
-        &self.head[..usize::from(self.head_len)]
+        self.head.as_bytes()
     }
 
     /// Returns a handle of the payload, without copying it.

@@ -2,7 +2,7 @@
 
 use bytes::{BufMut, Bytes, BytesMut};
 
-use super::{Load, SharedMessage, frames::LARGE, shared::HEAD};
+use super::{Load, SharedMessage, frames::LARGE, segments::HEAD};
 
 /// From this payload on, sharing the bytes of one frame costs less than copying them.
 const SHARED: usize = 512;
