@@ -224,7 +224,7 @@ impl<E> Window<E> {
         self.bytes += kept.bytes;
         let len = self.kept.len();
         if len == self.kept.capacity() {
-            // Grows by half: what is not used is not counted.
+            // Grows by half: spare capacity is not counted.
             self.kept.reserve_exact((len / 2).max(4));
         }
         self.kept.push_back(kept);
@@ -330,37 +330,19 @@ impl<E> Window<E> {
 
     /// Determines where a member begins.
     pub(super) fn cut(&self, resume: &Resume, listener: &Listener) -> Cut {
-        let position = self.position();
-        let nothing = |recovery| Cut {
-            recovery,
-            position,
+        let mut cut = Cut {
+            recovery: Recovery::Fresh,
+            position: self.position(),
             first: self.kept.len(),
             messages: 0,
         };
-        let recovery = match resume.position {
-            None => Recovery::Fresh,
-            Some(position) => match self.after(position) {
-                Ok(first) => match self.replay(first, listener) {
-                    Some((messages, withheld)) => {
-                        let recovery = Recovery::Recovered { messages, withheld };
-                        let cut = nothing(recovery);
-                        return match messages {
-                            0 => cut,
-                            _ => Cut {
-                                first,
-                                messages,
-                                ..cut
-                            },
-                        };
-                    }
-                    None => Recovery::Gap {
-                        reason: GapReason::TooMuch,
-                    },
-                },
-                Err(reason) => Recovery::Gap { reason },
-            },
-        };
-        let mut cut = nothing(recovery);
+        if let Some(position) = resume.position {
+            let first = self.after(position);
+            match first.and_then(|first| self.replay(first, listener)) {
+                Ok(recovered) => return recovered,
+                Err(reason) => cut.recovery = Recovery::Gap { reason },
+            }
+        }
         let mut bytes = 0;
         for (at, kept) in self.kept.iter().enumerate().rev() {
             if listener.gets(&kept.parties) != Replayed::Yes {
@@ -376,9 +358,8 @@ impl<E> Window<E> {
         cut
     }
 
-    /// Returns how many of the messages from a place on are replayed, and how many are withheld; `None` if these are
-    /// too many.
-    fn replay(&self, first: usize, listener: &Listener) -> Option<(usize, usize)> {
+    /// Returns where a member begins that has missed the messages from a place on, unless these are too many.
+    fn replay(&self, first: usize, listener: &Listener) -> Result<Cut, GapReason> {
         let (mut messages, mut withheld, mut bytes) = (0, 0, 0);
         for kept in self.kept.range(first..) {
             match listener.gets(&kept.parties) {
@@ -390,10 +371,15 @@ impl<E> Window<E> {
                 Replayed::No => {}
             }
             if messages > MAX_REPLAY.0 || bytes > MAX_REPLAY.1 {
-                return None;
+                return Err(GapReason::TooMuch);
             }
         }
-        Some((messages, withheld))
+        Ok(Cut {
+            recovery: Recovery::Recovered { messages, withheld },
+            position: self.position(),
+            first,
+            messages,
+        })
     }
 
     /// Returns the messages after a position, with their positions; without one, all.
@@ -406,9 +392,7 @@ impl<E> Window<E> {
             Some(position) => self.after(position)?,
             None => 0,
         };
-        let offset = self.first();
-        let kept = self.kept.range(first..).enumerate();
-        Ok(kept.map(move |(at, kept)| (self.at(offset + (first + at) as u64), kept)))
+        Ok(self.with_positions(first))
     }
 
     /// Returns the messages from the first one on for which `is_before` is false.
@@ -417,9 +401,17 @@ impl<E> Window<E> {
         is_before: impl Fn(&E) -> bool,
     ) -> impl Iterator<Item = (Position, &Kept<E>)> {
         let first = self.kept.partition_point(|kept| is_before(&kept.entry));
-        let offset = self.first();
+        self.with_positions(first)
+    }
+
+    /// Returns the messages from a place on, with their positions.
+    fn with_positions(
+        &self,
+        first: usize,
+    ) -> impl DoubleEndedIterator<Item = (Position, &Kept<E>)> + ExactSizeIterator {
+        let offset = self.first() + first as u64;
         let kept = self.kept.range(first..).enumerate();
-        kept.map(move |(at, kept)| (self.at(offset + (first + at) as u64), kept))
+        kept.map(move |(at, kept)| (self.at(offset + at as u64), kept))
     }
 
     pub(super) fn get(&self, at: usize) -> Option<&Kept<E>> {

@@ -209,7 +209,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
         let entry = Arc::new(entry);
         let kept = Kept {
             bytes: entry.bytes() + KEPT,
-            entry: Arc::clone(&entry),
+            entry: Logged::plain(log.next(), Arc::clone(&entry)),
             parties: Parties {
                 by: by.map(|by| by.member),
                 except,
@@ -281,7 +281,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
 }
 
 /// Makes what the user gets of a message.
-pub(super) fn past<T>((position, kept): (Position, &Kept<Logged<T>>)) -> Option<Past> {
+fn past<T>((position, kept): (Position, &Kept<Logged<T>>)) -> Option<Past> {
     let shared = kept.entry.entry.shared()?;
     let message = shared.message().slice(kept.payload.clone());
     Some(Past {

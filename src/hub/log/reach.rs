@@ -1,10 +1,8 @@
 //! What is left for a member that is behind: in the backlog, and in the history.
 
-use std::sync::Arc;
-
 use super::{
     super::{
-        entry::{Entry, Logged},
+        entry::Logged,
         history::{Budget, Kept, Window},
         names::{Key, MemberId},
         recovery::{Listener, Replayed},
@@ -83,34 +81,16 @@ impl<T> Log<T> {
         self.next += 1;
     }
 
-    /// Adds a message to the history, if there is one, as the entry that is appended next. Returns how many messages
-    /// the limit over all rooms has cost.
+    /// Adds a message to the history, if there is one. It is the entry that is appended [next](Self::next). Returns how
+    /// many messages the limit over all rooms has cost.
     pub(in crate::hub) fn keep(
         &mut self,
-        kept: Kept<Arc<Entry<T>>>,
+        kept: Kept<Logged<T>>,
         budget: Budget<'_>,
         removed: &mut Removed<T>,
     ) -> u64 {
-        let next = self.next();
-        let Some(history) = self.history_mut() else {
-            return 0;
-        };
-        let Kept {
-            entry,
-            parties,
-            payload,
-            bytes,
-            at,
-        } = kept;
-        let entry = Logged::plain(next, entry);
-        let kept = Kept {
-            entry,
-            parties,
-            payload,
-            bytes,
-            at,
-        };
-        history.push(kept, budget, removed)
+        let history = self.history_mut();
+        history.map_or(0, |history| history.push(kept, budget, removed))
     }
 
     /// Counts the compressed forms that an entry got, if it is in the history.
