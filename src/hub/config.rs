@@ -118,7 +118,7 @@ impl<T> fmt::Debug for HubConfig<T> {
     }
 }
 
-/// What happens to a member that has not read the oldest message of its room's backlog when that has to go.
+/// What happens to a member that has not got the oldest message of its room's backlog when the backlog is full.
 ///
 /// A member is *behind* when its share of its connection's outbox is full: 64 messages or 64 KiB, at most half of
 /// [`Config::max_outbox`](crate::Config::max_outbox). What comes then waits in the room's backlog, once for all members.
@@ -164,7 +164,7 @@ impl<T> Settings<T> {
         let limit = |limit: usize| u32::try_from(limit).unwrap_or(u32::MAX);
         let history = config.history.map_or(0, |_| HISTORY);
         Self {
-            overflow: config.overflow,
+            overflow: config.overflow_or_default(),
             max_messages: limit(config.backlog.0),
             max_bytes: config.backlog.1,
             members: config.max_members.min(MAX_PLACES) as u32 | history,
@@ -184,8 +184,8 @@ impl<T> Settings<T> {
 
 /// The settings of a [`Room`](super::Room).
 pub struct RoomConfig<T = ()> {
-    pub(super) overflow: Overflow,
-    is_overflow_set: bool,
+    /// `None` for the default, which depends on the history.
+    overflow: Option<Overflow>,
     pub(super) history: Option<History>,
     pub(super) backlog: (usize, usize),
     pub(super) max_members: usize,
@@ -200,8 +200,7 @@ impl<T: 'static> RoomConfig<T> {
     #[must_use]
     pub fn new() -> Self {
         Self {
-            overflow: Overflow::Disconnect(CloseCode::TRY_AGAIN_LATER),
-            is_overflow_set: false,
+            overflow: None,
             history: None,
             backlog: (1024, KIB * KIB),
             max_members: 100_000,
@@ -216,28 +215,24 @@ impl<T: 'static> RoomConfig<T> {
     /// [`Overflow::CatchUp`] with [`history`](Self::history).
     #[must_use]
     pub const fn overflow(mut self, overflow: Overflow) -> Self {
-        self.overflow = overflow;
-        self.is_overflow_set = true;
+        self.overflow = Some(overflow);
         self
     }
 
     /// Keeps messages for members that come back, and gives positions to them: see [`Position`](super::Position) and
     /// [`Join::resume`](super::Join::resume). Default: nothing is kept.
     ///
-    /// Messages to a room that nobody has joined or watched are not kept. With the envelope
-    /// [`Plain`](super::Plain), which cannot tell a member that it has missed messages, its connection is then closed
-    /// with 4000 and "messages were missed".
+    /// Messages to a room that nobody has joined or watched are not kept. The envelope [`Plain`](super::Plain) cannot tell
+    /// a member that it has missed messages: instead, its connection is closed with 4000 and "messages were missed".
     #[must_use]
     pub const fn history(mut self, history: History) -> Self {
         self.history = Some(history);
-        if !self.is_overflow_set {
-            self.overflow = Overflow::CatchUp;
-        }
         self
     }
 
     /// Caps what is kept for members that are behind, in messages and in bytes of payload. A message that was compressed
-    /// for members counts with its compressed payload as well. The members of a room share one backlog. Default: 1,024 messages and 1 MiB.
+    /// for members counts with its compressed payload as well, and each message counts 128 bytes more. The members of a
+    /// room share one backlog. Default: 1,024 messages and 1 MiB.
     #[must_use]
     pub const fn max_backlog(mut self, messages: usize, bytes: usize) -> Self {
         self.backlog = (messages, bytes);
@@ -283,6 +278,16 @@ impl<T: 'static> RoomConfig<T> {
     }
 }
 
+impl<T> RoomConfig<T> {
+    fn overflow_or_default(&self) -> Overflow {
+        match (self.overflow, self.history) {
+            (Some(overflow), _) => overflow,
+            (None, Some(_)) => Overflow::CatchUp,
+            (None, None) => Overflow::Disconnect(CloseCode::TRY_AGAIN_LATER),
+        }
+    }
+}
+
 impl<T: 'static> Default for RoomConfig<T> {
     fn default() -> Self {
         Self::new()
@@ -292,7 +297,7 @@ impl<T: 'static> Default for RoomConfig<T> {
 impl<T> fmt::Debug for RoomConfig<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RoomConfig")
-            .field("overflow", &self.overflow)
+            .field("overflow", &self.overflow_or_default())
             .field("history", &self.history)
             .field("max_backlog", &self.backlog)
             .field("max_members", &self.max_members)

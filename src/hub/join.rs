@@ -15,7 +15,6 @@ use super::{
     paused::Paused,
     position::Position,
     presence::Card,
-    recovery::Resume,
     shared::Shared,
     state::{Joined, Manner},
 };
@@ -58,7 +57,7 @@ impl AsSender for Sender {}
 ///
 /// # Panics
 ///
-/// Outside of a tokio runtime, if the room has no member and no watch yet. Nothing has changed then.
+/// Outside of a tokio runtime, if the room does not exist yet. Nothing has changed then.
 #[must_use = "it joins when it is awaited"]
 pub struct Join<T = ()> {
     hub: Arc<Shared<T>>,
@@ -69,27 +68,13 @@ pub struct Join<T = ()> {
 }
 
 impl<T> Join<T> {
-    pub(super) const fn new(
-        hub: Arc<Shared<T>>,
-        name: Arc<str>,
-        link: Arc<Link>,
-        value: T,
-    ) -> Self {
+    pub(super) fn new(hub: Arc<Shared<T>>, name: Arc<str>, link: Arc<Link>, value: T) -> Self {
         Self {
             hub,
             name,
             link,
             value,
-            manner: Manner {
-                key: None,
-                is_silent: false,
-                is_paused: false,
-                resume: Resume {
-                    position: None,
-                    was: None,
-                    last: 0,
-                },
-            },
+            manner: Manner::default(),
         }
     }
 
@@ -147,20 +132,22 @@ impl<T> Join<T> {
         self
     }
 
-    /// Asks for the newest messages of the [history](super::RoomConfig::history) before the new ones: up to `last`, 300,
-    /// and 1 MiB. Together with [`resume`](Self::resume), it counts if that finds a gap.
+    /// Asks for the newest messages of the [history](super::RoomConfig::history), which come before the new ones: at most
+    /// `last`, at most 300, and at most 1 MiB of payload. Default: none. With [`resume`](Self::resume), this applies only
+    /// if there is a gap.
     pub fn with_history(mut self, last: usize) -> Self {
         self.manner.resume.last = last;
         self
     }
 
     /// Joins, but delivers nothing yet: the handler first says something to its client.
-    pub fn paused(self) -> PausedJoin<T> {
-        PausedJoin::new(self)
+    pub fn paused(mut self) -> PausedJoin<T> {
+        self.manner.is_paused = true;
+        PausedJoin(self)
     }
 
     /// Joins now.
-    pub(super) fn now(self, is_paused: bool) -> Result<Joined<T>, JoinError>
+    fn now(self) -> Result<Joined<T>, JoinError>
     where
         T: Send + Sync + 'static,
     {
@@ -169,9 +156,8 @@ impl<T> Join<T> {
             name,
             link,
             value,
-            mut manner,
+            manner,
         } = self;
-        manner.is_paused = is_paused;
         let key = manner.key.clone();
         let card = (!manner.is_silent).then(|| Arc::new(Card { key, value }));
         hub.join(&name, &link, card, &manner)
@@ -214,7 +200,7 @@ impl<T: Send + Sync + 'static> Future for Joining<T> {
         let Some(join) = self.join.take() else {
             return Poll::Pending;
         };
-        Poll::Ready(join.now(false).map(Membership::new))
+        Poll::Ready(join.now().map(Membership::new))
     }
 }
 
@@ -236,15 +222,9 @@ impl<T> fmt::Debug for Joining<T> {
 ///
 /// # Panics
 ///
-/// Outside of a tokio runtime, if the room has no member and no watch yet. Nothing has changed then.
+/// Outside of a tokio runtime, if the room does not exist yet. Nothing has changed then.
 #[must_use = "it joins when it is awaited"]
 pub struct PausedJoin<T = ()>(Join<T>);
-
-impl<T> PausedJoin<T> {
-    pub(super) const fn new(join: Join<T>) -> Self {
-        Self(join)
-    }
-}
 
 impl<T: Send + Sync + 'static> IntoFuture for PausedJoin<T> {
     type Output = Result<Paused<T>, JoinError>;
@@ -275,7 +255,7 @@ impl<T: Send + Sync + 'static> Future for PausedJoining<T> {
         let Some(join) = self.0.take() else {
             return Poll::Pending;
         };
-        Poll::Ready(join.now(true).map(Paused::new))
+        Poll::Ready(join.now().map(Paused::new))
     }
 }
 

@@ -1,7 +1,7 @@
 //! A room: its log, its members and its chunks, and the ways through their locks.
 //!
-//! Locks are taken in this order: members, chunk, log, connection. No code of the user runs under one: wakers are
-//! called, and payloads and values are dropped, after all are released.
+//! Locks are taken in this order: members, chunk, log, connection; `README.md` has the others. No code of the user runs
+//! under one: wakers are called, and payloads and values are dropped, after all are released.
 
 mod behind;
 mod joins;
@@ -118,11 +118,6 @@ impl<T> RoomState<T> {
 
     pub(super) const fn name(&self) -> &Arc<str> {
         &self.name
-    }
-
-    #[cfg(all(test, tower_websocket_loom))]
-    pub(super) const fn tasks(&self) -> &Tasks {
-        &self.tasks
     }
 
     pub(super) fn members(&self) -> MutexGuard<'_, Members<T>> {

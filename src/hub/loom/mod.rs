@@ -39,7 +39,7 @@ fn send(hub: &Hub, payload: u8) {
 }
 
 fn wait(member: &Membership) {
-    member.member.room().tasks().wait();
+    member.member.room().tasks.wait();
 }
 
 #[test]
@@ -104,7 +104,7 @@ fn a_member_leaves_while_its_connection_ends_and_a_message_is_delivered() {
         send(&hub, 1);
         drop(member);
         ender.join().unwrap();
-        tasks.tasks().wait();
+        tasks.tasks.wait();
         assert_eq!(hub.rooms(), []);
         assert_eq!(hub.counts().members, 0);
     });
