@@ -20,7 +20,7 @@ const SHARE: Bound = Bound {
 #[derive(Debug, Default)]
 pub(super) struct Rooms {
     memberships: Memberships,
-    /// What rooms have queued since all of that was written.
+    /// The messages that rooms have queued since all earlier ones were written.
     queued: Queued,
     /// The number of memberships that were woken together to offer more.
     turns: u32,
@@ -181,8 +181,8 @@ impl Link {
             let own = waiters.behind.iter().position(is_it)?;
             Some(waiters.behind.remove(own))
         });
-        // What rooms have queued counts until it is written, also for later memberships.
-        let written = state.sent() - state.unwritten().messages as u64;
+        // Messages that rooms have queued count until they are written, also for later memberships.
+        let written = state.written();
         let all = state
             .rooms
             .take_if(|rooms| rooms.memberships.len() == 0 && rooms.last <= written);
@@ -208,7 +208,7 @@ impl Link {
         if state.stage != Stage::Open {
             return Offered::Closed;
         }
-        let written = state.sent() - state.unwritten().messages as u64;
+        let written = state.written();
         let rooms = state.rooms.get_or_insert_default();
         if written >= rooms.last {
             rooms.queued = Queued::default();
@@ -283,10 +283,15 @@ impl Link {
 }
 
 impl State {
+    /// Returns the number of the last message that was written completely.
+    fn written(&self) -> u64 {
+        self.sent() - self.unwritten().messages as u64
+    }
+
     /// Returns the wakers of memberships that are behind, if all messages of rooms are written.
     #[cold]
     pub(super) fn take_memberships_behind(&mut self) -> Vec<Waker> {
-        let written = self.sent() - self.unwritten().messages as u64;
+        let written = self.written();
         let (Some(rooms), Some(waiters)) = (&mut self.rooms, &mut self.waiters) else {
             return Vec::new();
         };
