@@ -4,6 +4,8 @@ use std::{error::Error, fmt};
 
 use super::recovery::GapReason;
 
+const NAME: &str = "the name of the room has not 1 to 200 bytes";
+
 /// Why a connection did not join a room. Nothing has changed.
 #[derive(Clone, Debug, Eq, PartialEq)]
 #[non_exhaustive]
@@ -23,7 +25,7 @@ pub enum JoinError {
 impl fmt::Display for JoinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
-            Self::Name => "the name of the room has not 1 to 200 bytes",
+            Self::Name => NAME,
             Self::RoomFull => "the room is full",
             Self::TooManyRooms => "the hub has too many rooms",
             Self::TooManyMemberships => "the connection is in too many rooms",
@@ -55,7 +57,7 @@ pub enum PublishError {
 impl fmt::Display for PublishError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Name => f.write_str("the name of the room has not 1 to 200 bytes"),
+            Self::Name => f.write_str(NAME),
             Self::TooLarge { len, max } => {
                 write!(f, "the message has {len} bytes, and the room allows {max}")
             }
@@ -82,7 +84,7 @@ pub enum HistoryError {
 impl fmt::Display for HistoryError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Name => f.write_str("the name of the room has not 1 to 200 bytes"),
+            Self::Name => f.write_str(NAME),
             Self::Gap { reason } => {
                 write!(
                     f,

@@ -69,7 +69,7 @@ pub(super) struct Fields<'a> {
 
 impl<'a> Fields<'a> {
     fn get(&self, name: &str) -> Option<&'a RawValue> {
-        let at = position(name)?;
+        let at = place_of(name)?;
         self.values[at]
     }
 
@@ -160,7 +160,7 @@ impl<'a> Fields<'a> {
     }
 }
 
-fn position(name: &str) -> Option<usize> {
+fn place_of(name: &str) -> Option<usize> {
     NAMES.iter().position(|other| *other == name)
 }
 
@@ -208,7 +208,7 @@ impl<'de> Deserialize<'de> for Name {
             }
 
             fn visit_str<E>(self, name: &str) -> Result<Name, E> {
-                Ok(Name(position(name)))
+                Ok(Name(place_of(name)))
             }
         }
 
