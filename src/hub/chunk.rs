@@ -157,7 +157,7 @@ impl<T: Send + Sync + 'static> Seats<T> {
         let (first, end) = (first.offset, last.offset + 1);
         let is_plain =
             |logged: &Logged<T>| logged.entry.except.is_none() && logged.entry.is_message();
-        // What a member without anything special gets.
+        // The messages, if all entries are messages for all members: most members get exactly these.
         let all: Option<Vec<&SharedMessage>> = entries
             .iter()
             .map(|logged| logged.entry.shared().filter(|_| is_plain(logged)))
@@ -167,7 +167,7 @@ impl<T: Send + Sync + 'static> Seats<T> {
         let mut behind = 0;
         for seat in self.seats.iter_mut().flatten() {
             if let Some(replay) = seat.replay() {
-                // What was there when it joined is replayed.
+                // Entries from before its join are in its replay.
                 let new = entries.partition_point(|logged| logged.offset < replay.end);
                 seat.miss(&entries[new..], Overflow::CatchUp, &mut after.tally);
                 continue;

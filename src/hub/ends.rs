@@ -1,4 +1,4 @@
-//! Who waits for the end of a membership in a room.
+//! The tasks that wait for the end of a membership.
 
 use std::{
     collections::HashMap,
@@ -20,7 +20,7 @@ impl Ends {
 
     /// Returns what is notified when the member leaves, or `None` if it has left.
     pub(super) fn of<T>(&self, member: &Member<T>) -> Option<Arc<Notify>> {
-        // Who sets the reason sees that somebody waits, and then takes the lock to notify.
+        // Setting the reason returns that somebody waits, and the caller then takes the lock to notify.
         let mut ends = self.lock();
         let is_member = member.await_end().is_none();
         is_member.then(|| Arc::clone(ends.entry(member.id()).or_default()))

@@ -14,7 +14,7 @@ use crate::{codec::SharedMessage, words::catch_panic};
 /// What an entry counts in addition to its payload.
 const ENTRY: usize = 128;
 
-/// What members get.
+/// A message or news, and to whom it goes.
 #[derive(Debug)]
 pub(super) struct Entry<T> {
     pub(super) kind: Kind<T>,

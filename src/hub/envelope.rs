@@ -61,10 +61,10 @@ impl Plain {
 /// | messages were lost | `{"room":"a","gap":{"lost":12,"reason":"slow"}}` |
 ///
 /// `data` is the text of the message, which has to be JSON, with at most 124 lists and objects in each other
-/// ([`PublishError::NotJson`]). A binary message is passed on as it is. `key` is left out if there is none. `value` is what the function makes of a member's value; if that is no
-/// JSON, or the function panics, it is `null`.
+/// ([`PublishError::NotJson`]). A binary message is passed on as it is. `key` is left out if there is none. `value` is
+/// what the function makes of a member's value; if that is no JSON, or the function panics, it is `null`.
 ///
-/// What members hear about each other is gathered for [`presence_interval`](super::RoomConfig::presence_interval): a
+/// Changes of members are gathered for [`presence_interval`](super::RoomConfig::presence_interval): a
 /// member that joins and leaves in between is not named. A list may name someone whom a list of all members has
 /// named before: those in `joined` and `updated` are there, those in `left` are not.
 ///

@@ -1,7 +1,7 @@
 //! Checking and writing JSON ([RFC 8259](https://www.rfc-editor.org/rfc/rfc8259)).
 //!
-//! What a room inserts into its objects is checked: otherwise a text of a client could end the object and forge its
-//! fields.
+//! Texts that a room inserts into its objects are checked: otherwise a text of a client could end the object and forge
+//! its fields.
 
 /// How deep lists and objects may be in each other. With the three around a value this is 127, the most that
 /// `serde_json` reads: a text must not make the message around it unreadable.

@@ -31,8 +31,8 @@ use crate::time::Moment;
 
 /// The most keys of a room with [`Overflow::Latest`].
 pub(super) const MAX_KEYS: usize = 1024;
-/// What a room without members that are behind has in its log before the hub counts it, in bytes. So rooms whose members
-/// keep up do not share a counter.
+/// The bytes in a log that the hub does not count while no member is behind. So rooms whose members keep up share no
+/// counter.
 const UNCOUNTED: usize = 16 * 1024;
 /// The capacity that an empty log keeps.
 const KEPT: usize = 4;
@@ -49,7 +49,7 @@ pub(super) struct Log<T> {
     /// The members of the room.
     pub(super) members: u32,
     counters: Counters,
-    /// What only rooms need in which something went wrong, or that have history.
+    /// Slow members, history, and rare counts: boxed, because most rooms do not need it.
     rare: Option<Box<Rare<T>>>,
 }
 

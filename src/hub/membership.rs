@@ -50,8 +50,8 @@ impl<T: Send + Sync + 'static> Membership<T> {
     }
 
     /// Returns the position of the newest message when it joined; `None` in a room without
-    /// [history](super::RoomConfig::history). What is [replayed](super::Join::resume) comes before that, what is new comes
-    /// after.
+    /// [history](super::RoomConfig::history). [Replayed](super::Join::resume) messages are up to this position, new ones
+    /// after it.
     #[must_use]
     pub fn position(&self) -> Option<Position> {
         self.arrival.as_ref().and_then(|arrival| arrival.0)
@@ -160,7 +160,7 @@ impl<T: Send + Sync + 'static> Membership<T> {
         self.id()
     }
 
-    /// Leaves the room. What was sent before may still be delivered; what is sent after is not.
+    /// Leaves the room. Messages that were sent before may still be delivered; later ones are not.
     pub fn leave(self) {}
 }
 

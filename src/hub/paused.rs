@@ -90,11 +90,11 @@ impl<T: Send + Sync + 'static> Paused<T> {
         self.replayed
     }
 
-    /// Takes the messages that it would get again, the oldest first: what it has missed, or the newest ones by
-    /// [`Join::with_history`](super::Join::with_history). [`start`](Self::start) then goes on with what came after the join. For a handler that
-    /// sends them in another form.
+    /// Takes the messages of the past that it would get when it is started, the oldest first: what it has missed, or the
+    /// newest ones by [`Join::with_history`](super::Join::with_history). [`start`](Self::start) then delivers what came
+    /// after the join. This is for a handler that sends the past in another form.
     ///
-    /// If some of them have left the history since the join, these are lost, and the member is told when it is started.
+    /// Messages that have left the history since the join are lost. The member is told so when it is started.
     #[must_use = "the messages are not sent to the member any more"]
     pub fn replay(&mut self) -> impl ExactSizeIterator<Item = Past> + use<T> {
         let member = &self.membership.member;

@@ -40,7 +40,7 @@ pub struct Position {
 }
 
 impl Position {
-    /// What every text is read as that is no position.
+    /// The result of reading a text that is no position.
     const UNKNOWN: Self = Self {
         epoch: 0,
         offset: 0,

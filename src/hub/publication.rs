@@ -51,7 +51,7 @@ impl Publication {
 
     /// Leaves one member out. The last call counts.
     ///
-    /// In a room with history it is left out of replays to whom it may have left out: see
+    /// In a room with history, the message is not replayed to a member that may be the one that it left out: see
     /// [`Join::resume`](super::Join::resume).
     pub const fn except(mut self, member: MemberId) -> Self {
         self.except = Some(member);
@@ -65,8 +65,9 @@ impl Publication {
         self
     }
 
-    /// Keeps the message out of the room's history: it has no position, and who is behind misses it without being told.
-    /// For what is only true for a moment: who is typing, where a pointer is. Rooms without history ignore it.
+    /// Keeps the message out of the room's history. It has no position, and a member that is behind misses it without
+    /// being told. This is for what is only true for a moment: who is typing, where a pointer is. Rooms without history
+    /// ignore it.
     pub const fn fleeting(mut self) -> Self {
         self.is_fleeting = true;
         self

@@ -19,9 +19,8 @@ pub enum Recovery {
     Recovered {
         /// How many these are.
         messages: usize,
-        /// How many it does not get although they were perhaps for it: messages with
-        /// [`Publication::except`](super::Publication::except), if it is not known whom they left out. See
-        /// [`Join::resume`](super::Join::resume).
+        /// How many messages it does not get because they left out a member, perhaps this one
+        /// ([`Publication::except`](super::Publication::except)). See [`Join::resume`](super::Join::resume).
         withheld: usize,
     },
     /// It may have missed messages that it does not get.

@@ -20,7 +20,9 @@ use crate::words::IntoMessage;
 
 /// A room of a [`Hub`](super::Hub), by its name. Cheap to clone.
 ///
-/// A room comes into being when somebody joins or watches it, and ends when nobody does. A handle makes nothing.
+/// A room comes into being when somebody joins or watches it, and ends when nobody does. A room with
+/// [history](super::RoomConfig::history) stays for [`History::max_age`](super::History::max_age) after that. A handle
+/// makes nothing.
 ///
 /// The tasks that deliver run on the tokio runtime of the first member or watch. After that runtime has ended, those who
 /// send, join and leave do their work.
@@ -117,7 +119,7 @@ impl<T: Send + Sync + 'static> Room<T> {
     ///
     /// # Panics
     ///
-    /// Outside of a tokio runtime, if the room has no member and no watch yet.
+    /// Outside of a tokio runtime, if the room does not exist yet.
     pub fn watch(&self) -> Result<Watch<T>, JoinError> {
         self.hub.watch(&self.name)
     }

@@ -30,7 +30,7 @@ pub(super) struct Members<T> {
     pub(super) gathered: Option<Box<Gathered>>,
 }
 
-/// What a room does not need whose members all came without a key, and of whom none has left.
+/// The parts that a room has only once a member has left, has a key, or is silent, or once it is watched.
 struct More<T> {
     /// Free places, the lowest first, so that the chunks stay full.
     free: BinaryHeap<Reverse<u32>>,
