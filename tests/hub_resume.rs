@@ -6,6 +6,7 @@ mod support;
 
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use support::{
     resume::{Client, hub, join, json, outcome, read, socket},
     settle,
@@ -21,6 +22,7 @@ use tower_websocket::{
         Recovery, RoomConfig,
     },
 };
+
 /// Every place among 200 messages, and every tenth number of messages that a room keeps, through real joins. The unit
 /// tests of the history have all numbers.
 #[tokio::test(start_paused = true)]
@@ -432,18 +434,39 @@ fn rooms_that_are_only_kept_end_with_their_runtime() {
     assert_eq!(std::sync::Arc::strong_count(&dropped), 1);
 }
 
+fn paused_runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .start_paused(true)
+        .build()
+        .expect("a runtime can be made")
+}
+
+#[test]
+fn a_join_outside_of_a_runtime_leaves_sweeping_to_the_next_one() {
+    let config = HubConfig::new().max_rooms(1);
+    let hub: Hub = Hub::with(config.rooms(|_| json().history(History::new())));
+    let (first, second) = (paused_runtime(), paused_runtime());
+    let one = first.block_on(async { join(&hub.room("a"), |join| join).await });
+    let two = second.block_on(async { join(&hub.room("a"), |join| join).await });
+    // The task of the first runtime is dropped while the room has a member.
+    first.shutdown_background();
+    let (socket, _stream) = second.block_on(async { socket() });
+    let three = hub.room("a").join(&socket, ()).into_future();
+    let three = three.now_or_never().unwrap().unwrap();
+    second.block_on(async {
+        let four = join(&hub.room("a"), |join| join).await;
+        drop((one, two, three, four));
+        sleep(Duration::from_secs(602)).await;
+        let _member = hub.room("b").join(&socket, ()).await.unwrap();
+    });
+}
+
 #[test]
 fn rooms_are_forgotten_although_the_first_runtime_has_ended() {
     let config = HubConfig::new().max_rooms(1);
     let hub: Hub = Hub::with(config.rooms(|_| json().history(History::new())));
-    let runtime = || {
-        tokio::runtime::Builder::new_current_thread()
-            .enable_all()
-            .start_paused(true)
-            .build()
-            .unwrap()
-    };
-    let (first, second) = (runtime(), runtime());
+    let (first, second) = (paused_runtime(), paused_runtime());
     let one = first.block_on(async { join(&hub.room("a"), |join| join).await });
     second.block_on(async {
         let two = join(&hub.room("a"), |join| join).await;

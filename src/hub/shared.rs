@@ -232,8 +232,9 @@ impl<T: Send + Sync + 'static> Shared<T> {
         name: &Arc<str>,
         gone: Option<&Arc<RoomState<T>>>,
     ) -> Result<Arc<RoomState<T>>, JoinError> {
-        if self.sweep.takes_over() {
-            Tasks::here().sweep(Arc::clone(self));
+        let here = self.sweep.is_orphaned().then(Tasks::try_here).flatten();
+        if let Some(tasks) = here.filter(|_| self.sweep.takes_over()) {
+            tasks.sweep(Arc::clone(self));
         }
         let is_gone = |room: &Arc<RoomState<T>>| gone.is_some_and(|gone| Arc::ptr_eq(room, gone));
         if let Some(room) = self.find(name).filter(|room| !is_gone(room)) {

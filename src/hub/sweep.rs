@@ -85,10 +85,14 @@ impl<T> Sweep<T> {
         }
     }
 
-    /// Returns whether a task has to be spawned in the place of one whose runtime has ended.
-    pub(super) fn takes_over(&self) -> bool {
+    /// Returns whether the task was dropped with its runtime, and left rooms with members.
+    pub(super) fn is_orphaned(&self) -> bool {
         self.is_orphaned.load(Atomic::Relaxed)
-            && self.is_orphaned.swap(false, Atomic::SeqCst)
+    }
+
+    /// Returns whether a task has to be spawned in the place of one whose runtime has ended. The caller can spawn it.
+    pub(super) fn takes_over(&self) -> bool {
+        self.is_orphaned.swap(false, Atomic::SeqCst)
             && !std::mem::replace(&mut self.rooms().is_running, true)
     }
 
@@ -148,7 +152,7 @@ impl<T> Sweep<T> {
 }
 
 /// The task. If it is dropped with its runtime, the rooms end that nobody would sweep any more. Those with members are
-/// swept by the task that the next join spawns.
+/// swept by the task that the next join in a runtime spawns.
 pub(super) struct Sweeper<T> {
     hub: Arc<Shared<T>>,
     is_complete: bool,

@@ -36,6 +36,11 @@ impl Tasks {
         Self(Handle::current())
     }
 
+    /// Returns `None` outside of a runtime.
+    pub(super) fn try_here() -> Option<Self> {
+        Handle::try_current().ok().map(Self)
+    }
+
     /// Delivers to the members of a chunk until there is nothing new.
     pub(super) fn deliver<T: Send + Sync + 'static>(&self, room: &Arc<RoomState<T>>, chunk: usize) {
         self.0.spawn(Delivery::new(room, chunk).run());
