@@ -50,8 +50,8 @@
 //! | `log`, `entry` | the entries that members have not got yet |
 //! | `after` | what a delivery leaves to be done without the locks |
 //! | `chunk`, `seat`, `seat/behind` | up to 128 members, and where in the log each of them is |
-//! | `history`, `position`, `recovery`, `past` | what is kept for members that come back |
-//! | `keeping`, `log/reach`, `sweep` | keeping it in rooms, reading it together with the log, and forgetting it |
+//! | `history`, `position`, `recovery`, `past` | the messages that are kept for members that come back |
+//! | `state/history`, `log/reach`, `sweep` | keeping messages in rooms, reading them together with the log, and forgetting them |
 //! | `compression` | messages that members share compressed |
 //! | `turns` | what a member that is behind gets first |
 //! | `member`, `ends` | a connection in a room, which its connection wakes; who waits for its end |
@@ -83,7 +83,6 @@ mod join;
 mod json;
 #[cfg(feature = "json")]
 mod json_rooms;
-mod keeping;
 mod log;
 #[cfg(all(test, tower_websocket_loom))]
 mod loom;

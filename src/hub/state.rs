@@ -4,6 +4,7 @@
 //! under one: wakers are called, and payloads and values are dropped, after all are released.
 
 mod behind;
+mod history;
 mod joins;
 
 use std::{

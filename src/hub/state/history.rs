@@ -5,16 +5,18 @@ use std::sync::Arc;
 use bytes::Bytes;
 
 use super::{
+    super::{
+        entry::{Entry, Logged},
+        error::PublishError,
+        history::{Budget, Cut, Kept, Window},
+        log::{Log, Removed},
+        names::MemberId,
+        past::Past,
+        position::Position,
+        publication::{Publication, Sent},
+        recovery::{GapReason, Listener, Parties, Recovery, Replayed, Resume},
+    },
     RoomState,
-    entry::{Entry, Logged},
-    error::PublishError,
-    history::{Budget, Cut, Kept, Window},
-    log::{Log, Removed},
-    names::MemberId,
-    past::Past,
-    position::Position,
-    publication::{Publication, Sent},
-    recovery::{GapReason, Listener, Parties, Recovery, Replayed, Resume},
 };
 use crate::{
     codec::{SMALL, SharedMessage},
@@ -38,7 +40,7 @@ fn compact(message: Message) -> Message {
 }
 
 impl<T> RoomState<T> {
-    pub(super) fn budget(&self) -> Budget<'_> {
+    pub(in crate::hub) fn budget(&self) -> Budget<'_> {
         Budget {
             used: &self.hub.history,
             max: self.hub.max_history,
@@ -46,7 +48,7 @@ impl<T> RoomState<T> {
     }
 
     /// Ends the history of a room without members, if nothing is kept. Returns whether it has ended, or there is none.
-    pub(super) fn end_history(&self) -> bool {
+    pub(in crate::hub) fn end_history(&self) -> bool {
         if !self.settings.has_history() {
             return true;
         }
@@ -70,7 +72,7 @@ impl<T> RoomState<T> {
 
     /// Removes old messages, and the room itself once nobody needs it. Returns when there may be more to remove;
     /// `None` if the room has ended.
-    pub(super) fn sweep(&self, now: Moment) -> Option<Moment> {
+    pub(in crate::hub) fn sweep(&self, now: Moment) -> Option<Moment> {
         let mut members = self.members();
         let is_gone = self.end_if_unused(&mut members);
         let is_unused = members.is_unused();
@@ -91,7 +93,7 @@ impl<T> RoomState<T> {
     }
 
     /// Ends the room if it is only there for its history. Returns whether it has ended.
-    pub(super) fn abandon(&self) -> bool {
+    pub(in crate::hub) fn abandon(&self) -> bool {
         let mut members = self.members();
         let removed = members.is_unused().then(|| self.forget(None));
         let is_gone = self.end_if_unused(&mut members);
@@ -104,7 +106,7 @@ impl<T> RoomState<T> {
     }
 
     /// Determines where a member begins, and the offset of the log at which its replay begins.
-    pub(super) fn cut(
+    pub(in crate::hub) fn cut(
         &self,
         log: &mut Log<T>,
         resume: &Resume,
@@ -118,7 +120,11 @@ impl<T> RoomState<T> {
         Some((cut, first.map_or(0, |kept| kept.entry.offset)))
     }
 
-    pub(super) fn count_recovery(log: &mut Log<T>, cut: Option<&Cut>, resume: &Resume) -> Recovery {
+    pub(in crate::hub) fn count_recovery(
+        log: &mut Log<T>,
+        cut: Option<&Cut>,
+        resume: &Resume,
+    ) -> Recovery {
         let recovery = match (cut, resume.position) {
             (Some(cut), _) => cut.recovery,
             (None, None) => Recovery::Fresh,
@@ -135,7 +141,7 @@ impl<T> RoomState<T> {
     }
 
     /// Returns up to `limit` messages after a position; without one, the newest.
-    pub(super) fn history(
+    pub(in crate::hub) fn history(
         &self,
         after: Option<Position>,
         limit: usize,
@@ -162,7 +168,7 @@ impl<T> RoomState<T> {
         past
     }
 
-    pub(super) fn clear_history(&self) {
+    pub(in crate::hub) fn clear_history(&self) {
         let removed = self.forget(Some(self.hub.next_epoch()));
         drop(removed);
     }
@@ -183,7 +189,7 @@ impl<T> RoomState<T> {
 
 impl<T: Send + Sync + 'static> RoomState<T> {
     /// Publishes a message that is kept.
-    pub(super) fn publish_kept(
+    pub(in crate::hub) fn publish_kept(
         self: &Arc<Self>,
         publication: Publication,
     ) -> Result<Sent, PublishError> {
@@ -235,7 +241,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
     }
 
     /// Begins to deliver to a member that was paused.
-    pub(super) fn start(self: &Arc<Self>, id: MemberId) {
+    pub(in crate::hub) fn start(self: &Arc<Self>, id: MemberId) {
         let chunks = self.chunks(&self.log());
         let Some(chunk) = chunks.of(id) else {
             return;
@@ -249,7 +255,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
     }
 
     /// Takes what would be replayed to a member that is paused.
-    pub(super) fn take_replay(&self, id: MemberId) -> Vec<Past> {
+    pub(in crate::hub) fn take_replay(&self, id: MemberId) -> Vec<Past> {
         let chunks = self.chunks(&self.log());
         let Some(chunk) = chunks.of(id) else {
             return Vec::new();
