@@ -11,9 +11,9 @@
 //! The sensors report into a room with `Overflow::Latest`, and the name of the sensor is the key of each message. For a
 //! member that is behind, the room keeps the newest message of each key, once for all such members.
 //!
-//! What already is in the outbox of a connection cannot be replaced any more: `max_outbox` limits it. A real network
-//! and its proxies have buffers, too; `Config::notsent_lowat` limits those of the server's kernel. Here the slow link
-//! is a part of the server, before these buffers: see `board/slow_links.rs`.
+//! A message in the outbox of a connection cannot be replaced: `max_outbox` limits the outbox. Real networks and
+//! proxies have buffers, too. `Config::notsent_lowat` limits the buffer of the server's kernel. Here the slow link is a
+//! part of the server, before these buffers: see `board/slow_links.rs`.
 
 #[path = "board/slow_links.rs"]
 mod slow_links;
@@ -41,7 +41,7 @@ use tower_websocket::{
 
 pub(crate) const SENSORS: usize = 50;
 
-/// What a sensor has reported last.
+/// The last report of a sensor.
 #[derive(Clone, Default, Serialize)]
 struct Reading {
     key: String,

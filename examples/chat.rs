@@ -7,8 +7,9 @@
 //! Open <http://127.0.0.1:3000/> in two browsers. For a phone in the same network, give an address:
 //! `cargo run --features hub,json --example chat 0.0.0.0:3000`.
 //!
-//! Cut the network of one, write in the other, and connect it again: it gets exactly what it has missed. A phone in
-//! flight mode does that. The setting "Offline" in Chromium's developer tools may leave open WebSockets alone.
+//! Cut the network of one browser, write in the other, and connect the first one again: it gets exactly the messages
+//! that it has missed. Use the flight mode of a phone: "Offline" in Chromium's developer tools may not cut open
+//! WebSockets.
 //!
 //! Start this program again: the pages say that messages may be missing, because the histories are in memory.
 //!
@@ -35,7 +36,7 @@ use tower_websocket::{
     hub::{Admission, Denied, History, HubConfig, JsonRooms, RoomConfig},
 };
 
-/// Who has opened a connection. Members of a room see it of each other, as JSON.
+/// The user of a connection. Other members of a room get it as JSON.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 struct Guest {
     name: String,
@@ -102,7 +103,7 @@ pub(crate) fn app(connections: &Connections) -> Router {
             let head = [
                 (CONTENT_TYPE, kind),
                 (CACHE_CONTROL, "no-cache"),
-                // Nothing but the files of this server, and no script in a text.
+                // Allows the files of this server only, and no inline scripts.
                 (CONTENT_SECURITY_POLICY, "default-src 'self'"),
             ];
             router.route(path, get((head, text)))

@@ -7,8 +7,8 @@
 //! {"send":"lobby","data":{"text":"Hello"},"id":2}
 //! ```
 //!
-//! Everybody may join each room but `staff`, and read `news`. The query is the name of the user, and is not checked:
-//! the example `auth` shows tokens. The protocol is a page of the guide: `src/guide/json_rooms.rs`.
+//! Everybody may join each room except `staff`. The room `news` is read-only. The query is the name of the user, and is
+//! not checked: the example `auth` shows tokens. The protocol is a page of the guide: `src/guide/json_rooms.rs`.
 
 use std::{env, error::Error};
 

@@ -41,7 +41,7 @@ const PAYLOAD: usize = 100;
 /// The bytes of a server's frame with this payload.
 const FRAME: usize = 2 + PAYLOAD;
 const ROUNDS: usize = 21;
-/// What the handler joins, and the bytes that a connection may allocate.
+/// The rooms that the handler joins, and the most bytes that a connection may allocate.
 const PARTS: [(&str, usize); 4] = [
     ("no room", 3000),
     ("one room", 3300),
@@ -156,7 +156,7 @@ async fn all_get_a_message(hub: &Hub, number: usize, told: &mut Lines<BufReader<
     assert_eq!(hub.counts().delivered, (ROUNDS * number) as u64);
 }
 
-/// Connects, says so, and then says when all of them have got a message.
+/// Connects and reports "open". Then reports "got" for each message that all have received.
 async fn clients(address: String, number: usize) {
     let received = Rc::new(Cell::new(0));
     for _ in 0..number {

@@ -151,7 +151,7 @@ async fn fleeting_messages_are_missed_without_a_gap() {
         (counts.lost, counts.gaps_told, counts.waiting),
         (lag.lost, 0, 0)
     );
-    // Who keeps up gets all.
+    // A member that keeps up gets all.
     for _ in 0..600 {
         let frame = read(&mut fast.stream).await;
         assert_eq!(frame.first, FIN | TEXT);
@@ -184,7 +184,7 @@ async fn every_policy_replays_and_then_does_its_own() {
                 .unwrap();
         };
         (0..200).for_each(publish);
-        // What comes while it reads the replay is not lost either.
+        // Messages that are sent during the replay are not lost either.
         let (socket, stream) = pipe::socket(Config::new().without_keepalive(), 1);
         let member = room.join(&socket, ()).resume(at, None).await.unwrap();
         assert_eq!(outcome(member.recovery()), Ok(200), "{overflow:?}");

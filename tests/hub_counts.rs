@@ -1,4 +1,4 @@
-//! What hubs and rooms count: each thing once, also after its room has ended.
+//! The counts of hubs and rooms: everything is counted once, also after its room has ended.
 
 #![cfg(feature = "hub")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]

@@ -1,4 +1,4 @@
-//! Rooms that grow past `max_listed`, and shrink again: what a client knows is who is there.
+//! Rooms that grow past `max_listed` and shrink again: clients know the members, or their number.
 
 #![cfg(feature = "hub")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
@@ -33,7 +33,7 @@ fn socket(capacity: usize) -> (WebSocket, DuplexStream) {
     pipe::socket(Config::new().without_keepalive(), capacity)
 }
 
-/// A client, and what it was told.
+/// A client, and the members that it knows.
 struct Client {
     _member: Membership,
     _socket: WebSocket,

@@ -216,7 +216,7 @@ async fn only_messages_that_some_member_has_compressed_are() {
     let mut usual = Peer::join(&hub, Some(shared()), 64 * KIB).await;
     let mut large = Peer::join(&hub, Some(shared().min_size(4 * KIB)), 64 * KIB).await;
     let mut plain = Peer::join(&hub, None, 64 * KIB).await;
-    // The length, and by whom the message is compressed.
+    // The length of the message, and which members compress it.
     let cases = [
         (0, false, false),
         (1023, false, false),
@@ -311,7 +311,7 @@ async fn messages_of_the_room_and_own_ones_keep_their_order() {
     assert_eq!(hub.counts().lost, 0);
 }
 
-/// The first message of the handler takes several polls to compress. What the room sends meanwhile waits behind it.
+/// The first message of the handler takes several polls to compress. Later messages of the room wait behind it.
 #[tokio::test(start_paused = true)]
 async fn a_compressed_message_waits_for_own_ones_before_it() {
     let hub = Hub::new();

@@ -179,7 +179,7 @@ async fn requests_without_an_id_have_no_answer() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_has_left_gets_nothing_more_and_may_come_back() {
+async fn a_member_that_has_left_gets_nothing_more_and_may_come_back() {
     let rooms = plain();
     let mut ann = Peer::connect(&rooms, "ann").await;
     let first = ann.join("lobby").await["me"].take();
@@ -287,7 +287,7 @@ async fn two_rooms_share_a_connection() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_is_too_slow_is_told_how_many_messages_it_has_missed() {
+async fn a_slow_client_is_told_how_many_messages_it_has_missed() {
     let settings = |_: &str| {
         let config = RoomConfig::new().overflow(Overflow::DropOldest);
         config.max_backlog(10, 1024 * 1024)
@@ -322,7 +322,7 @@ async fn who_is_too_slow_is_told_how_many_messages_it_has_missed() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn the_newest_message_of_a_key_is_enough_for_who_is_slow() {
+async fn a_slow_client_skips_superseded_messages_of_a_key() {
     let rooms = rooms::rooms(|_| {
         RoomConfig::new()
             .overflow(Overflow::Latest)

@@ -14,7 +14,7 @@ fn plain() -> Rooms {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_is_no_object_of_json_ends_the_connection() {
+async fn a_message_that_is_no_json_object_ends_the_connection() {
     let deep = "[".repeat(100_000);
     let cases = [
         ("", 1007),
@@ -183,8 +183,8 @@ async fn data_cannot_forge_what_the_server_says() {
         heard,
         json!({ "room": "lobby", "by": me, "key": "ann", "data": data })
     );
-    // Deeper than the server checks.
-    for (depth, is_sent) in [(100, true), (200, false), (100_000, false)] {
+    // The guide allows 124 levels.
+    for (depth, is_sent) in [(124, true), (125, false), (100_000, false)] {
         let data = format!("{}{}", "[".repeat(depth), "]".repeat(depth));
         ann.say_text(format!(
             r#"{{"send":"lobby","data":{data},"others":true,"id":1}}"#

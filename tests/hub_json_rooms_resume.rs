@@ -1,4 +1,4 @@
-//! `JsonRooms` and clients that come back: what they have missed, or a gap with its reason.
+//! `JsonRooms` and clients that come back: the messages that they have missed, or a gap with its reason.
 
 #![cfg(all(feature = "hub", feature = "json", feature = "test-util"))]
 
@@ -114,7 +114,7 @@ async fn messages_to_others_are_replayed_with_their_sender() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn what_the_server_has_kept_from_a_member_is_withheld_from_its_name() {
+async fn a_message_that_leaves_out_a_member_is_withheld_from_its_name() {
     let rooms = with_history();
     let mut ann = Peer::connect(&rooms, "ann").await;
     let at = ann.join("lobby").await["at"].take();

@@ -1,4 +1,4 @@
-//! What rooms log about slow members: at most one line a second and room, with what was missed since the last one.
+//! The log lines about slow members: at most one a second and room, with the messages lost since the last line.
 
 #![cfg(all(feature = "hub", feature = "tracing"))]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
@@ -87,7 +87,7 @@ async fn lost_messages_are_logged_once_a_second_and_room() {
     assert_eq!(fields("one\\n"), std::slice::from_ref(&expected));
     sleep(Duration::from_millis(1)).await;
     send(&first, 3).await;
-    // What came between the lines is in the next one, or in the last one of the room.
+    // Losses between two lines are in the next line, or in the last one of the room.
     let next = line("one\\n", "drop_newest", 7, 0);
     assert_eq!(fields("one\\n"), [expected.clone(), next.clone()]);
     drop((one, two));

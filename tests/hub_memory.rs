@@ -1,4 +1,4 @@
-//! What rooms allocate: for a message, for a member, for members that do not read, and after all of that.
+//! The memory of rooms: for a message, for a member, for members that do not read, and after all have left.
 //!
 //! The allocator counts for the whole process, and a test harness has a thread of its own: so there is none, and the
 //! program is the test.

@@ -1,4 +1,4 @@
-//! Who is in a room: lists, watches, keys, and what members hear of each other.
+//! The members of a room: lists, watches, keys, and the news that members get of each other.
 
 #![cfg(feature = "hub")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
@@ -187,7 +187,7 @@ async fn many_joins_make_two_messages_and_a_large_room_only_a_number() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_joins_and_leaves_in_between_is_not_named() {
+async fn a_member_that_joins_and_leaves_in_between_is_not_named() {
     let hub = json_hub();
     let room = hub.room("a");
     let (_first, mut first) = join(&room, None, "first").await;

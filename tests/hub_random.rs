@@ -1,5 +1,5 @@
-//! Random steps in rooms of every policy, against a model: each member gets, in order, what was sent between its join
-//! and its end, without a hole that it is not told of.
+//! Random steps in rooms of every policy, against a model: each member gets the messages between its join and its end
+//! in order, and is told of each hole.
 
 #![cfg(feature = "hub")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
@@ -226,7 +226,7 @@ async fn run(seed: u64) {
                 match random.below(3) {
                     // The connection ends.
                     0 => {}
-                    // It leaves, and reads what was sent before.
+                    // It leaves, and reads the earlier messages.
                     _ => {
                         member.membership = None;
                         member.end = sent[member.room];

@@ -1,4 +1,4 @@
-//! Coming back to a room: exactly what was missed, or a gap with its reason.
+//! Coming back to a room: exactly the missed messages, or a gap with its reason.
 
 #![cfg(feature = "hub")]
 

@@ -1,4 +1,4 @@
-//! What rooms may queue in a connection, with the smallest outboxes and backlogs, and what they leave in it.
+//! The share of rooms in an outbox, also with the smallest outboxes and backlogs.
 
 #![cfg(feature = "hub")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
@@ -67,7 +67,7 @@ async fn nothing_of_a_room_stays_in_a_connection_that_is_behind_and_leaves() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn who_joins_again_and_again_has_one_share() {
+async fn a_connection_that_joins_again_and_again_has_one_share() {
     for text in ["", "x"] {
         let hub: Hub = Hub::new();
         let room = hub.room("a");

@@ -1,4 +1,4 @@
-//! Members that read too slowly: what each policy does, and that others do not notice.
+//! Members that read too slowly: the policies, and members that are not disturbed.
 
 #![cfg(feature = "hub")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]

@@ -1,4 +1,4 @@
-//! Rooms that many threads use at once: members get what is sent while they are members, once and in order.
+//! Rooms that many threads use at once: members get all messages of their membership, once and in order.
 
 #![cfg(feature = "hub")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
@@ -28,8 +28,9 @@ use tower_websocket::{
 
 const PUBLISHERS: usize = 4;
 const MESSAGES: usize = 1500;
+const LAST: &str = "the last message";
 
-/// What one publisher has done: the numbers that it has begun to send, and those that it has sent.
+/// The progress of a publisher: how many numbers it has begun to send, and how many it has sent.
 #[derive(Debug, Default)]
 struct Progress {
     begun: AtomicUsize,
@@ -44,7 +45,7 @@ fn publish(all: &All, publisher: usize, room: &Room, number: usize) {
     all[publisher].sent.store(number + 1, SeqCst);
 }
 
-/// Reads all frames until the stream ends: for each publisher its numbers.
+/// Reads all messages up to [`LAST`], or until the stream ends: for each publisher its numbers.
 fn read(mut stream: tokio::io::DuplexStream) -> JoinHandle<[Vec<usize>; PUBLISHERS]> {
     tokio::spawn(async move {
         let mut all: [Vec<usize>; PUBLISHERS] = Default::default();
@@ -53,6 +54,9 @@ fn read(mut stream: tokio::io::DuplexStream) -> JoinHandle<[Vec<usize>; PUBLISHE
                 break;
             }
             let text = String::from_utf8(frame.payload).unwrap();
+            if text == LAST {
+                break;
+            }
             let (publisher, number) = text.split_once(' ').unwrap();
             all[publisher.parse::<usize>().unwrap()].push(number.parse().unwrap());
         }
@@ -60,7 +64,7 @@ fn read(mut stream: tokio::io::DuplexStream) -> JoinHandle<[Vec<usize>; PUBLISHE
     })
 }
 
-/// One stay in the room. Returns its id.
+/// Joins the room, stays for some turns and leaves. Checks the received messages, and returns the member's id.
 async fn stay(room: &Room, all: &All, turns: usize, ends: usize) -> MemberId {
     let (socket, stream) = pipe::socket(Config::new().without_keepalive(), 1024);
     let reader = read(stream);
@@ -175,23 +179,23 @@ async fn members_of_several_chunks_come_and_go_while_many_threads_publish() {
     }
     thread.join().unwrap();
     assert_eq!(room.len_here(), base.len());
-    for (member, socket, reader) in base {
-        while member.lag().behind > 0 {
-            sleep(Duration::from_millis(1)).await;
-        }
+    // It comes after all others, and ends the readers.
+    room.send(LAST).unwrap();
+    for (member, _socket, reader) in base {
+        let got = timeout(Duration::from_secs(30), reader).await;
         assert_eq!(member.lag().lost, 0);
-        sleep(Duration::from_millis(1)).await;
-        socket
-            .sender()
-            .close(tower_websocket::CloseCode::NORMAL, "")
-            .unwrap();
-        drop(socket);
-        let got = reader.await.unwrap();
-        for numbers in got {
+        for numbers in got.unwrap().unwrap() {
             assert!(numbers.iter().copied().eq(0..MESSAGES));
         }
         drop(member);
     }
+    // The counts follow the delivery.
+    let counted = async {
+        while hub.counts().waiting > 0 {
+            sleep(Duration::from_millis(1)).await;
+        }
+    };
+    timeout(Duration::from_secs(30), counted).await.unwrap();
     let counts = hub.counts();
     assert_eq!((counts.rooms, counts.members, counts.behind), (0, 0, 0));
     assert_eq!(
@@ -208,7 +212,7 @@ async fn a_room_that_ends_and_begins_again_under_its_publishers_keeps_its_order(
     let (tasks, thread) = publishers(&all, &room);
     let is_over = Arc::new(AtomicBool::new(false));
     let (watching, over) = (room.clone(), Arc::clone(&is_over));
-    // A watch begins and ends, and knows who is there.
+    // Watches begin and end. Each event fits the members that the watch has named.
     let watcher = tokio::spawn(async move {
         while !over.load(SeqCst) {
             let mut watch = watching.watch().unwrap();

@@ -1,5 +1,5 @@
-//! Sends a value as JSON as often as the second argument says, to count the instructions of one message. The first
-//! argument is the call: `send_json`, or `send` for `serde_json::to_string` and `send`.
+//! Sends a value as JSON repeatedly, to count the instructions of one message. The first argument is the call:
+//! `send_json`, or `send` for `serde_json::to_string` and `send`. The second one is the number of messages.
 //!
 //! ```text
 //! cargo build --release -p tower-websocket-benches --example json_cost

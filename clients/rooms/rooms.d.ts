@@ -1,7 +1,7 @@
 /** The state of a connection. `"waiting"`: it has ended, and the next attempt is due later. */
 export type State = "connecting" | "open" | "waiting" | "closed";
 
-/** Why a connection has ended, and when it is tried again. */
+/** The reason of a state, and the delay of the next attempt. */
 export interface StateDetail {
   /** The close code: 1006 if there was none, as when the server is away or refuses. */
   code?: number;
@@ -26,11 +26,17 @@ export interface ConnectOptions {
   WebSocket?: new (url: string, protocols: string[]) => SocketLike;
   /** Subprotocols to offer behind `rooms.v1.json`, such as one that carries a token. */
   protocols?: string[];
-  /** The shortest delay before the next attempt, in milliseconds. The longest first delay is ten times as long. Default: 100. */
+  /**
+   * The shortest delay before the next attempt, in milliseconds. The longest first delay is ten times as long.
+   * Default: 100.
+   */
   minDelay?: number;
   /** The longest delay before the next attempt, in milliseconds. Default: 30,000. */
   maxDelay?: number;
-  /** A connection that does not open, or is asked and sends nothing for this long, counts as dead. Milliseconds. Default: 10,000. */
+  /**
+   * A connection counts as dead if it does not open, or does not answer, for this long. Milliseconds.
+   * Default: 10,000.
+   */
   timeout?: number;
   /** After this silence, the server is asked for an answer. Milliseconds; `Infinity` never asks. Default: 25,000. */
   heartbeat?: number;
@@ -92,7 +98,10 @@ export interface Message<Data = unknown> {
 export interface Welcome {
   /** The id of this member. */
   me: string;
-  /** `"recovered"`: nothing was missed. `"gap"`: messages may be missing. `"fresh"`: there was no position to resume from. */
+  /**
+   * `"recovered"`: the missed messages follow, except those of `onGap` with `"withheld"`. `"gap"`: messages may be
+   * missing. `"fresh"`: there was no position to resume from.
+   */
   recovery: "fresh" | "recovered" | "gap";
   /** The reason of a gap. */
   reason?: GapReason;
@@ -102,9 +111,9 @@ export interface Welcome {
 
 /**
  * Why messages are missing. `"slow"`: this client read too slowly. `"no_history"`: the room keeps none, and the
- * connection was away. The others are told by the server when a room is resumed: `"epoch"` (the server was restarted),
- * `"trimmed"` and `"too_much"` (away for too long), `"unknown"` and `"diverged"` (the position is not in the history), `"withheld"` (the server sent
- * messages to all but one member, and may have left out this one).
+ * connection was away. The server gives the other reasons when a room is resumed: `"epoch"` (the server was restarted),
+ * `"trimmed"` and `"too_much"` (away for too long), `"unknown"` and `"diverged"` (the position is not in the history),
+ * `"withheld"` (the server sent messages to all but one member, and may have left out this one).
  */
 export type GapReason = "slow" | "no_history" | "withheld" | "epoch" | "trimmed" | "unknown" | "diverged" | "too_much" | (string & {});
 
@@ -132,20 +141,23 @@ export interface JoinOptions<Data = unknown, Value = unknown> {
   onMessage?(message: Message<Data>): void;
   /** Is called when messages are missing, at the place where they are missing. */
   onGap?(gap: Gap): void;
-  /** Is called when the list of members, or their number, was told. */
+  /** Is called with each news of the members, or of their number. */
   onMembers?(changes: Changes<Value>): void;
   /** Is called each time the room was joined, before its messages. */
   onWelcome?(welcome: Welcome): void;
-  /** Is called when the room has ended: the server refused the join (such as `"forbidden"`), or ended the membership (`"removed"`, `"closed"`). */
+  /**
+   * Is called when the room has ended: the server refused the join (such as `"forbidden"`), or ended the membership
+   * (such as `"removed"`).
+   */
   onEnd?(code: string): void;
-  /** Is called when a message was refused that has no promise of its own: a fleeting one. */
+  /** Is called when the server has refused a fleeting message, whose promise is already fulfilled. */
   onError?(error: RoomsError): void;
 }
 
 export interface SendOptions {
-  /** Not to this member: for a page that shows its own messages by itself. A replay does not bring them, either. */
+  /** Not to this member: for a page that shows its own messages by itself. They do not come in a replay, either. */
   others?: boolean;
-  /** Not kept in the history, and never queued: for what is over in a moment, such as typing. */
+  /** Not kept in the history, and never queued: for states of a moment, such as typing. */
   fleeting?: boolean;
   /** The key of a state. A slow member gets only the newest message of a key. */
   latest?: string;
@@ -168,7 +180,7 @@ export interface Room<Data = unknown, Value = unknown> {
   readonly me: string | undefined;
   /** The position up to which messages were received. */
   readonly at: string | undefined;
-  /** The members, as last told. Empty in large rooms, which have only a number. */
+  /** The members, by the last news. Empty in large rooms, which have only a number. */
   readonly members: Member<Value>[];
   readonly count: number;
   /**

@@ -344,7 +344,7 @@ function makeRoom(name, options, link) {
     return entry.isLost && entry.others;
   };
 
-  /** All of the past has come. The outcome of what is not in it is unknown. To reject a fulfilled promise does nothing. */
+  /** All of the past has come. Lost messages that are not in it are unknown. A fulfilled promise stays fulfilled. */
   const settle = () => {
     flight = flight.filter((entry) => !(entry.isLost && (entry.reject(new RoomsError("unknown")), true)));
   };

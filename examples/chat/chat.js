@@ -1,11 +1,11 @@
-// The page of the example: rooms, who is here, who types, unread marks, and what was missed.
+// The page of the example: rooms, members, typing, unread marks, and signs of missing messages.
 
 import { connect } from "./rooms.js";
 
 const LAST = 50;
 /** The most lines of a room in the page. */
 const MAX_LINES = 500;
-/** How long somebody types after the last sign, in milliseconds. Half of it passes between two signs. */
+/** How long a sign of typing is shown, in milliseconds. Signs are sent at most twice in this time. */
 const TYPING = 4000;
 const GAPS = {
   epoch: "The server was restarted. Messages may be missing here.",
@@ -214,7 +214,7 @@ function toEnd(state) {
 }
 $("down").addEventListener("click", () => shown.log.scrollTo({ top: shown.log.scrollHeight }));
 
-/** The room that is shown has been read. */
+/** Marks the shown room as read. */
 function read() {
   if (!shown || document.hidden) return;
   shown.unread = 0;

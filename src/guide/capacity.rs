@@ -9,10 +9,10 @@
 //! | resident memory of the connections and memberships | 23 MiB |
 //! | `send` of 100 bytes returns after | 2.3 ms |
 //! | the server's CPU time for all members | 103 ms |
-//! | the last member has it after | 142 ms, while two other tasks wanted the machine's two cores |
+//! | the last member has the message after | 142 ms, while other programs used the machine's two cores |
 //!
-//! Each member is a write to a socket. Messages that come in a burst share the writes. How many messages a second a core
-//! delivers is in `benches/README.md`.
+//! Each member needs a write to its socket. Messages of a burst share the writes. `benches/README.md` has the
+//! deliveries per second of one core.
 //!
 //! # Memory of idle connections
 //!
@@ -25,8 +25,8 @@
 //! | ten rooms with all others | 3,374 | 3,801 |
 //! | a room of its own | 2,513 | 2,828 |
 //!
-//! So a membership costs about 160 bytes, and a room beside it 380: a MiB holds 1,900 rooms with a member each. The value of a member
-//! comes on top, and so does what the handler holds across an `.await`.
+//! So a membership costs about 160 bytes, and a room another 380: a MiB holds 1,900 rooms with a member each. Add the
+//! value of the member, and the variables that the handler holds across an `.await`.
 //!
 //! The kernel needs another 4.5 KB for each connection. It is not a part of the process: `Slab` in `/proc/meminfo` has
 //! it.
@@ -45,7 +45,7 @@
 //! outboxes. A smaller [`max_outbox`](crate::Config::max_outbox) or
 //! [`Connections::max_buffered`](crate::Connections::max_buffered) bounds it.
 //!
-//! # What ends first
+//! # Limits of the machine
 //!
 //! | Limit | Usual value | To see and to raise it |
 //! | --- | --- | --- |
@@ -55,9 +55,9 @@
 //! | ports of one client, or of a proxy, to one address of the server | 28,232 | `sysctl net.ipv4.ip_local_port_range`; more addresses or ports of the server |
 //! | memory of TCP, in pages of 4 KiB | a share of all memory | `sysctl net.ipv4.tcp_mem`; `/proc/net/sockstat`, field `mem` |
 //!
-//! A server's port is no limit: all its connections share it. An idle connection has empty buffers in the kernel. A slow
-//! one fills its send buffer, up to 4 MiB (`sysctl net.ipv4.tcp_wmem`). `ss -tm` shows it for each connection: `t` in
-//! `skmem` is what waits, and `tb` is the limit.
+//! A server's port is no limit: all its connections share it. An idle connection has empty buffers in the kernel. A
+//! slow one fills its send buffer, up to 4 MiB (`sysctl net.ipv4.tcp_wmem`). `ss -tm` shows it for each connection: in
+//! `skmem`, `t` has the waiting bytes and `tb` the limit.
 //!
 //! # Measure it yourself
 //!

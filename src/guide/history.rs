@@ -1,9 +1,9 @@
-//! History and resuming: what a client gets that was away for a moment (feature `hub`).
+//! History and resuming: a client that was away gets the messages that it has missed (feature `hub`).
 //!
 //! A phone goes through a tunnel: its connection is gone for a minute, and comes back as a new one. A room with
-//! [`history`](crate::hub::RoomConfig::history) keeps its newest messages, by default 100 of the last 5 minutes. So the
-//! phone either gets exactly what it has missed, once and in order, or is told that it may have missed something. It is
-//! never told a wrong one of the two.
+//! [`history`](crate::hub::RoomConfig::history) keeps its newest messages, by default 100 messages and 256 KiB of the
+//! last 5 minutes. So the phone either gets exactly the messages that it has missed, once and in order, or is told that
+//! it may have missed some. It is told of a gap unless the server can prove that there is none.
 //!
 //! # A room with history
 //!
@@ -27,9 +27,9 @@
 //!
 //! # Coming back
 //!
-//! [`Join::resume`](crate::hub::Join::resume) takes the position as the client sends it: a wrong one is no error, but a
-//! gap. `paused` holds back all messages until the client was greeted, and `start` then delivers what it has missed, and
-//! after that what is new:
+//! [`Join::resume`](crate::hub::Join::resume) takes the position as the client sends it. A wrong position is not an
+//! error: it is a gap. `paused` holds back all messages, so the handler can greet the client first. `start` delivers
+//! the missed messages, and then the new ones:
 //!
 //! ```
 //! # #[cfg(feature = "hub")] {
@@ -62,8 +62,9 @@
 //! # }
 //! ```
 //!
-//! The `at` of the greeting is there before any message, so a client can also resume where nobody has sent anything yet.
-//! It is the newest message: the client must only keep it if it gets no older ones, that is, if it missed none.
+//! The greeting has an `at` even before the first message, so a client can also resume in a room where nobody has sent
+//! anything yet. It is the position of the newest message. A client that gets older messages must not keep it: these
+//! messages bring their own positions.
 //!
 //! # The three outcomes
 //!
@@ -82,24 +83,26 @@
 //! | `Epoch` | the server was restarted, or the room had ended since, or its history was cleared |
 //! | `Diverged`, `Unknown` | the position is not one of this room: a fault of the client, or a forged one |
 //!
-//! A room with history stays without members for as long as it keeps messages, so that a phone that was alone in it finds
-//! them. It counts as one of [`max_rooms`](crate::hub::HubConfig::max_rooms) meanwhile.
+//! A room with history stays without members as long as it keeps messages: a phone that was alone in it finds them.
+//! Meanwhile it counts towards [`max_rooms`](crate::hub::HubConfig::max_rooms).
 //!
-//! # What is not replayed
+//! # Messages without a replay
 //!
-//! - [`fleeting`](crate::hub::Publication::fleeting) messages: who is typing, where a pointer is. They have no position.
-//! - News of who has come and gone. Who joins gets a list of the members.
+//! - [`fleeting`](crate::hub::Publication::fleeting) messages, such as typing or the place of a pointer. They have no
+//!   position.
+//! - Joins and leaves. A member that joins gets a list of the members.
 //! - A message that has left out a member ([`send_others`](crate::hub::Membership::send_others),
-//!   [`except`](crate::hub::Publication::except)), if it is not known whether this is that member. The handler can say so:
-//!   by [`key`](crate::hub::Join::key), or by the `was` of `resume`. Both have to come from its own authentication, not
-//!   from the client. A page that leaves out its own messages by their `by` needs none of this: then use
-//!   [`send`](crate::hub::Membership::send).
+//!   [`except`](crate::hub::Publication::except)), if the hub does not know whether this is that member. The handler
+//!   names the member by [`key`](crate::hub::Join::key), or by the `was` of `resume`. Both have to come from its own
+//!   authentication, not from the client. A page that leaves out its own messages by their `by` needs none of this:
+//!   then use [`send`](crate::hub::Membership::send).
 //!
 //! # Slow clients
 //!
 //! In a room with history the default for slow clients is [`CatchUp`](crate::hub::Overflow::CatchUp): they read on from
-//! the history. Past that, a client with the envelope `Json` gets one `{"gap":{"lost":12,"reason":"slow"}}` in the place
-//! of the messages. One with `Plain` cannot be told, so its connection is closed with 4000, and it comes back.
+//! the history. If the history has lost messages that a client needs, the envelope `Json` sends one
+//! `{"gap":{"lost":12,"reason":"slow"}}` in their place. `Plain` cannot tell of a gap, so the connection is closed with
+//! 4000, and the client connects again.
 //!
 //! # Trying it
 //!

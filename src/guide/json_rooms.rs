@@ -14,12 +14,12 @@
 //! let config = HubConfig::new().rooms(|_| RoomConfig::new().history(History::new()));
 //! let rooms = JsonRooms::decide(
 //!     config,
-//!     // Who is it? Once for each connection, before the 101. Here a proxy has checked the user and sets the field.
+//!     // Called once for each connection, before the 101. Here a proxy has checked the user and sets the field.
 //!     async |request| {
 //!         let user = request.headers.get("x-user").and_then(|user| user.to_str().ok());
 //!         Ok((Accept::new(), user.ok_or_else(Refusal::unauthorized)?.to_owned()))
 //!     },
-//!     // May it join? For each join.
+//!     // Called for each join.
 //!     async |user, room| match &*room {
 //!         "staff" if user != "ann" => Err(Denied::forbidden()),
 //!         "news" => Ok(Admission::new(user.clone()).key(user).read_only()),
@@ -41,21 +41,22 @@
 //!
 //! Pages cannot set header fields: for them, take the user from a cookie or a ticket
 //! ([authentication](super::authentication)). [`JsonRooms`](crate::hub::JsonRooms) shows how the identity comes from a
-//! layer, from axum's extractors, or from nobody. [Rooms](super::rooms) has the settings for slow members, history and lists of members.
+//! layer, from axum's extractors, or from nobody. [Rooms](super::rooms) has the settings for slow members, history and
+//! lists of members.
 //!
 //! # Connecting
 //!
-//! The client offers the subprotocol `rooms.v1.json`. The server also accepts a client that does not. Each message in both directions is text with one JSON object.
-//! Both sides ignore fields that they do not know.
+//! The client offers the subprotocol `rooms.v1.json`. The server also accepts a client without it. Each message in both
+//! directions is text with one JSON object. Both sides ignore fields that they do not know.
 //!
-//! A client asks with an `id` of its choice, a whole number from 0 to 2⁵³−1, and the answer has the same `id`. Answers
-//! come in the order of the requests, but other objects come between them: messages of rooms, and who is there. A
+//! A request has an `id` of the client's choice, a whole number from 0 to 2⁵³−1, and the answer has the same `id`.
+//! Answers come in the order of the requests, but other objects come between them: messages and members of rooms. A
 //! request without `id` has no answer if it succeeds, except that a join is always welcomed; if it fails, the answer
-//! has no `id`. An `id` that is no such number fails with `bad_request`, also without `id`.
+//! has no `id`. Any other `id` fails with `bad_request`, and this answer has no `id` either.
 //!
-//! Ids of members and positions are strings to be kept and compared, not to be read. A position has at most 48 bytes.
+//! Ids of members and positions are opaque strings. A position has at most 48 bytes.
 //!
-//! # What a client asks
+//! # Requests
 //!
 //! | Object | Asks |
 //! | --- | --- |
@@ -71,12 +72,12 @@
 //! | `{"ping":true,"id":4}` | for an answer. For pages, which do not see the pings of WebSocket |
 //!
 //! An object has exactly one of `join`, `leave`, `send` and `ping`. Another field with `null` is the same as no field,
-//! except `data`. The name of a room is any text of 1 to 200 bytes in UTF-8. `data` may have 128 levels of
+//! except `data`. The name of a room is any text of 1 to 200 bytes in UTF-8. `data` may have 124 levels of
 //! nesting. Members get it as it was written, byte by byte.
 //!
-//! What others see of a member, its key, and whether it may send, is decided by the server.
+//! The server decides on the key of a member, on the value that others see, and on whether the member may send.
 //!
-//! # What the server says
+//! # Objects from the server
 //!
 //! | Object | When |
 //! | --- | --- |
@@ -114,7 +115,7 @@
 //! | `diverged` | has another message at the position |
 //! | `too_much` | has more than 300 messages or 1 MiB after the position |
 //!
-//! After a gap, a client loads what it shows from where it first came from, or says that something is missing.
+//! After a gap, a client loads its data again from the source, or shows that messages are missing.
 //!
 //! Messages of the past look like others. The client's own ones are among them, also those with `others`: a client
 //! that remembers the positions in its `sent` answers, or its former `me`, recognizes them. It forgets a former `me`
@@ -133,10 +134,12 @@
 //!
 //! # Who is there
 //!
-//! A client keeps a set by `id`. `members` replaces the set. Those in `joined` and `updated` are there with this
-//! `value`, also if the set already has them or does not; those in `left` are not. All connections of a user with the
-//! same `key` are one member, with the id of the oldest one, so the own id need not be in the set. After `count` the
-//! set is not known, until the next `members`.
+//! A client keeps a map of the members: by `key`, or by `id` for a member without one. `members` replaces the map.
+//! `joined` and `updated` both set an entry, whether or not it is there, and `left` removes it. After `count` the
+//! members are not known, until the next `members`.
+//!
+//! All connections of a user with the same `key` are one member, with the id of the oldest one. So the own id need not
+//! be in the map. When the oldest connection leaves, `updated` has the key with another id.
 //!
 //! # Errors
 //!

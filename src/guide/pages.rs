@@ -32,8 +32,8 @@
 //! [`JsonRooms::decide`](crate::hub::JsonRooms::decide) takes the identity from the request itself, as in
 //! [rooms in JSON](super::json_rooms).
 //!
-//! The server decides who a member is. A message has the **key** of its sender, so pages know the author of old messages
-//! as well, whose members are long gone. A name that the page writes into its messages could be that of anybody.
+//! The server decides who a member is. A message has the **key** of its sender, so pages know the author of an old
+//! message even after the member has left. A name that the page writes into its messages could be that of anybody.
 //!
 //! # The page
 //!
@@ -56,7 +56,7 @@
 //! that server pass `/ws` on, or allow it with [`allow_loopback`](crate::OriginPolicy::allow_loopback)
 //! ([more causes](super::when_it_does_not_connect)).
 //!
-//! All rooms share one connection. What somebody wrote goes into `textContent`, never into `innerHTML`.
+//! All rooms share one connection. Put texts of users into `textContent`, never into `innerHTML`.
 //!
 //! | Show | With |
 //! | --- | --- |
@@ -68,12 +68,12 @@
 //! | a message being sent | until the promise of `send` is settled |
 //! | missing messages | a line in the log, in `onGap`. It is called in the place where they are missing |
 //!
-//! # What was missed
+//! # Missed messages
 //!
 //! After each reconnect, the module resumes each room after the last message that it has seen. Either the page gets
 //! exactly what it has missed, before anything new and nothing twice, or `onGap` is called, with the reason:
 //!
-//! | Reason | What has happened |
+//! | Reason | Cause |
 //! | --- | --- |
 //! | `epoch` | the server was restarted, and the history with it |
 //! | `trimmed`, `too_much` | the page was away for longer than the [history](crate::hub::History) reaches back, or more than 300 messages |
@@ -83,7 +83,7 @@
 //!
 //! To resume after a reload, keep `lobby.at` in `sessionStorage` together with the messages, and pass it as `after`.
 //!
-//! # Sending, and not knowing
+//! # Messages without an answer
 //!
 //! A connection can break between a message and its answer. The module never sends such a message again, because it
 //! could be there twice. In a room with history it looks for the message in what was missed, and fulfils the promise if

@@ -26,7 +26,7 @@
 //! let hub = Hub::<String>::new();
 //! let lobby = hub.room("lobby");
 //! let mut watch = lobby.watch()?;
-//! // The list is that of the moment in which it is read.
+//! // The list is made at the moment in which it is read.
 //! let Some(Event::Snapshot(all)) = watch.next().await else { return Err("no list".into()) };
 //! assert!(all.is_empty());
 //!
@@ -59,8 +59,8 @@
 //! # }
 //! ```
 //!
-//! A watch begins with all members, and then has each change: nobody is missing or twice. A watch that is not read gets
-//! a new list in the place of more than 1,024 changes.
+//! A watch begins with all members, and then has each change: nobody is missing or twice. In a watch that is not read,
+//! one new list replaces more than 1,024 changes.
 //!
 //! [`Membership::set`](crate::hub::Membership::set) changes a member's value, such as "is typing".
 //! [`silent`](crate::hub::Join::silent) joins without being seen.
@@ -99,7 +99,8 @@
 //! # }
 //! ```
 //!
-//! A page keeps a map: `members` replaces it, `joined` and `updated` set entries, `left` removes them. Changes are
-//! gathered for 200 ms ([`presence_interval`](crate::hub::RoomConfig::presence_interval)), so that a thousand joins make
-//! one message. In a room of more than 1,000 members ([`max_listed`](crate::hub::RoomConfig::max_listed)), clients get
-//! the number of members only.
+//! A page keeps a map by `key`, or by `id` without one: `members` replaces it, `joined` and `updated` set entries,
+//! `left` removes them. Changes are gathered for 200 ms
+//! ([`presence_interval`](crate::hub::RoomConfig::presence_interval)), so a thousand joins make one message. In a room
+//! of more than 1,000 members ([`max_listed`](crate::hub::RoomConfig::max_listed)), clients get the number of members
+//! only.

@@ -74,12 +74,12 @@
 //! - [`Room::remove`](crate::hub::Room::remove), which leaves the connection open.
 //! - The member is too slow, and the room disconnects those.
 //!
-//! A room comes into being with its first member, and ends with its last one. A handle, `hub.room("lobby")`, makes
-//! nothing.
+//! A room begins with its first member or watch, and ends with its last one. With a [history](super::history) it stays
+//! as long as it keeps messages. A handle, `hub.room("lobby")`, creates no room.
 //!
 //! # Settings
 //!
-//! A function of the name returns the settings of a room:
+//! The settings of a room come from a function that gets its name:
 //!
 //! ```
 //! # #[cfg(feature = "hub")] {
@@ -106,15 +106,15 @@
 //! | [`RoomConfig::max_backlog`](crate::hub::RoomConfig::max_backlog) | 1,024 messages, 1 MiB | the [policy](super::slow_members) decides |
 //! | [`HubConfig::max_backlog`](crate::hub::HubConfig::max_backlog) of all rooms | 64 MiB | the policy decides |
 //!
-//! Names that clients choose make rooms: check them before the join.
+//! If clients choose the names, check a name before the join: each new one creates a room.
 //!
 //! # Compression
 //!
 //! With [`Config::deflate`](crate::Config::deflate), a message is compressed once for all members, not once for each.
-//! This holds for members without context takeover, the default. Those that have agreed on another window, or whose
-//! layer has another level, share another compression. Members with context takeover compress for themselves.
-//! [`HubCounts::compressions`](crate::hub::HubCounts::compressions) has the number. Compressed payloads count in the
-//! backlog, as long as a message waits there.
+//! This holds for members without context takeover, the default. Members with the same window and level share a
+//! compression. Members with context takeover compress for themselves.
+//! [`HubCounts::compressions`](crate::hub::HubCounts::compressions) counts the compressions. As long as a message waits
+//! in the backlog, its compressed payloads count there, too.
 //!
 //! # Rooms for pages
 //!

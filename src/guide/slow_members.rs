@@ -1,23 +1,24 @@
-//! Slow members of a room: what they miss, and how they and you hear of it (feature `hub`).
+//! Slow members of a room: the policies, and the reports of lost messages (feature `hub`).
 //!
 //! A client on a bad network takes less than its room sends. It slows neither the publisher nor the other members, and
-//! its memory is bounded. Something has to give way, and the room declares what:
+//! its memory is bounded. So it may miss messages, and the room declares which:
 //!
 //! | Messages | [`Overflow`](crate::hub::Overflow) | What a slow client gets |
 //! | --- | --- | --- |
-//! | of which none may be missed | `Disconnect` (the default) | a Close with 1013 and "too slow"; it connects again |
-//! | a log, of which the end matters | `DropOldest` | the newest 1,024 |
-//! | of the moment, such as a pointer | `DropNewest` | what is sent once it reads again; nothing is kept |
+//! | without a gap, such as changes of a document | `Disconnect` (the default) | a Close with 1013 and "too slow"; it connects again |
+//! | a log whose newest lines matter | `DropOldest` | the newest 1,024 |
+//! | valid for a moment, such as a pointer's place | `DropNewest` | only messages that are sent after it reads again |
 //! | states by key, such as prices | `Latest` | the newest message of each key |
+//! | kept in a [history](super::history) | `CatchUp` (the default with a history) | the messages of the history, at its own speed |
 //!
 //! # When a member is slow
 //!
 //! A room queues at most 64 messages or 64 KiB in a connection, and at most half of its
-//! [`max_outbox`](crate::Config::max_outbox). What comes then waits in the room, once for all slow members: up to 1,024
+//! [`max_outbox`](crate::Config::max_outbox). Further messages wait in the room, once for all slow members: up to 1,024
 //! messages and 1 MiB ([`max_backlog`](crate::hub::RoomConfig::max_backlog)). When that is full, the policy decides. So
 //! a client that is slow for a moment misses nothing, except with `DropNewest`.
 //!
-//! Whatever the policy, a connection that takes nothing for [`write_timeout`](crate::Config::write_timeout) ends.
+//! With every policy, a connection that takes nothing for [`write_timeout`](crate::Config::write_timeout) ends.
 //!
 //! # The newest of each key
 //!
@@ -48,7 +49,7 @@
 //! }
 //! assert_eq!(member.lag().behind, 2);
 //!
-//! // Behind the messages that were on their way, it gets one of each.
+//! // After the messages that were on their way, it gets the newest one of each key.
 //! client.wire().resume_reading();
 //! let mut last = String::new();
 //! while last != "INIT 9999" {
@@ -67,14 +68,15 @@
 //! The keys of a slow member take turns: on a link that carries a tenth of the updates, each key comes with its newest
 //! message, a tenth as often. Up to 1,024 keys are kept. The example `board` shows it in a page.
 //!
-//! What is in the outbox, in the kernel and in proxies cannot be replaced any more. For fresh values on slow links make
-//! these small: `Config::new().max_outbox(16, 8 * 1024)`, and [`notsent_lowat`](crate::Config::notsent_lowat) on TCP.
+//! A message in the outbox, in the kernel or in a proxy cannot be replaced. For fresh values on slow links make these
+//! buffers small: `Config::new().max_outbox(16, 8 * 1024)`, and [`notsent_lowat`](crate::Config::notsent_lowat) on TCP.
 //!
-//! # Who hears of it
+//! # Reports
 //!
 //! - The client: with the envelope [`Json`](crate::hub::Json), it gets `{"room":"a","gap":{"lost":12,"reason":"slow"}}`
 //!   in the place of lost messages. With [`Plain`](crate::hub::Plain), number your messages.
 //! - The handler: [`Membership::lag`](crate::hub::Membership::lag) has how many messages wait for the member and how
 //!   many it has lost.
-//! - You: [`Hub::counts`](crate::hub::Hub::counts) and [`Room::counts`](crate::hub::Room::counts). Each message for
-//!   each member ends as one of `delivered`, `lost`, `superseded` and `unsent`, and counts as `waiting` until then.
+//! - The operator: [`Hub::counts`](crate::hub::Hub::counts) and [`Room::counts`](crate::hub::Room::counts). Each
+//!   message for each member ends as one of `delivered`, `lost`, `superseded` and `unsent`, and counts as `waiting`
+//!   until then.

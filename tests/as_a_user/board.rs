@@ -77,7 +77,7 @@ async fn a_link_with_a_fifth_of_the_rate_brings_every_sensor() {
     while !reporting.is_finished() {
         read(&mut client, &mut seen).await;
     }
-    // What comes has waited half a minute in the 64 KiB of the connection. There, a round of all sensors takes 1.3 s.
+    // These messages have waited half a minute in the 64 KiB of the connection, where a round of all sensors is 1.3 s.
     let (oldest, newest) = (seen.values().min(), seen.values().max());
     assert!(newest.unwrap() - oldest.unwrap() < 12, "{seen:?}");
 }

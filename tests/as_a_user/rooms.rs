@@ -1,4 +1,4 @@
-//! Tests of a chat with rooms, as an application writes them: several clients of one hub, faults, and who is there.
+//! Tests of a chat with rooms, as an application writes them: several clients of one hub, faults, and lists of members.
 
 use axum::Router;
 use futures_util::StreamExt;
@@ -38,7 +38,7 @@ fn hub(overflow: Overflow) -> Hub<String> {
     Hub::with(HubConfig::new().rooms(move |_| RoomConfig::new().overflow(overflow)))
 }
 
-/// Connects a guest, who is in the room when this returns.
+/// Connects a guest, and waits until the guest is in the room.
 async fn enter(hub: &Hub<String>, name: &str) -> Client {
     let mut client = connect(app(hub), "/chat").await.unwrap();
     client.send(name).await.unwrap();
@@ -51,7 +51,7 @@ async fn settle() {
     sleep(SECOND / 1000).await;
 }
 
-/// The names of who is there, in order.
+/// Returns the sorted names of the members.
 fn guests(hub: &Hub<String>) -> Vec<String> {
     let members = hub.room("tea").members_here();
     let mut names: Vec<_> = members.iter().map(|guest| guest.value().clone()).collect();

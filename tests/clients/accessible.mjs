@@ -1,4 +1,4 @@
-// Looks at a page as people who see badly, or use the keyboard, do.
+// Checks a page for people who see badly or use the keyboard: contrasts, the order of the focus, and names.
 
 const resize = (browser, width) =>
   browser.call("Emulation.setDeviceMetricsOverride", { width, height: 800, deviceScaleFactor: 1, mobile: false });

@@ -42,7 +42,7 @@ const checks = {
     await bo.reads("<img src=x onerror=alert(1)><b>bold</b>");
     assert.deepEqual(await bo.all(".log img, .log b"), []);
   },
-  "who types is shown until the message is there": async () => {
+  "typing is shown until the message arrives": async () => {
     await ann.browser.type("#text", "half a sen");
     await bo.until(`document.querySelector("#typing").textContent === "Ann is typing …"`);
     await ann.press("Enter");
@@ -75,7 +75,7 @@ const checks = {
     assert.deepEqual(await ann.all(".new, .unread:not([hidden])"), []);
     program.end();
   },
-  "rooms that are not shown count what is unread": async () => {
+  "rooms that are not shown count unread messages": async () => {
     const program = await Program.enter(chat, folder, "Cleo", "garden");
     await program.say("water, please");
     await program.say("now");
@@ -119,7 +119,7 @@ const checks = {
     assert.deepEqual(await gaps(ann), []);
     program.end();
   },
-  "what is written without a connection is sent later, once": async () => {
+  "a message written without a connection is sent later, once": async () => {
     const program = await Program.enter(chat, folder, "Cleo");
     chat.cut();
     await ann.until(`document.querySelector("#status").dataset.state === "waiting"`);

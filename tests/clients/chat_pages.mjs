@@ -1,4 +1,4 @@
-// What the tests of examples/chat need: the server, a proxy that cuts connections, people at their pages, and programs.
+// Helpers of the tests of examples/chat: the server, a proxy that cuts connections, people at pages, and programs.
 
 import { spawn } from "node:child_process";
 import { once } from "node:events";
@@ -19,7 +19,7 @@ export class Chat {
   #isStalled = false;
   /** Whether the proxy refuses connections. */
   isCut = false;
-  /** Whether the proxy swallows what the server sends. */
+  /** Whether the proxy drops all output of the server. */
   isMute = false;
 
   constructor(program) {
@@ -64,7 +64,7 @@ export class Chat {
     this.isCut = this.isMute = false;
   }
 
-  /** Takes nothing from the server any more, or again. So the buffers on the way to a page that stalls are small. */
+  /** Stops or resumes reading from the server, so that the buffers on the way to a stalled page stay small. */
   stall(isStalled) {
     this.#isStalled = isStalled;
     for (const upstream of this.#upstreams) isStalled ? upstream.pause() : upstream.resume();

@@ -1,4 +1,4 @@
-// Makes the screenshots of examples/chat: of a phone and a desk, light and dark. Look at them after a change of the page.
+// Makes the screenshots of examples/chat, of a phone and a desk, light and dark. Look at them after a change.
 //
 //     CHROMIUM=/usr/bin/chromium node chat_screenshots.mjs path/to/chat path/to/clients/rooms FOLDER
 

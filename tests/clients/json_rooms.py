@@ -74,6 +74,23 @@ async def talk():
         same((await ask(bob, ping=True))["pong"], True)
 
 
+async def tabs():
+    async with clients("ann", "ann", "bob") as (_, first, second, bob):
+        for client in (first, second, bob):
+            await ask(client, join="lobby")
+        while sorted(bob.members["lobby"].values()) != ["ann", "bob"]:
+            await asyncio.sleep(0.01)
+        heard, hear = [], bob.hear
+        bob.hear = lambda news: (heard.append(news), hear(news))
+        await ask(first, leave="lobby")
+        while not any("updated" in news for news in heard):
+            await asyncio.sleep(0.01)
+        same(sorted(bob.members["lobby"].values()), ["ann", "bob"])
+        await ask(second, leave="lobby")
+        while list(bob.members["lobby"].values()) != ["bob"]:
+            await asyncio.sleep(0.01)
+
+
 async def refusals():
     async with clients("ann") as (_, ann):
         same((await ask(ann, join="staff"))["error"], "forbidden")
@@ -128,6 +145,7 @@ async def last():
 
 CHECKS = {
     "two clients talk, and see each other": talk,
+    "two tabs are one member, who leaves with the last one": tabs,
     "a refused request keeps the connection": refusals,
     "a cut connection is resumed: nothing is missing, nothing comes twice": cut_connections,
     "a restarted server is a gap": restart,

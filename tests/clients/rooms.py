@@ -1,4 +1,4 @@
-"""A client of the protocol `rooms.v1.json`, from the guide's page `json_rooms`: it reconnects, resumes, and tells gaps."""
+"""A client of `rooms.v1.json`, written from the guide's page `json_rooms`: it reconnects, resumes, and tells gaps."""
 
 import asyncio
 import contextlib
@@ -10,10 +10,15 @@ from websockets.asyncio.client import connect
 from websockets.exceptions import WebSocketException
 
 
+def identity(member):
+    """Connections with the same key are one member, and its id may change."""
+    return ("key", member["key"]) if "key" in member else ("id", member["id"])
+
+
 class Rooms:
     def __init__(self, url):
         self.url, self.socket, self.ids = url, None, itertools.count(1)
-        self.at, self.members = {}, {}  # By room: the position, and who is there.
+        self.at, self.members = {}, {}  # By room: the position, and the members.
         self.asked, self.heard = {}, asyncio.Queue()
 
     async def run(self):
@@ -53,8 +58,8 @@ class Rooms:
         there = {} if "members" in heard else self.members.get(room, {})
         self.members[room] = there
         for member in itertools.chain(*(heard.get(name, []) for name in ("members", "joined", "updated"))):
-            there[member["id"]] = member["value"]
+            there[identity(member)] = member["value"]
         for member in heard.get("left", []):
-            there.pop(member["id"], None)
+            there.pop(identity(member), None)
         if "data" in heard or "gap" in heard or welcome:
             self.heard.put_nowait(heard)

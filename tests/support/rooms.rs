@@ -15,7 +15,8 @@ use tower_websocket::{
 
 pub(crate) type Rooms = JsonRooms<Value, String>;
 
-/// Everybody with a name may join each room; what the room's name begins with decides on the rest.
+/// Users with a name may join each room. Only `ann` may join `secret`, `broken` fails, `news` is read-only, and `stage`
+/// shows silent members.
 pub(crate) fn rooms(settings: impl Fn(&str) -> RoomConfig<Value> + Send + Sync + 'static) -> Rooms {
     rooms_of(HubConfig::new().rooms(settings))
 }
@@ -71,7 +72,7 @@ impl Peer {
         next.await.expect("an object").unwrap().expect("an object")
     }
 
-    /// Receives the next object that is not about who is there.
+    /// Receives the next object that is not about members.
     pub(crate) async fn next(&mut self) -> Value {
         loop {
             let heard = self.hear().await;

@@ -21,7 +21,7 @@ use super::{
 };
 use crate::{BoxError, process::Process};
 
-/// The members of a room, and what is sent to them.
+/// The members of a room, and the messages for them.
 #[derive(Clone, Copy, Debug)]
 pub struct Room {
     /// The members that read.

@@ -1,4 +1,4 @@
-// Is compiled only: the types say what the README says.
+// This is only compiled: the types allow the calls of the README.
 
 import { connect, RoomsError, type Gap, type Room, type State } from "tower-websocket-rooms";
 

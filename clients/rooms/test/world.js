@@ -99,7 +99,7 @@ export class World {
   page = new Page();
   /** All sockets that the client has opened. Each has `sent`, the objects that it got. */
   sockets = [];
-  /** What listeners were called with: [name, value]. */
+  /** The calls of listeners: [name, value]. */
   log = [];
   #connections = [];
 
@@ -137,7 +137,7 @@ export class World {
     return connection;
   }
 
-  /** Joins a room, and logs what it is told. */
+  /** Joins a room, and logs the calls of its listeners. */
   join(connection, name, options = {}) {
     const note = (kind, pick = (value) => value) => (value) => this.log.push([kind, pick(value)]);
     return connection.join(name, {
@@ -187,12 +187,12 @@ export class World {
     await this.say({ room, id: request.id, welcome: { me: "a1", recovery: "fresh", ...welcome } });
   }
 
-  /** Takes what was logged. */
+  /** Takes the log. */
   taken() {
     return this.log.splice(0);
   }
 
-  /** Takes what was logged, without the states. */
+  /** Takes the log, without the states. */
   told() {
     return this.taken().filter(([kind]) => !["connecting", "open", "waiting", "closed"].includes(kind));
   }

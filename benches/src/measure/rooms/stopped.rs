@@ -144,7 +144,7 @@ fn filled(server: &Process, room: Room) -> Result<Session<'_>, BoxError> {
     Ok(session)
 }
 
-/// What the server says about its room.
+/// The server's report about its room.
 struct Report {
     /// The members that are behind.
     behind: usize,

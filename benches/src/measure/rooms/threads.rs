@@ -52,9 +52,10 @@ impl Connections {
     }
 }
 
-/// What a thread has done.
+/// The work of a thread.
 #[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Done {
+    /// The number of repetitions.
     pub(super) times: f64,
     /// Its CPU time in seconds.
     pub(super) cpu: f64,
@@ -63,16 +64,16 @@ pub(super) struct Done {
 }
 
 impl Done {
-    /// Returns the CPU nanoseconds for each time.
+    /// Returns the CPU nanoseconds of one repetition.
     pub(super) fn cpu_each(self) -> f64 {
         self.cpu * 1e9 / self.times
     }
 }
 
-/// The times that `work` is repeated before a thread looks whether it has to end.
+/// How often a call of a work repeats it. Between two calls, the thread checks whether it has to end.
 pub(super) const BATCH: usize = 256;
 
-/// Runs each work in a thread of its own, on a core of its own, for `time`. A call of a work does it [`BATCH`] times.
+/// Runs each work for `time`, in a thread and on a core of its own. A call of a work repeats it [`BATCH`] times.
 pub(super) fn run<W: FnMut() -> Result<(), BoxError> + Send>(
     cores: &Cores,
     time: Duration,

@@ -20,7 +20,7 @@ const MASK: usize = 4;
 #[derive(Default)]
 struct Members {
     streams: Vec<OwnedWriteHalf>,
-    /// The frame that all get, as soon as its length is known.
+    /// The frame for all members. It is empty until its length is known.
     prepared: Vec<u8>,
 }
 
@@ -52,7 +52,7 @@ async fn member(stream: TcpStream, members: &Mutex<Members>) -> io::Result<()> {
     publish(reader, received, members).await
 }
 
-/// Writes to all for each frame that comes.
+/// Writes the prepared frame to all for each received frame.
 async fn publish(
     mut reader: OwnedReadHalf,
     mut received: BytesMut,

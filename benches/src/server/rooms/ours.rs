@@ -1,4 +1,4 @@
-//! Our hub. `GET /room` answers with the number of members that are behind, and how long `send` took.
+//! Our hub. `GET /room` returns the number of members that are behind, and the times of `send`.
 
 use std::{
     fmt::Write as _,
@@ -57,8 +57,8 @@ pub(super) async fn serve(
     plain::serve_axum(listener, router).await
 }
 
-/// Reports the members that are behind, and what `send` took since the last report, in nanoseconds: the number of
-/// calls, the median, the 99th percentile and the maximum.
+/// Reports the number of members that are behind, and the calls of `send` since the last report: their number, and the
+/// median, 99th percentile and maximum of their times in nanoseconds.
 fn report(hub: &Hub, times: &Mutex<Histogram>) -> String {
     let mut times = times.lock().unwrap_or_else(PoisonError::into_inner);
     let mut report = format!("{} {}", hub.counts().behind, times.count());

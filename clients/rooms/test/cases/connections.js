@@ -259,7 +259,7 @@ export const dead = {
     }
     equal(connection.state, "waiting");
   },
-  "an infinite heartbeat asks never": async (world) => {
+  "an infinite heartbeat never asks": async (world) => {
     const connection = await world.connect({ heartbeat: Infinity });
     await world.accept();
     await world.clock.advance(1e9);

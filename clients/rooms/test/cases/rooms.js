@@ -60,7 +60,7 @@ export const resuming = {
       ["message", 1], ["welcome", "gap"], ["gap", "too_much"], ["message", 9], ["message", 10],
     ]);
   },
-  "what is remembered of positions is bounded": async (world) => {
+  "the number of remembered positions is bounded": async (world) => {
     await inRoom(world);
     for (let index = 0; index <= 1000; index++) await world.say(message(`p${index}`, index));
     world.taken();
@@ -147,7 +147,7 @@ export const resuming = {
       globalThis.queueMicrotask = kept;
     }
   },
-  "what is no answer and no room is ignored": async (world) => {
+  "objects that are neither answers nor news of a room are ignored": async (world) => {
     await inRoom(world);
     world.socket.onmessage({ data: "{" });
     world.socket.onmessage({ data: "null" });

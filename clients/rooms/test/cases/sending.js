@@ -1,4 +1,4 @@
-// Sending, and what became of a message.
+// Sending, and the outcome of a message.
 
 import { inRoom, message, reconnect, without } from "../steps.js";
 import { equal, outcome, settled } from "../world.js";
@@ -34,7 +34,7 @@ export const sending = {
     await world.welcome("tea", { at: "p0", recovery: "recovered" });
     equal(world.socket.sent.slice(1).map(({ data }) => data), [1, 2]);
   },
-  "what has waited is sent once": async (world) => {
+  "queued messages are sent once": async (world) => {
     const { room } = await inRoom(world);
     await world.drop();
     const sent = outcome(room.send("x"));
@@ -48,7 +48,7 @@ export const sending = {
     }
     equal(await sent, "unknown");
   },
-  "what waits is what was given": async (world) => {
+  "a queued message does not change with its object": async (world) => {
     const { room } = await inRoom(world);
     await world.drop();
     const data = { text: "before" };
@@ -93,7 +93,7 @@ export const sending = {
     equal([await first, await second], [{ at: "p1", members: 1 }, "unknown"]);
     equal(world.told(), [["welcome", "recovered"], ["message", "x"]]);
   },
-  "what only others get does not come back in a replay": async (world) => {
+  "a message for others does not come back in a replay": async (world) => {
     const { room } = await inRoom(world);
     outcome(room.send("answered", { others: true }));
     await world.answer({ room: "tea", sent: { at: "p1", members: 1 } });
