@@ -181,8 +181,14 @@ impl Outgoing {
     }
 
     /// Gives unused memory back to the pool. A few queued bytes are copied to a buffer of their size.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn release_memory(&mut self) {
+        if self.frames.is_some() {
+            self.release_frames();
+        }
+    }
+
+    fn release_frames(&mut self) {
         let Some(frames) = &mut self.frames else {
             return;
         };

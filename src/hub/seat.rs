@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     codec::{SharedFrames, SharedMessage},
-    socket::{Link, Offered, Turn},
+    socket::{Link, Offered, Then, Turn},
 };
 
 #[derive(Debug)]
@@ -290,8 +290,12 @@ impl<T: Send + Sync + 'static> Seat<T> {
         let member = &self.member;
         let link: &Link = member.link();
         match link.offer(messages, frames, turn, || Arc::clone(member).into()) {
-            Offered::Taken { count, connection } => {
-                after.wakers.extend(connection);
+            Offered::Taken { count, then } => {
+                match then {
+                    Then::Nothing => {}
+                    Then::Wake(connection) => after.wakers.push(connection),
+                    Then::Write => after.writes.push(Arc::clone(member)),
+                }
                 after.tally.delivered += count as u64;
                 Some(count)
             }

@@ -6,6 +6,9 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+#[cfg(feature = "hub")]
+use tokio::net::tcp::OwnedWriteHalf;
+
 use super::{input::Input, io::Io};
 use crate::codec::{Begun, Load, Outgoing, ReadBuffers, Role};
 
@@ -150,6 +153,21 @@ impl<IO: Io> Engine<IO> {
     /// Ends the writing half of the stream. The reading half stays open.
     pub(super) fn poll_shutdown(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(cx)
+    }
+
+    /// Lends what writes to the stream, if it is TCP and nothing is left to write. It has to be
+    /// [taken back](Self::take_back) before this writes again.
+    #[cfg(feature = "hub")]
+    pub(super) fn lend(&mut self) -> Option<OwnedWriteHalf> {
+        // Frames that others write could not be followed.
+        let may_lend = self.output.is_empty() && self.begun.is_none();
+        may_lend.then(|| self.io.lend())?
+    }
+
+    /// Takes back what was lent.
+    #[cfg(feature = "hub")]
+    pub(super) fn take_back(&mut self, writer: OwnedWriteHalf) {
+        self.io.take_back(writer);
     }
 
     /// Gives the shared buffers back. Call it at the end of each poll.

@@ -10,6 +10,8 @@ use std::{
 use futures_util::FutureExt;
 #[cfg(any(target_os = "android", target_os = "linux"))]
 use socket2::SockRef;
+#[cfg(feature = "hub")]
+use tokio::net::tcp::OwnedWriteHalf;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
@@ -21,6 +23,15 @@ use super::Transport;
 pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
     /// Returns the TCP stream, if this is one.
     fn tcp(&self) -> Option<&TcpStream>;
+
+    /// Lends what writes to a TCP stream that a server has handed over. It has to be [taken back](Self::take_back)
+    /// before this writes again.
+    #[cfg(feature = "hub")]
+    fn lend(&mut self) -> Option<OwnedWriteHalf>;
+
+    /// Takes back what was lent.
+    #[cfg(feature = "hub")]
+    fn take_back(&mut self, writer: OwnedWriteHalf);
 
     /// Writes like `poll_write`. On TCP it first tries a write without a waker and without tokio's
     /// budget, and waits only if that would block.
@@ -71,15 +82,9 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
     /// buffer may have 4 MiB. A write succeeds as soon as there is any room.
     #[cfg(any(target_os = "android", target_os = "linux"))]
     fn write_without_readiness(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-        // A broken connection raises no signal. The value is the same on every architecture.
-        const MSG_NOSIGNAL: i32 = 0x4000;
-        let Some(tcp) = self.tcp() else {
-            return Ok(0);
-        };
-        match SockRef::from(tcp).send_vectored_with_flags(slices, MSG_NOSIGNAL) {
-            Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
-            written => written,
+        match self.tcp() {
+            Some(tcp) => send(tcp, slices),
+            None => Ok(0),
         }
     }
 
@@ -114,14 +119,51 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
     }
 }
 
+/// Writes to a TCP socket, whether it is reported as writable or not. Returns 0 if it has no room.
+#[cfg(any(target_os = "android", target_os = "linux"))]
+pub(super) fn send(tcp: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    // A broken connection raises no signal. The value is the same on every architecture.
+    const MSG_NOSIGNAL: i32 = 0x4000;
+    let socket = SockRef::from(tcp);
+    let written = match slices {
+        [slice] => socket.send_with_flags(slice, MSG_NOSIGNAL),
+        slices => socket.send_vectored_with_flags(slices, MSG_NOSIGNAL),
+    };
+    match written {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
+        written => written,
+    }
+}
+
+/// Writes to a TCP socket. Returns 0 if it has no room.
+#[cfg(all(feature = "hub", not(any(target_os = "android", target_os = "linux"))))]
+pub(super) fn send(tcp: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+    match tcp.try_write_vectored(slices) {
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
+        written => written,
+    }
+}
+
 impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Io for IO {
     #[inline]
     fn tcp(&self) -> Option<&TcpStream> {
         let stream = self as &dyn Any;
         match stream.downcast_ref() {
-            Some(Transport::Tcp(tcp)) => Some(tcp),
-            Some(Transport::Other(_) | Transport::Stream(_)) => None,
+            Some(transport) => Transport::tcp(transport),
             None => stream.downcast_ref(),
+        }
+    }
+
+    #[cfg(feature = "hub")]
+    fn lend(&mut self) -> Option<OwnedWriteHalf> {
+        (self as &mut dyn Any).downcast_mut::<Transport>()?.lend()
+    }
+
+    #[cfg(feature = "hub")]
+    fn take_back(&mut self, writer: OwnedWriteHalf) {
+        if let Some(transport) = (self as &mut dyn Any).downcast_mut::<Transport>() {
+            transport.take_back(writer);
         }
     }
 }

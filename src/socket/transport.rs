@@ -1,5 +1,7 @@
 //! The stream below a WebSocket after the handshake: a whole connection, or one HTTP/2 stream.
 
+#[cfg(feature = "hub")]
+use std::mem;
 use std::{
     io::{self, IoSlice},
     pin::Pin,
@@ -13,7 +15,10 @@ use hyper_util::{rt::TokioIo, server::conn::auto};
 use socket2::SockRef;
 use tokio::{
     io::{AsyncRead, AsyncWrite, ReadBuf},
-    net::TcpStream,
+    net::{
+        TcpStream,
+        tcp::{OwnedReadHalf, OwnedWriteHalf},
+    },
 };
 
 use super::http2::{self, ResetGuard};
@@ -21,12 +26,22 @@ use crate::config::TcpOptions;
 
 /// A connection or HTTP/2 stream that an HTTP server has handed over.
 #[derive(Debug)]
+#[cfg_attr(
+    not(feature = "hub"),
+    expect(dead_code, reason = "only rooms borrow a half")
+)]
 pub(crate) enum Transport {
     /// A TCP stream, without the boxes that servers keep it in.
     Tcp(TcpStream),
+    /// A TCP stream that was [lent](Self::lend).
+    Halves(OwnedReadHalf, OwnedWriteHalf),
+    /// The writing half is lent. The connection takes it back before it writes.
+    Lent(OwnedReadHalf),
     /// Any other connection, for example TLS.
     Other(Box<TokioIo<Upgraded>>),
     Stream(Box<http2::Stream<TokioIo<Upgraded>>>),
+    /// Only while it changes.
+    Nothing,
 }
 
 impl Transport {
@@ -53,12 +68,47 @@ impl Transport {
         Self::Stream(Box::new(stream))
     }
 
+    /// Returns the TCP stream, if this is one.
+    #[inline]
+    pub(super) fn tcp(&self) -> Option<&TcpStream> {
+        match self {
+            Self::Tcp(stream) => Some(stream),
+            Self::Halves(reader, _) | Self::Lent(reader) => Some(reader.as_ref()),
+            Self::Other(_) | Self::Stream(_) | Self::Nothing => None,
+        }
+    }
+
+    /// Lends the writing half of a TCP stream. It has to be [taken back](Self::take_back) before this writes again.
+    #[cfg(feature = "hub")]
+    pub(super) fn lend(&mut self) -> Option<OwnedWriteHalf> {
+        let (reader, writer) = match mem::replace(self, Self::Nothing) {
+            // Split only now, because connections in no room need no halves.
+            Self::Tcp(stream) => stream.into_split(),
+            Self::Halves(reader, writer) => (reader, writer),
+            other => {
+                *self = other;
+                return None;
+            }
+        };
+        *self = Self::Lent(reader);
+        Some(writer)
+    }
+
+    /// Takes back the half that was lent.
+    #[cfg(feature = "hub")]
+    pub(super) fn take_back(&mut self, writer: OwnedWriteHalf) {
+        *self = match mem::replace(self, Self::Nothing) {
+            Self::Lent(reader) => Self::Halves(reader, writer),
+            other => other,
+        };
+    }
+
     /// Sets the options of a TCP socket, and does nothing for other transports.
     ///
     /// Errors are ignored: they mean that the connection is broken, which the next read or write
     /// reports.
     pub(crate) fn set(&self, options: TcpOptions) {
-        let Self::Tcp(stream) = self else { return };
+        let Some(stream) = self.tcp() else { return };
         if options.nodelay {
             let _ = stream.set_nodelay(true);
         }
@@ -69,6 +119,11 @@ impl Transport {
     }
 }
 
+/// The half is lent.
+fn lent<T>() -> Poll<io::Result<T>> {
+    Poll::Ready(Err(io::ErrorKind::NotConnected.into()))
+}
+
 impl AsyncRead for Transport {
     fn poll_read(
         self: Pin<&mut Self>,
@@ -77,8 +132,10 @@ impl AsyncRead for Transport {
     ) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Halves(reader, _) | Self::Lent(reader) => Pin::new(reader).poll_read(cx, buffer),
             Self::Other(stream) => Pin::new(stream).poll_read(cx, buffer),
             Self::Stream(stream) => Pin::new(stream).poll_read(cx, buffer),
+            Self::Nothing => lent(),
         }
     }
 }
@@ -91,8 +148,10 @@ impl AsyncWrite for Transport {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Halves(_, writer) => Pin::new(writer).poll_write(cx, bytes),
             Self::Other(stream) => Pin::new(stream).poll_write(cx, bytes),
             Self::Stream(stream) => Pin::new(stream).poll_write(cx, bytes),
+            Self::Lent(_) | Self::Nothing => lent(),
         }
     }
 
@@ -103,32 +162,39 @@ impl AsyncWrite for Transport {
     ) -> Poll<io::Result<usize>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Halves(_, writer) => Pin::new(writer).poll_write_vectored(cx, slices),
             Self::Other(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
             Self::Stream(stream) => Pin::new(stream).poll_write_vectored(cx, slices),
+            Self::Lent(_) | Self::Nothing => lent(),
         }
     }
 
     fn is_write_vectored(&self) -> bool {
         match self {
             Self::Tcp(stream) => stream.is_write_vectored(),
+            Self::Halves(..) | Self::Lent(_) => true,
             Self::Other(stream) => stream.is_write_vectored(),
             Self::Stream(stream) => stream.is_write_vectored(),
+            Self::Nothing => false,
         }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
-            Self::Tcp(stream) => Pin::new(stream).poll_flush(cx),
             Self::Other(stream) => Pin::new(stream).poll_flush(cx),
             Self::Stream(stream) => Pin::new(stream).poll_flush(cx),
+            // TCP has no buffer to flush.
+            Self::Tcp(_) | Self::Halves(..) | Self::Lent(_) | Self::Nothing => Poll::Ready(Ok(())),
         }
     }
 
     fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         match self.get_mut() {
             Self::Tcp(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Halves(_, writer) => Pin::new(writer).poll_shutdown(cx),
             Self::Other(stream) => Pin::new(stream).poll_shutdown(cx),
             Self::Stream(stream) => Pin::new(stream).poll_shutdown(cx),
+            Self::Lent(_) | Self::Nothing => lent(),
         }
     }
 }

@@ -7,6 +7,7 @@
 //! | --- | --- |
 //! | `reading` | messages, control frames, the end of input |
 //! | `writing` | output, and reporting it to the link |
+//! | `lending` | what rooms write while the connection sleeps |
 //! | `clock` | deadlines and pings |
 //! | `pinging` | the application's pings, and all pongs |
 //! | `backpressure` | a connection that has stopped reading |
@@ -17,6 +18,8 @@
 mod backpressure;
 mod clock;
 mod closing;
+#[cfg(feature = "hub")]
+mod lending;
 mod pinging;
 mod reading;
 mod shedding;
@@ -108,6 +111,12 @@ pub(super) struct Driver<IO> {
     control_frames: Bucket,
     /// Bytes were written since the last flush.
     unflushed: bool,
+    /// Rooms may write to the stream.
+    #[cfg(feature = "hub")]
+    is_lent: bool,
+    /// The bytes of messages that were sent when the stream was lent.
+    #[cfg(feature = "hub")]
+    sent_when_lent: u64,
     /// The stream can report, without being read, whether the peer has gone.
     probes: bool,
     stall: Stall,
@@ -203,6 +212,10 @@ impl<IO: Io> Driver<IO> {
             pending_end: None,
             blocked_since: None,
             unflushed: false,
+            #[cfg(feature = "hub")]
+            is_lent: false,
+            #[cfg(feature = "hub")]
+            sent_when_lent: 0,
             control_bytes: 0,
             unanswered_ping: None,
             keepalive: keepalive.map(|_| Keepalive::new(seed, now)),
@@ -222,6 +235,8 @@ impl<IO: Io> Driver<IO> {
     /// time is read again where a wait begins and when a timer is reached.
     pub(super) fn poll(&mut self, clock: &mut Moment, cx: &mut Context<'_>) -> Progress {
         let now = *clock;
+        #[cfg(feature = "hub")]
+        self.take_back(now);
         self.report_written(cx);
         self.outbox_empty = false;
         let progress = match self.phase {
@@ -243,7 +258,12 @@ impl<IO: Io> Driver<IO> {
     /// Lets the task sleep, unless the connection or the handler has more to do.
     pub(super) fn try_sleep(&mut self, cx: &Context<'_>) -> TrySleep {
         let written = self.take_unreported();
-        self.link.try_sleep(written, cx)
+        let sleep = self.link.try_sleep(written, cx);
+        #[cfg(feature = "hub")]
+        if self.link.is_member() && sleep == TrySleep::Asleep {
+            self.lend();
+        }
+        sleep
     }
 
     /// Prepares for a yield to other tasks.
@@ -327,6 +347,11 @@ impl<IO: Io> Driver<IO> {
 
 impl<IO> Drop for Driver<IO> {
     fn drop(&mut self) {
+        #[cfg(feature = "hub")]
+        if let Some(writer) = self.link.take_lent() {
+            // Without it the stream is closed as a whole.
+            writer.forget();
+        }
         self.link.abort();
         self.link.count_rest();
         if let Some(meter) = &mut self.meter {

@@ -360,7 +360,12 @@ impl State {
 
     /// Frees the room of a `load` that was written. `all` says that nothing is left to write.
     /// Returns the wakers of a completed flush, and of waiters that got room.
-    fn make_room(&mut self, load: Load, all: bool, bound: Bound) -> (Option<Waker>, Vec<Waker>) {
+    pub(super) fn make_room(
+        &mut self,
+        load: Load,
+        all: bool,
+        bound: Bound,
+    ) -> (Option<Waker>, Vec<Waker>) {
         self.writing.messages = self.writing.messages.saturating_sub(load.messages);
         self.writing.bytes = self.writing.bytes.saturating_sub(load.bytes);
         let mut writer = None;

@@ -12,6 +12,7 @@
 //! | `sending` | sending, and waiting for room |
 //! | `memory` | the memory that the connection holds, for a registry that limits it |
 //! | `rooms` | memberships in rooms of a hub, and what rooms send |
+//! | `lending` | writing what rooms send while the connection sleeps |
 //! | `uncompressed` | the queue of messages that are not compressed yet |
 //! | `ending` | waiting for the end |
 //! | `pings` | the application's pings, and waiting for their pongs |
@@ -20,6 +21,8 @@ mod connection;
 mod decode;
 mod ending;
 mod holder;
+#[cfg(feature = "hub")]
+mod lending;
 mod memory;
 mod pings;
 #[cfg(feature = "hub")]
@@ -38,7 +41,7 @@ use std::{
 };
 
 #[cfg(feature = "hub")]
-pub(crate) use self::rooms::{Entered, Offered, Turn};
+pub(crate) use self::rooms::{Entered, Offered, Then, Turn};
 pub(in crate::socket) use self::{
     connection::TrySleep,
     decode::{FastPath, Next},
@@ -76,6 +79,9 @@ pub(crate) struct Link {
     role: Role,
     /// The handler in the connection's own task has something to do. Its waker was not called.
     handler_is_due: AtomicBool,
+    /// The connection is in a room, or was.
+    #[cfg(feature = "hub")]
+    is_member: AtomicBool,
     state: Mutex<State>,
     id: ConnectionId,
     opened: Moment,
@@ -209,6 +215,8 @@ impl Link {
             config,
             state: Mutex::default(),
             handler_is_due: AtomicBool::new(false),
+            #[cfg(feature = "hub")]
+            is_member: AtomicBool::new(false),
         }
     }
 

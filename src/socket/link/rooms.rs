@@ -5,7 +5,9 @@
 //! is a [`Waker`]: it is called when the share is free again, and when the connection ends. It is called without the
 //! lock.
 
-use std::{mem, task::Waker};
+use std::{mem, sync::atomic::Ordering, task::Waker};
+
+use tokio::net::tcp::OwnedWriteHalf;
 
 use super::{Link, Stage, State, uncompressed::Shape};
 use crate::codec::{Bound, Load, SharedFrames, SharedMessage, Sharing};
@@ -16,16 +18,43 @@ const SHARE: Bound = Bound {
     bytes: 64 * 1024,
 };
 
+/// The unit of queued bytes.
+const UNIT: usize = 16;
+
 /// The memberships of one connection, and what rooms have queued.
 #[derive(Debug, Default)]
 pub(super) struct Rooms {
     memberships: Memberships,
-    /// The messages that rooms have queued since all earlier ones were written.
-    queued: Queued,
-    /// The number of memberships that were woken together to offer more.
-    turns: u32,
-    /// The number of the last message that a room has queued.
-    last: u64,
+    /// The number of messages that rooms have queued since all earlier ones were written, and their bytes in [`UNIT`]s.
+    /// Both are at most about their [`SHARE`].
+    messages: u8,
+    units: u16,
+    /// The number of memberships that were woken together to offer more, at most 255.
+    turns: u8,
+    /// The low bits of the number of the last message that a room has queued.
+    last: u32,
+    /// What writes to the stream, while it is lent.
+    pub(super) writer: Option<OwnedWriteHalf>,
+}
+
+impl Rooms {
+    fn queued(&self) -> Load {
+        Load {
+            messages: usize::from(self.messages),
+            bytes: usize::from(self.units) * UNIT,
+        }
+    }
+
+    fn set_queued(&mut self, load: Load) {
+        self.messages = u8::try_from(load.messages).unwrap_or(u8::MAX);
+        self.units = u16::try_from(load.bytes.div_ceil(UNIT)).unwrap_or(u16::MAX);
+    }
+
+    /// Returns whether all that rooms have queued is written, if of `sent` messages these are `unwritten`.
+    fn are_written(&self, sent: u64, unwritten: usize) -> bool {
+        let since = (sent as u32).wrapping_sub(self.last);
+        since as usize >= unwritten
+    }
 }
 
 /// Most connections are in one room, and then need no further memory for it.
@@ -87,31 +116,6 @@ impl Memberships {
     }
 }
 
-/// A load in half of the bytes. Messages of rooms are far below 4 GiB.
-#[derive(Clone, Copy, Debug, Default)]
-struct Queued {
-    messages: u32,
-    bytes: u32,
-}
-
-impl From<Load> for Queued {
-    fn from(load: Load) -> Self {
-        Self {
-            messages: u32::try_from(load.messages).unwrap_or(u32::MAX),
-            bytes: u32::try_from(load.bytes).unwrap_or(u32::MAX),
-        }
-    }
-}
-
-impl From<Queued> for Load {
-    fn from(queued: Queued) -> Self {
-        Self {
-            messages: queued.messages as usize,
-            bytes: queued.bytes as usize,
-        }
-    }
-}
-
 /// The result of entering a room.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Entered {
@@ -123,17 +127,26 @@ pub(crate) enum Entered {
 
 /// The result of an offer.
 #[derive(Debug)]
-#[must_use = "the connection has to be woken"]
+#[must_use = "something may have to follow"]
 pub(crate) enum Offered {
     Taken {
         /// The number of messages that were queued, from the first on. If it is not all of them, the membership is
         /// woken when there is room again.
         count: usize,
-        /// Wakes the connection's task.
-        connection: Option<Waker>,
+        then: Then,
     },
     /// The connection is closing or gone.
     Closed,
+}
+
+/// What has to follow an offer, without locks.
+#[derive(Debug)]
+pub(crate) enum Then {
+    Nothing,
+    /// Wake the connection's task.
+    Wake(Waker),
+    /// Call [`Link::write_or_wake`].
+    Write,
 }
 
 /// Why messages are offered.
@@ -159,7 +172,14 @@ impl Link {
             return Entered::TooMany;
         }
         rooms.memberships.push(membership);
+        self.is_member.store(true, Ordering::Relaxed);
         Entered::Member
+    }
+
+    /// Returns whether the connection is in a room, or was.
+    #[inline]
+    pub(in crate::socket) fn is_member(&self) -> bool {
+        self.is_member.load(Ordering::Relaxed)
     }
 
     /// Returns how the connection shares compressed messages with others, if it does.
@@ -181,11 +201,7 @@ impl Link {
             let own = waiters.behind.iter().position(is_it)?;
             Some(waiters.behind.remove(own))
         });
-        // Messages that rooms have queued count until they are written, also for later memberships.
-        let written = state.written();
-        let all = state
-            .rooms
-            .take_if(|rooms| rooms.memberships.len() == 0 && rooms.last <= written);
+        let all = state.take_unused_rooms();
         drop(state);
         drop((left, behind, all));
     }
@@ -208,14 +224,14 @@ impl Link {
         if state.stage != Stage::Open {
             return Offered::Closed;
         }
-        let written = state.written();
+        let (sent, unwritten) = (state.sent(), state.unwritten().messages);
         let rooms = state.rooms.get_or_insert_default();
-        if written >= rooms.last {
-            rooms.queued = Queued::default();
+        if rooms.are_written(sent, unwritten) {
+            rooms.set_queued(Load::default());
         }
         let turns = match turn {
             Turn::Live => 1,
-            Turn::Behind => rooms.turns.max(1) as usize,
+            Turn::Behind => usize::from(rooms.turns.max(1)),
         };
         let outbox = self.config.outbox();
         let share = Bound {
@@ -226,7 +242,7 @@ impl Link {
             messages: (share.messages / turns).max(1),
             bytes: share.bytes / turns,
         };
-        let (mut queued, mut own) = (Load::from(rooms.queued), Load::default());
+        let (mut queued, mut own) = (rooms.queued(), Load::default());
         let mut count = 0;
         if let Some(frames) = frames {
             let load = frames.load();
@@ -260,45 +276,56 @@ impl Link {
         }
         let last = state.sent();
         if let (Some(rooms), true) = (&mut state.rooms, count > 0) {
-            rooms.queued = queued.into();
-            rooms.last = last;
+            rooms.set_queued(queued);
+            rooms.last = last as u32;
         }
         if count < messages.len() {
             let waiters = state.waiters.get_or_insert_default();
             waiters.behind.push(membership());
         }
         if count == 0 {
-            return Offered::Taken {
-                count,
-                connection: None,
-            };
+            let then = Then::Nothing;
+            return Offered::Taken { count, then };
+        }
+        // A membership that is behind is called by who writes, which must not write again within that call.
+        if turn == Turn::Live && state.is_lent() {
+            let then = Then::Write;
+            return Offered::Taken { count, then };
         }
         state.dirty = true;
         let connection = match mem::take(&mut state.asleep) {
             true => state.connection.take(),
             false => None,
         };
-        Offered::Taken { count, connection }
+        let then = connection.map_or(Then::Nothing, Then::Wake);
+        Offered::Taken { count, then }
     }
 }
 
 impl State {
-    /// Returns the number of the last message that was written completely.
-    fn written(&self) -> u64 {
-        self.sent() - self.unwritten().messages as u64
+    /// Takes the state of rooms if the connection is in none. What rooms have queued counts until it is written, also
+    /// for later memberships.
+    pub(super) fn take_unused_rooms(&mut self) -> Option<Box<Rooms>> {
+        let (sent, unwritten) = (self.sent(), self.unwritten().messages);
+        let is_unused = |rooms: &mut Box<Rooms>| {
+            rooms.memberships.len() == 0
+                && rooms.writer.is_none()
+                && rooms.are_written(sent, unwritten)
+        };
+        self.rooms.take_if(is_unused)
     }
 
     /// Returns the wakers of memberships that are behind, if all messages of rooms are written.
     #[cold]
     pub(super) fn take_memberships_behind(&mut self) -> Vec<Waker> {
-        let written = self.written();
+        let (sent, unwritten) = (self.sent(), self.unwritten().messages);
         let (Some(rooms), Some(waiters)) = (&mut self.rooms, &mut self.waiters) else {
             return Vec::new();
         };
-        if waiters.behind.is_empty() || written < rooms.last {
+        if waiters.behind.is_empty() || !rooms.are_written(sent, unwritten) {
             return Vec::new();
         }
-        rooms.turns = u32::try_from(waiters.behind.len()).unwrap_or(u32::MAX);
+        rooms.turns = u8::try_from(waiters.behind.len()).unwrap_or(u8::MAX);
         mem::take(&mut waiters.behind)
     }
 

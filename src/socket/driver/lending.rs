@@ -1,0 +1,39 @@
+//! Lending the stream to rooms, which write to it while the connection sleeps.
+
+use super::{Driver, Phase};
+use crate::{socket::io::Io, time::Moment};
+
+impl<IO: Io> Driver<IO> {
+    /// Lends what writes to the stream, if nothing is left to write and nothing ends.
+    pub(super) fn lend(&mut self) {
+        let is_quiet = matches!(self.phase, Phase::Open)
+            && self.blocked_since.is_none()
+            && self.pending_end.is_none();
+        if is_quiet {
+            let lent = self.link.lend(|| self.engine.lend());
+            self.is_lent = lent.is_some();
+            self.sent_when_lent = lent.unwrap_or(0);
+        }
+    }
+
+    /// Takes back what was lent, and what rooms have queued. It may begin with the rest of a frame.
+    #[inline]
+    pub(super) fn take_back(&mut self, now: Moment) {
+        if self.is_lent {
+            self.take_back_slow(now);
+        }
+    }
+
+    #[cold]
+    fn take_back_slow(&mut self, now: Moment) {
+        self.is_lent = false;
+        let back = self.link.take_back(&mut self.engine.output);
+        if let Some(writer) = back.writer {
+            self.engine.take_back(writer);
+        }
+        let bytes = back.written.saturating_sub(self.sent_when_lent);
+        self.stall
+            .backlog
+            .add(usize::try_from(bytes).unwrap_or(usize::MAX), now);
+    }
+}
