@@ -1,14 +1,14 @@
 //! What writes to the stream, lent to rooms while the connection sleeps.
 //!
 //! Who has it may write, so the connection and a room never write at the same time. A room writes under the lock, and
-//! only what is queued. What the stream does not take stays queued, perhaps as the rest of a frame, and the connection
+//! only what is queued, whoever has queued it. What the stream does not take stays queued, perhaps as the rest of a frame, and the connection
 //! is woken. It takes the queue together with what it has lent, so nothing comes in between.
 
 use std::io::IoSlice;
 
 use tokio::net::tcp::OwnedWriteHalf;
 
-use super::{Link, Stage, State};
+use super::{Link, State};
 use crate::{
     codec::{Load, Outgoing},
     socket::io::send,
@@ -22,20 +22,19 @@ const SLICES: usize = 8;
 #[derive(Debug)]
 pub(in crate::socket) struct Back {
     pub(in crate::socket) writer: Option<OwnedWriteHalf>,
-    /// The bytes of messages that were sent and written, since the connection began.
+    /// About how many bytes of messages were sent and written, since the connection began.
     pub(in crate::socket) written: u64,
 }
 
 impl Link {
-    /// Lends what writes to the stream, if the connection still sleeps and is in a room. Returns the bytes of messages
-    /// that it has sent, or `None` if nothing was lent.
+    /// Lends what writes to the stream, if the connection is in a room. Returns the bytes of messages that it has sent,
+    /// or `None` if nothing was lent.
     pub(in crate::socket) fn lend(
         &self,
         writer: impl FnOnce() -> Option<OwnedWriteHalf>,
     ) -> Option<u64> {
         let mut state = self.lock();
-        let may_lend = state.asleep && state.stage == Stage::Open;
-        let rooms = state.rooms.as_mut().filter(|_| may_lend)?;
+        let rooms = state.rooms.as_mut()?;
         rooms.writer = writer();
         let is_lent = rooms.writer.is_some();
         is_lent.then_some(state.traffic.bytes_sent)
@@ -44,7 +43,9 @@ impl Link {
     /// Takes back what was lent, and moves the queued frames to `output`, which is empty.
     pub(in crate::socket) fn take_back(&self, output: &mut Outgoing) -> Back {
         let mut state = self.lock();
-        let written = state.traffic.bytes_sent - state.unwritten().bytes as u64;
+        // What is unwritten has the heads of frames, too.
+        let unwritten = state.unwritten().bytes as u64;
+        let written = state.traffic.bytes_sent.saturating_sub(unwritten);
         state.move_outbox_to(output);
         let writer = state.take_lent();
         let unused = state.take_unused_rooms();
@@ -62,7 +63,6 @@ impl Link {
     pub(crate) fn write_or_wake(&self) {
         let mut state = self.lock();
         if !state.is_lent() {
-            // The connection runs, and has the queue or will look for it.
             return self.wake_connection(state, ());
         }
         let is_all = state.write_queued();
@@ -82,7 +82,7 @@ impl State {
     /// Returns whether rooms may write, so that the connection need not be woken.
     pub(super) fn is_lent(&self) -> bool {
         let rooms = self.rooms.as_ref();
-        self.asleep && rooms.is_some_and(|rooms| rooms.writer.is_some())
+        rooms.is_some_and(|rooms| rooms.writer.is_some())
     }
 
     fn take_lent(&mut self) -> Option<OwnedWriteHalf> {
