@@ -3,6 +3,9 @@
 //! Header fields are not logged, because they may be secret. The only exceptions are `Origin` and `Host` of a page
 //! that was refused: the operator needs them to allow the page. The client chose them and the path, so they are
 //! logged as [`Visible`](crate::words::header::Visible).
+//!
+//! A refusal is at info level once a minute for each origin, reason or status of a handler, otherwise at debug level.
+//! Clients choose origins, so at most 64 of these a minute are at info. Counts go by a fixed label.
 
 use std::fmt;
 

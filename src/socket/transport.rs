@@ -47,8 +47,9 @@ pub(crate) enum Transport {
 impl Transport {
     /// Unwraps a connection. Returns the bytes that were read from it before, too.
     pub(crate) fn connection(upgraded: Upgraded) -> (Self, Bytes) {
-        // The server of hyper keeps the plain stream. The server of hyper-util wraps it in its own
-        // type.
+        // The stream is taken out of its box, to set its options and to save the box. The server of hyper keeps the
+        // plain stream. That of hyper-util, which `axum::serve` uses, wraps it in its own type: only `auto` can
+        // unwrap that. The feature `server-auto` is not needed, and would turn HTTP/2 on.
         let upgraded = match upgraded.downcast::<TokioIo<TcpStream>>() {
             Ok(parts) => return (Self::Tcp(parts.io.into_inner()), parts.read_buf),
             Err(upgraded) => upgraded,
