@@ -22,7 +22,7 @@ const SLICES: usize = 8;
 #[derive(Debug)]
 pub(in crate::socket) struct Back {
     pub(in crate::socket) writer: Option<OwnedWriteHalf>,
-    /// The bytes of messages that were sent and written, since the connection began.
+    /// About the bytes of messages that were sent and written, since the connection began.
     pub(in crate::socket) written: u64,
 }
 
@@ -44,7 +44,9 @@ impl Link {
     /// Takes back what was lent, and moves the queued frames to `output`, which is empty.
     pub(in crate::socket) fn take_back(&self, output: &mut Outgoing) -> Back {
         let mut state = self.lock();
-        let written = state.traffic.bytes_sent - state.unwritten().bytes as u64;
+        // The queue counts the heads of frames, too, so it may have more bytes than were sent in messages.
+        let unwritten = state.unwritten().bytes as u64;
+        let written = state.traffic.bytes_sent.saturating_sub(unwritten);
         state.move_outbox_to(output);
         let writer = state.take_lent();
         let unused = state.take_unused_rooms();
