@@ -6,14 +6,20 @@
 
 mod support;
 
+use std::io;
+
 use support::{
     settle, tcp,
-    wire::{self, FIN, Frame, TEXT, read_frame},
+    wire::{self, FIN, Frame, TEXT, frame, read_frame, write},
     within,
 };
-use tokio::{net::TcpStream, sync::mpsc};
+use tokio::{
+    net::TcpStream,
+    sync::mpsc::{self, UnboundedReceiver},
+};
 use tower_websocket::{
     BoxError, Config, Sender, WebSocket, WebSocketLayer,
+    error::RecvError,
     hub::{Hub, Membership},
 };
 
@@ -22,6 +28,8 @@ struct Peer {
     client: TcpStream,
     sender: Sender,
     membership: Membership,
+    /// The result of the handler's last receive.
+    ends: UnboundedReceiver<Option<RecvError>>,
 }
 
 impl Peer {
@@ -32,15 +40,21 @@ impl Peer {
 
     async fn join_with(hub: &Hub, config: Config, lines: &str) -> Self {
         let (to_test, mut members) = mpsc::unbounded_channel();
+        let (ended, ends) = mpsc::unbounded_channel();
         let room = hub.room("a");
         let handler = move |mut socket: WebSocket| {
-            let (room, to_test) = (room.clone(), to_test.clone());
+            let (room, to_test, ended) = (room.clone(), to_test.clone(), ended.clone());
             async move {
                 let membership = room.join(&socket, ()).await?;
                 to_test.send((socket.sender(), membership)).unwrap();
-                while let Some(message) = socket.recv().await? {
-                    socket.send(message).await?;
-                }
+                let end = loop {
+                    match socket.recv().await {
+                        Ok(Some(message)) => drop(socket.send(message).await),
+                        Ok(None) => break None,
+                        Err(error) => break Some(error),
+                    }
+                };
+                drop(ended.send(end));
                 Ok::<_, BoxError>(())
             }
         };
@@ -53,6 +67,7 @@ impl Peer {
             client,
             sender,
             membership,
+            ends,
         }
     }
 
@@ -65,6 +80,13 @@ impl Peer {
         assert_eq!(frame.first, FIN | TEXT);
         String::from_utf8(frame.payload).unwrap()
     }
+
+    /// The connection sleeps after this, because this task runs only while it does.
+    async fn sleeps(&mut self) {
+        write(&mut self.client, &frame(FIN | TEXT, b"are you there?")).await;
+        assert_eq!(self.text().await, "are you there?");
+        settle().await;
+    }
 }
 
 #[tokio::test]
@@ -76,4 +98,28 @@ async fn the_first_message_of_a_connection_may_be_one_of_a_sender() {
     assert_eq!(peer.text().await, "from a sender");
     peer.membership.send("from a room").unwrap();
     assert_eq!(peer.text().await, "from a room");
+}
+
+/// The system reports a reset once, to the first who writes or reads.
+#[tokio::test]
+async fn a_handler_learns_of_a_reset_that_a_room_has_met_first() {
+    for is_room_first in [false, true] {
+        let hub = Hub::new();
+        let mut peer = Peer::join(&hub, Config::new()).await;
+        peer.sleeps().await;
+        peer.client.set_zero_linger().unwrap();
+        drop(peer.client);
+        if is_room_first {
+            // Its task runs before the runtime asks the system what has happened.
+            peer.membership.send("nobody reads this").unwrap();
+        }
+        let end = within(peer.ends.recv()).await.unwrap();
+        let Some(RecvError::Io(error)) = end else {
+            panic!("{is_room_first}: {end:?}");
+        };
+        let kind = error.kind();
+        assert_eq!(kind, io::ErrorKind::ConnectionReset, "{is_room_first}");
+        let closed = within(peer.sender.closed()).await;
+        assert!(!closed.is_clean());
+    }
 }

@@ -4,7 +4,10 @@
 //! only what is queued. What the stream does not take stays queued, perhaps as the rest of a frame, and the connection
 //! is woken. It takes the queue together with what it has lent, so nothing comes in between.
 
-use std::io::IoSlice;
+use std::{
+    io::{self, IoSlice},
+    mem,
+};
 
 use tokio::net::tcp::OwnedWriteHalf;
 
@@ -18,10 +21,18 @@ use crate::{
 /// The most buffers of one write.
 const SLICES: usize = 8;
 
+/// What a connection has lent.
+#[derive(Debug)]
+pub(in crate::socket) enum Lent {
+    Writer(OwnedWriteHalf),
+    /// A room could not write. The system reports an error once, so the connection would not learn of it.
+    Failed(io::Error),
+}
+
 /// What a connection takes back.
 #[derive(Debug)]
 pub(in crate::socket) struct Back {
-    pub(in crate::socket) writer: Option<OwnedWriteHalf>,
+    pub(in crate::socket) lent: Option<Lent>,
     /// About the bytes of messages that were sent and written, since the connection began.
     pub(in crate::socket) written: u64,
 }
@@ -36,8 +47,8 @@ impl Link {
         let mut state = self.lock();
         let may_lend = state.asleep && state.stage == Stage::Open;
         let rooms = state.rooms.as_mut().filter(|_| may_lend)?;
-        rooms.writer = writer();
-        let is_lent = rooms.writer.is_some();
+        rooms.lent = writer().map(Lent::Writer);
+        let is_lent = rooms.lent.is_some();
         is_lent.then_some(state.traffic.bytes_sent)
     }
 
@@ -48,15 +59,15 @@ impl Link {
         let unwritten = state.unwritten().bytes as u64;
         let written = state.traffic.bytes_sent.saturating_sub(unwritten);
         state.move_outbox_to(output);
-        let writer = state.take_lent();
+        let lent = state.take_lent();
         let unused = state.take_unused_rooms();
         drop(state);
         drop(unused);
-        Back { writer, written }
+        Back { lent, written }
     }
 
     /// Takes back what was lent, because the connection ends.
-    pub(in crate::socket) fn take_lent(&self) -> Option<OwnedWriteHalf> {
+    pub(in crate::socket) fn take_lent(&self) -> Option<Lent> {
         self.lock().take_lent()
     }
 
@@ -83,28 +94,36 @@ impl Link {
 impl State {
     /// Returns whether rooms may write, so that the connection need not be woken.
     pub(super) fn is_lent(&self) -> bool {
-        let rooms = self.rooms.as_ref();
-        self.asleep && rooms.is_some_and(|rooms| rooms.writer.is_some())
+        let lent = self.rooms.as_ref().and_then(|rooms| rooms.lent.as_ref());
+        self.asleep && matches!(lent, Some(Lent::Writer(_)))
     }
 
-    fn take_lent(&mut self) -> Option<OwnedWriteHalf> {
-        self.rooms.as_mut()?.writer.take()
+    fn take_lent(&mut self) -> Option<Lent> {
+        self.rooms.as_mut()?.lent.take()
     }
 
     /// Writes the queue. Returns whether nothing is left to write.
     fn write_queued(&mut self) -> bool {
-        let rooms = self.rooms.as_ref();
-        let Some(writer) = rooms.and_then(|rooms| rooms.writer.as_ref()) else {
+        let lent = self.rooms.as_mut().and_then(|rooms| rooms.lent.as_mut());
+        let Some(lent) = lent else {
             return false;
         };
-        while !self.outbox.is_empty() {
+        while let (Lent::Writer(writer), false) = (&*lent, self.outbox.is_empty()) {
             let mut slices = [IoSlice::new(&[]); SLICES];
             // Without a look at tokio's readiness, which is a cache miss.
             match send(writer.as_ref(), self.outbox.slices(&mut slices)) {
-                Ok(written) if written > 0 => self.outbox.advance(written),
-                // The connection finds errors when it writes.
-                _ => return false,
-            };
+                Ok(0) => return false,
+                Ok(written) => {
+                    self.outbox.advance(written);
+                }
+                Err(error) => {
+                    if let Lent::Writer(writer) = mem::replace(lent, Lent::Failed(error)) {
+                        // Without it the stream is closed as a whole.
+                        writer.forget();
+                    }
+                    return false;
+                }
+            }
         }
         self.outbox.release_memory();
         self.uncompressed().is_empty()

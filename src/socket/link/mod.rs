@@ -41,6 +41,8 @@ use std::{
 };
 
 #[cfg(feature = "hub")]
+pub(in crate::socket) use self::lending::Lent;
+#[cfg(feature = "hub")]
 pub(crate) use self::rooms::{Entered, Offered, Then, Turn};
 pub(in crate::socket) use self::{
     connection::TrySleep,

@@ -7,9 +7,7 @@
 
 use std::{mem, sync::atomic::Ordering, task::Waker};
 
-use tokio::net::tcp::OwnedWriteHalf;
-
-use super::{Link, Stage, State, uncompressed::Shape};
+use super::{Link, Stage, State, lending::Lent, uncompressed::Shape};
 use crate::codec::{Bound, Load, SharedFrames, SharedMessage, Sharing};
 
 /// The share of rooms in the outbox of a connection.
@@ -34,7 +32,7 @@ pub(super) struct Rooms {
     /// The low bits of the number of the last message that a room has queued.
     last: u32,
     /// What writes to the stream, while it is lent.
-    pub(super) writer: Option<OwnedWriteHalf>,
+    pub(super) lent: Option<Lent>,
 }
 
 impl Rooms {
@@ -309,7 +307,7 @@ impl State {
         let (sent, unwritten) = (self.sent(), self.unwritten().messages);
         let is_unused = |rooms: &mut Box<Rooms>| {
             rooms.memberships.len() == 0
-                && rooms.writer.is_none()
+                && rooms.lent.is_none()
                 && rooms.are_written(sent, unwritten)
         };
         self.rooms.take_if(is_unused)
