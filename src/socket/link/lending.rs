@@ -74,17 +74,22 @@ impl Link {
     /// Writes what rooms have queued, or wakes the connection to do so.
     pub(crate) fn write_or_wake(&self) {
         let mut state = self.lock();
-        if !state.is_lent() {
-            // The connection runs, and has the queue or will look for it.
-            return self.wake_connection(state, ());
+        let (mut is_done, mut writer, mut granted) = (false, None, Vec::new());
+        // Otherwise the connection runs, and has the queue or will look for it.
+        if state.is_lent() {
+            is_done = state.write_queued();
+            let bound = self.config.outbox();
+            (writer, granted) = state.make_room(Load::default(), is_done, bound);
+            // The connection checks that the granted waiters send.
+            let waiters = state.waiters.as_ref();
+            is_done &= !waiters.is_some_and(|waiters| waiters.has_granted());
         }
-        let is_all = state.write_queued();
-        let (writer, granted) = state.make_room(Load::default(), is_all, self.config.outbox());
-        match is_all {
-            true => drop(state),
-            false => self.wake_connection(state, ()),
-        }
-        for waker in writer.into_iter().chain(granted) {
+        let connection = match is_done {
+            true => None,
+            false => state.rouse(),
+        };
+        drop(state);
+        for waker in connection.into_iter().chain(writer).chain(granted) {
             // One that panics must not keep the others asleep.
             let _ = catch_panic(|| waker.wake());
         }
@@ -127,5 +132,123 @@ impl State {
         }
         self.outbox.release_memory();
         self.uncompressed().is_empty()
+    }
+}
+
+#[cfg(all(test, not(tower_websocket_loom)))]
+#[expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
+mod tests {
+    use std::{
+        future::Future,
+        pin::pin,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering::Relaxed},
+        },
+        task::{Context, Wake, Waker},
+    };
+
+    use tokio::net::{TcpListener, TcpStream};
+
+    use super::*;
+    use crate::{
+        codec::{Role, SharedMessage},
+        config::Config,
+        socket::{
+            HandshakeInfo,
+            link::{Caller, Offered, Then, TrySleep, Turn},
+        },
+        words::Message,
+    };
+
+    #[derive(Default)]
+    struct Woken(AtomicUsize);
+
+    impl Wake for Woken {
+        fn wake(self: Arc<Self>) {
+            self.0.fetch_add(1, Relaxed);
+        }
+    }
+
+    impl Woken {
+        fn waker(self: &Arc<Self>) -> Waker {
+            Waker::from(Arc::clone(self))
+        }
+
+        fn times(&self) -> usize {
+            self.0.load(Relaxed)
+        }
+    }
+
+    struct Panics;
+
+    impl Wake for Panics {
+        fn wake(self: Arc<Self>) {
+            panic!("as the test wants");
+        }
+    }
+
+    /// A connection in a room that sleeps, has lent its stream, and is woken by `waker`. Its peer reads nothing.
+    async fn sleeping(config: Config, waker: &Waker) -> (Link, TcpStream) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let client = TcpStream::connect(listener.local_addr().unwrap());
+        let (client, server) = tokio::join!(client, listener.accept());
+        let link = Link::new(Role::Server, HandshakeInfo::default(), Arc::new(config));
+        let _ = link.enter_room(1, Waker::noop().clone());
+        let sleep = link.try_sleep(None, &Context::from_waker(waker));
+        assert_eq!(sleep, TrySleep::Asleep);
+        let (_, writer) = server.unwrap().0.into_split();
+        assert!(link.lend(|| Some(writer)).is_some());
+        (link, client.unwrap())
+    }
+
+    fn offer(link: &Link, bytes: usize) -> Then {
+        let message = SharedMessage::new(Message::Binary(vec![7; bytes].into()));
+        match link.offer(&[&message], None, Turn::Live, || Waker::noop().clone()) {
+            Offered::Taken { count: 1, then } => then,
+            offered => panic!("{offered:?}"),
+        }
+    }
+
+    #[test]
+    fn a_lent_stream_needs_no_more_memory_than_measured() {
+        assert!(size_of::<super::super::rooms::Rooms>() <= 48);
+    }
+
+    /// The room that becomes free is granted to the first, which may never ask again.
+    #[tokio::test]
+    async fn the_connection_checks_that_a_sender_uses_the_room_that_it_was_granted() {
+        let [connection, first, second]: [Arc<Woken>; 3] = Default::default();
+        let waker = connection.waker();
+        let (link, _client) = sleeping(Config::new().max_outbox(8, 1000), &waker).await;
+        assert!(matches!(offer(&link, 400), Then::Write));
+        let send = || link.send(Message::Binary(vec![7; 900].into()), Caller::Sender);
+        let (mut first_send, mut second_send) = (pin!(send()), pin!(send()));
+        for (send, woken) in [(&mut first_send, &first), (&mut second_send, &second)] {
+            let poll = send.as_mut().poll(&mut Context::from_waker(&woken.waker()));
+            assert!(poll.is_pending());
+        }
+        link.write_or_wake();
+        assert_eq!((first.times(), second.times()), (1, 0));
+        assert_eq!(connection.times(), 1, "the connection has to check");
+        let _ = link.take_lent();
+        let mut cx = Context::from_waker(&waker);
+        let mut polls = 0..3;
+        while second.times() == 0 && polls.next().is_some() {
+            let _ = link.try_sleep(None, &cx);
+        }
+        assert_eq!(second.times(), 1);
+        assert!(second_send.as_mut().poll(&mut cx).is_ready());
+    }
+
+    #[tokio::test]
+    async fn a_waker_of_a_connection_that_panics_does_not_hurt_the_room() {
+        let waker = Waker::from(Arc::new(Panics));
+        let (link, _client) = sleeping(Config::new(), &waker).await;
+        assert!(matches!(offer(&link, 10), Then::Write));
+        // The connection runs, but has not looked at the rest yet.
+        let lent = link.take_lent();
+        assert!(matches!(lent, Some(Lent::Writer(_))));
+        link.write_or_wake();
     }
 }

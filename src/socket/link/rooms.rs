@@ -290,12 +290,7 @@ impl Link {
             let then = Then::Write;
             return Offered::Taken { count, then };
         }
-        state.dirty = true;
-        let connection = match mem::take(&mut state.asleep) {
-            true => state.connection.take(),
-            false => None,
-        };
-        let then = connection.map_or(Then::Nothing, Then::Wake);
+        let then = state.rouse().map_or(Then::Nothing, Then::Wake);
         Offered::Taken { count, then }
     }
 }
