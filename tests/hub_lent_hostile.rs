@@ -6,21 +6,28 @@
 
 mod support;
 
-use std::io;
+use std::{
+    io, str,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering::SeqCst},
+    },
+};
 
 use support::{
     settle, tcp,
-    wire::{self, FIN, Frame, TEXT, frame, read_frame, write},
+    wire::{self, CLOSE, FIN, Frame, PING, PONG, TEXT, frame, read_frame, write},
     within,
 };
 use tokio::{
     net::TcpStream,
     sync::mpsc::{self, UnboundedReceiver},
+    task::{JoinSet, yield_now},
 };
 use tower_websocket::{
-    BoxError, Config, Sender, WebSocket, WebSocketLayer,
+    BoxError, CloseCode, Config, Sender, WebSocket, WebSocketLayer,
     error::RecvError,
-    hub::{Hub, Membership},
+    hub::{Hub, HubConfig, Membership, RoomConfig},
 };
 
 /// A connection in the room `a`, and its peer.
@@ -122,4 +129,299 @@ async fn a_handler_learns_of_a_reset_that_a_room_has_met_first() {
         let closed = within(peer.sender.closed()).await;
         assert!(!closed.is_clean());
     }
+}
+
+/// A payload that shows where it was cut: its number, again and again.
+fn numbered(number: usize, words: usize) -> String {
+    format!("{number:07} ").repeat(words)
+}
+
+fn number_of(payload: &[u8]) -> usize {
+    let text = str::from_utf8(payload).unwrap();
+    let number = &text[..8];
+    assert_eq!(number.repeat(text.len() / 8), text);
+    number.trim().parse().unwrap()
+}
+
+/// Sends numbered messages until the peer's system takes no more. Returns their number.
+async fn fill(peer: &Peer, words: usize) -> usize {
+    for number in 0..10_000 {
+        peer.membership.send(numbered(number, words)).unwrap();
+        settle().await;
+        if peer.sender.buffered().messages > 0 {
+            return number + 1;
+        }
+    }
+    panic!("the peer's system takes everything");
+}
+
+#[tokio::test]
+async fn nothing_comes_between_the_parts_of_a_frame() {
+    // Small and large payloads are queued in different ways.
+    for words in [400, 7000] {
+        let hub = Hub::new();
+        let mut peer = Peer::join(&hub, Config::new()).await;
+        peer.sleeps().await;
+        let mut count = fill(&peer, words).await;
+        // The peer reads nothing, but writes.
+        write(&mut peer.client, &frame(FIN | PING, b"ping")).await;
+        write(&mut peer.client, &frame(FIN | TEXT, b"answer this")).await;
+        peer.sender.try_send("from a sender").unwrap();
+        peer.membership.send(numbered(count, 1)).unwrap();
+        settle().await;
+        peer.sender.try_send("from a sender").unwrap();
+        count += 1;
+        let (mut numbers, mut pongs, mut answers, mut others) = (0, 0, 0, 0);
+        while numbers < count || pongs < 1 || answers < 1 || others < 2 {
+            let got = peer.frame().await;
+            match (got.first, &*got.payload) {
+                (first, payload) if first == FIN | PONG => {
+                    assert_eq!(payload, b"ping");
+                    pongs += 1;
+                }
+                (_, b"answer this") => answers += 1,
+                (_, b"from a sender") => {
+                    let before = count - 1 + others;
+                    assert_eq!(numbers, before, "a message of a sender is at its place");
+                    others += 1;
+                }
+                (_, payload) => {
+                    assert_eq!(number_of(payload), numbers);
+                    numbers += 1;
+                }
+            }
+        }
+        assert_eq!(peer.sender.buffered().messages, 0);
+        peer.sleeps().await;
+        peer.membership.send("it goes on").unwrap();
+        assert_eq!(peer.text().await, "it goes on");
+    }
+}
+
+#[tokio::test]
+async fn a_close_comes_behind_the_rest_of_a_frame() {
+    let hub = Hub::new();
+    let mut peer = Peer::join(&hub, Config::new()).await;
+    peer.sleeps().await;
+    let count = fill(&peer, 7000).await;
+    peer.sender.close(CloseCode::NORMAL, "").unwrap();
+    peer.membership.send("too late").unwrap();
+    let mut next = 0;
+    let end = loop {
+        let got = peer.frame().await;
+        if got.first == FIN | CLOSE {
+            break got.close_code();
+        }
+        assert_eq!(number_of(&got.payload), next);
+        next += 1;
+    };
+    assert_eq!((next, end), (count, Some(1000)));
+    write(&mut peer.client, &wire::close(1000, "")).await;
+    assert!(within(peer.sender.closed()).await.is_clean());
+    assert_eq!(hub.rooms(), []);
+}
+
+/// A closing that comes from elsewhere while a delivery has queued a message, and before it is written.
+#[tokio::test]
+async fn a_message_that_was_sent_just_before_a_close_is_written() {
+    let hub = Hub::new();
+    let mut peer = Peer::join(&hub, Config::new()).await;
+    peer.sleeps().await;
+    peer.membership.send("before").unwrap();
+    yield_now().await;
+    peer.sender.close(CloseCode::NORMAL, "").unwrap();
+    assert_eq!(peer.text().await, "before");
+    assert_eq!(peer.frame().await.close_code(), Some(1000));
+}
+
+#[tokio::test]
+async fn members_leave_and_come_back_while_their_stream_is_lent() {
+    let hub = Hub::new();
+    let mut peer = Peer::join(&hub, Config::new()).await;
+    for turn in 0..20 {
+        peer.sleeps().await;
+        let other = hub.room("b").join(&peer.sender, ()).await.unwrap();
+        other.send(format!("b {turn}")).unwrap();
+        assert_eq!(peer.text().await, format!("b {turn}"));
+        other.send(format!("last of b {turn}")).unwrap();
+        settle().await;
+        other.leave();
+        if turn % 2 == 0 {
+            // Now it is in no room, and still sleeps.
+            let left = hub.room("a").remove(peer.membership.id());
+            assert!(left);
+        }
+        peer.sender.try_send("between").unwrap();
+        assert_eq!(peer.text().await, format!("last of b {turn}"));
+        assert_eq!(peer.text().await, "between");
+        if turn % 2 == 0 {
+            peer.membership = hub.room("a").join(&peer.sender, ()).await.unwrap();
+        }
+        peer.membership.send("again").unwrap();
+        assert_eq!(peer.text().await, "again");
+        assert_eq!(peer.sender.buffered().messages, 0);
+    }
+}
+
+/// The peer of a runtime that ends sees the end of its stream, although the socket and its membership are kept.
+#[test]
+fn a_runtime_that_ends_closes_a_stream_that_is_lent() {
+    let hub = Hub::new();
+    let own = runtime();
+    let other = runtime();
+    let Peer {
+        client,
+        sender,
+        membership,
+        ..
+    } = own.block_on(async {
+        let mut peer = Peer::join(&hub, Config::new()).await;
+        peer.sleeps().await;
+        peer
+    });
+    let client = client.into_std().unwrap();
+    drop(own);
+    other.block_on(async {
+        let mut client = TcpStream::from_std(client).unwrap();
+        drop(membership.send("nobody writes this"));
+        assert_eq!(within(read_frame(&mut client)).await, None);
+        assert_eq!(hub.rooms(), []);
+        assert!(sender.try_send("closed").is_err());
+    });
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    let mut builder = tokio::runtime::Builder::new_current_thread();
+    builder.enable_all().build().unwrap()
+}
+
+/// The members are on one runtime, and who sends is on another.
+#[test]
+fn a_room_writes_to_a_stream_of_a_runtime_that_stands_still() {
+    let hub = Hub::new();
+    let (own, other) = (runtime(), runtime());
+    // A room delivers on the runtime of its first member, so this one is first.
+    let _first = other.block_on(Peer::join(&hub, Config::new()));
+    let mut peer = own.block_on(async {
+        let mut peer = Peer::join(&hub, Config::new()).await;
+        peer.sleeps().await;
+        peer
+    });
+    other.block_on(async {
+        peer.membership.send("without its own runtime").unwrap();
+        settle().await;
+    });
+    assert_eq!(peer.sender.buffered().messages, 0);
+    own.block_on(async {
+        assert_eq!(peer.text().await, "without its own runtime");
+    });
+}
+
+/// All that may write at the same time: rooms, senders, the handler and pongs, while the peer reads late.
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn everybody_writes_at_once_and_nothing_is_lost_or_cut() {
+    const PEERS: usize = 6;
+    const MESSAGES: usize = 400;
+    // The number of messages that a peer may not have read yet. With many of them, streams take only parts of frames, and
+    // members fall behind.
+    for (ahead, words) in [
+        (8, [1, 1, 1, 2, 1, 2, 1]),
+        (24, [1, 1, 3, 600, 1, 2, 4000]),
+        (MESSAGES, [1, 7500, 3, 600, 1, 500, 8000]),
+    ] {
+        let config = HubConfig::new().rooms(|_| RoomConfig::new().max_backlog(1024, 32 << 20));
+        let hub: Hub = Hub::with(config);
+        let progress: Arc<[AtomicUsize; PEERS]> = Arc::default();
+        let mut tasks = JoinSet::new();
+        for place in 0..PEERS {
+            let peer = Peer::join(&hub, Config::new().max_outbox(64, 64 * 1024)).await;
+            let progress = Arc::clone(&progress);
+            tasks.spawn(async move { exchange(peer, place, &*progress, MESSAGES).await });
+        }
+        for number in 0..MESSAGES {
+            let slowest = || progress.iter().map(|read| read.load(SeqCst)).min();
+            while slowest().is_some_and(|read| number > read + ahead) {
+                yield_now().await;
+            }
+            let text = numbered(number, words[number % words.len()]);
+            hub.room("a").send(text).unwrap();
+            if number % 5 == 0 {
+                yield_now().await;
+            }
+        }
+        while let Some(done) = within(tasks.join_next()).await {
+            done.unwrap();
+        }
+        assert_eq!(hub.counts().lost, 0);
+        assert_eq!(hub.rooms(), []);
+    }
+}
+
+/// Reads the room's messages, the answers to own texts and pings, and the messages of a sender, each in order.
+async fn exchange(peer: Peer, place: usize, progress: &[AtomicUsize], messages: usize) {
+    let Peer {
+        client,
+        sender,
+        membership: _membership,
+        ends: _ends,
+    } = peer;
+    let (mut reader, mut writer) = client.into_split();
+    let sending = sender.clone();
+    let sends = tokio::spawn(async move {
+        for number in 0..messages {
+            sending.send(format!("sender {number}")).await.unwrap();
+            if number % 3 == 0 {
+                yield_now().await;
+            }
+        }
+    });
+    let writes = tokio::spawn(async move {
+        for number in 0..messages {
+            let text = format!("text {number}");
+            write(&mut writer, &frame(FIN | TEXT, text.as_bytes())).await;
+            if number % 40 == 0 {
+                let ping = format!("ping {number}");
+                write(&mut writer, &frame(FIN | PING, ping.as_bytes())).await;
+            }
+            if number % 2 == 0 {
+                yield_now().await;
+            }
+        }
+        writer
+    });
+    let (mut room, mut texts, mut pongs, mut own) = (0, 0, 0, 0);
+    while room < messages || texts < messages || pongs * 40 < messages || own < messages {
+        let got = within(read_frame(&mut reader)).await.unwrap();
+        let text = str::from_utf8(&got.payload).unwrap();
+        let (kind, number) = text.split_once(' ').unwrap();
+        let number = number.trim();
+        let (expected, counted) = match kind {
+            "sender" => (own, &mut own),
+            "text" => (texts, &mut texts),
+            "ping" => {
+                assert_eq!(got.first, FIN | PONG);
+                (pongs * 40, &mut pongs)
+            }
+            _ => {
+                assert_eq!(number_of(&got.payload), room);
+                room += 1;
+                progress[place].store(room, SeqCst);
+                if room % 50 == place {
+                    for _ in 0..200 {
+                        yield_now().await;
+                    }
+                }
+                continue;
+            }
+        };
+        assert_eq!(number.parse::<usize>().unwrap(), expected, "{kind}");
+        *counted += 1;
+    }
+    sends.await.unwrap();
+    let mut writer = writes.await.unwrap();
+    sender.close(CloseCode::NORMAL, "").unwrap();
+    let last = within(read_frame(&mut reader)).await.unwrap();
+    assert_eq!(last.close_code(), Some(1000));
+    write(&mut writer, &wire::close(1000, "")).await;
+    assert!(within(sender.closed()).await.is_clean());
 }
