@@ -7,13 +7,16 @@
 mod support;
 
 use std::{
-    io, str,
+    io,
+    net::SocketAddr,
+    str,
     sync::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
 };
 
+use bytes::Bytes;
 use support::{
     settle, tcp,
     wire::{self, CLOSE, FIN, Frame, PING, PONG, TEXT, frame, read_frame, write},
@@ -27,26 +30,20 @@ use tokio::{
 use tower_websocket::{
     BoxError, CloseCode, Config, Sender, WebSocket, WebSocketLayer,
     error::RecvError,
-    hub::{Hub, HubConfig, Membership, RoomConfig},
+    hub::{Hub, HubConfig, Membership, Room, RoomConfig},
 };
 
-/// A connection in the room `a`, and its peer.
-struct Peer {
-    client: TcpStream,
-    sender: Sender,
-    membership: Membership,
-    /// The result of the handler's last receive.
+/// Its handler joins the room `a`, then sends messages back until the end.
+struct Server {
+    address: SocketAddr,
+    members: UnboundedReceiver<(Sender, Membership)>,
+    /// The results of the handlers' last receives.
     ends: UnboundedReceiver<Option<RecvError>>,
 }
 
-impl Peer {
-    /// The handler joins the room, then sends texts back until the end.
-    async fn join(hub: &Hub, config: Config) -> Self {
-        Self::join_with(hub, config, "").await
-    }
-
-    async fn join_with(hub: &Hub, config: Config, lines: &str) -> Self {
-        let (to_test, mut members) = mpsc::unbounded_channel();
+impl Server {
+    async fn new(hub: &Hub, config: Config) -> Self {
+        let (to_test, members) = mpsc::unbounded_channel();
         let (ended, ends) = mpsc::unbounded_channel();
         let room = hub.room("a");
         let handler = move |mut socket: WebSocket| {
@@ -66,15 +63,37 @@ impl Peer {
             }
         };
         let layer = WebSocketLayer::new(handler).config(config.without_keepalive());
-        let address = tcp::serve(layer.into_service()).await;
-        let mut client = TcpStream::connect(address).await.unwrap();
-        let _ = wire::upgrade(&mut client, &wire::handshake_with("/", lines)).await;
-        let (sender, membership) = within(members.recv()).await.unwrap();
+        Self {
+            address: tcp::serve(layer.into_service()).await,
+            members,
+            ends,
+        }
+    }
+
+    async fn member(&mut self) -> (Sender, Membership) {
+        within(self.members.recv()).await.unwrap()
+    }
+}
+
+/// A connection in the room, and its peer.
+struct Peer {
+    client: TcpStream,
+    sender: Sender,
+    membership: Membership,
+    /// The result of the handler's last receive.
+    ends: UnboundedReceiver<Option<RecvError>>,
+}
+
+impl Peer {
+    async fn join(hub: &Hub, config: Config) -> Self {
+        let mut server = Server::new(hub, config).await;
+        let client = wire::open(server.address, "/").await;
+        let (sender, membership) = server.member().await;
         Self {
             client,
             sender,
             membership,
-            ends,
+            ends: server.ends,
         }
     }
 
@@ -315,6 +334,93 @@ fn a_room_writes_to_a_stream_of_a_runtime_that_stands_still() {
     own.block_on(async {
         assert_eq!(peer.text().await, "without its own runtime");
     });
+}
+
+/// A payload that uses the connection and the room when it is dropped.
+struct UsesAll(Sender, Room);
+
+impl AsRef<[u8]> for UsesAll {
+    fn as_ref(&self) -> &[u8] {
+        &[7; 8192]
+    }
+}
+
+impl Drop for UsesAll {
+    fn drop(&mut self) {
+        let _ = self.0.buffered();
+        drop(self.0.try_send("a payload was dropped"));
+        drop(self.1.send("a payload was dropped"));
+    }
+}
+
+/// It would deadlock if it were dropped under the lock of its connection.
+#[tokio::test]
+async fn a_payload_that_a_room_writes_may_use_its_connection_when_it_is_dropped() {
+    let hub = Hub::new();
+    let mut peer = Peer::join(&hub, Config::new()).await;
+    for _ in 0..20 {
+        peer.sleeps().await;
+        let payload = UsesAll(peer.sender.clone(), hub.room("a"));
+        peer.membership.send(Bytes::from_owner(payload)).unwrap();
+        let mut dropped = 0;
+        let mut payloads = 0;
+        while dropped < 2 || payloads < 1 {
+            match peer.frame().await.payload.len() {
+                8192 => payloads += 1,
+                _ => dropped += 1,
+            }
+        }
+    }
+}
+
+/// Messages that the connection compresses itself are not written by the room, and others do not overtake them.
+#[cfg(all(feature = "client", feature = "deflate"))]
+#[tokio::test]
+async fn compressed_messages_stay_in_order() {
+    use tower_websocket::{
+        Deflate,
+        client::{Handshake, connect_with},
+    };
+
+    let own = Deflate::new().min_size(100);
+    for deflate in [own, own.send_context_takeover()] {
+        let hub = Hub::new();
+        let mut server = Server::new(&hub, Config::new().deflate(deflate)).await;
+        let stream = TcpStream::connect(server.address).await.unwrap();
+        let config = Config::new().deflate(deflate.receive_context_takeover());
+        let handshake = Handshake::new("ws://localhost/").unwrap().config(config);
+        let (mut client, response) = within(connect_with(handshake, stream)).await.unwrap();
+        let extensions = response.headers().get("sec-websocket-extensions");
+        assert!(extensions.is_some());
+        let (sender, member) = server.member().await;
+        let (mut rooms, mut senders, mut seen) = (0, 0, [0; 2]);
+        for turn in 0..200 {
+            settle().await;
+            let words = [1, 1, 40, 1, 700, 8000, 2][turn % 7];
+            for step in 0..turn % 5 + 1 {
+                if (turn + step) % 3 == 0 {
+                    sender.try_send(format!("sender {senders:07}")).unwrap();
+                    senders += 1;
+                } else {
+                    member.send(numbered(rooms, words)).unwrap();
+                    rooms += 1;
+                }
+                if turn % 2 == 0 {
+                    settle().await;
+                }
+            }
+            while seen != [rooms, senders] {
+                let message = within(client.recv()).await.unwrap().unwrap();
+                let (of, number) = match message.as_text().unwrap().strip_prefix("sender ") {
+                    Some(number) => (1, number.parse().unwrap()),
+                    None => (0, number_of(message.as_bytes())),
+                };
+                assert_eq!(number, seen[of]);
+                seen[of] += 1;
+            }
+        }
+        assert_eq!(sender.buffered().messages, 0);
+    }
 }
 
 /// All that may write at the same time: rooms, senders, the handler and pongs, while the peer reads late.
