@@ -14,6 +14,7 @@ use std::{
         Arc,
         atomic::{AtomicUsize, Ordering::SeqCst},
     },
+    time::Duration,
 };
 
 use bytes::Bytes;
@@ -26,6 +27,7 @@ use tokio::{
     net::TcpStream,
     sync::mpsc::{self, UnboundedReceiver},
     task::{JoinSet, yield_now},
+    time::{Instant, sleep, timeout},
 };
 use tower_websocket::{
     BoxError, CloseCode, Config, Sender, WebSocket, WebSocketLayer,
@@ -62,7 +64,7 @@ impl Server {
                 Ok::<_, BoxError>(())
             }
         };
-        let layer = WebSocketLayer::new(handler).config(config.without_keepalive());
+        let layer = WebSocketLayer::new(handler).config(config);
         Self {
             address: tcp::serve(layer.into_service()).await,
             members,
@@ -86,7 +88,7 @@ struct Peer {
 
 impl Peer {
     async fn join(hub: &Hub, config: Config) -> Self {
-        let mut server = Server::new(hub, config).await;
+        let mut server = Server::new(hub, config.without_keepalive()).await;
         let client = wire::open(server.address, "/").await;
         let (sender, membership) = server.member().await;
         Self {
@@ -334,6 +336,37 @@ fn a_room_writes_to_a_stream_of_a_runtime_that_stands_still() {
     own.block_on(async {
         assert_eq!(peer.text().await, "without its own runtime");
     });
+}
+
+/// What rooms write is no sign of life of the peer, and does not put off the ping.
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_answers_no_ping_is_given_up_although_rooms_write() {
+    let second = Duration::from_secs(1);
+    let hub = Hub::new();
+    let config = Config::new().keepalive(30 * second, 10 * second);
+    let mut server = Server::new(&hub, config).await;
+    let mut client = wire::open(server.address, "/").await;
+    let (sender, member) = server.member().await;
+    let start = Instant::now();
+    let reads = tokio::spawn(async move {
+        let mut pings = Vec::new();
+        while let Some(frame) = read_frame(&mut client).await {
+            if frame.first == FIN | PING {
+                pings.push(start.elapsed().as_secs());
+            }
+        }
+        pings
+    });
+    for _ in 0..60 {
+        drop(member.send(numbered(1, 10)));
+        sleep(second).await;
+    }
+    let closed = timeout(second, sender.closed()).await.unwrap();
+    assert!(!closed.is_clean());
+    let end = server.ends.recv().await.unwrap();
+    assert!(matches!(end, Some(RecvError::Unresponsive)), "{end:?}");
+    assert_eq!(reads.await.unwrap(), [30]);
+    assert_eq!(hub.rooms(), []);
 }
 
 /// A payload that uses the connection and the room when it is dropped.

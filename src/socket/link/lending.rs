@@ -108,6 +108,9 @@ impl State {
     }
 
     /// Writes the queue. Returns whether nothing is left to write.
+    ///
+    /// Payloads may be code of the user, but none is dropped here: all that is queued while the connection sleeps and
+    /// has lent its stream comes from rooms, whose tasks keep their entries until they have called this.
     fn write_queued(&mut self) -> bool {
         let lent = self.rooms.as_mut().and_then(|rooms| rooms.lent.as_mut());
         let Some(lent) = lent else {
@@ -148,7 +151,10 @@ mod tests {
         task::{Context, Wake, Waker},
     };
 
-    use tokio::net::{TcpListener, TcpStream};
+    use tokio::{
+        io::AsyncReadExt,
+        net::{TcpListener, TcpStream},
+    };
 
     use super::*;
     use crate::{
@@ -239,6 +245,34 @@ mod tests {
         }
         assert_eq!(second.times(), 1);
         assert!(second_send.as_mut().poll(&mut cx).is_ready());
+    }
+
+    #[tokio::test]
+    async fn a_flush_is_complete_when_the_room_has_written() {
+        let [connection, holder]: [Arc<Woken>; 2] = Default::default();
+        let (link, mut client) = sleeping(Config::new(), &connection.waker()).await;
+        let mut read = [0; 12];
+        for times in 1..4 {
+            assert!(matches!(offer(&link, 10), Then::Write));
+            assert_eq!(
+                link.buffered(),
+                Load {
+                    messages: 1,
+                    bytes: 12
+                }
+            );
+            let waker = holder.waker();
+            let mut cx = Context::from_waker(&waker);
+            assert!(link.poll_flushed(&mut cx).is_pending());
+            link.write_or_wake();
+            assert_eq!((holder.times(), connection.times()), (times, 0));
+            assert_eq!(link.buffered(), Load::default());
+            assert!(link.poll_flushed(&mut cx).is_ready());
+            client.read_exact(&mut read).await.unwrap();
+            assert_eq!(read[..3], [0x82, 10, 7]);
+        }
+        assert_eq!(link.traffic().messages_sent, 3);
+        assert_eq!(link.traffic().bytes_sent, 30);
     }
 
     #[tokio::test]
