@@ -219,6 +219,24 @@ async fn nothing_comes_between_the_parts_of_a_frame() {
     }
 }
 
+/// Nothing else wakes the connection: no input, no sender and no ping.
+#[tokio::test]
+async fn the_rest_of_a_frame_is_written_when_the_peer_reads() {
+    for words in [400, 7000] {
+        let hub = Hub::new();
+        let mut peer = Peer::join(&hub, Config::new()).await;
+        for _ in 0..3 {
+            peer.sleeps().await;
+            let count = fill(&peer, words).await;
+            for number in 0..count {
+                assert_eq!(number_of(&peer.frame().await.payload), number);
+            }
+            settle().await;
+            assert_eq!(peer.sender.buffered().messages, 0);
+        }
+    }
+}
+
 #[tokio::test]
 async fn a_close_comes_behind_the_rest_of_a_frame() {
     let hub = Hub::new();
