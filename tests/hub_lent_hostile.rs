@@ -359,11 +359,24 @@ fn a_room_writes_to_a_stream_of_a_runtime_that_stands_still() {
 /// What rooms write is no sign of life of the peer, and does not put off the ping.
 #[tokio::test(start_paused = true)]
 async fn a_peer_that_answers_no_ping_is_given_up_although_rooms_write() {
+    assert_given_up(Config::new(), 10).await;
+}
+
+/// The time for a pong depends on the bytes that were written, not on those before the compression.
+#[cfg(feature = "deflate")]
+#[tokio::test(start_paused = true)]
+async fn a_peer_that_gets_compressed_messages_is_given_up_in_time() {
+    assert_given_up(Config::new().deflate(tower_websocket::Deflate::new()), 4000).await;
+}
+
+/// Asserts that the peer is given up 10 seconds after the first ping, while it gets a message each second.
+async fn assert_given_up(config: Config, words: usize) {
     let second = Duration::from_secs(1);
     let hub = Hub::new();
-    let config = Config::new().keepalive(30 * second, 10 * second);
-    let mut server = Server::new(&hub, config).await;
-    let mut client = wire::open(server.address, "/").await;
+    let mut server = Server::new(&hub, config.keepalive(30 * second, 10 * second)).await;
+    let mut client = TcpStream::connect(server.address).await.unwrap();
+    let extensions = "Sec-WebSocket-Extensions: permessage-deflate\r\n";
+    let _ = wire::upgrade(&mut client, &wire::handshake_with("/", extensions)).await;
     let (sender, member) = server.member().await;
     let start = Instant::now();
     let reads = tokio::spawn(async move {
@@ -376,7 +389,7 @@ async fn a_peer_that_answers_no_ping_is_given_up_although_rooms_write() {
         pings
     });
     for _ in 0..60 {
-        drop(member.send(numbered(1, 10)));
+        drop(member.send(numbered(1, words)));
         sleep(second).await;
     }
     let closed = timeout(second, sender.closed()).await.unwrap();

@@ -49,7 +49,7 @@ impl Link {
         let rooms = state.rooms.as_mut().filter(|_| may_lend)?;
         rooms.lent = writer().map(Lent::Writer);
         let is_lent = rooms.lent.is_some();
-        is_lent.then_some(state.traffic.bytes_sent)
+        is_lent.then(|| state.bytes_for_writing())
     }
 
     /// Takes back what was lent, and moves the queued frames to `output`, which is empty.
@@ -57,7 +57,7 @@ impl Link {
         let mut state = self.lock();
         // The queue counts the heads of frames, too, so it may have more bytes than were sent in messages.
         let unwritten = state.unwritten().bytes as u64;
-        let written = state.traffic.bytes_sent.saturating_sub(unwritten);
+        let written = state.bytes_for_writing().saturating_sub(unwritten);
         state.move_outbox_to(output);
         let lent = state.take_lent();
         let unused = state.take_unused_rooms();
@@ -101,6 +101,13 @@ impl State {
     pub(super) fn is_lent(&self) -> bool {
         let lent = self.rooms.as_ref().and_then(|rooms| rooms.lent.as_ref());
         self.asleep && matches!(lent, Some(Lent::Writer(_)))
+    }
+
+    /// Returns the bytes of messages that were sent, as compressed by rooms.
+    fn bytes_for_writing(&self) -> u64 {
+        let uncompressed = self.uncompressed.as_ref();
+        let saved = uncompressed.map_or(0, |uncompressed| uncompressed.saved);
+        self.traffic.bytes_sent - saved
     }
 
     fn take_lent(&mut self) -> Option<Lent> {

@@ -340,6 +340,9 @@ impl State {
         self.traffic.bytes_sent += shared.len() as u64;
         let message = shared.message();
         if let Some(uncompressed) = &mut self.uncompressed {
+            if let Shape::Shared(payload) = shape {
+                uncompressed.saved += shared.len().saturating_sub(payload.len()) as u64;
+            }
             let is_queued = match shape {
                 Shape::Shared(payload) => uncompressed.push_compressed(message.is_text(), payload),
                 Shape::Plain => uncompressed.push(&mut message.clone(), false),
