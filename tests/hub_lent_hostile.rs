@@ -4,118 +4,31 @@
 #![cfg(feature = "hub")]
 #![expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 
+#[path = "hub_lent_hostile/peer.rs"]
+mod peer;
 mod support;
+#[path = "hub_lent_hostile/threads.rs"]
+mod threads;
 
-use std::{
-    io,
-    net::SocketAddr,
-    str,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering::SeqCst},
-    },
-    time::Duration,
-};
+use std::{io, time::Duration};
 
 use bytes::Bytes;
+use peer::{Peer, Server, fill, number_of, numbered};
 use support::{
-    settle, tcp,
-    wire::{self, CLOSE, FIN, Frame, PING, PONG, TEXT, frame, read_frame, write},
+    settle,
+    wire::{self, CLOSE, FIN, PING, PONG, TEXT, frame, read_frame, write},
     within,
 };
 use tokio::{
     net::TcpStream,
-    sync::mpsc::{self, UnboundedReceiver},
-    task::{JoinSet, yield_now},
+    task::yield_now,
     time::{Instant, sleep, timeout},
 };
 use tower_websocket::{
-    BoxError, CloseCode, Config, Sender, WebSocket, WebSocketLayer,
+    CloseCode, Config, Sender,
     error::RecvError,
-    hub::{Hub, HubConfig, Membership, Room, RoomConfig},
+    hub::{Hub, Room},
 };
-
-/// Its handler joins the room `a`, then sends messages back until the end.
-struct Server {
-    address: SocketAddr,
-    members: UnboundedReceiver<(Sender, Membership)>,
-    /// The results of the handlers' last receives.
-    ends: UnboundedReceiver<Option<RecvError>>,
-}
-
-impl Server {
-    async fn new(hub: &Hub, config: Config) -> Self {
-        let (to_test, members) = mpsc::unbounded_channel();
-        let (ended, ends) = mpsc::unbounded_channel();
-        let room = hub.room("a");
-        let handler = move |mut socket: WebSocket| {
-            let (room, to_test, ended) = (room.clone(), to_test.clone(), ended.clone());
-            async move {
-                let membership = room.join(&socket, ()).await?;
-                to_test.send((socket.sender(), membership)).unwrap();
-                let end = loop {
-                    match socket.recv().await {
-                        Ok(Some(message)) => drop(socket.send(message).await),
-                        Ok(None) => break None,
-                        Err(error) => break Some(error),
-                    }
-                };
-                drop(ended.send(end));
-                Ok::<_, BoxError>(())
-            }
-        };
-        let layer = WebSocketLayer::new(handler).config(config);
-        Self {
-            address: tcp::serve(layer.into_service()).await,
-            members,
-            ends,
-        }
-    }
-
-    async fn member(&mut self) -> (Sender, Membership) {
-        within(self.members.recv()).await.unwrap()
-    }
-}
-
-/// A connection in the room, and its peer.
-struct Peer {
-    client: TcpStream,
-    sender: Sender,
-    membership: Membership,
-    /// The result of the handler's last receive.
-    ends: UnboundedReceiver<Option<RecvError>>,
-}
-
-impl Peer {
-    async fn join(hub: &Hub, config: Config) -> Self {
-        let mut server = Server::new(hub, config.without_keepalive()).await;
-        let client = wire::open(server.address, "/").await;
-        let (sender, membership) = server.member().await;
-        Self {
-            client,
-            sender,
-            membership,
-            ends: server.ends,
-        }
-    }
-
-    async fn frame(&mut self) -> Frame {
-        within(read_frame(&mut self.client)).await.unwrap()
-    }
-
-    async fn text(&mut self) -> String {
-        let frame = self.frame().await;
-        assert_eq!(frame.first, FIN | TEXT);
-        String::from_utf8(frame.payload).unwrap()
-    }
-
-    /// The connection sleeps after this, because this task runs only while it does.
-    async fn sleeps(&mut self) {
-        write(&mut self.client, &frame(FIN | TEXT, b"are you there?")).await;
-        assert_eq!(self.text().await, "are you there?");
-        settle().await;
-    }
-}
 
 #[tokio::test]
 async fn the_first_message_of_a_connection_may_be_one_of_a_sender() {
@@ -150,30 +63,6 @@ async fn a_handler_learns_of_a_reset_that_a_room_has_met_first() {
         let closed = within(peer.sender.closed()).await;
         assert!(!closed.is_clean());
     }
-}
-
-/// A payload that shows where it was cut: its number, again and again.
-fn numbered(number: usize, words: usize) -> String {
-    format!("{number:07} ").repeat(words)
-}
-
-fn number_of(payload: &[u8]) -> usize {
-    let text = str::from_utf8(payload).unwrap();
-    let number = &text[..8];
-    assert_eq!(number.repeat(text.len() / 8), text);
-    number.trim().parse().unwrap()
-}
-
-/// Sends numbered messages until the peer's system takes no more. Returns their number.
-async fn fill(peer: &Peer, words: usize) -> usize {
-    for number in 0..10_000 {
-        peer.membership.send(numbered(number, words)).unwrap();
-        settle().await;
-        if peer.sender.buffered().messages > 0 {
-            return number + 1;
-        }
-    }
-    panic!("the peer's system takes everything");
 }
 
 #[tokio::test]
@@ -485,113 +374,4 @@ async fn compressed_messages_stay_in_order() {
         }
         assert_eq!(sender.buffered().messages, 0);
     }
-}
-
-/// All that may write at the same time: rooms, senders, the handler and pongs, while the peer reads late.
-#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
-async fn everybody_writes_at_once_and_nothing_is_lost_or_cut() {
-    const PEERS: usize = 6;
-    const MESSAGES: usize = 400;
-    // The number of messages that a peer may not have read yet. With many of them, streams take only parts of frames, and
-    // members fall behind.
-    for (ahead, words) in [
-        (8, [1, 1, 1, 2, 1, 2, 1]),
-        (24, [1, 1, 3, 600, 1, 2, 4000]),
-        (MESSAGES, [1, 7500, 3, 600, 1, 500, 8000]),
-    ] {
-        let config = HubConfig::new().rooms(|_| RoomConfig::new().max_backlog(1024, 32 << 20));
-        let hub: Hub = Hub::with(config);
-        let progress: Arc<[AtomicUsize; PEERS]> = Arc::default();
-        let mut tasks = JoinSet::new();
-        for place in 0..PEERS {
-            let peer = Peer::join(&hub, Config::new().max_outbox(64, 64 * 1024)).await;
-            let progress = Arc::clone(&progress);
-            tasks.spawn(async move { exchange(peer, place, &*progress, MESSAGES).await });
-        }
-        for number in 0..MESSAGES {
-            let slowest = || progress.iter().map(|read| read.load(SeqCst)).min();
-            while slowest().is_some_and(|read| number > read + ahead) {
-                yield_now().await;
-            }
-            let text = numbered(number, words[number % words.len()]);
-            hub.room("a").send(text).unwrap();
-            if number % 5 == 0 {
-                yield_now().await;
-            }
-        }
-        while let Some(done) = within(tasks.join_next()).await {
-            done.unwrap();
-        }
-        assert_eq!(hub.counts().lost, 0);
-        assert_eq!(hub.rooms(), []);
-    }
-}
-
-/// Reads the room's messages, the answers to own texts and pings, and the messages of a sender, each in order.
-async fn exchange(peer: Peer, place: usize, progress: &[AtomicUsize], messages: usize) {
-    let Peer {
-        client,
-        sender,
-        membership: _membership,
-        ends: _ends,
-    } = peer;
-    let (mut reader, mut writer) = client.into_split();
-    let sending = sender.clone();
-    let sends = tokio::spawn(async move {
-        for number in 0..messages {
-            sending.send(format!("sender {number}")).await.unwrap();
-            if number % 3 == 0 {
-                yield_now().await;
-            }
-        }
-    });
-    let writes = tokio::spawn(async move {
-        for number in 0..messages {
-            let text = format!("text {number}");
-            write(&mut writer, &frame(FIN | TEXT, text.as_bytes())).await;
-            if number % 40 == 0 {
-                let ping = format!("ping {number}");
-                write(&mut writer, &frame(FIN | PING, ping.as_bytes())).await;
-            }
-            if number % 2 == 0 {
-                yield_now().await;
-            }
-        }
-        writer
-    });
-    let (mut room, mut texts, mut pongs, mut own) = (0, 0, 0, 0);
-    while room < messages || texts < messages || pongs * 40 < messages || own < messages {
-        let got = within(read_frame(&mut reader)).await.unwrap();
-        let text = str::from_utf8(&got.payload).unwrap();
-        let (kind, number) = text.split_once(' ').unwrap();
-        let number = number.trim();
-        let (expected, counted) = match kind {
-            "sender" => (own, &mut own),
-            "text" => (texts, &mut texts),
-            "ping" => {
-                assert_eq!(got.first, FIN | PONG);
-                (pongs * 40, &mut pongs)
-            }
-            _ => {
-                assert_eq!(number_of(&got.payload), room);
-                room += 1;
-                progress[place].store(room, SeqCst);
-                if room % 50 == place {
-                    for _ in 0..200 {
-                        yield_now().await;
-                    }
-                }
-                continue;
-            }
-        };
-        assert_eq!(number.parse::<usize>().unwrap(), expected, "{kind}");
-        *counted += 1;
-    }
-    sends.await.unwrap();
-    let mut writer = writes.await.unwrap();
-    sender.close(CloseCode::NORMAL, "").unwrap();
-    let last = within(read_frame(&mut reader)).await.unwrap();
-    assert_eq!(last.close_code(), Some(1000));
-    write(&mut writer, &wire::close(1000, "")).await;
-    assert!(within(sender.closed()).await.is_clean());
 }
