@@ -73,6 +73,20 @@ impl<IO: Io> Driver<IO> {
         backpressure.is_some_and(|backpressure| backpressure.write_error.is_some())
     }
 
+    /// Records that a room could not write while the connection slept.
+    #[cfg(feature = "hub")]
+    pub(super) fn note_write_error(&mut self, error: io::Error) {
+        self.backpressure().write_error = Some(error);
+    }
+
+    /// Takes the error of a failed write if the end of input on TCP comes from it, and not from a FIN before it.
+    pub(super) fn take_reset(&mut self) -> Option<io::Error> {
+        let is_tcp = self.engine.is_tcp();
+        let backpressure = self.backpressure.as_mut();
+        let backpressure = backpressure.filter(|own| is_tcp && own.ended.is_none())?;
+        backpressure.write_error.take()
+    }
+
     pub(super) fn take_write_error(&mut self) -> Option<io::Error> {
         self.backpressure.as_mut()?.write_error.take()
     }

@@ -1,7 +1,10 @@
 //! Lending the stream to rooms, which write to it while the connection sleeps.
 
 use super::{Driver, Phase};
-use crate::{socket::io::Io, time::Moment};
+use crate::{
+    socket::{io::Io, link::Lent},
+    time::Moment,
+};
 
 impl<IO: Io> Driver<IO> {
     /// Lends what writes to the stream, if nothing is left to write and nothing ends.
@@ -28,8 +31,11 @@ impl<IO: Io> Driver<IO> {
     fn take_back_slow(&mut self, now: Moment) {
         self.is_lent = false;
         let back = self.link.take_back(&mut self.engine.output);
-        if let Some(writer) = back.writer {
-            self.engine.take_back(writer);
+        match back.lent {
+            Some(Lent::Writer(writer)) => self.engine.take_back(writer),
+            // What the peer has sent before is still read.
+            Some(Lent::Failed(error)) => self.note_write_error(error),
+            None => {}
         }
         let bytes = back.written.saturating_sub(self.sent_when_lent);
         self.stall

@@ -34,6 +34,8 @@ use std::{
 };
 
 use self::{backpressure::Backpressure, clock::Deadlines, closing::Step, stall::Stall};
+#[cfg(feature = "hub")]
+use super::link::Lent;
 use super::{
     budget::{Budget, Spent},
     engine::Engine,
@@ -348,7 +350,7 @@ impl<IO: Io> Driver<IO> {
 impl<IO> Drop for Driver<IO> {
     fn drop(&mut self) {
         #[cfg(feature = "hub")]
-        if let Some(writer) = self.link.take_lent() {
+        if let Some(Lent::Writer(writer)) = self.link.take_lent() {
             // Without it the stream is closed as a whole.
             writer.forget();
         }

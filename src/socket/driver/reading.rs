@@ -258,7 +258,10 @@ impl<IO: Io> Driver<IO> {
             return Ok(delivered);
         }
         Err(match pending_end.cause {
-            EndCause::EndOfStream => self.end_of_stream(cx),
+            EndCause::EndOfStream => match self.take_reset() {
+                Some(error) => self.lose(RecvError::Io(error), cx),
+                None => self.end_of_stream(cx),
+            },
             EndCause::Violation(violation) => {
                 self.fail(recv_error(violation), violation.close_code(), cx)
             }

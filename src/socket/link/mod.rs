@@ -41,6 +41,8 @@ use std::{
 };
 
 #[cfg(feature = "hub")]
+pub(in crate::socket) use self::lending::Lent;
+#[cfg(feature = "hub")]
 pub(crate) use self::rooms::{Entered, Offered, Then, Turn};
 pub(in crate::socket) use self::{
     connection::TrySleep,
@@ -243,12 +245,7 @@ impl Link {
     /// Sets the dirty flag, releases the lock and wakes the connection if it sleeps. Returns
     /// `result`.
     fn wake_connection<T>(&self, mut state: MutexGuard<'_, State>, result: T) -> T {
-        state.dirty = true;
-        let waker = if mem::take(&mut state.asleep) {
-            state.connection.take()
-        } else {
-            None
-        };
+        let waker = state.rouse();
         drop(state);
         if let Some(waker) = waker {
             waker.wake();
@@ -273,6 +270,16 @@ impl Link {
 }
 
 impl State {
+    /// Sets the dirty flag. Returns the waker of a connection that sleeps, to be called without the lock.
+    #[inline]
+    fn rouse(&mut self) -> Option<Waker> {
+        self.dirty = true;
+        match mem::take(&mut self.asleep) {
+            true => self.connection.take(),
+            false => None,
+        }
+    }
+
     /// Returns whether messages that arrive are discarded.
     const fn discards(&self) -> bool {
         self.input_over || self.ignores_incoming

@@ -7,9 +7,7 @@
 
 use std::{mem, sync::atomic::Ordering, task::Waker};
 
-use tokio::net::tcp::OwnedWriteHalf;
-
-use super::{Link, Stage, State, uncompressed::Shape};
+use super::{Link, Stage, State, lending::Lent, uncompressed::Shape};
 use crate::codec::{Bound, Load, SharedFrames, SharedMessage, Sharing};
 
 /// The share of rooms in the outbox of a connection.
@@ -34,7 +32,7 @@ pub(super) struct Rooms {
     /// The low bits of the number of the last message that a room has queued.
     last: u32,
     /// What writes to the stream, while it is lent.
-    pub(super) writer: Option<OwnedWriteHalf>,
+    pub(super) lent: Option<Lent>,
 }
 
 impl Rooms {
@@ -292,12 +290,7 @@ impl Link {
             let then = Then::Write;
             return Offered::Taken { count, then };
         }
-        state.dirty = true;
-        let connection = match mem::take(&mut state.asleep) {
-            true => state.connection.take(),
-            false => None,
-        };
-        let then = connection.map_or(Then::Nothing, Then::Wake);
+        let then = state.rouse().map_or(Then::Nothing, Then::Wake);
         Offered::Taken { count, then }
     }
 }
@@ -309,7 +302,7 @@ impl State {
         let (sent, unwritten) = (self.sent(), self.unwritten().messages);
         let is_unused = |rooms: &mut Box<Rooms>| {
             rooms.memberships.len() == 0
-                && rooms.writer.is_none()
+                && rooms.lent.is_none()
                 && rooms.are_written(sent, unwritten)
         };
         self.rooms.take_if(is_unused)
@@ -347,6 +340,9 @@ impl State {
         self.traffic.bytes_sent += shared.len() as u64;
         let message = shared.message();
         if let Some(uncompressed) = &mut self.uncompressed {
+            if let Shape::Shared(payload) = shape {
+                uncompressed.saved += shared.len().saturating_sub(payload.len()) as u64;
+            }
             let is_queued = match shape {
                 Shape::Shared(payload) => uncompressed.push_compressed(message.is_text(), payload),
                 Shape::Plain => uncompressed.push(&mut message.clone(), false),

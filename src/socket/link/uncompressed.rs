@@ -28,6 +28,9 @@ pub(super) struct Uncompressed {
     load: Load,
     /// `None` while the connection has taken a batch.
     compression: Option<Compression>,
+    /// The bytes by which messages of rooms were shorter than uncompressed, since the connection began.
+    #[cfg(feature = "hub")]
+    pub(super) saved: u64,
 }
 
 /// Messages that the connection has taken to compress them without the lock.
@@ -83,6 +86,8 @@ impl Uncompressed {
             queue: VecDeque::new(),
             load: Load::default(),
             compression: Some(Compression::new(deflation)),
+            #[cfg(feature = "hub")]
+            saved: 0,
         }
     }
 
