@@ -71,8 +71,8 @@ use crate::{
 
 /// The shared state of one connection.
 ///
-/// The fields that every message needs come first, here and in [`State`]. So a message touches fewer cache lines, which
-/// counts with many connections.
+/// The fields that every message needs come first, here and in [`State`], and those of sending before those of receiving.
+/// So a message touches fewer cache lines, which counts with many connections.
 #[derive(Debug)]
 #[repr(C)]
 pub(crate) struct Link {
@@ -135,12 +135,6 @@ struct State {
     /// The count of the connection's memory, in steps.
     counted: u32,
 
-    /// `None` before the connection begins, and while the connection decodes without the lock.
-    receiver: Option<Box<Receiver>>,
-    /// The command that the connection has to run next.
-    command: Option<Box<Command>>,
-    reader: Option<Waker>,
-    inbox: Inbox,
     /// Encoded messages that the connection has not taken yet.
     outbox: Outgoing,
     /// Messages to compress, and later messages behind them. `Some` from the beginning if the
@@ -154,11 +148,18 @@ struct State {
     /// The memberships in rooms. Boxed because most connections have none.
     #[cfg(feature = "hub")]
     rooms: Option<Box<rooms::Rooms>>,
-    connection: Option<Waker>,
     /// The number of messages that were written and flushed.
     flushed: u64,
     /// The value of `flushed` that a flush of the holder waits for.
     flush_target: Option<u64>,
+
+    /// `None` before the connection begins, and while the connection decodes without the lock.
+    receiver: Option<Box<Receiver>>,
+    /// The command that the connection has to run next.
+    command: Option<Box<Command>>,
+    reader: Option<Waker>,
+    inbox: Inbox,
+    connection: Option<Waker>,
 
     // Few connections need the rest, or only at their end.
     writer: Option<Waker>,
