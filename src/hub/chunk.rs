@@ -2,6 +2,7 @@
 
 use std::{
     cell::OnceCell,
+    hint::black_box,
     mem,
     sync::{
         PoisonError,
@@ -28,6 +29,9 @@ use crate::{
 
 /// The members of a chunk.
 pub(super) const SEATS: usize = 128;
+
+/// The members whose memory is fetched together.
+const GROUP: usize = 16;
 
 #[derive(Debug)]
 pub(super) struct Chunk<T> {
@@ -165,7 +169,13 @@ impl<T: Send + Sync + 'static> Seats<T> {
         let frames = OnceCell::new();
         let mut own = Picked::default();
         let mut behind = 0;
-        for seat in self.seats.iter_mut().flatten() {
+        for at in 0..self.seats.len() {
+            if at % GROUP == 0 {
+                fetch(&self.seats[at..]);
+            }
+            let Some(seat) = &mut self.seats[at] else {
+                continue;
+            };
             if let Some(replay) = seat.replay() {
                 // Entries from before its join are in its replay.
                 let new = entries.partition_point(|logged| logged.offset < replay.end);
@@ -208,6 +218,17 @@ impl<T: Send + Sync + 'static> Seats<T> {
         self.next = end;
         behind
     }
+}
+
+/// Reads a little of the connections of a group of members. So the processor waits for their memory at the same time,
+/// and not for one after the other, as it would between the locks.
+fn fetch<T>(seats: &[Option<Seat<T>>]) {
+    let mut links = [None; GROUP];
+    for (link, seat) in links.iter_mut().zip(seats.iter().flatten()) {
+        *link = Some(&**seat.member.link());
+    }
+    let read = links.into_iter().flatten().filter(|link| link.is_member());
+    black_box(read.count());
 }
 
 /// The entries for one member.

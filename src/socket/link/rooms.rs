@@ -176,7 +176,7 @@ impl Link {
 
     /// Returns whether the connection is in a room, or was.
     #[inline]
-    pub(in crate::socket) fn is_member(&self) -> bool {
+    pub(crate) fn is_member(&self) -> bool {
         self.is_member.load(Ordering::Relaxed)
     }
 
