@@ -68,6 +68,8 @@ pub(super) type FurtherChunks<T> = Arc<Vec<Arc<Chunk<T>>>>;
 struct Rare<T> {
     /// The members that are behind and for whom entries are kept.
     behind: usize,
+    /// The bytes of this room in the count of the hub.
+    counted: usize,
     /// An entry below this offset may have left although somebody was behind.
     evicted_below: u64,
     latest: Option<Latest>,
@@ -83,6 +85,7 @@ impl<T> Default for Rare<T> {
     fn default() -> Self {
         Self {
             behind: 0,
+            counted: 0,
             evicted_below: 0,
             latest: None,
             history: None,
@@ -206,41 +209,47 @@ impl<T> Log<T> {
     /// Records that more members are behind, for whom entries are kept.
     pub(super) fn add_behind(&mut self, members: usize, limits: Limits<'_>) {
         if members > 0 {
-            let counted = self.counted();
             self.rare.get_or_insert_default().behind += members;
-            self.settle(counted, limits);
+            self.settle(limits);
         }
     }
 
     /// Records that a member is not behind any more.
     pub(super) fn remove_behind(&mut self, limits: Limits<'_>) {
-        let counted = self.counted();
         if let Some(rare) = &mut self.rare {
             rare.behind -= 1;
         }
-        self.settle(counted, limits);
+        self.settle(limits);
     }
 
     fn behind(&self) -> usize {
         self.rare.as_ref().map_or(0, |rare| rare.behind)
     }
 
-    /// Returns the bytes that are in the count of the hub.
-    fn counted(&self) -> usize {
+    /// Returns the bytes that the hub has to count.
+    fn to_count(&self) -> usize {
         match self.behind() {
             0 => self.bytes.saturating_sub(UNCOUNTED),
             _ => self.bytes,
         }
     }
 
-    /// Has the hub count this room again, after it counted `before`.
-    fn settle(&self, before: usize, limits: Limits<'_>) {
-        let counted = self.counted();
-        if counted > before {
-            limits.all.fetch_add(counted - before, Ordering::Relaxed);
-        } else if counted < before {
-            limits.all.fetch_sub(before - counted, Ordering::Relaxed);
+    /// Returns the bytes that the hub counts.
+    fn counted(&self) -> usize {
+        self.rare.as_ref().map_or(0, |rare| rare.counted)
+    }
+
+    /// Has the hub count this room again.
+    fn settle(&mut self, limits: Limits<'_>) {
+        let (before, now) = (self.counted(), self.to_count());
+        if now == before {
+            return;
         }
+        self.rare.get_or_insert_default().counted = now;
+        match now > before {
+            true => limits.all.fetch_add(now - before, Ordering::Relaxed),
+            false => limits.all.fetch_sub(before - now, Ordering::Relaxed),
+        };
     }
 
     /// Counts what was done.
@@ -281,10 +290,10 @@ impl<T> Log<T> {
         (counts, line)
     }
 
-    /// Appends an entry.
+    /// Appends an entry. The hub counts it with the next [`trim`](Self::trim): often an older one of its length leaves
+    /// then, and publishers of other rooms need not wait for the counter.
     pub(super) fn push(&mut self, entry: Arc<Entry<T>>, limits: Limits<'_>) -> Removed<T> {
         let mut removed = Removed::default();
-        let counted = self.counted();
         let offset = self.next;
         self.next += 1;
         let bytes = entry.bytes();
@@ -302,7 +311,6 @@ impl<T> Log<T> {
             compressed: 0,
             entry,
         });
-        self.settle(counted, limits);
         removed
     }
 
@@ -341,7 +349,6 @@ impl<T> Log<T> {
     /// Counts the compressed forms that an entry got, if it has not left.
     pub(super) fn add_compressed(&mut self, offset: u64, bytes: usize, limits: Limits<'_>) {
         self.rare_counters().compressions += 1;
-        let counted = self.counted();
         let Some(at) = find(&self.entries, offset) else {
             return;
         };
@@ -355,7 +362,7 @@ impl<T> Log<T> {
             latest.bytes += added;
         }
         self.bytes += added;
-        self.settle(counted, limits);
+        self.settle(limits);
     }
 
     /// Returns the first offset that a chunk has not delivered.
@@ -369,27 +376,32 @@ impl<T> Log<T> {
     /// of a chunk that has not delivered.
     pub(super) fn trim(&mut self, limits: Limits<'_>, removed: &mut Removed<T>) -> bool {
         let delivered = self.delivered();
-        if self.behind() == 0 {
-            let counted = self.counted();
-            self.remove_front(delivered, removed);
-            self.settle(counted, limits);
-            return self.is_over(limits);
-        }
+        let is_over = match self.behind() {
+            0 => {
+                self.remove_front(delivered, removed);
+                self.is_over(limits)
+            }
+            _ => !self.evict(delivered, limits, removed) && delivered < self.next,
+        };
+        self.settle(limits);
+        is_over
+    }
+
+    /// Removes the oldest entries while the log exceeds the backlog. Returns whether it could remove enough.
+    fn evict(&mut self, delivered: u64, limits: Limits<'_>, removed: &mut Removed<T>) -> bool {
         while self.is_over(limits) {
+            // If only keyed entries are left, these have limits of their own.
             let first = self.entries.iter().position(|logged| !logged.is_newest);
             let Some(first) = first.filter(|at| self.entries[*at].offset < delivered) else {
-                // If only keyed entries are left, these have limits of their own.
-                return self.delivered() < self.next;
+                return false;
             };
             if let Some(logged) = self.entries.remove(first) {
                 self.rare.get_or_insert_default().evicted_below = logged.offset + 1;
-                let counted = self.counted();
                 self.bytes -= logged.bytes();
-                self.settle(counted, limits);
                 removed.0.push_back(logged);
             }
         }
-        false
+        true
     }
 
     fn is_over(&self, limits: Limits<'_>) -> bool {
@@ -398,7 +410,15 @@ impl<T> Log<T> {
             latest.map_or((0, 0), |latest| (latest.offsets.len(), latest.bytes));
         self.entries.len() > limits.messages.saturating_add(keys)
             || self.bytes > limits.bytes.saturating_add(keyed_bytes)
-            || limits.all.load(Ordering::Relaxed) > limits.max_all
+            || self.all(limits.all) > limits.max_all
+    }
+
+    /// Returns the bytes in all rooms, with those of this one that the hub has not counted yet.
+    fn all(&self, counted: &AtomicUsize) -> usize {
+        let others = counted
+            .load(Ordering::Relaxed)
+            .saturating_sub(self.counted());
+        others + self.to_count()
     }
 
     fn latest(&self) -> Option<&Latest> {

@@ -5,7 +5,8 @@ use crate::codec::SharedMessage;
 
 fn push(log: &mut Log<()>, len: usize, limits: Limits<'_>) {
     let message = SharedMessage::new(vec![0; len].into());
-    drop(log.push(Arc::new(Entry::message(message, None, None)), limits));
+    let mut removed = log.push(Arc::new(Entry::message(message, None, None)), limits);
+    log.trim(limits, &mut removed);
 }
 
 #[test]
