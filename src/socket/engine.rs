@@ -7,8 +7,7 @@ use std::{
 };
 
 #[cfg(feature = "hub")]
-use tokio::net::tcp::OwnedWriteHalf;
-
+use super::lender::Writer;
 use super::{input::Input, io::Io};
 use crate::codec::{Begun, Load, Outgoing, ReadBuffers, Role};
 
@@ -158,7 +157,7 @@ impl<IO: Io> Engine<IO> {
     /// Lends what writes to the stream, if it is TCP and nothing is left to write. It has to be
     /// [taken back](Self::take_back) before this writes again.
     #[cfg(feature = "hub")]
-    pub(super) fn lend(&mut self) -> Option<OwnedWriteHalf> {
+    pub(super) fn lend(&mut self) -> Option<Writer> {
         // Frames that others write could not be followed.
         let may_lend = self.output.is_empty() && self.begun.is_none();
         may_lend.then(|| self.io.lend())?
@@ -166,7 +165,7 @@ impl<IO: Io> Engine<IO> {
 
     /// Takes back what was lent.
     #[cfg(feature = "hub")]
-    pub(super) fn take_back(&mut self, writer: OwnedWriteHalf) {
+    pub(super) fn take_back(&mut self, writer: Writer) {
         self.io.take_back(writer);
     }
 

@@ -8,16 +8,16 @@ use std::{
 };
 
 use futures_util::FutureExt;
-#[cfg(any(target_os = "android", target_os = "linux"))]
-use socket2::SockRef;
-#[cfg(feature = "hub")]
-use tokio::net::tcp::OwnedWriteHalf;
 use tokio::{
     io::{AsyncRead, AsyncWrite, Interest, ReadBuf},
     net::TcpStream,
 };
 
 use super::Transport;
+#[cfg(feature = "hub")]
+use super::lender::{Lender, Writer};
+#[cfg(any(target_os = "android", target_os = "linux"))]
+use super::tcp_write::write;
 
 /// A stream that carries frames.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
@@ -27,11 +27,11 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
     /// Lends what writes to a TCP stream that a server has handed over. It has to be [taken back](Self::take_back)
     /// before this writes again.
     #[cfg(feature = "hub")]
-    fn lend(&mut self) -> Option<OwnedWriteHalf>;
+    fn lend(&mut self) -> Option<Writer>;
 
     /// Takes back what was lent.
     #[cfg(feature = "hub")]
-    fn take_back(&mut self, writer: OwnedWriteHalf);
+    fn take_back(&mut self, writer: Writer);
 
     /// Writes like `poll_write`. On TCP it first tries a write without a waker and without tokio's
     /// budget, and waits only if that would block.
@@ -83,7 +83,7 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
     #[cfg(any(target_os = "android", target_os = "linux"))]
     fn write_without_readiness(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         match self.tcp() {
-            Some(tcp) => send(tcp, slices),
+            Some(tcp) => write(tcp, slices),
             None => Ok(0),
         }
     }
@@ -119,32 +119,6 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
     }
 }
 
-/// Writes to a TCP socket, whether it is reported as writable or not. Returns 0 if it has no room.
-#[cfg(any(target_os = "android", target_os = "linux"))]
-pub(super) fn send(tcp: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-    // A broken connection raises no signal. The value is the same on every architecture.
-    const MSG_NOSIGNAL: i32 = 0x4000;
-    let socket = SockRef::from(tcp);
-    let written = match slices {
-        [slice] => socket.send_with_flags(slice, MSG_NOSIGNAL),
-        slices => socket.send_vectored_with_flags(slices, MSG_NOSIGNAL),
-    };
-    match written {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-        Err(error) if error.kind() == io::ErrorKind::Interrupted => Ok(0),
-        written => written,
-    }
-}
-
-/// Writes to a TCP socket. Returns 0 if it has no room.
-#[cfg(all(feature = "hub", not(any(target_os = "android", target_os = "linux"))))]
-pub(super) fn send(tcp: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
-    match tcp.try_write_vectored(slices) {
-        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
-        written => written,
-    }
-}
-
 impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Io for IO {
     #[inline]
     fn tcp(&self) -> Option<&TcpStream> {
@@ -156,14 +130,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Io for IO {
     }
 
     #[cfg(feature = "hub")]
-    fn lend(&mut self) -> Option<OwnedWriteHalf> {
-        (self as &mut dyn Any).downcast_mut::<Transport>()?.lend()
+    fn lend(&mut self) -> Option<Writer> {
+        (self as &mut dyn Any).downcast_mut::<Lender>()?.lend()
     }
 
     #[cfg(feature = "hub")]
-    fn take_back(&mut self, writer: OwnedWriteHalf) {
-        if let Some(transport) = (self as &mut dyn Any).downcast_mut::<Transport>() {
-            transport.take_back(writer);
+    fn take_back(&mut self, writer: Writer) {
+        if let Some(lender) = (self as &mut dyn Any).downcast_mut::<Lender>() {
+            lender.take_back(writer);
         }
     }
 }

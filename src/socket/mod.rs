@@ -24,6 +24,8 @@
 //! | `engine` | the stream, and the frames that are being written |
 //! | `transport` | the stream that a server hands over |
 //! | `io` | fast paths for TCP |
+//! | `tcp_write` | writing to a TCP socket without tokio's readiness |
+//! | `lender` | streams that lend what writes to them |
 //! | `http2` | streams of HTTP/2 |
 //! | `budget` | limits on the work of one poll |
 //! | `spacing` | blocks of memory that are larger than glibc's gaps |
@@ -56,6 +58,8 @@ mod input;
 mod io;
 #[cfg(feature = "json")]
 mod json;
+#[cfg(feature = "hub")]
+mod lender;
 mod link;
 #[cfg(test)]
 #[cfg(tower_websocket_loom)]
@@ -70,6 +74,8 @@ mod setup;
 mod spacing;
 mod streams;
 pub(crate) mod sync;
+#[cfg(any(feature = "hub", target_os = "android", target_os = "linux"))]
+mod tcp_write;
 mod timer;
 mod traffic;
 mod transport;

@@ -1,6 +1,6 @@
 //! The stream below a WebSocket after the handshake: a whole connection, or one HTTP/2 stream.
 
-#[cfg(feature = "hub")]
+#[cfg(all(feature = "hub", not(all(test, tower_websocket_loom))))]
 use std::mem;
 use std::{
     io::{self, IoSlice},
@@ -27,7 +27,7 @@ use crate::config::TcpOptions;
 /// A connection or HTTP/2 stream that an HTTP server has handed over.
 #[derive(Debug)]
 #[cfg_attr(
-    not(feature = "hub"),
+    any(not(feature = "hub"), all(test, tower_websocket_loom)),
     expect(dead_code, reason = "only rooms borrow a half")
 )]
 pub(crate) enum Transport {
@@ -80,7 +80,7 @@ impl Transport {
     }
 
     /// Lends the writing half of a TCP stream. It has to be [taken back](Self::take_back) before this writes again.
-    #[cfg(feature = "hub")]
+    #[cfg(all(feature = "hub", not(all(test, tower_websocket_loom))))]
     pub(super) fn lend(&mut self) -> Option<OwnedWriteHalf> {
         let (reader, writer) = match mem::replace(self, Self::Nothing) {
             // Split only now, because connections in no room need no halves.
@@ -96,7 +96,7 @@ impl Transport {
     }
 
     /// Takes back the half that was lent.
-    #[cfg(feature = "hub")]
+    #[cfg(all(feature = "hub", not(all(test, tower_websocket_loom))))]
     pub(super) fn take_back(&mut self, writer: OwnedWriteHalf) {
         *self = match mem::replace(self, Self::Nothing) {
             Self::Lent(reader) => Self::Halves(reader, writer),

@@ -92,6 +92,42 @@ fn a_member_that_was_behind_is_woken_and_gets_the_rest() {
     });
 }
 
+/// Runs a room and a sender against a connection that has lent its stream, which has room for so many bytes.
+fn write_from_all_sides(room: usize) {
+    model(move || {
+        let hub = Hub::new();
+        let mut connection = detached(config(), Peer::default().lends(room));
+        let member = join(&hub, &connection.link());
+        connection.poll();
+        let publishing = hub.clone();
+        let publisher = thread::spawn(move || {
+            send(&publishing, 1);
+        });
+        let link = connection.link();
+        let sender = thread::spawn(move || crate::Sender::of(&link).try_send(vec![8]).unwrap());
+        connection.run_while_woken();
+        publisher.join().unwrap();
+        sender.join().unwrap();
+        wait(&member);
+        connection.run_while_woken();
+        let (mut written, _) = connection.peer.written();
+        written.sort_unstable();
+        assert_eq!(written, [1, 8]);
+        assert_eq!(connection.link.buffered().messages, 0);
+        drop(member);
+    });
+}
+
+#[test]
+fn a_room_writes_to_a_lent_stream_while_a_sender_wakes_its_connection() {
+    write_from_all_sides(usize::MAX);
+}
+
+#[test]
+fn the_connection_writes_the_rest_of_a_frame_of_a_room() {
+    write_from_all_sides(2);
+}
+
 #[test]
 fn a_member_leaves_while_its_connection_ends_and_a_message_is_delivered() {
     model(|| {

@@ -9,12 +9,10 @@ use std::{
     mem,
 };
 
-use tokio::net::tcp::OwnedWriteHalf;
-
 use super::{Link, Stage, State};
 use crate::{
     codec::{Load, Outgoing},
-    socket::io::send,
+    socket::lender::{Writer, write},
     words::catch_panic,
 };
 
@@ -24,7 +22,7 @@ const SLICES: usize = 8;
 /// What a connection has lent.
 #[derive(Debug)]
 pub(in crate::socket) enum Lent {
-    Writer(OwnedWriteHalf),
+    Writer(Writer),
     /// A room could not write. The system reports an error once, so the connection would not learn of it.
     Failed(io::Error),
 }
@@ -40,10 +38,7 @@ pub(in crate::socket) struct Back {
 impl Link {
     /// Lends what writes to the stream, if the connection still sleeps and is in a room. Returns the bytes of messages
     /// that it has sent, or `None` if nothing was lent.
-    pub(in crate::socket) fn lend(
-        &self,
-        writer: impl FnOnce() -> Option<OwnedWriteHalf>,
-    ) -> Option<u64> {
+    pub(in crate::socket) fn lend(&self, writer: impl FnOnce() -> Option<Writer>) -> Option<u64> {
         let mut state = self.lock();
         let may_lend = state.asleep && state.stage == Stage::Open;
         let rooms = state.rooms.as_mut().filter(|_| may_lend)?;
@@ -126,7 +121,7 @@ impl State {
         while let (Lent::Writer(writer), false) = (&*lent, self.outbox.is_empty()) {
             let mut slices = [IoSlice::new(&[]); SLICES];
             // Without a look at tokio's readiness, which is a cache miss.
-            match send(writer.as_ref(), self.outbox.slices(&mut slices)) {
+            match write(writer, self.outbox.slices(&mut slices)) {
                 Ok(0) => return false,
                 Ok(written) => {
                     self.outbox.advance(written);

@@ -106,6 +106,13 @@ impl<F: Future<Output = Verdict>> Connection<F> {
         self.session.as_mut().poll(&mut cx).is_ready()
     }
 
+    /// Polls the connection as often as it was woken, without waiting.
+    pub(crate) fn run_while_woken(&mut self) {
+        while self.signal.take() {
+            self.poll();
+        }
+    }
+
     /// Polls the connection whenever it is woken, until `written` messages are written.
     pub(crate) fn run_until(&mut self, written: usize) {
         while !self.poll() && !self.peer.has(written) {

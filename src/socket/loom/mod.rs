@@ -77,6 +77,11 @@ struct Signal {
 }
 
 impl Signal {
+    /// Returns whether it was woken since the last call.
+    fn take(&self) -> bool {
+        std::mem::take(&mut *self.woken.lock().unwrap())
+    }
+
     fn wait(&self) {
         let mut woken = self.woken.lock().unwrap();
         while !*woken {

@@ -2,7 +2,8 @@
 
 use std::{
     collections::VecDeque,
-    io,
+    fmt,
+    io::{self, IoSlice},
     pin::Pin,
     sync::{Arc, Mutex as StdMutex},
     task::{Context, Poll, Waker, ready},
@@ -23,6 +24,9 @@ struct Script {
     has_sent_close: bool,
     is_gone: bool,
     answers_pings: bool,
+    lends: bool,
+    /// How many bytes rooms may write.
+    room: usize,
     gate: Option<Arc<Gate>>,
     written: Vec<u8>,
     reader: Option<Waker>,
@@ -77,6 +81,23 @@ impl Peer {
         self
     }
 
+    /// Lends what writes to it. Rooms may write only so many bytes.
+    pub(crate) fn lends(self, room: usize) -> Self {
+        let mut script = self.0.lock().unwrap();
+        (script.lends, script.room) = (true, room);
+        drop(script);
+        self
+    }
+
+    pub(crate) fn lend(&mut self) -> Option<Writer> {
+        let lends = self.0.lock().unwrap().lends;
+        lends.then(|| Writer(self.clone()))
+    }
+
+    pub(crate) fn take_back(&mut self, writer: Writer) {
+        drop(writer);
+    }
+
     /// Makes every write fail.
     pub(crate) fn fails_writes(self) -> Self {
         self.0.lock().unwrap().is_gone = true;
@@ -92,6 +113,17 @@ impl Peer {
     /// Returns the payloads of messages and pongs that were written, and whether a Close follows
     /// them.
     pub(crate) fn written(&self) -> (Vec<u8>, bool) {
+        let (payloads, rest) = self.read();
+        assert!(matches!(rest[..], [] | [0x88, ..]), "{rest:?}");
+        (payloads, !rest.is_empty())
+    }
+
+    fn has_close(&self) -> bool {
+        self.read().1.starts_with(&[0x88])
+    }
+
+    /// Returns the payloads of messages and pongs that were written, and the bytes behind them.
+    fn read(&self) -> (Vec<u8>, Vec<u8>) {
         let script = self.0.lock().unwrap();
         let (mut payloads, mut rest) = (Vec::new(), &script.written[..]);
         loop {
@@ -104,12 +136,36 @@ impl Peer {
                 _ => break,
             };
         }
-        assert!(matches!(rest, [] | [0x88, ..]), "{rest:?}");
-        (payloads, !rest.is_empty())
+        (payloads, rest.to_vec())
     }
 
     pub(crate) fn has(&self, messages: usize) -> bool {
         self.written().0.len() == messages
+    }
+}
+
+/// What writes to the peer, while it is lent.
+pub(crate) struct Writer(Peer);
+
+impl Writer {
+    pub(crate) fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
+        let mut script = self.0.0.lock().unwrap();
+        if script.is_gone {
+            return Err(io::ErrorKind::BrokenPipe.into());
+        }
+        let bytes = slices.iter().flat_map(|slice| slice.iter().copied());
+        let taken: Vec<u8> = bytes.take(script.room).collect();
+        script.room -= taken.len();
+        script.written.extend(&taken);
+        Ok(taken.len())
+    }
+
+    pub(crate) fn forget(self) {}
+}
+
+impl fmt::Debug for Writer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Writer")
     }
 }
 
@@ -127,7 +183,7 @@ impl AsyncRead for Peer {
         cx: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        let has_close = self.written().1;
+        let has_close = self.has_close();
         let mut script = self.0.lock().unwrap();
         if let Some(read) = script.sends.pop_front() {
             script.has_sent_close |= read.ends_with(&CLOSE);
@@ -172,7 +228,7 @@ impl AsyncWrite for Peer {
         }
         let reader = script.reader.take();
         drop(script);
-        if is_answered || self.written().1 {
+        if is_answered || self.has_close() {
             if let Some(reader) = reader {
                 reader.wake();
             }
