@@ -61,6 +61,10 @@ pub struct Config {
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct TcpOptions {
     pub(crate) nodelay: bool,
+    #[cfg_attr(
+        not(any(target_os = "android", target_os = "linux")),
+        expect(dead_code, reason = "only Linux has it")
+    )]
     pub(crate) notsent_lowat: Option<u32>,
 }
 

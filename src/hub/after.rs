@@ -19,7 +19,7 @@ type Closing = (CloseCode, &'static str);
 #[derive(Debug)]
 pub(super) struct After<T> {
     pub(super) wakers: Vec<Waker>,
-    /// Members whose connections have lent what writes to their streams.
+    /// Members whose connections have lent their streams.
     pub(super) writes: Vec<Arc<Member<T>>>,
     /// Members whose connections are gone, or are to be closed because they are too slow.
     pub(super) left: Vec<(Arc<Member<T>>, Option<Closing>)>,

@@ -118,7 +118,7 @@ impl<T> fmt::Debug for HubConfig<T> {
     }
 }
 
-/// What happens to a member that has not got the oldest message of its room's backlog when the backlog is full.
+/// The policy for slow members: a room's backlog is full, and a member has not got its oldest message.
 ///
 /// A member is *behind* when its share of its connection's outbox is full: 64 messages or 64 KiB, at most half of
 /// [`Config::max_outbox`](crate::Config::max_outbox). What comes then waits in the room's backlog, once for all members.

@@ -154,7 +154,7 @@ impl<IO: Io> Engine<IO> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 
-    /// Lends what writes to the stream, if it is TCP and nothing is left to write. It has to be
+    /// Lends the writing half of the stream, if it is TCP and nothing is left to write. It has to be
     /// [taken back](Self::take_back) before this writes again.
     #[cfg(feature = "hub")]
     pub(super) fn lend(&mut self) -> Option<Writer> {
@@ -163,7 +163,7 @@ impl<IO: Io> Engine<IO> {
         may_lend.then(|| self.io.lend())?
     }
 
-    /// Takes back what was lent.
+    /// Takes the lent half back.
     #[cfg(feature = "hub")]
     pub(super) fn take_back(&mut self, writer: Writer) {
         self.io.take_back(writer);

@@ -24,12 +24,12 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
     /// Returns the TCP stream, if this is one.
     fn tcp(&self) -> Option<&TcpStream>;
 
-    /// Lends what writes to a TCP stream that a server has handed over. It has to be [taken back](Self::take_back)
-    /// before this writes again.
+    /// Lends the writing half of a TCP stream that a server has handed over. It has to be
+    /// [taken back](Self::take_back) before this writes again.
     #[cfg(feature = "hub")]
     fn lend(&mut self) -> Option<Writer>;
 
-    /// Takes back what was lent.
+    /// Takes the lent half back.
     #[cfg(feature = "hub")]
     fn take_back(&mut self, writer: Writer);
 

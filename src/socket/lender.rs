@@ -1,4 +1,4 @@
-//! Streams that lend what writes to them: TCP streams, or the peers of the models.
+//! Streams that lend their writing half: TCP streams, or the peers of the models.
 
 use std::io::{self, IoSlice};
 

@@ -1,4 +1,4 @@
-//! Lending the stream to rooms, which write to it while the connection sleeps.
+//! Lending the writing half of the stream to rooms, which write while the connection sleeps.
 
 use super::{Driver, Phase};
 use crate::{
@@ -7,7 +7,7 @@ use crate::{
 };
 
 impl<IO: Io> Driver<IO> {
-    /// Lends what writes to the stream, if nothing is left to write and nothing ends.
+    /// Lends the half, if nothing is left to write and nothing ends.
     pub(super) fn lend(&mut self) {
         let is_quiet = matches!(self.phase, Phase::Open)
             && self.blocked_since.is_none()
@@ -19,7 +19,7 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    /// Takes back what was lent, and what rooms have queued. It may begin with the rest of a frame.
+    /// Takes the half back, and the queue of rooms, which may begin with the rest of a frame.
     #[inline]
     pub(super) fn take_back(&mut self, now: Moment) {
         if self.is_lent {
@@ -33,7 +33,7 @@ impl<IO: Io> Driver<IO> {
         let back = self.link.take_back(&mut self.engine.output);
         match back.lent {
             Some(Lent::Writer(writer)) => self.engine.take_back(writer),
-            // What the peer has sent before is still read.
+            // Input from before the error is still read.
             Some(Lent::Failed(error)) => self.note_write_error(error),
             None => {}
         }

@@ -1,8 +1,8 @@
-//! What writes to the stream, lent to rooms while the connection sleeps.
+//! The writing half of the stream, which a connection lends to rooms while it sleeps.
 //!
-//! Who has it may write, so the connection and a room never write at the same time. A room writes under the lock, and
-//! only what is queued. What the stream does not take stays queued, perhaps as the rest of a frame, and the connection
-//! is woken. It takes the queue together with what it has lent, so nothing comes in between.
+//! Only the owner of the half writes, so the connection and a room never write at the same time. A room writes the queue,
+//! under the lock. If the stream does not take all of it, the rest stays queued, perhaps from the middle of a frame, and
+//! the connection is woken. It takes the half back together with the queue, so no other frame comes in between.
 
 use std::{
     io::{self, IoSlice},
@@ -19,7 +19,7 @@ use crate::{
 /// The most buffers of one write.
 const SLICES: usize = 8;
 
-/// What a connection has lent.
+/// The lent half of a stream.
 #[derive(Debug)]
 pub(in crate::socket) enum Lent {
     Writer(Writer),
@@ -27,7 +27,7 @@ pub(in crate::socket) enum Lent {
     Failed(io::Error),
 }
 
-/// What a connection takes back.
+/// The half that a connection takes back, and the progress since it was lent.
 #[derive(Debug)]
 pub(in crate::socket) struct Back {
     pub(in crate::socket) lent: Option<Lent>,
@@ -36,7 +36,7 @@ pub(in crate::socket) struct Back {
 }
 
 impl Link {
-    /// Lends what writes to the stream, if the connection still sleeps and is in a room. Returns the bytes of messages
+    /// Lends the writing half, if the connection still sleeps and is in a room. Returns the bytes of messages
     /// that it has sent, or `None` if nothing was lent.
     pub(in crate::socket) fn lend(&self, writer: impl FnOnce() -> Option<Writer>) -> Option<u64> {
         let mut state = self.lock();
@@ -47,7 +47,7 @@ impl Link {
         is_lent.then(|| state.bytes_for_writing())
     }
 
-    /// Takes back what was lent, and moves the queued frames to `output`, which is empty.
+    /// Takes the half back, and moves the queued frames to `output`, which is empty.
     pub(in crate::socket) fn take_back(&self, output: &mut Outgoing) -> Back {
         let mut state = self.lock();
         // The queue counts the heads of frames, too, so it may have more bytes than were sent in messages.
@@ -61,7 +61,7 @@ impl Link {
         Back { lent, written }
     }
 
-    /// Takes back what was lent, because the connection ends.
+    /// Takes the half back, because the connection ends.
     pub(in crate::socket) fn take_lent(&self) -> Option<Lent> {
         self.lock().take_lent()
     }

@@ -31,7 +31,7 @@ pub(super) struct Rooms {
     turns: u8,
     /// The low bits of the number of the last message that a room has queued.
     last: u32,
-    /// What writes to the stream, while it is lent.
+    /// The writing half of the stream, while it is lent.
     pub(super) lent: Option<Lent>,
 }
 
@@ -137,7 +137,7 @@ pub(crate) enum Offered {
     Closed,
 }
 
-/// What has to follow an offer, without locks.
+/// The work that follows an offer, without locks.
 #[derive(Debug)]
 pub(crate) enum Then {
     Nothing,
@@ -285,7 +285,7 @@ impl Link {
             let then = Then::Nothing;
             return Offered::Taken { count, then };
         }
-        // A membership that is behind is called by who writes, which must not write again within that call.
+        // A write calls memberships that are behind. They must not write within that call.
         if turn == Turn::Live && state.is_lent() {
             let then = Then::Write;
             return Offered::Taken { count, then };

@@ -81,7 +81,7 @@ impl Peer {
         self
     }
 
-    /// Lends what writes to it. Rooms may write only so many bytes.
+    /// Lends its writing half. Rooms may write only so many bytes.
     pub(crate) fn lends(self, room: usize) -> Self {
         let mut script = self.0.lock().unwrap();
         (script.lends, script.room) = (true, room);
@@ -144,7 +144,7 @@ impl Peer {
     }
 }
 
-/// What writes to the peer, while it is lent.
+/// The writing half of a peer.
 pub(crate) struct Writer(Peer);
 
 impl Writer {
