@@ -20,6 +20,7 @@ NAMES  separated by commas: raw axum hyper axum-ws hyper-tungstenite fastwebsock
        tokio-websockets yawc sockudo-ws bun uwebsockets; most peers also with the suffix
        -batched; for messages also axum-h2 axum-ws-h2 yawc-h2; and shape-1 to shape-8.
        For rooms-broadcast: room-bare room room-axum-ws room-socketioxide room-bun room-uwebsockets.
+       other-NAME is the server NAME of another build of this program, at the path $OTHER.
        --shape 1,7 is short for --peers raw,shape-1,shape-7.
 FILE   the file whose tables are replaced. A table is between <!-- table:NAME --> and
        <!-- /table -->.

@@ -27,6 +27,9 @@ const UWEBSOCKETS: &str = "uwebsockets";
 const BUN_ROOM: &str = "room-bun";
 const UWEBSOCKETS_ROOM: &str = "room-uwebsockets";
 
+/// The prefix of the names of servers of another build of this program, whose path is in the variable `OTHER`.
+pub const OTHER: &str = "other-";
+
 /// A running server, which is killed when this value is dropped.
 #[derive(Debug)]
 pub struct Process {
@@ -52,7 +55,11 @@ impl Process {
             command.args(script.map(|script| Path::new(env!("CARGO_MANIFEST_DIR")).join(script)));
             command
         } else {
-            let mut command = cores.pinned_for_server(&env::current_exe()?.display().to_string());
+            let (program, name) = match name.strip_prefix(OTHER) {
+                Some(name) => (env::var("OTHER")?, name),
+                None => (env::current_exe()?.display().to_string(), name),
+            };
+            let mut command = cores.pinned_for_server(&program);
             command.args(["serve", name, "--attached"]);
             if let Some(workers) = threads.workers {
                 command.args(["--workers", &workers.to_string()]);

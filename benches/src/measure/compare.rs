@@ -1,6 +1,9 @@
 //! Measures several servers in turn, and makes tables of the results.
 
-use std::time::Duration;
+use std::{
+    hash::{BuildHasher, Hasher, RandomState},
+    time::Duration,
+};
 
 use super::Plan;
 use crate::{
@@ -10,7 +13,7 @@ use crate::{
         Load, Outcome, Session,
         frames::{self, Answer, Size},
     },
-    process::Process,
+    process::{self, Process},
     server::{Threads, shapes::Shape},
     table::{Table, grouped, median, time},
 };
@@ -23,6 +26,7 @@ pub(super) const BASELINE_WITH_MASK: &str = "raw-xor";
 /// Returns the messages and answers of the server called `name`. `text` selects text messages, unless
 /// its handler supports only one kind.
 pub(super) fn messages(name: &str, size: Size, text: bool) -> frames::Shape {
+    let name = name.strip_prefix(process::OTHER).unwrap_or(name);
     let (text, answer) = match Shape::named(name) {
         Some(shape) => shape.exchange(text),
         None => (text, Answer::Same),
@@ -76,11 +80,9 @@ pub(super) fn interleaved<O>(
     mut measure: impl FnMut(usize) -> Result<O, BoxError>,
 ) -> Result<Vec<Vec<O>>, BoxError> {
     let mut outcomes = Vec::new();
-    for round in 0..rounds {
+    for _ in 0..rounds {
         let mut of_round: Vec<_> = contestants.iter().map(|_| None).collect();
-        for step in 0..contestants.len() {
-            // Rotate the order, so that no server always follows the slowest one.
-            let at = (step + round) % contestants.len();
+        for at in random_order(contestants) {
             let outcome =
                 measure(at).map_err(|error| format!("{}: {error}", contestants[at].label))?;
             of_round[at] = Some(outcome);
@@ -88,6 +90,26 @@ pub(super) fn interleaved<O>(
         outcomes.push(of_round.into_iter().flatten().collect());
     }
     Ok(outcomes)
+}
+
+/// Returns the indices of the contestants in random order. A fixed order, or one that rotates, can be in step with a
+/// machine whose speed changes periodically.
+fn random_order(contestants: &[Contestant]) -> Vec<usize> {
+    let mut order: Vec<_> = (0..contestants.len()).collect();
+    order.sort_by_cached_key(|_| RandomState::new().build_hasher().finish());
+    order
+}
+
+/// Starts all servers, in random order. A server that is started early may be slower than later ones.
+pub(super) fn start_all(
+    contestants: &[Contestant],
+    cores: &Cores,
+) -> Result<Vec<Process>, BoxError> {
+    let mut servers: Vec<_> = contestants.iter().map(|_| None).collect();
+    for at in random_order(contestants) {
+        servers[at] = Some(contestants[at].start(cores)?);
+    }
+    Ok(servers.into_iter().flatten().collect())
 }
 
 /// Measures all servers in short turns, because the machine's speed changes within seconds by more than
@@ -100,13 +122,10 @@ pub(super) fn in_turns(
 ) -> Result<Vec<Vec<Outcome>>, BoxError> {
     let mut rounds = Vec::new();
     for _ in 0..plan.rounds {
-        let mut servers = Vec::new();
-        for contestant in contestants {
-            servers.push((contestant, contestant.start(cores)?));
-        }
+        let servers = start_all(contestants, cores)?;
         let mut sessions = Vec::new();
         let mut turn = Duration::ZERO;
-        for (contestant, server) in &servers {
+        for (contestant, server) in contestants.iter().zip(&servers) {
             let load = load(contestant);
             let session = Session::open(server, load)
                 .map_err(|error| format!("{}: {error}", contestant.label))?;

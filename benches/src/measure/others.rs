@@ -64,8 +64,7 @@ pub(super) fn http(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
         };
         let mut rounds = Vec::new();
         for _ in 0..plan.rounds {
-            let servers = contestants.iter().map(|contestant| contestant.start(cores));
-            let servers = servers.collect::<Result<Vec<_>, BoxError>>()?;
+            let servers = compare::start_all(&contestants, cores)?;
             rounds.extend(compare::interleaved(
                 &contestants,
                 TURNS_PER_ROUND as usize,

@@ -101,8 +101,7 @@ fn in_turns(
 ) -> Result<Vec<Vec<Outcome>>, BoxError> {
     let mut rounds = Vec::new();
     for _ in 0..plan.rounds {
-        let servers = contestants.iter().map(|contestant| contestant.start(cores));
-        let servers = servers.collect::<Result<Vec<_>, BoxError>>()?;
+        let servers = compare::start_all(contestants, cores)?;
         let mut sessions = Vec::new();
         for (contestant, server) in contestants.iter().zip(&servers) {
             let protocol = match &*contestant.name {

@@ -51,7 +51,7 @@ pub(super) fn latency(plan: &Plan, cores: &Cores) -> Result<(), BoxError> {
     for depth in [1, 8] {
         let mut rounds = Vec::new();
         for _ in 0..plan.rounds {
-            let servers = [contestants[0].start(cores)?, contestants[1].start(cores)?];
+            let servers = compare::start_all(&contestants, cores)?;
             let rooms = [0, STOPPED].map(|stopped| Room {
                 members: READING,
                 stopped,
