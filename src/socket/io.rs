@@ -13,11 +13,9 @@ use tokio::{
     net::TcpStream,
 };
 
-use super::Transport;
 #[cfg(feature = "hub")]
 use super::lender::{Lender, Writer};
-#[cfg(any(target_os = "android", target_os = "linux"))]
-use super::tcp_write::write;
+use super::{Transport, tcp_write::write};
 
 /// A stream that carries frames.
 pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
@@ -33,8 +31,8 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
     #[cfg(feature = "hub")]
     fn take_back(&mut self, writer: Writer);
 
-    /// Writes like `poll_write`. On TCP it first tries a write without a waker and without tokio's
-    /// budget, and waits only if that would block.
+    /// Writes like `poll_write`. On TCP it first tries a write without a waker, tokio's readiness and its budget, and
+    /// waits only if that would block.
     #[inline]
     fn poll_write_eagerly(
         &mut self,
@@ -42,8 +40,8 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
         if let Some(tcp) = (*self).tcp() {
-            match tcp.try_write(bytes) {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            match write(tcp, &[IoSlice::new(bytes)]) {
+                Ok(0) => {}
                 written => return Poll::Ready(written),
             }
         }

@@ -74,7 +74,6 @@ mod setup;
 mod spacing;
 mod streams;
 pub(crate) mod sync;
-#[cfg(any(feature = "hub", target_os = "android", target_os = "linux"))]
 mod tcp_write;
 mod timer;
 mod traffic;

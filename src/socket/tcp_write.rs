@@ -24,7 +24,7 @@ pub(super) fn write(tcp: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize
 }
 
 /// Writes to a TCP socket. Returns 0 if it has no room.
-#[cfg(all(feature = "hub", not(any(target_os = "android", target_os = "linux"))))]
+#[cfg(not(any(target_os = "android", target_os = "linux")))]
 pub(super) fn write(tcp: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     match tcp.try_write_vectored(slices) {
         Err(error) if error.kind() == io::ErrorKind::WouldBlock => Ok(0),
