@@ -49,14 +49,22 @@ impl Outgoing {
         self.frames().push_shared(shared, contiguous);
     }
 
-    /// Queues messages that other connections send, too, without a copy. Returns `false` if the stream needs one.
+    /// Queues messages that other connections send, too, without a copy. Returns `false` if the stream needs one, or
+    /// if a copy costs less.
     #[cfg(feature = "hub")]
     pub(crate) fn push_shared_frames(&mut self, shared: &super::SharedFrames) -> bool {
-        if self.contiguous || self.role != Role::Server {
+        if self.contiguous || self.role != Role::Server || !shared.are_worth_sharing() {
             return false;
         }
         self.frames().push_shared_frames(shared);
         true
+    }
+
+    /// Queues the rest of messages that other connections send, too, of which so many bytes are written.
+    #[cfg(feature = "hub")]
+    pub(crate) fn push_rest(&mut self, shared: &super::SharedFrames, written: usize) {
+        self.frames().push_shared_frames(shared);
+        self.advance(written);
     }
 
     /// Queues a message by its `compressed` payload (RFC 7692 §6.1). A large payload is shared.

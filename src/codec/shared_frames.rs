@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 
 use super::{Load, SharedMessage, frames::LARGE, segments::HEAD};
 
-/// From this payload on, sharing the bytes of one frame costs less than copying them.
+/// From this payload on, sharing the bytes of one frame in a queue costs less than copying them.
 const SHARED: usize = 512;
 
 /// The frames of several messages in one buffer, which connections write without a copy.
@@ -16,16 +16,13 @@ pub(crate) struct SharedFrames {
 }
 
 impl SharedFrames {
-    /// Encodes messages. Returns `None` if copying them costs less, or if their payloads are shared already.
+    /// Encodes messages. Returns `None` if their payloads are so large that connections share these.
     pub(crate) fn new(messages: &[&SharedMessage]) -> Option<Self> {
         let is_large = |message: &&SharedMessage| message.len() >= LARGE;
         if messages.iter().any(is_large) {
             return None;
         }
         let bytes: usize = messages.iter().map(|message| message.len()).sum();
-        if messages.len() < 2 && bytes < SHARED {
-            return None;
-        }
         let mut frames = BytesMut::with_capacity(bytes + HEAD * messages.len());
         for message in messages {
             frames.put_slice(message.head());
@@ -44,6 +41,16 @@ impl SharedFrames {
     /// Returns the number of messages, and the bytes of their payloads.
     pub(crate) const fn load(&self) -> Load {
         self.load
+    }
+
+    /// Returns whether queueing these costs less than copying the messages.
+    pub(super) const fn are_worth_sharing(&self) -> bool {
+        self.load.messages >= 2 || self.load.bytes >= SHARED
+    }
+
+    /// Returns the encoded frames.
+    pub(crate) fn as_bytes(&self) -> &[u8] {
+        &self.frames
     }
 
     /// Returns a handle of the encoded frames.

@@ -19,8 +19,6 @@ type Closing = (CloseCode, &'static str);
 #[derive(Debug)]
 pub(super) struct After<T> {
     pub(super) wakers: Vec<Waker>,
-    /// Members whose connections have lent their streams.
-    pub(super) writes: Vec<Arc<Member<T>>>,
     /// Members whose connections are gone, or are to be closed because they are too slow.
     pub(super) left: Vec<(Arc<Member<T>>, Option<Closing>)>,
     /// Payloads may run code of the user when they are dropped.
@@ -34,7 +32,6 @@ impl<T> Default for After<T> {
     fn default() -> Self {
         Self {
             wakers: Vec::new(),
-            writes: Vec::new(),
             left: Vec::new(),
             entries: Vec::new(),
             tally: Tally::default(),
@@ -44,14 +41,11 @@ impl<T> Default for After<T> {
 }
 
 impl<T: Send + Sync + 'static> After<T> {
-    /// Wakes connections or writes for them, and removes members that are gone or too slow.
+    /// Wakes connections and others, and removes members that are gone or too slow.
     pub(super) fn run(&mut self) {
         for waker in self.wakers.drain(..) {
             // One that panics must not keep the others asleep.
             let _ = catch_panic(|| waker.wake());
-        }
-        for member in self.writes.drain(..) {
-            member.link().write_or_wake();
         }
         for (member, close) in self.left.drain(..) {
             let has_left = member.leave(LeaveReason::Closed, close.is_some());

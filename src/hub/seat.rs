@@ -19,7 +19,7 @@ use super::{
 };
 use crate::{
     codec::{SharedFrames, SharedMessage},
-    socket::{Link, Offered, Then, Turn},
+    socket::{Link, Turn},
 };
 
 #[derive(Debug)]
@@ -289,21 +289,15 @@ impl<T: Send + Sync + 'static> Seat<T> {
         }
         let member = &self.member;
         let link: &Link = member.link();
-        match link.offer(messages, frames, turn, || Arc::clone(member).into()) {
-            Offered::Taken { count, then } => {
-                match then {
-                    Then::Nothing => {}
-                    Then::Wake(connection) => after.wakers.push(connection),
-                    Then::Write => after.writes.push(Arc::clone(member)),
-                }
-                after.tally.delivered += count as u64;
-                Some(count)
-            }
-            Offered::Closed => {
+        let membership = || Arc::clone(member).into();
+        let taken = link.offer(messages, frames, turn, membership, &mut after.wakers);
+        match taken {
+            Some(count) => after.tally.delivered += count as u64,
+            None => {
                 after.tally.unsent += messages.len() as u64;
                 after.left.push((Arc::clone(member), None));
-                None
             }
         }
+        taken
     }
 }

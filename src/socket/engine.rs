@@ -7,7 +7,7 @@ use std::{
 };
 
 #[cfg(feature = "hub")]
-use super::lender::Writer;
+use super::lender;
 use super::{input::Input, io::Io};
 use crate::codec::{Begun, Load, Outgoing, ReadBuffers, Role};
 
@@ -154,19 +154,19 @@ impl<IO: Io> Engine<IO> {
         Pin::new(&mut self.io).poll_shutdown(cx)
     }
 
-    /// Lends the writing half of the stream, if it is TCP and nothing is left to write. It has to be
-    /// [taken back](Self::take_back) before this writes again.
+    /// Lends the stream, if it is TCP and nothing is left to write. It has to be [taken back](Self::take_back) before
+    /// anything else.
     #[cfg(feature = "hub")]
-    pub(super) fn lend(&mut self) -> Option<Writer> {
+    pub(super) fn lend(&mut self) -> Option<lender::Stream> {
         // Frames that others write could not be followed.
         let may_lend = self.output.is_empty() && self.begun.is_none();
         may_lend.then(|| self.io.lend())?
     }
 
-    /// Takes the lent half back.
+    /// Takes the lent stream back.
     #[cfg(feature = "hub")]
-    pub(super) fn take_back(&mut self, writer: Writer) {
-        self.io.take_back(writer);
+    pub(super) fn take_back(&mut self, stream: lender::Stream) {
+        self.io.take_back(stream);
     }
 
     /// Gives the shared buffers back. Call it at the end of each poll.

@@ -14,7 +14,7 @@ use tokio::{
 };
 
 #[cfg(feature = "hub")]
-use super::lender::{Lender, Writer};
+use super::lender::{self, Lender};
 use super::{Transport, tcp_write::write};
 
 /// A stream that carries frames.
@@ -22,14 +22,14 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
     /// Returns the TCP stream, if this is one.
     fn tcp(&self) -> Option<&TcpStream>;
 
-    /// Lends the writing half of a TCP stream that a server has handed over. It has to be
-    /// [taken back](Self::take_back) before this writes again.
+    /// Lends a TCP stream that a server has handed over. It has to be [taken back](Self::take_back) before anything
+    /// else.
     #[cfg(feature = "hub")]
-    fn lend(&mut self) -> Option<Writer>;
+    fn lend(&mut self) -> Option<lender::Stream>;
 
-    /// Takes the lent half back.
+    /// Takes the lent stream back.
     #[cfg(feature = "hub")]
-    fn take_back(&mut self, writer: Writer);
+    fn take_back(&mut self, stream: lender::Stream);
 
     /// Writes like `poll_write`. On TCP it first tries a write without a waker, tokio's readiness and its budget, and
     /// waits only if that would block.
@@ -128,14 +128,14 @@ impl<IO: AsyncRead + AsyncWrite + Unpin + 'static> Io for IO {
     }
 
     #[cfg(feature = "hub")]
-    fn lend(&mut self) -> Option<Writer> {
+    fn lend(&mut self) -> Option<lender::Stream> {
         (self as &mut dyn Any).downcast_mut::<Lender>()?.lend()
     }
 
     #[cfg(feature = "hub")]
-    fn take_back(&mut self, writer: Writer) {
+    fn take_back(&mut self, stream: lender::Stream) {
         if let Some(lender) = (self as &mut dyn Any).downcast_mut::<Lender>() {
-            lender.take_back(writer);
+            lender.take_back(stream);
         }
     }
 }

@@ -83,7 +83,7 @@ mod waiters;
 #[cfg(feature = "json")]
 pub use self::json::{RecvJsonError, SendJsonError, SendingJson};
 #[cfg(feature = "hub")]
-pub(crate) use self::link::{Entered, Offered, Then, Turn};
+pub(crate) use self::link::{Entered, Turn};
 pub use self::{
     byte_stream::ByteStream,
     error::{RecvError, SendError, SendTimeoutError, SocketError, TryRecvError, TrySendError},

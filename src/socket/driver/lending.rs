@@ -1,13 +1,10 @@
-//! Lending the writing half of the stream to rooms, which write while the connection sleeps.
+//! Lending the stream to rooms, which write while the connection sleeps.
 
 use super::{Driver, Phase};
-use crate::{
-    socket::{io::Io, link::Lent},
-    time::Moment,
-};
+use crate::{socket::io::Io, time::Moment};
 
 impl<IO: Io> Driver<IO> {
-    /// Lends the half, if nothing is left to write and nothing ends.
+    /// Lends the stream, if nothing is left to write and nothing ends.
     pub(super) fn lend(&mut self) {
         let is_quiet = matches!(self.phase, Phase::Open)
             && self.blocked_since.is_none()
@@ -19,7 +16,7 @@ impl<IO: Io> Driver<IO> {
         }
     }
 
-    /// Takes the half back, and the queue of rooms, which may begin with the rest of a frame.
+    /// Takes the stream back, and the queue of rooms, which may begin with the rest of a frame.
     #[inline]
     pub(super) fn take_back(&mut self, now: Moment) {
         if self.is_lent {
@@ -31,11 +28,12 @@ impl<IO: Io> Driver<IO> {
     fn take_back_slow(&mut self, now: Moment) {
         self.is_lent = false;
         let back = self.link.take_back(&mut self.engine.output);
-        match back.lent {
-            Some(Lent::Writer(writer)) => self.engine.take_back(writer),
+        if let Some(stream) = back.stream {
+            self.engine.take_back(stream);
+        }
+        if let Some(error) = back.failed {
             // Input from before the error is still read.
-            Some(Lent::Failed(error)) => self.note_write_error(error),
-            None => {}
+            self.note_write_error(error);
         }
         let bytes = back.written.saturating_sub(self.sent_when_lent);
         self.stall

@@ -34,8 +34,6 @@ use std::{
 };
 
 use self::{backpressure::Backpressure, clock::Deadlines, closing::Step, stall::Stall};
-#[cfg(feature = "hub")]
-use super::link::Lent;
 use super::{
     budget::{Budget, Spent},
     engine::Engine,
@@ -350,10 +348,7 @@ impl<IO: Io> Driver<IO> {
 impl<IO> Drop for Driver<IO> {
     fn drop(&mut self) {
         #[cfg(feature = "hub")]
-        if let Some(Lent::Writer(writer)) = self.link.take_lent() {
-            // Without it the stream is closed as a whole.
-            writer.forget();
-        }
+        drop(self.link.take_lent());
         self.link.abort();
         self.link.count_rest();
         if let Some(meter) = &mut self.meter {

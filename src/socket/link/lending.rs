@@ -1,101 +1,76 @@
-//! The writing half of the stream, which a connection lends to rooms while it sleeps.
+//! The stream, which a connection lends to rooms while it sleeps.
 //!
-//! Only the owner of the half writes, so the connection and a room never write at the same time. A room writes the queue,
-//! under the lock. If the stream does not take all of it, the rest stays queued, perhaps from the middle of a frame, and
-//! the connection is woken. It takes the half back together with the queue, so no other frame comes in between.
+//! Only the owner of the stream writes, so the connection and a room never write at the same time. A room writes under
+//! the lock. If the stream does not take everything, the rest is queued, perhaps from the middle of a frame, and the
+//! connection is woken. It takes the stream back together with the queue, so no other frame comes in between. So nothing
+//! is queued while the connection sleeps and has lent the stream.
 
 use std::{
     io::{self, IoSlice},
-    mem,
+    task::Waker,
 };
 
-use super::{Link, Stage, State};
+use super::{Link, Stage, State, rooms::Rooms};
 use crate::{
-    codec::{Load, Outgoing},
-    socket::lender::{Writer, write},
-    words::catch_panic,
+    codec::{Bound, Load, Outgoing, SharedFrames},
+    socket::lender::{Stream, write},
 };
 
 /// The most buffers of one write.
 const SLICES: usize = 8;
 
-/// The lent half of a stream.
-#[derive(Debug)]
-pub(in crate::socket) enum Lent {
-    Writer(Writer),
-    /// A room could not write. The system reports an error once, so the connection would not learn of it.
-    Failed(io::Error),
-}
-
-/// The half that a connection takes back, and the progress since it was lent.
+/// The stream that a connection takes back, and the progress since it was lent.
 #[derive(Debug)]
 pub(in crate::socket) struct Back {
-    pub(in crate::socket) lent: Option<Lent>,
+    pub(in crate::socket) stream: Option<Stream>,
+    /// Why a room could not write.
+    pub(in crate::socket) failed: Option<io::Error>,
     /// About the bytes of messages that were sent and written, since the connection began.
     pub(in crate::socket) written: u64,
 }
 
 impl Link {
-    /// Lends the writing half, if the connection still sleeps and is in a room. Returns the bytes of messages
-    /// that it has sent, or `None` if nothing was lent.
-    pub(in crate::socket) fn lend(&self, writer: impl FnOnce() -> Option<Writer>) -> Option<u64> {
+    /// Lends the stream, if the connection still sleeps and is in a room. Returns the bytes of messages that it has
+    /// sent, or `None` if nothing was lent.
+    pub(in crate::socket) fn lend(&self, stream: impl FnOnce() -> Option<Stream>) -> Option<u64> {
         let mut state = self.lock();
-        let may_lend = state.asleep && state.stage == Stage::Open;
-        let rooms = state.rooms.as_mut().filter(|_| may_lend)?;
-        rooms.lent = writer().map(Lent::Writer);
-        let is_lent = rooms.lent.is_some();
+        let may_lend = state.asleep && state.stage == Stage::Open && state.rooms.is_some();
+        if may_lend {
+            state.lent = stream();
+        }
+        let is_lent = state.lent.is_some();
         is_lent.then(|| state.bytes_for_writing())
     }
 
-    /// Takes the half back, and moves the queued frames to `output`, which is empty.
+    /// Takes the stream back, and moves the queued frames to `output`, which is empty.
     pub(in crate::socket) fn take_back(&self, output: &mut Outgoing) -> Back {
         let mut state = self.lock();
         // The queue counts the heads of frames, too, so it may have more bytes than were sent in messages.
         let unwritten = state.unwritten().bytes as u64;
         let written = state.bytes_for_writing().saturating_sub(unwritten);
         state.move_outbox_to(output);
-        let lent = state.take_lent();
+        let stream = state.lent.take();
+        let failed = state.rooms.as_mut().and_then(|rooms| rooms.failed.take());
         let unused = state.take_unused_rooms();
         drop(state);
         drop(unused);
-        Back { lent, written }
+        Back {
+            stream,
+            failed,
+            written,
+        }
     }
 
-    /// Takes the half back, because the connection ends.
-    pub(in crate::socket) fn take_lent(&self) -> Option<Lent> {
-        self.lock().take_lent()
-    }
-
-    /// Writes what rooms have queued, or wakes the connection to do so.
-    pub(crate) fn write_or_wake(&self) {
-        let mut state = self.lock();
-        let (mut is_done, mut writer, mut granted) = (false, None, Vec::new());
-        // Otherwise the connection runs, and has the queue or will look for it.
-        if state.is_lent() {
-            is_done = state.write_queued();
-            let bound = self.config.outbox();
-            (writer, granted) = state.make_room(Load::default(), is_done, bound);
-            // The connection checks that the granted waiters send.
-            let waiters = state.waiters.as_ref();
-            is_done &= !waiters.is_some_and(|waiters| waiters.has_granted());
-        }
-        let connection = match is_done {
-            true => None,
-            false => state.rouse(),
-        };
-        drop(state);
-        for waker in connection.into_iter().chain(writer).chain(granted) {
-            // One that panics must not keep the others asleep.
-            let _ = catch_panic(|| waker.wake());
-        }
+    /// Takes the stream back, because the connection ends.
+    pub(in crate::socket) fn take_lent(&self) -> Option<Stream> {
+        self.lock().lent.take()
     }
 }
 
 impl State {
     /// Returns whether rooms may write, so that the connection need not be woken.
-    pub(super) fn is_lent(&self) -> bool {
-        let lent = self.rooms.as_ref().and_then(|rooms| rooms.lent.as_ref());
-        self.asleep && matches!(lent, Some(Lent::Writer(_)))
+    pub(super) const fn is_lent(&self) -> bool {
+        self.asleep && self.lent.is_some()
     }
 
     /// Returns the bytes of messages that were sent, as compressed by rooms.
@@ -105,47 +80,66 @@ impl State {
         self.traffic.bytes_sent - saved
     }
 
-    fn take_lent(&mut self) -> Option<Lent> {
-        self.rooms.as_mut()?.lent.take()
+    /// Writes messages, and queues the rest. Returns whether there is none.
+    pub(super) fn write_shared_frames(&mut self, frames: &SharedFrames) -> bool {
+        self.count_sent(frames.load());
+        let bytes = frames.as_bytes();
+        let slices = [IoSlice::new(bytes)];
+        let written = write_to(self.lent.as_ref(), self.rooms.as_deref_mut(), &slices);
+        let is_written = written == bytes.len();
+        if !is_written {
+            self.outbox.push_rest(frames, written);
+        }
+        is_written
     }
 
-    /// Writes the queue. Returns whether nothing is left to write.
+    /// Writes the queue. Returns whether nothing is left.
     ///
-    /// Payloads may be code of the user, but none is dropped here: all that is queued while the connection sleeps and
-    /// has lent its stream comes from rooms, whose tasks keep their entries until they have called this.
-    fn write_queued(&mut self) -> bool {
-        let lent = self.rooms.as_mut().and_then(|rooms| rooms.lent.as_mut());
-        let Some(lent) = lent else {
-            return false;
-        };
-        while let (Lent::Writer(writer), false) = (&*lent, self.outbox.is_empty()) {
+    /// Payloads may be code of the user, but none is dropped here: all that is queued comes from a room that delivers,
+    /// and keeps its entries.
+    pub(super) fn write_queued(&mut self) -> bool {
+        while !self.outbox.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
-            // Without a look at tokio's readiness, which is a cache miss.
-            match write(writer, self.outbox.slices(&mut slices)) {
-                Ok(0) => return false,
-                Ok(written) => {
-                    self.outbox.advance(written);
-                }
-                Err(error) => {
-                    if let Lent::Writer(writer) = mem::replace(lent, Lent::Failed(error)) {
-                        // Without it the stream is closed as a whole.
-                        writer.forget();
-                    }
-                    return false;
-                }
-            }
+            let slices = self.outbox.slices(&mut slices);
+            match write_to(self.lent.as_ref(), self.rooms.as_deref_mut(), slices) {
+                0 => return false,
+                written => self.outbox.advance(written),
+            };
         }
         self.outbox.release_memory();
         self.uncompressed().is_empty()
     }
+
+    /// Frees the room of what a room has written. Collects the wakers of those who waited for it, and that of the
+    /// connection if it has something to do.
+    pub(super) fn after_write(&mut self, is_written: bool, bound: Bound, wakers: &mut Vec<Waker>) {
+        let (writer, granted) = self.make_room(Load::default(), is_written, bound);
+        wakers.extend(writer.into_iter().chain(granted));
+        // The connection checks that the granted waiters send.
+        let waiters = self.waiters.as_ref();
+        if !is_written || waiters.is_some_and(|waiters| waiters.has_granted()) {
+            wakers.extend(self.rouse());
+        }
+    }
+}
+
+/// Writes to a lent stream, and returns the number of bytes that it has taken.
+fn write_to(stream: Option<&Stream>, rooms: Option<&mut Rooms>, slices: &[IoSlice<'_>]) -> usize {
+    // Without a look at tokio's readiness, which is a cache miss.
+    let written = stream.map_or(Ok(0), |stream| write(stream, slices));
+    written.unwrap_or_else(|error| {
+        if let Some(rooms) = rooms {
+            // Later ones only say that the stream is broken.
+            rooms.failed.get_or_insert(error);
+        }
+        0
+    })
 }
 
 #[cfg(all(test, not(tower_websocket_loom)))]
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 mod tests {
     use std::{
-        future::Future,
-        pin::pin,
         sync::{
             Arc,
             atomic::{AtomicUsize, Ordering::Relaxed},
@@ -164,7 +158,7 @@ mod tests {
         config::Config,
         socket::{
             HandshakeInfo,
-            link::{Caller, Offered, Then, TrySleep, Turn},
+            link::{TrySleep, Turn},
         },
         words::Message,
     };
@@ -182,18 +176,6 @@ mod tests {
         fn waker(self: &Arc<Self>) -> Waker {
             Waker::from(Arc::clone(self))
         }
-
-        fn times(&self) -> usize {
-            self.0.load(Relaxed)
-        }
-    }
-
-    struct Panics;
-
-    impl Wake for Panics {
-        fn wake(self: Arc<Self>) {
-            panic!("as the test wants");
-        }
     }
 
     /// A connection in a room that sleeps, has lent its stream, and is woken by `waker`. Its peer reads nothing.
@@ -205,86 +187,71 @@ mod tests {
         let _ = link.enter_room(1, Waker::noop().clone());
         let sleep = link.try_sleep(None, &Context::from_waker(waker));
         assert_eq!(sleep, TrySleep::Asleep);
-        let (_, writer) = server.unwrap().0.into_split();
-        assert!(link.lend(|| Some(writer)).is_some());
+        let stream = Box::new(server.unwrap().0);
+        assert!(link.lend(|| Some(stream)).is_some());
         (link, client.unwrap())
     }
 
-    fn offer(link: &Link, bytes: usize) -> Then {
+    /// Offers a message, and returns the wakers to call.
+    fn offer(link: &Link, bytes: usize, is_encoded: bool) -> Vec<Waker> {
         let message = SharedMessage::new(Message::Binary(vec![7; bytes].into()));
-        match link.offer(&[&message], None, Turn::Live, || Waker::noop().clone()) {
-            Offered::Taken { count: 1, then } => then,
-            offered => panic!("{offered:?}"),
-        }
+        let frames = is_encoded.then(|| SharedFrames::new(&[&message]).unwrap());
+        let (mut wakers, membership) = (Vec::new(), || Waker::noop().clone());
+        let turn = Turn::Live;
+        let taken = link.offer(&[&message], frames.as_ref(), turn, membership, &mut wakers);
+        assert_eq!(taken, Some(1));
+        wakers
     }
 
     #[test]
     fn a_lent_stream_needs_no_more_memory_than_measured() {
-        assert!(size_of::<super::super::rooms::Rooms>() <= 48);
-    }
-
-    /// The room that becomes free is granted to the first, which may never ask again.
-    #[tokio::test]
-    async fn the_connection_checks_that_a_sender_uses_the_room_that_it_was_granted() {
-        let [connection, first, second]: [Arc<Woken>; 3] = Default::default();
-        let waker = connection.waker();
-        let (link, _client) = sleeping(Config::new().max_outbox(8, 1000), &waker).await;
-        assert!(matches!(offer(&link, 400), Then::Write));
-        let send = || link.send(Message::Binary(vec![7; 900].into()), Caller::Sender);
-        let (mut first_send, mut second_send) = (pin!(send()), pin!(send()));
-        for (send, woken) in [(&mut first_send, &first), (&mut second_send, &second)] {
-            let poll = send.as_mut().poll(&mut Context::from_waker(&woken.waker()));
-            assert!(poll.is_pending());
-        }
-        link.write_or_wake();
-        assert_eq!((first.times(), second.times()), (1, 0));
-        assert_eq!(connection.times(), 1, "the connection has to check");
-        let _ = link.take_lent();
-        let mut cx = Context::from_waker(&waker);
-        let mut polls = 0..3;
-        while second.times() == 0 && polls.next().is_some() {
-            let _ = link.try_sleep(None, &cx);
-        }
-        assert_eq!(second.times(), 1);
-        assert!(second_send.as_mut().poll(&mut cx).is_ready());
+        assert!(size_of::<Rooms>() <= 40);
     }
 
     #[tokio::test]
-    async fn a_flush_is_complete_when_the_room_has_written() {
-        let [connection, holder]: [Arc<Woken>; 2] = Default::default();
+    async fn messages_are_written_at_once_and_the_connection_sleeps() {
+        let connection = Arc::new(Woken::default());
         let (link, mut client) = sleeping(Config::new(), &connection.waker()).await;
         let mut read = [0; 12];
-        for times in 1..4 {
-            assert!(matches!(offer(&link, 10), Then::Write));
-            assert_eq!(
-                link.buffered(),
-                Load {
-                    messages: 1,
-                    bytes: 12
-                }
-            );
-            let waker = holder.waker();
-            let mut cx = Context::from_waker(&waker);
-            assert!(link.poll_flushed(&mut cx).is_pending());
-            link.write_or_wake();
-            assert_eq!((holder.times(), connection.times()), (times, 0));
+        for is_encoded in [false, true, true, false] {
+            assert!(offer(&link, 10, is_encoded).is_empty());
             assert_eq!(link.buffered(), Load::default());
+            let mut cx = Context::from_waker(Waker::noop());
             assert!(link.poll_flushed(&mut cx).is_ready());
             client.read_exact(&mut read).await.unwrap();
             assert_eq!(read[..3], [0x82, 10, 7]);
         }
-        assert_eq!(link.traffic().messages_sent, 3);
-        assert_eq!(link.traffic().bytes_sent, 30);
+        assert_eq!(link.traffic().messages_sent, 4);
+        assert_eq!(link.traffic().bytes_sent, 40);
     }
 
     #[tokio::test]
-    async fn a_waker_of_a_connection_that_panics_does_not_hurt_the_room() {
-        let waker = Waker::from(Arc::new(Panics));
-        let (link, _client) = sleeping(Config::new(), &waker).await;
-        assert!(matches!(offer(&link, 10), Then::Write));
-        // The connection runs, but has not looked at the rest yet.
-        let lent = link.take_lent();
-        assert!(matches!(lent, Some(Lent::Writer(_))));
-        link.write_or_wake();
+    async fn what_the_stream_does_not_take_is_queued_for_the_connection() {
+        for is_encoded in [false, true] {
+            let connection = Arc::new(Woken::default());
+            let (link, mut client) = sleeping(Config::new(), &connection.waker()).await;
+            let (mut offered, mut wakers) = (0, Vec::new());
+            while wakers.is_empty() {
+                offered += 1;
+                wakers = offer(&link, 4000, is_encoded);
+            }
+            assert_eq!(wakers.len(), 1, "of the connection");
+            let mut output = Outgoing::new(Role::Server, false);
+            let back = link.take_back(&mut output);
+            let queued = output.load();
+            assert_eq!(link.buffered().messages, queued.messages);
+            let total = offered * 4004;
+            let mut read = vec![0; total - queued.bytes];
+            client.read_exact(&mut read).await.unwrap();
+            let mut slices = [IoSlice::new(&[]); SLICES];
+            for slice in output.slices(&mut slices) {
+                read.extend_from_slice(slice);
+            }
+            assert_eq!(read.len(), total);
+            for frame in read.chunks(4004) {
+                assert_eq!(frame[..5], [0x82, 126, 0x0f, 0xa0, 7]);
+            }
+            assert!(back.stream.is_some() && back.failed.is_none());
+        }
     }
 }

@@ -41,9 +41,7 @@ use std::{
 };
 
 #[cfg(feature = "hub")]
-pub(in crate::socket) use self::lending::Lent;
-#[cfg(feature = "hub")]
-pub(crate) use self::rooms::{Entered, Offered, Then, Turn};
+pub(crate) use self::rooms::{Entered, Turn};
 pub(in crate::socket) use self::{
     connection::TrySleep,
     decode::{FastPath, Next},
@@ -52,6 +50,8 @@ pub(in crate::socket) use self::{
     sending::{Caller, SendFuture},
 };
 use self::{ending::Watchers, pings::Pings, uncompressed::Uncompressed};
+#[cfg(feature = "hub")]
+use super::lender;
 use super::{
     events::{Hook, Registration},
     inbox::Inbox,
@@ -135,6 +135,12 @@ struct State {
     /// The count of the connection's memory, in steps.
     counted: u32,
 
+    /// The stream, while it is lent to rooms.
+    #[cfg(feature = "hub")]
+    lent: Option<lender::Stream>,
+    /// The memberships in rooms. Boxed because most connections have none.
+    #[cfg(feature = "hub")]
+    rooms: Option<Box<rooms::Rooms>>,
     /// Encoded messages that the connection has not taken yet.
     outbox: Outgoing,
     /// Messages to compress, and later messages behind them. `Some` from the beginning if the
@@ -145,9 +151,6 @@ struct State {
     /// The load that the connection has taken from both queues and not written yet.
     writing: Load,
     traffic: Traffic,
-    /// The memberships in rooms. Boxed because most connections have none.
-    #[cfg(feature = "hub")]
-    rooms: Option<Box<rooms::Rooms>>,
     /// The number of messages that were written and flushed.
     flushed: u64,
     /// The value of `flushed` that a flush of the holder waits for.

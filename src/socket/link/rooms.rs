@@ -5,9 +5,9 @@
 //! is a [`Waker`]: it is called when the share is free again, and when the connection ends. It is called without the
 //! lock.
 
-use std::{mem, sync::atomic::Ordering, task::Waker};
+use std::{io, mem, sync::atomic::Ordering, task::Waker};
 
-use super::{Link, Stage, State, lending::Lent, uncompressed::Shape};
+use super::{Link, Stage, State, uncompressed::Shape};
 use crate::codec::{Bound, Load, SharedFrames, SharedMessage, Sharing};
 
 /// The share of rooms in the outbox of a connection.
@@ -31,8 +31,8 @@ pub(super) struct Rooms {
     turns: u8,
     /// The low bits of the number of the last message that a room has queued.
     last: u32,
-    /// The writing half of the stream, while it is lent.
-    pub(super) lent: Option<Lent>,
+    /// Why a room could not write. The system reports an error once, so the connection would not learn of it.
+    pub(super) failed: Option<io::Error>,
 }
 
 impl Rooms {
@@ -123,30 +123,6 @@ pub(crate) enum Entered {
     Closed,
 }
 
-/// The result of an offer.
-#[derive(Debug)]
-#[must_use = "something may have to follow"]
-pub(crate) enum Offered {
-    Taken {
-        /// The number of messages that were queued, from the first on. If it is not all of them, the membership is
-        /// woken when there is room again.
-        count: usize,
-        then: Then,
-    },
-    /// The connection is closing or gone.
-    Closed,
-}
-
-/// The work that follows an offer, without locks.
-#[derive(Debug)]
-pub(crate) enum Then {
-    Nothing,
-    /// Wake the connection's task.
-    Wake(Waker),
-    /// Call [`Link::write_or_wake`].
-    Write,
-}
-
 /// Why messages are offered.
 #[derive(Clone, Copy, Debug, Eq, PartialEq)]
 pub(crate) enum Turn {
@@ -209,18 +185,42 @@ impl Link {
         self.lock().stage == Stage::Closed
     }
 
-    /// Queues as many messages, from the first on, as the share of rooms has room for. If not all, `membership` is
-    /// woken later. `frames` has all the messages encoded, if connections may share that.
+    /// Writes or queues as many messages, from the first on, as the share of rooms has room for. If not all,
+    /// `membership` is woken later. Returns the number of messages, or `None` if the connection is closing or gone.
+    ///
+    /// `frames` has all the messages encoded, if connections may share that. `wakers` get those to call without locks.
     pub(crate) fn offer(
         &self,
         messages: &[&SharedMessage],
         frames: Option<&SharedFrames>,
         turn: Turn,
         membership: impl FnOnce() -> Waker,
-    ) -> Offered {
+        wakers: &mut Vec<Waker>,
+    ) -> Option<usize> {
         let mut state = self.lock();
         if state.stage != Stage::Open {
-            return Offered::Closed;
+            return None;
+        }
+        let outbox = self.config.outbox();
+        let share = Bound {
+            messages: SHARE.messages.min(outbox.messages / 2).max(1),
+            bytes: SHARE.bytes.min(outbox.bytes / 2),
+        };
+        // A write calls memberships that are behind. They must not write within that call.
+        let writes = turn == Turn::Live && state.is_lent();
+        let fits = |frames: &&SharedFrames| {
+            let load = frames.load();
+            load.messages <= share.messages && load.bytes <= share.bytes
+        };
+        let frames = frames.filter(fits);
+        // Nothing is queued while the stream is lent. So the state of rooms, a cache miss, is not needed.
+        if let (true, Some(frames)) = (writes && state.uncompressed.is_none(), frames) {
+            let is_written = state.write_shared_frames(frames);
+            if !is_written {
+                state.note_queued(frames.load());
+            }
+            state.after_write(is_written, outbox, wakers);
+            return Some(messages.len());
         }
         let (sent, unwritten) = (state.sent(), state.unwritten().messages);
         let rooms = state.rooms.get_or_insert_default();
@@ -230,11 +230,6 @@ impl Link {
         let turns = match turn {
             Turn::Live => 1,
             Turn::Behind => usize::from(rooms.turns.max(1)),
-        };
-        let outbox = self.config.outbox();
-        let share = Bound {
-            messages: SHARE.messages.min(outbox.messages / 2).max(1),
-            bytes: SHARE.bytes.min(outbox.bytes / 2),
         };
         let own_share = Bound {
             messages: (share.messages / turns).max(1),
@@ -272,26 +267,20 @@ impl Link {
             }
             count += 1;
         }
-        let last = state.sent();
-        if let (Some(rooms), true) = (&mut state.rooms, count > 0) {
-            rooms.set_queued(queued);
-            rooms.last = last as u32;
+        if count > 0 {
+            state.note_queued(queued);
         }
         if count < messages.len() {
             let waiters = state.waiters.get_or_insert_default();
             waiters.behind.push(membership());
         }
-        if count == 0 {
-            let then = Then::Nothing;
-            return Offered::Taken { count, then };
+        if count > 0 && writes {
+            let is_written = state.write_queued();
+            state.after_write(is_written, outbox, wakers);
+        } else if count > 0 {
+            wakers.extend(state.rouse());
         }
-        // A write calls memberships that are behind. They must not write within that call.
-        if turn == Turn::Live && state.is_lent() {
-            let then = Then::Write;
-            return Offered::Taken { count, then };
-        }
-        let then = state.rouse().map_or(Then::Nothing, Then::Wake);
-        Offered::Taken { count, then }
+        Some(count)
     }
 }
 
@@ -300,10 +289,9 @@ impl State {
     /// for later memberships.
     pub(super) fn take_unused_rooms(&mut self) -> Option<Box<Rooms>> {
         let (sent, unwritten) = (self.sent(), self.unwritten().messages);
+        let is_lent = self.lent.is_some();
         let is_unused = |rooms: &mut Box<Rooms>| {
-            rooms.memberships.len() == 0
-                && rooms.lent.is_none()
-                && rooms.are_written(sent, unwritten)
+            rooms.memberships.len() == 0 && !is_lent && rooms.are_written(sent, unwritten)
         };
         self.rooms.take_if(is_unused)
     }
@@ -365,13 +353,25 @@ impl State {
             return false;
         }
         self.acquire_memory_to_share();
-        if !self.outbox.push_shared_frames(frames) {
-            return false;
+        let is_queued = self.outbox.push_shared_frames(frames);
+        if is_queued {
+            self.count_sent(frames.load());
         }
-        let load = frames.load();
+        is_queued
+    }
+
+    pub(super) const fn count_sent(&mut self, load: Load) {
         self.traffic.messages_sent += load.messages as u64;
         self.traffic.bytes_sent += load.bytes as u64;
-        true
+    }
+
+    /// Records what rooms have queued, after all that was sent.
+    fn note_queued(&mut self, queued: Load) {
+        let last = self.sent();
+        if let Some(rooms) = &mut self.rooms {
+            rooms.set_queued(queued);
+            rooms.last = last as u32;
+        }
     }
 
     fn acquire_memory_to_share(&mut self) {

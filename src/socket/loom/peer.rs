@@ -81,7 +81,7 @@ impl Peer {
         self
     }
 
-    /// Lends its writing half. Rooms may write only so many bytes.
+    /// Lends itself. Rooms may write only so many bytes.
     pub(crate) fn lends(self, room: usize) -> Self {
         let mut script = self.0.lock().unwrap();
         (script.lends, script.room) = (true, room);
@@ -89,13 +89,13 @@ impl Peer {
         self
     }
 
-    pub(crate) fn lend(&mut self) -> Option<Writer> {
+    pub(crate) fn lend(&mut self) -> Option<LentPeer> {
         let lends = self.0.lock().unwrap().lends;
-        lends.then(|| Writer(self.clone()))
+        lends.then(|| LentPeer(self.clone()))
     }
 
-    pub(crate) fn take_back(&mut self, writer: Writer) {
-        drop(writer);
+    pub(crate) fn take_back(&mut self, lent: LentPeer) {
+        drop(lent);
     }
 
     /// Makes every write fail.
@@ -144,10 +144,10 @@ impl Peer {
     }
 }
 
-/// The writing half of a peer.
-pub(crate) struct Writer(Peer);
+/// A lent peer.
+pub(crate) struct LentPeer(Peer);
 
-impl Writer {
+impl LentPeer {
     pub(crate) fn write(&self, slices: &[IoSlice<'_>]) -> io::Result<usize> {
         let mut script = self.0.0.lock().unwrap();
         if script.is_gone {
@@ -159,13 +159,11 @@ impl Writer {
         script.written.extend(&taken);
         Ok(taken.len())
     }
-
-    pub(crate) fn forget(self) {}
 }
 
-impl fmt::Debug for Writer {
+impl fmt::Debug for LentPeer {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Writer")
+        f.write_str("LentPeer")
     }
 }
 
