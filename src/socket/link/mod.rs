@@ -330,7 +330,16 @@ impl State {
     }
 
     /// Grants room to as many waiters as possible. Returns their wakers.
+    #[inline]
     fn grant_room(&mut self, bound: Bound) -> Vec<Waker> {
+        match self.waiters.is_some() {
+            true => self.grant_room_to_waiters(bound),
+            false => Vec::new(),
+        }
+    }
+
+    #[cold]
+    fn grant_room_to_waiters(&mut self, bound: Bound) -> Vec<Waker> {
         let unwritten = self.unwritten();
         let Some(waiters) = &mut self.waiters else {
             return Vec::new();
