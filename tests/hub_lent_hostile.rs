@@ -10,9 +10,15 @@ mod support;
 #[path = "hub_lent_hostile/threads.rs"]
 mod threads;
 
-use std::{io, time::Duration};
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
 
 use bytes::Bytes;
+use futures_util::Sink;
 use peer::{Peer, Server, fill, number_of, numbered};
 use support::{
     settle,
@@ -25,7 +31,7 @@ use tokio::{
     time::{Instant, sleep, timeout},
 };
 use tower_websocket::{
-    CloseCode, Config, Sender,
+    CloseCode, Config, Message, Sender,
     error::RecvError,
     hub::{Hub, Room},
 };
@@ -373,5 +379,65 @@ async fn compressed_messages_stay_in_order() {
             }
         }
         assert_eq!(sender.buffered().messages, 0);
+    }
+}
+
+/// A sink that got room for its next message, and sends none. It asked again while its connection slept.
+async fn idle_sink(peer: &mut Peer) -> Sender {
+    peer.sleeps().await;
+    let (mut sent, mut refused) = (0, 0);
+    while refused < 20 {
+        match peer.sender.try_send(numbered(sent, 1000)) {
+            Ok(()) => (sent, refused) = (sent + 1, 0),
+            Err(_) => refused += 1,
+        }
+        settle().await;
+    }
+    let mut sink = peer.sender.clone();
+    let poll = |sink: &mut Sender| {
+        let mut cx = Context::from_waker(Waker::noop());
+        Sink::<Message>::poll_ready(Pin::new(sink), &mut cx)
+    };
+    assert!(poll(&mut sink).is_pending());
+    for number in 0..sent {
+        assert_eq!(number_of(&peer.frame().await.payload), number);
+    }
+    // The connection gives the room to others, and no timer of the full outbox wakes it later.
+    sleep(Duration::from_secs(600)).await;
+    settle().await;
+    assert!(matches!(poll(&mut sink), Poll::Ready(Ok(()))));
+    sink
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_room_writes_beside_a_sink_that_has_room_and_sends_nothing() {
+    for len in [0, 10, 5000] {
+        let hub = Hub::new();
+        let mut peer = Peer::join(&hub, Config::new().max_outbox(4, 64 * 1024)).await;
+        let sink = idle_sink(&mut peer).await;
+        for byte in [1, 2] {
+            peer.membership.send(vec![byte; len]).unwrap();
+            assert_eq!(peer.frame().await.payload, vec![byte; len]);
+        }
+        drop(sink);
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_sink_that_has_room_and_sends_nothing_keeps_no_sender_waiting() {
+    for messages in [0, 2] {
+        let hub = Hub::new();
+        let mut peer = Peer::join(&hub, Config::new().max_outbox(1, 64 * 1024)).await;
+        let sink = idle_sink(&mut peer).await;
+        let sender = peer.sender.clone();
+        let waiting = tokio::spawn(async move { sender.send("waits").await });
+        settle().await;
+        for _ in 0..messages {
+            peer.membership.send(vec![1; 10]).unwrap();
+            settle().await;
+        }
+        let sent = timeout(Duration::from_secs(3600), waiting).await;
+        assert!(matches!(sent, Ok(Ok(Ok(())))), "{messages}: {sent:?}");
+        drop(sink);
     }
 }

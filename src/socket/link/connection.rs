@@ -381,7 +381,7 @@ impl State {
     }
 
     /// Returns whether only granted waiters, which have not sent yet, can make progress.
-    fn waits_for_granted(&self) -> bool {
+    pub(super) fn waits_for_granted(&self) -> bool {
         let waiters = self.waiters.as_ref();
         self.unwritten().is_empty() && waiters.is_some_and(|waiters| waiters.has_granted())
     }

@@ -1,7 +1,7 @@
 //! The state that the connection, the holder of the socket and the senders share.
 //!
-//! One lock guards it. The lock is held while one message is decoded or encoded, and never across
-//! an await. No foreign code runs under it: wakers are called after it is released, and messages
+//! One lock guards it. The lock is held while one message is decoded or encoded, or while a room
+//! writes to a lent stream, and never across an await. No foreign code runs under it: wakers are called after it is released, and messages
 //! are compressed and inflated without it.
 //!
 //! | File | Holds |

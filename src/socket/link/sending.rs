@@ -116,7 +116,7 @@ impl SendFuture<'_> {
         // Dropped after the lock is released.
         let (room, _unneeded) = link.claim_room(&mut state, &mut this.place, len, cx);
         if room.is_pending() {
-            drop(state);
+            link.wait_for_room(state);
             return Poll::Pending;
         }
         let _empty_waiters = state.take_empty_waiters();
@@ -262,7 +262,10 @@ impl Link {
         let mut place = state.sink_ticket;
         let (room, unneeded) = self.poll_room_in(&mut state, &mut place, len, cx);
         state.sink_ticket = place;
-        drop(state);
+        match room.is_pending() {
+            true => self.wait_for_room(state),
+            false => drop(state),
+        }
         drop(unneeded);
         room
     }
@@ -276,11 +279,14 @@ impl Link {
         let budget = ready!(coop::poll_proceed(cx));
         let mut state = self.lock();
         let (room, unneeded) = self.poll_room_in(&mut state, place, 1, cx);
-        drop(state);
-        drop(unneeded);
-        if room.is_ready() {
-            budget.made_progress();
+        match room.is_pending() {
+            true => self.wait_for_room(state),
+            false => {
+                drop(state);
+                budget.made_progress();
+            }
         }
+        drop(unneeded);
         room
     }
 
@@ -305,6 +311,15 @@ impl Link {
             _ => self.claim_room(state, place, len, cx),
         };
         (room.map(Ok), unneeded)
+    }
+
+    /// Releases the lock for a task that has to wait. A connection that sleeps is woken if all room is granted: it
+    /// checks that those who were granted it send.
+    fn wait_for_room(&self, state: MutexGuard<'_, State>) {
+        match state.asleep && state.waits_for_granted() {
+            true => self.wake_connection(state, ()),
+            false => drop(state),
+        }
     }
 
     /// Waits until all messages are written that were sent before the first poll.
