@@ -5,10 +5,10 @@
 /// Bytes are those of the uncompressed payloads. Frame heads and control frames are not counted.
 #[derive(Clone, Copy, Debug, Default, Eq, PartialEq)]
 pub struct Traffic {
-    pub(crate) messages_received: u64,
-    pub(crate) bytes_received: u64,
     pub(crate) messages_sent: u64,
     pub(crate) bytes_sent: u64,
+    pub(crate) messages_received: u64,
+    pub(crate) bytes_received: u64,
 }
 
 impl Traffic {

@@ -2,6 +2,7 @@
 
 use std::{
     io, mem,
+    num::NonZeroU64,
     sync::atomic::Ordering,
     task::{Context, Waker},
     time::Duration,
@@ -87,7 +88,8 @@ impl Link {
         let state = self.lock();
         let waiters = state.waiters.as_ref();
         let waits = |ticket| waiters.is_some_and(|waiters| waiters.has(ticket));
-        let is_sending = state.sink_ticket.is_some_and(waits);
+        let place = state.rare.as_ref().and_then(|rare| rare.sink_ticket);
+        let is_sending = place.is_some_and(waits);
         (state.end_delivered && !is_sending) || state.ignores_incoming
     }
 
@@ -99,7 +101,7 @@ impl Link {
         waits_for_room
             || state
                 .flush_target
-                .is_some_and(|up_to| up_to > state.flushed)
+                .is_some_and(|up_to| up_to.get() > state.flushed)
     }
 
     /// Returns whether the holder may still answer delivered messages: it has not asked for more.
@@ -186,7 +188,7 @@ impl Link {
     pub(in crate::socket) fn end_input(&self, frame: Option<&CloseFrame>, cx: &Context<'_>) {
         let mut state = self.lock();
         state.input_over = true;
-        state.peer_closed = state.first_close.is_none();
+        state.peer_closed = state.first_close().is_none();
         state.note_close(frame);
         let reader = state.reader.take();
         let pings = state.take_ping_wakers();
@@ -212,7 +214,7 @@ impl Link {
             state.stage = Stage::Closing;
         }
         if !mem::replace(&mut state.input_over, true) {
-            state.fault = fault.map(Box::new);
+            state.rare_mut().fault = fault.map(Box::new);
         }
         if let Some(outgoing) = outgoing {
             state.append_outbox_to(outgoing);
@@ -241,22 +243,22 @@ impl Link {
     /// Records the end. Returns the wakers to call, the first time.
     fn finish(&self, closed: Closed, fault: Option<RecvError>) -> Option<Wakers> {
         let mut state = self.lock();
-        if state.closed.is_some() {
+        if state.closed().is_some() {
             return None;
         }
         state.note_close(closed.frame());
-        state.closed = Some(Box::new(closed));
+        state.rare_mut().closed = Some(Box::new(closed));
         state.stage = Stage::Closed;
         self.clear_shed();
         if !mem::replace(&mut state.input_over, true) {
-            state.fault = fault.map(Box::new);
+            state.rare_mut().fault = fault.map(Box::new);
         }
         state.writing = Load::default();
         // An end of the link may be kept for long, so queued messages are dropped now.
         let discarded = (mem::take(&mut state.outbox), state.uncompressed.take());
         let receiver = state.receiver.take();
         let wakers = state.take_wakers();
-        let watchers = mem::take(&mut state.watchers);
+        let watchers = mem::take(&mut state.rare_mut().watchers);
         let pings = state.take_unneeded_pings();
         #[cfg(feature = "hub")]
         let memberships = state.take_memberships();
@@ -272,7 +274,8 @@ impl Link {
     }
 
     pub(in crate::socket) fn set_round_trip(&self, round_trip: Duration) {
-        self.lock().round_trip = Some(round_trip);
+        let nanos = u64::try_from(round_trip.as_nanos()).unwrap_or(u64::MAX);
+        self.lock().round_trip = NonZeroU64::new(nanos.saturating_add(1));
     }
 
     /// Frees the room of a `written` and flushed load. Then lets the connection sleep, unless the
@@ -372,7 +375,7 @@ impl State {
         // After the end, unwritten messages are lost, not flushed.
         if all && self.stage != Stage::Closed && !self.is_shed {
             self.flushed = self.sent() - self.unwritten().messages as u64;
-            let is_flushed = |up_to| up_to <= self.flushed;
+            let is_flushed = |up_to: NonZeroU64| up_to.get() <= self.flushed;
             if self.flush_target.is_some_and(is_flushed) {
                 writer = self.writer.take();
             }

@@ -56,7 +56,7 @@ impl Link {
 
     /// Returns how the connection ended, or `None` before its end.
     pub(crate) fn ending(&self) -> Option<Closed> {
-        self.lock().closed.as_deref().cloned()
+        self.lock().closed().cloned()
     }
 }
 
@@ -74,10 +74,13 @@ impl Future for WaitClosed<'_> {
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Closed> {
         let link = self.link;
         let mut state = link.lock();
-        if let Some(closed) = state.closed.as_deref() {
+        if let Some(closed) = state.closed() {
             return Poll::Ready(closed.clone());
         }
-        let replaced = state.watchers.register(&mut self.ticket, cx.waker());
+        let replaced = state
+            .rare_mut()
+            .watchers
+            .register(&mut self.ticket, cx.waker());
         drop(state);
         drop(replaced);
         Poll::Pending
@@ -87,7 +90,9 @@ impl Future for WaitClosed<'_> {
 impl Drop for WaitClosed<'_> {
     fn drop(&mut self) {
         if let Some(ticket) = self.ticket {
-            let waker = self.link.lock().watchers.remove(ticket);
+            let mut state = self.link.lock();
+            let waker = state.rare_mut().watchers.remove(ticket);
+            drop(state);
             drop(waker);
         }
     }

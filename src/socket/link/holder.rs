@@ -91,7 +91,8 @@ impl Link {
 
     /// Records that the holder has received the end. Returns the fault, once.
     fn deliver_end(&self, mut state: MutexGuard<'_, State>) -> Option<RecvError> {
-        let fault = state.fault.take().map(|fault| *fault);
+        let fault = state.rare.as_mut().and_then(|rare| rare.fault.take());
+        let fault = fault.map(|fault| *fault);
         match mem::replace(&mut state.end_delivered, true) {
             true => fault,
             false => self.wake_connection(state, fault),
@@ -120,19 +121,20 @@ impl Link {
     }
 
     pub(crate) fn round_trip(&self) -> Option<Duration> {
-        self.lock().round_trip
+        let nanos = self.lock().round_trip?;
+        Some(Duration::from_nanos(nanos.get() - 1))
     }
 
     /// Returns the first Close of the connection, if there was one.
     pub(in crate::socket) fn first_close(&self) -> Option<CloseFrame> {
-        self.lock().first_close.as_deref()?.clone()
+        self.lock().first_close()?.clone()
     }
 
     /// Returns the first Close of the connection if the peer has sent it. The inner value is `None`
     /// if it had no code.
     pub(in crate::socket) fn peer_close(&self) -> Option<Option<CloseFrame>> {
         let state = self.lock();
-        let first = state.first_close.as_deref().filter(|_| state.peer_closed);
+        let first = state.first_close().filter(|_| state.peer_closed);
         first.cloned()
     }
 
@@ -181,7 +183,7 @@ impl Link {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendError>> {
         let state = self.lock();
-        if state.closed.is_none() {
+        if state.closed().is_none() {
             return wait(state, cx);
         }
         Poll::Ready(match state.flushed < state.sent() {

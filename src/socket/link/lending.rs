@@ -113,6 +113,10 @@ impl State {
     /// Frees the room of what a room has written. Collects the wakers of those who waited for it, and that of the
     /// connection if it has something to do.
     pub(super) fn after_write(&mut self, is_written: bool, bound: Bound, wakers: &mut Vec<Waker>) {
+        if is_written && self.waiters.is_none() && self.flush_target.is_none() {
+            self.flushed = self.sent();
+            return;
+        }
         let (writer, granted) = self.make_room(Load::default(), is_written, bound);
         wakers.extend(writer.into_iter().chain(granted));
         // The connection checks that the granted waiters send.

@@ -32,6 +32,7 @@ mod uncompressed;
 
 use std::{
     mem,
+    num::NonZeroU64,
     sync::{
         Arc, PoisonError,
         atomic::{AtomicBool, Ordering},
@@ -138,23 +139,23 @@ struct State {
     /// The stream, while it is lent to rooms.
     #[cfg(feature = "hub")]
     lent: Option<lender::Stream>,
-    /// The memberships in rooms. Boxed because most connections have none.
-    #[cfg(feature = "hub")]
-    rooms: Option<Box<rooms::Rooms>>,
-    /// Encoded messages that the connection has not taken yet.
-    outbox: Outgoing,
     /// Messages to compress, and later messages behind them. `Some` from the beginning if the
     /// connection compresses; boxed because few do.
     uncompressed: Option<Box<Uncompressed>>,
     /// Tasks that wait for room. Boxed because most connections have none.
     waiters: Option<Box<Waiters>>,
-    /// The load that the connection has taken from both queues and not written yet.
-    writing: Load,
-    traffic: Traffic,
     /// The number of messages that were written and flushed.
     flushed: u64,
     /// The value of `flushed` that a flush of the holder waits for.
-    flush_target: Option<u64>,
+    flush_target: Option<NonZeroU64>,
+    traffic: Traffic,
+    /// Encoded messages that the connection has not taken yet.
+    outbox: Outgoing,
+    /// The load that the connection has taken from both queues and not written yet.
+    writing: Load,
+    /// The memberships in rooms. Boxed because most connections have none.
+    #[cfg(feature = "hub")]
+    rooms: Option<Box<rooms::Rooms>>,
 
     /// `None` before the connection begins, and while the connection decodes without the lock.
     receiver: Option<Box<Receiver>>,
@@ -164,13 +165,20 @@ struct State {
     inbox: Inbox,
     connection: Option<Waker>,
 
-    // Few connections need the rest, or only at their end.
+    /// The holder, while it waits for a flush or for the end.
     writer: Option<Waker>,
+    /// The last round trip, in nanoseconds, plus one.
+    round_trip: Option<NonZeroU64>,
+    rare: Option<Box<Rare>>,
+}
+
+/// What few connections need, or only at their end.
+#[derive(Debug, Default)]
+struct Rare {
     /// The place of the socket among the waiters while it waits as a `Sink`.
     sink_ticket: Option<Ticket>,
-    /// The application's pings. Boxed because most connections have none.
+    /// The application's pings. Boxed because they come and go.
     pings: Option<Box<Pings>>,
-    round_trip: Option<Duration>,
     /// Why no message will come. The holder gets it once, after the inbox is empty.
     fault: Option<Box<RecvError>>,
     /// The first Close of the connection. The inner value is `None` if it had no code, or if the
@@ -291,7 +299,8 @@ impl State {
 
     /// Records a Close, unless there was one before.
     fn note_close(&mut self, frame: Option<&CloseFrame>) {
-        self.first_close
+        self.rare_mut()
+            .first_close
             .get_or_insert_with(|| Box::new(frame.cloned()));
     }
 
@@ -311,6 +320,27 @@ impl State {
     fn uncompressed(&self) -> Load {
         let uncompressed = self.uncompressed.as_ref();
         uncompressed.map_or(Load::default(), |uncompressed| uncompressed.load())
+    }
+
+    fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
+    /// Returns how the connection has ended, if it has.
+    fn closed(&self) -> Option<&Closed> {
+        self.rare.as_ref()?.closed.as_deref()
+    }
+
+    fn first_close(&self) -> Option<&Option<CloseFrame>> {
+        self.rare.as_ref()?.first_close.as_deref()
+    }
+
+    fn pings(&mut self) -> Option<&mut Pings> {
+        self.rare.as_mut()?.pings.as_deref_mut()
+    }
+
+    fn take_sink_ticket(&mut self) -> Option<Ticket> {
+        self.rare.as_mut()?.sink_ticket.take()
     }
 
     /// Returns the number of messages sent so far.

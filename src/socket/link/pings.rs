@@ -84,7 +84,7 @@ impl Ping {
         };
         let ticket = self.ticket.take();
         let mut state = self.link.lock();
-        let Some(pings) = &mut state.pings else {
+        let Some(pings) = state.pings() else {
             return;
         };
         pings.futures -= 1;
@@ -129,7 +129,8 @@ impl Link {
         if number.is_none() && is_over {
             return Poll::Ready(Err(SendError::Closed));
         }
-        let pings = state.pings.get_or_insert_default();
+        let rare = state.rare.get_or_insert_default();
+        let pings = rare.pings.get_or_insert_default();
         let mut is_new = false;
         let number = *number.get_or_insert_with(|| {
             pings.futures += 1;
@@ -162,7 +163,7 @@ impl Link {
         let random = RandomState::new().hash_one(());
         let mut payload = Payload::default();
         payload[1..].copy_from_slice(&random.to_be_bytes());
-        if let Some(pings) = &mut self.lock().pings {
+        if let Some(pings) = self.lock().pings() {
             pings.pending = Some(Pending::Sent {
                 payload,
                 sent: now,
@@ -184,7 +185,7 @@ impl Link {
         cx: &Context<'_>,
     ) -> Option<Answered> {
         let mut state = self.lock();
-        let pings = state.pings.as_mut()?;
+        let pings = state.pings()?;
         let Some(Pending::Sent {
             payload: expected,
             sent,
@@ -210,14 +211,15 @@ impl Link {
 
 impl State {
     pub(super) fn take_ping_wakers(&mut self) -> Watchers {
-        let pings = self.pings.as_mut();
+        let pings = self.pings();
         pings.map_or_else(Watchers::default, |pings| mem::take(&mut pings.watchers))
     }
 
     /// Takes the pings out, to be dropped without the lock, unless a future or a pong still needs them.
     pub(super) fn take_unneeded_pings(&mut self) -> Option<Box<Pings>> {
         let is_over = self.stage == Stage::Closed;
-        self.pings
+        let rare = self.rare.as_mut()?;
+        rare.pings
             .take_if(|pings| pings.futures == 0 && (is_over || pings.pending.is_none()))
     }
 }

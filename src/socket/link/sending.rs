@@ -3,6 +3,7 @@
 use std::{
     future::Future,
     mem,
+    num::NonZeroU64,
     pin::Pin,
     task::{Context, Poll, Waker, ready},
     time::Duration,
@@ -214,7 +215,7 @@ impl Link {
     /// Queues a message without checking for room.
     pub(in crate::socket) fn push(&self, message: Message) -> Result<(), SendError> {
         let mut state = self.lock();
-        let place = state.sink_ticket.take();
+        let place = state.take_sink_ticket();
         state.flush_target = None;
         self.push_in(state, message, place)
     }
@@ -259,9 +260,12 @@ impl Link {
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), SendError>> {
         let mut state = self.lock();
-        let mut place = state.sink_ticket;
+        let mut place = state.rare.as_ref().and_then(|rare| rare.sink_ticket);
+        let before = place;
         let (room, unneeded) = self.poll_room_in(&mut state, &mut place, len, cx);
-        state.sink_ticket = place;
+        if place != before {
+            state.rare_mut().sink_ticket = place;
+        }
         match room.is_pending() {
             true => self.wait_for_room(state),
             false => drop(state),
@@ -329,11 +333,13 @@ impl Link {
     ) -> Poll<Result<(), SendError>> {
         let mut state = self.lock();
         let sent = state.sent();
-        if state.flushed >= *state.flush_target.get_or_insert(sent) {
+        let target = state.flush_target.map_or(sent, NonZeroU64::get);
+        state.flush_target = NonZeroU64::new(target);
+        if state.flushed >= target {
             state.flush_target = None;
             return Poll::Ready(Ok(()));
         }
-        if state.closed.is_some() {
+        if state.closed().is_some() {
             return Poll::Ready(Err(SendError::Closed));
         }
         wait(state, cx)
@@ -358,7 +364,7 @@ impl Link {
     pub(in crate::socket) fn leave_as_sink(&self) {
         let mut state = self.lock();
         state.flush_target = None;
-        let place = state.sink_ticket.take();
+        let place = state.take_sink_ticket();
         let writer = state.writer.take();
         drop(state);
         drop(writer);
