@@ -6,10 +6,10 @@
 //!
 //! | | |
 //! | --- | --- |
-//! | resident memory of the connections and memberships | 24 MiB |
-//! | `send` of 100 bytes returns after | 18 µs |
-//! | the server's CPU time for all members | 81 ms |
-//! | the last member has the message after | 81 ms |
+//! | resident memory of the connections and memberships | 23 MiB |
+//! | `send` of 100 bytes returns after | 30 µs |
+//! | the server's CPU time for all members | 78 ms |
+//! | the last member has the message after | 79 ms |
 //!
 //! Each member needs a write to its socket. Messages of a burst share the writes. Over TCP the room writes itself, so
 //! the task of a member that only listens is not woken. `benches/README.md` has the deliveries per second of one core.
@@ -20,13 +20,13 @@
 //!
 //! | A connection in | Allocated | Resident |
 //! | --- | ---: | ---: |
-//! | no room | 1,978 | 2,470 |
-//! | a room with all others | 2,184 | 2,492 |
-//! | ten rooms with all others | 3,430 | 3,884 |
-//! | a room of its own | 2,569 | 2,901 |
+//! | no room | 1,914 | 2,292 |
+//! | a room with all others | 2,096 | 2,441 |
+//! | ten rooms with all others | 3,342 | 3,784 |
+//! | a room of its own | 2,481 | 2,809 |
 //!
-//! So a membership costs about 160 bytes, the first one of a TCP connection 48 more, and a room another 380. A MiB
-//! holds 1,700 rooms with a member each. Add the
+//! So a membership costs about 140 bytes, the first one of a TCP connection 45 more, and a room another 385. A MiB
+//! holds 1,850 rooms with a member each. Add the
 //! value of the member, and the variables that the handler holds across an `.await`.
 //!
 //! The kernel needs another 4.5 KB for each connection. It is not a part of the process: `Slab` in `/proc/meminfo` has
