@@ -25,7 +25,7 @@
 //! | `transport` | the stream that a server hands over |
 //! | `io` | fast paths for TCP |
 //! | `tcp_write` | writing to a TCP socket without tokio's readiness |
-//! | `lender` | streams that lend their writing half |
+//! | `lender` | streams that connections lend to rooms |
 //! | `http2` | streams of HTTP/2 |
 //! | `budget` | limits on the work of one poll |
 //! | `spacing` | blocks of memory that are larger than glibc's gaps |
