@@ -56,7 +56,10 @@ impl Process {
             command
         } else {
             let (program, name) = match name.strip_prefix(OTHER) {
-                Some(name) => (env::var("OTHER")?, name),
+                Some(name) => (
+                    env::var("OTHER").map_err(|error| format!("OTHER: {error}"))?,
+                    name,
+                ),
                 None => (env::current_exe()?.display().to_string(), name),
             };
             let mut command = cores.pinned_for_server(&program);

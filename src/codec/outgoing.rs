@@ -60,7 +60,7 @@ impl Outgoing {
         true
     }
 
-    /// Queues the rest of messages that other connections send, too, of which so many bytes are written.
+    /// Queues messages that other connections send, too. Their first `written` bytes are written already.
     #[cfg(feature = "hub")]
     pub(crate) fn push_rest(&mut self, shared: &super::SharedFrames, written: usize) {
         self.frames().push_shared_frames(shared);

@@ -144,11 +144,8 @@ fn write_to(stream: Option<&Stream>, rooms: Option<&mut Rooms>, slices: &[IoSlic
 #[expect(clippy::unwrap_used, reason = "a test that cannot go on panics")]
 mod tests {
     use std::{
-        sync::{
-            Arc,
-            atomic::{AtomicUsize, Ordering::Relaxed},
-        },
-        task::{Context, Wake, Waker},
+        sync::Arc,
+        task::{Context, Waker},
     };
 
     use tokio::{
@@ -167,29 +164,18 @@ mod tests {
         words::Message,
     };
 
-    #[derive(Default)]
-    struct Woken(AtomicUsize);
-
-    impl Wake for Woken {
-        fn wake(self: Arc<Self>) {
-            self.0.fetch_add(1, Relaxed);
-        }
-    }
-
-    impl Woken {
-        fn waker(self: &Arc<Self>) -> Waker {
-            Waker::from(Arc::clone(self))
-        }
-    }
-
-    /// A connection in a room that sleeps, has lent its stream, and is woken by `waker`. Its peer reads nothing.
-    async fn sleeping(config: Config, waker: &Waker) -> (Link, TcpStream) {
+    /// A connection in a room that sleeps and has lent its stream. Its peer reads nothing.
+    async fn sleeping() -> (Link, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap());
         let (client, server) = tokio::join!(client, listener.accept());
-        let link = Link::new(Role::Server, HandshakeInfo::default(), Arc::new(config));
+        let link = Link::new(
+            Role::Server,
+            HandshakeInfo::default(),
+            Arc::new(Config::new()),
+        );
         let _ = link.enter_room(1, Waker::noop().clone());
-        let sleep = link.try_sleep(None, &Context::from_waker(waker));
+        let sleep = link.try_sleep(None, &Context::from_waker(Waker::noop()));
         assert_eq!(sleep, TrySleep::Asleep);
         let stream = Box::new(server.unwrap().0);
         assert!(link.lend(|| Some(stream)).is_some());
@@ -214,8 +200,7 @@ mod tests {
 
     #[tokio::test]
     async fn messages_are_written_at_once_and_the_connection_sleeps() {
-        let connection = Arc::new(Woken::default());
-        let (link, mut client) = sleeping(Config::new(), &connection.waker()).await;
+        let (link, mut client) = sleeping().await;
         let mut read = [0; 12];
         for is_encoded in [false, true, true, false] {
             assert!(offer(&link, 10, is_encoded).is_empty());
@@ -232,8 +217,7 @@ mod tests {
     #[tokio::test]
     async fn what_the_stream_does_not_take_is_queued_for_the_connection() {
         for is_encoded in [false, true] {
-            let connection = Arc::new(Woken::default());
-            let (link, mut client) = sleeping(Config::new(), &connection.waker()).await;
+            let (link, mut client) = sleeping().await;
             let (mut offered, mut wakers) = (0, Vec::new());
             while wakers.is_empty() {
                 offered += 1;

@@ -1,8 +1,8 @@
 //! The state that the connection, the holder of the socket and the senders share.
 //!
 //! One lock guards it. The lock is held while one message is decoded or encoded, or while a room
-//! writes to a lent stream, and never across an await. No foreign code runs under it: wakers are called after it is released, and messages
-//! are compressed and inflated without it.
+//! writes to a lent stream, and never across an await. No foreign code runs under it: wakers are
+//! called after it is released, and messages are compressed and inflated without it.
 //!
 //! | File | Holds |
 //! | --- | --- |
@@ -172,7 +172,7 @@ struct State {
     rare: Option<Box<Rare>>,
 }
 
-/// What few connections need, or only at their end.
+/// The state that most connections need only at their end.
 #[derive(Debug, Default)]
 struct Rare {
     /// The place of the socket among the waiters while it waits as a `Sink`.
