@@ -1,13 +1,15 @@
 //! The entry of one connection, from its handshake to the end of its handler.
 
-use std::{future::Future, hash::Hash, iter, sync::Arc};
+use std::{hash::Hash, iter, sync::Arc};
+
+use tokio::task::JoinHandle;
 
 use super::{AdmitError, Connections, connection::Connection, observer::Ended, state::Over};
 use crate::{
     codec::Role,
     config::Config,
     handshake::Identity,
-    socket::{EndHooks, HandshakeInfo, Link, now, spawn},
+    socket::{EndHooks, HandshakeInfo, Link, now},
     time::Moment,
     words::{Closed, ConnectionId},
 };
@@ -38,24 +40,20 @@ impl Permit {
         self.connections.is_news(about)
     }
 
-    /// Spawns the task of an accepted connection. `serve` gets the link and this permit, and returns the task's
-    /// future.
+    /// Registers an accepted connection. `spawn` gets the link and this permit, and spawns the task.
     ///
     /// # Errors
     ///
     /// [`AdmitError::ShuttingDown`] if a shutdown began after the permit was given.
-    pub(crate) fn spawn<F>(
+    pub(crate) fn spawn(
         self,
         opening: Opening,
-        serve: impl FnOnce(Arc<Link>, Self) -> F,
-    ) -> Result<Arc<Link>, AdmitError>
-    where
-        F: Future<Output = ()> + Send + 'static,
-    {
+        spawn: impl FnOnce(Arc<Link>, Self) -> JoinHandle<()>,
+    ) -> Result<Arc<Link>, AdmitError> {
         let connections = self.connections.clone();
         let id = self.id;
         let link = self.register(opening)?;
-        let task = spawn(serve(Arc::clone(&link), self)).abort_handle();
+        let task = spawn(Arc::clone(&link), self).abort_handle();
         let mut state = connections.lock();
         if state.aborting {
             task.abort();

@@ -127,7 +127,7 @@ impl Permit {
                 link,
                 setup,
             };
-            span.around(detached_in(served, permit))
+            span.spawn(detached_in(served, permit))
         })?;
         Ok(WebSocket::new(link, values))
     }

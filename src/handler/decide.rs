@@ -1,7 +1,12 @@
 //! A handler made of two functions: the first decides on the handshake, the second serves the connection.
 
-use std::{fmt, future::Future, marker::PhantomData};
+use std::{
+    fmt,
+    future::{Future, ready},
+    marker::PhantomData,
+};
 
+use futures_util::{TryFutureExt, future::Either};
 use http::request::Parts;
 
 use super::Handler;
@@ -121,12 +126,16 @@ where
         Ok(accept.carry(Decided(value)))
     }
 
-    async fn handle(&self, mut socket: WebSocket) -> Result<(), BoxError> {
-        // The value is missing only if this method is called with another handler's socket.
-        let Some(Decided(value)) = socket.take_carried() else {
-            return Err("the connection was not accepted by this handler".into());
-        };
-        (self.handle)(socket, value).await.map_err(Into::into)
+    // Not an `async fn`, for the reason in `FnHandler`.
+    fn handle(&self, mut socket: WebSocket) -> impl Future<Output = Result<(), BoxError>> + Send {
+        match socket.take_carried() {
+            Some(Decided(value)) => Either::Left((self.handle)(socket, value).err_into()),
+            // Only if this method is called with another handler's socket.
+            None => {
+                let error = "the connection was not accepted by this handler";
+                Either::Right(ready(Err(error.into())))
+            }
+        }
     }
 }
 

@@ -2,6 +2,8 @@
 
 use std::{any::type_name, fmt, future::Future};
 
+use futures_util::TryFutureExt;
+
 use super::Handler;
 use crate::{socket::WebSocket, words::BoxError};
 
@@ -97,8 +99,9 @@ where
     R: Future<Output = Result<(), E>> + Send,
     E: Into<BoxError>,
 {
-    async fn handle(&self, socket: WebSocket) -> Result<(), BoxError> {
-        (self.function)(socket).await.map_err(Into::into)
+    // Not an `async fn`, which would store its arguments in each connection until the end.
+    fn handle(&self, socket: WebSocket) -> impl Future<Output = Result<(), BoxError>> + Send {
+        (self.function)(socket).err_into()
     }
 
     fn name(&self) -> &'static str {

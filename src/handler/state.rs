@@ -2,6 +2,8 @@
 
 use std::{fmt, future::Future};
 
+use futures_util::TryFutureExt;
+
 use super::Handler;
 use crate::{socket::WebSocket, words::BoxError};
 
@@ -48,9 +50,9 @@ where
     R: Future<Output = Result<(), E>> + Send,
     E: Into<BoxError>,
 {
-    async fn handle(&self, socket: WebSocket) -> Result<(), BoxError> {
-        let handling = (self.handle)(socket, self.state.clone());
-        handling.await.map_err(Into::into)
+    // Not an `async fn`, for the reason in `FnHandler`.
+    fn handle(&self, socket: WebSocket) -> impl Future<Output = Result<(), BoxError>> + Send {
+        (self.handle)(socket, self.state.clone()).err_into()
     }
 }
 

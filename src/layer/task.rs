@@ -65,7 +65,7 @@ impl<S: Serve> Opened<S> {
                 link,
                 permit,
             });
-            span.around(started.serve())
+            span.spawn(started.serve())
         });
         spawned.map(drop)
     }
@@ -81,9 +81,11 @@ struct Started<S> {
 
 impl<S: Serve> Started<S> {
     async fn serve(self: Box<Self>) {
-        if let Some((handed, mut serve)) = self.complete().await {
-            handed.serve(&mut serve).await;
-        }
+        // Not `if let`, whose temporary value would be kept as long as the connection.
+        let Some((handed, mut serve)) = self.complete().await else {
+            return;
+        };
+        handed.serve(&mut serve).await;
     }
 
     /// Waits until the HTTP server hands over the connection. Returns `None` if it does not.

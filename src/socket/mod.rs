@@ -97,7 +97,7 @@ pub(crate) use self::{
     events::{Events, Hook, Registration},
     info::{HandshakeInfo, Values},
     link::Link,
-    session::{EndHooks, Session, detached_in, serve, spawn},
+    session::{EndHooks, Session, detached_in, serve},
     setup::{Served, Setup},
     timer::now,
     transport::Transport,

@@ -7,6 +7,8 @@
 use std::fmt;
 use std::{future::Future, net::IpAddr, time::Duration};
 
+use tokio::task::JoinHandle;
+
 use super::{info::HandshakeInfo, traffic::Traffic};
 #[cfg(feature = "tracing")]
 use crate::words::header::Visible;
@@ -49,12 +51,20 @@ impl From<tracing::Span> for Span {
 }
 
 impl Span {
-    /// Runs a future inside the span.
-    pub(crate) fn around<F: Future>(self, future: F) -> impl Future<Output = F::Output> {
+    /// Spawns the task of a connection inside the span.
+    pub(crate) fn spawn(self, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         #[cfg(feature = "tracing")]
-        let future = tracing::Instrument::instrument(future, self.span);
-        future
+        if !self.span.is_none() {
+            return spawn(tracing::Instrument::instrument(task, self.span));
+        }
+        spawn(task)
     }
+}
+
+/// Spawns the task of a connection.
+// Boxed: tokio aligns its part of a task to 128 bytes, and glibc seldom reuses the memory of a large aligned block.
+fn spawn(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
+    tokio::spawn(Box::pin(task))
 }
 
 /// A connection was handed over, and its handler begins.

@@ -14,7 +14,6 @@ use std::{
 };
 
 use pin_project_lite::pin_project;
-use tokio::task::JoinHandle;
 
 use super::{
     Values, WebSocket,
@@ -140,12 +139,6 @@ where
         handler,
         grace: None,
     }
-}
-
-/// Spawns the task of a connection.
-// Boxed: tokio aligns its part of a task to 128 bytes, and glibc seldom reuses the memory of a large aligned block.
-pub(crate) fn spawn(task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
-    tokio::spawn(Box::pin(task))
 }
 
 /// Serves a connection without a handler, until its `WebSocket` is dropped.

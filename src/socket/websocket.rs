@@ -16,7 +16,7 @@ use super::{
     link::{Caller, Link},
     part::Part,
     report,
-    session::{detached, spawn},
+    session::detached,
     setup::{Served, Setup},
 };
 use crate::{
@@ -119,7 +119,7 @@ impl WebSocket {
             link: Arc::clone(&link),
             setup,
         };
-        spawn(span.around(detached(served)));
+        span.spawn(detached(served));
         Self::new(link, values)
     }
 
