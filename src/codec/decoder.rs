@@ -44,14 +44,17 @@ pub(crate) struct Rules {
 }
 
 /// The receiving half of a connection.
+///
+/// The fields that every message needs come first, as in `Link`.
+#[repr(C)]
 pub(crate) struct Decoder {
-    role: Role,
-    limits: Limits,
+    stage: Stage,
     /// The message in progress.
     message: Option<Box<Assembly>>,
-    stage: Stage,
     /// Boxed, because few connections have it.
     inflation: Option<Box<Inflation>>,
+    role: Role,
+    limits: Limits,
     deadline: Option<Moment>,
 }
 

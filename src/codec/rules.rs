@@ -5,8 +5,9 @@ use std::time::Duration;
 use super::utf8::InvalidUtf8;
 use crate::words::CloseCode;
 
-/// Limits on the messages of a peer.
+/// Limits on the messages of a peer. Every message needs the first two.
 #[derive(Clone, Copy, Debug)]
+#[repr(C)]
 pub(crate) struct Limits {
     /// Bytes of a message.
     pub(crate) message: usize,

@@ -28,7 +28,6 @@
 //! | `lender` | streams that connections lend to rooms |
 //! | `http2` | streams of HTTP/2 |
 //! | `budget` | limits on the work of one poll |
-//! | `spacing` | blocks of memory that are larger than glibc's gaps |
 //! | `sync` | the lock of a connection: of std, or of `loom` for its models |
 //! | `timer` | one timer for all deadlines of a connection |
 //! | `byte_stream` | a socket as a stream of bytes: [`ByteStream`] |
@@ -71,7 +70,6 @@ pub(crate) mod report;
 mod sending;
 mod session;
 mod setup;
-mod spacing;
 mod streams;
 pub(crate) mod sync;
 mod tcp_write;

@@ -5,7 +5,6 @@ use std::mem;
 use super::{
     budget::{Budget, Spent},
     input::Input,
-    spacing::{Spacing, is_too_large_for_a_gap},
 };
 use crate::{
     codec::{Assembly, Decoder, Event, ReadBuffers, Rules, Violation},
@@ -14,9 +13,11 @@ use crate::{
 };
 
 /// The receiving half of a connection, without its stream.
+///
+/// The fields that every message needs come first, as in `Link`.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Receiver {
-    decoder: Decoder,
     /// `None` while nothing is left to decode.
     input: Option<Box<Input>>,
     next: Next,
@@ -24,10 +25,8 @@ pub(super) struct Receiver {
     spent: Spent,
     /// The peer's rate limits. Boxed because few configurations have any.
     allowance: Option<Box<Allowance>>,
-    _spacing: Spacing<2>,
+    decoder: Decoder,
 }
-
-const _: () = assert!(is_too_large_for_a_gap::<Receiver>());
 
 /// The next step of a receiver.
 #[derive(Debug, Default)]
@@ -70,7 +69,6 @@ impl Receiver {
             next: Next::Decode,
             spent: Spent::default(),
             allowance,
-            _spacing: Spacing::NEW,
         }
     }
 

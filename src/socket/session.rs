@@ -42,19 +42,24 @@ pin_project! {
     /// stream is dropped, and the handler has [`Config::handler_grace`] to return.
     ///
     /// Not an `async fn`, which would store its arguments twice in each connection.
+    // As in `Link`, what every message needs comes first.
+    #[repr(C)]
     pub(crate) struct Session<IO, F, P>
     where
         P: EndHooks,
     {
+        // `None` once the handler has returned.
+        #[pin]
+        handler: Option<F>,
         link: Arc<Link>,
         // `None` once the connection is over.
         driver: Option<Driver<IO>>,
         hooks: P,
-        // `None` once the handler has returned.
+        // The end of the handler's time, once the connection is over.
+        grace: Option<Moment>,
+        // Of the connection, and then of the handler's time.
         #[pin]
-        handler: Option<F>,
-        // `Some` once the connection is over.
-        grace: Option<Box<Grace>>,
+        timer: Timer,
     }
 
     impl<IO, F, P> PinnedDrop for Session<IO, F, P>
@@ -91,12 +96,6 @@ impl EndHooks for () {
     fn handler_outlived(&mut self, _: &Link) -> bool {
         true
     }
-}
-
-/// The time that a handler has to return after its connection is over.
-struct Grace {
-    ends: Moment,
-    timer: Timer,
 }
 
 /// Serves a connection with its handler, and calls the `hooks` at the end.
@@ -138,6 +137,7 @@ where
         hooks,
         handler,
         grace: None,
+        timer: Timer::default(),
     }
 }
 
@@ -159,6 +159,7 @@ pub(crate) fn detached_in<IO: Io, P: EndHooks>(
         hooks,
         handler: None,
         grace: None,
+        timer: Timer::default(),
     }
 }
 
@@ -196,7 +197,10 @@ where
         let mut now = now();
         for _ in 0..MAX_ROUNDS {
             let driver = this.driver.as_mut();
-            let progress = driver.map_or(Progress::Over, |driver| driver.poll(&mut now, cx));
+            let progress = match driver {
+                Some(driver) => driver.poll(this.timer.as_mut(), &mut now, cx),
+                None => Progress::Over,
+            };
             if progress == Progress::Over {
                 if let Some(mut driver) = this.driver.take() {
                     driver.end_poll();
@@ -226,7 +230,9 @@ where
                 close_if_socket_dropped(link);
             }
             if progress == Progress::Over {
-                let has_time = handler.is_some() && poll_grace(this.grace, link, cx).is_pending();
+                let timer = this.timer.as_mut();
+                let has_time =
+                    handler.is_some() && poll_grace(this.grace, timer, link, cx).is_pending();
                 if handler.is_none() {
                     this.hooks.handler_over();
                     return Poll::Ready(());
@@ -274,21 +280,22 @@ fn close_if_socket_dropped(link: &Link) {
 }
 
 /// Ready when the handler of an ended connection has had its time, or is evicted.
-fn poll_grace(grace: &mut Option<Box<Grace>>, link: &Link, cx: &mut Context<'_>) -> Poll<()> {
+fn poll_grace(
+    grace: &mut Option<Moment>,
+    timer: Pin<&mut Timer>,
+    link: &Link,
+    cx: &mut Context<'_>,
+) -> Poll<()> {
     let now = now();
-    let grace = grace.get_or_insert_with(|| {
-        let ends = now + link.config().handler_limit();
-        let timer = Timer::default();
-        Box::new(Grace { ends, timer })
-    });
+    let ends = grace.get_or_insert_with(|| now + link.config().handler_limit());
     if link.is_evicted() {
         return Poll::Ready(());
     }
     if link.holder_has_received() {
         // The handler still receives messages from before the end. The inbox bounds their number.
-        grace.ends = now + link.config().handler_limit();
+        *ends = now + link.config().handler_limit();
     }
-    grace.timer.poll(Some(grace.ends), now, cx)
+    timer.poll(Some(*ends), now, cx)
 }
 
 /// Drops the handler of a connection that is over.

@@ -12,7 +12,6 @@ use tokio::{
     time::{Instant, Sleep, sleep_until},
 };
 
-use super::spacing::{Spacing, is_too_large_for_a_gap};
 use crate::time::Moment;
 
 /// Returns the time of tokio's clock, which tests can pause.
@@ -21,38 +20,19 @@ pub(crate) fn now() -> Moment {
     Instant::now().into_std().into()
 }
 
-/// A timer that follows a deadline lazily.
-///
-/// A deadline that only moves into the future costs nothing until the old one is reached. The
-/// keepalive deadline moves with every message.
-///
-/// The timer wakes the task that last polled it with a nearer deadline, so only one task may use
-/// it.
-#[derive(Debug, Default)]
-pub(super) struct Timer {
-    sleep: Option<Pin<Box<Spaced>>>,
-    /// When the timer wakes the task, if it is set.
-    wakes_at: Option<Moment>,
-}
-
 pin_project! {
-    /// The timer of tokio, in a block that is too large for a gap.
-    #[derive(Debug)]
-    struct Spaced {
+    /// A timer that follows a deadline lazily.
+    ///
+    /// A deadline that only moves into the future costs nothing until the old one is reached. The
+    /// keepalive deadline moves with every message.
+    ///
+    /// The timer wakes the task that last polled it with a nearer deadline, so only one task may use
+    /// it.
+    #[derive(Debug, Default)]
+    pub(super) struct Timer {
+        // Not in a block of its own: a small block that lives long keeps glibc from joining the memory around it.
         #[pin]
-        sleep: Sleep,
-        spacing: Spacing<6>,
-    }
-}
-
-const _: () = assert!(is_too_large_for_a_gap::<Spaced>());
-
-impl Spaced {
-    fn until(deadline: Moment) -> Self {
-        Self {
-            sleep: sleep_until(instant(deadline)),
-            spacing: Spacing::NEW,
-        }
+        sleep: Option<Sleep>,
     }
 }
 
@@ -72,18 +52,18 @@ fn instant(moment: Moment) -> Instant {
 }
 
 impl Timer {
-    /// Returns whether the timer wakes the task after `now`.
-    #[inline]
-    pub(super) fn is_pending_at(&self, now: Moment) -> bool {
-        self.wakes_at.is_some_and(|wakes_at| now < wakes_at)
+    /// Returns when the timer wakes the task, if it is set.
+    pub(super) fn wakes_at(&self) -> Option<Moment> {
+        let sleep = self.sleep.as_ref().filter(|sleep| !sleep.is_elapsed());
+        sleep.map(wakes_at)
     }
 
     /// Returns whether polling the timer for `deadline` would change nothing.
     #[inline]
     pub(super) fn is_set(&self, deadline: Option<Moment>, now: Moment) -> bool {
         match (&self.sleep, deadline) {
-            (Some(spaced), Some(deadline)) => is_set(&spaced.sleep, deadline, now),
-            (Some(spaced), None) => !spaced.sleep.is_elapsed(),
+            (Some(sleep), Some(deadline)) => is_set(sleep, deadline, now),
+            (Some(sleep), None) => !sleep.is_elapsed(),
             (None, deadline) => deadline.is_none(),
         }
     }
@@ -92,32 +72,32 @@ impl Timer {
     ///
     /// `now` may be slightly old: another thread may have reached the old deadline in between.
     pub(super) fn poll(
-        &mut self,
+        self: Pin<&mut Self>,
         deadline: Option<Moment>,
         now: Moment,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
+        let mut slot = self.project().sleep;
         let Some(deadline) = deadline else {
             // A timer that was reached wakes no task.
-            if self
-                .sleep
+            if slot
                 .as_ref()
-                .is_some_and(|spaced| spaced.sleep.is_elapsed())
+                .as_pin_ref()
+                .is_some_and(|sleep| sleep.is_elapsed())
             {
-                self.sleep = None;
-                self.wakes_at = None;
+                slot.set(None);
             }
             return Poll::Pending;
         };
-        let spaced = match &mut self.sleep {
-            Some(spaced) if is_set(&spaced.sleep, deadline, now) => {
-                // The timer wakes the task early enough to check the deadline again.
-                return Poll::Pending;
-            }
-            Some(spaced) => spaced,
-            none => none.insert(Box::pin(Spaced::until(deadline))),
+        match slot.as_ref().as_pin_ref() {
+            // The timer wakes the task early enough to check the deadline again.
+            Some(sleep) if is_set(&sleep, deadline, now) => return Poll::Pending,
+            Some(_) => {}
+            None => slot.set(Some(sleep_until(instant(deadline)))),
+        }
+        let Some(mut sleep) = slot.as_pin_mut() else {
+            return Poll::Pending;
         };
-        let mut sleep = spaced.as_mut().project().sleep;
         if deadline < wakes_at(&sleep) {
             sleep.as_mut().reset(instant(deadline));
         }
@@ -128,12 +108,10 @@ impl Timer {
             .is_ready()
         {
             if deadline <= wakes_at(&sleep) {
-                self.wakes_at = None;
                 return Poll::Ready(());
             }
             sleep.as_mut().reset(instant(deadline));
         }
-        self.wakes_at = Some(wakes_at(&sleep));
         Poll::Pending
     }
 }
@@ -164,12 +142,12 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn drops_an_elapsed_sleep_without_a_deadline() {
-        let mut timer = Timer::default();
+        let mut timer = pin!(Timer::default());
         let due = now() + SECOND;
         let mut poll = |deadline| {
-            let poll = timer.poll(deadline, now(), &mut Context::from_waker(Waker::noop()));
-            let sleep = timer.sleep.as_ref();
-            (poll, sleep.map(|spaced| wakes_at(&spaced.sleep)))
+            let mut cx = Context::from_waker(Waker::noop());
+            let poll = timer.as_mut().poll(deadline, now(), &mut cx);
+            (poll, timer.sleep.as_ref().map(wakes_at))
         };
         assert_eq!(poll(Some(due)), (Poll::Pending, Some(due)));
         assert_eq!(poll(None), (Poll::Pending, Some(due)));
@@ -193,11 +171,13 @@ mod tests {
     async fn wakes_again_if_reached_after_the_clock_was_read() {
         let woken = Arc::new(Woken::default());
         let waker = Waker::from(Arc::clone(&woken));
-        let mut timer = Timer::default();
+        let mut timer = pin!(Timer::default());
         let earlier = now();
         let mut poll = |after| {
             let due = earlier + after;
-            timer.poll(Some(due), earlier, &mut Context::from_waker(&waker))
+            timer
+                .as_mut()
+                .poll(Some(due), earlier, &mut Context::from_waker(&waker))
         };
         assert!(poll(SECOND).is_pending());
         tokio::time::sleep(2 * SECOND).await;
@@ -214,7 +194,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn wakes_a_task_that_had_spent_its_budget() {
         for (first, then) in [(SECOND, SECOND), (SECOND, 3 * SECOND), (9 * SECOND, SECOND)] {
-            let mut timer = Timer::default();
+            let mut timer = pin!(Timer::default());
             let start = now();
             let mut polls = 0;
             let reached = poll_fn(|cx| {
@@ -225,7 +205,7 @@ mod tests {
                 } else {
                     start + then
                 };
-                timer.poll(Some(deadline), now(), cx)
+                timer.as_mut().poll(Some(deadline), now(), cx)
             });
             let reached = timeout(100 * SECOND, reached).await;
             assert!(reached.is_ok(), "{first:?}, then {then:?}");

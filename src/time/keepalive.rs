@@ -39,8 +39,9 @@ pub(crate) enum Pong {
     Unsolicited,
 }
 
-/// The keepalive of one peer.
+/// The keepalive of one peer. Every message needs the first two fields.
 #[derive(Debug)]
+#[repr(C)]
 pub(crate) struct Keepalive {
     /// When the peer was last active.
     last_active: Moment,

@@ -48,7 +48,7 @@ impl<IO: Io> Driver<IO> {
     }
 
     fn backpressure(&mut self) -> &mut Backpressure {
-        self.backpressure.get_or_insert_default()
+        self.rare_mut().backpressure.get_or_insert_default()
     }
 
     /// Records that the inbox is full.
@@ -59,17 +59,18 @@ impl<IO: Io> Driver<IO> {
     /// Records that the inbox has room.
     #[inline]
     pub(super) fn note_inbox_room(&mut self) {
-        let Some(backpressure) = &mut self.backpressure else {
+        let Some(rare) = &mut self.rare else {
             return;
         };
-        backpressure.since = None;
-        if backpressure.ended.is_none() && backpressure.write_error.is_none() {
-            self.backpressure = None;
-        }
+        rare.backpressure.take_if(|backpressure| {
+            backpressure.since = None;
+            backpressure.ended.is_none() && backpressure.write_error.is_none()
+        });
     }
 
     pub(super) fn has_write_error(&self) -> bool {
-        let backpressure = self.backpressure.as_ref();
+        let rare = self.rare.as_ref();
+        let backpressure = rare.and_then(|rare| rare.backpressure.as_ref());
         backpressure.is_some_and(|backpressure| backpressure.write_error.is_some())
     }
 
@@ -82,13 +83,18 @@ impl<IO: Io> Driver<IO> {
     /// Takes the error of a failed write if the end of input on TCP comes from it, and not from a FIN before it.
     pub(super) fn take_reset(&mut self) -> Option<io::Error> {
         let is_tcp = self.engine.is_tcp();
-        let backpressure = self.backpressure.as_mut();
+        let backpressure = self.rare.as_mut()?.backpressure.as_mut();
         let backpressure = backpressure.filter(|own| is_tcp && own.ended.is_none())?;
         backpressure.write_error.take()
     }
 
     pub(super) fn take_write_error(&mut self) -> Option<io::Error> {
-        self.backpressure.as_mut()?.write_error.take()
+        self.rare
+            .as_mut()?
+            .backpressure
+            .as_mut()?
+            .write_error
+            .take()
     }
 
     /// Checks whether the peer has gone, and for how long the handler has received nothing.
@@ -128,7 +134,7 @@ impl<IO: Io> Driver<IO> {
 
     /// Returns when the handler has to have received a message, if the inbox is full.
     fn receive_due(&self) -> Option<Moment> {
-        let backpressure = self.backpressure.as_ref()?;
+        let backpressure = self.rare.as_ref()?.backpressure.as_ref()?;
         let since = backpressure.since?;
         let due = since + self.link.config().receive_limit();
         Some(match (&backpressure.write_error, backpressure.ended) {

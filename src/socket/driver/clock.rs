@@ -1,11 +1,18 @@
 //! Deadlines, pings, and the time that does not count.
 
-use std::task::{Context, Poll};
+use std::{
+    pin::Pin,
+    task::{Context, Poll, ready},
+};
 
 use super::{Driver, Phase, Progress};
 use crate::{
     config::Config,
-    socket::{RecvError, io::Io, timer::now},
+    socket::{
+        RecvError,
+        io::Io,
+        timer::{Timer, now},
+    },
     time::{
         Moment,
         keepalive::{Due, Keepalive},
@@ -43,7 +50,7 @@ impl<IO: Io> Driver<IO> {
         self.blocked_since.is_none()
             && self.paused_since.is_none()
             && self.assembly_due.is_none()
-            && self.pending_end.is_none()
+            && !self.is_end_pending()
             && !self.keepalive.as_ref().is_some_and(Keepalive::is_waiting)
             && matches!(self.phase, Phase::Open)
     }
@@ -51,14 +58,19 @@ impl<IO: Io> Driver<IO> {
     /// Returns whether no deadline is reached, as far as the timer already covers all of them.
     #[inline]
     fn is_nothing_due(&self, now: Moment) -> bool {
-        self.timer_set_when_idle && self.timer.is_pending_at(now) && self.is_idle()
+        self.idle_until.is_some_and(|until| now < until) && self.is_idle()
+    }
+
+    #[inline]
+    fn deadlines_mut(&mut self) -> Option<&mut Deadlines> {
+        self.rare.as_mut()?.deadlines.as_deref_mut()
     }
 
     pub(super) fn resume(&mut self, now: Moment) {
         if let Some(since) = self.paused_since.take() {
             let longer = now.since(since);
             self.link.exclude_pause(since, now);
-            if let Some(deadlines) = &mut self.deadlines {
+            if let Some(deadlines) = self.deadlines_mut() {
                 deadlines.first_message_due = deadlines.first_message_due.map(|due| due + longer);
             }
             self.reset_keepalive(now);
@@ -67,17 +79,17 @@ impl<IO: Io> Driver<IO> {
 
     #[inline]
     pub(super) fn first_message_came(&mut self) {
-        if let Some(deadlines) = &mut self.deadlines {
+        if let Some(deadlines) = self.deadlines_mut() {
             deadlines.first_message_due = None;
         }
     }
 
     pub(super) fn first_message_due(&self) -> Option<Moment> {
-        self.deadlines.as_ref()?.first_message_due
+        self.rare.as_ref()?.deadlines.as_ref()?.first_message_due
     }
 
     fn lifetime_ends(&self) -> Option<Moment> {
-        self.deadlines.as_ref()?.lifetime_ends
+        self.rare.as_ref()?.deadlines.as_ref()?.lifetime_ends
     }
 
     pub(super) fn reset_keepalive(&mut self, now: Moment) {
@@ -117,8 +129,7 @@ impl<IO: Io> Driver<IO> {
         }
         // A message that is arriving delays a pong, and has its own deadline. A ping that cannot be
         // written gets no answer. After the end of input no answer comes.
-        if self.assembly_due.is_some() || self.blocked_since.is_some() || self.pending_end.is_some()
-        {
+        if self.assembly_due.is_some() || self.blocked_since.is_some() || self.is_end_pending() {
             self.reset_keepalive(now);
         }
         let intervals = self.link.config().keepalive_intervals()?;
@@ -135,20 +146,23 @@ impl<IO: Io> Driver<IO> {
     }
 
     /// Ready when a deadline is reached.
-    pub(super) fn poll_timer(&mut self, now: Moment, cx: &mut Context<'_>) -> Poll<()> {
+    pub(super) fn poll_timer(
+        &mut self,
+        mut timer: Pin<&mut Timer>,
+        now: Moment,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
         if self.is_nothing_due(now) {
             return Poll::Pending;
         }
-        self.timer_set_when_idle = self.is_idle();
         let due = self.next_due(now);
-        if self.timer.is_set(due, now) {
-            return Poll::Pending;
+        if !timer.is_set(due, now) {
+            self.settle_backlog(now);
+            self.report_traffic();
+            ready!(timer.as_mut().poll(due, now, cx));
         }
-        self.settle_backlog(now);
-        if let Some(meter) = &mut self.meter {
-            meter.report(self.link.traffic());
-        }
-        self.timer.poll(due, now, cx)
+        self.idle_until = timer.wakes_at().filter(|_| self.is_idle());
+        Poll::Pending
     }
 
     /// Returns the next deadline.
@@ -164,8 +178,7 @@ impl<IO: Io> Driver<IO> {
                     Some(_) => self.pause_due(now),
                     None => self.keepalive_due(),
                 },
-                self.pending_end
-                    .as_ref()
+                self.pending_end()
                     .and_then(|pending_end| pending_end.ends)
                     .filter(|_| self.paused_since.is_none()),
             ],

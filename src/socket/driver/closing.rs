@@ -80,7 +80,7 @@ impl<IO: Io> Driver<IO> {
         self.link.end(None, Some(&mut self.engine.output), cx);
         let closed = Closed::new(Side::Local, frame.clone(), false);
         // After the end of input no Close can come.
-        let answered = self.pending_end.take().is_some();
+        let answered = self.take_pending_end().is_some();
         self.enter_closing(closed, answered, frame)
     }
 
@@ -148,7 +148,7 @@ impl<IO: Io> Driver<IO> {
         let Some(frame) = closing.unsent_close.take() else {
             return;
         };
-        if let Some(payload) = self.unanswered_ping.take() {
+        if let Some(payload) = self.take_unanswered_ping() {
             self.push_control(|engine| engine.output.push_pong(&payload));
         }
         self.push_control(|engine| engine.output.push_close(frame.as_ref()));

@@ -8,7 +8,7 @@ impl<IO: Io> Driver<IO> {
     pub(super) fn lend(&mut self) {
         let is_quiet = matches!(self.phase, Phase::Open)
             && self.blocked_since.is_none()
-            && self.pending_end.is_none();
+            && !self.is_end_pending();
         if is_quiet {
             let lent = self.link.lend(|| self.engine.lend());
             self.is_lent = lent.is_some();

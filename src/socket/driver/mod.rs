@@ -28,6 +28,7 @@ mod writing;
 
 use std::{
     io,
+    pin::Pin,
     sync::Arc,
     task::{Context, Poll},
     time::Duration,
@@ -67,13 +68,14 @@ pub(super) enum Progress {
 }
 
 /// The connection's end of a [`Link`].
+///
+/// The fields that every message needs come first, as in the link.
 #[derive(Debug)]
+#[repr(C)]
 pub(super) struct Driver<IO> {
-    engine: Engine<IO>,
     link: Arc<Link>,
-    /// Boxed because few configurations set one.
-    deadlines: Option<Box<Deadlines>>,
-    keepalive: Option<Keepalive>,
+    engine: Engine<IO>,
+    phase: Phase,
     /// The output written, and the input discarded while closing, in this poll of the task.
     spent: Spent,
     /// The bytes that this poll of the task may still inflate and compress.
@@ -81,47 +83,54 @@ pub(super) struct Driver<IO> {
     compress_budget: Budget,
     /// This poll of the task has decoded or compressed enough.
     must_yield: bool,
-    /// When the message that has begun to arrive is too slow.
-    assembly_due: Option<Moment>,
-    phase: Phase,
-    timer: Timer,
-    /// The timer was last set while [`is_idle`](Self::is_idle) was true.
-    timer_set_when_idle: bool,
     /// The stream had nothing to read when the task fell asleep. The next poll reads before
     /// anything else.
     reads_first: bool,
     /// All queued messages are in the output, as far as this poll has seen.
     outbox_empty: bool,
-    /// The load that was written and flushed, and not reported to the link yet. Valid if
-    /// `has_unreported`.
-    unreported: Load,
-    has_unreported: bool,
-    /// An end of input that was read and not handled yet.
-    pending_end: Option<Box<PendingEnd>>,
-    /// Since when the stream takes no output.
-    blocked_since: Option<Moment>,
-    /// The bytes of control frames in the output. They take no room in the outbox.
-    control_bytes: usize,
-    /// The newest ping that was not answered because output is blocked.
-    unanswered_ping: Option<Box<Control>>,
-    /// Since when nothing is read. The peer's deadlines stand still.
-    paused_since: Option<Moment>,
-    /// Boxed because most inboxes are never full.
-    backpressure: Option<Box<Backpressure>>,
-    control_frames: Bucket,
     /// Bytes were written since the last flush.
     unflushed: bool,
+    has_unreported: bool,
     /// Rooms may write to the stream.
     #[cfg(feature = "hub")]
     is_lent: bool,
+    /// The stream can report, without being read, whether the peer has gone.
+    probes: bool,
+    /// The load that was written and flushed, and not reported to the link yet. Valid if
+    /// `has_unreported`.
+    unreported: Load,
+    /// The bytes of control frames in the output. They take no room in the outbox.
+    control_bytes: usize,
+    /// `None` until a part of it is needed.
+    rare: Option<Box<Rare>>,
+    /// Since when the stream takes no output.
+    blocked_since: Option<Moment>,
+    /// Since when nothing is read. The peer's deadlines stand still.
+    paused_since: Option<Moment>,
+    /// When the message that has begun to arrive is too slow.
+    assembly_due: Option<Moment>,
+    /// Until when no deadline is reached as long as [`is_idle`](Self::is_idle) is true.
+    idle_until: Option<Moment>,
+    stall: Stall,
+    keepalive: Option<Keepalive>,
+
+    control_frames: Bucket,
     /// The bytes of messages that were sent when the stream was lent.
     #[cfg(feature = "hub")]
     sent_when_lent: u64,
-    /// The stream can report, without being read, whether the peer has gone.
-    probes: bool,
-    stall: Stall,
+}
+
+/// The state that most connections need only at their end, if at all.
+#[derive(Debug, Default)]
+struct Rare {
+    deadlines: Option<Box<Deadlines>>,
     /// Reports traffic and round trips, if the connection is observed.
     meter: Option<Box<Meter>>,
+    /// An end of input that was read and not handled yet.
+    pending_end: Option<Box<PendingEnd>>,
+    /// The newest ping that was not answered because output is blocked.
+    unanswered_ping: Option<Box<Control>>,
+    backpressure: Option<Box<Backpressure>>,
 }
 
 /// Why the input ends.
@@ -194,12 +203,12 @@ impl<IO: Io> Driver<IO> {
         if is_counted {
             engine.follow_frames();
         }
+        let deadlines = Deadlines::new(&config, now);
         Self {
             engine,
             link,
             phase: Phase::Open,
-            timer: Timer::default(),
-            timer_set_when_idle: false,
+            idle_until: None,
             reads_first: false,
             outbox_empty: false,
             unreported: Load::default(),
@@ -209,7 +218,6 @@ impl<IO: Io> Driver<IO> {
             compress_budget: Budget::default(),
             must_yield: false,
             assembly_due: None,
-            pending_end: None,
             blocked_since: None,
             unflushed: false,
             #[cfg(feature = "hub")]
@@ -217,15 +225,18 @@ impl<IO: Io> Driver<IO> {
             #[cfg(feature = "hub")]
             sent_when_lent: 0,
             control_bytes: 0,
-            unanswered_ping: None,
             keepalive: keepalive.map(|_| Keepalive::new(seed, now)),
             paused_since: None,
-            backpressure: None,
             probes,
             control_frames: Bucket::new(config.control_frames(), now),
-            deadlines: Deadlines::new(&config, now),
             stall: Stall::new(now),
-            meter,
+            rare: (deadlines.is_some() || meter.is_some()).then(|| {
+                Box::new(Rare {
+                    deadlines,
+                    meter,
+                    ..Rare::default()
+                })
+            }),
         }
     }
 
@@ -233,7 +244,12 @@ impl<IO: Io> Driver<IO> {
     ///
     /// The `clock` may be late by the time that the handler has run in this poll of the task. The
     /// time is read again where a wait begins and when a timer is reached.
-    pub(super) fn poll(&mut self, clock: &mut Moment, cx: &mut Context<'_>) -> Progress {
+    pub(super) fn poll(
+        &mut self,
+        timer: Pin<&mut Timer>,
+        clock: &mut Moment,
+        cx: &mut Context<'_>,
+    ) -> Progress {
         let now = *clock;
         #[cfg(feature = "hub")]
         self.take_back(now);
@@ -247,7 +263,7 @@ impl<IO: Io> Driver<IO> {
             Phase::Over => Progress::Over,
         };
         match progress {
-            Progress::Idle if self.poll_timer(now, cx).is_ready() => {
+            Progress::Idle if self.poll_timer(timer, now, cx).is_ready() => {
                 *clock = timer::now();
                 Progress::Again
             }
@@ -282,7 +298,7 @@ impl<IO: Io> Driver<IO> {
     }
 
     fn poll_open(&mut self, now: Moment, cx: &mut Context<'_>) -> Progress {
-        let looks = self.blocked_since.is_none() && self.pending_end.is_none();
+        let looks = self.blocked_since.is_none() && !self.is_end_pending();
         let close = match looks {
             true => None,
             false => self.link.take_close(),
@@ -336,6 +352,10 @@ impl<IO: Io> Driver<IO> {
         matches!(self.link.role(), Role::Client)
     }
 
+    fn rare_mut(&mut self) -> &mut Rare {
+        self.rare.get_or_insert_default()
+    }
+
     fn answer_grace(&self) -> Duration {
         ANSWER_GRACE.min(self.link.config().close_limit())
     }
@@ -345,14 +365,21 @@ impl<IO: Io> Driver<IO> {
     }
 }
 
+impl<IO> Driver<IO> {
+    /// Reports the traffic to those who observe the connection.
+    fn report_traffic(&mut self) {
+        if let Some(meter) = self.rare.as_mut().and_then(|rare| rare.meter.as_mut()) {
+            meter.report(self.link.traffic());
+        }
+    }
+}
+
 impl<IO> Drop for Driver<IO> {
     fn drop(&mut self) {
         #[cfg(feature = "hub")]
         drop(self.link.take_lent());
         self.link.abort();
         self.link.count_rest();
-        if let Some(meter) = &mut self.meter {
-            meter.report(self.link.traffic());
-        }
+        self.report_traffic();
     }
 }

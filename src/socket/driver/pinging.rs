@@ -51,7 +51,7 @@ impl<IO: Io> Driver<IO> {
 
     fn report_round_trip(&self, round_trip: Duration) {
         self.link.set_round_trip(round_trip);
-        if let Some(meter) = &self.meter {
+        if let Some(meter) = self.rare.as_ref().and_then(|rare| rare.meter.as_ref()) {
             meter.round_trip(round_trip);
         }
     }

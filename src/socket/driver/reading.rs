@@ -30,7 +30,7 @@ impl<IO: Io> Driver<IO> {
                 Poll::Pending => is_read_out = true,
                 Poll::Ready(Ok(input)) => new = Some(input),
                 Poll::Ready(Err(cause)) => {
-                    self.pending_end = Some(Box::new(PendingEnd { cause, ends: None }));
+                    self.end_input(cause);
                     if let Some(frame) = self.link.take_close() {
                         return Err(self.begin_closing(frame, now, cx));
                     }
@@ -38,9 +38,9 @@ impl<IO: Io> Driver<IO> {
             }
         }
         loop {
-            if let Some(pending_end) = self.pending_end.take() {
+            if let Some(pending_end) = self.take_pending_end() {
                 self.resume(now);
-                return self.handle_end(*pending_end, delivered, now, cx);
+                return self.handle_end(pending_end, delivered, now, cx);
             }
             self.resume(now);
             if self.blocked_since.is_none() {
@@ -66,9 +66,7 @@ impl<IO: Io> Driver<IO> {
                         match self.read_into(buffer, is_read_out, cx) {
                             Poll::Pending => return self.on_nothing_read(delivered, cx),
                             Poll::Ready(Ok(input)) => new = Some(input),
-                            Poll::Ready(Err(cause)) => {
-                                self.pending_end = Some(Box::new(PendingEnd { cause, ends: None }));
-                            }
+                            Poll::Ready(Err(cause)) => self.end_input(cause),
                         }
                         continue;
                     }
@@ -130,8 +128,27 @@ impl<IO: Io> Driver<IO> {
                     Poll::Ready(Err(cause)) => Some(cause),
                 },
             };
-            self.pending_end = cause.map(|cause| Box::new(PendingEnd { cause, ends: None }));
+            if let Some(cause) = cause {
+                self.end_input(cause);
+            }
         }
+    }
+
+    /// Notes that the input ends.
+    fn end_input(&mut self, cause: EndCause) {
+        self.rare_mut().pending_end = Some(Box::new(PendingEnd { cause, ends: None }));
+    }
+
+    pub(super) fn pending_end(&self) -> Option<&PendingEnd> {
+        self.rare.as_ref()?.pending_end.as_deref()
+    }
+
+    pub(super) fn is_end_pending(&self) -> bool {
+        self.pending_end().is_some()
+    }
+
+    pub(super) fn take_pending_end(&mut self) -> Option<Box<PendingEnd>> {
+        self.rare.as_mut()?.pending_end.take()
     }
 
     /// Reads into a buffer, unless the caller knows that there `is_nothing` to read.
@@ -172,7 +189,7 @@ impl<IO: Io> Driver<IO> {
     }
 
     /// Inflates the input. Returns `None` if the budget of the poll is used up first.
-    pub(super) fn inflate(&mut self, mut receiver: Box<Receiver>, now: Moment) -> Option<Found> {
+    pub(super) fn inflate(&mut self, mut receiver: Receiver, now: Moment) -> Option<Found> {
         let found = receiver.inflate(&mut self.inflate_budget, now);
         self.link.put_back(receiver);
         self.must_yield |= found.is_none();
@@ -181,7 +198,7 @@ impl<IO: Io> Driver<IO> {
 
     pub(super) fn read_large(
         &mut self,
-        mut receiver: Box<Receiver>,
+        mut receiver: Receiver,
         now: Moment,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), EndCause>> {
@@ -238,7 +255,7 @@ impl<IO: Io> Driver<IO> {
     /// Handles the end of input, once the handler has had its time to answer earlier messages.
     fn handle_end(
         &mut self,
-        mut pending_end: PendingEnd,
+        mut pending_end: Box<PendingEnd>,
         delivered: bool,
         now: Moment,
         cx: &mut Context<'_>,
@@ -254,7 +271,7 @@ impl<IO: Io> Driver<IO> {
             EndCause::Io(_) => false,
         };
         if delivered || waits_for_handler {
-            self.pending_end = Some(Box::new(pending_end));
+            self.rare_mut().pending_end = Some(pending_end);
             return Ok(delivered);
         }
         Err(match pending_end.cause {
@@ -296,11 +313,15 @@ impl<IO: Io> Driver<IO> {
         Err(self.fail(fault, CloseCode::POLICY_VIOLATION, cx))
     }
 
+    pub(super) fn take_unanswered_ping(&mut self) -> Option<Box<Control>> {
+        self.rare.as_mut()?.unanswered_ping.take()
+    }
+
     /// Answers a ping. While output is blocked only the newest ping is kept, which RFC 6455 §5.5.3
     /// allows.
     fn answer_ping(&mut self, payload: Box<Control>) {
         if self.blocked_since.is_some() {
-            self.unanswered_ping = Some(payload);
+            self.rare_mut().unanswered_ping = Some(payload);
         } else {
             self.push_control(|engine| engine.output.push_pong(&payload));
         }

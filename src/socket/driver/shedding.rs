@@ -17,7 +17,8 @@ impl<IO: Io> Driver<IO> {
     /// Drops the output and the input, then closes with 1013.
     pub(super) fn shed(&mut self, now: Moment, cx: &mut Context<'_>) -> Progress {
         self.resume(now);
-        (self.unanswered_ping, self.pending_end) = (None, None);
+        self.take_unanswered_ping();
+        self.take_pending_end();
         self.control_bytes = 0;
         let is_whole = self.engine.drop_output(MOST);
         self.link.drop_held(self.engine.output.load());

@@ -87,7 +87,7 @@ impl<IO: Io> Driver<IO> {
                 self.spent.add(0, written.bytes);
                 self.stall.backlog.add(written.bytes, now);
                 self.add_written(written, &mut moved);
-            } else if let Some(payload) = self.unanswered_ping.take() {
+            } else if let Some(payload) = self.take_unanswered_ping() {
                 self.push_control(|engine| engine.output.push_pong(&payload));
             } else {
                 self.blocked_since = None;

@@ -50,9 +50,9 @@ pub(in crate::socket) enum Next {
     /// Read, into this buffer if there is one.
     Read(Option<Box<Input>>),
     /// Read a large payload into its final buffer. The receiver has to be put back.
-    ReadLarge(Box<Receiver>),
+    ReadLarge(Receiver),
     /// Inflate. The receiver has to be put back.
-    Inflate(Box<Receiver>),
+    Inflate(Receiver),
     /// Let the handler in this task receive: it decodes the message itself.
     Receive,
     /// Wait for room in the inbox.
@@ -91,7 +91,7 @@ impl Link {
         state.uncompressed = rules.deflation.map(Uncompressed::new).map(Box::new);
         state.outbox = Outgoing::new(self.role, contiguous);
         let allowance = self.config.allowance(now);
-        state.receiver = Some(Box::new(Receiver::new(rules, early, allowance)));
+        state.receiver = Some(Receiver::new(rules, early, allowance));
     }
 
     /// Handles the two most frequent cases with the effect of [`decode`](Self::decode): the handler
@@ -104,7 +104,7 @@ impl Link {
     ) -> FastPath {
         let mut guard = self.lock();
         let state = &mut *guard;
-        let Some(receiver) = state.receiver.as_deref_mut() else {
+        let Some(receiver) = state.receiver.as_mut() else {
             return FastPath::NotTaken;
         };
         if state.command.is_some() || !receiver.is_idle() {
@@ -251,7 +251,7 @@ impl Link {
     }
 
     /// Puts back the receiver.
-    pub(in crate::socket) fn put_back(&self, receiver: Box<Receiver>) {
+    pub(in crate::socket) fn put_back(&self, receiver: Receiver) {
         self.lock().receiver = Some(receiver);
     }
 

@@ -157,13 +157,13 @@ struct State {
     #[cfg(feature = "hub")]
     rooms: Option<Box<rooms::Rooms>>,
 
-    /// `None` before the connection begins, and while the connection decodes without the lock.
-    receiver: Option<Box<Receiver>>,
     /// The command that the connection has to run next.
     command: Option<Box<Command>>,
     reader: Option<Waker>,
     inbox: Inbox,
     connection: Option<Waker>,
+    /// `None` before the connection begins, and while the connection decodes without the lock.
+    receiver: Option<Receiver>,
 
     /// The holder, while it waits for a flush or for the end.
     writer: Option<Waker>,
