@@ -3,6 +3,7 @@
 use std::{
     collections::{BTreeMap, HashMap},
     hash::{BuildHasherDefault, Hasher},
+    num::NonZeroU64,
     sync::Arc,
     time::Duration,
 };
@@ -31,9 +32,9 @@ pub(super) struct State {
     /// The number of entries that have not ended: handshakes and open connections.
     pub(super) open: usize,
     /// The connections that are over while their handler may still run, by the number of their end.
-    pub(super) lingering: BTreeMap<u64, ConnectionId>,
-    /// The number of ends so far.
-    pub(super) ends: u64,
+    pub(super) lingering: BTreeMap<NonZeroU64, ConnectionId>,
+    /// The number of ends so far, plus one.
+    pub(super) ends: NonZeroU64,
     /// The sums of `traffic` and `handed_on` over removed entries.
     pub(super) traffic: Traffic,
     pub(super) handed_on: u64,
@@ -58,7 +59,7 @@ pub(super) struct Entry {
     pub(super) connection: Option<Connection>,
     pub(super) task: Option<AbortHandle>,
     /// The number of this end, once the connection is over. `State::ends` counts them.
-    pub(super) ended: Option<u64>,
+    pub(super) ended: Option<NonZeroU64>,
     /// The number of observers when the connection was opened. Only these are called.
     pub(super) observers: u32,
 }
@@ -79,7 +80,7 @@ impl State {
             entries: HashMap::default(),
             open: 0,
             lingering: BTreeMap::new(),
-            ends: 0,
+            ends: NonZeroU64::MIN,
             traffic: Traffic::default(),
             handed_on: 0,
             closing: None,
@@ -102,7 +103,7 @@ impl State {
         }
         entry.ended = Some(self.ends);
         self.lingering.insert(self.ends, id);
-        self.ends += 1;
+        self.ends = self.ends.saturating_add(1);
         self.open -= 1;
         let connection = entry.connection.as_ref()?;
         let closed = connection.link.ending();
