@@ -336,14 +336,11 @@ impl<'a> WholeMessage<'a> {
     }
 
     /// Unmasks and validates the message.
-    pub(crate) fn into_message(mut self) -> Result<Message, Violation> {
-        let len = self.payload.len();
-        if self.is_text() && len >= BLOCK {
+    pub(crate) fn into_message(self) -> Result<Message, Violation> {
+        if self.is_text() && self.payload.len() >= BLOCK {
             return self.into_text();
         }
-        let mut buffer = Vec::with_capacity(len);
-        self.mask.append(self.payload, &mut buffer);
-        message(self.kind, buffer.into())
+        message(self.kind, self.mask.unmasked(self.payload).into())
     }
 
     /// Unmasks and validates the message. A small one is put into `slab`, which it may share with the messages

@@ -55,6 +55,18 @@ impl Mask {
         self.skip(from.len());
     }
 
+    /// Returns the unmasked `payload` in a new buffer. Does not advance the mask.
+    pub(super) fn unmasked(mut self, payload: &[u8]) -> Vec<u8> {
+        if payload.len() < BLOCK {
+            let mut unmasked = payload.to_vec();
+            self.apply_aligned(&mut unmasked);
+            return unmasked;
+        }
+        let mut unmasked = Vec::with_capacity(payload.len());
+        self.append(payload, &mut unmasked);
+        unmasked
+    }
+
     /// Masks or unmasks `bytes`, starting with the first byte of the mask. Does not advance the mask.
     #[inline(always)]
     pub(super) fn apply_aligned(self, bytes: &mut [u8]) {

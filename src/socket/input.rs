@@ -32,6 +32,8 @@ thread_local! {
 pub(super) struct Input {
     /// The shared buffer, or the connection's copy of bytes that were left in it.
     buffer: Vec<u8>,
+    /// Where reads into the shared buffer begin.
+    base: usize,
     start: usize,
     end: usize,
     /// Holds small messages that arrive together. Messages of different connections never share it.
@@ -43,6 +45,7 @@ impl Input {
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Box<Self>> {
         let input = Self {
             buffer: bytes.to_vec(),
+            base: 0,
             start: 0,
             end: bytes.len(),
             slab: BytesMut::new(),
@@ -52,11 +55,20 @@ impl Input {
 
     /// Borrows the shared buffer.
     pub(super) fn shared() -> Box<Self> {
-        let mut input = SHARED.take().unwrap_or_default();
-        // Zeroed once a thread, not once a read. The buffer is new on the first use, and when a
-        // connection further up this stack has borrowed it.
-        input.buffer.resize(CACHE_LINE + BUFFER, 0);
-        input
+        SHARED.take().unwrap_or_else(Self::new_shared)
+    }
+
+    /// Makes a shared buffer, on the first use on this thread, and when a connection further up this stack has borrowed
+    /// it. So the buffer is zeroed once a thread, not once a read.
+    #[cold]
+    fn new_shared() -> Box<Self> {
+        let buffer = vec![0; CACHE_LINE + BUFFER];
+        let to_line = buffer[HEAD..].as_ptr().align_offset(CACHE_LINE);
+        Box::new(Self {
+            buffer,
+            base: to_line.min(CACHE_LINE),
+            ..Self::default()
+        })
     }
 
     /// Reads once. The bytes replace the previous ones.
@@ -65,10 +77,7 @@ impl Input {
         io: &mut (impl AsyncRead + Unpin),
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let start = self.buffer[HEAD..]
-            .as_ptr()
-            .align_offset(CACHE_LINE)
-            .min(CACHE_LINE);
+        let start = self.base;
         (self.start, self.end) = (start, start);
         let mut buffer = ReadBuf::new(&mut self.buffer[start..start + BUFFER]);
         ready!(Pin::new(io).poll_read(cx, &mut buffer))?;

@@ -12,7 +12,7 @@ use super::{Command, Link, Stage, State, Traffic, Wakers, register, uncompressed
 use crate::{
     codec::{Bound, Load, Outgoing, Role},
     config::Config,
-    socket::{RecvError, info::HandshakeInfo, report},
+    socket::{RecvError, info::HandshakeInfo, report, sync::MutexGuard},
     words::{CloseFrame, Closed, Message, Side},
 };
 
@@ -286,6 +286,22 @@ impl Link {
     pub(in crate::socket) fn try_sleep(&self, written: Option<Load>, cx: &Context<'_>) -> TrySleep {
         let mut state = self.lock();
         state.give_back_buffers();
+        if state.waiters.is_some() || state.flush_target.is_some() {
+            return self.try_sleep_slow(state, written, cx);
+        }
+        if let Some(load) = written {
+            state.note_flushed(load);
+        }
+        self.sleep_unless_dirty(state, cx)
+    }
+
+    #[cold]
+    fn try_sleep_slow(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        written: Option<Load>,
+        cx: &Context<'_>,
+    ) -> TrySleep {
         let bound = self.config.outbox();
         let (writer, mut granted) = match written {
             Some(load) => state.make_room(load, true, bound),
@@ -296,15 +312,24 @@ impl Link {
         if others_first && mem::replace(&mut state.has_yielded, true) {
             granted = state.skip_granted(bound);
         }
+        if !handler_waits && !others_first {
+            return self.sleep_unless_dirty(state, cx);
+        }
+        state.dirty = false;
+        drop(state);
+        self.wake_other_tasks(writer.into_iter().chain(granted), cx);
+        match others_first {
+            true => TrySleep::Yield,
+            false => TrySleep::Awake { handler_waits },
+        }
+    }
+
+    #[inline]
+    fn sleep_unless_dirty(&self, mut state: MutexGuard<'_, State>, cx: &Context<'_>) -> TrySleep {
         // Looking at the state clears the dirty flag, but does not see that memory has to be shed.
-        let is_dirty = mem::take(&mut state.dirty) || self.has_to_shed();
-        if is_dirty || handler_waits || others_first {
-            drop(state);
-            self.wake_other_tasks(writer.into_iter().chain(granted), cx);
-            return match others_first {
-                true => TrySleep::Yield,
-                false => TrySleep::Awake { handler_waits },
-            };
+        if mem::take(&mut state.dirty) || self.has_to_shed() {
+            let handler_waits = false;
+            return TrySleep::Awake { handler_waits };
         }
         let replaced = register(&mut state.connection, cx);
         state.asleep = true;
@@ -369,18 +394,37 @@ impl State {
         all: bool,
         bound: Bound,
     ) -> (Option<Waker>, Vec<Waker>) {
-        self.writing.messages = self.writing.messages.saturating_sub(load.messages);
-        self.writing.bytes = self.writing.bytes.saturating_sub(load.bytes);
         let mut writer = None;
-        // After the end, unwritten messages are lost, not flushed.
-        if all && self.stage != Stage::Closed && !self.is_shed {
-            self.flushed = self.sent() - self.unwritten().messages as u64;
+        if all {
+            self.note_flushed(load);
             let is_flushed = |up_to: NonZeroU64| up_to.get() <= self.flushed;
-            if self.flush_target.is_some_and(is_flushed) {
+            if self.can_flush() && self.flush_target.is_some_and(is_flushed) {
                 writer = self.writer.take();
             }
+        } else {
+            self.end_writing(load);
         }
         (writer, self.grant_room(bound))
+    }
+
+    /// Frees the room of a `load` that was written, with all before it and behind it.
+    #[inline]
+    fn note_flushed(&mut self, load: Load) {
+        self.end_writing(load);
+        if self.can_flush() {
+            self.flushed = self.sent() - self.unwritten().messages as u64;
+        }
+    }
+
+    /// Returns whether messages may still be flushed. After the end, unwritten messages are lost.
+    fn can_flush(&self) -> bool {
+        self.stage != Stage::Closed && !self.is_shed
+    }
+
+    #[inline]
+    fn end_writing(&mut self, load: Load) {
+        self.writing.messages = self.writing.messages.saturating_sub(load.messages);
+        self.writing.bytes = self.writing.bytes.saturating_sub(load.bytes);
     }
 
     /// Returns whether only granted waiters, which have not sent yet, can make progress.
