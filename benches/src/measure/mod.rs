@@ -7,6 +7,7 @@ mod instructions;
 mod others;
 pub mod rooms;
 mod shapes;
+mod two_workers;
 
 use std::{path::PathBuf, str::FromStr, time::Duration};
 
@@ -23,6 +24,8 @@ pub enum Mode {
     Http,
     /// A thousand connections on different runtimes.
     Workers,
+    /// Connections in memory on one and on two workers.
+    TwoWorkers,
     /// The memory of idle connections.
     Memory,
     /// Eight shapes of handler.
@@ -98,7 +101,7 @@ impl Plan {
 
 impl Mode {
     /// The groups of modes. A run without `--mode` measures all of them.
-    const ALL: [&'static str; 11] = [
+    const ALL: [&'static str; 12] = [
         "pingpong",
         "pipelined",
         "shapes",
@@ -106,6 +109,7 @@ impl Mode {
         "upgrades",
         "http",
         "workers",
+        "two-workers",
         "memory",
         "instructions",
         "in-memory",
@@ -170,6 +174,7 @@ impl Mode {
             "upgrades" => vec![Self::Upgrades],
             "http" => vec![Self::Http],
             "workers" => vec![Self::Workers],
+            "two-workers" => vec![Self::TwoWorkers],
             "memory" => vec![Self::Memory],
             "shapes" => vec![Self::Shapes],
             "instructions" => vec![Self::Instructions],
@@ -199,6 +204,7 @@ pub fn run(plan: &Plan) -> Result<(), BoxError> {
             Mode::Upgrades => others::upgrades(plan, &cores)?,
             Mode::Http => others::http(plan, &cores)?,
             Mode::Workers => others::workers(plan, &cores)?,
+            Mode::TwoWorkers => two_workers::run(plan, &cores)?,
             Mode::Memory => others::memory(plan, &cores)?,
             Mode::Shapes => shapes::run(plan, &cores)?,
             Mode::Instructions => instructions::run(plan, &cores)?,
