@@ -52,11 +52,8 @@ pin_project! {
         #[pin]
         handler: Option<F>,
         link: Arc<Link>,
-        // `None` once the connection is over.
-        driver: Option<Driver<IO>>,
+        connection: Connection<IO>,
         hooks: P,
-        // The end of the handler's time, once the connection is over.
-        grace: Option<Moment>,
         // Of the connection, and then of the handler's time.
         #[pin]
         timer: Timer,
@@ -68,10 +65,42 @@ pin_project! {
     {
         fn drop(this: Pin<&mut Self>) {
             let this = this.project();
-            if this.driver.take().is_some() {
+            if this.connection.end().is_some() {
                 report_end(this.link);
                 this.hooks.connection_over(this.link);
             }
+        }
+    }
+}
+
+/// The connection of a session.
+#[expect(
+    clippy::large_enum_variant,
+    reason = "almost all connections are open, and a box would cost them memory"
+)]
+enum Connection<IO> {
+    Open(Driver<IO>),
+    Over {
+        /// The end of the time that the handler has to return.
+        grace: Option<Moment>,
+    },
+}
+
+impl<IO> Connection<IO> {
+    #[inline]
+    fn driver(&mut self) -> Option<&mut Driver<IO>> {
+        match self {
+            Self::Open(driver) => Some(driver),
+            Self::Over { .. } => None,
+        }
+    }
+
+    /// Takes the driver out, because the connection is over.
+    fn end(&mut self) -> Option<Driver<IO>> {
+        self.driver()?;
+        match mem::replace(self, Self::Over { grace: None }) {
+            Self::Open(driver) => Some(driver),
+            Self::Over { .. } => None,
         }
     }
 }
@@ -133,10 +162,9 @@ where
     };
     Session {
         link,
-        driver: Some(driver),
+        connection: Connection::Open(driver),
         hooks,
         handler,
-        grace: None,
         timer: Timer::default(),
     }
 }
@@ -155,10 +183,9 @@ pub(crate) fn detached_in<IO: Io, P: EndHooks>(
 ) -> Session<IO, Pending<Result<(), BoxError>>, P> {
     Session {
         link: Arc::clone(&served.link),
-        driver: Some(Driver::new(served, ping_seed())),
+        connection: Connection::Open(Driver::new(served, ping_seed())),
         hooks,
         handler: None,
-        grace: None,
         timer: Timer::default(),
     }
 }
@@ -174,7 +201,7 @@ where
     fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
         let alarm = report::PanicAlarm::new();
         let poll = self.as_mut().poll_both(cx);
-        if let Some(driver) = self.project().driver {
+        if let Some(driver) = self.project().connection.driver() {
             driver.end_poll();
         }
         alarm.disarm();
@@ -196,13 +223,12 @@ where
         let mut handler_is_due = true;
         let mut now = now();
         for _ in 0..MAX_ROUNDS {
-            let driver = this.driver.as_mut();
-            let progress = match driver {
+            let progress = match this.connection.driver() {
                 Some(driver) => driver.poll(this.timer.as_mut(), &mut now, cx),
                 None => Progress::Over,
             };
             if progress == Progress::Over {
-                if let Some(mut driver) = this.driver.take() {
+                if let Some(mut driver) = this.connection.end() {
                     driver.end_poll();
                     drop(driver);
                     report_end(link);
@@ -232,7 +258,7 @@ where
             if progress == Progress::Over {
                 let timer = this.timer.as_mut();
                 let has_time =
-                    handler.is_some() && poll_grace(this.grace, timer, link, cx).is_pending();
+                    handler.is_some() && poll_grace(this.connection, timer, link, cx).is_pending();
                 if handler.is_none() {
                     this.hooks.handler_over();
                     return Poll::Ready(());
@@ -243,7 +269,7 @@ where
                     return Poll::Ready(());
                 }
             }
-            let sleep = match (progress, this.driver.as_mut()) {
+            let sleep = match (progress, this.connection.driver()) {
                 (Progress::Again, _) => continue,
                 (Progress::Yield, Some(_)) => break,
                 (_, Some(driver)) => driver.try_sleep(cx),
@@ -255,7 +281,7 @@ where
                 TrySleep::Yield => break,
             }
         }
-        if let Some(driver) = this.driver {
+        if let Some(driver) = this.connection.driver() {
             driver.before_yield(cx);
         }
         // tokio's yield lets timers and I/O of other tasks run first; waking the task directly
@@ -280,12 +306,15 @@ fn close_if_socket_dropped(link: &Link) {
 }
 
 /// Ready when the handler of an ended connection has had its time, or is evicted.
-fn poll_grace(
-    grace: &mut Option<Moment>,
+fn poll_grace<IO>(
+    connection: &mut Connection<IO>,
     timer: Pin<&mut Timer>,
     link: &Link,
     cx: &mut Context<'_>,
 ) -> Poll<()> {
+    let Connection::Over { grace } = connection else {
+        return Poll::Pending;
+    };
     let now = now();
     let ends = grace.get_or_insert_with(|| now + link.config().handler_limit());
     if link.is_evicted() {

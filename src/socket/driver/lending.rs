@@ -10,9 +10,7 @@ impl<IO: Io> Driver<IO> {
             && self.blocked_since.is_none()
             && !self.is_end_pending();
         if is_quiet {
-            let lent = self.link.lend(|| self.engine.lend());
-            self.is_lent = lent.is_some();
-            self.sent_when_lent = lent.unwrap_or(0);
+            self.is_lent = self.link.lend(|| self.engine.lend());
         }
     }
 
@@ -35,9 +33,7 @@ impl<IO: Io> Driver<IO> {
             // Input from before the error is still read.
             self.note_write_error(error);
         }
-        let bytes = back.written.saturating_sub(self.sent_when_lent);
-        self.stall
-            .backlog
-            .add(usize::try_from(bytes).unwrap_or(usize::MAX), now);
+        let bytes = usize::try_from(back.written).unwrap_or(usize::MAX);
+        self.stall.backlog.add(bytes, now);
     }
 }

@@ -115,9 +115,6 @@ pub(super) struct Driver<IO> {
     keepalive: Option<Keepalive>,
 
     control_frames: Bucket,
-    /// The bytes of messages that were sent when the stream was lent.
-    #[cfg(feature = "hub")]
-    sent_when_lent: u64,
 }
 
 /// The state that most connections need only at their end, if at all.
@@ -222,8 +219,6 @@ impl<IO: Io> Driver<IO> {
             unflushed: false,
             #[cfg(feature = "hub")]
             is_lent: false,
-            #[cfg(feature = "hub")]
-            sent_when_lent: 0,
             control_bytes: 0,
             keepalive: keepalive.map(|_| Keepalive::new(seed, now)),
             paused_since: None,

@@ -126,7 +126,8 @@ impl Link {
         let mut state = self.lock();
         state.clear_dirty();
         let is_close = |command: &mut Box<Command>| matches!(**command, Command::Close(_));
-        match state.command.take_if(is_close).map(|command| *command)? {
+        let command = state.rare.as_mut()?.command.take_if(is_close)?;
+        match *command {
             Command::Close(frame) => Some(frame),
             Command::Ping => None,
         }

@@ -104,10 +104,11 @@ impl Link {
     ) -> FastPath {
         let mut guard = self.lock();
         let state = &mut *guard;
+        let has_command = state.has_command();
         let Some(receiver) = state.receiver.as_mut() else {
             return FastPath::NotTaken;
         };
-        if state.command.is_some() || !receiver.is_idle() {
+        if has_command || !receiver.is_idle() {
             return FastPath::NotTaken;
         }
         if new.is_none() {
@@ -169,7 +170,8 @@ impl Link {
                 receiver.put_input(input);
             }
             let step = loop {
-                if let Some(command) = state.command.take() {
+                let rare = state.rare.as_mut();
+                if let Some(command) = rare.and_then(|rare| rare.command.take()) {
                     break Step::Run(command);
                 }
                 match self.step(&mut state, &mut receiver, is_new, now, cx) {

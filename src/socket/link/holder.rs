@@ -160,7 +160,7 @@ impl Link {
         }
         state.stage = Stage::Closing;
         state.note_close(frame.as_ref());
-        state.command = Some(Box::new(Command::Close(frame)));
+        state.rare_mut().command = Some(Box::new(Command::Close(frame)));
         state.input_over = true;
         let discarded = mem::take(&mut state.inbox);
         let wakers = state.take_wakers();

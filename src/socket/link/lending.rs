@@ -10,7 +10,7 @@ use std::{
     task::Waker,
 };
 
-use super::{Link, Stage, State, rooms::Rooms};
+use super::{Link, Rare, Stage, State};
 use crate::{
     codec::{Bound, Load, Outgoing, SharedFrames},
     socket::lender::{Stream, write},
@@ -25,21 +25,21 @@ pub(in crate::socket) struct Back {
     pub(in crate::socket) stream: Option<Stream>,
     /// Why a room could not write.
     pub(in crate::socket) failed: Option<io::Error>,
-    /// About the bytes of messages that were sent and written, since the connection began.
+    /// About the bytes of messages that rooms have written.
     pub(in crate::socket) written: u64,
 }
 
 impl Link {
-    /// Lends the stream, if the connection still sleeps and is in a room. Returns the bytes of messages that it has
-    /// sent, or `None` if nothing was lent.
-    pub(in crate::socket) fn lend(&self, stream: impl FnOnce() -> Option<Stream>) -> Option<u64> {
-        let mut state = self.lock();
-        let may_lend = state.asleep && state.stage == Stage::Open && state.rooms.is_some();
-        if may_lend {
+    /// Lends the stream, if the connection still sleeps and is in a room. Returns whether it is lent.
+    pub(in crate::socket) fn lend(&self, stream: impl FnOnce() -> Option<Stream>) -> bool {
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let sent = state.bytes_for_writing();
+        if let (Some(rooms), true, Stage::Open) = (&mut state.rooms, state.asleep, state.stage) {
+            rooms.sent_when_lent = sent;
             state.lent = stream();
         }
-        let is_lent = state.lent.is_some();
-        is_lent.then(|| state.bytes_for_writing())
+        state.lent.is_some()
     }
 
     /// Takes the stream back, and moves the queued frames to `output`, which is empty.
@@ -47,10 +47,12 @@ impl Link {
         let mut state = self.lock();
         // The queue counts the heads of frames, too, so it may have more bytes than were sent in messages.
         let unwritten = state.unwritten().bytes as u64;
-        let written = state.bytes_for_writing().saturating_sub(unwritten);
+        let rooms = state.rooms.as_ref();
+        let before = unwritten + rooms.map_or(0, |rooms| rooms.sent_when_lent);
+        let written = state.bytes_for_writing().saturating_sub(before);
         state.move_outbox_to(output);
         let stream = state.lent.take();
-        let failed = state.rooms.as_mut().and_then(|rooms| rooms.failed.take());
+        let failed = state.rare.as_mut().and_then(|rare| rare.write_error.take());
         let unused = state.take_unused_rooms();
         drop(state);
         drop(unused);
@@ -85,7 +87,7 @@ impl State {
         self.count_sent(frames.load());
         let bytes = frames.as_bytes();
         let slices = [IoSlice::new(bytes)];
-        let written = write_to(self.lent.as_ref(), self.rooms.as_deref_mut(), &slices);
+        let written = write_to(self.lent.as_ref(), &mut self.rare, &slices);
         let is_written = written == bytes.len();
         if !is_written {
             self.outbox.push_rest(frames, written);
@@ -101,7 +103,7 @@ impl State {
         while !self.outbox.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let slices = self.outbox.slices(&mut slices);
-            match write_to(self.lent.as_ref(), self.rooms.as_deref_mut(), slices) {
+            match write_to(self.lent.as_ref(), &mut self.rare, slices) {
                 0 => return false,
                 written => self.outbox.advance(written),
             };
@@ -128,14 +130,17 @@ impl State {
 }
 
 /// Writes to a lent stream, and returns the number of bytes that it has taken.
-fn write_to(stream: Option<&Stream>, rooms: Option<&mut Rooms>, slices: &[IoSlice<'_>]) -> usize {
+fn write_to(
+    stream: Option<&Stream>,
+    rare: &mut Option<Box<Rare>>,
+    slices: &[IoSlice<'_>],
+) -> usize {
     // Without a look at tokio's readiness, which is a cache miss.
     let written = stream.map_or(Ok(0), |stream| write(stream, slices));
     written.unwrap_or_else(|error| {
-        if let Some(rooms) = rooms {
-            // Later ones only say that the stream is broken.
-            rooms.failed.get_or_insert(error);
-        }
+        // Later ones only say that the stream is broken.
+        let rare = rare.get_or_insert_default();
+        rare.write_error.get_or_insert(error);
         0
     })
 }
@@ -159,7 +164,7 @@ mod tests {
         config::Config,
         socket::{
             HandshakeInfo,
-            link::{TrySleep, Turn},
+            link::{TrySleep, Turn, rooms::Rooms},
         },
         words::Message,
     };
@@ -178,7 +183,7 @@ mod tests {
         let sleep = link.try_sleep(None, &Context::from_waker(Waker::noop()));
         assert_eq!(sleep, TrySleep::Asleep);
         let stream = Box::new(server.unwrap().0);
-        assert!(link.lend(|| Some(stream)).is_some());
+        assert!(link.lend(|| Some(stream)));
         (link, client.unwrap())
     }
 

@@ -30,6 +30,8 @@ mod rooms;
 mod sending;
 mod uncompressed;
 
+#[cfg(feature = "hub")]
+use std::io;
 use std::{
     mem,
     num::NonZeroU64,
@@ -157,8 +159,7 @@ struct State {
     #[cfg(feature = "hub")]
     rooms: Option<Box<rooms::Rooms>>,
 
-    /// The command that the connection has to run next.
-    command: Option<Box<Command>>,
+    rare: Option<Box<Rare>>,
     reader: Option<Waker>,
     inbox: Inbox,
     connection: Option<Waker>,
@@ -169,12 +170,13 @@ struct State {
     writer: Option<Waker>,
     /// The last round trip, in nanoseconds, plus one.
     round_trip: Option<NonZeroU64>,
-    rare: Option<Box<Rare>>,
 }
 
 /// The state that most connections need only at their end.
 #[derive(Debug, Default)]
 struct Rare {
+    /// The command that the connection has to run next.
+    command: Option<Box<Command>>,
     /// The place of the socket among the waiters while it waits as a `Sink`.
     sink_ticket: Option<Ticket>,
     /// The application's pings. Boxed because they come and go.
@@ -186,6 +188,9 @@ struct Rare {
     first_close: Option<Box<Option<CloseFrame>>>,
     closed: Option<Box<Closed>>,
     watchers: Watchers,
+    /// Why a room could not write. The system reports an error once, so the connection would not learn of it.
+    #[cfg(feature = "hub")]
+    write_error: Option<io::Error>,
 }
 
 /// A command of the application to its connection.
@@ -333,6 +338,11 @@ impl State {
 
     fn first_close(&self) -> Option<&Option<CloseFrame>> {
         self.rare.as_ref()?.first_close.as_deref()
+    }
+
+    fn has_command(&self) -> bool {
+        let rare = self.rare.as_ref();
+        rare.is_some_and(|rare| rare.command.is_some())
     }
 
     fn pings(&mut self) -> Option<&mut Pings> {

@@ -137,7 +137,7 @@ impl Link {
             if pings.pending.is_none() {
                 pings.number += 1;
                 pings.pending = Some(Pending::Requested);
-                state.command = Some(Box::new(Command::Ping));
+                rare.command = Some(Box::new(Command::Ping));
                 is_new = true;
             }
             pings.number

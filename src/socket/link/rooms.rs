@@ -5,7 +5,7 @@
 //! is a [`Waker`]: it is called when the share is free again, and when the connection ends. It is called without the
 //! lock.
 
-use std::{io, mem, sync::atomic::Ordering, task::Waker};
+use std::{mem, sync::atomic::Ordering, task::Waker};
 
 use super::{Link, Stage, State, uncompressed::Shape};
 use crate::codec::{Bound, Load, SharedFrames, SharedMessage, Sharing};
@@ -31,8 +31,8 @@ pub(super) struct Rooms {
     turns: u8,
     /// The low bits of the number of the last message that a room has queued.
     last: u32,
-    /// Why a room could not write. The system reports an error once, so the connection would not learn of it.
-    pub(super) failed: Option<io::Error>,
+    /// The bytes of messages that the connection had sent when it lent its stream.
+    pub(super) sent_when_lent: u64,
 }
 
 impl Rooms {
