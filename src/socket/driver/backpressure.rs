@@ -32,6 +32,7 @@ impl<IO: Io> Driver<IO> {
     /// Handles a failed write. It ends the connection, unless unread messages wait for room in the
     /// inbox that the peer sent before it ended its half. A TCP connection that is reset without a
     /// FIN loses them.
+    #[cold]
     pub(super) fn on_write_error(
         &mut self,
         error: io::Error,

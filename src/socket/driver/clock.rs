@@ -66,7 +66,15 @@ impl<IO: Io> Driver<IO> {
         self.rare.as_mut()?.deadlines.as_deref_mut()
     }
 
+    #[inline]
     pub(super) fn resume(&mut self, now: Moment) {
+        if self.paused_since.is_some() {
+            self.resume_slow(now);
+        }
+    }
+
+    #[cold]
+    fn resume_slow(&mut self, now: Moment) {
         if let Some(since) = self.paused_since.take() {
             let longer = now.since(since);
             self.link.exclude_pause(since, now);
@@ -100,14 +108,20 @@ impl<IO: Io> Driver<IO> {
 
     /// Handles deadlines that are reached. Returns the result of the poll if one of them ends the
     /// connection.
+    #[inline]
     pub(super) fn check_deadlines(
         &mut self,
         now: Moment,
         cx: &mut Context<'_>,
     ) -> Option<Progress> {
-        if self.is_nothing_due(now) {
-            return None;
+        match self.is_nothing_due(now) {
+            true => None,
+            false => self.check_deadlines_slow(now, cx),
         }
+    }
+
+    #[inline(never)]
+    fn check_deadlines_slow(&mut self, now: Moment, cx: &mut Context<'_>) -> Option<Progress> {
         let is_due = |at: Option<Moment>| at.is_some_and(|at| at <= now);
         if self.is_stalled(now) {
             return Some(self.lose(RecvError::Stalled, cx));
@@ -146,15 +160,26 @@ impl<IO: Io> Driver<IO> {
     }
 
     /// Ready when a deadline is reached.
+    #[inline]
     pub(super) fn poll_timer(
+        &mut self,
+        timer: Pin<&mut Timer>,
+        now: Moment,
+        cx: &mut Context<'_>,
+    ) -> Poll<()> {
+        match self.is_nothing_due(now) {
+            true => Poll::Pending,
+            false => self.poll_timer_slow(timer, now, cx),
+        }
+    }
+
+    #[inline(never)]
+    fn poll_timer_slow(
         &mut self,
         mut timer: Pin<&mut Timer>,
         now: Moment,
         cx: &mut Context<'_>,
     ) -> Poll<()> {
-        if self.is_nothing_due(now) {
-            return Poll::Pending;
-        }
         let due = self.next_due(now);
         if !timer.is_set(due, now) {
             self.settle_backlog(now);

@@ -33,6 +33,7 @@ pub(super) enum Step {
 
 impl<IO: Io> Driver<IO> {
     /// Closes because the peer broke a rule. Queued messages are written before the Close.
+    #[cold]
     pub(super) fn fail(&mut self, fault: RecvError, code: CloseCode, cx: &Context<'_>) -> Progress {
         let frame = match &fault {
             RecvError::Protocol(rule) => CloseFrame::truncated(code, rule.to_string()),
@@ -47,6 +48,7 @@ impl<IO: Io> Driver<IO> {
 
     /// Closes because the peer has ended its half of the stream. If it still reads, it gets the
     /// queued messages and a Close.
+    #[cold]
     pub(super) fn end_of_stream(&mut self, cx: &Context<'_>) -> Progress {
         let gone = RecvError::Io(io::ErrorKind::UnexpectedEof.into());
         self.link.end(Some(gone), Some(&mut self.engine.output), cx);
@@ -57,6 +59,7 @@ impl<IO: Io> Driver<IO> {
     }
 
     /// Ends a connection on which no Close can be sent.
+    #[cold]
     pub(super) fn lose(&mut self, fault: RecvError, cx: &Context<'_>) -> Progress {
         let side = match fault {
             RecvError::Io(_) => Side::Remote,
@@ -68,6 +71,7 @@ impl<IO: Io> Driver<IO> {
     }
 
     /// Closes because this side wants to. The Close has no code if there is no `frame`.
+    #[cold]
     pub(super) fn begin_closing(
         &mut self,
         frame: Option<CloseFrame>,
@@ -85,6 +89,7 @@ impl<IO: Io> Driver<IO> {
     }
 
     /// Answers the peer's Close once the handler has received all messages, or has had its time.
+    #[cold]
     pub(super) fn poll_answering(&mut self, now: Moment, cx: &mut Context<'_>) -> Progress {
         let is_closing = self.link.take_close().is_some();
         let longer = self
@@ -166,6 +171,7 @@ impl<IO: Io> Driver<IO> {
     }
 
     /// Continues the closing. An error ends it, too.
+    #[cold]
     pub(super) fn poll_closing(&mut self, now: Moment, cx: &mut Context<'_>) -> Progress {
         let _ = self.link.take_close();
         let role = self.link.role();

@@ -73,68 +73,85 @@ impl<IO: Io> Driver<IO> {
                     FastPath::NotTaken => {}
                 }
             }
-            let is_blocked = self.blocked_since.is_some();
-            let output = (!is_blocked).then_some(&mut self.engine.output);
-            let decoded = self.link.decode(new.take(), output, now, cx);
-            self.outbox_empty = decoded.outbox_empty;
-            if decoded.message_decoded {
-                self.reset_keepalive(now);
-                self.first_message_came();
-            }
-            self.assembly_due = decoded.deadline;
-            delivered |= decoded.delivered;
-            if decoded.holder_received || !matches!(decoded.next, Next::Wait) {
-                self.note_inbox_room();
-            }
-            let cause = match decoded.next {
-                Next::Receive => return Ok(true),
-                Next::Run(command) => match *command {
-                    Command::Close(frame) => return Err(self.begin_closing(frame, now, cx)),
-                    Command::Ping => {
-                        self.send_ping();
-                        None
-                    }
-                },
-                Next::Wait => {
-                    self.note_inbox_full();
-                    self.pause();
-                    return Ok(delivered);
-                }
-                Next::Yield => {
-                    self.must_yield = true;
-                    return Ok(delivered);
-                }
-                Next::Handle(found) => self.handle(found, now, cx)?,
-                Next::Inflate(receiver) => match self.inflate(receiver, now) {
-                    None => return Ok(delivered),
-                    Some(Found::Event(Event::Message(message))) => {
-                        self.link.deliver(message, cx);
-                        delivered = true;
-                        None
-                    }
-                    Some(found) => self.handle(found, now, cx)?,
-                },
-                Next::ReadLarge(receiver) => match self.read_large(receiver, now, cx) {
-                    Poll::Pending => return self.on_nothing_read(delivered, cx),
-                    Poll::Ready(Ok(())) => None,
-                    Poll::Ready(Err(cause)) => Some(cause),
-                },
-                Next::Read(buffer) => match self.read_into(buffer, is_read_out, cx) {
-                    Poll::Pending => return self.on_nothing_read(delivered, cx),
-                    Poll::Ready(Ok(input)) => {
-                        new = Some(input);
-                        None
-                    }
-                    Poll::Ready(Err(cause)) => Some(cause),
-                },
-            };
-            if let Some(cause) = cause {
-                self.end_input(cause);
+            if let Some(delivered) = self.decode(&mut new, &mut delivered, is_read_out, now, cx)? {
+                return Ok(delivered);
             }
         }
     }
 
+    /// Decodes once. Returns `Some` if the poll reads no more, with whether the handler has something to receive.
+    #[inline(never)]
+    fn decode(
+        &mut self,
+        new: &mut Option<Box<Input>>,
+        delivered: &mut bool,
+        is_read_out: bool,
+        now: Moment,
+        cx: &mut Context<'_>,
+    ) -> Result<Option<bool>, Progress> {
+        let is_blocked = self.blocked_since.is_some();
+        let output = (!is_blocked).then_some(&mut self.engine.output);
+        let decoded = self.link.decode(new.take(), output, now, cx);
+        self.outbox_empty = decoded.outbox_empty;
+        if decoded.message_decoded {
+            self.reset_keepalive(now);
+            self.first_message_came();
+        }
+        self.assembly_due = decoded.deadline;
+        *delivered |= decoded.delivered;
+        if decoded.holder_received || !matches!(decoded.next, Next::Wait) {
+            self.note_inbox_room();
+        }
+        let cause = match decoded.next {
+            Next::Receive => return Ok(Some(true)),
+            Next::Run(command) => match *command {
+                Command::Close(frame) => return Err(self.begin_closing(frame, now, cx)),
+                Command::Ping => {
+                    self.send_ping();
+                    None
+                }
+            },
+            Next::Wait => {
+                self.note_inbox_full();
+                self.pause();
+                return Ok(Some(*delivered));
+            }
+            Next::Yield => {
+                self.must_yield = true;
+                return Ok(Some(*delivered));
+            }
+            Next::Handle(found) => self.handle(found, now, cx)?,
+            Next::Inflate(receiver) => match self.inflate(receiver, now) {
+                None => return Ok(Some(*delivered)),
+                Some(Found::Event(Event::Message(message))) => {
+                    self.link.deliver(message, cx);
+                    *delivered = true;
+                    None
+                }
+                Some(found) => self.handle(found, now, cx)?,
+            },
+            Next::ReadLarge(receiver) => match self.read_large(receiver, now, cx) {
+                Poll::Pending => return self.on_nothing_read(*delivered, cx).map(Some),
+                Poll::Ready(Ok(())) => None,
+                Poll::Ready(Err(cause)) => Some(cause),
+            },
+            Next::Read(buffer) => match self.read_into(buffer, is_read_out, cx) {
+                Poll::Pending => return self.on_nothing_read(*delivered, cx).map(Some),
+                Poll::Ready(Ok(input)) => {
+                    *new = Some(input);
+                    None
+                }
+                Poll::Ready(Err(cause)) => Some(cause),
+            },
+        };
+        if let Some(cause) = cause {
+            self.end_input(cause);
+        }
+        Ok(None)
+    }
+
     /// Notes that the input ends.
+    #[cold]
     fn end_input(&mut self, cause: EndCause) {
         self.rare_mut().pending_end = Some(Box::new(PendingEnd { cause, ends: None }));
     }
@@ -253,6 +270,7 @@ impl<IO: Io> Driver<IO> {
     }
 
     /// Handles the end of input, once the handler has had its time to answer earlier messages.
+    #[cold]
     fn handle_end(
         &mut self,
         mut pending_end: Box<PendingEnd>,

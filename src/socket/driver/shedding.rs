@@ -15,6 +15,7 @@ const MOST: usize = 64 * 1024;
 
 impl<IO: Io> Driver<IO> {
     /// Drops the output and the input, then closes with 1013.
+    #[cold]
     pub(super) fn shed(&mut self, now: Moment, cx: &mut Context<'_>) -> Progress {
         self.resume(now);
         self.take_unanswered_ping();
