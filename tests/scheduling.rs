@@ -17,6 +17,7 @@ use std::{
     time::Duration,
 };
 
+use futures_util::SinkExt;
 use support::{
     script::{self, Input, Peer, Spell, State, attach, settle},
     wire::{BINARY, CONTINUATION, FIN, PING, TEXT, close, frame, header},
@@ -335,6 +336,39 @@ async fn lets_other_tasks_run_while_the_handler_sends_without_end() {
     let (runs, worst) = run_beside(&peer, go, |state| state.written >= 100_000 * 1004).await;
     println!("sending: {worst:?} between two of {runs} runs");
     assert!(worst.written <= 4 * MIB, "{worst:?}");
+}
+
+/// Returns how often the stream is called while `peer` gets an echo.
+async fn polls_of_an_echo(peer: &Peer) -> usize {
+    settle().await;
+    let (before, written) = (peer.polls(), peer.lock().written);
+    peer.give(Input::segment(frame(FIN | TEXT, b"go")));
+    settle().await;
+    assert_eq!(peer.lock().written - written, 4);
+    peer.polls() - before
+}
+
+/// The handler that waited for the flush does nothing that needs the stream.
+#[tokio::test(start_paused = true)]
+async fn a_flush_of_the_handler_does_not_poll_the_stream_again() {
+    let without = attach(Config::new(), true, async |mut socket: WebSocket| {
+        while let Some(message) = socket.recv().await? {
+            socket.send(message).await?;
+        }
+        Ok::<_, BoxError>(())
+    })
+    .await;
+    let with = attach(Config::new(), true, async |mut socket: WebSocket| {
+        while let Some(message) = socket.recv().await? {
+            SinkExt::send(&mut socket, message).await?;
+        }
+        Ok::<_, BoxError>(())
+    })
+    .await;
+    assert_eq!(
+        polls_of_an_echo(&with).await,
+        polls_of_an_echo(&without).await
+    );
 }
 
 // Idle connections.

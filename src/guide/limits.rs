@@ -68,7 +68,7 @@
 //!
 //! # Memory of a connection
 //!
-//! An idle connection of a small handler uses 2.5 KB under axum, whatever it did before. This includes the request, at
+//! An idle connection of a small handler uses 2.3 KB under axum, whatever it did before. This includes the request, at
 //! its own size, and the values that the server and other layers put into its extensions. axum's `Router` puts its
 //! `OriginalUri` there, which keeps 8 KiB of the server's read buffer in memory.
 //! [`without_request`](crate::WebSocketLayer::without_request) frees all of it.

@@ -220,10 +220,11 @@ where
         let mut this = self.project();
         let link = &*this.link;
         // The wake may have been for the handler.
-        let mut handler_is_due = true;
+        let (mut driver_is_due, mut handler_is_due) = (true, true);
         let mut now = now();
         for _ in 0..MAX_ROUNDS {
             let progress = match this.connection.driver() {
+                Some(_) if !mem::replace(&mut driver_is_due, true) => Progress::Idle,
                 Some(driver) => driver.poll(this.timer.as_mut(), &mut now, cx),
                 None => Progress::Over,
             };
@@ -277,7 +278,11 @@ where
             };
             match sleep {
                 TrySleep::Asleep => return Poll::Pending,
-                TrySleep::Awake { handler_waits } => handler_is_due = handler_waits,
+                TrySleep::Awake { handler_waits } => {
+                    handler_is_due = handler_waits;
+                    // What the handler then does sets the dirty flag.
+                    driver_is_due = !handler_waits;
+                }
                 TrySleep::Yield => break,
             }
         }

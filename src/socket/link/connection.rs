@@ -316,7 +316,6 @@ impl Link {
         if !handler_waits && !others_first {
             return self.sleep_unless_dirty(state, cx);
         }
-        state.dirty = false;
         drop(state);
         self.wake_other_tasks(writer.into_iter().chain(granted), cx);
         match others_first {
