@@ -91,11 +91,11 @@ impl<IO: Io> Engine<IO> {
             return Poll::Ready(Ok(Load::default()));
         }
         let written = match self.output.only_slice() {
-            Some(slice) => ready!(self.io.poll_write_eagerly(cx, slice))?,
+            Some(slice) => ready!(self.io.poll_write_eagerly(cx, &[IoSlice::new(slice)]))?,
             None => {
                 let mut slices = [IoSlice::new(&[]); SLICES];
                 let slices = self.output.slices(&mut slices);
-                ready!(Pin::new(&mut self.io).poll_write_vectored(cx, slices))?
+                ready!(self.io.poll_write_eagerly(cx, slices))?
             }
         };
         if written == 0 {

@@ -31,21 +31,24 @@ pub(crate) trait Io: AsyncRead + AsyncWrite + Unpin + 'static {
     #[cfg(feature = "hub")]
     fn take_back(&mut self, stream: lender::Stream);
 
-    /// Writes like `poll_write`. On TCP it first tries a write without a waker, tokio's readiness and its budget, and
-    /// waits only if that would block.
+    /// Writes like `poll_write_vectored`. On TCP it first tries a write without a waker, tokio's readiness and its budget,
+    /// and waits only if that would block.
     #[inline]
     fn poll_write_eagerly(
         &mut self,
         cx: &mut Context<'_>,
-        bytes: &[u8],
+        slices: &[IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         if let Some(tcp) = (*self).tcp() {
-            match write(tcp, &[IoSlice::new(bytes)]) {
+            match write(tcp, slices) {
                 Ok(0) => {}
                 written => return Poll::Ready(written),
             }
         }
-        Pin::new(self).poll_write(cx, bytes)
+        match slices {
+            [bytes] => Pin::new(self).poll_write(cx, bytes),
+            slices => Pin::new(self).poll_write_vectored(cx, slices),
+        }
     }
 
     /// Ready with `Ok` when the peer has ended its half of the stream, and with an error when the
