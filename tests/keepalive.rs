@@ -9,7 +9,7 @@ use std::time::Duration;
 use support::{pipe, wire};
 use tokio::{
     io::{AsyncReadExt, DuplexStream},
-    time::{Instant, sleep},
+    time::{Instant, sleep, timeout},
 };
 use tower_websocket::{Config, Echo, Message, Side, WebSocket, WebSocketLayer, error::RecvError};
 use wire::{
@@ -48,6 +48,55 @@ async fn pings_after_twenty_seconds_of_silence() {
     let start = Instant::now();
     assert_eq!(read_ping(&mut client).await.len(), 8);
     assert_eq!(start.elapsed(), seconds(20));
+}
+
+/// Asserts that an idle connection, whose last message has just come, pings after its silence.
+async fn assert_pings_after_silence(mut socket: WebSocket, mut client: DuplexStream) {
+    let start = Instant::now();
+    let receiving = tokio::spawn(async move { socket.recv().await });
+    let ping = timeout(10 * SILENCE, read_ping(&mut client)).await;
+    assert_eq!(ping.unwrap().len(), 8);
+    assert_eq!(start.elapsed(), SILENCE);
+    receiving.abort();
+}
+
+const SILENCE: Duration = seconds(30);
+
+/// Makes a connection whose timer is set for its next ping.
+async fn idle_socket(config: Config) -> (WebSocket, DuplexStream) {
+    let config = config.keepalive(SILENCE, SILENCE);
+    let (mut socket, mut client) = pipe::socket(config, BUFFER);
+    sleep(seconds(1)).await;
+    write(&mut client, &frame(FIN | TEXT, b"first")).await;
+    socket.recv().await.unwrap();
+    sleep(seconds(1)).await;
+    (socket, client)
+}
+
+/// The nearer deadline of a full inbox replaces that of the ping, and is reached when it counts no more.
+#[tokio::test(start_paused = true)]
+async fn pings_after_the_inbox_was_full() {
+    let config = Config::new().max_inbox(1, 1000).receive_timeout(seconds(5));
+    let (mut socket, mut client) = idle_socket(config).await;
+    write(&mut client, &frame(FIN | TEXT, b"hi").repeat(3)).await;
+    sleep(seconds(2)).await;
+    for _ in 0..3 {
+        socket.recv().await.unwrap();
+    }
+    assert_pings_after_silence(socket, client).await;
+}
+
+/// The same with the deadline of a message that arrives slowly.
+#[tokio::test(start_paused = true)]
+async fn pings_after_a_slow_message() {
+    let config = Config::new().assembly_timeout(seconds(5));
+    let (mut socket, mut client) = idle_socket(config).await;
+    let message = frame(FIN | TEXT, b"slow");
+    write(&mut client, &message[..3]).await;
+    sleep(seconds(2)).await;
+    write(&mut client, &message[3..]).await;
+    socket.recv().await.unwrap();
+    assert_pings_after_silence(socket, client).await;
 }
 
 #[tokio::test(start_paused = true)]

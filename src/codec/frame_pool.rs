@@ -4,7 +4,7 @@ use std::cell::{Cell, RefCell};
 
 use super::{Role, frames::Frames};
 
-/// The maximum capacity of [`FIRST`], in bytes.
+/// The maximum number of bytes of [`FIRST`].
 const MAX_FIRST: usize = 64 * 1024;
 /// The maximum number of bytes of [`IDLE`]. One entry is not enough: a message for many connections is queued for all
 /// of them before the first one writes it.
@@ -27,7 +27,7 @@ struct Idle {
     bytes: usize,
 }
 
-/// Takes the last entry, or makes a new one.
+/// Takes the first entry, else the last idle one, or makes a new one.
 #[inline(never)]
 pub(super) fn take(role: Role) -> Box<Frames> {
     // Fails while the thread ends.
@@ -59,11 +59,11 @@ pub(super) fn give_back(mut frames: Box<Frames>) {
     if frames.segments.queue_bytes() > MAX_QUEUE_BYTES {
         frames.clear();
     }
-    if capacity > MAX_FIRST {
+    if bytes(&frames) > MAX_FIRST {
         return give_back_idle(frames);
     }
     let first = FIRST.try_with(Cell::take).ok().flatten();
-    // A small entry would have to grow, so the larger one is used first.
+    // A small entry would have to grow, so the larger of the two is used first.
     let (first, other) = match first {
         Some(first) if first.tail.capacity() >= capacity => (first, Some(frames)),
         other => (frames, other),
@@ -81,7 +81,7 @@ fn give_back_idle(frames: Box<Frames>) {
         let bytes = idle.bytes + bytes(&frames);
         if bytes <= MAX_BYTES {
             idle.bytes = bytes;
-            // As above: the larger one stays last.
+            // As above: the larger one stays last, and is used first.
             let capacity = frames.tail.capacity();
             let last = idle.frames.last();
             let is_small = last.is_some_and(|last| last.tail.capacity() > capacity);

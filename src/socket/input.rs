@@ -32,8 +32,8 @@ thread_local! {
 pub(super) struct Input {
     /// The shared buffer, or the connection's copy of bytes that were left in it.
     buffer: Vec<u8>,
-    /// Where reads into the shared buffer begin.
-    base: usize,
+    /// Where reads begin, if this is the shared buffer.
+    base: Option<usize>,
     start: usize,
     end: usize,
     /// Holds small messages that arrive together. Messages of different connections never share it.
@@ -45,7 +45,7 @@ impl Input {
     pub(super) fn from_bytes(bytes: &[u8]) -> Option<Box<Self>> {
         let input = Self {
             buffer: bytes.to_vec(),
-            base: 0,
+            base: None,
             start: 0,
             end: bytes.len(),
             slab: BytesMut::new(),
@@ -66,7 +66,7 @@ impl Input {
         let to_line = buffer[HEAD..].as_ptr().align_offset(CACHE_LINE);
         Box::new(Self {
             buffer,
-            base: to_line.min(CACHE_LINE),
+            base: Some(to_line.min(CACHE_LINE)),
             ..Self::default()
         })
     }
@@ -77,7 +77,7 @@ impl Input {
         io: &mut (impl AsyncRead + Unpin),
         cx: &mut Context<'_>,
     ) -> Poll<io::Result<usize>> {
-        let start = self.base;
+        let start = self.base.unwrap_or(0);
         (self.start, self.end) = (start, start);
         let mut buffer = ReadBuf::new(&mut self.buffer[start..start + BUFFER]);
         ready!(Pin::new(io).poll_read(cx, &mut buffer))?;
@@ -104,8 +104,8 @@ impl Input {
         self.start == self.end
     }
 
-    fn is_shared(&self) -> bool {
-        self.buffer.len() >= CACHE_LINE + BUFFER
+    const fn is_shared(&self) -> bool {
+        self.base.is_some()
     }
 
     /// Gives the shared buffer back if `slot` holds it, and leaves a copy of the bytes that are not

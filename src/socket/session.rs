@@ -280,7 +280,7 @@ where
                 TrySleep::Asleep => return Poll::Pending,
                 TrySleep::Awake { handler_waits } => {
                     handler_is_due = handler_waits;
-                    // What the handler then does sets the dirty flag.
+                    // If the handler does anything that the connection has to see, it sets the dirty flag.
                     driver_is_due = !handler_waits;
                 }
                 TrySleep::Yield => break,

@@ -60,12 +60,19 @@ impl<IO: Io> Driver<IO> {
     /// Records that the inbox has room.
     #[inline]
     pub(super) fn note_inbox_room(&mut self) {
-        let Some(rare) = &mut self.rare else {
-            return;
-        };
-        rare.backpressure.take_if(|backpressure| {
-            backpressure.since = None;
-            backpressure.ended.is_none() && backpressure.write_error.is_none()
+        if self.rare.is_some() {
+            self.end_backpressure();
+        }
+    }
+
+    #[cold]
+    fn end_backpressure(&mut self) {
+        self.rare.take_if(|rare| {
+            rare.backpressure.take_if(|backpressure| {
+                backpressure.since = None;
+                backpressure.ended.is_none() && backpressure.write_error.is_none()
+            });
+            rare.is_empty()
         });
     }
 

@@ -2,7 +2,7 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use super::{Driver, Phase, Progress};
@@ -184,7 +184,11 @@ impl<IO: Io> Driver<IO> {
         if !timer.is_set(due, now) {
             self.settle_backlog(now);
             self.report_traffic();
-            ready!(timer.as_mut().poll(due, now, cx));
+            if timer.as_mut().poll(due, now, cx).is_ready() {
+                // The timer wakes the task no more.
+                self.idle_until = None;
+                return Poll::Ready(());
+            }
         }
         self.idle_until = timer.wakes_at().filter(|_| self.is_idle());
         Poll::Pending

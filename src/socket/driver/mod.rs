@@ -117,7 +117,7 @@ pub(super) struct Driver<IO> {
     control_frames: Bucket,
 }
 
-/// The state that most connections need only at their end, if at all.
+/// The state that most connections never need, or only at their end.
 #[derive(Debug, Default)]
 struct Rare {
     deadlines: Option<Box<Deadlines>>,
@@ -128,6 +128,16 @@ struct Rare {
     /// The newest ping that was not answered because output is blocked.
     unanswered_ping: Option<Box<Control>>,
     backpressure: Option<Box<Backpressure>>,
+}
+
+impl Rare {
+    const fn is_empty(&self) -> bool {
+        self.deadlines.is_none()
+            && self.meter.is_none()
+            && self.pending_end.is_none()
+            && self.unanswered_ping.is_none()
+            && self.backpressure.is_none()
+    }
 }
 
 /// Why the input ends.

@@ -73,13 +73,13 @@ impl<IO: Io> Driver<IO> {
                     FastPath::NotTaken => {}
                 }
             }
-            if let Some(delivered) = self.decode(&mut new, &mut delivered, is_read_out, now, cx)? {
+            if !self.decode(&mut new, &mut delivered, is_read_out, now, cx)? {
                 return Ok(delivered);
             }
         }
     }
 
-    /// Decodes once. Returns `Some` if the poll reads no more, with whether the handler has something to receive.
+    /// Decodes once. Returns whether the poll goes on reading.
     #[inline(never)]
     fn decode(
         &mut self,
@@ -88,7 +88,7 @@ impl<IO: Io> Driver<IO> {
         is_read_out: bool,
         now: Moment,
         cx: &mut Context<'_>,
-    ) -> Result<Option<bool>, Progress> {
+    ) -> Result<bool, Progress> {
         let is_blocked = self.blocked_since.is_some();
         let output = (!is_blocked).then_some(&mut self.engine.output);
         let decoded = self.link.decode(new.take(), output, now, cx);
@@ -103,7 +103,10 @@ impl<IO: Io> Driver<IO> {
             self.note_inbox_room();
         }
         let cause = match decoded.next {
-            Next::Receive => return Ok(Some(true)),
+            Next::Receive => {
+                *delivered = true;
+                return Ok(false);
+            }
             Next::Run(command) => match *command {
                 Command::Close(frame) => return Err(self.begin_closing(frame, now, cx)),
                 Command::Ping => {
@@ -114,15 +117,15 @@ impl<IO: Io> Driver<IO> {
             Next::Wait => {
                 self.note_inbox_full();
                 self.pause();
-                return Ok(Some(*delivered));
+                return Ok(false);
             }
             Next::Yield => {
                 self.must_yield = true;
-                return Ok(Some(*delivered));
+                return Ok(false);
             }
             Next::Handle(found) => self.handle(found, now, cx)?,
             Next::Inflate(receiver) => match self.inflate(receiver, now) {
-                None => return Ok(Some(*delivered)),
+                None => return Ok(false),
                 Some(Found::Event(Event::Message(message))) => {
                     self.link.deliver(message, cx);
                     *delivered = true;
@@ -131,12 +134,12 @@ impl<IO: Io> Driver<IO> {
                 Some(found) => self.handle(found, now, cx)?,
             },
             Next::ReadLarge(receiver) => match self.read_large(receiver, now, cx) {
-                Poll::Pending => return self.on_nothing_read(*delivered, cx).map(Some),
+                Poll::Pending => return self.on_nothing_read(*delivered, cx).map(|_| false),
                 Poll::Ready(Ok(())) => None,
                 Poll::Ready(Err(cause)) => Some(cause),
             },
             Next::Read(buffer) => match self.read_into(buffer, is_read_out, cx) {
-                Poll::Pending => return self.on_nothing_read(*delivered, cx).map(Some),
+                Poll::Pending => return self.on_nothing_read(*delivered, cx).map(|_| false),
                 Poll::Ready(Ok(input)) => {
                     *new = Some(input);
                     None
@@ -147,7 +150,7 @@ impl<IO: Io> Driver<IO> {
         if let Some(cause) = cause {
             self.end_input(cause);
         }
-        Ok(None)
+        Ok(true)
     }
 
     /// Notes that the input ends.

@@ -396,9 +396,9 @@ impl State {
     ) -> (Option<Waker>, Vec<Waker>) {
         let mut writer = None;
         if all {
-            self.note_flushed(load);
+            let can_flush = self.note_flushed(load);
             let is_flushed = |up_to: NonZeroU64| up_to.get() <= self.flushed;
-            if self.can_flush() && self.flush_target.is_some_and(is_flushed) {
+            if can_flush && self.flush_target.is_some_and(is_flushed) {
                 writer = self.writer.take();
             }
         } else {
@@ -407,18 +407,16 @@ impl State {
         (writer, self.grant_room(bound))
     }
 
-    /// Frees the room of a `load` that was written, with all before it and behind it.
+    /// Frees the room of a `load` that was written, with all before it and behind it. Returns whether messages may
+    /// still be flushed: after the end, unwritten messages are lost.
     #[inline]
-    fn note_flushed(&mut self, load: Load) {
+    fn note_flushed(&mut self, load: Load) -> bool {
         self.end_writing(load);
-        if self.can_flush() {
+        let can_flush = self.stage != Stage::Closed && !self.is_shed;
+        if can_flush {
             self.flushed = self.sent() - self.unwritten().messages as u64;
         }
-    }
-
-    /// Returns whether messages may still be flushed. After the end, unwritten messages are lost.
-    fn can_flush(&self) -> bool {
-        self.stage != Stage::Closed && !self.is_shed
+        can_flush
     }
 
     #[inline]
