@@ -13,9 +13,9 @@ bench count NAME SIZE binary|text BURSTS
 MODES  separated by commas, by default all groups.
        A mode is CONNECTIONSxSIZE[xDEPTH], such as 100x32, 10x1m or 1x1kx64. With /N, all
        WebSockets share N connections of HTTP/2, such as 100x32/1.
-       Groups are pingpong, pipelined, shapes, h2, upgrades, http, workers, memory,
-       instructions, in-memory and rooms, which is rooms-broadcast, rooms-stopped, rooms-send,
-       rooms-publishers and rooms-joins.
+       Groups are pingpong, pipelined, shapes, h2, upgrades, http, workers, two-workers,
+       memory, instructions, in-memory and rooms, which is rooms-broadcast, rooms-stopped,
+       rooms-send, rooms-publishers and rooms-joins.
 NAMES  separated by commas: raw axum hyper axum-ws hyper-tungstenite fastwebsockets
        tokio-websockets yawc sockudo-ws bun uwebsockets; most peers also with the suffix
        -batched; for messages also axum-h2 axum-ws-h2 yawc-h2; and shape-1 to shape-8.
