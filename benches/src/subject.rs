@@ -6,10 +6,13 @@ use fastwebsockets::{FragmentCollector, Role};
 use http::{Request, Response};
 use hyper::{body::Incoming, server::conn::http1};
 use hyper_util::{rt::TokioIo, service::TowerToHyperService};
-use tokio::runtime::{Builder, Runtime};
+use tokio::{
+    io::{AsyncRead, AsyncWrite},
+    runtime::{Builder, Runtime},
+};
 use tokio_websockets::ServerBuilder;
 use tower::{Layer, service_fn};
-use tower_websocket::{Config, Echo, Error, WebSocket, WebSocketLayer};
+use tower_websocket::{Config, Echo, Error, Handler, WebSocket, WebSocketLayer};
 
 use crate::{
     BoxError,
@@ -94,19 +97,24 @@ impl Subject {
     }
 }
 
+/// Spawns hyper's server with `layer` on `stream`.
+pub(crate) fn serve<H: Handler>(
+    layer: &WebSocketLayer<H>,
+    stream: impl AsyncRead + AsyncWrite + Unpin + Send + 'static,
+) {
+    let service = layer.layer(service_fn(async |_: Request<Incoming>| {
+        Ok::<_, Infallible>(Response::new(String::new()))
+    }));
+    let connection = http1::Builder::new()
+        .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
+        .with_upgrades();
+    tokio::spawn(async move { drop(connection.await) });
+}
+
 /// Spawns the engine on `stream`.
 fn start(engine: Engine, stream: Stream) {
     match engine {
-        Engine::Layer => {
-            let service =
-                WebSocketLayer::new(Echo::new()).layer(service_fn(async |_: Request<Incoming>| {
-                    Ok::<_, Infallible>(Response::new(String::new()))
-                }));
-            let connection = http1::Builder::new()
-                .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
-                .with_upgrades();
-            tokio::spawn(async move { drop(connection.await) });
-        }
+        Engine::Layer => serve(&WebSocketLayer::new(Echo::new()), stream),
         Engine::FromIo => {
             let mut socket = WebSocket::from_io(stream, Config::new());
             tokio::spawn(async move {

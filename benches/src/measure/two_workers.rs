@@ -4,7 +4,6 @@
 //! of the second worker the runtime itself can use.
 
 use std::{
-    convert::Infallible,
     sync::{
         Arc,
         atomic::{AtomicBool, AtomicUsize, Ordering},
@@ -13,14 +12,10 @@ use std::{
     time::{Duration, Instant},
 };
 
-use http::{Request, Response};
-use hyper::{body::Incoming, server::conn::http1};
-use hyper_util::{rt::TokioIo, service::TowerToHyperService};
 use tokio::{
     io::{AsyncReadExt, AsyncWriteExt, DuplexStream, duplex},
     runtime::{Builder, Runtime},
 };
-use tower::{Layer, service_fn};
 use tower_websocket::{Error, WebSocket, WebSocketLayer};
 
 use super::Plan;
@@ -31,6 +26,7 @@ use crate::{
         client::HANDSHAKE,
         frames::{Answer, Shape},
     },
+    subject::serve,
     table::{Table, grouped, median},
 };
 
@@ -41,7 +37,7 @@ const CONNECTIONS: [usize; 2] = [100, 1000];
 /// The capacity of a stream, in bytes.
 const CAPACITY: usize = 4096;
 
-/// What a server does with a stream.
+/// The server at one end of each stream.
 #[derive(Clone, Copy, Debug)]
 enum Server {
     /// It echoes bytes.
@@ -150,13 +146,7 @@ impl Server {
                     }
                     Ok::<_, Error>(())
                 });
-                let service = layer.layer(service_fn(async |_: Request<Incoming>| {
-                    Ok::<_, Infallible>(Response::new(String::new()))
-                }));
-                let connection = http1::Builder::new()
-                    .serve_connection(TokioIo::new(stream), TowerToHyperService::new(service))
-                    .with_upgrades();
-                tokio::spawn(async move { drop(connection.await) });
+                serve(&layer, stream);
             }
         }
     }
