@@ -246,9 +246,16 @@ fn run(
         let kib: Vec<usize> = left.iter().map(|left| left / KIB).collect();
         println!("- left, in KiB: {kib:?}");
         growth.assert_within(LEFT, "left");
-        let first = left[0];
-        assert!(left.iter().all(|&left| left <= first + NOISE), "{kib:?}");
+        assert_no_growth(&left);
     });
+}
+
+/// Asserts that the last two waves, or one of them, left no more than the first one. What a wave adds for ever is left
+/// by both. A single wave can leave more, because glibc returns memory only above the last block in use, and only
+/// when that is more than twice the largest block that was mapped.
+fn assert_no_growth(left: &[usize]) {
+    let last = left[left.len() - 2..].iter().min().unwrap();
+    assert!(*last <= left[0] + NOISE, "{left:?}");
 }
 
 /// Opens 10,000 connections at once, over pipes, which need no file descriptors. glibc keeps memory of
@@ -292,7 +299,7 @@ fn connections() {
         }
         let kib: Vec<usize> = left.iter().map(|left| left / KIB).collect();
         println!("- left, in KiB: {kib:?}");
-        assert!(left.iter().all(|&now| now <= left[0] + NOISE), "{kib:?}");
+        assert_no_growth(&left);
     });
 }
 
