@@ -99,16 +99,15 @@ fn read_to(stream: &mut net::TcpStream, end: u8) -> Result<Vec<u8>, BoxError> {
     Ok(read)
 }
 
-/// Discards the first ping of Engine.IO, which may come before or after the answer that opens the connection.
-fn discard_pings(streams: &mut [net::TcpStream]) -> Result<(), BoxError> {
-    for stream in streams {
-        stream.set_nonblocking(true)?;
-        match stream.read(&mut [0; 64]) {
-            Err(error) if error.kind() != ErrorKind::WouldBlock => return Err(error.into()),
-            _ => stream.set_nonblocking(false)?,
-        }
+/// Reads a frame. A ping of Engine.IO may precede it: the first one is sent soon after the opening handshake.
+fn read_frame(stream: &mut net::TcpStream, frame: &mut [u8]) -> Result<(), BoxError> {
+    const PING: &[u8] = &[0x81, 1, b'2'];
+    let (head, rest) = frame.split_at_mut(PING.len());
+    stream.read_exact(head)?;
+    if head == PING {
+        stream.read_exact(head)?;
     }
-    Ok(())
+    Ok(stream.read_exact(rest)?)
 }
 
 struct Member {
@@ -163,9 +162,6 @@ impl<'a> Session<'a> {
         }
         // Then all handlers have joined.
         server.wait_until_idle()?;
-        if protocol == Protocol::SocketIo {
-            discard_pings(&mut streams)?;
-        }
         let poll = Poll::new()?;
         if let Some(first) = streams.first_mut() {
             first.write_all(&request)?;
@@ -173,7 +169,7 @@ impl<'a> Session<'a> {
         let mut members = Vec::with_capacity(room.members);
         let mut received = vec![0; reply.len()];
         for (number, mut stream) in streams.into_iter().enumerate() {
-            stream.read_exact(&mut received)?;
+            read_frame(&mut stream, &mut received)?;
             if received != reply {
                 return Err(format!("member {number} gets a wrong message").into());
             }
