@@ -28,4 +28,11 @@ impl Bound {
         let bytes = one.bytes + other.bytes;
         (messages == 0 && bytes == 0) || (messages < self.messages && bytes + len <= self.bytes)
     }
+
+    /// Returns whether both loads together are within the bound.
+    #[cfg(feature = "hub")]
+    #[inline]
+    pub(crate) const fn holds(self, one: Load, other: Load) -> bool {
+        one.messages + other.messages <= self.messages && one.bytes + other.bytes <= self.bytes
+    }
 }

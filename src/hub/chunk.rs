@@ -3,7 +3,6 @@
 use std::{
     cell::OnceCell,
     hint::black_box,
-    mem,
     sync::{
         PoisonError,
         // Not modelled: models have no compression.
@@ -155,80 +154,115 @@ impl<T: Send + Sync + 'static> Seats<T> {
         overflow: Overflow,
         after: &mut After<T>,
     ) -> usize {
-        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+        let Some(last) = entries.last() else {
             return 0;
         };
-        let (first, end) = (first.offset, last.offset + 1);
+        let mut new = NewEntries::new(entries, overflow);
+        let (mut written, mut behind) = (0, 0);
+        for group in self.seats.chunks_mut(GROUP) {
+            fetch(group);
+            for seat in group.iter_mut().flatten() {
+                // Most members are like this. The code between two writes is short, because the kernel takes the caches.
+                let writes = |frames| seat.member.link().write_lent(frames, &mut after.wakers);
+                if seat.is_up_to_date() && new.frames().is_some_and(writes) {
+                    written += entries.len() as u64;
+                } else {
+                    behind += usize::from(new.deliver(seat, after));
+                }
+            }
+        }
+        after.tally.addressed += written;
+        after.tally.delivered += written;
+        self.next = last.offset + 1;
+        behind
+    }
+}
+
+/// Entries that are new for a chunk.
+struct NewEntries<'a, T> {
+    entries: &'a [Logged<T>],
+    overflow: Overflow,
+    /// The messages, if all entries are messages for all members: most members get exactly these.
+    all: Option<Vec<&'a SharedMessage>>,
+    /// These, encoded.
+    frames: OnceCell<Option<SharedFrames>>,
+    own: Picked<'a, T>,
+}
+
+impl<'a, T: Send + Sync + 'static> NewEntries<'a, T> {
+    fn new(entries: &'a [Logged<T>], overflow: Overflow) -> Self {
         let is_plain =
             |logged: &Logged<T>| logged.entry.except.is_none() && logged.entry.is_message();
-        // The messages, if all entries are messages for all members: most members get exactly these.
-        let all: Option<Vec<&SharedMessage>> = entries
+        let all = entries
             .iter()
-            .map(|logged| logged.entry.shared().filter(|_| is_plain(logged)))
-            .collect();
-        let frames = OnceCell::new();
-        let mut own = Picked::default();
-        let mut behind = 0;
-        for at in 0..self.seats.len() {
-            if at % GROUP == 0 {
-                fetch(&self.seats[at..]);
-            }
-            let Some(seat) = &mut self.seats[at] else {
-                continue;
-            };
-            if let Some(replay) = seat.replay() {
-                // Entries from before its join are in its replay.
-                let new = entries.partition_point(|logged| logged.offset < replay.end);
-                seat.miss(&entries[new..], Overflow::CatchUp, &mut after.tally);
-                continue;
-            }
-            if seat.is_behind() {
-                seat.miss(entries, overflow, &mut after.tally);
-                continue;
-            }
-            if let (Some(all), true) = (&all, seat.next() <= first) {
-                let count = all.len() as u64;
-                after.tally.addressed += count;
-                let frames = frames.get_or_init(|| SharedFrames::new(all));
-                let taken = seat.offer(all, frames.as_ref(), Turn::Live, after);
-                if let Some(taken) = taken.filter(|taken| *taken < all.len()) {
-                    seat.fall_behind(&entries[taken..], overflow, &mut after.tally);
-                }
-            } else {
-                own.pick(seat, entries);
-                after.tally.addressed += own.count(0..own.entries.len());
-                let messages = mem::take(&mut own.messages);
-                let taken = seat.offer(&messages, None, Turn::Live, after);
-                if taken.is_none() {
-                    after.tally.unsent -= own.others(0..own.entries.len());
-                }
-                if let Some(taken) = taken {
-                    if own.entries[..taken].iter().any(|logged| logged.is_roster()) {
-                        seat.has_got_roster();
-                    }
-                    after.tally.delivered -= own.others(0..taken);
-                    if let Some(at) = own.places.get(taken) {
-                        seat.fall_behind(&entries[*at..], overflow, &mut after.tally);
-                    }
-                }
-            }
-            seat.delivered_up_to(end);
-            behind += usize::from(seat.is_behind());
+            .map(|logged| logged.entry.shared().filter(|_| is_plain(logged)));
+        Self {
+            entries,
+            overflow,
+            all: all.collect(),
+            frames: OnceCell::new(),
+            own: Picked::default(),
         }
-        self.next = end;
-        behind
+    }
+
+    /// Returns the encoded messages, if all members get all and connections may share them.
+    #[inline]
+    fn frames(&self) -> Option<&SharedFrames> {
+        let all = self.all.as_ref()?;
+        let frames = self.frames.get_or_init(|| SharedFrames::new(all));
+        frames.as_ref()
+    }
+
+    /// Delivers to a member. Returns whether it has fallen behind.
+    fn deliver(&mut self, seat: &mut Seat<T>, after: &mut After<T>) -> bool {
+        let (entries, overflow) = (self.entries, self.overflow);
+        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
+            return false;
+        };
+        if let Some(replay) = seat.replay() {
+            // Entries from before its join are in its replay.
+            let new = entries.partition_point(|logged| logged.offset < replay.end);
+            seat.miss(&entries[new..], Overflow::CatchUp, &mut after.tally);
+            return false;
+        }
+        if seat.is_behind() {
+            seat.miss(entries, overflow, &mut after.tally);
+            return false;
+        }
+        if let (Some(all), true) = (&self.all, seat.next() <= first.offset) {
+            after.tally.addressed += all.len() as u64;
+            let taken = seat.offer(all, self.frames(), Turn::Live, after);
+            if let Some(taken) = taken.filter(|taken| *taken < all.len()) {
+                seat.fall_behind(&entries[taken..], overflow, &mut after.tally);
+            }
+        } else {
+            let own = &mut self.own;
+            own.pick(seat, entries);
+            after.tally.addressed += own.count(0..own.entries.len());
+            let taken = seat.offer(&own.messages, None, Turn::Live, after);
+            if taken.is_none() {
+                after.tally.unsent -= own.others(0..own.entries.len());
+            }
+            if let Some(taken) = taken {
+                if own.entries[..taken].iter().any(|logged| logged.is_roster()) {
+                    seat.has_got_roster();
+                }
+                after.tally.delivered -= own.others(0..taken);
+                if let Some(at) = own.places.get(taken) {
+                    seat.fall_behind(&entries[*at..], overflow, &mut after.tally);
+                }
+            }
+        }
+        seat.delivered_up_to(last.offset + 1);
+        seat.is_behind()
     }
 }
 
 /// Reads a little of the connections of a group of members. So the processor waits for their memory at the same time,
 /// and not for one after the other, as it would between the locks.
 fn fetch<T>(seats: &[Option<Seat<T>>]) {
-    let mut links = [None; GROUP];
-    for (link, seat) in links.iter_mut().zip(seats.iter().flatten()) {
-        *link = Some(&**seat.member.link());
-    }
-    let read = links.into_iter().flatten().filter(|link| link.is_member());
-    black_box(read.count());
+    let seats = seats.iter().flatten();
+    black_box(seats.filter(|seat| seat.member.link().is_member()).count());
 }
 
 /// The entries for one member.

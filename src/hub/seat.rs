@@ -25,7 +25,7 @@ use crate::{
 #[derive(Debug)]
 pub(super) struct Seat<T> {
     pub(super) member: Arc<Member<T>>,
-    /// `None` if the member gets what its chunk delivers, and nothing else was ever true of it.
+    /// `None` if the member [is up to date](Self::is_up_to_date).
     progress: Option<Box<Progress>>,
 }
 
@@ -79,6 +79,11 @@ impl<T> Seat<T> {
             })
         });
         Self { member, progress }
+    }
+
+    /// Returns whether the member gets what its chunk delivers, and nothing else was ever true of it.
+    pub(super) const fn is_up_to_date(&self) -> bool {
+        self.progress.is_none()
     }
 
     pub(super) fn is_behind(&self) -> bool {

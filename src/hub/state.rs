@@ -369,7 +369,7 @@ impl<T: Send + Sync + 'static> RoomState<T> {
                     .cloned()
                     .collect()
             };
-            for seat in seats.iter_mut() {
+            for seat in seats.iter_mut().filter(|seat| seat.is_behind()) {
                 seat.disconnect(code, evicted_below, left, &mut after);
             }
         }

@@ -12,6 +12,7 @@ pub(super) use super::loom::peer::{LentPeer as Stream, Peer as Lender};
 
 /// Writes, whether the stream is reported as writable or not. Returns 0 if it has no room.
 #[cfg(not(all(test, tower_websocket_loom)))]
+#[inline]
 pub(super) fn write(stream: &Stream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     super::tcp_write::write(stream, slices)
 }

@@ -8,6 +8,7 @@ use tokio::net::TcpStream;
 
 /// Writes to a TCP socket, whether it is reported as writable or not. Returns 0 if it has no room.
 #[cfg(any(target_os = "android", target_os = "linux"))]
+#[inline]
 pub(super) fn write(tcp: &TcpStream, slices: &[IoSlice<'_>]) -> io::Result<usize> {
     // A broken connection raises no signal. The value is the same on every architecture.
     const MSG_NOSIGNAL: i32 = 0x4000;

@@ -158,7 +158,7 @@ impl Progress {
 }
 
 impl<T: Send + Sync + 'static> Seat<T> {
-    /// Closes the connection of a member that has missed a message.
+    /// Closes the connection of a member that is behind and has missed a message.
     pub(in crate::hub) fn disconnect(
         &mut self,
         code: CloseCode,
@@ -167,7 +167,7 @@ impl<T: Send + Sync + 'static> Seat<T> {
         after: &mut After<T>,
     ) {
         // A replay does not come from the backlog.
-        if !self.is_behind() || self.replay().is_some() || self.next() >= evicted_below {
+        if self.replay().is_some() || self.next() >= evicted_below {
             return;
         }
         let left = left(self.next());

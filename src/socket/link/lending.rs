@@ -63,6 +63,36 @@ impl Link {
         }
     }
 
+    /// Writes new messages at once, if the connection has lent its stream, takes them as they are, and nobody waits for
+    /// a write. What the stream does not take is queued. Returns `false` if nothing was done:
+    /// [`offer`](Self::offer) does the same for every connection.
+    ///
+    /// `wakers` get those to call without locks.
+    #[inline]
+    pub(crate) fn write_lent(&self, frames: &SharedFrames, wakers: &mut Vec<Waker>) -> bool {
+        let load = frames.load();
+        if !self.share_of_rooms().holds(Load::default(), load) {
+            return false;
+        }
+        let mut guard = self.lock();
+        let state = &mut *guard;
+        let is_alone = state.waiters.is_none() && state.flush_target.is_none();
+        let is_usual = state.stage == Stage::Open && state.asleep && state.uncompressed.is_none();
+        let (Some(stream), true) = (&state.lent, is_alone && is_usual) else {
+            return false;
+        };
+        let bytes = frames.as_bytes();
+        // Without a look at tokio's readiness, which is a cache miss.
+        let written = write(stream, &[IoSlice::new(bytes)]);
+        state.count_sent(load);
+        // Nothing is queued while the stream is lent. So the state of rooms, a cache miss, is not needed.
+        match written {
+            Ok(written) if written == bytes.len() => state.flushed = state.sent(),
+            written => state.queue_rest(written, frames, self.config.outbox(), wakers),
+        }
+        true
+    }
+
     /// Takes the stream back, because the connection ends.
     pub(in crate::socket) fn take_lent(&self) -> Option<Stream> {
         self.lock().lent.take()
@@ -82,17 +112,19 @@ impl State {
         self.traffic.bytes_sent - saved
     }
 
-    /// Writes messages, and queues the rest. Returns whether there is none.
-    pub(super) fn write_shared_frames(&mut self, frames: &SharedFrames) -> bool {
-        self.count_sent(frames.load());
-        let bytes = frames.as_bytes();
-        let slices = [IoSlice::new(bytes)];
-        let written = write_to(self.lent.as_ref(), &mut self.rare, &slices);
-        let is_written = written == bytes.len();
-        if !is_written {
-            self.outbox.push_rest(frames, written);
-        }
-        is_written
+    /// Queues what the stream has not taken of messages.
+    #[cold]
+    fn queue_rest(
+        &mut self,
+        written: io::Result<usize>,
+        frames: &SharedFrames,
+        bound: Bound,
+        wakers: &mut Vec<Waker>,
+    ) {
+        let written = note_error(&mut self.rare, written);
+        self.outbox.push_rest(frames, written);
+        self.note_queued(frames.load());
+        self.after_write(false, bound, wakers);
     }
 
     /// Writes the queue. Returns whether nothing is left.
@@ -103,7 +135,11 @@ impl State {
         while !self.outbox.is_empty() {
             let mut slices = [IoSlice::new(&[]); SLICES];
             let slices = self.outbox.slices(&mut slices);
-            match write_to(self.lent.as_ref(), &mut self.rare, slices) {
+            let written = self
+                .lent
+                .as_ref()
+                .map_or(Ok(0), |stream| write(stream, slices));
+            match note_error(&mut self.rare, written) {
                 0 => return false,
                 written => self.outbox.advance(written),
             };
@@ -129,14 +165,8 @@ impl State {
     }
 }
 
-/// Writes to a lent stream, and returns the number of bytes that it has taken.
-fn write_to(
-    stream: Option<&Stream>,
-    rare: &mut Option<Box<Rare>>,
-    slices: &[IoSlice<'_>],
-) -> usize {
-    // Without a look at tokio's readiness, which is a cache miss.
-    let written = stream.map_or(Ok(0), |stream| write(stream, slices));
+/// Returns the number of bytes that a lent stream has taken, and keeps the error if it has failed.
+fn note_error(rare: &mut Option<Box<Rare>>, written: io::Result<usize>) -> usize {
     written.unwrap_or_else(|error| {
         // Later ones only say that the stream is broken.
         let rare = rare.get_or_insert_default();
@@ -187,13 +217,30 @@ mod tests {
         (link, client.unwrap())
     }
 
-    /// Offers a message, and returns the wakers to call.
-    fn offer(link: &Link, bytes: usize, is_encoded: bool) -> Vec<Waker> {
-        let message = SharedMessage::new(Message::Binary(vec![7; bytes].into()));
-        let frames = is_encoded.then(|| SharedFrames::new(&[&message]).unwrap());
+    fn message(len: usize) -> SharedMessage {
+        SharedMessage::new(Message::Binary(vec![7; len].into()))
+    }
+
+    #[derive(Clone, Copy)]
+    enum Way {
+        Message,
+        Frames,
+        AtOnce,
+    }
+
+    const WAYS: [Way; 3] = [Way::Message, Way::Frames, Way::AtOnce];
+
+    /// Delivers a message, and returns the wakers to call.
+    fn deliver(link: &Link, len: usize, way: Way) -> Vec<Waker> {
+        let message = message(len);
+        let frames = SharedFrames::new(&[&message]).unwrap();
         let (mut wakers, membership) = (Vec::new(), || Waker::noop().clone());
-        let turn = Turn::Live;
-        let taken = link.offer(&[&message], frames.as_ref(), turn, membership, &mut wakers);
+        if let Way::AtOnce = way {
+            assert!(link.write_lent(&frames, &mut wakers));
+            return wakers;
+        }
+        let frames = matches!(way, Way::Frames).then_some(&frames);
+        let taken = link.offer(&[&message], frames, Turn::Live, membership, &mut wakers);
         assert_eq!(taken, Some(1));
         wakers
     }
@@ -207,27 +254,29 @@ mod tests {
     async fn messages_are_written_at_once_and_the_connection_sleeps() {
         let (link, mut client) = sleeping().await;
         let mut read = [0; 12];
-        for is_encoded in [false, true, true, false] {
-            assert!(offer(&link, 10, is_encoded).is_empty());
+        for way in WAYS.into_iter().chain(WAYS) {
+            assert!(deliver(&link, 10, way).is_empty());
             assert_eq!(link.buffered(), Load::default());
             let mut cx = Context::from_waker(Waker::noop());
             assert!(link.poll_flushed(&mut cx).is_ready());
             client.read_exact(&mut read).await.unwrap();
             assert_eq!(read[..3], [0x82, 10, 7]);
         }
-        assert_eq!(link.traffic().messages_sent, 4);
-        assert_eq!(link.traffic().bytes_sent, 40);
+        assert_eq!(link.traffic().messages_sent, 6);
+        assert_eq!(link.traffic().bytes_sent, 60);
     }
 
     #[tokio::test]
     async fn what_the_stream_does_not_take_is_queued_for_the_connection() {
-        for is_encoded in [false, true] {
+        for way in WAYS {
             let (link, mut client) = sleeping().await;
             let (mut offered, mut wakers) = (0, Vec::new());
             while wakers.is_empty() {
                 offered += 1;
-                wakers = offer(&link, 4000, is_encoded);
+                wakers = deliver(&link, 4000, way);
             }
+            let frames = SharedFrames::new(&[&message(4000)]).unwrap();
+            assert!(!link.write_lent(&frames, &mut wakers), "it is awake");
             assert_eq!(wakers.len(), 1, "of the connection");
             let mut output = Outgoing::new(Role::Server, false);
             let back = link.take_back(&mut output);

@@ -185,6 +185,16 @@ impl Link {
         self.lock().stage == Stage::Closed
     }
 
+    /// Returns how much rooms may queue.
+    #[inline]
+    pub(super) fn share_of_rooms(&self) -> Bound {
+        let outbox = self.config.outbox();
+        Bound {
+            messages: SHARE.messages.min(outbox.messages / 2).max(1),
+            bytes: SHARE.bytes.min(outbox.bytes / 2),
+        }
+    }
+
     /// Writes or queues as many messages, from the first on, as the share of rooms has room for. If not all,
     /// `membership` is woken later. Returns the number of messages, or `None` if the connection is closing or gone.
     ///
@@ -201,27 +211,9 @@ impl Link {
         if state.stage != Stage::Open {
             return None;
         }
-        let outbox = self.config.outbox();
-        let share = Bound {
-            messages: SHARE.messages.min(outbox.messages / 2).max(1),
-            bytes: SHARE.bytes.min(outbox.bytes / 2),
-        };
+        let share = self.share_of_rooms();
         // A write calls memberships that are behind. They must not write within that call.
         let writes = turn == Turn::Live && state.is_lent();
-        let fits = |frames: &&SharedFrames| {
-            let load = frames.load();
-            load.messages <= share.messages && load.bytes <= share.bytes
-        };
-        let frames = frames.filter(fits);
-        // Nothing is queued while the stream is lent. So the state of rooms, a cache miss, is not needed.
-        if let (true, Some(frames)) = (writes && state.uncompressed.is_none(), frames) {
-            let is_written = state.write_shared_frames(frames);
-            if !is_written {
-                state.note_queued(frames.load());
-            }
-            state.after_write(is_written, outbox, wakers);
-            return Some(messages.len());
-        }
         let (sent, unwritten) = (state.sent(), state.unwritten().messages);
         let rooms = state.rooms.get_or_insert_default();
         if rooms.are_written(sent, unwritten) {
@@ -239,10 +231,7 @@ impl Link {
         let mut count = 0;
         if let Some(frames) = frames {
             let load = frames.load();
-            let fits = queued.messages + load.messages <= share.messages
-                && queued.bytes + load.bytes <= share.bytes
-                && load.messages <= own_share.messages
-                && load.bytes <= own_share.bytes;
+            let fits = share.holds(queued, load) && own_share.holds(Load::default(), load);
             if fits && state.push_shared_frames(frames) {
                 queued.messages += load.messages;
                 queued.bytes += load.bytes;
@@ -276,7 +265,7 @@ impl Link {
         }
         if count > 0 && writes {
             let is_written = state.write_queued();
-            state.after_write(is_written, outbox, wakers);
+            state.after_write(is_written, self.config.outbox(), wakers);
         } else if count > 0 {
             wakers.extend(state.rouse());
         }
@@ -366,7 +355,7 @@ impl State {
     }
 
     /// Records what rooms have queued, after all that was sent.
-    fn note_queued(&mut self, queued: Load) {
+    pub(super) fn note_queued(&mut self, queued: Load) {
         let last = self.sent();
         if let Some(rooms) = &mut self.rooms {
             rooms.set_queued(queued);
