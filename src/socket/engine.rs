@@ -53,6 +53,7 @@ impl<IO: Io> Engine<IO> {
     }
 
     /// Reads once. Ready with the input, or with `None` at the end of the stream.
+    #[inline]
     pub(super) fn poll_read(
         &mut self,
         cx: &mut Context<'_>,
@@ -82,6 +83,7 @@ impl<IO: Io> Engine<IO> {
 
     /// Writes some of the output. Ready with the load that was written, which is empty once all
     /// output is written and flushed.
+    #[inline]
     pub(super) fn poll_write(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Load>> {
         if self.output.is_empty() {
             if self.unflushed {
