@@ -81,7 +81,7 @@ impl<T> Seat<T> {
         Self { member, progress }
     }
 
-    /// Returns whether the member gets what its chunk delivers, and nothing else was ever true of it.
+    /// Returns whether the member gets all that its chunk delivers, and nothing else has to be known of it.
     pub(super) const fn is_up_to_date(&self) -> bool {
         self.progress.is_none()
     }

@@ -63,9 +63,9 @@ impl Link {
         }
     }
 
-    /// Writes new messages at once, if the connection has lent its stream, takes them as they are, and nobody waits for
-    /// a write. What the stream does not take is queued. Returns `false` if nothing was done:
-    /// [`offer`](Self::offer) does the same for every connection.
+    /// Writes new messages at once, if the connection has lent its stream, does not compress, and nobody waits for room
+    /// or a flush, and if they are within the share of rooms. What the stream does not take is queued. Otherwise does
+    /// nothing and returns `false`: they have to be [offered](Self::offer).
     ///
     /// `wakers` get those to call without locks.
     #[inline]
@@ -189,6 +189,12 @@ mod tests {
     };
 
     use super::*;
+    #[cfg(feature = "deflate")]
+    use crate::{
+        codec::Deflate,
+        handshake::extension::deflate::{Direction, Terms},
+        socket::link::Uncompressed,
+    };
     use crate::{
         codec::{Role, SharedMessage},
         config::Config,
@@ -201,14 +207,14 @@ mod tests {
 
     /// A connection in a room that sleeps and has lent its stream. Its peer reads nothing.
     async fn sleeping() -> (Link, TcpStream) {
+        sleeping_with(Config::new()).await
+    }
+
+    async fn sleeping_with(config: Config) -> (Link, TcpStream) {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let client = TcpStream::connect(listener.local_addr().unwrap());
         let (client, server) = tokio::join!(client, listener.accept());
-        let link = Link::new(
-            Role::Server,
-            HandshakeInfo::default(),
-            Arc::new(Config::new()),
-        );
+        let link = Link::new(Role::Server, HandshakeInfo::default(), Arc::new(config));
         let _ = link.enter_room(1, Waker::noop().clone());
         let sleep = link.try_sleep(None, &Context::from_waker(Waker::noop()));
         assert_eq!(sleep, TrySleep::Asleep);
@@ -295,5 +301,92 @@ mod tests {
             }
             assert!(back.stream.is_some() && back.failed.is_none());
         }
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_was_behind_once_is_written_to_at_once_again() {
+        // The share of rooms is one message.
+        let (link, _client) = sleeping_with(Config::new().max_outbox(2, 1000)).await;
+        let (one, mut wakers) = (message(10), Vec::new());
+        let membership = || Waker::noop().clone();
+        let taken = link.offer(&[&one, &one], None, Turn::Live, membership, &mut wakers);
+        assert_eq!((taken, wakers.len()), (Some(1), 1), "of the membership");
+        let frames = SharedFrames::new(&[&one]).unwrap();
+        assert!(link.write_lent(&frames, &mut wakers));
+    }
+
+    #[tokio::test]
+    async fn no_more_than_the_share_of_rooms_is_written_at_once() {
+        // The share of rooms is one message of 500 bytes.
+        let (link, _client) = sleeping_with(Config::new().max_outbox(2, 1000)).await;
+        let (small, mut wakers) = (message(10), Vec::new());
+        let two = SharedFrames::new(&[&small, &small]).unwrap();
+        assert!(!link.write_lent(&two, &mut wakers), "too many messages");
+        let large = SharedFrames::new(&[&message(501)]).unwrap();
+        assert!(!link.write_lent(&large, &mut wakers), "too many bytes");
+        assert_eq!(link.traffic().messages_sent, 0);
+        let one = SharedFrames::new(&[&message(500)]).unwrap();
+        assert!(link.write_lent(&one, &mut wakers));
+    }
+
+    #[tokio::test]
+    async fn an_aborted_connection_is_not_written_to_although_its_stream_is_still_lent() {
+        let (link, mut client) = sleeping().await;
+        link.abort();
+        let (frames, mut wakers) = (SharedFrames::new(&[&message(10)]).unwrap(), Vec::new());
+        assert!(!link.write_lent(&frames, &mut wakers));
+        assert_eq!(link.traffic().messages_sent, 0);
+        drop(link.take_lent());
+        let mut read = Vec::new();
+        client.read_to_end(&mut read).await.unwrap();
+        assert!(read.is_empty());
+    }
+
+    #[tokio::test]
+    async fn what_is_left_of_a_write_fills_the_share_of_rooms() {
+        // The share of rooms is one message.
+        let (link, _client) = sleeping_with(Config::new().max_outbox(2, 8000)).await;
+        let mut wakers = Vec::new();
+        while wakers.is_empty() {
+            wakers = deliver(&link, 4000, Way::AtOnce);
+        }
+        let membership = || Waker::noop().clone();
+        let taken = link.offer(&[&message(10)], None, Turn::Live, membership, &mut wakers);
+        assert_eq!(taken, Some(0));
+    }
+
+    #[tokio::test]
+    async fn an_error_of_a_write_wakes_the_connection_which_learns_of_it() {
+        let (link, client) = sleeping().await;
+        client.set_zero_linger().unwrap();
+        drop(client);
+        let mut wakers = Vec::new();
+        while wakers.is_empty() {
+            wakers = deliver(&link, 10, Way::AtOnce);
+        }
+        assert_eq!(wakers.len(), 1, "of the connection");
+        let mut output = Outgoing::new(Role::Server, false);
+        let back = link.take_back(&mut output);
+        assert!(back.stream.is_some() && back.failed.is_some());
+        assert_eq!(output.load().messages, 1);
+    }
+
+    #[cfg(feature = "deflate")]
+    #[tokio::test]
+    async fn a_connection_that_compresses_does_not_get_the_frames_as_they_are() {
+        let (link, _client) = sleeping().await;
+        let direction = Direction {
+            window_bits: 15,
+            context_takeover: true,
+        };
+        let terms = Terms {
+            send: direction,
+            receive: direction,
+        };
+        let uncompressed = Uncompressed::new(Deflate::new().agreed(terms));
+        link.lock().uncompressed = Some(Box::new(uncompressed));
+        let (frames, mut wakers) = (SharedFrames::new(&[&message(1000)]).unwrap(), Vec::new());
+        assert!(!link.write_lent(&frames, &mut wakers));
+        assert_eq!(link.traffic().messages_sent, 0);
     }
 }

@@ -176,8 +176,9 @@ impl Link {
             Some(waiters.behind.remove(own))
         });
         let all = state.take_unused_rooms();
+        let empty_waiters = state.take_empty_waiters();
         drop(state);
-        drop((left, behind, all));
+        drop((left, behind, all, empty_waiters));
     }
 
     /// Returns whether the connection has ended.
@@ -296,7 +297,10 @@ impl State {
             return Vec::new();
         }
         rooms.turns = u8::try_from(waiters.behind.len()).unwrap_or(u8::MAX);
-        mem::take(&mut waiters.behind)
+        let behind = mem::take(&mut waiters.behind);
+        // An empty queue of waiters holds nothing of the user, so it may be dropped with the lock.
+        drop(self.take_empty_waiters());
+        behind
     }
 
     /// Takes all memberships, because the connection ends.

@@ -424,7 +424,7 @@ impl Link {
 
 impl State {
     /// Takes an empty queue out, to be dropped without the lock.
-    fn take_empty_waiters(&mut self) -> Option<Box<Waiters>> {
+    pub(super) fn take_empty_waiters(&mut self) -> Option<Box<Waiters>> {
         self.waiters.take_if(|waiters| waiters.is_empty())
     }
 
