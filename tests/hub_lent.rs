@@ -397,6 +397,6 @@ async fn a_paused_member_gets_nothing_although_its_stream_is_lent() {
     settle().await;
     let early = client.try_read(&mut [0; 1]);
     assert!(early.is_err(), "{early:?}");
-    membership.start();
+    let _membership = membership.start();
     assert_eq!(read(&mut client).await, (TEXT, b"waits".to_vec()));
 }
