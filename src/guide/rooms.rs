@@ -75,7 +75,8 @@
 //! - The member is too slow, and the room disconnects those.
 //!
 //! A room begins with its first member or watch, and ends with its last one. With a [history](super::history) it stays
-//! as long as it keeps messages. A handle, `hub.room("lobby")`, creates no room.
+//! as long as it keeps messages. A handle, `hub.room("lobby")`, creates no room. The name is a `&str`, a `String` or an
+//! `Arc<str>`, so a borrowed `String` is `hub.room(&*name)`.
 //!
 //! # Settings
 //!
