@@ -99,6 +99,8 @@
 //! # }
 //! ```
 //!
+//! The list has the member itself, too. [`Json`](crate::hub::Json) shows the text of all changes.
+//!
 //! A page keeps a map by `key`, or by `id` without one: `members` replaces it, `joined` and `updated` set entries,
 //! `left` removes them. Changes are gathered for 200 ms
 //! ([`presence_interval`](crate::hub::RoomConfig::presence_interval)), so a thousand joins make one message. In a room

@@ -43,14 +43,14 @@
 //! ```
 //!
 //! `T` of a `Hub<T>` is the value of a member, which [others see](super::presence). Without one, write `Hub` and join
-//! with `()`.
+//! with `()`. With axum's extractors, join in the closure of [`on_upgrade`](super::handlers).
 //!
 //! # Sending
 //!
 //! | To | Call |
 //! | --- | --- |
 //! | all members | [`membership.send(message)`](crate::hub::Membership::send) |
-//! | all others | [`membership.send_others(message)`](crate::hub::Membership::send_others) |
+//! | all others, also other tabs of the same user | [`membership.send_others(message)`](crate::hub::Membership::send_others) |
 //! | a room, from any task or thread | [`hub.room("lobby").send(message)`](crate::hub::Room::send) |
 //! | one connection | [`socket.send`](crate::WebSocket::send), or its [`Sender`](super::sending) |
 //!

@@ -6,7 +6,7 @@
 //! | Messages | [`Overflow`](crate::hub::Overflow) | What a slow client gets |
 //! | --- | --- | --- |
 //! | without a gap, such as changes of a document | `Disconnect` (the default) | a Close with 1013 and "too slow"; it connects again |
-//! | a log whose newest lines matter | `DropOldest` | the newest 1,024 |
+//! | a log whose newest lines matter | `DropOldest` | the newest 1,024, or the newest MiB |
 //! | valid for a moment, such as a pointer's place | `DropNewest` | only messages that are sent after it reads again |
 //! | states by key, such as prices | `Latest` | the newest message of each key |
 //! | kept in a [history](super::history) | `CatchUp` (the default with a history) | the messages of the history, at its own speed |
@@ -74,7 +74,8 @@
 //! # Reports
 //!
 //! - The client: with the envelope [`Json`](crate::hub::Json), it gets `{"room":"a","gap":{"lost":12,"reason":"slow"}}`
-//!   in the place of lost messages. With [`Plain`](crate::hub::Plain), number your messages.
+//!   in the place of lost messages: `RoomConfig::new().overflow(Overflow::DropOldest).envelope(envelope)`, with that of
+//!   [`presence`](super::presence#lists-in-the-clients). With [`Plain`](crate::hub::Plain), number your messages.
 //! - The handler: [`Membership::lag`](crate::hub::Membership::lag) has how many messages wait for the member and how
 //!   many it has lost.
 //! - The operator: [`Hub::counts`](crate::hub::Hub::counts) and [`Room::counts`](crate::hub::Room::counts). Each

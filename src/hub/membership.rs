@@ -86,7 +86,8 @@ impl<T: Send + Sync + 'static> Membership<T> {
         self.publish(Publication::new(message))
     }
 
-    /// Sends a message to all members but this one. It never waits, like [`Room::send`].
+    /// Sends a message to all members but this one, also to others with the same [`key`](super::Join::key). It never
+    /// waits, like [`Room::send`].
     ///
     /// # Errors
     ///
