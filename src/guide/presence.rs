@@ -67,7 +67,9 @@
 //!
 //! # Lists in the clients
 //!
-//! With the envelope `Json`, every message is an object, and the members hear of each other:
+//! With the envelope `Json`, every message is an object, and the members hear of each other. The text of a message has to
+//! be JSON, otherwise sending fails with [`NotJson`](crate::hub::PublishError::NotJson). So make JSON of a client's text,
+//! for example with `serde_json`:
 //!
 //! ```
 //! # #[cfg(all(feature = "hub", feature = "test-util"))] {
@@ -90,7 +92,6 @@
 //! let list = json!({"room": "tea", "members": [{"id": id, "key": "7", "value": "Ada"}]});
 //! assert_eq!(next().await?, list);
 //!
-//! // The text of a message has to be JSON.
 //! ada.send(json!("hello").to_string())?;
 //! assert_eq!(next().await?, json!({"room": "tea", "by": id, "key": "7", "data": "hello"}));
 //! # Ok(())

@@ -80,4 +80,5 @@
 //!   many it has lost.
 //! - The operator: [`Hub::counts`](crate::hub::Hub::counts) and [`Room::counts`](crate::hub::Room::counts). Each
 //!   message for each member ends as one of `delivered`, `lost`, `superseded` and `unsent`, and counts as `waiting`
-//!   until then.
+//!   until then. What a stalled member has missed is in `waiting`, too, until it takes messages again or leaves;
+//!   `Membership::lag` has it at once.

@@ -101,6 +101,9 @@
 //! # }
 //! ```
 //!
+//! With another [policy](super::slow_members) the client stays in the room. Then look at
+//! [`Membership::lag`](crate::hub::Membership::lag), or call `resume_reading` and receive.
+//!
 //! Code that only needs a hub and sockets needs no application: join with the server's socket of
 //! [`WebSocket::pair`](crate::WebSocket::pair).
 //!
