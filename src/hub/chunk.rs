@@ -154,10 +154,9 @@ impl<T: Send + Sync + 'static> Seats<T> {
         overflow: Overflow,
         after: &mut After<T>,
     ) -> usize {
-        let Some(last) = entries.last() else {
+        let Some(mut new) = NewEntries::new(entries, overflow) else {
             return 0;
         };
-        let mut new = NewEntries::new(entries, overflow);
         let (mut written, mut behind) = (0, 0);
         for group in self.seats.chunks_mut(GROUP) {
             fetch(group);
@@ -173,7 +172,7 @@ impl<T: Send + Sync + 'static> Seats<T> {
         }
         after.tally.addressed += written;
         after.tally.delivered += written;
-        self.next = last.offset + 1;
+        self.next = new.end;
         behind
     }
 }
@@ -181,6 +180,9 @@ impl<T: Send + Sync + 'static> Seats<T> {
 /// Entries that are new for a chunk.
 struct NewEntries<'a, T> {
     entries: &'a [Logged<T>],
+    /// The offset of the first one, and the one behind the last.
+    first: u64,
+    end: u64,
     overflow: Overflow,
     /// The messages, if all entries are messages for all members: most members get exactly these.
     all: Option<Vec<&'a SharedMessage>>,
@@ -190,19 +192,22 @@ struct NewEntries<'a, T> {
 }
 
 impl<'a, T: Send + Sync + 'static> NewEntries<'a, T> {
-    fn new(entries: &'a [Logged<T>], overflow: Overflow) -> Self {
+    /// Returns `None` if there are none.
+    fn new(entries: &'a [Logged<T>], overflow: Overflow) -> Option<Self> {
         let is_plain =
             |logged: &Logged<T>| logged.entry.except.is_none() && logged.entry.is_message();
         let all = entries
             .iter()
             .map(|logged| logged.entry.shared().filter(|_| is_plain(logged)));
-        Self {
+        Some(Self {
             entries,
+            first: entries.first()?.offset,
+            end: entries.last()?.offset + 1,
             overflow,
             all: all.collect(),
             frames: OnceCell::new(),
             own: Picked::default(),
-        }
+        })
     }
 
     /// Returns the encoded messages, if all members get all and connections may share them.
@@ -216,9 +221,6 @@ impl<'a, T: Send + Sync + 'static> NewEntries<'a, T> {
     /// Delivers to a member. Returns whether it has fallen behind.
     fn deliver(&mut self, seat: &mut Seat<T>, after: &mut After<T>) -> bool {
         let (entries, overflow) = (self.entries, self.overflow);
-        let (Some(first), Some(last)) = (entries.first(), entries.last()) else {
-            return false;
-        };
         if let Some(replay) = seat.replay() {
             // Entries from before its join are in its replay.
             let new = entries.partition_point(|logged| logged.offset < replay.end);
@@ -229,7 +231,7 @@ impl<'a, T: Send + Sync + 'static> NewEntries<'a, T> {
             seat.miss(entries, overflow, &mut after.tally);
             return false;
         }
-        if let (Some(all), true) = (&self.all, seat.next() <= first.offset) {
+        if let (Some(all), true) = (&self.all, seat.next() <= self.first) {
             after.tally.addressed += all.len() as u64;
             let taken = seat.offer(all, self.frames(), Turn::Live, after);
             if let Some(taken) = taken.filter(|taken| *taken < all.len()) {
@@ -253,7 +255,7 @@ impl<'a, T: Send + Sync + 'static> NewEntries<'a, T> {
                 }
             }
         }
-        seat.delivered_up_to(last.offset + 1);
+        seat.delivered_up_to(self.end);
         seat.is_behind()
     }
 }

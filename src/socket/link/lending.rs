@@ -76,9 +76,8 @@ impl Link {
         }
         let mut guard = self.lock();
         let state = &mut *guard;
-        let is_alone = state.waiters.is_none() && state.flush_target.is_none();
         let is_usual = state.stage == Stage::Open && state.asleep && state.uncompressed.is_none();
-        let (Some(stream), true) = (&state.lent, is_alone && is_usual) else {
+        let (Some(stream), true) = (&state.lent, is_usual && state.nobody_waits()) else {
             return false;
         };
         let bytes = frames.as_bytes();
@@ -103,6 +102,11 @@ impl State {
     /// Returns whether rooms may write, so that the connection need not be woken.
     pub(super) const fn is_lent(&self) -> bool {
         self.asleep && self.lent.is_some()
+    }
+
+    /// Returns whether nobody waits for room or for a flush.
+    const fn nobody_waits(&self) -> bool {
+        self.waiters.is_none() && self.flush_target.is_none()
     }
 
     /// Returns the bytes of messages that were sent, as compressed by rooms.
@@ -151,7 +155,7 @@ impl State {
     /// Frees the room of what a room has written. Collects the wakers of those who waited for it, and that of the
     /// connection if it has something to do.
     pub(super) fn after_write(&mut self, is_written: bool, bound: Bound, wakers: &mut Vec<Waker>) {
-        if is_written && self.waiters.is_none() && self.flush_target.is_none() {
+        if is_written && self.nobody_waits() {
             self.flushed = self.sent();
             return;
         }
