@@ -158,6 +158,29 @@ async fn a_message_does_not_wake_the_task_of_a_member() {
 }
 
 #[tokio::test]
+async fn what_is_written_at_once_counts_for_each_member() {
+    let room = Hub::new().room("a");
+    let (address, mut told) = serve(&room, config()).await;
+    let mut clients = [open(address).await, open(address).await];
+    let _memberships = [told.recv().await.unwrap(), told.recv().await.unwrap()];
+    settle().await;
+    // One, and two at once.
+    for texts in [&["b"][..], &["c", "d"]] {
+        for text in texts {
+            room.send(*text).unwrap();
+        }
+        for client in &mut clients {
+            for text in texts {
+                assert_eq!(read(client).await, (TEXT, (*text).into()));
+            }
+        }
+    }
+    let counts = room.counts();
+    assert_eq!((counts.sent, counts.addressed, counts.delivered), (3, 6, 6));
+    assert_eq!((counts.lost, counts.unsent, counts.waiting), (0, 0, 0));
+}
+
+#[tokio::test]
 async fn the_rest_of_a_frame_comes_before_anything_else() {
     // Copied ones, shared ones, and large ones, which are cut at different places.
     for len in [600, 3000, 40_000] {
