@@ -5,7 +5,7 @@ use std::{io::IoSlice, mem, time::Duration};
 use bytes::BytesMut;
 
 use crate::{
-    codec::{CHUNK, Decoder, Event, Limits, Outgoing, Role, Rules, Violation},
+    codec::{CHUNK, Decoder, Event, Limits, Outgoing, Role, Rules, Violation, hold_turn},
     time::Moment,
     words::Message,
 };
@@ -44,7 +44,7 @@ pub(super) fn split_cuts(mut data: &[u8]) -> (&[u8], &[u8]) {
 /// Decodes a stream as a whole, byte by byte, and in pieces of the sizes in `cuts`.
 pub(super) fn decode_all_cuts(stream: &[u8], cuts: &[u8], rules: Rules) -> Outcome {
     let whole = decode(stream, rules, |_| usize::MAX);
-    let by_byte = decode(stream, rules, |_| 1);
+    let by_byte = decode_by(stream, rules, |_| 1, Way::Gathered);
     assert_same(&by_byte, &whole);
     let size = |piece: usize| match cuts {
         [] => 7,
@@ -52,8 +52,9 @@ pub(super) fn decode_all_cuts(stream: &[u8], cuts: &[u8], rules: Rules) -> Outco
     };
     let in_pieces = decode(stream, rules, size);
     assert_same(&in_pieces, &whole);
-    let placed = decode_by(stream, rules, size, true);
-    assert_same(&placed, &whole);
+    for way in [Way::Gathered, Way::ReadDirectly] {
+        assert_same(&decode_by(stream, rules, size, way), &whole);
+    }
     // Decoding ends at the first byte that proves a violation, regardless of the cuts.
     assert!(in_pieces.given >= by_byte.given);
     assert!(in_pieces.given - in_pieces.last_piece < by_byte.given || stream.is_empty());
@@ -158,11 +159,23 @@ fn assert_same(one: &Outcome, other: &Outcome) {
 }
 
 pub(super) fn decode(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize) -> Outcome {
-    decode_by(stream, rules, size, false)
+    decode_by(stream, rules, size, Way::InTurn)
 }
 
-/// Decodes in pieces. With `place`, payload is read directly into its message if the decoder allows it.
-fn decode_by(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize, place: bool) -> Outcome {
+/// The way of a large payload.
+#[derive(Clone, Copy, Eq, PartialEq)]
+enum Way {
+    /// To its final buffer.
+    InTurn,
+    /// To buffers that are joined.
+    Gathered,
+    /// The same, and it is read directly into them if the decoder allows it.
+    ReadDirectly,
+}
+
+/// Decodes in pieces.
+fn decode_by(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize, way: Way) -> Outcome {
+    let _turn = (way != Way::InTurn).then(hold_turn);
     let now = Moment::now();
     let mut decoder = Decoder::new(rules);
     let mut outcome = Outcome {
@@ -177,16 +190,16 @@ fn decode_by(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize, place: 
     for piece in 0.. {
         let rest = &stream[outcome.given..];
         let mut input = &rest[..size(piece).min(rest.len())];
-        let place = match place {
+        let place = match way {
             // Begin a direct read and cancel it. The bytes then come through `decode`.
-            true if piece % 4 == 3 => {
+            Way::ReadDirectly if piece % 4 == 3 => {
                 let _ = decoder.direct_read();
                 decoder.cancel_direct_read();
-                assert_bounded(&decoder, received, &rules);
+                assert_bounded(&decoder, received, &rules, way);
                 None
             }
-            true => decoder.direct_read(),
-            false => None,
+            Way::ReadDirectly => decoder.direct_read(),
+            Way::InTurn | Way::Gathered => None,
         };
         let placed = place.map(|mut rooms| {
             let before = input.len();
@@ -212,7 +225,7 @@ fn decode_by(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize, place: 
                 Some(event) => event,
                 None => decoder.decode(&mut input, now),
             };
-            assert_bounded(&decoder, received, &rules);
+            assert_bounded(&decoder, received, &rules, way);
             match decoded {
                 Ok(None) => break,
                 Ok(Some(event)) => {
@@ -245,7 +258,7 @@ fn decode_by(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize, place: 
 }
 
 /// Asserts the memory bounds in the documentation of `codec`.
-fn assert_bounded(decoder: &Decoder, received: usize, rules: &Rules) {
+fn assert_bounded(decoder: &Decoder, received: usize, rules: &Rules, way: Way) {
     let capacity = decoder.capacity();
     let limit = rules.limits.message;
     let buffers = limit.checked_next_multiple_of(CHUNK).unwrap_or(limit);
@@ -254,7 +267,8 @@ fn assert_bounded(decoder: &Decoder, received: usize, rules: &Rules) {
         // Compressed bytes may inflate to a thousand times as many.
         return;
     }
-    let ahead = (16 * received).max(1024).min(CHUNK);
+    let max = if way == Way::InTurn { limit } else { CHUNK };
+    let ahead = (16 * received).max(1024).min(max);
     assert!(
         capacity <= received + ahead,
         "{capacity} bytes are held after {received}"

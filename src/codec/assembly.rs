@@ -8,16 +8,16 @@ use crate::words::{Message, Utf8Bytes};
 
 use super::{
     Limits, Mask, Violation,
+    buffers::CHUNK,
     chunks::{Chunks, ReadBuffers},
     head::{DataKind, Progress},
+    placed::{BLOCK, InTurn, Placed},
     utf8::Validator,
 };
 
 /// The minimum of the bytes that are allocated ahead of the received bytes, if the head announces them. Later
 /// it is 16 times the received bytes, up to a full buffer of [`Chunks`].
 const MIN_AHEAD: usize = 1024;
-/// The bytes that are unmasked and then validated at once. They stay in the first-level cache.
-const BLOCK: usize = 4 * 1024;
 /// The maximum size of a small message. Small messages of the same input share a buffer.
 pub(crate) const SMALL: usize = 128;
 /// The maximum size of such a shared buffer.
@@ -44,6 +44,8 @@ thread_local! {
 #[derive(Debug)]
 pub(crate) struct Assembly {
     payload: Chunks,
+    /// The whole message, in place of `payload`, if it has the turn of its thread.
+    in_turn: Option<InTurn>,
     /// `Some` for a text.
     text: Option<Validator>,
     fragments: u32,
@@ -71,6 +73,7 @@ impl Assembly {
     pub(super) fn new(kind: DataKind) -> Self {
         Self {
             payload: Chunks::default(),
+            in_turn: None,
             text: matches!(kind, DataKind::Text).then(Validator::default),
             fragments: 0,
             empty_fragments: 0,
@@ -123,7 +126,15 @@ impl Assembly {
         limits: &Limits,
     ) -> Result<(), Violation> {
         let received = self.len() + bytes.len();
-        let announced = missing.min(received.saturating_mul(16).max(MIN_AHEAD));
+        let max_ahead = received.saturating_mul(16).max(MIN_AHEAD);
+        if last && missing > 0 && missing <= max_ahead && received + missing > CHUNK {
+            self.take_turn(received + missing)?;
+        }
+        if let Some(message) = &mut self.in_turn {
+            message.len += bytes.len();
+            return message.placed.push_masked(bytes, mask);
+        }
+        let announced = missing.min(max_ahead);
         // The length of further frames is unknown. Doubling bounds the time spent on copying.
         let guessed = if last { 0 } else { received };
         let ahead = announced
@@ -139,10 +150,31 @@ impl Assembly {
         Ok(())
     }
 
-    /// Returns buffers for a direct read of the `missing` bytes of a payload, or `None` if too few bytes have
-    /// arrived or are missing.
+    /// Puts the message into its final buffer, of `len` bytes, if the thread's turn is free and few bytes have to be
+    /// copied for that.
+    fn take_turn(&mut self, len: usize) -> Result<(), Violation> {
+        if self.in_turn.is_some() || self.payload.len() > CHUNK {
+            return Ok(());
+        }
+        self.in_turn = InTurn::begin(self.is_text(), len);
+        if let Some(message) = &mut self.in_turn {
+            message.len = self.payload.len();
+            for piece in (0..).map_while(|number| self.payload.get(number)) {
+                message.placed.push(piece)?;
+            }
+            self.payload.clear();
+            // From now on the final buffer has the incomplete character, if there is one.
+            self.text = self.text.as_ref().map(|_| Validator::default());
+        }
+        Ok(())
+    }
+
+    /// Returns buffers for a direct read of the `missing` bytes of a payload. Returns `None` if too few bytes have
+    /// arrived or are missing, and for a message in its final buffer: bytes of the read buffer are in the cache, so
+    /// unmasking them while they are copied costs less.
     pub(super) fn direct_read(&mut self, missing: usize) -> Option<ReadBuffers<'_>> {
-        if self.is_compressed() || missing < MIN_DIRECT_READ || self.len() < MIN_DIRECT_READ {
+        let is_gathered = !self.is_compressed() && self.in_turn.is_none();
+        if !is_gathered || missing < MIN_DIRECT_READ || self.len() < MIN_DIRECT_READ {
             return None;
         }
         Some(self.payload.read_buffers(missing))
@@ -222,11 +254,14 @@ impl Assembly {
     /// Begins to join the buffers.
     pub(super) fn into_joining(mut self: Box<Self>) -> Joining {
         let len = self.len();
-        let joined = if self.is_text() {
-            Joined::Text(String::with_capacity(len), Validator::default())
-        } else {
-            let single = self.payload.take_single();
-            Joined::Binary(single.unwrap_or_else(|| Vec::with_capacity(len)))
+        let in_turn = self.in_turn.take();
+        let joined = match in_turn.map(|message| message.placed) {
+            Some(whole) => whole,
+            None if self.is_text() => Placed::text(len),
+            None => {
+                let single = self.payload.take_single();
+                Placed::Binary(single.unwrap_or_else(|| Vec::with_capacity(len)))
+            }
         };
         Joining {
             message: self,
@@ -252,12 +287,19 @@ impl Assembly {
 
     #[cfg(any(test, tower_websocket_fuzzing))]
     pub(super) fn capacity(&self) -> usize {
-        self.payload.capacity()
+        let placed = self.in_turn.as_ref().map(|message| &message.placed);
+        let placed = match placed {
+            Some(Placed::Binary(bytes)) => bytes.capacity(),
+            Some(Placed::Text(text, _)) => text.capacity(),
+            None => 0,
+        };
+        placed + self.payload.capacity()
     }
 
     /// Returns the length of the message so far.
     pub(crate) fn len(&self) -> usize {
-        self.payload.len()
+        let in_turn = self.in_turn.as_ref();
+        in_turn.map_or_else(|| self.payload.len(), |message| message.len)
     }
 }
 
@@ -267,15 +309,8 @@ pub(super) struct Joining {
     message: Box<Assembly>,
     /// The number of the next buffer to copy.
     next: usize,
-    joined: Joined,
-}
-
-#[derive(Debug)]
-enum Joined {
-    Binary(Vec<u8>),
-    /// The bytes are validated again while they are copied. Without unsafe code, there is no other way to turn
-    /// them into a string.
-    Text(String, Validator),
+    /// A text is validated again while it is copied.
+    joined: Placed,
 }
 
 impl Joining {
@@ -290,12 +325,7 @@ impl Joining {
         let Some(piece) = payload.get(self.next) else {
             return Ok(());
         };
-        match &mut self.joined {
-            Joined::Binary(bytes) => bytes.extend_from_slice(piece),
-            Joined::Text(text, validator) => {
-                validator.push_to(piece, |part| text.push_str(part))?;
-            }
-        }
+        self.joined.push(piece)?;
         payload.free(self.next);
         self.next += 1;
         Ok(())
@@ -304,13 +334,7 @@ impl Joining {
     /// Returns the message. All buffers must have been copied.
     pub(super) fn finish(self) -> Result<Message, Violation> {
         self.message.give_back();
-        Ok(match self.joined {
-            Joined::Binary(bytes) => Message::Binary(Bytes::from(bytes)),
-            Joined::Text(text, validator) => {
-                validator.finish()?;
-                Message::Text(Utf8Bytes::from(text))
-            }
-        })
+        self.joined.into_message()
     }
 }
 
@@ -368,17 +392,9 @@ impl<'a> WholeMessage<'a> {
     /// Unmasks and validates block by block with SIMD. The check of `Utf8Bytes` is that of std, which is
     /// slower.
     fn into_text(mut self) -> Result<Message, Violation> {
-        let mut text = String::with_capacity(self.payload.len());
-        let mut validator = Validator::default();
-        let mut block = [0; BLOCK];
-        for piece in self.payload.chunks(BLOCK) {
-            let block = &mut block[..piece.len()];
-            block.copy_from_slice(piece);
-            self.mask.apply(block);
-            validator.push_to(block, |part| text.push_str(part))?;
-        }
-        validator.finish()?;
-        Ok(Message::Text(Utf8Bytes::from(text)))
+        let mut text = Placed::text(self.payload.len());
+        text.push_masked(self.payload, &mut self.mask)?;
+        text.into_message()
     }
 }
 

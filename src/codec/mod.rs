@@ -15,15 +15,19 @@
 //! into a large payload adds 192 KiB. The total never exceeds the message limit, rounded up to whole buffers
 //! if it is above 64 KiB. Buffers for a read that returned no bytes are freed.
 //!
-//! For a handler the buffers are joined once, into one buffer of the message's exact length. Each of them is
+//! On each thread, one message above 64 KiB at a time goes to its final buffer as it arrives, once its length is
+//! known and `n` is at least a sixteenth of what is missing (`placed`). Then at most `17 n` bytes are allocated.
+//!
+//! For a handler other buffers are joined once, into one buffer of the message's exact length. Each of them is
 //! freed as soon as it is copied. The growing buffer of a small binary message is shrunk instead. A text is
 //! always copied, because it is validated again.
 //!
 //! A freed buffer of 64 KiB is reused by any connection. Its old content is never readable. Each thread keeps
 //! 32 of them (2 MiB). Further buffers are cut from slabs of 32 MiB, which all threads share. A slab is
-//! returned to the system when none of its buffers is in use. One slab is kept if at most 1 MiB of it was
-//! ever used (`buffers`). So large messages leave behind at most 2 MiB a thread and 1 MiB in all. A
-//! connection holds no buffer between messages.
+//! returned to the system when none of its buffers is in use, but one such slab is kept until a connection
+//! ends or keepalive sends a ping. If at most 1 MiB of it was ever used, it is kept for longer (`buffers`). So
+//! large messages leave behind at most 2 MiB a thread and 1 MiB in all. A connection holds no buffer between
+//! messages.
 //!
 //! Outgoing frames are collected in buffers that the connections of a thread share as well. Up to 64 idle
 //! ones, 1 MiB together, are kept.
@@ -45,6 +49,7 @@ mod head;
 mod load;
 mod mask;
 mod outgoing;
+mod placed;
 pub(crate) mod random;
 mod rules;
 mod segments;
@@ -62,6 +67,7 @@ pub(crate) use assembly::SMALL;
 pub(crate) use begun::Begun;
 #[cfg(any(test, tower_websocket_fuzzing))]
 pub(crate) use buffers::CHUNK;
+pub(crate) use buffers::free_unused;
 pub(crate) use chunks::ReadBuffers;
 pub(crate) use control::Control;
 pub(crate) use decoder::{Decoder, Event, Rules};
@@ -77,6 +83,8 @@ pub(crate) use deflate::{Compression, Deflation};
 pub(crate) use load::{Bound, Load};
 use mask::Mask;
 pub(crate) use outgoing::Outgoing;
+#[cfg(any(test, tower_websocket_fuzzing))]
+pub(crate) use placed::hold_turn;
 pub(crate) use rules::{Limits, Role, Violation};
 #[cfg(feature = "hub")]
 pub(crate) use shared::{Compressing, SharedMessage};

@@ -8,7 +8,7 @@ use super::{
     BINARY, CONTINUATION, LIMITS, MIB, PING, Rng, TEXT, at_server, decode_by, decoder, push_frame,
     sessions::{mutate, random_session},
 };
-use crate::codec::{Decoder, Event, Rules, Violation};
+use crate::codec::{Decoder, Event, Rules, Violation, hold_turn};
 
 /// Copies as many bytes as fit, and returns their number.
 pub(super) fn fill(buffers: &mut [IoSliceMut<'_>], mut bytes: &[u8]) -> usize {
@@ -113,6 +113,8 @@ fn direct_reads_do_not_change_the_events() {
         let rules = at_server(LIMITS);
         let (events, result, _) = decode_by(&bytes, rules, || usize::MAX);
         for max in [5000, 70_000, 400_000] {
+            // Some messages go to their final buffers, the others are gathered.
+            let _turn = (rng.below(3) > 0).then(hold_turn);
             let (others, other, direct_reads) =
                 decode_with_direct_reads(&bytes, rules, || 1 + rng.below(max));
             assert_eq!(other, result, "round {round}, up to {max}");
@@ -132,6 +134,7 @@ fn allows_direct_reads_only_in_the_middle_of_a_large_payload() {
     let head = bytes.len() - LEN;
     let now = Moment::now();
     let mut decoder = decoder(LIMITS);
+    let _turn = hold_turn();
     // Too few bytes have arrived.
     let mut few = &bytes[..head + 1000];
     assert_eq!(decoder.decode(&mut few, now), Ok(None));
@@ -164,6 +167,7 @@ fn refuses_a_direct_read_after_the_deadline() {
     push_frame(&mut bytes, BINARY, true, &[7; 100_000]);
     let now = Moment::now();
     let mut decoder = decoder(LIMITS);
+    let _turn = hold_turn();
     let mut input = &bytes[..50_000];
     assert_eq!(decoder.decode(&mut input, now), Ok(None));
     let mut buffers = decoder.direct_read().unwrap();
@@ -173,4 +177,31 @@ fn refuses_a_direct_read_after_the_deadline() {
         decoder.finish_direct_read(100, late).unwrap_err(),
         Violation::TooSlow
     );
+}
+
+#[test]
+fn a_message_in_its_final_buffer_is_not_read_directly() {
+    let mut bytes = Vec::new();
+    push_frame(&mut bytes, BINARY, true, &[7; 200_000]);
+    let now = Moment::now();
+    let (mut first, mut second) = (decoder(LIMITS), decoder(LIMITS));
+    for decoder in [&mut first, &mut second] {
+        assert_eq!(decoder.decode(&mut &bytes[..50_000], now), Ok(None));
+    }
+    assert!(first.direct_read().is_none());
+    assert!(second.direct_read().is_some(), "the first one has the turn");
+    second.cancel_direct_read();
+    let message = first.decode(&mut &bytes[50_000..], now).unwrap();
+    let Some(Event::Message(message)) = message else {
+        panic!("{message:?} is not a message");
+    };
+    assert_eq!(message.as_bytes(), [7; 200_000]);
+    // The turn is free.
+    assert_eq!(first.decode(&mut &bytes[..50_000], now), Ok(None));
+    assert!(first.direct_read().is_none());
+    // Also if the message never ends.
+    drop(first);
+    let mut third = decoder(LIMITS);
+    assert_eq!(third.decode(&mut &bytes[..50_000], now), Ok(None));
+    assert!(third.direct_read().is_none());
 }

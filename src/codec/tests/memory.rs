@@ -7,13 +7,14 @@ use super::{
 };
 #[cfg(feature = "deflate")]
 use crate::codec::Violation;
-use crate::codec::{CHUNK, Decoder, Event, Limits};
+use crate::codec::{CHUNK, Decoder, Event, Limits, hold_turn};
 
 #[test]
 fn allocates_for_received_bytes_and_not_for_announced_ones() {
     const LEN: usize = MIB / 4;
     for opcode in [TEXT, BINARY] {
-        for last in [true, false] {
+        for (last, turn) in [(true, true), (false, true), (true, false)] {
+            let turn = turn.then(hold_turn);
             let whole = frame(opcode, last, &vec![b'a'; LEN]);
             let head = whole.len() - LEN;
             let mut decoder = decoder(Limits {
@@ -27,7 +28,10 @@ fn allocates_for_received_bytes_and_not_for_announced_ones() {
                 let mut byte = &whole[head + received - 1..][..1];
                 assert_eq!(decoder.decode(&mut byte, now), Ok(None));
                 let capacity = decoder.capacity();
-                let bound = received + received.max(64 * 1024).min(1024 + 16 * received);
+                let bound = match turn {
+                    Some(_) => received + received.max(64 * 1024).min(1024 + 16 * received),
+                    None => 1024 + 17 * received,
+                };
                 assert!(
                     capacity <= bound.min(LEN),
                     "{capacity} for {received} bytes, opcode {opcode}"
@@ -69,8 +73,9 @@ fn allocates_at_most_twice_the_bytes_of_fragments() {
 }
 
 /// Returns the maximum number of allocated bytes that the documentation of `codec` states.
-fn bound(received: usize, limit: usize) -> usize {
-    let ahead = (16 * received).clamp(1024, CHUNK);
+fn bound(received: usize, limit: usize, has_turn: bool) -> usize {
+    let max = if has_turn { usize::MAX } else { CHUNK };
+    let ahead = (16 * received).clamp(1024, max);
     in_buffers(limit).min(received + ahead)
 }
 
@@ -108,6 +113,7 @@ fn bounds_the_memory_for_any_fragments_pieces_and_direct_reads() {
             frame: limit,
             ..LIMITS
         });
+        let turn = (rng.below(4) > 0).then(hold_turn);
         let mut received = 0;
         let mut message = None;
         while message.is_none() {
@@ -127,7 +133,7 @@ fn bounds_the_memory_for_any_fragments_pieces_and_direct_reads() {
                         direct_reads += 1;
                     }
                     // Up to four buffers during the read.
-                    let max = bound(received, limit) + 3 * CHUNK;
+                    let max = bound(received, limit, turn.is_none()) + 3 * CHUNK;
                     assert!(
                         decoder.capacity() <= max.min(in_buffers(limit)),
                         "round {round}"
@@ -151,7 +157,7 @@ fn bounds_the_memory_for_any_fragments_pieces_and_direct_reads() {
                     false => decoder.decode(&mut piece, now).unwrap(),
                 };
                 assert!(
-                    decoder.capacity() <= bound(received, limit),
+                    decoder.capacity() <= bound(received, limit, turn.is_none()),
                     "round {round}"
                 );
             }
@@ -198,7 +204,10 @@ fn bounds_the_memory_for_inflated_bytes() {
                 result = decoder.decode(&mut piece, now);
                 let inflated = decoder.len_so_far();
                 let case = format!("limit {limit}, {inflated} inflated");
-                assert!(decoder.capacity() <= bound(inflated, limit), "{case}");
+                assert!(
+                    decoder.capacity() <= bound(inflated, limit, false),
+                    "{case}"
+                );
                 if result != Ok(None) {
                     break;
                 }

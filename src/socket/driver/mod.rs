@@ -45,7 +45,7 @@ use super::{
     timer::{self, Timer},
 };
 use crate::{
-    codec::{Control, Load, Role, Rules, Violation},
+    codec::{self, Control, Load, Role, Rules, Violation},
     time::{Moment, keepalive::Keepalive, rate::Bucket},
     words::{CloseFrame, Closed},
 };
@@ -386,5 +386,6 @@ impl<IO> Drop for Driver<IO> {
         self.link.abort();
         self.link.count_rest();
         self.report_traffic();
+        codec::free_unused();
     }
 }
