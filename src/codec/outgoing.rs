@@ -140,6 +140,16 @@ impl Outgoing {
         &slices[..used]
     }
 
+    /// Returns the bytes to write if all of them are collected: no payload is kept as it was sent.
+    #[inline]
+    pub(crate) fn collected(&self) -> Option<&[u8]> {
+        match &self.frames {
+            None => Some(&[]),
+            Some(frames) if frames.segments.is_empty() => Some(frames.unwritten_tail()),
+            Some(_) => None,
+        }
+    }
+
     /// Returns all bytes to write if they are in one buffer.
     #[inline]
     pub(crate) fn only_slice(&self) -> Option<&[u8]> {

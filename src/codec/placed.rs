@@ -2,8 +2,8 @@
 //!
 //! A message in pieces is gathered in [`Chunks`](super::chunks::Chunks) and copied to its final buffer at its end. So
 //! little memory is taken for bytes that may never come, and allocators, which may keep the memory of many large
-//! buffers, are asked for it only shortly. On each thread, one message at a time is spared this copy: its bytes go to its
-//! final buffer as they arrive.
+//! buffers, are asked for it only shortly. On each thread, one message at a time is spared this copy: its bytes go
+//! to its final buffer as they arrive.
 
 use std::sync::Arc;
 

@@ -6,6 +6,8 @@ use std::{
     task::{Context, Poll, ready},
 };
 
+use tokio::net::TcpStream;
+
 #[cfg(feature = "hub")]
 use super::lender;
 use super::{input::Input, io::Io};
@@ -144,6 +146,16 @@ impl<IO: Io> Engine<IO> {
     /// Ready when the peer has ended its half of the stream or is gone; see [`Io::poll_gone`].
     pub(super) fn poll_gone(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.io.poll_gone(cx)
+    }
+
+    /// Returns the TCP stream, if this is one.
+    pub(super) fn tcp(&self) -> Option<&TcpStream> {
+        self.io.tcp()
+    }
+
+    /// Returns whether nothing is to be written, and nobody follows the frames that are written.
+    pub(super) fn is_quiet(&self) -> bool {
+        self.output.is_empty() && self.begun.is_none()
     }
 
     /// Returns whether the stream is a TCP stream.

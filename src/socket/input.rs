@@ -112,11 +112,14 @@ impl Input {
     /// decoded.
     pub(super) fn end_poll(slot: &mut Option<Box<Self>>) {
         let Some(input) = slot.take() else { return };
-        if input.is_shared() {
-            *slot = Self::from_bytes(input.bytes());
-            input.give_back();
-        } else if !input.is_empty() {
-            *slot = Some(input);
+        match (input.is_shared(), input.is_empty()) {
+            (true, true) => input.give_back(),
+            (true, false) => {
+                *slot = Self::from_bytes(input.bytes());
+                input.give_back();
+            }
+            (false, true) => {}
+            (false, false) => *slot = Some(input),
         }
     }
 

@@ -270,11 +270,18 @@ where
                     return Poll::Ready(());
                 }
             }
-            let sleep = match (progress, this.connection.driver()) {
-                (Progress::Again, _) => continue,
-                (Progress::Yield, Some(_)) => break,
-                (_, Some(driver)) => driver.try_sleep(cx),
-                (_, None) => link.try_sleep(None, cx),
+            let settled = match this.connection.driver() {
+                Some(driver) if progress == Progress::Again && !link.is_handler_due() => {
+                    driver.settle(now, cx)
+                }
+                _ => None,
+            };
+            let sleep = match (settled, progress, this.connection.driver()) {
+                (Some(sleep), _, _) => sleep,
+                (None, Progress::Again, _) => continue,
+                (None, Progress::Yield, Some(_)) => break,
+                (None, _, Some(driver)) => driver.try_sleep(cx),
+                (None, _, None) => link.try_sleep(None, cx),
             };
             match sleep {
                 TrySleep::Asleep => return Poll::Pending,

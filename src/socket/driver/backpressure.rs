@@ -82,8 +82,7 @@ impl<IO: Io> Driver<IO> {
         backpressure.is_some_and(|backpressure| backpressure.write_error.is_some())
     }
 
-    /// Records that a room could not write while the connection slept.
-    #[cfg(feature = "hub")]
+    /// Records that a write has failed before the driver was polled.
     pub(super) fn note_write_error(&mut self, error: io::Error) {
         self.backpressure().write_error = Some(error);
     }

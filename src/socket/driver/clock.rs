@@ -58,7 +58,7 @@ impl<IO: Io> Driver<IO> {
 
     /// Returns whether no deadline is reached, as far as the timer already covers all of them.
     #[inline]
-    fn is_nothing_due(&self, now: Moment) -> bool {
+    pub(super) fn is_nothing_due(&self, now: Moment) -> bool {
         self.idle_until.is_some_and(|until| now < until) && self.is_idle()
     }
 

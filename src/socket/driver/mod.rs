@@ -22,6 +22,7 @@ mod closing;
 mod lending;
 mod pinging;
 mod reading;
+mod settling;
 mod shedding;
 mod stall;
 mod writing;

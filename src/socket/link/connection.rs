@@ -68,6 +68,11 @@ impl Link {
         is_due
     }
 
+    /// Returns whether the handler in the connection's own task has something to do.
+    pub(in crate::socket) fn is_handler_due(&self) -> bool {
+        self.handler_is_due.load(Ordering::Relaxed)
+    }
+
     /// Returns `Some` once the holder has dropped its end, with whether it did so in a panic.
     pub(in crate::socket) fn abandoned(&self) -> Option<bool> {
         self.lock().abandoned
@@ -325,7 +330,11 @@ impl Link {
     }
 
     #[inline]
-    fn sleep_unless_dirty(&self, mut state: MutexGuard<'_, State>, cx: &Context<'_>) -> TrySleep {
+    pub(super) fn sleep_unless_dirty(
+        &self,
+        mut state: MutexGuard<'_, State>,
+        cx: &Context<'_>,
+    ) -> TrySleep {
         // Looking at the state clears the dirty flag, but does not see that memory has to be shed.
         if mem::take(&mut state.dirty) || self.has_to_shed() {
             let handler_waits = false;
@@ -439,7 +448,7 @@ impl State {
         self.grant_room(bound)
     }
 
-    fn give_back_buffers(&mut self) {
+    pub(super) fn give_back_buffers(&mut self) {
         if let Some(receiver) = &mut self.receiver {
             receiver.end_poll();
         }

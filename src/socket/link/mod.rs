@@ -1,8 +1,9 @@
 //! The state that the connection, the holder of the socket and the senders share.
 //!
-//! One lock guards it. The lock is held while one message is decoded or encoded, or while a room
-//! writes to a lent stream, and never across an await. No foreign code runs under it: wakers are
-//! called after it is released, and messages are compressed and inflated without it.
+//! One lock guards it. The lock is held while one message is decoded or encoded, or while a room writes
+//! to a lent stream or the connection writes small answers to TCP, and never across an await. No foreign
+//! code runs under it: wakers are called after it is released, and messages are compressed and inflated
+//! without it.
 //!
 //! | File | Holds |
 //! | --- | --- |
@@ -11,6 +12,7 @@
 //! | `holder` | the side of the socket's holder: receiving, closing |
 //! | `sending` | sending, and waiting for room |
 //! | `memory` | the memory that the connection holds, for a registry that limits it |
+//! | `settling` | the usual end of a poll: writing the answers and sleeping, in one step |
 //! | `rooms` | memberships in rooms of a hub, and what rooms send |
 //! | `lending` | writing what rooms send while the connection sleeps |
 //! | `uncompressed` | the queue of messages that are not compressed yet |
@@ -28,6 +30,7 @@ mod pings;
 #[cfg(feature = "hub")]
 mod rooms;
 mod sending;
+mod settling;
 mod uncompressed;
 
 #[cfg(feature = "hub")]
@@ -254,6 +257,7 @@ impl Link {
         timer::now().since(self.opened)
     }
 
+    #[inline]
     fn lock(&self) -> MutexGuard<'_, State> {
         // No code panics under the lock, so the state is valid even if the lock is poisoned.
         self.state.lock().unwrap_or_else(PoisonError::into_inner)

@@ -4,11 +4,13 @@ use std::{
     future::{Future, Pending, poll_fn},
     pin::Pin,
     sync::Arc,
+    task::{Context, Waker},
 };
 
 use ::loom::thread;
 
 use super::{
+    Signal, close,
     connection::{Connection, Verdict, config, detached, detached_with_outbox_of_one, handled},
     flushed, message, model,
     peer::{Gate, Peer},
@@ -51,6 +53,40 @@ fn a_handler_and_another_thread_send_at_once() {
         let (mut written, _) = connection.peer.written();
         written.sort_unstable();
         assert_eq!(written, [1, 2, 8, 9]);
+    });
+}
+
+#[test]
+fn what_is_sent_while_a_connection_settles_is_written_or_wakes_it() {
+    model(|| {
+        let connection = detached(config(), Peer::default());
+        let link = connection.link();
+        let sender = thread::spawn({
+            let link = Arc::clone(&link);
+            move || {
+                assert!(link.try_send(message(1)).is_ok());
+                close(&link);
+            }
+        });
+        let signal = Arc::new(Signal::default());
+        let waker = Waker::from(Arc::clone(&signal));
+        let mut written = 0;
+        let write = |bytes: &[u8]| Ok(bytes.len());
+        loop {
+            let settled = link.settle(write, &Context::from_waker(&waker));
+            written += settled.written.unwrap();
+            match settled.sleep {
+                Some(_) => signal.wait(),
+                // The Close has to be sent.
+                None => break,
+            }
+        }
+        sender.join().unwrap();
+        let left = link.buffered();
+        assert!(
+            matches!((written, left.messages), (3, 0) | (0, 1)),
+            "{written} {left:?}"
+        );
     });
 }
 
