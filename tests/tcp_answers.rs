@@ -6,21 +6,29 @@
 
 mod support;
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    io,
+    sync::{Arc, Mutex},
+    time::Duration,
+};
 
 use futures_util::{SinkExt, StreamExt};
 use support::{
-    tcp,
-    wire::{self, BINARY, CLOSE, FIN, PING, frame, read_close, read_frame, write},
+    settle, tcp,
+    wire::{self, BINARY, CLOSE, FIN, PING, PONG, frame, read_close, read_frame, write},
+    within,
 };
 use tokio::{
     net::{TcpStream, tcp::OwnedWriteHalf},
     runtime,
+    sync::mpsc,
     task::JoinSet,
-    time::timeout,
+    time::{sleep, timeout},
 };
 use tower_websocket::{
     BoxError, CloseCode, Config, Handler, IntoHandler, Message, WebSocket, WebSocketLayer,
+    error::RecvError,
 };
 
 /// Longer than any of these tests takes.
@@ -69,7 +77,8 @@ async fn read_all(stream: &mut (impl tokio::io::AsyncRead + Unpin), kinds: usize
 }
 
 async fn open<M>(config: Config, handler: impl IntoHandler<M, Handler: Handler>) -> TcpStream {
-    let layer = WebSocketLayer::new(handler).config(config);
+    // No ping wakes a connection that sleeps too long.
+    let layer = WebSocketLayer::new(handler).config(config.without_keepalive());
     tcp::open(layer.into_service()).await
 }
 
@@ -215,9 +224,123 @@ async fn a_peer_that_stops_reading_gets_the_rest_later() {
     }
 }
 
+async fn echo(mut socket: WebSocket) -> Result<(), BoxError> {
+    while let Some(message) = socket.recv().await? {
+        socket.send(message).await?;
+    }
+    Ok(())
+}
+
+async fn read(stream: &mut TcpStream) -> (u8, Vec<u8>) {
+    let frame = within(read_frame(stream)).await.expect("a frame");
+    (frame.first & 0xf, frame.payload)
+}
+
+/// Echoes one message.
+async fn exchange(stream: &mut TcpStream) {
+    write(stream, &frame(FIN | BINARY, b"hello")).await;
+    assert_eq!(read(stream).await, (BINARY, b"hello".to_vec()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_message_is_a_sign_of_life_and_silence_gets_a_ping() {
+    let times = Duration::from_secs(20);
+    let layer = WebSocketLayer::new(echo).config(Config::new().keepalive(times, times));
+    let address = tcp::serve(layer.into_service()).await;
+    // The first message comes with the handshake, before any timer is set.
+    let mut stream = TcpStream::connect(address).await.unwrap();
+    let message = frame(FIN | BINARY, b"hello");
+    let both = [wire::handshake("/").as_bytes(), &message].concat();
+    write(&mut stream, &both).await;
+    let head = wire::read_head(&mut stream).await;
+    assert!(head.starts_with("HTTP/1.1 101 "), "{head}");
+    assert_eq!(read(&mut stream).await, (BINARY, b"hello".to_vec()));
+    for _ in 0..5 {
+        sleep(Duration::from_secs(15)).await;
+        exchange(&mut stream).await;
+    }
+    let ping = timeout(2 * times, read_frame(&mut stream)).await.unwrap();
+    assert_eq!(ping.unwrap().first, FIN | PING);
+}
+
+#[tokio::test(start_paused = true)]
+async fn after_the_first_message_none_is_due() {
+    let limit = Duration::from_secs(10);
+    for config in [Config::new(), Config::new().without_keepalive()] {
+        let layer = WebSocketLayer::new(echo).config(config.first_message_timeout(limit));
+        let mut stream = tcp::open(layer.into_service()).await;
+        exchange(&mut stream).await;
+        sleep(limit + limit / 2).await;
+        exchange(&mut stream).await;
+    }
+}
+
+/// A reader that is behind gets more time for its pong, as if the answers had been written in another way.
+#[tokio::test(start_paused = true)]
+async fn a_slow_reader_of_answers_has_time_for_its_pong() {
+    let times = Duration::from_secs(20);
+    let layer = WebSocketLayer::new(echo).config(Config::new().keepalive(times, times));
+    let mut stream = tcp::open(layer.into_service()).await;
+    // 512 bytes a second are 117 seconds for these.
+    for _ in 0..60 {
+        write(&mut stream, &frame(FIN | BINARY, &[1; 1000])).await;
+        settle().await;
+    }
+    sleep(4 * times).await;
+    for _ in 0..60 {
+        assert_eq!(read(&mut stream).await, (BINARY, vec![1; 1000]));
+    }
+    let ping = read(&mut stream).await;
+    assert_eq!(ping.0, PING);
+    wire::write_pong(&mut stream, &ping.1).await;
+    exchange(&mut stream).await;
+}
+
+#[tokio::test]
+async fn a_pong_before_an_answer_leaves_before_it() {
+    let mut stream = open(Config::new(), echo).await;
+    for _ in 0..3 {
+        let both = [frame(FIN | PING, b"?"), frame(FIN | BINARY, b"!")].concat();
+        write(&mut stream, &both).await;
+        assert_eq!(read(&mut stream).await, (PONG, b"?".to_vec()));
+        assert_eq!(read(&mut stream).await, (BINARY, b"!".to_vec()));
+    }
+}
+
+#[tokio::test]
+async fn the_error_of_a_write_is_the_reason_of_the_end() {
+    let client = Arc::new(Mutex::new(None::<TcpStream>));
+    let (tell, mut told) = mpsc::channel(1);
+    let own = Arc::clone(&client);
+    let handler = move |mut socket: WebSocket| {
+        let (client, tell) = (Arc::clone(&own), tell.clone());
+        async move {
+            let _ = socket.recv().await?;
+            // It resets the connection, which the runtime does not learn before the answer is written.
+            let client = client.lock().unwrap().take().unwrap();
+            client.set_zero_linger().unwrap();
+            drop(client);
+            socket.send("to nobody").await?;
+            tell.send(socket.recv().await).await?;
+            Ok::<_, BoxError>(())
+        }
+    };
+    let stream = open(Config::new(), handler).await;
+    let message = frame(FIN | BINARY, b"hello");
+    let mut held = client.lock().unwrap();
+    assert_eq!(stream.try_write(&message).unwrap(), message.len());
+    *held = Some(stream);
+    drop(held);
+    let ended = within(told.recv()).await.unwrap();
+    let Err(RecvError::Io(error)) = ended else {
+        panic!("{ended:?} is not an error of the stream");
+    };
+    assert_eq!(error.kind(), io::ErrorKind::ConnectionReset);
+}
+
 #[tokio::test]
 async fn a_peer_that_is_gone_ends_the_connection() {
-    let (ended, mut end) = tokio::sync::mpsc::channel(1);
+    let (ended, mut end) = mpsc::channel(1);
     let handler = move |mut socket: WebSocket| {
         let ended = ended.clone();
         async move {

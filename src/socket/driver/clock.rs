@@ -3,6 +3,7 @@
 use std::{
     pin::Pin,
     task::{Context, Poll},
+    time::Duration,
 };
 
 use super::{Driver, Phase, Progress};
@@ -20,6 +21,9 @@ use crate::{
     },
     words::{CloseCode, CloseFrame},
 };
+
+/// How long a connection without any deadline does not look for one.
+const NEVER: Duration = Duration::from_secs(3600);
 
 /// Deadlines that do not depend on keepalive or on blocked output.
 #[derive(Debug)]
@@ -192,7 +196,12 @@ impl<IO: Io> Driver<IO> {
                 return Poll::Ready(());
             }
         }
-        self.idle_until = timer.wakes_at().filter(|_| self.is_idle());
+        let until = match due {
+            Some(_) => timer.wakes_at(),
+            // Nothing is ever due, until the connection is no longer idle.
+            None => Some(now + NEVER),
+        };
+        self.idle_until = until.filter(|_| self.is_idle());
         Poll::Pending
     }
 

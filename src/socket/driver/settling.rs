@@ -25,11 +25,7 @@ impl<IO: Io> Driver<IO> {
             // Its stream has to be lent.
             return None;
         }
-        let is_usual = self.is_nothing_due(now)
-            && !self.budget_spent()
-            && !self.has_unreported
-            && !self.has_write_error()
-            && self.engine.is_quiet();
+        let is_usual = self.is_nothing_due(now) && self.engine.is_quiet();
         let tcp = self.engine.tcp().filter(|_| is_usual)?;
         if tcp.poll_read_ready(cx).is_ready() {
             return None;
