@@ -90,15 +90,14 @@ impl Receiver {
         self.spent = Spent::default();
     }
 
-    /// Returns whether the decoder is between messages, nothing is left to handle, and the poll may
-    /// decode more.
-    ///
-    /// False if messages are compressed.
+    /// Returns whether the receiver [is idle](Self::is_idle), and the poll may decode more.
+    pub(super) fn may_go_on(&self) -> bool {
+        self.is_idle() && !self.spent.is_spent()
+    }
+
+    /// Returns whether the decoder is between messages, and nothing is left to handle. False if messages are compressed.
     pub(super) fn is_idle(&self) -> bool {
-        self.decodes()
-            && !self.inflates()
-            && self.decoder.is_between_messages()
-            && !self.spent.is_spent()
+        self.decodes() && !self.inflates() && self.decoder.is_between_messages()
     }
 
     /// Returns whether the input continues with a message.

@@ -108,7 +108,7 @@ impl Link {
         let Some(receiver) = state.receiver.as_mut() else {
             return FastPath::NotTaken;
         };
-        if has_command || !receiver.is_idle() {
+        if has_command || !receiver.may_go_on() {
             return FastPath::NotTaken;
         }
         if new.is_none() {
