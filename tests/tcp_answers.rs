@@ -327,10 +327,9 @@ async fn the_error_of_a_write_is_the_reason_of_the_end() {
     };
     let stream = open(Config::new(), handler).await;
     let message = frame(FIN | BINARY, b"hello");
-    let mut held = client.lock().unwrap();
+    // The handler runs on this thread, after the next await.
     assert_eq!(stream.try_write(&message).unwrap(), message.len());
-    *held = Some(stream);
-    drop(held);
+    *client.lock().unwrap() = Some(stream);
     let ended = within(told.recv()).await.unwrap();
     let Err(RecvError::Io(error)) = ended else {
         panic!("{ended:?} is not an error of the stream");

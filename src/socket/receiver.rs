@@ -266,10 +266,12 @@ impl Receiver {
         self.spent.add(1, 0);
     }
 
-    /// Returns whether the poll has to yield. `unwritten` bytes wait to be written.
+    /// Returns whether the poll has to yield. `unwritten` bytes wait to be written. Bytes of a large payload that were
+    /// read are decoded first: they would have to be copied otherwise.
     pub(super) fn budget_spent(&self, unwritten: usize) -> bool {
-        self.spent.is_spent()
-            && (!self.decoder.is_in_large_payload() || self.spent.is_spent_within_large(unwritten))
+        let goes_on = self.decoder.is_in_large_payload()
+            && (!self.bytes().is_empty() || !self.spent.is_spent_within_large(unwritten));
+        self.spent.is_spent() && !goes_on
     }
 
     /// Returns the number of bytes that it holds: bytes that are not decoded yet, and the message in progress.
