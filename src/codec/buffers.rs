@@ -4,17 +4,13 @@
 //! small allocation above keeps all freed memory below it. So these buffers are not allocated one by one. Each
 //! thread has a few, cut from one allocation. If all are in use, further buffers are cut from slabs. A slab is
 //! so large that allocators map it separately, and unmap it when it is freed. A page of a slab becomes
-//! resident when a buffer in it is written to. To do that again for each burst would cost as much as the rest of
-//! receiving it, so one slab that is not in use is kept until a connection ends or keepalive sends a ping.
+//! resident when a buffer in it is written to.
 
 use std::{
     cell::RefCell,
     fmt, mem,
     ops::{Deref, DerefMut},
-    sync::{
-        Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicBool, Ordering},
-    },
+    sync::{Mutex, MutexGuard, PoisonError},
 };
 
 use bytes::BytesMut;
@@ -30,7 +26,7 @@ const PER_THREAD: usize = 32;
 /// The number of buffers in a slab. glibc maps allocations above a threshold, which grows up to 32 MiB. A slab
 /// is larger than that.
 const PER_SLAB: usize = 512 + 1;
-/// [`free_unused`] keeps an unused slab if at most this many of its buffers were ever used: 1 MiB.
+/// One unused slab in the process is kept if at most this many of its buffers were ever used: 1 MiB.
 const MAX_KEPT: usize = 16;
 
 /// The size of a cache line.
@@ -43,19 +39,6 @@ thread_local! {
 /// The buffers that all threads share. A thread locks them if it has no idle buffer itself, and to give back a
 /// buffer of a slab.
 static SHARED: Mutex<Shared> = Mutex::new(Shared::new());
-
-/// An unused slab has more than [`MAX_KEPT`] buffers.
-static HAS_UNUSED: AtomicBool = AtomicBool::new(false);
-
-/// Frees the slab that is not in use, unless it is small. Call it when a connection ends, and when it has been silent.
-pub(crate) fn free_unused() {
-    // Mostly false, so most connections do not take the lock.
-    if HAS_UNUSED.load(Ordering::Relaxed) {
-        let unused = shared().take_unused();
-        // Freed after the lock is released.
-        drop(unused);
-    }
-}
 
 /// The idle buffers of a thread. None of them is part of a slab.
 #[derive(Debug)]
@@ -218,7 +201,7 @@ impl Shared {
         (bytes, Some(number))
     }
 
-    /// Takes back a buffer of a slab. Returns the slab if it has to be freed: only one unused slab is kept.
+    /// Takes back a buffer of a slab. Returns the slab if it has to be freed.
     fn give_back(&mut self, bytes: BytesMut, number: u64) -> Option<Slab> {
         let at = self.slabs.iter().position(|slab| slab.number == number)?;
         let slab = &mut self.slabs[at];
@@ -227,24 +210,10 @@ impl Shared {
         if slab.used > 0 {
             return None;
         }
-        if self
-            .slabs
-            .iter()
-            .any(|slab| slab.used == 0 && slab.number != number)
-        {
-            return Some(self.slabs.remove(at));
-        }
-        HAS_UNUSED.store(true, Ordering::Relaxed);
-        None
-    }
-
-    /// Takes out the slab that is not in use, unless it is small.
-    fn take_unused(&mut self) -> Option<Slab> {
-        HAS_UNUSED.store(false, Ordering::Relaxed);
-        // All buffers of an unused slab that were ever used are idle.
-        let is_large = |slab: &Slab| slab.used == 0 && slab.idle.len() > MAX_KEPT;
-        let at = self.slabs.iter().position(is_large)?;
-        Some(self.slabs.remove(at))
+        // Now all buffers that were ever used are idle.
+        let is_large = slab.idle.len() > MAX_KEPT;
+        let unused = self.slabs.iter().filter(|slab| slab.used == 0).count();
+        (is_large || unused > 1).then(|| self.slabs.remove(at))
     }
 }
 
@@ -320,7 +289,7 @@ mod tests {
     }
 
     #[test]
-    fn frees_unused_slabs() {
+    fn frees_an_unused_slab() {
         let mut shared = Shared::new();
         let taken: Vec<_> = (0..2 * PER_SLAB).map(|_| shared.take()).collect();
         assert_eq!(shared.slabs.len(), 2);
@@ -340,25 +309,31 @@ mod tests {
         for (bytes, slab) in second.into_iter().chain(first) {
             freed.extend(shared.give_back(bytes, slab.unwrap()));
         }
-        // One is kept until a connection ends.
         let freed: Vec<u64> = freed.iter().map(|slab| slab.number).collect();
-        assert_eq!(freed, [0]);
-        assert_eq!(shared.take_unused().unwrap().number, 1);
-        assert!(shared.slabs.is_empty() && shared.take_unused().is_none());
+        assert_eq!(freed, [1, 0]);
+        assert!(shared.slabs.is_empty());
     }
 
     #[test]
-    fn keeps_a_slab_that_is_in_use_or_was_hardly_used() {
+    fn keeps_one_slab_that_was_hardly_used() {
         let mut shared = Shared::new();
         for (count, kept) in [(1, true), (MAX_KEPT, true), (MAX_KEPT + 1, false)] {
             let taken: Vec<_> = (0..count).map(|_| shared.take()).collect();
             assert_eq!(shared.slabs.len(), 1);
-            assert!(shared.take_unused().is_none(), "it is in use");
-            for (bytes, slab) in taken {
-                assert!(shared.give_back(bytes, slab.unwrap()).is_none());
-            }
-            assert_eq!(shared.take_unused().is_some(), !kept, "{count} used");
+            let freed = taken
+                .into_iter()
+                .filter_map(|(bytes, slab)| shared.give_back(bytes, slab.unwrap()));
+            assert_eq!(freed.count(), usize::from(!kept), "{count} used");
             assert_eq!(shared.slabs.len(), usize::from(kept));
         }
+        // Only one of several unused slabs is kept.
+        let mut taken: Vec<_> = (0..=PER_SLAB).map(|_| shared.take()).collect();
+        let (last, slab) = taken.pop().unwrap();
+        assert!(shared.give_back(last, slab.unwrap()).is_none());
+        let freed = taken
+            .into_iter()
+            .filter_map(|(bytes, slab)| shared.give_back(bytes, slab.unwrap()));
+        assert_eq!(freed.count(), 1);
+        assert_eq!(shared.slabs.len(), 1);
     }
 }

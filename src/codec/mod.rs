@@ -24,10 +24,9 @@
 //!
 //! A freed buffer of 64 KiB is reused by any connection. Its old content is never readable. Each thread keeps
 //! 32 of them (2 MiB). Further buffers are cut from slabs of 32 MiB, which all threads share. A slab is
-//! returned to the system when none of its buffers is in use, but one such slab is kept until a connection
-//! ends or keepalive sends a ping. If at most 1 MiB of it was ever used, it is kept for longer (`buffers`). So
-//! large messages leave behind at most 2 MiB a thread and 1 MiB in all. A connection holds no buffer between
-//! messages.
+//! returned to the system when none of its buffers is in use. One slab is kept if at most 1 MiB of it was
+//! ever used (`buffers`). So large messages leave behind at most 2 MiB a thread and 1 MiB in all. A
+//! connection holds no buffer between messages.
 //!
 //! Outgoing frames are collected in buffers that the connections of a thread share as well. Up to 64 idle
 //! ones, 1 MiB together, are kept.
@@ -67,7 +66,6 @@ pub(crate) use assembly::SMALL;
 pub(crate) use begun::Begun;
 #[cfg(any(test, tower_websocket_fuzzing))]
 pub(crate) use buffers::CHUNK;
-pub(crate) use buffers::free_unused;
 pub(crate) use chunks::ReadBuffers;
 pub(crate) use control::Control;
 pub(crate) use decoder::{Decoder, Event, Rules};

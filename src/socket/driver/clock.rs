@@ -8,7 +8,6 @@ use std::{
 
 use super::{Driver, Phase, Progress};
 use crate::{
-    codec,
     config::Config,
     socket::{
         RecvError,
@@ -156,7 +155,6 @@ impl<IO: Io> Driver<IO> {
             Due::Later(_) => None,
             Due::Gone => Some(self.lose(RecvError::Unresponsive, cx)),
             Due::Ping(payload) => {
-                codec::free_unused();
                 let longer = self.extra_pong_time(now, intervals.answer);
                 self.keepalive.as_mut()?.extend_timeout(longer);
                 self.push_control(|engine| engine.output.push_ping(&payload));

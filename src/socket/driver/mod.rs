@@ -46,7 +46,7 @@ use super::{
     timer::{self, Timer},
 };
 use crate::{
-    codec::{self, Control, Load, Role, Rules, Violation},
+    codec::{Control, Load, Role, Rules, Violation},
     time::{Moment, keepalive::Keepalive, rate::Bucket},
     words::{CloseFrame, Closed},
 };
@@ -387,6 +387,5 @@ impl<IO> Drop for Driver<IO> {
         self.link.abort();
         self.link.count_rest();
         self.report_traffic();
-        codec::free_unused();
     }
 }
