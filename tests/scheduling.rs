@@ -33,7 +33,7 @@ use tower_websocket::{BoxError, CloseCode, Config, Echo, WebSocket};
 const FRAMES: usize = 64;
 const BYTES: usize = 256 * 1024;
 /// The most bytes that it takes within a large payload.
-const BYTES_WITHIN: usize = 1024 * 1024;
+const BYTES_WITHIN: usize = 1024 * 1024 + 16;
 /// The size of the read buffer.
 const BUFFER: usize = 64 * 1024;
 
@@ -210,6 +210,31 @@ async fn lets_other_tasks_run_while_a_compressed_message_pours_in() {
     assert_eq!(peer.lock().output, b"", "no Close: all of it is accepted");
 }
 
+/// On a thread, one large message at a time goes to its final buffer as it arrives.
+#[tokio::test(start_paused = true)]
+async fn lets_other_tasks_run_while_a_message_pours_into_its_final_buffer() {
+    for opcode in [BINARY, TEXT] {
+        for (before, len) in [(0, 1_300_000), (3, MIB - 1000), (3, 1_300_000)] {
+            let config = Config::new().max_message_size(64 * MIB);
+            let peer = attach(config, true, Echo::new()).await;
+            for _ in 0..before {
+                peer.send(frame(FIN | BINARY, &[1; 60_000]));
+            }
+            let message = frame(FIN | opcode, &vec![b'a'; len]);
+            let (begin, rest) = message.split_at(15 * 1024);
+            peer.send(begin);
+            let (_, worst) = run_beside(&peer, Input::segment(rest), is_read).await;
+            assert!(
+                worst.read <= BYTES_WITHIN + BUFFER,
+                "{len} bytes: {worst:?}"
+            );
+            settle().await;
+            let output = before * (4 + 60_000) + 10 + len;
+            assert_eq!(peer.lock().output.len(), output);
+        }
+    }
+}
+
 /// One poll takes more bytes of a large payload than of small ones, because each byte costs less.
 /// Small fragments between large ones do not get the higher limit.
 #[tokio::test(start_paused = true)]
@@ -248,6 +273,29 @@ async fn takes_a_whole_message_of_1_mib_in_one_poll() {
         let expected = message.len();
         let (_, worst) = run_beside(&peer, Input::segment(message), is_read).await;
         assert_eq!(worst.read, expected, "{what}");
+    }
+}
+
+/// Otherwise each of many connections would hold a whole message until its next poll.
+#[tokio::test(start_paused = true)]
+async fn answers_a_large_message_in_the_poll_that_reads_its_end() {
+    for len in [300 * 1024, MIB] {
+        for opcode in [BINARY, TEXT] {
+            // The first message in progress goes to its final buffer, and the others are gathered.
+            let first = attach(Config::new(), true, Echo::new()).await;
+            let second = attach(Config::new(), true, Echo::new()).await;
+            let message = frame(FIN | opcode, &vec![b'a'; len]);
+            let (begin, rest) = message.split_at(100 * 1024);
+            for peer in [&first, &second] {
+                peer.send(begin);
+                settle().await;
+            }
+            for peer in [first, second] {
+                run_beside(&peer, Input::segment(rest), is_read).await;
+                let output = &peer.lock().output;
+                assert_eq!(output.len(), 10 + len, "opcode {opcode}");
+            }
+        }
     }
 }
 

@@ -44,7 +44,7 @@ pub(super) fn split_cuts(mut data: &[u8]) -> (&[u8], &[u8]) {
 /// Decodes a stream as a whole, byte by byte, and in pieces of the sizes in `cuts`.
 pub(super) fn decode_all_cuts(stream: &[u8], cuts: &[u8], rules: Rules) -> Outcome {
     let whole = decode(stream, rules, |_| usize::MAX);
-    let by_byte = decode_by(stream, rules, |_| 1, Way::Gathered);
+    let by_byte = decode_by(stream, rules, |_| 1, Way::default());
     assert_same(&by_byte, &whole);
     let size = |piece: usize| match cuts {
         [] => 7,
@@ -52,7 +52,8 @@ pub(super) fn decode_all_cuts(stream: &[u8], cuts: &[u8], rules: Rules) -> Outco
     };
     let in_pieces = decode(stream, rules, size);
     assert_same(&in_pieces, &whole);
-    for way in [Way::Gathered, Way::ReadDirectly] {
+    for (in_turn, directly) in [(false, false), (false, true), (true, true)] {
+        let way = Way { in_turn, directly };
         assert_same(&decode_by(stream, rules, size, way), &whole);
     }
     // Decoding ends at the first byte that proves a violation, regardless of the cuts.
@@ -159,23 +160,25 @@ fn assert_same(one: &Outcome, other: &Outcome) {
 }
 
 pub(super) fn decode(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize) -> Outcome {
-    decode_by(stream, rules, size, Way::InTurn)
+    let way = Way {
+        in_turn: true,
+        directly: false,
+    };
+    decode_by(stream, rules, size, way)
 }
 
 /// The way of a large payload.
-#[derive(Clone, Copy, Eq, PartialEq)]
-enum Way {
-    /// To its final buffer.
-    InTurn,
-    /// To buffers that are joined.
-    Gathered,
-    /// The same, and it is read directly into them if the decoder allows it.
-    ReadDirectly,
+#[derive(Clone, Copy, Default)]
+struct Way {
+    /// To its final buffer. Otherwise to buffers that are joined.
+    in_turn: bool,
+    /// It is read directly if the decoder allows it.
+    directly: bool,
 }
 
 /// Decodes in pieces.
 fn decode_by(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize, way: Way) -> Outcome {
-    let _turn = (way != Way::InTurn).then(hold_turn);
+    let _turn = (!way.in_turn).then(hold_turn);
     let now = Moment::now();
     let mut decoder = Decoder::new(rules);
     let mut outcome = Outcome {
@@ -190,27 +193,18 @@ fn decode_by(stream: &[u8], rules: Rules, size: impl Fn(usize) -> usize, way: Wa
     for piece in 0.. {
         let rest = &stream[outcome.given..];
         let mut input = &rest[..size(piece).min(rest.len())];
-        let place = match way {
+        let place = match way.directly {
             // Begin a direct read and cancel it. The bytes then come through `decode`.
-            Way::ReadDirectly if piece % 4 == 3 => {
+            true if piece % 4 == 3 => {
                 let _ = decoder.direct_read();
                 decoder.cancel_direct_read();
                 assert_bounded(&decoder, received, &rules, way);
                 None
             }
-            Way::ReadDirectly => decoder.direct_read(),
-            Way::InTurn | Way::Gathered => None,
+            true => decoder.direct_read(),
+            false => None,
         };
-        let placed = place.map(|mut rooms| {
-            let before = input.len();
-            for room in rooms.slices() {
-                assert!(!room.is_empty());
-                let (front, rest) = input.split_at(room.len().min(input.len()));
-                room[..front.len()].copy_from_slice(front);
-                input = rest;
-            }
-            before - mem::take(&mut input).len()
-        });
+        let placed = place.map(|mut memory| memory.fill(mem::take(&mut input)));
         let len = placed.unwrap_or(input.len());
         outcome.last_piece = len;
         outcome.given += len;
@@ -267,7 +261,7 @@ fn assert_bounded(decoder: &Decoder, received: usize, rules: &Rules, way: Way) {
         // Compressed bytes may inflate to a thousand times as many.
         return;
     }
-    let max = if way == Way::InTurn { limit } else { CHUNK };
+    let max = if way.in_turn { limit } else { CHUNK };
     let ahead = (16 * received).max(1024).min(max);
     assert!(
         capacity <= received + ahead,

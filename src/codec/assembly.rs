@@ -2,14 +2,16 @@
 
 use std::{cell::RefCell, mem};
 
-use bytes::{Bytes, BytesMut};
+#[cfg(any(test, tower_websocket_fuzzing))]
+use bytes::BufMut;
+use bytes::{Bytes, BytesMut, buf::Limit};
 
 use crate::words::{Message, Utf8Bytes};
 
 use super::{
     Limits, Mask, Violation,
     buffers::CHUNK,
-    chunks::{Chunks, ReadBuffers},
+    chunks::{Chunks, MAX_READ, ReadBuffers},
     head::{DataKind, Progress},
     placed::{BLOCK, InTurn, Placed},
     utf8::Validator,
@@ -38,6 +40,39 @@ const MAX_LIST: usize = 16;
 thread_local! {
     #[expect(clippy::vec_box, reason = "they move between the pool and connections")]
     static SPARE: RefCell<Vec<Box<Assembly>>> = const { RefCell::new(Vec::new()) };
+}
+
+/// The memory that a direct read fills.
+#[derive(Debug)]
+pub(crate) enum ReadInto<'a> {
+    /// Buffers that are joined later.
+    Gathered(ReadBuffers<'a>),
+    /// The message's final buffer. The bytes are appended.
+    Final(Limit<&'a mut Vec<u8>>),
+}
+
+#[cfg(any(test, tower_websocket_fuzzing))]
+impl ReadInto<'_> {
+    /// Copies as many of the `bytes` as one read would, and returns their number.
+    pub(crate) fn fill(&mut self, bytes: &[u8]) -> usize {
+        match self {
+            Self::Gathered(buffers) => {
+                let mut rest = bytes;
+                for buffer in buffers.slices() {
+                    assert!(!buffer.is_empty());
+                    let (front, more) = rest.split_at(rest.len().min(buffer.len()));
+                    buffer[..front.len()].copy_from_slice(front);
+                    rest = more;
+                }
+                bytes.len() - rest.len()
+            }
+            Self::Final(buffer) => {
+                let len = bytes.len().min(buffer.remaining_mut());
+                buffer.put_slice(&bytes[..len]);
+                len
+            }
+        }
+    }
 }
 
 /// A message in progress.
@@ -131,8 +166,7 @@ impl Assembly {
             self.take_turn(received + missing)?;
         }
         if let Some(message) = &mut self.in_turn {
-            message.len += bytes.len();
-            return message.placed.push_masked(bytes, mask);
+            return message.push_masked(bytes, mask);
         }
         let announced = missing.min(max_ahead);
         // The length of further frames is unknown. Doubling bounds the time spent on copying.
@@ -145,7 +179,7 @@ impl Assembly {
             let (piece, rest) = bytes.split_at(bytes.len().min(spare.len()).min(BLOCK));
             bytes = rest;
             spare[..piece.len()].copy_from_slice(piece);
-            self.finish_direct_read(piece.len(), mask)?;
+            self.fill(piece.len(), mask)?;
         }
         Ok(())
     }
@@ -169,23 +203,37 @@ impl Assembly {
         Ok(())
     }
 
-    /// Returns buffers for a direct read of the `missing` bytes of a payload. Returns `None` if too few bytes have
-    /// arrived or are missing, and for a message in its final buffer: bytes of the read buffer are in the cache, so
-    /// unmasking them while they are copied costs less.
-    pub(super) fn direct_read(&mut self, missing: usize) -> Option<ReadBuffers<'_>> {
-        let is_gathered = !self.is_compressed() && self.in_turn.is_none();
-        if !is_gathered || missing < MIN_DIRECT_READ || self.len() < MIN_DIRECT_READ {
+    /// Returns the memory for a direct read of the `missing` bytes of a payload. Returns `None` if too few bytes have
+    /// arrived or are missing, and for a text in its final buffer.
+    pub(super) fn direct_read(&mut self, missing: usize) -> Option<ReadInto<'_>> {
+        if self.is_compressed() || missing < MIN_DIRECT_READ || self.len() < MIN_DIRECT_READ {
             return None;
         }
-        Some(self.payload.read_buffers(missing))
+        match &mut self.in_turn {
+            Some(message) => message
+                .direct_read(missing.min(MAX_READ))
+                .map(ReadInto::Final),
+            None => Some(ReadInto::Gathered(self.payload.read_buffers(missing))),
+        }
     }
 
-    /// Unmasks and validates `len` bytes that were written to the spare capacity.
+    /// Unmasks and validates `len` bytes of a direct read.
     pub(super) fn finish_direct_read(
         &mut self,
         len: usize,
         mask: &mut Mask,
     ) -> Result<(), Violation> {
+        match &mut self.in_turn {
+            Some(message) => {
+                message.finish_direct_read(mask);
+                Ok(())
+            }
+            None => self.fill(len, mask),
+        }
+    }
+
+    /// Unmasks and validates `len` bytes that were written to the spare capacity.
+    fn fill(&mut self, len: usize, mask: &mut Mask) -> Result<(), Violation> {
         let text = &mut self.text;
         self.payload.fill(len, |bytes| {
             mask.apply(bytes);

@@ -8,6 +8,8 @@ use super::buffers::{Buffer, CHUNK};
 
 /// The maximum number of buffers in one read.
 const MAX_READ_BUFFERS: usize = 4;
+/// The maximum number of bytes in one read.
+pub(super) const MAX_READ: usize = MAX_READ_BUFFERS * CHUNK;
 
 /// A buffer, and the number of bytes in it.
 #[derive(Debug)]

@@ -9,9 +9,8 @@ use crate::{
 
 use super::{
     Control, Limits, Mask, Role, Violation,
-    assembly::{Assembly, WholeMessage},
+    assembly::{Assembly, ReadInto, WholeMessage},
     buffers::CHUNK,
-    chunks::ReadBuffers,
     control,
     deflate::{Deflation, Inflation},
     head::{self, ControlKind, Head, Kind, Partial},
@@ -395,12 +394,12 @@ impl Decoder {
         Ok(message)
     }
 
-    /// Returns the buffers of the message in progress for a direct read, if the next bytes of the input belong
-    /// to a large payload. A payload that is read directly is not copied.
+    /// Returns memory of the message in progress for a direct read, if the next bytes of the input belong to a
+    /// large payload. A payload that is read directly is not copied.
     ///
     /// After the read, call [`finish_direct_read`](Self::finish_direct_read), or
     /// [`cancel_direct_read`](Self::cancel_direct_read) if it returned no bytes.
-    pub(crate) fn direct_read(&mut self) -> Option<ReadBuffers<'_>> {
+    pub(crate) fn direct_read(&mut self) -> Option<ReadInto<'_>> {
         match (&self.stage, &mut self.message) {
             (Stage::Data { missing, .. }, Some(message)) => message.direct_read(*missing),
             _ => None,

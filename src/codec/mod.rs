@@ -15,8 +15,9 @@
 //! into a large payload adds 192 KiB. The total never exceeds the message limit, rounded up to whole buffers
 //! if it is above 64 KiB. Buffers for a read that returned no bytes are freed.
 //!
-//! On each thread, one message above 64 KiB at a time goes to its final buffer as it arrives, once its length is
-//! known and `n` is at least a sixteenth of what is missing (`placed`). Then at most `17 n` bytes are allocated.
+//! On each thread, one message above 64 KiB at a time goes to its final buffer as it arrives (`placed`). Its length
+//! has to be known when at most 64 KiB of it were collected, and `n` is at least a sixteenth of what is missing. Then
+//! at most `17 n` bytes are allocated, also during a direct read.
 //!
 //! For a handler other buffers are joined once, into one buffer of the message's exact length. Each of them is
 //! freed as soon as it is copied. The growing buffer of a small binary message is shrunk instead. A text is
@@ -60,13 +61,12 @@ mod shared_frames;
 mod tests;
 mod utf8;
 
-pub(crate) use assembly::Assembly;
 #[cfg(feature = "hub")]
 pub(crate) use assembly::SMALL;
+pub(crate) use assembly::{Assembly, ReadInto};
 pub(crate) use begun::Begun;
 #[cfg(any(test, tower_websocket_fuzzing))]
 pub(crate) use buffers::CHUNK;
-pub(crate) use chunks::ReadBuffers;
 pub(crate) use control::Control;
 pub(crate) use decoder::{Decoder, Event, Rules};
 #[cfg(not(feature = "deflate"))]

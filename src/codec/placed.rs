@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 
-use bytes::Bytes;
+use bytes::{BufMut, Bytes, buf::Limit};
 
 use super::{Mask, Violation, utf8::Validator};
 use crate::words::{Message, Utf8Bytes};
@@ -96,6 +96,29 @@ impl InTurn {
             len: 0,
             _turn: turn,
         })
+    }
+
+    /// Appends masked bytes.
+    pub(super) fn push_masked(&mut self, bytes: &[u8], mask: &mut Mask) -> Result<(), Violation> {
+        self.len += bytes.len();
+        self.placed.push_masked(bytes, mask)
+    }
+
+    /// Returns the buffer for a direct read of up to `max` bytes. `None` for a text, because it is validated before it
+    /// is part of a string.
+    pub(super) fn direct_read(&mut self, max: usize) -> Option<Limit<&mut Vec<u8>>> {
+        match &mut self.placed {
+            Placed::Binary(bytes) => Some(bytes.limit(max)),
+            Placed::Text(..) => None,
+        }
+    }
+
+    /// Unmasks the bytes that were read directly.
+    pub(super) fn finish_direct_read(&mut self, mask: &mut Mask) {
+        if let Placed::Binary(bytes) = &mut self.placed {
+            mask.apply(&mut bytes[self.len..]);
+            self.len = bytes.len();
+        }
     }
 }
 

@@ -5,8 +5,8 @@
 const FRAMES: u32 = 64;
 const BYTES: u32 = 256 * 1024;
 /// The same limit within a large payload. A smaller one would leave a part of the payload in memory
-/// for each connection, and out of the cache when the rest arrives.
-const BYTES_WITHIN: u32 = 1024 * 1024;
+/// for each connection, and out of the cache when the rest arrives. A message of 1 MiB fits, with its head.
+const BYTES_WITHIN: u32 = 1024 * 1024 + 16;
 /// The bytes that one poll may inflate. It may compress as many again: 256 KiB together.
 const SHARE: u32 = 128 * 1024;
 

@@ -2,19 +2,21 @@
 
 use std::{
     io::{self, IoSlice},
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll, ready},
 };
 
-use tokio::net::TcpStream;
+use tokio::{io::AsyncReadExt, net::TcpStream};
 
 #[cfg(feature = "hub")]
 use super::lender;
 use super::{input::Input, io::Io};
-use crate::codec::{Begun, Load, Outgoing, ReadBuffers, Role};
+use crate::codec::{Begun, Load, Outgoing, ReadInto, Role};
 
 /// The most buffers of one write.
 const SLICES: usize = 32;
+/// The most bytes of one read into a final buffer, for streams other than TCP. Some of them zero it first.
+const MAX_NOT_TCP: usize = 64 * 1024;
 
 /// A stream, and the frames that are being written to it.
 #[derive(Debug)]
@@ -67,14 +69,22 @@ impl<IO: Io> Engine<IO> {
         }))
     }
 
-    /// Reads once into the final buffer of a large payload. Ready with the number of bytes, 0 at
+    /// Reads once into the memory of a large payload. Ready with the number of bytes, 0 at
     /// the end of the stream.
     pub(super) fn poll_read_large(
         &mut self,
         cx: &mut Context<'_>,
-        mut rooms: ReadBuffers<'_>,
+        into: ReadInto<'_>,
     ) -> Poll<io::Result<usize>> {
-        self.io.poll_read_vectored(cx, rooms.slices())
+        match into {
+            ReadInto::Gathered(mut buffers) => self.io.poll_read_vectored(cx, buffers.slices()),
+            ReadInto::Final(mut buffer) => {
+                if self.io.tcp().is_none() {
+                    buffer.set_limit(buffer.limit().min(MAX_NOT_TCP));
+                }
+                pin!(self.io.read_buf(&mut buffer)).poll(cx)
+            }
+        }
     }
 
     /// Reads once and discards the bytes. Ready with their number, 0 at the end of the stream.

@@ -7,7 +7,7 @@ use super::{
     input::Input,
 };
 use crate::{
-    codec::{Assembly, Decoder, Event, ReadBuffers, Rules, Violation},
+    codec::{Assembly, Decoder, Event, ReadInto, Rules, Violation},
     time::{Moment, rate::Allowance},
     words::Message,
 };
@@ -35,9 +35,9 @@ enum Next {
     Decode,
     /// A decoded item that the connection has to handle before more is decoded.
     Handle(Box<Found>),
-    /// A large message whose payload was read into its final buffer. The connection has to handle it before more
+    /// A large message whose payload was read directly. The connection has to handle it before more
     /// is decoded.
-    HandlePlaced(Box<Assembly>),
+    HandleLarge(Box<Assembly>),
     /// A Close or a violation was decoded. Nothing after it is decoded.
     Discard,
 }
@@ -112,7 +112,7 @@ impl Receiver {
 
     /// Returns whether something is left to decode or to handle.
     pub(super) fn has_input(&self) -> bool {
-        matches!(self.next, Next::Handle(_) | Next::HandlePlaced(_))
+        matches!(self.next, Next::Handle(_) | Next::HandleLarge(_))
             || !self.bytes().is_empty()
             || self.decoder.is_paused()
     }
@@ -164,7 +164,7 @@ impl Receiver {
                 }
                 *found
             }
-            Next::HandlePlaced(message) => {
+            Next::HandleLarge(message) => {
                 let message = message.into_message().and_then(|message| {
                     self.check_rate(&message, now)?;
                     Ok(message)
@@ -246,8 +246,8 @@ impl Receiver {
         found
     }
 
-    /// Returns the final buffer of a large payload, if the next bytes belong to nothing else.
-    pub(super) fn direct_read(&mut self) -> Option<ReadBuffers<'_>> {
+    /// Returns the memory of a large payload, if the next bytes belong to nothing else.
+    pub(super) fn direct_read(&mut self) -> Option<ReadInto<'_>> {
         self.decoder.direct_read()
     }
 
@@ -260,24 +260,26 @@ impl Receiver {
         self.spent.add(0, len);
         self.next = match self.decoder.finish_direct_read(len, now) {
             Ok(None) => return,
-            Ok(Some(message)) => Next::HandlePlaced(message),
+            Ok(Some(message)) => Next::HandleLarge(message),
             Err(violation) => Next::Handle(Box::new(Found::Violation(violation))),
         };
         self.spent.add(1, 0);
     }
 
     /// Returns whether the poll has to yield. `unwritten` bytes wait to be written. Bytes of a large payload that were
-    /// read are decoded first: they would have to be copied otherwise.
+    /// read are decoded first: they would have to be copied otherwise. A large message that is complete is delivered
+    /// first: otherwise each connection would hold one until its next poll.
     pub(super) fn budget_spent(&self, unwritten: usize) -> bool {
-        let goes_on = self.decoder.is_in_large_payload()
-            && (!self.bytes().is_empty() || !self.spent.is_spent_within_large(unwritten));
+        let goes_on = matches!(self.next, Next::HandleLarge(_))
+            || self.decoder.is_in_large_payload()
+                && (!self.bytes().is_empty() || !self.spent.is_spent_within_large(unwritten));
         self.spent.is_spent() && !goes_on
     }
 
     /// Returns the number of bytes that it holds: bytes that are not decoded yet, and the message in progress.
     pub(super) fn held(&self) -> usize {
         let pending = match &self.next {
-            Next::HandlePlaced(message) => message.len(),
+            Next::HandleLarge(message) => message.len(),
             Next::Handle(found) => match &**found {
                 Found::Event(Event::Message(message)) => message.len(),
                 _ => 0,

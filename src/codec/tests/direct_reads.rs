@@ -1,26 +1,12 @@
 //! Direct reads of large payloads.
 
-use std::io::IoSliceMut;
-
 use crate::time::Moment;
 
 use super::{
     BINARY, CONTINUATION, LIMITS, MIB, PING, Rng, TEXT, at_server, decode_by, decoder, push_frame,
     sessions::{mutate, random_session},
 };
-use crate::codec::{Decoder, Event, Rules, Violation, hold_turn};
-
-/// Copies as many bytes as fit, and returns their number.
-pub(super) fn fill(buffers: &mut [IoSliceMut<'_>], mut bytes: &[u8]) -> usize {
-    assert!(buffers.iter().all(|buffer| !buffer.is_empty()));
-    let before = bytes.len();
-    for buffer in buffers {
-        let (front, rest) = bytes.split_at(bytes.len().min(buffer.len()));
-        buffer[..front.len()].copy_from_slice(front);
-        bytes = rest;
-    }
-    before - bytes.len()
-}
+use crate::codec::{Decoder, Event, ReadInto, Rules, Violation, hold_turn};
 
 /// Decodes like [`decode_by`], with direct reads. Returns the number of direct reads as well.
 pub(super) fn decode_with_direct_reads(
@@ -33,8 +19,8 @@ pub(super) fn decode_with_direct_reads(
     let (mut events, mut direct_reads, mut rest) = (Vec::new(), 0, bytes);
     while !rest.is_empty() {
         let (mut input, others) = rest.split_at(piece().min(rest.len()));
-        while let Some(mut buffers) = decoder.direct_read() {
-            let read = fill(buffers.slices(), input);
+        while let Some(mut memory) = decoder.direct_read() {
+            let read = memory.fill(input);
             if read == 0 {
                 decoder.cancel_direct_read();
                 break;
@@ -141,11 +127,13 @@ fn allows_direct_reads_only_in_the_middle_of_a_large_payload() {
     assert!(decoder.direct_read().is_none());
     let mut more = &bytes[head + 1000..][..99_000];
     assert_eq!(decoder.decode(&mut more, now), Ok(None));
-    let mut buffers = decoder.direct_read().unwrap();
+    let Some(ReadInto::Gathered(mut buffers)) = decoder.direct_read() else {
+        panic!("no buffers");
+    };
     let len: usize = buffers.slices().iter().map(|buffer| buffer.len()).sum();
     assert!(len > 3 * 64 * 1024, "one read has four buffers");
     // The unused buffers are freed.
-    let few = fill(buffers.slices(), &bytes[head + 100_000..][..1]);
+    let few = ReadInto::Gathered(buffers).fill(&bytes[head + 100_000..][..1]);
     assert!(matches!(decoder.finish_direct_read(few, now), Ok(None)));
     assert!(decoder.capacity() <= 100_001 + 64 * 1024);
     // Cancelling frees all of them.
@@ -170,8 +158,8 @@ fn refuses_a_direct_read_after_the_deadline() {
     let _turn = hold_turn();
     let mut input = &bytes[..50_000];
     assert_eq!(decoder.decode(&mut input, now), Ok(None));
-    let mut buffers = decoder.direct_read().unwrap();
-    assert_eq!(fill(buffers.slices(), &bytes[50_000..50_100]), 100);
+    let mut memory = decoder.direct_read().unwrap();
+    assert_eq!(memory.fill(&bytes[50_000..50_100]), 100);
     let late = now + LIMITS.assembly;
     assert_eq!(
         decoder.finish_direct_read(100, late).unwrap_err(),
@@ -180,7 +168,7 @@ fn refuses_a_direct_read_after_the_deadline() {
 }
 
 #[test]
-fn a_message_in_its_final_buffer_is_not_read_directly() {
+fn one_message_is_read_into_its_final_buffer() {
     let mut bytes = Vec::new();
     push_frame(&mut bytes, BINARY, true, &[7; 200_000]);
     let now = Moment::now();
@@ -188,20 +176,49 @@ fn a_message_in_its_final_buffer_is_not_read_directly() {
     for decoder in [&mut first, &mut second] {
         assert_eq!(decoder.decode(&mut &bytes[..50_000], now), Ok(None));
     }
-    assert!(first.direct_read().is_none());
-    assert!(second.direct_read().is_some(), "the first one has the turn");
+    let memory = second.direct_read();
+    assert!(matches!(memory, Some(ReadInto::Gathered(_))));
     second.cancel_direct_read();
-    let message = first.decode(&mut &bytes[50_000..], now).unwrap();
+    // A direct read may return fewer bytes than it could, or none.
+    let mut read = 50_000;
+    for len in [0, 1000, 149_000] {
+        let mut memory = first.direct_read().unwrap();
+        assert!(matches!(memory, ReadInto::Final(_)));
+        assert_eq!(memory.fill(&bytes[read..][..len]), len);
+        match len {
+            0 => first.cancel_direct_read(),
+            _ => assert!(first.finish_direct_read(len, now).unwrap().is_none()),
+        }
+        read += len;
+        assert_eq!(first.capacity(), 200_000);
+    }
+    // Too few bytes are missing for another one.
+    assert!(first.direct_read().is_none());
+    let message = first.decode(&mut &bytes[read..], now).unwrap();
     let Some(Event::Message(message)) = message else {
         panic!("{message:?} is not a message");
     };
     assert_eq!(message.as_bytes(), [7; 200_000]);
     // The turn is free.
     assert_eq!(first.decode(&mut &bytes[..50_000], now), Ok(None));
-    assert!(first.direct_read().is_none());
+    assert!(matches!(first.direct_read(), Some(ReadInto::Final(_))));
     // Also if the message never ends.
     drop(first);
     let mut third = decoder(LIMITS);
     assert_eq!(third.decode(&mut &bytes[..50_000], now), Ok(None));
-    assert!(third.direct_read().is_none());
+    assert!(matches!(third.direct_read(), Some(ReadInto::Final(_))));
+}
+
+#[test]
+fn a_text_in_its_final_buffer_is_not_read_directly() {
+    let mut bytes = Vec::new();
+    push_frame(&mut bytes, TEXT, true, &[b'a'; 200_000]);
+    let now = Moment::now();
+    let mut decoder = decoder(LIMITS);
+    assert_eq!(decoder.decode(&mut &bytes[..50_000], now), Ok(None));
+    assert!(decoder.direct_read().is_none());
+    let turn = hold_turn();
+    assert_eq!(decoder.decode(&mut &bytes[50_000..60_000], now), Ok(None));
+    assert!(decoder.direct_read().is_none());
+    drop(turn);
 }

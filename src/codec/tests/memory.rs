@@ -2,9 +2,7 @@
 
 use crate::time::Moment;
 
-use super::{
-    BINARY, CONTINUATION, LIMITS, MIB, Rng, TEXT, decode_in, decoder, direct_reads, frame,
-};
+use super::{BINARY, CONTINUATION, LIMITS, MIB, Rng, TEXT, decode_in, decoder, frame};
 #[cfg(feature = "deflate")]
 use crate::codec::Violation;
 use crate::codec::{CHUNK, Decoder, Event, Limits, hold_turn};
@@ -128,7 +126,7 @@ fn bounds_the_memory_for_any_fragments_pieces_and_direct_reads() {
                 if let Some(mut buffers) = decoder.direct_read() {
                     is_direct = rng.below(3) > 0;
                     if is_direct {
-                        let read = direct_reads::fill(buffers.slices(), piece);
+                        let read = buffers.fill(piece);
                         piece = &piece[..read];
                         direct_reads += 1;
                     }

@@ -49,7 +49,7 @@ pub(in crate::socket) enum FastPath {
 pub(in crate::socket) enum Next {
     /// Read, into this buffer if there is one.
     Read(Option<Box<Input>>),
-    /// Read a large payload into its final buffer. The receiver has to be put back.
+    /// Read a large payload directly. The receiver has to be put back.
     ReadLarge(Receiver),
     /// Inflate. The receiver has to be put back.
     Inflate(Receiver),
@@ -185,7 +185,7 @@ impl Link {
             };
             decoded.deadline = receiver.deadline();
             let reads_directly = matches!(step, Step::Read) && receiver.direct_read().is_some();
-            // A payload that is read into its final buffer needs no other one.
+            // A payload that is read directly needs no other buffer.
             let empty = match step {
                 Step::Read if !reads_directly => receiver.take_empty(),
                 _ => None,
@@ -247,6 +247,7 @@ impl Link {
         }
         match receiver.next(now) {
             Found::Event(Event::Message(message)) => Step::Deliver(message),
+            Found::Nothing if receiver.budget_spent(state.unwritten().bytes) => Step::Yield,
             Found::Nothing => Step::Read,
             found => Step::Handle(found),
         }
