@@ -23,7 +23,7 @@ use tokio::{
     net::{TcpStream, tcp::OwnedWriteHalf},
     runtime,
     sync::mpsc,
-    task::JoinSet,
+    task::{JoinSet, yield_now},
     time::{sleep, timeout},
 };
 use tower_websocket::{
@@ -56,7 +56,7 @@ async fn send_all(mut writer: OwnedWriteHalf) -> OwnedWriteHalf {
             write(&mut writer, &frame(FIN | PING, b"?")).await;
         }
         if number % 5 == 0 {
-            tokio::task::yield_now().await;
+            yield_now().await;
         }
     }
     writer
@@ -201,26 +201,33 @@ fn the_end_is_not_slept_through() {
 
 #[tokio::test]
 async fn a_peer_that_stops_reading_gets_the_rest_later() {
-    const LEN: usize = 2000;
     const COUNT: usize = 8000;
+    fn answer(number: usize) -> Vec<u8> {
+        (number as u64).to_be_bytes().repeat(250)
+    }
     let handler = async |mut socket: WebSocket| {
+        let mut number = 0;
         while let Some(message) = socket.recv().await? {
             for _ in 0..message.as_bytes()[0] {
-                socket.send(vec![7; LEN]).await?;
+                socket.send(answer(number)).await?;
+                number += 1;
             }
         }
         Ok::<_, BoxError>(())
     };
     let mut stream = open(Config::new(), handler).await;
-    // Each message has answers that fit into one small write, and all answers fill both sockets.
+    // The answers to a message fit into one small write, and all of them fill both sockets.
     const ANSWERS: usize = 10;
     for _ in 0..COUNT / ANSWERS {
         write(&mut stream, &frame(FIN | BINARY, &[ANSWERS as u8])).await;
+        // The server answers before the next message comes.
+        settle().await;
+        yield_now().await;
     }
     for number in 0..COUNT {
         let frame = timeout(HANG, read_frame(&mut stream)).await;
         let frame = frame.expect("it sleeps").unwrap();
-        assert_eq!(frame.payload, [7; LEN], "{number}");
+        assert_eq!(frame.payload, answer(number), "{number}");
     }
 }
 
