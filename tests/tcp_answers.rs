@@ -222,7 +222,6 @@ async fn a_peer_that_stops_reading_gets_the_rest_later() {
         write(&mut stream, &frame(FIN | BINARY, &[ANSWERS as u8])).await;
         // The server answers before the next message comes.
         settle().await;
-        yield_now().await;
     }
     for number in 0..COUNT {
         let frame = timeout(HANG, read_frame(&mut stream)).await;

@@ -68,6 +68,7 @@ const PARTS: &[(&str, fn())] = &[
         let count = 1000.min(open_files() / 2 - 50);
         unfinished(1, FEW, count, large(BINARY, 100_000 * KIB / count));
     }),
+    ("100 x 1 MiB, the connections stay open", stay_open),
     ("10,000 connections", connections),
 ];
 
@@ -331,6 +332,37 @@ fn unfinished(workers: usize, waves: usize, count: usize, bytes: Vec<u8>) {
         check();
         assert_eq!(server.connections.counts().open(), count);
         drop(clients);
+    });
+}
+
+/// Clients that send a message at the same time, and stay when it is echoed.
+fn stay_open() {
+    const CLIENTS: usize = 100;
+
+    let mut builder = runtime::Builder::new_current_thread();
+    builder.enable_all().build().unwrap().block_on(async {
+        let server = Server::start("").await;
+        let mut growth = Growth::start();
+        let mut sending = JoinSet::new();
+        for mut client in server.open_all(CLIENTS).await {
+            sending.spawn(async move {
+                client.write_all(&large(BINARY, MIB)).await.unwrap();
+                client
+            });
+        }
+        let clients = sending.join_all().await;
+        server.until_read().await;
+        assert!(Growth::since(&growth).sample() > 90 * MIB);
+        let mut reading = JoinSet::new();
+        for mut client in clients {
+            client.write_all(b"a").await.unwrap();
+            reading
+                .spawn(async move { while client.read(&mut [0; 4 * KIB]).await.unwrap() > 0 {} });
+        }
+        until(|| Growth::since(&growth).sample() <= LEFT).await;
+        growth.sample();
+        growth.assert_within(LEFT, "left");
+        assert_eq!(server.connections.counts().open(), CLIENTS);
     });
 }
 

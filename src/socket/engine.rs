@@ -15,7 +15,7 @@ use crate::codec::{Begun, Load, Outgoing, ReadInto, Role};
 
 /// The most buffers of one write.
 const SLICES: usize = 32;
-/// The most bytes of one read into a final buffer, for streams other than TCP. Some of them zero it first.
+/// The most bytes of one read into a final buffer, for streams other than TCP: they may zero all of it first.
 const MAX_NOT_TCP: usize = 64 * 1024;
 
 /// A stream, and the frames that are being written to it.
